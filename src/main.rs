@@ -1,0 +1,2 @@
+//! teu, a low-level OCI container runtime.
+fn main() {}
