@@ -4,10 +4,30 @@
 
 mod harness;
 
+mod cgroups;
+mod hooks;
+mod layers;
+mod lifecycle;
+mod messages;
+mod mounts;
+mod namespaces;
+mod process;
 mod run;
+mod terminal;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[run::TESTS])
+    harness::main(&[
+        cgroups::TESTS,
+        hooks::TESTS,
+        layers::TESTS,
+        lifecycle::TESTS,
+        messages::TESTS,
+        mounts::TESTS,
+        namespaces::TESTS,
+        process::TESTS,
+        run::TESTS,
+        terminal::TESTS,
+    ])
 }

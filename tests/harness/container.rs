@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::invocation::text_of;
 use super::snapshot::MARKER;
-use super::{Bundle, Invocation, Output, process, state_root, teu, wait_until};
+use super::{Bundle, Invocation, NO_FLAGS, Output, process, state_root, teu, wait_until};
 
 /// A container of the running test. When dropped, whatever is left of it is
 /// deleted, by force, and must be gone.
@@ -68,7 +68,7 @@ impl Container {
     /// A foreground `run`, to its end. It must leave no state behind.
     #[track_caller]
     pub(crate) fn run(&self) -> Output {
-        let output = self.command("run", NONE).output();
+        let output = self.command("run", NO_FLAGS).output();
         assert!(
             !self.has_state(),
             "run left the state directory behind: {output}"
@@ -78,7 +78,7 @@ impl Container {
 
     #[track_caller]
     pub(crate) fn create(&self) -> Output {
-        self.create_with(NONE)
+        self.create_with(NO_FLAGS)
     }
 
     #[track_caller]
@@ -101,17 +101,17 @@ impl Container {
 
     #[track_caller]
     pub(crate) fn start(&self) -> Output {
-        self.command("start", NONE).output()
+        self.command("start", NO_FLAGS).output()
     }
 
     #[track_caller]
     pub(crate) fn kill(&self, signal: &str) -> Output {
-        self.command("kill", NONE).arg(signal).output()
+        self.command("kill", NO_FLAGS).arg(signal).output()
     }
 
     #[track_caller]
     pub(crate) fn delete(&self) -> Output {
-        self.command("delete", NONE).output()
+        self.command("delete", NO_FLAGS).output()
     }
 
     #[track_caller]
@@ -122,7 +122,7 @@ impl Container {
     /// The answer of `state`.
     #[track_caller]
     pub(crate) fn state(&self) -> Value {
-        self.command("state", NONE).output().ok().json()
+        self.command("state", NO_FLAGS).output().ok().json()
     }
 
     /// The status word of `state`.
@@ -171,9 +171,6 @@ impl Container {
         state_root().join(&self.id).exists()
     }
 }
-
-/// No flags.
-const NONE: [&str; 0] = [];
 
 impl Drop for Container {
     fn drop(&mut self) {

@@ -235,6 +235,11 @@ impl Running {
         text_of(&self.stderr)
     }
 
+    /// The processes it has started and that live.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        process::descendants(self.pid)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid), signal).expect("signal the running program");
     }

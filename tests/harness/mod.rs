@@ -30,12 +30,15 @@ mod terminal;
 
 pub(crate) use bundle::Bundle;
 pub(crate) use container::Container;
-pub(crate) use invocation::{Invocation, Output, runtime, teu};
+pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
 pub(crate) use needs::{Need::*, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::HostSnapshot;
 pub(crate) use terminal::{FdSocket, Terminal};
+
+/// For commands without flags.
+pub(crate) const NO_FLAGS: [&str; 0] = [];
 
 use std::path::{Path, PathBuf};
 

@@ -24,6 +24,7 @@ pub(crate) enum Need {
     /// Effective capability by bit, where a machine restricts its root.
     Capability(u32, &'static str),
     AppArmor,
+    NoAppArmor,
     Selinux,
     /// systemd runs as pid 1.
     Systemd,
@@ -73,6 +74,7 @@ impl Need {
             Capability(bit, _) => effective_capabilities() >> bit & 1 == 1,
             AppArmor => fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with('Y')),
+            NoAppArmor => !AppArmor.is_met(),
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
             Tool(name) => in_path(name),
@@ -92,6 +94,7 @@ impl Need {
             Kernel(major, minor) => format!("kernel >= {major}.{minor}"),
             Capability(_, name) => format!("capability {name}"),
             AppArmor => "AppArmor".to_owned(),
+            NoAppArmor => "a kernel without AppArmor".to_owned(),
             Selinux => "SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
             Tool(name) => format!("the program {name}"),
