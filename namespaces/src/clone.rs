@@ -97,7 +97,7 @@ impl Drop for Child {
     }
 }
 
-fn wait(pid: Pid) -> Result<WaitStatus> {
+pub(crate) fn wait(pid: Pid) -> Result<WaitStatus> {
     loop {
         match waitpid(pid, None) {
             Err(nix::errno::Errno::EINTR) => {}

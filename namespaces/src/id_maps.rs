@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
+use crate::sys::{self, Cloned, Parent};
 use crate::{IdMap, IdMaps};
 
 /// Writes the maps of the user namespace `pid` is in, from outside it.
@@ -75,43 +78,57 @@ fn tool_path(tool: &str) -> Option<std::path::PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The maps of the user namespace at `path`, when that is `/proc/PID/ns/user`.
+/// The maps of the user namespace at `path`. Only a process in it sees them,
+/// so a short-lived child enters it and reads its own.
 ///
 /// # Errors
-/// The maps cannot be read or parsed.
-pub fn of_process(path: &Path) -> Result<Option<IdMaps>> {
-    let Some(process) = path.strip_suffix_ns_user() else {
-        return Ok(None);
-    };
-    let read = |file: &str| {
-        let path = process.join(file);
-        let text =
-            fs::read_to_string(&path).map_err(|err| Error::new(format!("read {path:?}"), err))?;
-        parse(&text).ok_or_else(|| {
-            Error::new(
-                format!("{path:?}"),
-                io::Error::from_raw_os_error(libc::EINVAL),
-            )
-        })
-    };
-    Ok(Some(IdMaps {
-        uid: read("uid_map")?,
-        gid: read("gid_map")?,
-        deny_setgroups: false,
-    }))
-}
-
-trait NamespacePath {
-    fn strip_suffix_ns_user(&self) -> Option<&Path>;
-}
-
-impl NamespacePath for Path {
-    fn strip_suffix_ns_user(&self) -> Option<&Path> {
-        if !self.starts_with("/proc") || !self.ends_with("ns/user") {
-            return None;
+/// The namespace cannot be entered, or the maps not be read.
+pub fn of_namespace(path: &Path) -> Result<IdMaps> {
+    let doing = || format!("read the id maps of the user namespace {path:?}");
+    let target = crate::join::open(crate::Kind::User, path.into())?;
+    let (mut host, mut child) = UnixStream::pair().map_err(|err| Error::new("socketpair", err))?;
+    let reader = match sys::clone3(CloneFlags::empty(), None, Parent::Caller)
+        .map_err(|err| Error::new(doing(), err))?
+    {
+        Cloned::Child => {
+            let sent = read_own_after(&target).map(|text| child.write_all(text.as_bytes()));
+            sys::exit_now(i32::from(!matches!(sent, Ok(Ok(())))))
         }
-        self.parent()?.parent()
+        Cloned::Parent(pid, _) => pid,
+    };
+    drop(child);
+    let mut text = String::new();
+    let read = host.read_to_string(&mut text);
+    crate::clone::wait(reader)?;
+    read.map_err(|err| Error::new(doing(), err))?;
+    parse_both(&text).ok_or_else(|| Error::new(doing(), io::Error::from_raw_os_error(libc::EPERM)))
+}
+
+/// In the child: both maps, with an empty line between.
+fn read_own_after(target: &crate::join::Target) -> Result<String> {
+    // Entering our own namespace is an error (EINVAL), and not needed.
+    let joined = target.join();
+    let read = |file: &str| {
+        fs::read_to_string(file).map_err(|err| Error::new(format!("read {file:?}"), err))
+    };
+    if joined.is_err() && !target.is_own() {
+        joined?;
     }
+    Ok(format!(
+        "{}\n{}",
+        read("/proc/self/uid_map")?,
+        read("/proc/self/gid_map")?
+    ))
+}
+
+fn parse_both(text: &str) -> Option<IdMaps> {
+    let (uid, gid) = text.split_once("\n\n")?;
+    let maps = IdMaps {
+        uid: parse(uid)?,
+        gid: parse(gid)?,
+        deny_setgroups: false,
+    };
+    (!maps.uid.is_empty()).then_some(maps)
 }
 
 /// Parses the text of a `uid_map` or `gid_map` file.
@@ -152,16 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_process_namespace_tells_its_maps() {
-        assert!(
-            of_process(Path::new("/run/ns/user"))
-                .expect("no error")
-                .is_none()
-        );
-        assert!(
-            of_process(Path::new("/proc/self/ns/user"))
-                .expect("own")
-                .is_some()
-        );
+    fn our_own_namespace_has_our_own_maps() {
+        let own = fs::read_to_string("/proc/self/uid_map").expect("own map");
+        let maps = of_namespace(Path::new("/proc/self/ns/user")).expect("maps");
+        assert_eq!(Some(maps.uid), parse(&own));
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -30,7 +31,7 @@ pub(crate) fn open_all(plan: &NamespacePlan) -> Result<Vec<Target>> {
         .collect()
 }
 
-fn open(kind: Kind, path: PathBuf) -> Result<Target> {
+pub(crate) fn open(kind: Kind, path: PathBuf) -> Result<Target> {
     let name = kind.spec_name();
     let doing = || format!("{name} namespace path {path:?}");
     let file = File::open(&path).map_err(|err| Error::new(doing(), err))?;
@@ -53,6 +54,12 @@ impl Target {
     pub(crate) fn join(&self) -> Result<()> {
         let doing = || format!("join {} namespace {:?}", self.kind.spec_name(), self.path);
         setns(self.file.as_fd(), self.kind.flag()).map_err(|err| Error::new(doing(), err))
+    }
+
+    /// Whether it is the one this process is in.
+    pub(crate) fn is_own(&self) -> bool {
+        let number = |file: &File| file.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+        own(self.kind).is_ok_and(|own| number(&own.file) == number(&self.file))
     }
 
     fn try_join(&self) -> Result<bool> {
