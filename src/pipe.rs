@@ -112,6 +112,15 @@ impl HostEnd {
         }))
     }
 
+    /// Waits until init has executed the program: its end is closed by that,
+    /// or by its death.
+    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+        match self.receive()? {
+            None => Ok(()),
+            Some(other) => bail!("message from init: {other:?} instead of its end"),
+        }
+    }
+
     /// Tells init something.
     pub(crate) fn send(&self, message: ToInit) -> Result<()> {
         let socket = self.0.as_fd();

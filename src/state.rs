@@ -138,6 +138,19 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
+    /// Makes the directory of all containers, if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn make_root(root: &Path) -> Result<()> {
+        match DirBuilder::new().recursive(true).mode(0o700).create(root) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+                Err(err).with_context(|| format!("make the root directory {root:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the directory of a new container and locks it.
     ///
     /// # Errors
@@ -274,7 +287,7 @@ impl StateDir {
     /// # Errors
     /// [`Failure::StartRunning`] if it was started before,
     /// [`Failure::StartStopped`] if init is gone.
-    pub(crate) fn release_exec_fifo(&self) -> Result<()> {
+    pub(crate) fn release_exec_fifo(&self) -> Result<Released> {
         let path = self.exec_fifo();
         let mut fifo = match OpenOptions::new()
             .write(true)
@@ -301,7 +314,10 @@ impl StateDir {
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
                 Err(Failure::StartStopped.into())
             }
-            result => result.with_context(|| format!("write to the fifo {path:?}")),
+            result => {
+                result.with_context(|| format!("write to the fifo {path:?}"))?;
+                Ok(Released(fifo))
+            }
         }
     }
 
@@ -312,7 +328,7 @@ impl StateDir {
     /// The container's status now.
     pub(crate) fn status(&self, state: &ContainerState) -> Status {
         if state.pid == 0 {
-            return if self.is_locked() { Status::Creating } else { Status::Stopped };
+            return if self.is_locked_by_another() { Status::Creating } else { Status::Stopped };
         }
         if !state.init_is_alive() {
             return Status::Stopped;
@@ -325,7 +341,10 @@ impl StateDir {
 
     /// Whether another command works on it: a creation that was killed does
     /// not.
-    fn is_locked(&self) -> bool {
+    fn is_locked_by_another(&self) -> bool {
+        if self.lock.borrow().is_some() {
+            return false;
+        }
         let Ok(dir) = File::open(&self.path) else {
             return false;
         };
@@ -363,6 +382,30 @@ impl Drop for StateDir {
         if self.remove_on_drop {
             if let Err(err) = self.remove() {
                 crate::log::warn(&format!("{err:#}"));
+            }
+        }
+    }
+}
+
+/// An init that was let go.
+#[derive(Debug)]
+pub(crate) struct Released(File);
+
+impl Released {
+    /// Waits until it has executed the program: its end of the fifo is closed
+    /// by that, or by its death.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        loop {
+            // A fifo without readers is an error to its writers.
+            let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+            match poll(&mut fds, None) {
+                Ok(_) if fds[0].revents().contains(PollFlags::ERR) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(err).context("wait for the program to start"),
             }
         }
     }

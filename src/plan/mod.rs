@@ -1,11 +1,13 @@
 //! DECIDE: from the bundle's specification and the host's facts to plain data
-//! that `init/` and the host side carry out. No system calls that change
-//! anything, no `sys`.
+//! that `init/` and the host side carry out. Changes nothing, has no `sys`.
 //!
 //! Each file has its counterpart of the same name in `init/`.
 
-// The parts are filled in by their files:
-//   namespaces.rs  NamespacePlan (with id_maps.rs)
-//   rootfs.rs      RootfsPlan: mounts.rs (+ mount_options.rs), devices.rs, masks
-//   process.rs     ProcessPlan: user, cwd, args, env, rlimits, scheduler … (+ capabilities.rs, lsm.rs)
-//   sysctl.rs, net_devices.rs, intel_rdt.rs, hooks.rs, cgroup.rs, check.rs
+pub(crate) mod cgroup;
+pub(crate) mod check;
+pub(crate) mod devices;
+pub(crate) mod mount_options;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod process;
+pub(crate) mod rootfs;
