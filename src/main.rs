@@ -1,10 +1,15 @@
 //! teu, a low-level OCI container runtime.
 #![allow(dead_code)]
 mod bundle;
+mod errno;
 mod host;
+mod init;
 mod log;
 mod pipe;
 mod plan;
 mod spec;
+mod sys;
+#[cfg(test)]
+mod testing;
 
 fn main() {}

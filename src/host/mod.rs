@@ -1,6 +1,8 @@
 //! LOOK: facts about this machine, each probed once and only when asked for.
 //! Decides nothing; see `plan/`.
 
+mod capabilities;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -33,6 +35,12 @@ impl Host {
         !nix::unistd::geteuid().is_root() || self.in_user_namespace()
     }
 
+    /// Whether the caller is not uid 0, not even of its own user namespace. Its
+    /// containers then cannot have groups of their choice.
+    pub(crate) fn is_unprivileged(&self) -> bool {
+        !nix::unistd::geteuid().is_root()
+    }
+
     /// Whether this process runs in a user namespace other than the first: its
     /// map is then not the identity over all ids (user_namespaces(7)).
     pub(crate) fn in_user_namespace(&self) -> bool {
@@ -40,6 +48,11 @@ impl Host {
             let map = fs::read_to_string(self.path("proc/self/uid_map")).unwrap_or_default();
             !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
         })
+    }
+
+    /// Whether SELinux is on: its file system is there only then.
+    pub(crate) fn has_selinux(&self) -> bool {
+        self.path("sys/fs/selinux/enforce").exists()
     }
 
     /// Where the machine's `path` (relative to its root) lies for us.

@@ -9,3 +9,10 @@
 //   rootfs.rs      RootfsPlan: mounts.rs (+ mount_options.rs), devices.rs, masks
 //   process.rs     ProcessPlan: user, cwd, args, env, rlimits, scheduler … (+ capabilities.rs, lsm.rs)
 //   sysctl.rs, net_devices.rs, intel_rdt.rs, hooks.rs, cgroup.rs, check.rs
+
+pub(crate) mod capabilities;
+pub(crate) mod id_list;
+pub(crate) mod lsm;
+pub(crate) mod memory_policy;
+pub(crate) mod process;
+pub(crate) mod scheduling;
