@@ -20,6 +20,8 @@ mod root;
 mod spec;
 mod state;
 mod sys;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 mod version;
 

@@ -6,6 +6,213 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use libc::{c_int, c_long, c_ulong};
+
+/// Turns the C convention into a result.
+fn check(result: c_long) -> io::Result<c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Closes every descriptor from `first` on (close_range(2), Linux 5.9).
+///
+/// This takes descriptors away from whoever owns them: only for a process that
+/// does nothing more than execve(2) and, should that fail, [`exit`].
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and touches no memory. The caller
+    // never returns to code that owns one of the descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    Ok(())
+}
+
+/// Ends the process at once: no destructors, no buffers (_exit(2)).
+pub(crate) fn exit(status: i32) -> ! {
+    // SAFETY: _exit takes a number, and nothing runs after it.
+    unsafe { libc::_exit(status) }
+}
+
+/// The kernel's `struct sigaction` is four words on every 64-bit machine;
+/// zeroed it is SIG_DFL without flags and mask.
+const DEFAULT_ACTION: [u64; 4] = [0; 4];
+
+/// Size of the kernel's signal mask, in bytes.
+const SIGNAL_MASK_SIZE: usize = 8;
+
+/// Gives `signal` its default action (rt_sigaction(2)).
+pub(crate) fn default_action(signal: c_int) -> io::Result<()> {
+    // SAFETY: `DEFAULT_ACTION` is as long as the kernel's structure, which the
+    // kernel only reads; the pointer for the previous action is null.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            DEFAULT_ACTION.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            SIGNAL_MASK_SIZE,
+        )
+    })?;
+    Ok(())
+}
+
+/// `struct sched_attr` of `linux/sched/types.h`, as of Linux 5.3.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct SchedAttr {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+    pub(crate) utilization_min: u32,
+    pub(crate) utilization_max: u32,
+}
+
+/// Sets the scheduling of the process `pid`, 0 being the caller
+/// (sched_setattr(2)). Fills in the size.
+pub(crate) fn sched_setattr(pid: i32, mut attr: SchedAttr) -> io::Result<()> {
+    attr.size = u32::try_from(size_of::<SchedAttr>()).unwrap_or(0);
+    // SAFETY: `attr` is a valid `sched_attr` of the size it names; the kernel
+    // reads it during the call (and writes its own size on E2BIG).
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw mut attr, 0) })?;
+    Ok(())
+}
+
+/// Sets the CPUs the process `pid` may use, 0 being the caller
+/// (sched_setaffinity(2)). rustix and nix know 1024 CPUs at most.
+pub(crate) fn sched_setaffinity(pid: i32, cpus: &[u64]) -> io::Result<()> {
+    // SAFETY: the kernel reads the number of bytes `cpus` has.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            pid,
+            size_of_val(cpus),
+            cpus.as_ptr(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Sets the I/O priority of the process `pid`, 0 being the caller
+/// (ioprio_set(2)).
+pub(crate) fn ioprio_set(pid: i32, priority: u16) -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
+    const WHO_PROCESS: c_int = 1;
+    // SAFETY: the call takes three numbers and touches no memory.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            WHO_PROCESS,
+            pid,
+            c_int::from(priority),
+        )
+    })?;
+    Ok(())
+}
+
+/// Sets the caller's NUMA memory policy (set_mempolicy(2)).
+pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one bit off the number it is given.
+    let bits = if nodes.is_empty() {
+        0
+    } else {
+        nodes.len() * 64 + 1
+    };
+    // SAFETY: the kernel reads at most `bits - 1` bits, which `nodes` has.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    Ok(())
+}
+
+/// A key or keyring (keyrings(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(c_long);
+
+/// Makes the keyring `name` the caller's session keyring, a new one if there
+/// is none of that name (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+pub(crate) fn join_session_keyring(name: &CStr) -> io::Result<Key> {
+    // SAFETY: `name` ends in NUL; the kernel copies it.
+    let key = check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
+    })?;
+    Ok(Key(key))
+}
+
+/// The description of `key`: `type;uid;gid;permissions;name`
+/// (`KEYCTL_DESCRIBE`). What is longer than a page is cut.
+pub(crate) fn describe_key(key: Key) -> io::Result<Vec<u8>> {
+    let mut text = vec![0_u8; 4096];
+    // SAFETY: the kernel writes at most the number of bytes `text` has.
+    let length = check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_DESCRIBE,
+            key.0,
+            text.as_mut_ptr(),
+            text.len() as c_ulong,
+        )
+    })?;
+    text.truncate(usize::try_from(length).unwrap_or(0));
+    Ok(text)
+}
+
+/// Sets the permission bits of `key` (`KEYCTL_SETPERM`).
+pub(crate) fn set_key_permissions(key: Key, permissions: u32) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and touches no memory.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_SETPERM,
+            key.0,
+            c_ulong::from(permissions),
+        )
+    })?;
+    Ok(())
+}
+
+/// Runs `body` in a child whose stdout and stderr are a pipe; returns its wait
+/// status and what it wrote. For tests that change their process.
+#[cfg(test)]
+pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
+    // SAFETY: the tests' other threads may hold locks, of which the child needs
+    // the allocator's (glibc's fork resets those) and none of Rust's own; it
+    // ends with `exit` and never returns into the test harness.
+    match unsafe { libc::fork() } {
+        0 => {
+            rustix::stdio::dup2_stdout(&write).expect("dup2");
+            rustix::stdio::dup2_stderr(&write).expect("dup2");
+            drop((read, write));
+            // The panic hook may wait for a lock that another thread held.
+            std::panic::set_hook(Box::new(|info| {
+                let text = format!("{info}\n");
+                nix::unistd::write(std::io::stderr(), text.as_bytes()).ok();
+                exit(101);
+            }));
+            body();
+            exit(0)
+        }
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        pid => {
+            drop(write);
+            let output = crate::testing::read_all(read);
+            let mut status = 0;
+            // SAFETY: `status` is a valid place for the kernel to write to.
+            let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            assert_eq!(waited, pid, "waitpid: {}", io::Error::last_os_error());
+            (status, output)
+        }
+    }
+}
+
 /// Executes the file behind `fd` (execveat(2), AT_EMPTY_PATH). Returns only if
 /// the kernel refuses.
 pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) -> io::Error {

@@ -1,6 +1,8 @@
 //! LOOK: facts about this machine, each probed once and only when asked for.
 //! Decides nothing; see `plan/`.
 
+mod capabilities;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -56,6 +58,11 @@ impl Host {
     /// They cannot be read.
     pub(crate) fn id_maps_of(&self, path: &Path) -> Result<IdMaps> {
         Ok(id_maps::of_namespace(path)?)
+    }
+
+    /// Whether SELinux is on: its file system is there only then.
+    pub(crate) fn has_selinux(&self) -> bool {
+        self.path("sys/fs/selinux/enforce").exists()
     }
 
     /// Where the machine's `path` (relative to its root) lies for us.
