@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match answer(&program, &global, asked) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            log::fatal(&format!("{error:#}"));
+            log::fatal(&failure::report(&error));
             ExitCode::FAILURE
         }
     }
