@@ -58,7 +58,9 @@ fn write_man_pages(directory: &Path) -> Result<()> {
         };
         let page = clap_mangen::Man::new(command)
             .section("8")
-            .title(name.to_uppercase());
+            .title(name.to_uppercase())
+            .source(concat!("teu ", env!("CARGO_PKG_VERSION")))
+            .manual("System Administration");
         let mut text = Vec::new();
         page.render(&mut text)?;
         fs::write(directory.join(format!("{name}.8")), text)?;
