@@ -81,10 +81,9 @@ pub(super) fn of_command(program: &str, command: &Command, globals: &Command) ->
     rows.push(help_flag());
     write_rows(&mut text, &rows);
     text += "\nGLOBAL OPTIONS:\n";
-    let rows: Vec<_> = flags(globals)
-        .into_iter()
-        .filter(|row| !row.0.contains("-v"))
-        .collect();
+    let mut rows = flags(globals);
+    // Only for the program itself.
+    rows.retain(|(spellings, _)| !spellings.starts_with("--version"));
     write_rows(&mut text, &rows);
     text
 }
@@ -116,22 +115,9 @@ fn help_flag() -> (String, String) {
 /// Each flag's spellings and what it does.
 fn flags(command: &Command) -> Vec<(String, String)> {
     let visible = command
-        .get_opts()
-        .chain(switches(command))
-        .filter(|arg| !arg.is_hide_set());
-    let mut visible: Vec<_> = visible.collect();
-    // In the order of their definition, which is the order of the arguments.
-    visible.sort_by_key(|arg| command.get_arguments().position(|other| other == *arg));
-    visible
-        .into_iter()
-        .map(|arg| (spellings(arg), meaning(arg)))
-        .collect()
-}
-
-fn switches(command: &Command) -> impl Iterator<Item = &Arg> {
-    command
         .get_arguments()
-        .filter(|arg| !arg.is_positional() && !arg.get_action().takes_values())
+        .filter(|arg| !arg.is_positional() && !arg.is_hide_set());
+    visible.map(|arg| (spellings(arg), meaning(arg))).collect()
 }
 
 fn spellings(arg: &Arg) -> String {
@@ -167,5 +153,45 @@ fn write_rows(text: &mut String, rows: &[(String, String)]) {
         if writeln!(text, "   {left:width$}{right}").is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_flag_has_one_line() {
+        let globals = args::globals();
+        for word in args::COMMANDS {
+            let command = args::definition(word).unwrap();
+            let text = of_command("teu", &command, &globals);
+            let lines: Vec<&str> = text
+                .lines()
+                .filter(|line| line.starts_with("   --"))
+                .collect();
+            assert_eq!(
+                lines.iter().collect::<HashSet<_>>().len(),
+                lines.len(),
+                "{text}"
+            );
+            for flag in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                if let Some(long) = flag.get_long() {
+                    assert!(text.contains(&format!("\n   --{long}")), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_stays_hidden() {
+        let command = args::definition("kill").unwrap();
+        let text = of_command("teu", &command, &args::globals());
+        assert!(!text.contains("--all"), "{text}");
+        assert!(
+            text.contains("teu kill [options] <container-id> [signal]\n"),
+            "{text}"
+        );
     }
 }
