@@ -5,10 +5,7 @@
 //! the tests below. Anything an engine does not look for is an ordinary error
 //! with context, not a `Failure`.
 
-use nix::errno::Errno;
-use std::error::Error;
 use std::fmt;
-use std::io;
 
 /// A failure with exact words, found in a chain of errors with
 /// `error.downcast_ref::<Failure>()`.
@@ -85,43 +82,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl Error for Failure {}
-
-/// An error with all its causes, outermost first, as one line.
-///
-/// A system call's error is given in the C library's words without capital:
-/// Docker and Podman choose exit codes by finding "permission denied" or "no
-/// such file or directory" in it.
-pub(crate) fn report(error: &anyhow::Error) -> String {
-    error.chain().map(words).collect::<Vec<_>>().join(": ")
-}
-
-fn words(cause: &(dyn Error + 'static)) -> String {
-    let of_io = |err: &io::Error| err.raw_os_error().map(Errno::from_raw);
-    let errno = match cause.downcast_ref::<io::Error>() {
-        Some(err) => of_io(err),
-        None => cause.downcast_ref::<Errno>().copied(),
-    };
-    match errno {
-        Some(Errno::UnknownErrno) | None => cause.to_string(),
-        Some(errno) => without_capital(errno.desc()),
-    }
-}
-
-/// "No such file" becomes "no such file"; "RPC failed" stays.
-fn without_capital(text: &str) -> String {
-    let mut characters = text.chars();
-    match (characters.next(), characters.next()) {
-        (Some(first), Some(second)) if !second.is_uppercase() => {
-            format!(
-                "{}{}",
-                first.to_ascii_lowercase(),
-                &text[first.len_utf8()..]
-            )
-        }
-        _ => text.to_owned(),
-    }
-}
+impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {
@@ -183,29 +144,5 @@ mod tests {
             .context("teu state failed")
             .unwrap_err();
         assert_eq!(error.downcast_ref::<Failure>(), Some(&Failure::NotFound));
-    }
-
-    #[test]
-    fn system_errors_are_in_the_words_engines_match() {
-        let missing = std::fs::File::open("/nonexistent").unwrap_err();
-        let error = anyhow::Error::from(missing).context("open \"/nonexistent\"");
-        assert_eq!(
-            report(&error),
-            "open \"/nonexistent\": no such file or directory"
-        );
-        for (errno, text) in [
-            (Errno::EACCES, "permission denied"),
-            (Errno::EPERM, "operation not permitted"),
-            (Errno::EISDIR, "is a directory"),
-            (Errno::ENOTDIR, "not a directory"),
-            (Errno::ESRCH, "no such process"),
-            (Errno::EBUSY, "device or resource busy"),
-        ] {
-            assert_eq!(report(&anyhow::Error::from(errno)), text);
-            let error = io::Error::from_raw_os_error(errno as i32);
-            assert_eq!(report(&anyhow::Error::from(error)), text);
-        }
-        let other = anyhow::Error::from(io::Error::other("Short read"));
-        assert_eq!(report(&other), "Short read");
     }
 }

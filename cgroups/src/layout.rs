@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Cgroup;
+use crate::SavedPaths;
 use crate::hierarchy::{Hierarchies, Hierarchy};
 
 /// The host's hierarchies, as plain data for whoever mounts them.
@@ -36,16 +36,15 @@ pub struct HierarchyView {
 }
 
 impl Layout {
-    pub(crate) fn new(hierarchies: &Hierarchies, cgroup: &Cgroup) -> Layout {
+    pub(crate) fn new(hierarchies: &Hierarchies, paths: &SavedPaths) -> Layout {
         match (&hierarchies.v2, hierarchies.v1.is_empty()) {
             (Some(hierarchy), true) => {
-                let made = cgroup.v2.as_ref().map(|directory| directory.path.clone());
                 Layout::V2 {
-                    directory: made.unwrap_or_else(|| own(hierarchy)),
+                    directory: paths.get("").map_or_else(|| own(hierarchy), Path::to_owned),
                     mountpoint: hierarchy.mountpoint.clone(),
                 }
             }
-            _ => Layout::V1(hierarchies.v1.iter().map(|one| view(one, cgroup)).collect()),
+            _ => Layout::V1(hierarchies.v1.iter().map(|one| view(one, paths)).collect()),
         }
     }
 }
@@ -54,16 +53,13 @@ fn own(hierarchy: &Hierarchy) -> PathBuf {
     hierarchy.mountpoint.join(&hierarchy.own)
 }
 
-fn view(hierarchy: &Hierarchy, cgroup: &Cgroup) -> HierarchyView {
+fn view(hierarchy: &Hierarchy, paths: &SavedPaths) -> HierarchyView {
     let Hierarchy {
         controllers,
         mountpoint,
         ..
     } = hierarchy;
-    let member = cgroup
-        .v1
-        .iter()
-        .find(|member| member.controllers == *controllers);
+    let made = controllers.first().and_then(|controller| paths.get(controller));
     let name = mountpoint.file_name().unwrap_or(Path::new("").as_os_str());
     let name = name.to_string_lossy().into_owned();
     let links = match controllers.len() {
@@ -77,7 +73,7 @@ fn view(hierarchy: &Hierarchy, cgroup: &Cgroup) -> HierarchyView {
     HierarchyView {
         options: controllers.join(","),
         name,
-        directory: member.map_or_else(|| own(hierarchy), |member| member.directory.path.clone()),
+        directory: made.map_or_else(|| own(hierarchy), Path::to_owned),
         links,
     }
 }
@@ -96,16 +92,6 @@ mod tests {
         }
     }
 
-    fn cgroup(v1: Vec<Member>, v2: Option<Directory>) -> Cgroup {
-        Cgroup {
-            v1,
-            v2,
-            made: Vec::new(),
-            lenient: false,
-            layout: None,
-        }
-    }
-
     #[test]
     fn v1_with_merged_and_left_out_hierarchies() {
         let cpu = hierarchy(&["cpu", "cpuacct"], "/cg/cpu,cpuacct");
@@ -118,7 +104,7 @@ mod tests {
             v2: Some(hierarchy(&[], "/cg/unified")),
         };
         assert_eq!(
-            Layout::new(&hierarchies, &cgroup(vec![member], None)),
+            Layout::new(&hierarchies, &SavedPaths::new(&[member], None)),
             Layout::V1(vec![
                 HierarchyView {
                     options: "cpu,cpuacct".into(),
@@ -143,9 +129,9 @@ mod tests {
             v2: Some(hierarchy(&[], "/cg")),
         };
         let directory = PathBuf::from("/cg/c");
-        let cgroup = cgroup(Vec::new(), Some(Directory::new(&directory)));
+        let paths = SavedPaths::new(&[], Some(&Directory::new(&directory)));
         assert_eq!(
-            Layout::new(&hierarchies, &cgroup),
+            Layout::new(&hierarchies, &paths),
             Layout::V2 {
                 directory,
                 mountpoint: "/cg".into()

@@ -60,6 +60,60 @@ pub struct CgroupPlan {
     pub rootless: bool,
 }
 
+impl CgroupPlan {
+    /// Whether a hierarchy that this user may not use is left out.
+    fn is_lenient(&self) -> bool {
+        self.rootless && !self.path.is_explicit()
+    }
+}
+
+/// The hierarchies of this machine, as this process sees them. Finding them
+/// reads /proc and makes nothing.
+#[derive(Debug)]
+pub struct Location {
+    hierarchies: Hierarchies,
+}
+
+impl Location {
+    /// Finds them.
+    ///
+    /// Errors: /proc/self/mountinfo or /proc/self/cgroup cannot be read, or
+    /// there is no hierarchy.
+    pub fn find() -> Result<Location> {
+        Ok(Location {
+            hierarchies: Hierarchies::of_this_process()?,
+        })
+    }
+
+    /// Where [`Cgroup::prepare`] will make the container's cgroup: what
+    /// [`Cgroup::open`] needs to remove one whose making was interrupted.
+    pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
+        let members: Vec<v1::Member> = self
+            .hierarchies
+            .v1
+            .iter()
+            .map(|hierarchy| v1::Member {
+                controllers: hierarchy.controllers.clone(),
+                directory: Directory::new(plan.path.below_own(hierarchy)),
+            })
+            .collect();
+        let v2 = self.hierarchies.v2.as_ref().map(|hierarchy| {
+            Directory::new(plan.path.on_v2(hierarchy, !members.is_empty()))
+        });
+        SavedPaths::new(&members, v2.as_ref())
+    }
+
+    /// What a mount of type "cgroup" in the container needs to know.
+    pub fn layout(&self, plan: &CgroupPlan) -> Layout {
+        // A lenient user may get no cgroup in a hierarchy: our own is shown.
+        let paths = match plan.is_lenient() {
+            true => SavedPaths::default(),
+            false => self.paths(plan),
+        };
+        Layout::new(&self.hierarchies, &paths)
+    }
+}
+
 /// A container's cgroup: a directory in every hierarchy.
 ///
 /// Dropping it removes the directories that [`Cgroup::prepare`] made, unless
@@ -72,7 +126,6 @@ pub struct Cgroup {
     made: Vec<PathBuf>,
     /// Leave out a hierarchy that this user may not use.
     lenient: bool,
-    layout: Option<Layout>,
 }
 
 impl Cgroup {
@@ -83,17 +136,16 @@ impl Cgroup {
     /// Errors: a directory cannot be made, has processes in it already, or is
     /// frozen (also through a cgroup above it); real-time and cpuset limits
     /// that v1 wants set before the first process joins.
-    pub fn prepare(plan: &CgroupPlan) -> Result<Cgroup> {
+    pub fn prepare(plan: &CgroupPlan, location: &Location) -> Result<Cgroup> {
         if plan.driver == Driver::Systemd {
             return Err(Error::Driver { name: "systemd" });
         }
-        let hierarchies = Hierarchies::of_this_process()?;
+        let hierarchies = &location.hierarchies;
         let mut cgroup = Cgroup {
             v1: Vec::new(),
             v2: None,
             made: Vec::new(),
-            lenient: plan.rootless && !plan.path.is_explicit(),
-            layout: None,
+            lenient: plan.is_lenient(),
         };
         for hierarchy in &hierarchies.v1 {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v1(plan, hierarchy))?;
@@ -101,7 +153,6 @@ impl Cgroup {
         if let Some(hierarchy) = &hierarchies.v2 {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy))?;
         }
-        cgroup.layout = Some(Layout::new(&hierarchies, &cgroup));
         Ok(cgroup)
     }
 
@@ -131,10 +182,7 @@ impl Cgroup {
 
     fn prepare_v2(&mut self, plan: &CgroupPlan, hierarchy: &Hierarchy) -> Result<()> {
         let is_hybrid = !self.v1.is_empty();
-        let path = match is_hybrid {
-            true => plan.path.below_own(hierarchy),
-            false => plan.path.beside_own(hierarchy),
-        };
+        let path = plan.path.on_v2(hierarchy, is_hybrid);
         let directory = Directory::new(&path);
         let existed = file::make(&path, &hierarchy.mountpoint, &mut self.made)?;
         if existed {
@@ -326,19 +374,12 @@ impl Cgroup {
             v2,
             made: Vec::new(),
             lenient: false,
-            layout: None,
         }
     }
 
     /// What [`Cgroup::open`] needs later.
     pub fn saved_paths(&self) -> SavedPaths {
         SavedPaths::new(&self.v1, self.v2.as_ref())
-    }
-
-    /// What a mount of type "cgroup" in the container needs to know. `None`
-    /// for an opened cgroup.
-    pub fn layout(&self) -> Option<&Layout> {
-        self.layout.as_ref()
     }
 
     /// Every process in the cgroup and the cgroups below it; none if it is gone.

@@ -56,6 +56,11 @@ impl CgroupPath {
         hierarchy.mountpoint.join(start).join(&self.inner)
     }
 
+    /// The directory in the v2 hierarchy.
+    pub(crate) fn on_v2(&self, hierarchy: &Hierarchy, is_hybrid: bool) -> PathBuf {
+        if is_hybrid { self.below_own(hierarchy) } else { self.beside_own(hierarchy) }
+    }
+
     /// The directory in a pure cgroup v2 hierarchy: relative paths begin at the
     /// parent of our own cgroup, which has processes in it (at least us) and so
     /// cannot pass controllers on (kernel, cgroup-v2.rst, "No Internal Process
