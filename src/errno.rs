@@ -25,6 +25,31 @@ pub(crate) fn text(error: impl Into<io::Error>) -> String {
     }
 }
 
+/// A chain of errors on one line, outermost first, each cause once.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut layers: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let words = match cause.downcast_ref::<io::Error>() {
+            Some(err) => text(err.raw_os_error().map_or_else(
+                || io::Error::other(err.to_string()),
+                io::Error::from_raw_os_error,
+            )),
+            None => match cause.downcast_ref::<nix::errno::Errno>() {
+                Some(errno) => text(*errno),
+                None => match cause.downcast_ref::<rustix::io::Errno>() {
+                    Some(errno) => text(*errno),
+                    None => cause.to_string(),
+                },
+            },
+        };
+        // Some libraries print their cause themselves.
+        if !layers.last().is_some_and(|outer| outer.ends_with(&words)) {
+            layers.push(words);
+        }
+    }
+    layers.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 mod bundle;
 mod errno;
+mod hooks;
 mod host;
 mod init;
 mod log;

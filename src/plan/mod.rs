@@ -11,6 +11,7 @@
 //   sysctl.rs, net_devices.rs, intel_rdt.rs, hooks.rs, cgroup.rs, check.rs
 
 pub(crate) mod capabilities;
+pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
