@@ -4,12 +4,8 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-<<<<<<< HEAD
-use std::os::fd::{AsFd, AsRawFd};
-=======
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
->>>>>>> process
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use libc::{c_int, c_long, c_ulong};
 
