@@ -1,0 +1,88 @@
+//! LOOK: facts about this machine, each probed once and only when asked for.
+//! Decides nothing; see `plan/`.
+
+mod capabilities;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use teu_namespaces::{IdMaps, id_maps};
+
+/// Facts about the machine. Files are read below `sysroot`, so that tests can
+/// put another machine in its place.
+#[derive(Debug)]
+pub(crate) struct Host {
+    sysroot: PathBuf,
+    in_user_namespace: OnceLock<bool>,
+}
+
+impl Host {
+    /// The machine this runs on.
+    pub(crate) fn new() -> Host {
+        Host::below(Path::new("/"))
+    }
+
+    /// A machine whose files lie below `sysroot`.
+    pub(crate) fn below(sysroot: &Path) -> Host {
+        Host {
+            sysroot: sysroot.to_owned(),
+            in_user_namespace: OnceLock::new(),
+        }
+    }
+
+    /// Whether the caller has a user id other than 0.
+    pub(crate) fn is_unprivileged(&self) -> bool {
+        !nix::unistd::geteuid().is_root()
+    }
+
+    /// The caller's effective group id.
+    pub(crate) fn egid(&self) -> u32 {
+        nix::unistd::getegid().as_raw()
+    }
+
+    /// Whether this process runs in a user namespace other than the first: its
+    /// map is then not the identity over all ids (user_namespaces(7)).
+    pub(crate) fn in_user_namespace(&self) -> bool {
+        *self.in_user_namespace.get_or_init(|| {
+            // A kernel without user namespaces has no such file.
+            let map = fs::read_to_string(self.path("proc/self/uid_map")).unwrap_or_default();
+            !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
+        })
+    }
+
+    /// The id maps of the user namespace at `path`.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn id_maps_of(&self, path: &Path) -> Result<IdMaps> {
+        Ok(id_maps::of_namespace(path)?)
+    }
+
+    /// Whether SELinux is on: its file system is there only then.
+    pub(crate) fn has_selinux(&self) -> bool {
+        self.path("sys/fs/selinux/enforce").exists()
+    }
+
+    /// Where the machine's `path` (relative to its root) lies for us.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.sysroot.join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_map_is_a_user_namespace() {
+        let sysroot = std::env::temp_dir().join(format!("teu-host-{}", std::process::id()));
+        fs::create_dir_all(sysroot.join("proc/self")).expect("mkdir");
+        for (map, expected) in [("0 0 4294967295\n", false), ("0 100000 65536\n", true)] {
+            fs::write(sysroot.join("proc/self/uid_map"), map).expect("write");
+            assert_eq!(Host::below(&sysroot).in_user_namespace(), expected, "{map}");
+        }
+        fs::remove_dir_all(&sysroot).expect("remove");
+    }
+}
