@@ -97,9 +97,11 @@ impl Location {
                 directory: Directory::new(plan.path.below_own(hierarchy)),
             })
             .collect();
-        let v2 = self.hierarchies.v2.as_ref().map(|hierarchy| {
-            Directory::new(plan.path.on_v2(hierarchy, !members.is_empty()))
-        });
+        let v2 = self
+            .hierarchies
+            .v2
+            .as_ref()
+            .map(|hierarchy| Directory::new(plan.path.on_v2(hierarchy, !members.is_empty())));
         SavedPaths::new(&members, v2.as_ref())
     }
 
