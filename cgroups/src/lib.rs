@@ -508,8 +508,22 @@ impl Cgroup {
         result
     }
 
+    /// How many of its processes the kernel killed for want of memory.
+    ///
+    /// Errors: the file that counts them cannot be read.
+    pub fn oom_kills(&self) -> Result<u64> {
+        let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
+            (Some(directory), _) => (directory, "memory.oom_control"),
+            (None, Some(directory)) => (directory, "memory.events"),
+            (None, None) => return Ok(0),
+        };
+        let text = directory.read_or_error(file)?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+    }
+
     /// The container lives on: dropping this value removes nothing.
-    pub fn keep(mut self) {
+    pub fn keep(&mut self) {
         self.made.clear();
     }
 }
