@@ -303,29 +303,60 @@ impl Directory {
         Ok(found)
     }
 
-    /// Removes the cgroup and those below it; missing is fine. The kernel says
-    /// EBUSY for a moment after the last process was reaped, so it is asked
-    /// again, for about a second.
-    pub(crate) fn remove(&self) -> Result<()> {
-        const TRIES: u32 = 11;
-        let mut pause = Duration::from_millis(1);
-        for attempt in 1.. {
-            match std::fs::remove_dir(&self.path) {
-                Ok(()) => break,
-                Err(error) if is_gone(&error) => break,
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < TRIES => {}
-                Err(cause) => return Err(Error::system("remove cgroup", &self.path, cause)),
-            }
-            let below = self.below()?;
-            for directory in &below {
-                directory.remove()?;
-            }
-            if below.is_empty() {
-                std::thread::sleep(pause);
-                pause *= 2;
+    /// One attempt to remove the cgroup and those below it; missing is fine.
+    /// Whether it is gone; `false` is EBUSY.
+    fn try_remove(&self) -> Result<bool> {
+        let attempt = || match std::fs::remove_dir(&self.path) {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+            Err(cause) => Err(Error::system("remove cgroup", &self.path, cause)),
+        };
+        if attempt()? {
+            return Ok(true);
+        }
+        let below = self.below()?;
+        for directory in &below {
+            if !directory.try_remove()? {
+                return Ok(false);
             }
         }
-        Ok(())
+        if below.is_empty() {
+            Ok(false)
+        } else {
+            attempt()
+        }
+    }
+}
+
+/// Removes cgroups and those below them. The kernel says EBUSY for a moment
+/// after the last process was reaped, so it is asked again, for about a second
+/// in all. One that cannot go does not keep the others; the first error is
+/// returned.
+pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -> Result<()> {
+    const LAST_PAUSE: Duration = Duration::from_millis(512);
+    let mut left: Vec<&Directory> = directories.into_iter().collect();
+    let mut result = Ok(());
+    let mut pause = Duration::from_millis(1);
+    loop {
+        left.retain(|directory| match directory.try_remove() {
+            Ok(gone) => !gone,
+            Err(error) => {
+                if result.is_ok() {
+                    result = Err(error);
+                }
+                false
+            }
+        });
+        let Some(first) = left.first() else {
+            return result;
+        };
+        if pause > LAST_PAUSE {
+            let busy = io::Error::from_raw_os_error(libc::EBUSY);
+            return result.and(Err(Error::system("remove cgroup", &first.path, busy)));
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
     }
 }
 
@@ -428,6 +459,6 @@ mod tests {
         );
         assert!(make(&path, &scratch.0, &mut made).unwrap());
         assert_eq!(made.len(), 3);
-        Directory::new(scratch.0.join("nothing")).remove().unwrap();
+        remove([&Directory::new(scratch.0.join("nothing"))]).unwrap();
     }
 }

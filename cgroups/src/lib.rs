@@ -19,7 +19,7 @@ mod v1;
 mod v2;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
@@ -172,10 +172,14 @@ impl Cgroup {
         let before = self.made.len();
         match prepare(self) {
             Err(error) if self.lenient && error.is_permission() => {
-                for path in self.made.split_off(before).iter().rev() {
-                    Directory::new(path).remove()?;
-                }
-                Ok(())
+                let made: Vec<Directory> = self
+                    .made
+                    .split_off(before)
+                    .into_iter()
+                    .rev()
+                    .map(Directory::new)
+                    .collect();
+                file::remove(&made)
             }
             other => other,
         }
@@ -204,37 +208,33 @@ impl Cgroup {
     /// bind nobody there.
     pub fn enter(&mut self, pid: Pid, entered_by_clone: bool) -> Result<()> {
         let pid = pid.as_raw();
-        let mut joined = Vec::new();
-        for member in std::mem::take(&mut self.v1) {
+        let mut refused = Vec::new();
+        for (position, member) in self.v1.iter().enumerate() {
             match member.directory.enter(pid) {
-                Ok(()) => joined.push(member),
-                Err(error) if self.lenient && error.is_permission() => {
-                    self.abandon(&member.directory)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.v1 = joined;
-        let Some(directory) = self.v2.take() else {
-            return Ok(());
-        };
-        if !entered_by_clone {
-            match directory.enter(pid) {
-                Err(error) if self.lenient && error.is_permission() => {
-                    return self.abandon(&directory);
-                }
+                Err(error) if self.lenient && error.is_permission() => refused.push(position),
                 result => result?,
             }
         }
+        for position in refused.into_iter().rev() {
+            let member = self.v1.remove(position);
+            self.abandon(&member.directory)?;
+        }
+        let Some(directory) = self.v2.take_if(|_| !entered_by_clone) else {
+            return Ok(());
+        };
+        let result = directory.enter(pid);
+        if self.lenient && result.as_ref().is_err_and(Error::is_permission) {
+            return self.abandon(&directory);
+        }
         self.v2 = Some(directory);
-        Ok(())
+        result
     }
 
     fn abandon(&mut self, directory: &Directory) -> Result<()> {
         match self.made.iter().position(|path| *path == directory.path) {
             Some(position) => {
                 self.made.remove(position);
-                directory.remove()
+                file::remove([directory])
             }
             None => Ok(()),
         }
@@ -455,14 +455,7 @@ impl Cgroup {
     /// One that fails does not keep the others from going; the first error is
     /// returned.
     pub fn remove(&self) -> Result<()> {
-        let mut result = Ok(());
-        for directory in self.directories() {
-            let removed = directory.remove();
-            if result.is_ok() {
-                result = removed;
-            }
-        }
-        result
+        file::remove(self.directories())
     }
 
     /// The container lives on: dropping this value removes nothing.
@@ -473,20 +466,19 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        let is_made = |directory: &&Directory| self.made.contains(&directory.path);
+        // Drop cannot report: what stays has a process that someone else put
+        // there.
+        match file::remove(self.directories().filter(is_made)) {
+            Ok(()) | Err(_) => {}
+        }
         for path in self.made.iter().rev() {
-            // Drop cannot report. A directory that stays is either not ours any
-            // more (another container's cgroup appeared below it) or has a
-            // process that someone else put there.
-            if std::fs::remove_dir(path).is_err() && self.is_own(path) {
-                Directory::new(path).remove().ok();
+            // Gone already; or one above the container's, which stays while
+            // another container uses it too.
+            match std::fs::remove_dir(path) {
+                Ok(()) | Err(_) => {}
             }
         }
-    }
-}
-
-impl Cgroup {
-    fn is_own(&self, path: &Path) -> bool {
-        self.directories().any(|directory| directory.path == path)
     }
 }
 
