@@ -1,8 +1,9 @@
 //! Reading and writing the files of one cgroup directory, and carrying out a
 //! list of writes. Not for what to write; see `v1` and `v2`.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,17 +145,7 @@ impl Directory {
 
     /// The whole file, without the newline at its end.
     pub(crate) fn read(&self, file: &str) -> io::Result<String> {
-        let mut file = OpenOptions::new().read(true).open(self.path.join(file))?;
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => text.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let text = read(&self.path.join(file))?;
         let text = String::from_utf8_lossy(&text);
         Ok(text.trim_end_matches('\n').to_owned())
     }
@@ -360,6 +351,22 @@ pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -
     }
 }
 
+/// The whole of a file that has no size, in few system calls: the standard
+/// library begins with 32 bytes.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).open(path)?;
+    let mut text = Vec::new();
+    let mut buffer = [0; 8192];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(text),
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// ENODEV is what an open file of a removed cgroup answers.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
@@ -369,7 +376,7 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 /// Each directory made is added to `made` at once, so that an error half way
 /// leaves a true list. Returns whether `path` itself was there before.
 pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
-    match std::fs::create_dir(path) {
+    match make_one(path) {
         Ok(()) => {
             made.push(path.to_owned());
             Ok(false)
@@ -383,7 +390,7 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
                 return Err(Error::system("make cgroup", path, error));
             }
             make(parent, top, made)?;
-            match std::fs::create_dir(path) {
+            match make_one(path) {
                 Ok(()) => made.push(path.to_owned()),
                 // Another container was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(true),
@@ -393,6 +400,11 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
         }
         Err(cause) => Err(Error::system("make cgroup", path, cause)),
     }
+}
+
+/// With the mode that runc uses, also where the caller's umask is 0.
+fn make_one(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(path)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Where the field expects cgroups; mounts below it win over others.
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
@@ -34,7 +35,8 @@ impl Hierarchies {
     /// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
     pub(crate) fn of_this_process() -> Result<Hierarchies> {
         let read = |path: &str| {
-            std::fs::read(path).map_err(|cause| Error::system("read", Path::new(path), cause))
+            let path = Path::new(path);
+            file::read(path).map_err(|cause| Error::system("read", path, cause))
         };
         Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
     }

@@ -98,8 +98,9 @@ impl Cgroup {
         for hierarchy in &hierarchies.v1 {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v1(plan, hierarchy))?;
         }
+        let is_hybrid = !hierarchies.v1.is_empty();
         if let Some(hierarchy) = &hierarchies.v2 {
-            cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy))?;
+            cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy, is_hybrid))?;
         }
         cgroup.layout = Some(Layout::new(&hierarchies, &cgroup));
         Ok(cgroup)
@@ -129,8 +130,12 @@ impl Cgroup {
         Ok(())
     }
 
-    fn prepare_v2(&mut self, plan: &CgroupPlan, hierarchy: &Hierarchy) -> Result<()> {
-        let is_hybrid = !self.v1.is_empty();
+    fn prepare_v2(
+        &mut self,
+        plan: &CgroupPlan,
+        hierarchy: &Hierarchy,
+        is_hybrid: bool,
+    ) -> Result<()> {
         let path = match is_hybrid {
             true => plan.path.below_own(hierarchy),
             false => plan.path.beside_own(hierarchy),
@@ -187,7 +192,8 @@ impl Cgroup {
 
     /// The directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
     /// spares a new process the wait of an attach. `None` where there is a v1
-    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway.
+    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway. If the
+    /// clone fails, clone without and enter.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
         match &self.v2 {
             Some(directory) if self.v1.is_empty() => {

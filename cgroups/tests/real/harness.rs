@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -155,5 +156,37 @@ impl Unified {
 impl Drop for Unified {
     fn drop(&mut self) {
         self.cgroup.remove().unwrap();
+    }
+}
+
+/// Puts the controllers that the unified root hands down back as they were.
+/// Tests that change them take turns.
+pub(crate) struct HandedDown {
+    before: String,
+    control: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl HandedDown {
+    pub(crate) fn restore_at_end() -> HandedDown {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let control = unified().unwrap().join("cgroup.subtree_control");
+        HandedDown {
+            before: std::fs::read_to_string(&control).unwrap(),
+            control,
+            _turn: turn,
+        }
+    }
+}
+
+impl Drop for HandedDown {
+    fn drop(&mut self) {
+        let now = std::fs::read_to_string(&self.control).unwrap();
+        for name in now.split_whitespace() {
+            if !self.before.split_whitespace().any(|one| one == name) {
+                std::fs::write(&self.control, format!("-{name}")).unwrap();
+            }
+        }
     }
 }

@@ -84,6 +84,7 @@ fn once_more_with_v2_alone() {
     if !has(&["", "cpu"]) {
         return;
     }
+    let _handed_down = HandedDown::restore_at_end();
     let script = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" pure_ --nocapture";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
