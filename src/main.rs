@@ -8,8 +8,12 @@ mod bundle;
 mod cli;
 mod commands;
 mod errno;
+<<<<<<< HEAD
 mod exeseal;
 mod failure;
+=======
+mod hooks;
+>>>>>>> process
 mod host;
 mod init;
 mod json;

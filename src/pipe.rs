@@ -13,9 +13,8 @@
 //!  | prestart, createRuntime hooks     |
 //!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
 //!  | <-------------------------- Ready |
-//!  | save state, pid file              | waits for the exec fifo …
-//!  | Start (`run` only) -------------> | … or for this
-//!  |                                   | execve
+//!  | save state, pid file              |
+//!  | Execute, or WaitAtFifo ---------> | execve, or waits at the exec fifo
 //! ```
 //!
 //! `Failed` may come from init at any time and is its last message. An end
@@ -60,7 +59,9 @@ pub(crate) enum ToInit {
     /// The hooks ran.
     HooksDone,
     /// Execute the program (`run`).
-    Start,
+    Execute,
+    /// Execute the program once another command says so (`create`, `start`).
+    WaitAtFifo,
 }
 
 /// The host's end.
@@ -129,7 +130,8 @@ impl HostEnd {
             ToInit::MountSource(fd) => send(socket, b'M', "", Some(fd.as_fd())),
             ToInit::NoMountSource(why) => send(socket, b'N', &why, None),
             ToInit::HooksDone => send(socket, b'D', "", None),
-            ToInit::Start => send(socket, b'S', "", None),
+            ToInit::Execute => send(socket, b'X', "", None),
+            ToInit::WaitAtFifo => send(socket, b'W', "", None),
         }
         .context("tell init")
     }
@@ -180,11 +182,13 @@ impl InitEnd {
         }
     }
 
-    /// Waits for the host's word to execute the program.
-    pub(crate) fn wait_for_start(&mut self) -> Result<()> {
+    /// Waits until the host has done its part; whether the program is then to
+    /// be executed at once, and not when another command says so.
+    pub(crate) fn wait_for_host(&mut self) -> Result<bool> {
         match self.receive()? {
-            ToInit::Start => Ok(()),
-            other => bail!("message from the host: {other:?} instead of the start"),
+            ToInit::Execute => Ok(true),
+            ToInit::WaitAtFifo => Ok(false),
+            other => bail!("message from the host: {other:?} instead of its end"),
         }
     }
 
@@ -210,7 +214,8 @@ impl InitEnd {
             (b'M', Some(fd)) => ToInit::MountSource(fd),
             (b'N', _) => ToInit::NoMountSource(text(body)),
             (b'D', _) => ToInit::HooksDone,
-            (b'S', _) => ToInit::Start,
+            (b'X', _) => ToInit::Execute,
+            (b'W', _) => ToInit::WaitAtFifo,
             (other, _) => bail!("message from the host: unknown tag {other}"),
         })
     }
@@ -294,6 +299,6 @@ mod tests {
         };
         assert_eq!(why, "no such thing");
         drop(host);
-        assert!(init.wait_for_start().is_err());
+        assert!(init.wait_for_host().is_err());
     }
 }

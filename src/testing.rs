@@ -36,19 +36,7 @@ impl Drop for Directory {
 
 /// The error as a person sees it: layers joined, errno in plain words.
 pub(crate) fn words(error: &anyhow::Error) -> String {
-    let layer = |layer: &(dyn std::error::Error + 'static)| {
-        if let Some(errno) = layer.downcast_ref::<rustix::io::Errno>() {
-            return errno::text(*errno);
-        }
-        match layer
-            .downcast_ref::<std::io::Error>()
-            .and_then(|err| err.raw_os_error())
-        {
-            Some(number) => errno::text(std::io::Error::from_raw_os_error(number)),
-            None => layer.to_string(),
-        }
-    };
-    error.chain().map(layer).collect::<Vec<_>>().join(": ")
+    errno::chain(error)
 }
 
 /// Runs `body` in a child process and fails if that panics. Root only, as are
