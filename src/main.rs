@@ -8,12 +8,9 @@ mod bundle;
 mod cli;
 mod commands;
 mod errno;
-<<<<<<< HEAD
 mod exeseal;
 mod failure;
-=======
 mod hooks;
->>>>>>> process
 mod host;
 mod init;
 mod json;

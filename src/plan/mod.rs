@@ -4,13 +4,10 @@
 //! Each file has its counterpart of the same name in `init/`.
 
 pub(crate) mod capabilities;
-<<<<<<< HEAD
 pub(crate) mod cgroup;
 pub(crate) mod check;
 pub(crate) mod devices;
-=======
 pub(crate) mod hooks;
->>>>>>> process
 pub(crate) mod id_list;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
