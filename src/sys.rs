@@ -367,9 +367,6 @@ pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) 
     io::Error::last_os_error()
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
-}
 
 /// The path execve was given for this program, as the kernel noted it
 /// (getauxval(3), AT_EXECFN): `/dev/fd/N` if it was a descriptor.

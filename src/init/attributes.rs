@@ -11,7 +11,9 @@ use libc::{
     MS_REC, MS_RELATIME, MS_REMOUNT, MS_STRICTATIME, c_ulong,
 };
 use nix::mount::MsFlags;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, StatxFlags, fstatvfs, openat, statx};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, StatxFlags, fstatvfs, openat, statx,
+};
 use rustix::io::Errno;
 
 use super::paths::Procfs;
@@ -56,7 +58,8 @@ impl Kernel {
             Err(Errno::NOSYS) => Ok(Some(flags)),
             Err(err @ Errno::PERM) => {
                 let flags = with_locked(mount, flags, err)?;
-                self.replace(mount, flags).context("set flags, locked ones kept")?;
+                self.replace(mount, flags)
+                    .context("set flags, locked ones kept")?;
                 Ok(None)
             }
             Err(err) => Err(err).context("set mount flags"),
@@ -65,7 +68,14 @@ impl Kernel {
 
     fn replace(&self, mount: BorrowedFd<'_>, flags: BindFlags) -> Result<(), Errno> {
         let Attributes { set, clear } = Attributes::exactly(flags.set);
-        self.change(mount, &MountChange { set, clear, ..MountChange::default() })
+        self.change(
+            mount,
+            &MountChange {
+                set,
+                clear,
+                ..MountChange::default()
+            },
+        )
     }
 
     /// What [`Kernel::set_bind_flags`] left to do.
@@ -78,7 +88,8 @@ impl Kernel {
             Ok(()) => Ok(()),
             Err(err @ Errno::PERM) => {
                 let flags = with_locked(mount, flags, err)?;
-                self.remount(mount, flags.set).context("set flags, locked ones kept")
+                self.remount(mount, flags.set)
+                    .context("set flags, locked ones kept")
             }
             Err(err) => Err(err).context("set mount flags"),
         }
@@ -87,7 +98,13 @@ impl Kernel {
     /// Adds `flags` to those of an attached mount.
     pub(super) fn add_flags(&self, mount: BorrowedFd<'_>, flags: c_ulong) -> Result<(), Errno> {
         let set = attributes_of(flags);
-        match self.change(mount, &MountChange { set, ..MountChange::default() }) {
+        match self.change(
+            mount,
+            &MountChange {
+                set,
+                ..MountChange::default()
+            },
+        ) {
             Err(Errno::NOSYS) => self.remount(mount, current_flags(mount)? | flags),
             result => result,
         }
@@ -100,7 +117,15 @@ impl Kernel {
         mount: BorrowedFd<'_>,
         Attributes { set, clear }: Attributes,
     ) -> Result<(), Errno> {
-        self.change(mount, &MountChange { set, clear, propagation: 0, recursive: true })
+        self.change(
+            mount,
+            &MountChange {
+                set,
+                clear,
+                propagation: 0,
+                recursive: true,
+            },
+        )
     }
 
     /// Sets the propagation of an attached mount: one of `MS_SHARED` and its
@@ -157,7 +182,9 @@ impl Kernel {
     ) -> Result<(), Errno> {
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let here = openat(CWD, ".", directory, Mode::empty())?;
-        let procfs = self.procfs().map_err(|err| *err.downcast_ref().unwrap_or(&Errno::NOENT))?;
+        let procfs = self
+            .procfs()
+            .map_err(|err| *err.downcast_ref().unwrap_or(&Errno::NOENT))?;
         rustix::process::fchdir(procfs.descriptors()?)?;
         let name = target.as_raw_fd().to_string();
         let flags = MsFlags::from_bits_retain(flags);
@@ -169,7 +196,9 @@ impl Kernel {
 
 fn with_locked(mount: BorrowedFd<'_>, flags: BindFlags, refusal: Errno) -> Result<BindFlags> {
     let current = current_flags(mount).context("statfs")?;
-    flags.with_locked(current).map_err(|err| anyhow::Error::new(refusal).context(err.to_string()))
+    flags
+        .with_locked(current)
+        .map_err(|err| anyhow::Error::new(refusal).context(err.to_string()))
 }
 
 /// The flags the mount has now (statvfs(3)). Where no mode of access times is

@@ -48,7 +48,12 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
 
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Result<()> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let source = openat(from, name, OFlags::RDONLY | OFlags::NONBLOCK | flags, Mode::empty());
+    let source = openat(
+        from,
+        name,
+        OFlags::RDONLY | OFlags::NONBLOCK | flags,
+        Mode::empty(),
+    );
     let source = source.context("open")?;
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
     let target = openat(to, name, create, mode).context("create")?;

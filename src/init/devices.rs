@@ -19,16 +19,16 @@ use crate::plan::rootfs::Devices;
 /// Makes everything in it. The file mode mask must be 0.
 pub(super) fn set_up(root: &Root, kernel: &Kernel, devices: &Devices) -> Result<()> {
     for node in &devices.nodes {
-        make_node(root, kernel, node, devices.bind).with_context(|| {
-            format!("create device {:?} ({})", node.path, describe(node.kind))
-        })?;
+        make_node(root, kernel, node, devices.bind)
+            .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
     }
     let ptmx = Path::new("/dev/ptmx");
     match root.unlink(ptmx) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(err) => return Err(err).with_context(|| format!("remove {ptmx:?}")),
     }
-    root.symlink("pts/ptmx", ptmx).with_context(|| format!("symlink {ptmx:?}"))?;
+    root.symlink("pts/ptmx", ptmx)
+        .with_context(|| format!("symlink {ptmx:?}"))?;
     for (path, target) in &devices.links {
         match root.symlink(target, Path::new(path)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -39,7 +39,9 @@ pub(super) fn set_up(root: &Root, kernel: &Kernel, devices: &Devices) -> Result<
 }
 
 fn make_node(root: &Root, kernel: &Kernel, node: &DeviceNode, bind: bool) -> Result<()> {
-    let (parent, name) = root.parent(&node.path).context("make the parent directory")?;
+    let (parent, name) = root
+        .parent(&node.path)
+        .context("make the parent directory")?;
     if bind {
         return bind_host_node(parent.as_fd(), &name, node);
     }
@@ -70,10 +72,18 @@ fn own(parent: BorrowedFd<'_>, name: &OsStr, kernel: &Kernel, node: &DeviceNode)
     }
     // A default access control list of the directory may have changed it.
     if found.st_mode & 0o7777 != node.mode {
-        let descriptors = kernel.procfs()?.descriptors().context("open a list of descriptors")?;
+        let descriptors = kernel
+            .procfs()?
+            .descriptors()
+            .context("open a list of descriptors")?;
         let number = std::os::fd::AsRawFd::as_raw_fd(&handle).to_string();
-        chmodat(&descriptors, number, Mode::from_raw_mode(node.mode), AtFlags::empty())
-            .context("chmod")?;
+        chmodat(
+            &descriptors,
+            number,
+            Mode::from_raw_mode(node.mode),
+            AtFlags::empty(),
+        )
+        .context("chmod")?;
     }
     Ok(())
 }

@@ -27,7 +27,9 @@ pub(super) fn make_path_readonly(root: &Root, kernel: &Kernel, path: &Path) -> R
     };
     let tree = clone_handle(target.as_fd(), true).context("open_tree")?;
     attach(tree.as_fd(), target.as_fd())?;
-    kernel.add_flags(tree.as_fd(), MS_RDONLY).context("set read-only")
+    kernel
+        .add_flags(tree.as_fd(), MS_RDONLY)
+        .context("set read-only")
 }
 
 /// Hides `paths`: a file behind the container's /dev/null, a directory behind
@@ -88,7 +90,11 @@ fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
             fsconfig_set_string(&context, "context", label)?;
         }
         fsconfig_create(&context)?;
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+        fsmount(
+            &context,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )
     };
     configure().context("mount tmpfs")
 }
@@ -109,6 +115,8 @@ pub(super) fn open_null(root: &Root, flags: OFlags) -> Result<OwnedFd> {
 /// Whether the descriptor is on the null device.
 pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = fstat(fd).context("fstat")?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(1, 3))
+    Ok(
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3),
+    )
 }

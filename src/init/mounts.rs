@@ -47,7 +47,10 @@ impl<'plan> Mounter<'_, 'plan> {
     /// Makes `mount`, the one at `index` of the plan.
     pub(super) fn make(&mut self, index: usize, mount: &'plan Mount) -> Result<()> {
         self.make_kind(index, mount).with_context(|| {
-            format!("error mounting {:?} to rootfs at {:?}", mount.source, mount.destination)
+            format!(
+                "error mounting {:?} to rootfs at {:?}",
+                mount.source, mount.destination
+            )
         })
     }
 
@@ -63,7 +66,10 @@ impl<'plan> Mounter<'_, 'plan> {
 
     fn bind(&mut self, index: usize, mount: &'plan Mount, bind: &Bind) -> Result<()> {
         let tree = self.open_source(index, bind)?;
-        let place = self.root.locate(&mount.destination).context("look up the mountpoint")?;
+        let place = self
+            .root
+            .locate(&mount.destination)
+            .context("look up the mountpoint")?;
         check_over_proc(&place.path, Some(tree.as_fd()), false)?;
         let onto = match place.found {
             Some(found) => found,
@@ -133,7 +139,10 @@ impl<'plan> Mounter<'_, 'plan> {
         if filesystem.place == Place::OrdinaryDirectory {
             return Ok((self.ordinary_directory(mount, &filesystem.kind)?, None));
         }
-        let place = self.root.locate(&mount.destination).context("look up the mountpoint")?;
+        let place = self
+            .root
+            .locate(&mount.destination)
+            .context("look up the mountpoint")?;
         check_over_proc(&place.path, None, filesystem.kind == "proc")?;
         let Some(found) = place.found else {
             let made = self.make_directory(&place.path)?;
@@ -188,17 +197,30 @@ impl<'plan> Mounter<'_, 'plan> {
     ) -> Result<()> {
         let before = attributes::mount_id(onto)?;
         self.kernel.mount_by_string(filesystem, onto)?;
-        let tree = self.root.resolve(&mount.destination).context("open the new mount")?;
+        let tree = self
+            .root
+            .resolve(&mount.destination)
+            .context("open the new mount")?;
         if attributes::mount_id(tree.as_fd())? == before {
-            bail!("mountpoint {:?} was moved while mounting", mount.destination);
+            bail!(
+                "mountpoint {:?} was moved while mounting",
+                mount.destination
+            );
         }
         self.finish(mount, tree)
     }
 
     fn remount(&mut self, mount: &'plan Mount, remount: &Remount) -> Result<()> {
-        let place = self.root.locate(&mount.destination).context("look up the mountpoint")?;
+        let place = self
+            .root
+            .locate(&mount.destination)
+            .context("look up the mountpoint")?;
         let Some(found) = place.found else {
-            bail!("remount {:?}: {}", mount.destination, "no such file or directory");
+            bail!(
+                "remount {:?}: {}",
+                mount.destination,
+                "no such file or directory"
+            );
         };
         if let Some(options) = &remount.superblock {
             reconfigure(found.as_fd(), remount.flags, options)?;
@@ -265,7 +287,10 @@ impl<'plan> Mounter<'_, 'plan> {
             let directory = &hierarchy.directory;
             let tree =
                 clone_tree(directory, true).with_context(|| format!("open {directory:?}"))?;
-            let flags = BindFlags { set: cgroup.flags, cleared: 0 };
+            let flags = BindFlags {
+                set: cgroup.flags,
+                cleared: 0,
+            };
             self.attach_bind(&tree, onto.as_fd(), Some(flags))?;
             for propagation in &mount.propagation {
                 self.kernel.set_propagation(tree.as_fd(), *propagation)?;
@@ -331,12 +356,20 @@ pub(super) fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<Own
 
 /// A detached clone of what `handle` is on.
 pub(super) fn clone_handle(handle: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    open_tree(handle, "", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
+    open_tree(
+        handle,
+        "",
+        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
+    )
 }
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+    if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    }
 }
 
 /// Moves the detached mount `tree` onto `onto`.
@@ -384,7 +417,11 @@ impl NewMount {
 
 /// A new, detached instance of `filesystem`, its root with `mode`.
 fn new_mount(filesystem: &Filesystem, mode: Option<u32>) -> Result<NewMount> {
-    let longest = filesystem.options.iter().map(|option| value(option).1.len()).max();
+    let longest = filesystem
+        .options
+        .iter()
+        .map(|option| value(option).1.len())
+        .max();
     if longest.unwrap_or(0).max(filesystem.source.len()) > LONGEST_VALUE {
         return Ok(NewMount::TooLong);
     }
@@ -420,7 +457,9 @@ fn configure(context: &OwnedFd, filesystem: &Filesystem, mode: Option<u32>) -> R
 fn fsmount_attributes(flags: c_ulong) -> MountAttrFlags {
     let known = MountAttrFlags::all().iter();
     let set = attributes_of(flags);
-    known.filter(|attribute| set & u64::from(attribute.bits()) != 0).collect()
+    known
+        .filter(|attribute| set & u64::from(attribute.bits()) != 0)
+        .collect()
 }
 
 fn set_options(context: &OwnedFd, options: &[String]) -> Result<()> {
@@ -445,7 +484,9 @@ fn kernel_message(context: &OwnedFd, err: anyhow::Error) -> anyhow::Error {
     match rustix::io::read(context, &mut message) {
         // "e tmpfs: Unknown parameter 'x'": the first letter is the level.
         Ok(length) if length > 2 => {
-            let text = String::from_utf8_lossy(&message[2..length]).trim().to_owned();
+            let text = String::from_utf8_lossy(&message[2..length])
+                .trim()
+                .to_owned();
             err.context(text)
         }
         // No message is the usual case (ENODATA); the error stands alone.
@@ -454,8 +495,12 @@ fn kernel_message(context: &OwnedFd, err: anyhow::Error) -> anyhow::Error {
 }
 
 fn reconfigure(mount: BorrowedFd<'_>, flags: BindFlags, options: &[String]) -> Result<()> {
-    let context = fspick(mount, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)
-        .context("fspick")?;
+    let context = fspick(
+        mount,
+        "",
+        FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH,
+    )
+    .context("fspick")?;
     let change = || -> Result<()> {
         for word in filesystem_words(flags.set) {
             fsconfig_set_flag(&context, word).with_context(|| format!("option {word:?}"))?;
@@ -473,8 +518,13 @@ fn reconfigure(mount: BorrowedFd<'_>, flags: BindFlags, options: &[String]) -> R
 fn set_label(mount: BorrowedFd<'_>, label: &str) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(mount, ".", flags, Mode::empty()).context("open")?;
-    fsetxattr(&root, "security.selinux", label.as_bytes(), XattrFlags::empty())
-        .with_context(|| format!("set label {label:?}"))
+    fsetxattr(
+        &root,
+        "security.selinux",
+        label.as_bytes(),
+        XattrFlags::empty(),
+    )
+    .with_context(|| format!("set label {label:?}"))
 }
 
 /// Makes a mount read-only; somebody may still be writing to it for a moment.

@@ -235,7 +235,10 @@ impl Root {
 
 fn location(path: PathBuf, found: Result<OwnedFd>) -> Result<Location> {
     match found {
-        Ok(found) => Ok(Location { path, found: Some(found) }),
+        Ok(found) => Ok(Location {
+            path,
+            found: Some(found),
+        }),
         Err(Errno::NOENT) => Ok(Location { path, found: None }),
         Err(err) => Err(err),
     }
@@ -251,7 +254,11 @@ fn names(path: &Path) -> VecDeque<OsString> {
 }
 
 fn require_directory(handle: OwnedFd) -> Result<OwnedFd> {
-    if is_directory(handle.as_fd())? { Ok(handle) } else { Err(Errno::NOTDIR) }
+    if is_directory(handle.as_fd())? {
+        Ok(handle)
+    } else {
+        Err(Errno::NOTDIR)
+    }
 }
 
 /// Whether the handle is on a directory.
@@ -277,7 +284,13 @@ fn open_beside_renames(
     resolve: ResolveFlags,
 ) -> Result<OwnedFd> {
     for _ in 1..ATTEMPTS {
-        match openat2(directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match openat2(
+            directory,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
@@ -342,8 +355,7 @@ impl Procfs {
     /// Opens `path` below it. What is mounted over a part of it, or a magic
     /// link, is refused (EXDEV, ELOOP).
     pub(crate) fn open_file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         open_beside_renames(self.0.as_fd(), path, flags, resolve)
     }
 
@@ -357,7 +369,10 @@ impl Procfs {
     /// The directory of this process's descriptors. A name in it stands for
     /// what the descriptor is on, where a system call takes only a path.
     pub(crate) fn descriptors(&self) -> Result<OwnedFd> {
-        self.open_file(Path::new("thread-self/fd"), OFlags::PATH | OFlags::DIRECTORY)
+        self.open_file(
+            Path::new("thread-self/fd"),
+            OFlags::PATH | OFlags::DIRECTORY,
+        )
     }
 }
 

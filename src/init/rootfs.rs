@@ -31,10 +31,10 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::attributes::Kernel;
+use super::devices;
 use super::masks::{self, is_null, open_null};
 use super::mounts::{Mounter, attach, clone_handle, make_readonly};
 use super::paths::{Procfs, Root};
-use super::devices;
 use crate::pipe::InitEnd;
 use crate::plan::rootfs::{Entrance, RootfsPlan};
 
@@ -63,7 +63,12 @@ pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Ro
         devices::set_up(&root, &kernel, devices).context("configuring container /dev")?;
     }
     rustix::process::umask(mask);
-    Ok(Rootfs { plan, root, kernel, readonly_at_end })
+    Ok(Rootfs {
+        plan,
+        root,
+        kernel,
+        readonly_at_end,
+    })
 }
 
 fn make_mounts<'a>(
@@ -74,7 +79,12 @@ fn make_mounts<'a>(
 ) -> Result<Vec<(&'a Path, OwnedFd)>> {
     let mut unshare = plan.unshare_cgroup_namespace;
     let mut readonly_at_end = Vec::new();
-    let mut mounter = Mounter { root, kernel, pipe, readonly_at_end: &mut readonly_at_end };
+    let mut mounter = Mounter {
+        root,
+        kernel,
+        pipe,
+        readonly_at_end: &mut readonly_at_end,
+    };
     for (index, mount) in plan.mounts.iter().enumerate() {
         if mount.is_cgroup() {
             mounter.pipe.wait_for_cgroup()?;
@@ -195,7 +205,8 @@ impl Rootfs<'_> {
             change_propagation("/", propagation)?;
         }
         if self.plan.devices.is_some() {
-            self.reopen_null().context("error reopening /dev/null inside container")?;
+            self.reopen_null()
+                .context("error reopening /dev/null inside container")?;
         }
         Ok(())
     }
@@ -287,7 +298,11 @@ impl Rootfs<'_> {
     /// # Errors
     /// A path that is there but cannot be covered.
     pub(crate) fn mask(&self) -> Result<()> {
-        masks::mask_paths(&self.root, &self.plan.masked_paths, self.plan.mask_context.as_deref())
+        masks::mask_paths(
+            &self.root,
+            &self.plan.masked_paths,
+            self.plan.mask_context.as_deref(),
+        )
     }
 }
 
@@ -307,7 +322,9 @@ fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>
         .open_file(Path::new("thread-self/mountinfo"), OFlags::RDONLY)
         .context("open mountinfo")?;
     let mut table = Vec::new();
-    std::fs::File::from(file).read_to_end(&mut table).context("read mountinfo")?;
+    std::fs::File::from(file)
+        .read_to_end(&mut table)
+        .context("read mountinfo")?;
     let mountpoint = |line: &[u8]| {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let separator = fields.iter().position(|field| *field == b"-")?;
@@ -316,7 +333,10 @@ fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>
         let path = unescape(point);
         (complete && !path.starts_with(rootfs)).then_some(path)
     };
-    Ok(table.split(|byte| *byte == b'\n').filter_map(mountpoint).collect())
+    Ok(table
+        .split(|byte| *byte == b'\n')
+        .filter_map(mountpoint)
+        .collect())
 }
 
 /// A path of mountinfo, where some letters are three octal digits.
@@ -324,7 +344,9 @@ fn unescape(path: &[u8]) -> PathBuf {
     let mut letters = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [first, tail @ ..] = rest {
-        let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = tail
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(letter) if *first == b'\\' => {
                 letters.push(letter);

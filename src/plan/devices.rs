@@ -153,9 +153,18 @@ mod tests {
     #[test]
     fn faulty_entries_are_named() {
         for (entry, words) in [
-            (device("/dev/x", "q", 1, 1), "linux.devices[0] (\"/dev/x\"): invalid device type \"q\""),
-            (device("/dev/x", "c", -1, 1), "linux.devices[0] (\"/dev/x\"): major: "),
-            (device("", "c", 1, 1), "linux.devices[0] (\"\"): path is empty"),
+            (
+                device("/dev/x", "q", 1, 1),
+                "linux.devices[0] (\"/dev/x\"): invalid device type \"q\"",
+            ),
+            (
+                device("/dev/x", "c", -1, 1),
+                "linux.devices[0] (\"/dev/x\"): major: ",
+            ),
+            (
+                device("", "c", 1, 1),
+                "linux.devices[0] (\"\"): path is empty",
+            ),
         ] {
             let error = device_nodes(&[entry]).expect_err("refused");
             assert!(format!("{error:#}").starts_with(words), "{error:#}");

@@ -267,7 +267,9 @@ impl Attributes {
     /// times are kept changes only if a flag is about it, as with a remount.
     pub(crate) fn exactly(flags: c_ulong) -> Attributes {
         let set = attributes_of(flags);
-        let all = ATTRIBUTES.iter().fold(0, |all, (_, attribute)| all | attribute);
+        let all = ATTRIBUTES
+            .iter()
+            .fold(0, |all, (_, attribute)| all | attribute);
         let mut clear = all & !MOUNT_ATTR_NODIRATIME & !set;
         if flags & ACCESS_TIME != 0 {
             clear |= MOUNT_ATTR__ATIME | (MOUNT_ATTR_NODIRATIME & !set);
@@ -334,7 +336,7 @@ mod tests {
     fn no_options() {
         assert_eq!(parse(""), MountOptions::default());
         assert_eq!(parse("defaults"), MountOptions::default());
-            }
+    }
 
     #[test]
     fn words_of_the_filesystem_are_kept_in_order() {
@@ -394,7 +396,11 @@ mod tests {
         for (words, set, clear) in [
             ("noatime", MOUNT_ATTR_NOATIME, modes | MOUNT_ATTR_NODIRATIME),
             ("relatime", 0, modes | MOUNT_ATTR_NODIRATIME),
-            ("noatime strictatime", MOUNT_ATTR_STRICTATIME, modes | MOUNT_ATTR_NODIRATIME),
+            (
+                "noatime strictatime",
+                MOUNT_ATTR_STRICTATIME,
+                modes | MOUNT_ATTR_NODIRATIME,
+            ),
             ("nodiratime", MOUNT_ATTR_NODIRATIME, modes),
             ("atime", 0, 0),
             ("norelatime", 0, 0),

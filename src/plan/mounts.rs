@@ -172,9 +172,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) fn mounts(mounts: &[spec::Mount], around: &Surroundings<'_>) -> Result<Vec<Mount>> {
     let mut planned = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
-        let mount = Mount::new(mount, around).with_context(|| {
-            format!("invalid mount {:?} (mounts[{index}])", mount.destination)
-        })?;
+        let mount = Mount::new(mount, around)
+            .with_context(|| format!("invalid mount {:?} (mounts[{index}])", mount.destination))?;
         planned.push(mount);
     }
     Ok(planned)
@@ -195,7 +194,11 @@ impl Mount {
         let options = MountOptions::parse(&mount.options);
         let destination = destination(&mount.destination, around.rootfs);
         if destination == Path::new("/") {
-            bail!("mountpoint {:?} is on the top of rootfs {:?}", around.rootfs, around.rootfs);
+            bail!(
+                "mountpoint {:?} is on the top of rootfs {:?}",
+                around.rootfs,
+                around.rootfs
+            );
         }
         let kind = kind(mount, &destination, &options, around)?;
         Ok(Mount {
@@ -261,20 +264,30 @@ fn kind(
     around: &Surroundings<'_>,
 ) -> Result<MountKind> {
     let id_map = id_map(mount, options, around)?;
-    let is_bind = options.is_bind()
-        || matches!(mount.kind.as_str(), "bind" | "rbind");
-    if (options.set & MS_REMOUNT != 0) {
-        ensure!(id_map.is_none(), "id-mapped mounts are only supported for bind-mounts");
+    let is_bind = options.is_bind() || matches!(mount.kind.as_str(), "bind" | "rbind");
+    if options.set & MS_REMOUNT != 0 {
+        ensure!(
+            id_map.is_none(),
+            "id-mapped mounts are only supported for bind-mounts"
+        );
         return Ok(MountKind::Remount(remount(options, is_bind)));
     }
     if is_bind {
         return Ok(MountKind::Bind(bind(mount, options, id_map, around)?));
     }
-    ensure!(id_map.is_none(), "id-mapped mounts are only supported for bind-mounts");
+    ensure!(
+        id_map.is_none(),
+        "id-mapped mounts are only supported for bind-mounts"
+    );
     if mount.kind == "cgroup" {
         return cgroup(mount, options, around);
     }
-    Ok(MountKind::Filesystem(filesystem(mount, destination, options, around)))
+    Ok(MountKind::Filesystem(filesystem(
+        mount,
+        destination,
+        options,
+        around,
+    )))
 }
 
 fn readonly_at_end(kind: &MountKind, destination: &Path, options: &MountOptions) -> bool {
@@ -423,27 +436,28 @@ fn cgroup(
             in_namespace,
             flags: options.set,
         })),
-        Some(Layout::V2 { mountpoint, directory }) => {
-            Ok(MountKind::CgroupV2(CgroupV2 {
-                filesystem: Filesystem {
-                    kind: "cgroup2".to_owned(),
-                    source: mount.source.clone(),
-                    flags: options.set,
-                    options: split_options(&options.data, "cgroup2"),
-                    context: None,
-                    place: Place::Any,
-                    copy_up: false,
-                    root_label: None,
-                },
-                fallback: Bind {
-                    source: if in_namespace { directory } else { mountpoint }.clone(),
-                    recursive: false,
-                    flags: BindFlags::new(options),
-                    id_map: None,
-                },
-                hide_if_missing: around.rootless,
-            }))
-        }
+        Some(Layout::V2 {
+            mountpoint,
+            directory,
+        }) => Ok(MountKind::CgroupV2(CgroupV2 {
+            filesystem: Filesystem {
+                kind: "cgroup2".to_owned(),
+                source: mount.source.clone(),
+                flags: options.set,
+                options: split_options(&options.data, "cgroup2"),
+                context: None,
+                place: Place::Any,
+                copy_up: false,
+                root_label: None,
+            },
+            fallback: Bind {
+                source: if in_namespace { directory } else { mountpoint }.clone(),
+                recursive: false,
+                flags: BindFlags::new(options),
+                id_map: None,
+            },
+            hide_if_missing: around.rootless,
+        })),
     }
 }
 
@@ -475,7 +489,10 @@ impl BindFlags {
         if self.set & ACCESS_TIME != 0 && self.set & ACCESS_TIME != atime {
             bail!("cannot change locked atime flags {}", words(atime));
         }
-        Ok(BindFlags { set: self.set | (current & LOCKABLE), cleared: self.cleared })
+        Ok(BindFlags {
+            set: self.set | (current & LOCKABLE),
+            cleared: self.cleared,
+        })
     }
 }
 

@@ -78,8 +78,6 @@ pub(crate) struct RootfsInput<'a> {
     pub(crate) namespaces: &'a NamespacePlan,
     /// For mounts of type `cgroup`.
     pub(crate) cgroup: Option<&'a Layout>,
-    /// The caller is not the machine's root.
-    pub(crate) rootless: bool,
     /// `--no-pivot`.
     pub(crate) no_pivot: bool,
 }
@@ -109,7 +107,7 @@ impl RootfsPlan {
             &Surroundings {
                 bundle_dir: input.bundle_dir,
                 rootfs: &path,
-                rootless: input.rootless,
+                rootless: input.host.is_unprivileged() || input.host.in_user_namespace(),
                 namespaces: input.namespaces,
                 cgroup: input.cgroup,
                 label: &linux.mount_label,
