@@ -367,9 +367,6 @@ pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) 
     io::Error::last_os_error()
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
-}
 
 /// The path execve was given for this program, as the kernel noted it
 /// (getauxval(3), AT_EXECFN): `/dev/fd/N` if it was a descriptor.
@@ -441,3 +438,47 @@ pub(crate) fn local_time(seconds: i64) -> Option<LocalTime> {
         offset: parts.tm_gmtoff,
     })
 }
+
+/// What mount_setattr(2) is to change; its `struct mount_attr` but for the
+/// user namespace.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MountChange {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    /// One of MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0 changes nothing.
+    pub(crate) propagation: u64,
+    /// Also every mount below.
+    pub(crate) recursive: bool,
+}
+
+/// Changes the mount whose root `mount` is (mount_setattr(2), Linux 5.12). A
+/// user namespace is needed for MOUNT_ATTR_IDMAP only.
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    change: &MountChange,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: user_namespace.map_or(0, |fd| fd.as_raw_fd().cast_unsigned().into()),
+    };
+    let recursive = if change.recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is NUL-terminated and `attributes` is a valid
+    // mount_attr of the size passed; the kernel reads both and keeps neither.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Not in libc for every target (linux/fcntl.h).
+const AT_RECURSIVE: libc::c_int = 0x8000;

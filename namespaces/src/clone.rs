@@ -36,6 +36,10 @@ pub struct Child {
 }
 
 impl Child {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Child {
+        Child { pid, pidfd, kept: false }
+    }
+
     /// Its pid in the caller's pid namespace.
     pub fn pid(&self) -> Pid {
         self.pid

@@ -6,6 +6,7 @@
 mod clone;
 mod error;
 pub mod id_maps;
+pub mod idmap_mount;
 mod join;
 mod kind;
 mod sys;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::Result;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use teu_namespaces::{IdMaps, id_maps};
 
 /// Facts about the machine. Files are read below `sysroot`, so that tests can
@@ -63,6 +65,16 @@ impl Host {
     /// Whether SELinux is on: its file system is there only then.
     pub(crate) fn has_selinux(&self) -> bool {
         self.path("sys/fs/selinux/enforce").exists()
+    }
+
+    /// Checks that `path` is a directory and no part of it a symbolic link.
+    ///
+    /// # Errors
+    /// ELOOP for a link, ENOTDIR for anything else, or whatever openat2(2)
+    /// says.
+    pub(crate) fn check_path_without_links(&self, path: &Path) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(drop)
     }
 
     /// Where the machine's `path` (relative to its root) lies for us.

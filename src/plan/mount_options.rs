@@ -197,8 +197,8 @@ pub(crate) struct MountOptions {
     /// words the last counts.
     pub(crate) set: c_ulong,
     /// `MS_*` that a word asked to clear and no later word to set. For a bind
-    /// mount this differs from their mere absence: what is absent stays as the
-    /// source has it.
+    /// mount this differs from their mere absence: a flag that the kernel does
+    /// not let go of is an error only for who asked for it.
     pub(crate) cleared: c_ulong,
     /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, each with
     /// `MS_REC` or without, to apply one after the other: a mount can be slave
@@ -257,45 +257,49 @@ impl MountOptions {
     pub(crate) fn is_recursive(&self) -> bool {
         self.set & MS_REC != 0
     }
+}
 
-    /// The part of `set` and `cleared` that is attributes of the mount, for
-    /// mount_setattr(2) or, `set` alone, fsmount(2).
-    pub(crate) fn attributes(&self) -> Attributes {
-        let mut attributes = Attributes::default();
-        for (flag, attribute) in ATTRIBUTES {
-            if self.set & flag != 0 {
-                attributes.set(*attribute);
-            } else if self.cleared & flag != 0 {
-                attributes.clear(*attribute);
-            }
-        }
-        // Of several the kernel lets these win in this order (do_mount).
-        if self.set & MS_STRICTATIME != 0 {
-            attributes.set(MOUNT_ATTR_STRICTATIME);
-        } else if self.set & MS_NOATIME != 0 {
-            attributes.set(MOUNT_ATTR_NOATIME);
-        } else if self.set & MS_RELATIME != 0 {
-            attributes.set(MOUNT_ATTR_RELATIME);
-        } else if self.cleared & (MS_STRICTATIME | MS_NOATIME) != 0 {
-            // Back to the kernel's default, which is relatime.
-            attributes.clear_access_time();
-        }
-        attributes
-    }
+/// The flags of mount(2) that say how access times are kept.
+pub(crate) const ACCESS_TIME: c_ulong = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
 
-    /// The part of `set` that is of the filesystem, as words for fsconfig(2).
-    pub(crate) fn filesystem_flags(&self) -> impl Iterator<Item = &'static str> {
-        let set = self.set;
-        FILESYSTEM_FLAGS
+impl Attributes {
+    /// What makes a mount have `flags` of mount(2) and no others. How access
+    /// times are kept changes only if a flag is about it, as with a remount.
+    pub(crate) fn exactly(flags: c_ulong) -> Attributes {
+        let set = attributes_of(flags);
+        let all = ATTRIBUTES
             .iter()
-            .filter(move |(flag, _)| set & flag != 0)
-            .map(|(_, word)| *word)
+            .fold(0, |all, (_, attribute)| all | attribute);
+        let mut clear = all & !MOUNT_ATTR_NODIRATIME & !set;
+        if flags & ACCESS_TIME != 0 {
+            clear |= MOUNT_ATTR__ATIME | (MOUNT_ATTR_NODIRATIME & !set);
+        }
+        Attributes { set, clear }
     }
+}
 
-    /// The words for the filesystem as the text mount(2) takes.
-    pub(crate) fn data_text(&self) -> String {
-        self.data.join(",")
+/// The attributes that `flags` of mount(2) are, for fsmount(2).
+pub(crate) fn attributes_of(flags: c_ulong) -> u64 {
+    let has = |flag: &c_ulong| flags & flag != 0;
+    let bits = ATTRIBUTES.iter().filter(|(flag, _)| has(flag));
+    let set = bits.fold(0, |set, (_, attribute)| set | attribute);
+    // Of several modes the kernel lets the strict one win (path_mount).
+    if has(&MS_STRICTATIME) {
+        set | MOUNT_ATTR_STRICTATIME
+    } else if has(&MS_NOATIME) {
+        set | MOUNT_ATTR_NOATIME
+    } else {
+        set
     }
+}
+
+/// The part of `flags` of mount(2) that is of the filesystem, as words for
+/// fsconfig(2).
+pub(crate) fn filesystem_words(flags: c_ulong) -> impl Iterator<Item = &'static str> {
+    FILESYSTEM_FLAGS
+        .iter()
+        .filter(move |(flag, _)| flags & flag != 0)
+        .map(|(_, word)| *word)
 }
 
 #[cfg(test)]
@@ -332,15 +336,14 @@ mod tests {
     fn no_options() {
         assert_eq!(parse(""), MountOptions::default());
         assert_eq!(parse("defaults"), MountOptions::default());
-        assert!(parse("").attributes().is_empty());
     }
 
     #[test]
     fn words_of_the_filesystem_are_kept_in_order() {
         let parsed = parse("nosuid strictatime mode=755 ro size=65536k acl");
         assert_eq!(parsed.set, MS_NOSUID | MS_STRICTATIME | MS_RDONLY);
-        assert_eq!(parsed.data_text(), "mode=755,size=65536k,acl");
-        assert_eq!(parse("RO").data_text(), "RO");
+        assert_eq!(parsed.data, ["mode=755", "size=65536k", "acl"]);
+        assert_eq!(parse("RO").data, ["RO"]);
     }
 
     #[test]
@@ -371,49 +374,40 @@ mod tests {
     }
 
     #[test]
-    fn flags_become_attributes() {
-        let nothing_else = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV;
-        assert_eq!(
-            parse("ro nodev sync").attributes(),
-            attributes(nothing_else, 0)
-        );
-        assert_eq!(
-            parse("rw exec").attributes(),
-            attributes(0, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC)
-        );
-        let symlinks = parse("nosymfollow diratime").attributes();
-        assert_eq!(
-            symlinks,
-            attributes(MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_NODIRATIME)
-        );
+    fn a_flag_nobody_asked_for_is_cleared() {
+        let all = MOUNT_ATTR_RDONLY
+            | MOUNT_ATTR_NOSUID
+            | MOUNT_ATTR_NODEV
+            | MOUNT_ATTR_NOEXEC
+            | MOUNT_ATTR_NOSYMFOLLOW;
+        for words in ["ro nodev sync", "ro nodev exec"] {
+            let wanted = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV;
+            assert_eq!(
+                Attributes::exactly(parse(words).set),
+                attributes(wanted, all & !wanted)
+            );
+        }
+        assert_eq!(Attributes::exactly(0), attributes(0, all));
     }
 
     #[test]
-    fn the_access_time_is_one_attribute() {
+    fn the_access_time_changes_only_when_a_flag_is_about_it() {
+        let modes = MOUNT_ATTR__ATIME;
         for (words, set, clear) in [
-            ("noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME),
-            ("relatime", 0, MOUNT_ATTR__ATIME),
+            ("noatime", MOUNT_ATTR_NOATIME, modes | MOUNT_ATTR_NODIRATIME),
+            ("relatime", 0, modes | MOUNT_ATTR_NODIRATIME),
             (
                 "noatime strictatime",
                 MOUNT_ATTR_STRICTATIME,
-                MOUNT_ATTR__ATIME,
+                modes | MOUNT_ATTR_NODIRATIME,
             ),
-            (
-                "strictatime noatime",
-                MOUNT_ATTR_STRICTATIME,
-                MOUNT_ATTR__ATIME,
-            ),
-            ("noatime relatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME),
-            ("noatime atime", 0, MOUNT_ATTR__ATIME),
-            ("nostrictatime", 0, MOUNT_ATTR__ATIME),
+            ("nodiratime", MOUNT_ATTR_NODIRATIME, modes),
+            ("atime", 0, 0),
             ("norelatime", 0, 0),
-            (
-                "noatime nodiratime",
-                MOUNT_ATTR_NOATIME | MOUNT_ATTR_NODIRATIME,
-                MOUNT_ATTR__ATIME,
-            ),
         ] {
-            assert_eq!(parse(words).attributes(), attributes(set, clear), "{words}");
+            let found = Attributes::exactly(parse(words).set);
+            let mask = modes | MOUNT_ATTR_NODIRATIME;
+            assert_eq!((found.set, found.clear & mask), (set, clear), "{words}");
         }
     }
 
@@ -461,9 +455,8 @@ mod tests {
 
     #[test]
     fn flags_of_the_filesystem() {
-        let flags: Vec<_> = parse("ro sync nosuid lazytime bind")
-            .filesystem_flags()
-            .collect();
+        let set = parse("ro sync nosuid lazytime bind").set;
+        let flags: Vec<_> = filesystem_words(set).collect();
         assert_eq!(flags, ["ro", "sync", "lazytime"]);
     }
 }
