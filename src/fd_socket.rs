@@ -16,6 +16,15 @@ use rustix::net::{
 /// The longest name a receiver takes; runc's limit.
 const LONGEST_NAME: usize = 4096;
 
+/// A connected pair of such sockets.
+///
+/// # Errors
+/// Those of socketpair(2).
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let (one, other) = UnixStream::pair().context("socketpair")?;
+    Ok((one.into(), other.into()))
+}
+
 /// Connects to the socket an engine listens on.
 ///
 /// # Errors

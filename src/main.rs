@@ -10,6 +10,7 @@ mod commands;
 mod errno;
 mod exeseal;
 mod failure;
+mod fd_socket;
 mod hooks;
 mod host;
 mod init;

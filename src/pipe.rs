@@ -122,18 +122,33 @@ impl HostEnd {
         }
     }
 
-    /// Tells init something.
+    /// Why init failed, if it is gone and has said so: the cause of whatever
+    /// went wrong on this side meanwhile.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let flags = RecvFlags::DONTWAIT;
+        while let Ok(Some((tag, body, _))) = receive_with(self.0.as_fd(), flags) {
+            if tag == b'F' {
+                return Some(text(body));
+            }
+        }
+        None
+    }
+
+    /// Tells init something. An init that is gone says why by itself.
     pub(crate) fn send(&self, message: ToInit) -> Result<()> {
         let socket = self.0.as_fd();
-        match message {
+        let sent = match message {
             ToInit::EnteredCgroup => send(socket, b'C', "", None),
             ToInit::MountSource(fd) => send(socket, b'M', "", Some(fd.as_fd())),
             ToInit::NoMountSource(why) => send(socket, b'N', &why, None),
             ToInit::HooksDone => send(socket, b'D', "", None),
             ToInit::Execute => send(socket, b'X', "", None),
             ToInit::WaitAtFifo => send(socket, b'W', "", None),
+        };
+        match sent {
+            Err(err) if err.downcast_ref() == Some(&Errno::PIPE) => Ok(()),
+            sent => sent.context("tell init"),
         }
-        .context("tell init")
     }
 }
 
@@ -246,12 +261,16 @@ fn send(socket: BorrowedFd<'_>, tag: u8, body: &str, fd: Option<BorrowedFd<'_>>)
 type Received = (u8, Vec<u8>, Option<OwnedFd>);
 
 fn receive(socket: BorrowedFd<'_>) -> Result<Option<Received>> {
+    receive_with(socket, RecvFlags::empty())
+}
+
+fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Received>> {
     let mut buffer = vec![0; LONGEST_MESSAGE + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
-        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => break message.bytes,
             Err(Errno::INTR) => {}
             // The other side died with our message unread.

@@ -24,6 +24,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::hooks;
 use crate::plan::hooks::Hook;
 
 /// The format of state.json. A reader refuses a newer one.
@@ -89,6 +90,18 @@ impl ContainerState {
     pub(crate) fn now() -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or_default()
+    }
+
+    /// What hooks are told (runtime.md, "State").
+    pub(crate) fn for_hooks(&self, status: Status) -> hooks::State<'_> {
+        hooks::State {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            status: status.word(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        }
     }
 
     /// Whether init is still the process it was, and alive.

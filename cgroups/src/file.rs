@@ -1,8 +1,9 @@
 //! Reading and writing the files of one cgroup directory, and carrying out a
 //! list of writes. Not for what to write; see `v1` and `v2`.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,17 +145,7 @@ impl Directory {
 
     /// The whole file, without the newline at its end.
     pub(crate) fn read(&self, file: &str) -> io::Result<String> {
-        let mut file = OpenOptions::new().read(true).open(self.path.join(file))?;
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => text.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let text = read(&self.path.join(file))?;
         let text = String::from_utf8_lossy(&text);
         Ok(text.trim_end_matches('\n').to_owned())
     }
@@ -303,29 +294,76 @@ impl Directory {
         Ok(found)
     }
 
-    /// Removes the cgroup and those below it; missing is fine. The kernel says
-    /// EBUSY for a moment after the last process was reaped, so it is asked
-    /// again, for about a second.
-    pub(crate) fn remove(&self) -> Result<()> {
-        const TRIES: u32 = 11;
-        let mut pause = Duration::from_millis(1);
-        for attempt in 1.. {
-            match std::fs::remove_dir(&self.path) {
-                Ok(()) => break,
-                Err(error) if is_gone(&error) => break,
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < TRIES => {}
-                Err(cause) => return Err(Error::system("remove cgroup", &self.path, cause)),
-            }
-            let below = self.below()?;
-            for directory in &below {
-                directory.remove()?;
-            }
-            if below.is_empty() {
-                std::thread::sleep(pause);
-                pause *= 2;
+    /// One attempt to remove the cgroup and those below it; missing is fine.
+    /// Whether it is gone; `false` is EBUSY.
+    fn try_remove(&self) -> Result<bool> {
+        let attempt = || match std::fs::remove_dir(&self.path) {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+            Err(cause) => Err(Error::system("remove cgroup", &self.path, cause)),
+        };
+        if attempt()? {
+            return Ok(true);
+        }
+        let below = self.below()?;
+        for directory in &below {
+            if !directory.try_remove()? {
+                return Ok(false);
             }
         }
-        Ok(())
+        if below.is_empty() {
+            Ok(false)
+        } else {
+            attempt()
+        }
+    }
+}
+
+/// Removes cgroups and those below them. The kernel says EBUSY for a moment
+/// after the last process was reaped, so it is asked again, for about a second
+/// in all. One that cannot go does not keep the others; the first error is
+/// returned.
+pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -> Result<()> {
+    const LAST_PAUSE: Duration = Duration::from_millis(512);
+    let mut left: Vec<&Directory> = directories.into_iter().collect();
+    let mut result = Ok(());
+    let mut pause = Duration::from_millis(1);
+    loop {
+        left.retain(|directory| match directory.try_remove() {
+            Ok(gone) => !gone,
+            Err(error) => {
+                if result.is_ok() {
+                    result = Err(error);
+                }
+                false
+            }
+        });
+        let Some(first) = left.first() else {
+            return result;
+        };
+        if pause > LAST_PAUSE {
+            let busy = io::Error::from_raw_os_error(libc::EBUSY);
+            return result.and(Err(Error::system("remove cgroup", &first.path, busy)));
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+}
+
+/// The whole of a file that has no size, in few system calls: the standard
+/// library begins with 32 bytes.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).open(path)?;
+    let mut text = Vec::new();
+    let mut buffer = [0; 8192];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(text),
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -338,7 +376,7 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 /// Each directory made is added to `made` at once, so that an error half way
 /// leaves a true list. Returns whether `path` itself was there before.
 pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
-    match std::fs::create_dir(path) {
+    match make_one(path) {
         Ok(()) => {
             made.push(path.to_owned());
             Ok(false)
@@ -352,7 +390,7 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
                 return Err(Error::system("make cgroup", path, error));
             }
             make(parent, top, made)?;
-            match std::fs::create_dir(path) {
+            match make_one(path) {
                 Ok(()) => made.push(path.to_owned()),
                 // Another container was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(true),
@@ -362,6 +400,11 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
         }
         Err(cause) => Err(Error::system("make cgroup", path, cause)),
     }
+}
+
+/// With the mode that runc uses, also where the caller's umask is 0.
+fn make_one(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(path)
 }
 
 #[cfg(test)]
@@ -428,6 +471,6 @@ mod tests {
         );
         assert!(make(&path, &scratch.0, &mut made).unwrap());
         assert_eq!(made.len(), 3);
-        Directory::new(scratch.0.join("nothing")).remove().unwrap();
+        remove([&Directory::new(scratch.0.join("nothing"))]).unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// Where the field expects cgroups; mounts below it win over others.
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
@@ -34,7 +35,8 @@ impl Hierarchies {
     /// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
     pub(crate) fn of_this_process() -> Result<Hierarchies> {
         let read = |path: &str| {
-            std::fs::read(path).map_err(|cause| Error::system("read", Path::new(path), cause))
+            let path = Path::new(path);
+            file::read(path).map_err(|cause| Error::system("read", path, cause))
         };
         Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
     }
@@ -93,41 +95,87 @@ struct Mount {
     options: Vec<String>,
 }
 
-/// The cgroup mounts that are not hidden under a later mount on the same point.
-fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = Vec::new();
-    for line in mountinfo.split(|&byte| byte == b'\n') {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let (Some(root), Some(point)) = (fields.nth(3), fields.next()) else {
-            continue;
-        };
-        let is_cgroup = memchr(line, b" - cgroup");
-        // A host can have thousands of mounts: decode only what can matter.
-        if !is_cgroup && !mounts.iter().any(|mount| mount.point.as_bytes() == point) {
-            continue;
-        }
-        let point = unescape(point);
-        mounts.retain(|mount| mount.point != point);
-        let mut after = fields.skip_while(|field| *field != b"-").skip(1);
-        let (Some(kind), Some(_source)) = (after.next(), after.next()) else {
-            continue;
-        };
-        if kind != b"cgroup" && kind != b"cgroup2" {
-            continue;
-        }
-        let options = String::from_utf8_lossy(after.next().unwrap_or_default());
-        mounts.push(Mount {
-            v2: kind == b"cgroup2",
-            root: unescape(root).into(),
-            point,
-            options: options.split(',').map(str::to_owned).collect(),
-        });
-    }
-    mounts
+/// The first fields of any line, still escaped.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    id: &'a [u8],
+    parent: &'a [u8],
+    point: &'a [u8],
 }
 
-fn memchr(line: &[u8], wanted: &[u8]) -> bool {
-    line.windows(wanted.len()).any(|window| window == wanted)
+/// The cgroup mounts that can be reached by their path.
+fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
+    let lines: Vec<&[u8]> = mountinfo.split(|&byte| byte == b'\n').collect();
+    let cgroups: Vec<(Place, Mount)> = lines
+        .iter()
+        .filter(|line| line.windows(9).any(|window| window == b" - cgroup"))
+        .filter_map(|line| Some((place(line)?, mount(line)?)))
+        .collect();
+    // A host can have thousands of mounts; few are above a cgroup mount.
+    let is_above = |place: &Place| cgroups.iter().any(|(one, _)| is_at_or_above(place, one));
+    let above: Vec<Place> = lines
+        .iter()
+        .filter_map(|line| place(line))
+        .filter(is_above)
+        .collect();
+    cgroups
+        .into_iter()
+        .filter(|(place, _)| !is_hidden(place, &above))
+        .map(|(_, mount)| mount)
+        .collect()
+}
+
+fn place(line: &[u8]) -> Option<Place<'_>> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    Some(Place {
+        id: fields.next()?,
+        parent: fields.next()?,
+        point: fields.nth(2)?,
+    })
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let (root, point) = (unescape(fields.nth(3)?), unescape(fields.next()?));
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = fields.next()?;
+    let options = String::from_utf8_lossy(fields.nth(1)?);
+    (kind == b"cgroup" || kind == b"cgroup2").then(|| Mount {
+        v2: kind == b"cgroup2",
+        root: root.into(),
+        point,
+        options: options.split(',').map(str::to_owned).collect(),
+    })
+}
+
+fn is_at_or_above(upper: &Place, lower: &Place) -> bool {
+    let rest = lower.point.strip_prefix(upper.point);
+    upper.point == b"/" || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Whether another mount lies over this one: on its own root, or over a mount
+/// that leads to it. The order of lines tells nothing, since mounts move.
+fn is_hidden(place: &Place, all: &[Place]) -> bool {
+    let covers_root = |other: &Place| other.parent == place.id && other.point == place.point;
+    if all.iter().any(covers_root) {
+        return true;
+    }
+    let mut child = *place;
+    // A chain of parents is no longer than the list; the limit is against a
+    // mount that is its own parent, as the very first one is.
+    for _ in all {
+        let is_beside = |other: &Place| {
+            other.parent == child.parent && other.id != child.id && is_at_or_above(other, &child)
+        };
+        if all.iter().any(is_beside) {
+            return true;
+        }
+        match all.iter().find(|other| other.id == child.parent) {
+            Some(parent) => child = *parent,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The mount of the hierarchy with these controllers, the usual place first.
@@ -228,6 +276,29 @@ mod tests {
         let found = Hierarchies::parse(mountinfo, b"3:pids:/\n0::/\n").unwrap();
         assert_eq!(found.v2, None);
         assert_eq!(found.v1.len(), 1);
+    }
+
+    #[test]
+    fn a_mount_over_the_parent_hides_what_is_below() {
+        let hybrid = String::from_utf8(HYBRID.to_vec()).unwrap();
+        let mountinfo = format!("{hybrid}60 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let own = b"2:cpu,cpuacct:/a\n0::/u\n";
+        let found = Hierarchies::parse(mountinfo.as_bytes(), own).unwrap();
+        assert_eq!(found.v1, []);
+        assert_eq!(found.v2.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn order_is_no_sign_of_hiding() {
+        // The root came after what an initial ram disk had mounted.
+        let mountinfo = b"\
+22 70 0:20 / /sys rw - sysfs sysfs rw
+30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+31 70 0:9 / /sys/fs rw - tmpfs hidden-below-sys rw
+70 1 8:1 / / rw - ext4 /dev/sda1 rw
+";
+        let found = Hierarchies::parse(mountinfo, b"0::/\n").unwrap();
+        assert_eq!(found.v2.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
     }
 
     #[test]

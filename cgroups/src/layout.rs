@@ -38,12 +38,10 @@ pub struct HierarchyView {
 impl Layout {
     pub(crate) fn new(hierarchies: &Hierarchies, paths: &SavedPaths) -> Layout {
         match (&hierarchies.v2, hierarchies.v1.is_empty()) {
-            (Some(hierarchy), true) => {
-                Layout::V2 {
-                    directory: paths.get("").map_or_else(|| own(hierarchy), Path::to_owned),
-                    mountpoint: hierarchy.mountpoint.clone(),
-                }
-            }
+            (Some(hierarchy), true) => Layout::V2 {
+                directory: paths.get("").map_or_else(|| own(hierarchy), Path::to_owned),
+                mountpoint: hierarchy.mountpoint.clone(),
+            },
             _ => Layout::V1(hierarchies.v1.iter().map(|one| view(one, paths)).collect()),
         }
     }
@@ -59,7 +57,9 @@ fn view(hierarchy: &Hierarchy, paths: &SavedPaths) -> HierarchyView {
         mountpoint,
         ..
     } = hierarchy;
-    let made = controllers.first().and_then(|controller| paths.get(controller));
+    let made = controllers
+        .first()
+        .and_then(|controller| paths.get(controller));
     let name = mountpoint.file_name().unwrap_or(Path::new("").as_os_str());
     let name = name.to_string_lossy().into_owned();
     let links = match controllers.len() {

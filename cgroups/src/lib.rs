@@ -19,7 +19,7 @@ mod v1;
 mod v2;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
@@ -97,9 +97,11 @@ impl Location {
                 directory: Directory::new(plan.path.below_own(hierarchy)),
             })
             .collect();
-        let v2 = self.hierarchies.v2.as_ref().map(|hierarchy| {
-            Directory::new(plan.path.on_v2(hierarchy, !members.is_empty()))
-        });
+        let v2 = self
+            .hierarchies
+            .v2
+            .as_ref()
+            .map(|hierarchy| Directory::new(plan.path.on_v2(hierarchy, !members.is_empty())));
         SavedPaths::new(&members, v2.as_ref())
     }
 
@@ -150,8 +152,9 @@ impl Cgroup {
         for hierarchy in &hierarchies.v1 {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v1(plan, hierarchy))?;
         }
+        let is_hybrid = !hierarchies.v1.is_empty();
         if let Some(hierarchy) = &hierarchies.v2 {
-            cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy))?;
+            cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy, is_hybrid))?;
         }
         Ok(cgroup)
     }
@@ -180,8 +183,12 @@ impl Cgroup {
         Ok(())
     }
 
-    fn prepare_v2(&mut self, plan: &CgroupPlan, hierarchy: &Hierarchy) -> Result<()> {
-        let is_hybrid = !self.v1.is_empty();
+    fn prepare_v2(
+        &mut self,
+        plan: &CgroupPlan,
+        hierarchy: &Hierarchy,
+        is_hybrid: bool,
+    ) -> Result<()> {
         let path = plan.path.on_v2(hierarchy, is_hybrid);
         let directory = Directory::new(&path);
         let existed = file::make(&path, &hierarchy.mountpoint, &mut self.made)?;
@@ -220,10 +227,14 @@ impl Cgroup {
         let before = self.made.len();
         match prepare(self) {
             Err(error) if self.lenient && error.is_permission() => {
-                for path in self.made.split_off(before).iter().rev() {
-                    Directory::new(path).remove()?;
-                }
-                Ok(())
+                let made: Vec<Directory> = self
+                    .made
+                    .split_off(before)
+                    .into_iter()
+                    .rev()
+                    .map(Directory::new)
+                    .collect();
+                file::remove(&made)
             }
             other => other,
         }
@@ -231,7 +242,8 @@ impl Cgroup {
 
     /// The directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
     /// spares a new process the wait of an attach. `None` where there is a v1
-    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway.
+    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway. If the
+    /// clone fails, clone without and enter.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
         match &self.v2 {
             Some(directory) if self.v1.is_empty() => {
@@ -252,37 +264,33 @@ impl Cgroup {
     /// bind nobody there.
     pub fn enter(&mut self, pid: Pid, entered_by_clone: bool) -> Result<()> {
         let pid = pid.as_raw();
-        let mut joined = Vec::new();
-        for member in std::mem::take(&mut self.v1) {
+        let mut refused = Vec::new();
+        for (position, member) in self.v1.iter().enumerate() {
             match member.directory.enter(pid) {
-                Ok(()) => joined.push(member),
-                Err(error) if self.lenient && error.is_permission() => {
-                    self.abandon(&member.directory)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.v1 = joined;
-        let Some(directory) = self.v2.take() else {
-            return Ok(());
-        };
-        if !entered_by_clone {
-            match directory.enter(pid) {
-                Err(error) if self.lenient && error.is_permission() => {
-                    return self.abandon(&directory);
-                }
+                Err(error) if self.lenient && error.is_permission() => refused.push(position),
                 result => result?,
             }
         }
+        for position in refused.into_iter().rev() {
+            let member = self.v1.remove(position);
+            self.abandon(&member.directory)?;
+        }
+        let Some(directory) = self.v2.take_if(|_| !entered_by_clone) else {
+            return Ok(());
+        };
+        let result = directory.enter(pid);
+        if self.lenient && result.as_ref().is_err_and(Error::is_permission) {
+            return self.abandon(&directory);
+        }
         self.v2 = Some(directory);
-        Ok(())
+        result
     }
 
     fn abandon(&mut self, directory: &Directory) -> Result<()> {
         match self.made.iter().position(|path| *path == directory.path) {
             Some(position) => {
                 self.made.remove(position);
-                directory.remove()
+                file::remove([directory])
             }
             None => Ok(()),
         }
@@ -496,38 +504,46 @@ impl Cgroup {
     /// One that fails does not keep the others from going; the first error is
     /// returned.
     pub fn remove(&self) -> Result<()> {
-        let mut result = Ok(());
-        for directory in self.directories() {
-            let removed = directory.remove();
-            if result.is_ok() {
-                result = removed;
-            }
-        }
-        result
+        file::remove(self.directories())
+    }
+
+    /// How many of its processes the kernel killed for want of memory.
+    ///
+    /// Errors: the file that counts them cannot be read.
+    pub fn oom_kills(&self) -> Result<u64> {
+        let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
+            (Some(directory), _) => (directory, "memory.oom_control"),
+            (None, Some(directory)) => (directory, "memory.events"),
+            (None, None) => return Ok(0),
+        };
+        let text = directory.read_or_error(file)?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0))
     }
 
     /// The container lives on: dropping this value removes nothing.
-    pub fn keep(mut self) {
+    pub fn keep(&mut self) {
         self.made.clear();
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        let is_made = |directory: &&Directory| self.made.contains(&directory.path);
+        // Drop cannot report: what stays has a process that someone else put
+        // there.
+        match file::remove(self.directories().filter(is_made)) {
+            Ok(()) | Err(_) => {}
+        }
         for path in self.made.iter().rev() {
-            // Drop cannot report. A directory that stays is either not ours any
-            // more (another container's cgroup appeared below it) or has a
-            // process that someone else put there.
-            if std::fs::remove_dir(path).is_err() && self.is_own(path) {
-                Directory::new(path).remove().ok();
+            // Gone already; or one above the container's, which stays while
+            // another container uses it too.
+            match std::fs::remove_dir(path) {
+                Ok(()) | Err(_) => {}
             }
         }
-    }
-}
-
-impl Cgroup {
-    fn is_own(&self, path: &Path) -> bool {
-        self.directories().any(|directory| directory.path == path)
     }
 }
 

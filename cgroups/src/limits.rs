@@ -27,7 +27,8 @@ pub struct Limits {
     /// so that they override the rest.
     pub unified: BTreeMap<String, String>,
     /// Which devices may be used, in the order of the spec. `None` leaves
-    /// devices alone (as in a user namespace, where the kernel would refuse).
+    /// devices alone: for a rootless user, or in a user namespace, where the
+    /// kernel would refuse.
     pub devices: Option<Vec<DeviceRule>>,
 }
 

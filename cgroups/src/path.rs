@@ -58,7 +58,11 @@ impl CgroupPath {
 
     /// The directory in the v2 hierarchy.
     pub(crate) fn on_v2(&self, hierarchy: &Hierarchy, is_hybrid: bool) -> PathBuf {
-        if is_hybrid { self.below_own(hierarchy) } else { self.beside_own(hierarchy) }
+        if is_hybrid {
+            self.below_own(hierarchy)
+        } else {
+            self.beside_own(hierarchy)
+        }
     }
 
     /// The directory in a pure cgroup v2 hierarchy: relative paths begin at the

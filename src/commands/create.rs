@@ -7,20 +7,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::SigSet;
 use teu_cgroups::Cgroup;
-use teu_namespaces::Child;
+use teu_namespaces::{Child, Kind};
 
 use crate::bundle::Bundle;
 use crate::failure::Failure;
-use crate::foreground::Signals;
 use crate::hooks::{self, Moment};
 use crate::host::Host;
-use crate::init::{self, Given, StartGate};
-use crate::notify::{ListenFds, NotifySocket};
+use crate::init::{self, Given, process};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
-use crate::plan::Plan;
-use crate::state::{ContainerState, ProcessStat, StateDir, write_pid_file};
-use crate::{exeseal, mount_source, net_devices, process_limits, send_fd};
+use crate::plan::{Plan, Wishes};
+use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
+use crate::{errno, exeseal, fd_socket, log, sys};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -64,7 +63,9 @@ pub(crate) enum Rootless {
 /// # Errors
 /// Whatever stood in the way; nothing of the container is left then.
 pub(crate) fn create(options: &Options) -> Result<()> {
-    make(options, Purpose::Create)?.keep();
+    let mut container = make(options, Purpose::Create)?;
+    container.pipe.send(ToInit::WaitAtFifo)?;
+    container.keep();
     Ok(())
 }
 
@@ -100,23 +101,25 @@ pub(crate) struct Container {
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     StateDir::make_root(&options.root)?;
     exeseal::ensure_sealed(&options.root)?;
+    // Nothing the caller left open reaches a hook or the container by accident.
+    sys::close_on_exec_from(3 + options.preserve_fds).context("close_range")?;
 
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
     let bundle = Bundle::open(&options.bundle)?;
-    let plan = Plan::new(&bundle, &host, options, purpose)?;
+    let plan = Plan::new(&bundle, &host, &options.wishes(purpose))?;
 
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that.
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
-    let cgroup = Cgroup::prepare(&plan.cgroup)?;
-    let state = plan.state(&cgroup);
-    // What a killed creation leaves can be found by `delete --force`.
+    let state = plan.state();
+    // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.save(&state)?;
-    let (console, terminal) = console(options, &plan, purpose)?;
-    let given = Given::open(&plan, &state_dir, console)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
+    let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
     let (pipe, init_end) = pipe::pair()?;
-    let child = teu_namespaces::spawn(&plan.namespaces, cgroup.clone_target(), |joined| {
+    let cgroup_fd = cgroup.clone_target()?;
+    let child = teu_namespaces::spawn(&plan.namespaces, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
         state_dir.leave_lock_to_host();
         init::main(&plan, init_end, given, joined)
     })?;
@@ -125,10 +128,70 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {
+            let err = match container.pipe.last_words() {
+                Some(why) => init_failed(&why).context(START),
+                None => err,
+            };
             let state = container.state.clone();
             drop(container);
-            hooks::run_poststop(&state);
+            hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
             Err(err)
+        }
+    }
+}
+
+/// What engines know a failure of init by.
+const START: &str = "unable to start container process";
+
+fn init_failed(why: &str) -> anyhow::Error {
+    anyhow!("error during container init: {why}")
+}
+
+/// What init inherits, and where its terminal will come out in the foreground.
+fn give(
+    options: &Options,
+    plan: &Plan,
+    purpose: Purpose,
+    state_dir: &StateDir,
+) -> Result<(Given, Option<OwnedFd>)> {
+    let exec_fifo = match purpose {
+        Purpose::Create => Some(state_dir.make_exec_fifo()?),
+        Purpose::RunDetached | Purpose::RunForeground => None,
+    };
+    let (console_socket, terminal) = match (&plan.process.terminal, purpose, &options.console_socket) {
+        (Some(_), Purpose::RunForeground, None) => {
+            let (host, init) = fd_socket::pair()?;
+            (Some(init), Some(host))
+        }
+        (Some(_), Purpose::Create | Purpose::RunDetached, Some(path)) => {
+            (Some(fd_socket::connect(path)?), None)
+        }
+        (Some(_), Purpose::Create | Purpose::RunDetached, None) => {
+            bail!("cannot allocate tty if runc will detach without setting console socket")
+        }
+        (_, _, Some(_)) => {
+            bail!("cannot use console socket if runc will not detach or allocate tty")
+        }
+        (None, _, None) => (None, None),
+    };
+    let signal_mask = SigSet::thread_get_mask().context("read the signal mask")?;
+    Ok((Given { console_socket, exec_fifo, signal_mask }, terminal))
+}
+
+impl Options {
+    fn wishes(&self, purpose: Purpose) -> Wishes {
+        Wishes {
+            id: self.id.clone(),
+            systemd_cgroup: self.systemd_cgroup,
+            rootless: match self.rootless {
+                Rootless::Auto => None,
+                Rootless::Yes => Some(true),
+                Rootless::No => Some(false),
+            },
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserved_fds: self.preserve_fds,
+            foreground: purpose == Purpose::RunForeground,
         }
     }
 }
@@ -141,26 +204,41 @@ impl Container {
         options: &Options,
         terminal: Option<OwnedFd>,
     ) -> Result<()> {
+        let pid = self.child.pid();
         // Init is making its mounts meanwhile.
-        self.cgroup.enter(self.child.pid())?;
+        let cloned_into = self.cgroup.clone_target()?.is_some();
+        self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
-        self.cgroup.apply(&plan.cgroup.limits)?;
-        net_devices::move_into(&plan.net_devices, self.child.pid())?;
-        intel_rdt::enter(&plan.intel_rdt, self.child.pid(), &mut self.state)?;
+        self.note_init()?;
+        for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
+            log::warn(&ignored.to_string());
+        }
 
-        self.serve_init(plan).context("unable to start container process")?;
+        self.serve_init(plan).context(START)?;
 
-        process::set_limits(&plan.process, self.child.pid())?;
+        if let Some(adjustment) = plan.process.oom_score_adj {
+            process::set_oom_score_adj(pid.as_raw(), adjustment)?;
+        }
+        process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
         if let Some(socket) = terminal {
-            self.terminal = Some(console::receive(&socket).context("receive the terminal")?);
+            self.terminal = Some(fd_socket::receive(&socket).context("receive the terminal")?);
         }
         self.state_dir.save(&self.state)?;
         if let Some(socket) = &options.pidfd_socket {
-            send_pidfd(socket, self.child.pidfd())?;
+            fd_socket::send(fd_socket::connect(socket)?, b"standard", self.child.pidfd())?;
         }
-        if let Some(file) = &options.pid_file {
-            write_pid_file(file, self.child.pid())?;
+        match &options.pid_file {
+            Some(file) => write_pid_file(file, pid),
+            None => Ok(()),
         }
+    }
+
+    /// Notes who init is, for the state.
+    fn note_init(&mut self) -> Result<()> {
+        self.state.pid = self.child.pid().as_raw();
+        let stat = ProcessStat::read(self.state.pid).context("container init is gone")?;
+        self.state.start_time = stat.start_time;
+        self.state.cgroup = self.cgroup.saved_paths();
         Ok(())
     }
 
@@ -169,19 +247,16 @@ impl Container {
         loop {
             match self.pipe.receive()? {
                 Some(ToHost::OpenMountSource(index)) => {
-                    let answer = match mount_source::open(&plan.rootfs, index, &self.child) {
-                        Ok(mount) => ToInit::MountSource(mount),
-                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
-                    };
-                    self.pipe.send(answer)?;
+                    self.pipe.send(ToInit::NoMountSource(format!("mount {index}: not built")))?;
                 }
                 Some(ToHost::RunHooks) => {
-                    hooks::run(&plan.hooks.prestart, &self.state)?;
-                    hooks::run(&plan.hooks.create_runtime, &self.state)?;
+                    let state = self.state.for_hooks(Status::Creating);
+                    hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
+                    hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     self.pipe.send(ToInit::HooksDone)?;
                 }
                 Some(ToHost::Ready) => return Ok(()),
-                Some(ToHost::Failed(why)) => bail!("error during container init: {why}"),
+                Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }
         }

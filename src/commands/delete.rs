@@ -10,7 +10,7 @@ use super::create::Container;
 use super::kill;
 use crate::failure::Failure;
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{errno, hooks, log, resctrl};
+use crate::{errno, hooks, log};
 
 /// How long a killed init may take to end.
 const KILL_PATIENCE_SECONDS: i64 = 10;
@@ -89,9 +89,8 @@ fn destroy(mut dir: StateDir, state: &ContainerState) -> Result<()> {
         cgroup.kill_all(libc::SIGKILL)?;
     }
     cgroup.remove()?;
-    resctrl::remove(&state.resctrl)?;
     dir.remove()?;
-    hooks::run_poststop(state);
+    hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     Ok(())
 }
 

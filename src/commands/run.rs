@@ -4,10 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
-use super::delete;
-use crate::foreground::{self, Signals};
-use crate::hooks;
-use crate::notify::NotifySocket;
+use super::{delete, start};
 use crate::pipe::ToInit;
 
 /// What `run` needs to know.
@@ -31,18 +28,17 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.detach {
         let mut container = create::make(&options.create, Purpose::RunDetached)?;
-        start(&mut container)?;
+        let_go(&mut container)?;
         container.keep();
         return Ok(0);
     }
-    // Before the clone, or a container that ends at once would not be noticed.
-    let signals = Signals::block()?;
-    if !options.no_subreaper {
-        foreground::become_subreaper();
-    }
     let mut container = create::make(&options.create, Purpose::RunForeground)?;
-    start(&mut container)?;
-    let status = foreground::wait(&container.child, container.terminal.take(), &signals)?;
+    let_go(&mut container)?;
+    let status = match container.child.wait()? {
+        nix::sys::wait::WaitStatus::Exited(_, code) => code as u8,
+        nix::sys::wait::WaitStatus::Signaled(_, sig, _) => 128 + sig as i32 as u8,
+        _ => 255,
+    };
     if options.keep {
         container.keep();
     } else {
@@ -52,16 +48,12 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 }
 
 /// Lets init execute the program and runs the poststart hooks.
-fn start(container: &mut Container) -> Result<()> {
-    let notify = NotifySocket::bind(container.state_dir.path())?;
-    container.pipe.send(ToInit::Start)?;
+fn let_go(container: &mut Container) -> Result<()> {
+    container.pipe.send(ToInit::Execute)?;
     if !container.state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         container.pipe.wait_for_exec().context("wait for the program to start")?;
-        hooks::run_poststart(&container.state)?;
+        start::run_poststart(&container.state)?;
     }
-    match notify {
-        Some(socket) => socket.wait_until_ready(container.state.pid),
-        None => Ok(()),
-    }
+    Ok(())
 }

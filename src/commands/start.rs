@@ -3,10 +3,10 @@
 use anyhow::Result;
 use std::path::PathBuf;
 
+use super::kill;
 use crate::failure::Failure;
-use crate::hooks;
-use crate::notify::NotifySocket;
-use crate::state::{StateDir, Status};
+use crate::hooks::{self, Moment};
+use crate::state::{ContainerState, StateDir, Status};
 
 /// What `start` needs to know.
 #[derive(Debug, Clone)]
@@ -30,15 +30,25 @@ pub(crate) fn start(options: &Options) -> Result<()> {
         Status::Running => return Err(Failure::StartRunning.into()),
         other => return Err(Failure::StartInState(other.word().into()).into()),
     }
-    let notify = NotifySocket::bind(dir.path())?;
     let started = dir.release_exec_fifo()?;
     if !state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         started.wait_for_exec()?;
-        hooks::run_poststart(&state)?;
+        run_poststart(&state)?;
     }
-    match notify {
-        Some(socket) => socket.wait_until_ready(state.pid),
-        None => Ok(()),
+    Ok(())
+}
+
+/// Runs the poststart hooks. If one fails the container is killed.
+///
+/// # Errors
+/// The hook's.
+pub(crate) fn run_poststart(state: &ContainerState) -> Result<()> {
+    let ran = hooks::run(Moment::Poststart, &state.poststart, &state.for_hooks(Status::Running));
+    if ran.is_err() {
+        if let Some(init) = kill::open_init(state)? {
+            kill::send(state, &init, libc::SIGKILL)?;
+        }
     }
+    ran
 }

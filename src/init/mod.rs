@@ -17,16 +17,20 @@ pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use teu_namespaces::Kind;
+
 use crate::errno;
-use crate::pipe::{InitEnd, ToHost, ToInit};
+use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
 
 /// The exit status of an init that did not become the program; runc's.
@@ -87,11 +91,11 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
 
     // Hooks see the mounts made and the host's root still there
     // (runtime.md, "Lifecycle").
-    if plan.hooks.run_on_host() {
+    if plan.hooks.host_runs_any() {
         host.run_hooks()?;
     }
     rootfs.enter()?;
-    rootfs.create_directory(&plan.process.cwd)?;
+    rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
 
     // The last mounts that need a writable /dev are made.
     rootfs.remount_readonly()?;

@@ -18,7 +18,7 @@ pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use teu_cgroups::{CgroupPlan, Driver, Location};
@@ -27,7 +27,9 @@ use teu_namespaces::{Kind, NamespacePlan};
 use crate::bundle::Bundle;
 use crate::host::Host;
 use crate::spec::Spec;
+use crate::state::ContainerState;
 use crate::version;
+use hooks::HooksPlan;
 use process::ProcessPlan;
 use rootfs::{RootfsInput, RootfsPlan};
 
@@ -63,9 +65,6 @@ pub(crate) struct Plan {
     pub(crate) rootfs: RootfsPlan,
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: HooksPlan,
-    pub(crate) sysctls: SysctlPlan,
-    pub(crate) net_devices: NetDevicesPlan,
-    pub(crate) intel_rdt: Option<IntelRdtPlan>,
     /// Empty: not set.
     pub(crate) hostname: String,
     /// Empty: not set.
@@ -97,6 +96,7 @@ impl Plan {
             namespaces: &namespaces,
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
+            rootless,
         })?;
         Ok(Plan {
             id: wishes.id.clone(),
@@ -104,9 +104,6 @@ impl Plan {
             annotations: spec.annotations.clone(),
             process: ProcessPlan::new(spec, host, &namespaces)?,
             hooks: HooksPlan::new(&spec.hooks)?,
-            sysctls: SysctlPlan::new(spec, host, &namespaces)?,
-            net_devices: NetDevicesPlan::new(spec, host, &namespaces)?,
-            intel_rdt: IntelRdtPlan::new(spec, host, &wishes.id)?,
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
             new_keyring: !wishes.no_new_keyring,

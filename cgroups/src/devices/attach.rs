@@ -108,12 +108,13 @@ fn load(directory: &Path, program: &[Instruction]) -> Result<OwnedFd> {
 /// Best effort: what follows tells whether it was needed and enough.
 fn raise_locked_memory() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-    if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
-        return;
+    let highest = match setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {
+        Ok(()) => return,
+        Err(_) => getrlimit(Resource::RLIMIT_MEMLOCK).map(|(_, hard)| hard),
+    };
+    match highest.and_then(|hard| setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)) {
+        Ok(()) | Err(_) => {}
     }
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
-        && setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard).is_err()
-    {}
 }
 
 fn error(doing: &'static str, directory: &Path, cause: Errno) -> Error {

@@ -60,7 +60,8 @@ impl Access {
 
     /// From the kernel's number; none for the empty set.
     pub(crate) fn from_bits(bits: u8) -> Option<Access> {
-        (bits != 0).then_some(Access(bits & Access::ALL.0))
+        let bits = bits & Access::ALL.0;
+        (bits != 0).then_some(Access(bits))
     }
 
     /// The kernel's number for the set.

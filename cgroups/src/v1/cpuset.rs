@@ -24,9 +24,9 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     steps
 }
 
-/// Makes the container's cpuset and fills it so that it takes processes: what
-/// the spec asks for first (the parent's set may be more than an exclusive
-/// sibling leaves), the parent's set where the spec is silent.
+/// Makes the container's cpuset and fills it so that it takes processes: with
+/// what the spec asks for, or else the parent's set. The parent's is never put
+/// where the spec asks for less, since an exclusive sibling may have the rest.
 /// Returns whether the cgroup was there before.
 pub(crate) fn make(
     path: &Path,
@@ -36,14 +36,16 @@ pub(crate) fn make(
 ) -> Result<bool> {
     let existed = file::make(path, top, made)?;
     let directory = Directory::new(path);
-    directory.carry_out(&steps(cpu))?;
-    if existed || cpu.cpus.is_empty() || cpu.mems.is_empty() {
-        for (file, asked) in FILES.iter().zip([&cpu.cpus, &cpu.mems]) {
-            if asked.is_empty() {
-                fill(&directory, top, file)?;
-            }
+    let parent = Directory::new(path.parent().unwrap_or(top));
+    for (file, asked) in FILES.iter().zip([&cpu.cpus, &cpu.mems]) {
+        if asked.is_empty() {
+            fill(&directory, top, file)?;
+        } else if parent.path != top {
+            // A set has to be part of the parent's, which may be new as well.
+            fill(&parent, top, file)?;
         }
     }
+    directory.carry_out(&steps(cpu))?;
     Ok(existed)
 }
 
