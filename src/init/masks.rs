@@ -102,7 +102,7 @@ fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
 /// The container's /dev/null, after a look that it is one: an image may hold
 /// anything under that name (CVE-2025-31133).
 pub(super) fn open_null(root: &Root, flags: OFlags) -> Result<OwnedFd> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let flags = flags | OFlags::NOFOLLOW;
     let null = root
         .open(Path::new("/dev/null"), flags, ResolveFlags::empty())
         .context("open \"/dev/null\"")?;

@@ -453,13 +453,10 @@ fn configure(context: &OwnedFd, filesystem: &Filesystem, mode: Option<u32>) -> R
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// fsmount(2) takes 32 bits of what mount_setattr(2) takes 64 of.
+/// fsmount(2) takes 32 bits of what mount_setattr(2) takes 64 of. All that are
+/// defined are among them; others it would refuse.
 fn fsmount_attributes(flags: c_ulong) -> MountAttrFlags {
-    let known = MountAttrFlags::all().iter();
-    let set = attributes_of(flags);
-    known
-        .filter(|attribute| set & u64::from(attribute.bits()) != 0)
-        .collect()
+    MountAttrFlags::from_bits_retain(u32::try_from(attributes_of(flags)).unwrap_or(u32::MAX))
 }
 
 fn set_options(context: &OwnedFd, options: &[String]) -> Result<()> {

@@ -241,7 +241,7 @@ impl Rootfs<'_> {
     /// A standard stream on the host's /dev/null is opened anew on the
     /// container's.
     fn reopen_null(&self) -> Result<()> {
-        let null = open_null(&self.root, OFlags::RDWR)?;
+        let null = open_null(&self.root, OFlags::RDWR | OFlags::NOCTTY)?;
         if is_null(std::io::stdin().as_fd())? {
             dup2_stdin(&null).context("dup")?;
         }
