@@ -78,6 +78,8 @@ pub(crate) struct RootfsInput<'a> {
     pub(crate) namespaces: &'a NamespacePlan,
     /// For mounts of type `cgroup`.
     pub(crate) cgroup: Option<&'a Layout>,
+    /// Missing permission for cgroups is no error.
+    pub(crate) rootless: bool,
     /// `--no-pivot`.
     pub(crate) no_pivot: bool,
 }
@@ -107,7 +109,8 @@ impl RootfsPlan {
             &Surroundings {
                 bundle_dir: input.bundle_dir,
                 rootfs: &path,
-                rootless: input.host.is_unprivileged() || input.host.in_user_namespace(),
+                unprivileged: input.host.is_unprivileged(),
+                rootless: input.rootless,
                 namespaces: input.namespaces,
                 cgroup: input.cgroup,
                 label: &linux.mount_label,
