@@ -96,7 +96,6 @@ impl Plan {
             namespaces: &namespaces,
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
-            rootless,
         })?;
         Ok(Plan {
             id: wishes.id.clone(),
