@@ -161,7 +161,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) cgroup: Option<&'a Layout>,
     /// The caller's user id is not 0.
     pub(crate) unprivileged: bool,
-    /// Missing permission for cgroups is no error.
+    /// The caller is not the machine's root.
     pub(crate) rootless: bool,
     /// `linux.mountLabel`.
     pub(crate) label: &'a str,

@@ -78,8 +78,6 @@ pub(crate) struct RootfsInput<'a> {
     pub(crate) namespaces: &'a NamespacePlan,
     /// For mounts of type `cgroup`.
     pub(crate) cgroup: Option<&'a Layout>,
-    /// Missing permission for cgroups is no error.
-    pub(crate) rootless: bool,
     /// `--no-pivot`.
     pub(crate) no_pivot: bool,
 }
@@ -110,7 +108,7 @@ impl RootfsPlan {
                 bundle_dir: input.bundle_dir,
                 rootfs: &path,
                 unprivileged: input.host.is_unprivileged(),
-                rootless: input.rootless,
+                rootless: input.host.is_unprivileged() || input.host.in_user_namespace(),
                 namespaces: input.namespaces,
                 cgroup: input.cgroup,
                 label: &linux.mount_label,
