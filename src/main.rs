@@ -16,6 +16,7 @@ mod host;
 mod init;
 mod json;
 mod log;
+mod mount_source;
 mod pipe;
 mod plan;
 mod root;

@@ -19,7 +19,7 @@ use crate::init::{self, Given, process};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Wishes};
 use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
-use crate::{errno, exeseal, fd_socket, log, sys};
+use crate::{errno, exeseal, fd_socket, log, mount_source, sys};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -247,7 +247,11 @@ impl Container {
         loop {
             match self.pipe.receive()? {
                 Some(ToHost::OpenMountSource(index)) => {
-                    self.pipe.send(ToInit::NoMountSource(format!("mount {index}: not built")))?;
+                    let answer = match mount_source::open(&plan.rootfs, index, &self.child) {
+                        Ok(source) => ToInit::MountSource(source),
+                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
+                    };
+                    self.pipe.send(answer)?;
                 }
                 Some(ToHost::RunHooks) => {
                     let state = self.state.for_hooks(Status::Creating);

@@ -6,6 +6,7 @@
 pub(crate) mod attributes;
 pub(crate) mod capabilities;
 pub(crate) mod command;
+pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod masks;
@@ -96,6 +97,9 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     }
     rootfs.enter()?;
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
+    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
+        console::set_up(rootfs.root(), terminal, socket)?;
+    }
 
     // The last mounts that need a writable /dev are made.
     rootfs.remount_readonly()?;
