@@ -2,10 +2,12 @@
 #![allow(dead_code)]
 mod bundle;
 mod errno;
+mod foreground;
 mod hooks;
 mod host;
 mod init;
 mod log;
+mod notify;
 mod pipe;
 mod plan;
 mod spec;
