@@ -17,3 +17,4 @@ pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod process;
 pub(crate) mod scheduling;
+pub(crate) mod sysctl;
