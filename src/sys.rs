@@ -42,6 +42,31 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
         Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         result => result.map(drop),
     }
+/// Makes a descriptor that came from the caller close-on-exec.
+///
+/// # Errors
+/// ENOENT if the caller gave none of that number: it is not open, or it is
+/// close-on-exec already and so one of our own.
+pub(crate) fn take_inherited_descriptor(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes two numbers; a descriptor that is not open is an
+    // error.
+    match check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()) {
+        Ok(0) => {}
+        _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
+    }
+    // SAFETY: no other part of the program knows the number, so nothing relies
+    // on the flag.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    Ok(())
+}
+
+/// Lets execve(2) leave a descriptor open that the caller gave us.
+pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes three numbers and changes one flag.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())?;
+    Ok(())
 }
 
 /// Ends the process at once: no destructors, no buffers (_exit(2)).
@@ -325,6 +350,34 @@ impl Drop for SpawnAttributes {
         // SAFETY: initialised by `with_fresh_signals` and not used after this.
         unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
     }
+}
+
+/// pidfd_send_signal(2) without extra information. Any number is passed on;
+/// the kernel refuses those that are no signal.
+pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Ignores `signal`, as a caller of teu may have done.
+#[cfg(test)]
+pub(crate) fn ignore_for_test(signal: c_int) {
+    // SAFETY: no handler of ours is installed that this could take away.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    assert_ne!(before, libc::SIG_ERR);
 }
 
 /// Runs `body` in a child whose stdout and stderr are a pipe; returns its wait

@@ -10,6 +10,7 @@ pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod masks;
+pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod mounts;
 pub(crate) mod paths;
@@ -161,3 +162,4 @@ fn set_names(plan: &Plan) -> Result<()> {
     }
     Ok(())
 }
+pub(crate) mod sysctl;

@@ -148,3 +148,4 @@ fn cgroup(
     let driver = if wishes.systemd_cgroup { Driver::Systemd } else { Driver::Filesystem };
     cgroup::plan(spec, &wishes.id, driver, rootless, &nodes, host.in_user_namespace())
 }
+pub(crate) mod sysctl;
