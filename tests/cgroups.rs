@@ -75,7 +75,7 @@ fn cgroup_is_named_after_the_container() {
 
 fn cgroups_path_is_followed() {
     needs(&[Root, CgroupV1]);
-    let path = format!("/teu-test-{}/deep/box", std::process::id());
+    let path = format!("/{}top/deep/box", marker());
     let container = Container::created(Bundle::new().set("/linux/cgroupsPath", path.as_str()));
     let place = PathBuf::from(format!("/sys/fs/cgroup/pids{path}"));
     assert_eq!(directory(container.pid(), "pids"), place);

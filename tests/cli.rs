@@ -5,6 +5,8 @@
 mod harness;
 
 mod cgroups;
+mod failures;
+mod features;
 mod hooks;
 mod layers;
 mod lifecycle;
@@ -12,7 +14,10 @@ mod messages;
 mod mounts;
 mod namespaces;
 mod process;
+mod rootless;
 mod run;
+mod security;
+mod spec;
 mod terminal;
 
 use std::process::ExitCode;
@@ -20,6 +25,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        failures::TESTS,
+        features::TESTS,
         hooks::TESTS,
         layers::TESTS,
         lifecycle::TESTS,
@@ -27,7 +34,10 @@ fn main() -> ExitCode {
         mounts::TESTS,
         namespaces::TESTS,
         process::TESTS,
+        rootless::TESTS,
         run::TESTS,
+        security::TESTS,
+        spec::TESTS,
         terminal::TESTS,
     ])
 }

@@ -80,9 +80,7 @@ fn foreground_terminal_is_the_callers() {
         .command("run", NO_FLAGS)
         .on_terminal(other_side)
         .spawn();
-    wait_until("the container runs", || {
-        container.has_state() && container.status() == "running"
-    });
+    container.wait_for_status("running");
     terminal.write("word\r");
     terminal.expect("word\r\n");
     terminal.expect("word\r\n");

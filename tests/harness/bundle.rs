@@ -186,6 +186,14 @@ impl Bundle {
         self
     }
 
+    /// Takes config.json as another program wrote it into the bundle.
+    #[track_caller]
+    pub(crate) fn read(mut self) -> Self {
+        let text = fs::read_to_string(self.directory.join("config.json"));
+        self.spec = serde_json::from_str(&text.expect("read config.json")).expect("JSON");
+        self
+    }
+
     /// Writes config.json.
     pub(crate) fn write(&self) {
         let text = serde_json::to_string_pretty(&self.spec).expect("a spec is JSON");

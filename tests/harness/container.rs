@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 use super::invocation::text_of;
-use super::snapshot::MARKER;
+use super::snapshot::marker;
 use super::{Bundle, Invocation, NO_FLAGS, Output, process, state_root, teu, wait_until};
 
 /// A container of the running test. When dropped, whatever is left of it is
@@ -29,7 +29,7 @@ impl Container {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         bundle.write();
         Container {
-            id: format!("{MARKER}-{}-{number}", std::process::id()),
+            id: format!("{}{number}", marker()),
             bundle,
             stdout: RefCell::default(),
             pid: Cell::default(),
@@ -132,6 +132,15 @@ impl Container {
             .as_str()
             .expect("a status")
             .to_owned()
+    }
+
+    /// Waits until `state` answers with this status.
+    #[track_caller]
+    pub(crate) fn wait_for_status(&self, status: &str) {
+        wait_until(&format!("the status is {status}"), || {
+            let output = self.command("state", NO_FLAGS).output();
+            output.status.success() && output.json()["status"] == status
+        });
     }
 
     /// init's pid on the host, as `state` gave it after create.

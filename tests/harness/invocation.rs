@@ -94,7 +94,7 @@ impl Invocation {
     }
 
     /// Calls the program as this user and group, without other groups.
-    pub(crate) fn as_user(mut self, user: u32) -> Self {
+    pub(crate) fn by_user(mut self, user: u32) -> Self {
         self.user = Some(user);
         self
     }

@@ -18,6 +18,8 @@
 //! Not here: anything that knows how the runtime works inside. The harness
 //! talks to the binary and asks the container and the kernel what happened.
 
+#![allow(dead_code, reason = "a harness offers more than its present tests use")]
+
 mod bundle;
 mod container;
 mod invocation;
@@ -34,7 +36,7 @@ pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
 pub(crate) use needs::{Need::*, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
-pub(crate) use snapshot::HostSnapshot;
+pub(crate) use snapshot::{HostSnapshot, marker};
 pub(crate) use terminal::{FdSocket, Terminal};
 
 /// For commands without flags.

@@ -31,7 +31,7 @@ pub(crate) enum Need {
     /// A program in $PATH.
     Tool(&'static str),
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
-    /// or behaviour where teu differs on purpose.
+    /// or behaviour where teu differs on purpose, or of newer specifications.
     Teu,
     /// More time than the 30 seconds every test has.
     Seconds(u64),
@@ -78,7 +78,7 @@ impl Need {
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
             Tool(name) => in_path(name),
-            Teu => std::env::var_os("TEU_BINARY").is_none(),
+            Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
         }
     }
@@ -98,7 +98,7 @@ impl Need {
             Selinux => "SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
             Tool(name) => format!("the program {name}"),
-            Teu => "teu, not $TEU_BINARY".to_owned(),
+            Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),
             Alone => "the machine alone".to_owned(),
         }

@@ -19,7 +19,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::needs::{Skip, machine_kind};
-use super::snapshot::{HostSnapshot, MARKER};
+use super::snapshot::{HostSnapshot, marker};
 use super::{process, repository, runtime, state_root};
 
 /// How long the running test may take.
@@ -134,7 +134,7 @@ struct Tally {
 fn run_all(tests: &[Test], options: &Options) -> ExitCode {
     let start = Instant::now();
     let before = HostSnapshot::take();
-    let scratch = std::env::temp_dir().join(format!("{MARKER}-{}", std::process::id()));
+    let scratch = std::env::temp_dir().join(marker().trim_end_matches('-'));
     prepare(&scratch);
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -197,12 +197,16 @@ fn remove(scratch: &Path) {
 
 fn run_in_worker(test: &Test, scratch: &Path, options: &Options, tally: &Mutex<Tally>) {
     let name = test.name();
-    let directory = scratch.join(name.replace("::", "."));
+    // A number, not the name: the path of a socket has room for 108 bytes.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = scratch.join(number.to_string());
     fs::create_dir_all(directory.join("state")).expect("create the directory of a test");
     let log = directory.join("log");
     let mut worker = Command::new(std::env::current_exe().expect("the path of this program"));
     worker
         .env("TEU_TEST_NAME", name)
+        .env("TEU_TEST_RUN", std::process::id().to_string())
         .env("RUST_BACKTRACE", "0")
         .env("TEU_TEST_SCRATCH", &directory);
     if !options.capture_nothing {
@@ -414,4 +418,12 @@ fn clean_up() {
         }
     }
     std::thread::sleep(Duration::from_millis(500));
+    // Children come after their parents.
+    let left = HostSnapshot::take();
+    let cgroups: Vec<&Path> = left.cgroups().collect();
+    for cgroup in cgroups.iter().rev() {
+        if let Err(error) = fs::remove_dir(cgroup) {
+            eprintln!("remove {}: {error}", cgroup.display());
+        }
+    }
 }

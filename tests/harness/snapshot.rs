@@ -7,9 +7,17 @@ use std::time::{Duration, Instant};
 
 use super::{process, state_root};
 
-/// Every id of a container in these tests starts with it, and so does what is
-/// named after the container.
-pub(super) const MARKER: &str = "teu-test";
+/// What the ids of all containers of this run start with, in a worker those of
+/// its test, and so what everything named after them holds.
+pub(crate) fn marker() -> String {
+    match std::env::var("TEU_TEST_RUN") {
+        Ok(run) => format!("teu-test-{run}-{}-", std::process::id()),
+        Err(_) => format!("teu-test-{}-", std::process::id()),
+    }
+}
+
+/// A cgroup that is left is left in a dozen hierarchies.
+const MOST_SHOWN: usize = 12;
 
 /// Mounts, cgroups, processes, network interfaces and state directories.
 ///
@@ -25,10 +33,17 @@ impl HostSnapshot {
     pub(crate) fn take() -> HostSnapshot {
         let is_alone = std::env::var_os("TEU_TEST_ALONE").is_some();
         let mut facts = BTreeSet::new();
-        facts.extend(mounts().map(|mount| format!("mount {mount}")));
+        // A worker's mounts are its own, the runner's are the machine's.
+        let is_worker = std::env::var_os("TEU_TEST_RUN").is_some();
+        let counts = |mount: &String| is_alone || is_worker || mount.contains(&marker());
+        facts.extend(
+            mounts()
+                .filter(counts)
+                .map(|mount| format!("mount {mount}")),
+        );
         for cgroup in cgroups() {
             let cgroup = cgroup.display().to_string();
-            if is_alone || cgroup.contains(MARKER) {
+            if is_alone || cgroup.contains(&marker()) {
                 facts.insert(format!("cgroup {cgroup}"));
             }
         }
@@ -36,7 +51,7 @@ impl HostSnapshot {
             facts.insert(format!("process {pid}: {}", process::command_line(pid)));
         }
         facts.extend(names(Path::new("/sys/class/net")).map(|name| format!("interface {name}")));
-        if std::env::var_os("TEU_TEST_SCRATCH").is_some() {
+        if is_worker {
             let names = names(&state_root()).collect::<Vec<_>>();
             facts.extend(names.iter().map(|name| format!("state directory {name}")));
         }
@@ -61,10 +76,23 @@ impl HostSnapshot {
                     .facts
                     .difference(&now.facts)
                     .map(|fact| format!("gone: {fact}"));
-                return new.chain(gone).collect();
+                let mut differences: Vec<String> = new.chain(gone).collect();
+                let more = differences.len().saturating_sub(MOST_SHOWN);
+                differences.truncate(MOST_SHOWN);
+                if more > 0 {
+                    differences.push(format!("and {more} more"));
+                }
+                return differences;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The cgroups of this test that are left.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.facts
+            .iter()
+            .filter_map(|fact| fact.strip_prefix("cgroup ").map(Path::new))
     }
 
     /// Nothing has changed since.
