@@ -34,6 +34,7 @@ use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{create, delete, features, kill, list, run, start};
 use anyhow::{Context, Result};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -71,12 +72,14 @@ fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
 fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: root::Root) -> Result<u8> {
     match command {
         Command::Create(args) => {
+            seal(&root.path)?;
             let create = args
                 .options(global, &root)
                 .and_then(|options| create::create(&options));
             create.with_context(|| format!("{program} create failed"))?;
         }
         Command::Run(args) => {
+            seal(&root.path)?;
             let run = args
                 .options(global, &root)
                 .and_then(|options| run::run(&options));
@@ -91,6 +94,13 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: root::Ro
         Command::Features(_) => features::features()?,
     }
     Ok(0)
+}
+
+/// Goes on from a sealed view of this program, since a container may reach it
+/// through its init. The directory of all state is needed for that, and anyway.
+fn seal(root: &Path) -> Result<()> {
+    state::StateDir::make_root(root)?;
+    exeseal::ensure_sealed(root)
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {

@@ -42,6 +42,8 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
         Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         result => result.map(drop),
     }
+}
+
 /// Makes a descriptor that came from the caller close-on-exec.
 ///
 /// # Errors
@@ -447,22 +449,6 @@ pub(crate) fn executed_path() -> Option<&'static CStr> {
     // SAFETY: the kernel put this NUL-terminated string on our stack's end at
     // execve, where it stays, unwritten, for the life of the process.
     Some(unsafe { CStr::from_ptr(address) })
-}
-
-/// pidfd_send_signal(2) without extra information. Any number is passed on;
-/// the kernel refuses those that are no signal.
-pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
-    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_fd().as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A moment in the local time zone.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::process::PidfdFlags;
 use teu_cgroups::Cgroup;
 
 use super::create::Container;
