@@ -7,6 +7,8 @@ mod hooks;
 mod host;
 mod init;
 mod log;
+mod net_devices;
+mod netlink;
 mod notify;
 mod pipe;
 mod plan;

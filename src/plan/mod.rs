@@ -15,6 +15,7 @@ pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
+pub(crate) mod net_devices;
 pub(crate) mod process;
 pub(crate) mod scheduling;
 pub(crate) mod sysctl;
