@@ -6,6 +6,7 @@ mod foreground;
 mod hooks;
 mod host;
 mod init;
+mod intel_rdt;
 mod log;
 mod net_devices;
 mod netlink;

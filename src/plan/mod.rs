@@ -13,6 +13,7 @@
 pub(crate) mod capabilities;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
+pub(crate) mod intel_rdt;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod net_devices;
