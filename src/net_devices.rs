@@ -189,6 +189,7 @@ mod tests {
                 assert!(seen.contains(expected), "{expected}: {seen}");
             }
             assert!(!seen.contains("169.254.3.4"), "{seen}");
+            assert!(seen.contains("nodad"), "{seen}");
         });
     }
 

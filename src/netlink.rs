@@ -35,7 +35,9 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_FLAGS: u16 = 8;
+const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_PERMANENT: u32 = 0x80;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 const IFF_UP: u32 = 1;
 
 /// Sizes of `nlmsghdr`, `ifinfomsg`, `ifaddrmsg` and `rtattr`.
@@ -56,7 +58,8 @@ pub(crate) struct Netlink(OwnedFd);
 pub(crate) struct Address {
     family: u8,
     prefix_length: u8,
-    /// `IFA_LOCAL`, `IFA_ADDRESS` and `IFA_BROADCAST`, those there are.
+    /// `IFA_LOCAL`, `IFA_ADDRESS` and `IFA_BROADCAST`, those there are, and
+    /// those of `IFA_FLAGS` that a person sets.
     attributes: Vec<(u16, Vec<u8>)>,
 }
 
@@ -191,6 +194,8 @@ impl Address {
                 _ => {}
             }
         }
+        let own_flags = flags & (IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+        attributes.push((IFA_FLAGS, own_flags.to_ne_bytes().to_vec()));
         let lasting = flags & IFA_F_PERMANENT != 0 && scope == RT_SCOPE_UNIVERSE;
         Ok(lasting.then_some(Address {
             family,
