@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use crate::failure::Failure;
 use crate::log;
 use crate::spec::Spec;
 
@@ -31,7 +32,7 @@ impl Bundle {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                bail!("JSON specification file config.json not found")
+                return Err(Failure::NoSpecification("config.json".into()).into());
             }
             Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
         };
@@ -43,7 +44,7 @@ impl Bundle {
 /// Parses a config.json. The path of a faulty field is worked out only after
 /// the quick parse has refused it.
 fn parse(text: &[u8]) -> Result<Spec> {
-    if log::debug_enabled() {
+    if log::is_debug() {
         return parse_reporting_unknown_fields(text);
     }
     serde_json::from_slice(text).or_else(|_| {

@@ -35,7 +35,7 @@ const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The directory below a container's state directory that its `/run/notify`
 /// is, and the socket in it.
-const DIRECTORY: &str = "notify";
+pub(crate) const DIRECTORY: &str = "notify";
 const SOCKET: &str = "notify.sock";
 
 /// Where the container finds the socket: the value of its NOTIFY_SOCKET.

@@ -13,9 +13,8 @@
 //!  | prestart, createRuntime hooks     |
 //!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
 //!  | <-------------------------- Ready |
-//!  | save state, pid file              | waits for the exec fifo …
-//!  | Start (`run` only) -------------> | … or for this
-//!  |                                   | execve
+//!  | save state, pid file              |
+//!  | Execute, or WaitAtFifo ---------> | execve, or waits at the exec fifo
 //! ```
 //!
 //! `Failed` may come from init at any time and is its last message. An end
@@ -60,7 +59,9 @@ pub(crate) enum ToInit {
     /// The hooks ran.
     HooksDone,
     /// Execute the program (`run`).
-    Start,
+    Execute,
+    /// Execute the program once another command says so (`create`, `start`).
+    WaitAtFifo,
 }
 
 /// The host's end.
@@ -112,17 +113,42 @@ impl HostEnd {
         }))
     }
 
-    /// Tells init something.
+    /// Waits until init has executed the program: its end is closed by that,
+    /// or by its death.
+    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+        match self.receive()? {
+            None => Ok(()),
+            Some(other) => bail!("message from init: {other:?} instead of its end"),
+        }
+    }
+
+    /// Why init failed, if it is gone and has said so: the cause of whatever
+    /// went wrong on this side meanwhile.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let flags = RecvFlags::DONTWAIT;
+        while let Ok(Some((tag, body, _))) = receive_with(self.0.as_fd(), flags) {
+            if tag == b'F' {
+                return Some(text(body));
+            }
+        }
+        None
+    }
+
+    /// Tells init something. An init that is gone says why by itself.
     pub(crate) fn send(&self, message: ToInit) -> Result<()> {
         let socket = self.0.as_fd();
-        match message {
+        let sent = match message {
             ToInit::EnteredCgroup => send(socket, b'C', "", None),
             ToInit::MountSource(fd) => send(socket, b'M', "", Some(fd.as_fd())),
             ToInit::NoMountSource(why) => send(socket, b'N', &why, None),
             ToInit::HooksDone => send(socket, b'D', "", None),
-            ToInit::Start => send(socket, b'S', "", None),
+            ToInit::Execute => send(socket, b'X', "", None),
+            ToInit::WaitAtFifo => send(socket, b'W', "", None),
+        };
+        match sent {
+            Err(err) if err.downcast_ref() == Some(&Errno::PIPE) => Ok(()),
+            sent => sent.context("tell init"),
         }
-        .context("tell init")
     }
 }
 
@@ -171,11 +197,13 @@ impl InitEnd {
         }
     }
 
-    /// Waits for the host's word to execute the program.
-    pub(crate) fn wait_for_start(&mut self) -> Result<()> {
+    /// Waits until the host has done its part; whether the program is then to
+    /// be executed at once, and not when another command says so.
+    pub(crate) fn wait_for_host(&mut self) -> Result<bool> {
         match self.receive()? {
-            ToInit::Start => Ok(()),
-            other => bail!("message from the host: {other:?} instead of the start"),
+            ToInit::Execute => Ok(true),
+            ToInit::WaitAtFifo => Ok(false),
+            other => bail!("message from the host: {other:?} instead of its end"),
         }
     }
 
@@ -201,7 +229,8 @@ impl InitEnd {
             (b'M', Some(fd)) => ToInit::MountSource(fd),
             (b'N', _) => ToInit::NoMountSource(text(body)),
             (b'D', _) => ToInit::HooksDone,
-            (b'S', _) => ToInit::Start,
+            (b'X', _) => ToInit::Execute,
+            (b'W', _) => ToInit::WaitAtFifo,
             (other, _) => bail!("message from the host: unknown tag {other}"),
         })
     }
@@ -232,12 +261,16 @@ fn send(socket: BorrowedFd<'_>, tag: u8, body: &str, fd: Option<BorrowedFd<'_>>)
 type Received = (u8, Vec<u8>, Option<OwnedFd>);
 
 fn receive(socket: BorrowedFd<'_>) -> Result<Option<Received>> {
+    receive_with(socket, RecvFlags::empty())
+}
+
+fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Received>> {
     let mut buffer = vec![0; LONGEST_MESSAGE + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
-        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => break message.bytes,
             Err(Errno::INTR) => {}
             // The other side died with our message unread.
@@ -285,6 +318,6 @@ mod tests {
         };
         assert_eq!(why, "no such thing");
         drop(host);
-        assert!(init.wait_for_start().is_err());
+        assert!(init.wait_for_host().is_err());
     }
 }

@@ -1,8 +1,5 @@
-//! System calls that neither nix nor rustix wraps. The only `unsafe` of this
-//! package.
-//!
-//! Every wrapper takes owned or borrowed descriptors, `&CStr` and plain
-//! numbers, and returns `io::Result`.
+//! System calls that nix and rustix do not wrap; the only unsafe of this
+//! package. Each wrapper is one call, typed, and decides nothing.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::ffi::{CStr, CString};
@@ -30,6 +27,21 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // never returns to code that owns one of the descriptors.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
     Ok(())
+}
+
+/// Makes every descriptor from `first` on close with the next execve
+/// (close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11). On 5.9 and 5.10, which
+/// lack the flag, they stay as they are: init closes all of its own anyway.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and touches no memory, and closes
+    // nothing yet.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    match check(result) {
+        Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 /// Makes a descriptor that came from the caller close-on-exec.
@@ -427,3 +439,123 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
         }
     }
 }
+
+/// Executes the file behind `fd` (execveat(2), AT_EMPTY_PATH). Returns only if
+/// the kernel refuses.
+pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) -> io::Error {
+    let args = pointers(args);
+    let env = pointers(env);
+    // SAFETY: both arrays end with a null pointer and point to NUL-terminated
+    // strings that live until the call returns or the image is replaced.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+
+/// The path execve was given for this program, as the kernel noted it
+/// (getauxval(3), AT_EXECFN): `/dev/fd/N` if it was a descriptor.
+pub(crate) fn executed_path() -> Option<&'static CStr> {
+    // SAFETY: takes an integer only.
+    let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel put this NUL-terminated string on our stack's end at
+    // execve, where it stays, unwritten, for the life of the process.
+    Some(unsafe { CStr::from_ptr(address) })
+}
+
+/// A moment in the local time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LocalTime {
+    pub(crate) year: i64,
+    /// 1 to 12.
+    pub(crate) month: u8,
+    /// 1 to 31.
+    pub(crate) day: u8,
+    pub(crate) hour: u8,
+    pub(crate) minute: u8,
+    /// 0 to 60: 60 is a leap second.
+    pub(crate) second: u8,
+    /// Seconds east of Greenwich.
+    pub(crate) offset: i64,
+}
+
+/// Converts seconds since the epoch to the time zone of `$TZ`, else of
+/// `/etc/localtime`, else UTC (localtime(3)). `None` for a year beyond what the
+/// C library can express.
+pub(crate) fn local_time(seconds: i64) -> Option<LocalTime> {
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: both pointers are to live values of the right type, and
+    // localtime_r keeps neither. It may read the environment, which is sound
+    // because nothing in this program changes it (clippy.toml forbids set_var).
+    let filled = unsafe { libc::localtime_r(&raw const seconds, parts.as_mut_ptr()) };
+    if filled.is_null() {
+        return None;
+    }
+    // SAFETY: localtime_r returned the pointer it was given, so it has filled
+    // every field of the structure.
+    let parts = unsafe { parts.assume_init() };
+    Some(LocalTime {
+        year: i64::from(parts.tm_year) + 1900,
+        month: u8::try_from(parts.tm_mon + 1).ok()?,
+        day: u8::try_from(parts.tm_mday).ok()?,
+        hour: u8::try_from(parts.tm_hour).ok()?,
+        minute: u8::try_from(parts.tm_min).ok()?,
+        second: u8::try_from(parts.tm_sec).ok()?,
+        offset: parts.tm_gmtoff,
+    })
+}
+
+/// What mount_setattr(2) is to change; its `struct mount_attr` but for the
+/// user namespace.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MountChange {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    /// One of MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0 changes nothing.
+    pub(crate) propagation: u64,
+    /// Also every mount below.
+    pub(crate) recursive: bool,
+}
+
+/// Changes the mount whose root `mount` is (mount_setattr(2), Linux 5.12). A
+/// user namespace is needed for MOUNT_ATTR_IDMAP only.
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    change: &MountChange,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: user_namespace.map_or(0, |fd| fd.as_raw_fd().cast_unsigned().into()),
+    };
+    let recursive = if change.recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is NUL-terminated and `attributes` is a valid
+    // mount_attr of the size passed; the kernel reads both and keeps neither.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Not in libc for every target (linux/fcntl.h).
+const AT_RECURSIVE: libc::c_int = 0x8000;

@@ -3,10 +3,19 @@
 //!
 //! Not for: what the process then does, mounts, cgroups, container bundles.
 
+mod clone;
+mod error;
+pub mod id_maps;
+pub mod idmap_mount;
+mod join;
 mod kind;
+mod sys;
+mod time;
 
 use std::path::{Path, PathBuf};
 
+pub use clone::{Child, spawn};
+pub use error::{Error, Result};
 pub use kind::Kind;
 
 /// What to do about one kind of namespace.

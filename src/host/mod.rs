@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
-use teu_namespaces::Kind;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use teu_namespaces::{IdMaps, Kind, id_maps};
 
 /// Facts about the machine. Files are read below `sysroot`, so that tests can
 /// put another machine in its place.
@@ -33,30 +35,47 @@ impl Host {
         }
     }
 
-    /// Whether the caller is not the machine's root: its effective user id is
-    /// not 0, or it is root of a user namespace only.
-    pub(crate) fn is_rootless(&self) -> bool {
-        !nix::unistd::geteuid().is_root() || self.in_user_namespace()
-    }
-
-    /// Whether the caller is not uid 0, not even of its own user namespace. Its
-    /// containers then cannot have groups of their choice.
+    /// Whether the caller has a user id other than 0.
     pub(crate) fn is_unprivileged(&self) -> bool {
         !nix::unistd::geteuid().is_root()
+    }
+
+    /// The caller's effective group id.
+    pub(crate) fn egid(&self) -> u32 {
+        nix::unistd::getegid().as_raw()
     }
 
     /// Whether this process runs in a user namespace other than the first: its
     /// map is then not the identity over all ids (user_namespaces(7)).
     pub(crate) fn in_user_namespace(&self) -> bool {
         *self.in_user_namespace.get_or_init(|| {
+            // A kernel without user namespaces has no such file.
             let map = fs::read_to_string(self.path("proc/self/uid_map")).unwrap_or_default();
             !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
         })
     }
 
+    /// The id maps of the user namespace at `path`.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn id_maps_of(&self, path: &Path) -> Result<IdMaps> {
+        Ok(id_maps::of_namespace(path)?)
+    }
+
     /// Whether SELinux is on: its file system is there only then.
     pub(crate) fn has_selinux(&self) -> bool {
         self.path("sys/fs/selinux/enforce").exists()
+    }
+
+    /// Checks that `path` is a directory and no part of it a symbolic link.
+    ///
+    /// # Errors
+    /// ELOOP for a link, ENOTDIR for anything else, or whatever openat2(2)
+    /// says.
+    pub(crate) fn check_path_without_links(&self, path: &Path) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(drop)
     }
 
     /// Whether the namespace at `path` is the one of `kind` that this process

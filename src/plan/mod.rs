@@ -1,22 +1,207 @@
 //! DECIDE: from the bundle's specification and the host's facts to plain data
-//! that `init/` and the host side carry out. No system calls that change
-//! anything, no `sys`.
+//! that `init/` and the host side carry out. Changes nothing, has no `sys`.
 //!
 //! Each file has its counterpart of the same name in `init/`.
 
-// The parts are filled in by their files:
-//   namespaces.rs  NamespacePlan (with id_maps.rs)
-//   rootfs.rs      RootfsPlan: mounts.rs (+ mount_options.rs), devices.rs, masks
-//   process.rs     ProcessPlan: user, cwd, args, env, rlimits, scheduler … (+ capabilities.rs, lsm.rs)
-//   sysctl.rs, net_devices.rs, intel_rdt.rs, hooks.rs, cgroup.rs, check.rs
-
 pub(crate) mod capabilities;
+pub(crate) mod cgroup;
+pub(crate) mod check;
+pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod net_devices;
+pub(crate) mod mount_options;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
 pub(crate) mod process;
+pub(crate) mod rootfs;
 pub(crate) mod scheduling;
+
+use anyhow::Result;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use teu_cgroups::{CgroupPlan, Driver, Location};
+use teu_namespaces::{Kind, NamespacePlan};
+
+use crate::bundle::Bundle;
+use crate::host::Host;
+use crate::hooks as hooks_state;
+use crate::spec::{Linux, Mount, Spec};
+use crate::state::ContainerState;
+use crate::version;
+use hooks::HooksPlan;
+use sysctl::Sysctl;
+use process::ProcessPlan;
+use rootfs::{RootfsInput, RootfsPlan};
+
+/// What the command line says about a container.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    /// Its name.
+    pub(crate) id: String,
+    /// systemd makes the cgroup.
+    pub(crate) systemd_cgroup: bool,
+    /// Missing permission for cgroups is no error; `None` decides by the user.
+    pub(crate) rootless: Option<bool>,
+    /// Move the root mount and chroot instead of pivot_root.
+    pub(crate) no_pivot: bool,
+    /// Stay in the caller's session keyring.
+    pub(crate) no_new_keyring: bool,
+    /// Descriptors from 3 on that the program gets.
+    pub(crate) preserved_fds: u32,
+    /// What a service manager started us with.
+    pub(crate) service: Service,
+    /// This process stays with the container and is in front of its user.
+    pub(crate) foreground: bool,
+}
+
+/// What a service manager gives its services, as the container gets it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Service {
+    /// Environment variables.
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// The directory of the notify socket on the host, and where it is mounted.
+    pub(crate) mount: Option<(PathBuf, PathBuf)>,
+}
+
+/// Everything decided about a container.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) namespaces: NamespacePlan,
+    pub(crate) cgroup: CgroupPlan,
+    /// The machine's cgroup hierarchies.
+    pub(crate) cgroup_location: Location,
+    pub(crate) rootfs: RootfsPlan,
+    pub(crate) process: ProcessPlan,
+    pub(crate) hooks: HooksPlan,
+    pub(crate) sysctls: Vec<Sysctl>,
+    /// Empty: not set.
+    pub(crate) hostname: String,
+    /// Empty: not set.
+    pub(crate) domainname: String,
+    pub(crate) new_keyring: bool,
+    pub(crate) preserved_fds: u32,
+    pub(crate) foreground: bool,
+    pub(crate) rootless: bool,
+    /// The container's sd_notify messages are passed on.
+    pub(crate) notifies: bool,
+}
+
+impl Plan {
+    /// Decides everything; each step uses only what was decided before it.
+    ///
+    /// # Errors
+    /// A field that is missing, wrong, or asks for what this host or this teu
+    /// cannot do; the error names it.
+    pub(crate) fn new(bundle: &Bundle, host: &Host, wishes: &Wishes) -> Result<Plan> {
+        let spec = &with_service(&bundle.spec, &wishes.service);
+        let default = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&default);
+        check::refuse_unsupported(spec)?;
+        let namespaces = namespaces::plan(spec, host)?;
+        let rootless = wishes.rootless.unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
+        let cgroup = cgroup(spec, host, wishes, rootless)?;
+        let cgroup_location = Location::find()?;
+        let layout = cgroup_location.layout(&cgroup);
+        let rootfs = RootfsPlan::new(&RootfsInput {
+            spec,
+            bundle_dir: &bundle.dir,
+            host,
+            namespaces: &namespaces,
+            cgroup: Some(&layout),
+            no_pivot: wishes.no_pivot,
+        })?;
+        Ok(Plan {
+            id: wishes.id.clone(),
+            bundle: bundle.dir.clone(),
+            annotations: spec.annotations.clone(),
+            process: ProcessPlan::new(spec, host, &namespaces)?,
+            hooks: HooksPlan::new(&spec.hooks)?,
+            sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
+            hostname: spec.hostname.clone(),
+            domainname: spec.domainname.clone(),
+            new_keyring: !wishes.no_new_keyring,
+            preserved_fds: wishes.preserved_fds,
+            foreground: wishes.foreground,
+            rootless,
+            notifies: wishes.service.mount.is_some(),
+            namespaces,
+            cgroup,
+            cgroup_location,
+            rootfs,
+        })
+    }
+
+    /// What hooks that init runs are told: it sees its own pid.
+    pub(crate) fn hook_state(&self, status: &'static str) -> hooks_state::State<'_> {
+        hooks_state::State {
+            oci_version: version::SPECIFICATION,
+            id: &self.id,
+            status,
+            pid: rustix::process::getpid().as_raw_pid(),
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        }
+    }
+
+    /// What later commands are to know, before there is a process.
+    pub(crate) fn state(&self) -> ContainerState {
+        ContainerState {
+            oci_version: version::SPECIFICATION.into(),
+            id: self.id.clone(),
+            created: ContainerState::now(),
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.path.clone(),
+            annotations: self.annotations.clone(),
+            cgroup: self.cgroup_location.paths(&self.cgroup),
+            private_pid_namespace: self.namespaces.is_new(Kind::Pid),
+            rootless: self.rootless,
+            poststart: self.hooks.poststart.clone(),
+            poststop: self.hooks.poststop.clone(),
+            ..ContainerState::default()
+        }
+    }
+}
+
+/// The specification with what a service manager adds to it.
+fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
+    if service.variables.is_empty() && service.mount.is_none() {
+        return Cow::Borrowed(spec);
+    }
+    let mut spec = spec.clone();
+    if let Some(process) = &mut spec.process {
+        let pairs = service.variables.iter().map(|(name, value)| format!("{name}={value}"));
+        process.env.extend(pairs);
+    }
+    if let Some((source, destination)) = &service.mount {
+        spec.mounts.push(Mount {
+            destination: destination.to_string_lossy().into_owned(),
+            kind: "bind".into(),
+            source: source.to_string_lossy().into_owned(),
+            options: ["bind", "nosuid", "noexec", "nodev", "ro"].map(String::from).into(),
+            ..Mount::default()
+        });
+    }
+    Cow::Owned(spec)
+}
+
+fn cgroup(
+    spec: &Spec,
+    host: &Host,
+    wishes: &Wishes,
+    rootless: bool,
+) -> Result<CgroupPlan> {
+    let default = Vec::new();
+    let devices = spec.linux.as_ref().map_or(&default, |linux| &linux.devices);
+    let nodes = devices::device_nodes(devices)?;
+    let driver = if wishes.systemd_cgroup { Driver::Systemd } else { Driver::Filesystem };
+    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes, host.in_user_namespace())
+}
 pub(crate) mod sysctl;
