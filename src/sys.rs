@@ -171,6 +171,29 @@ pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
+/// Switches on the network device `name` (netdevice(7), `SIOCSIFFLAGS`); its
+/// other flags that may be changed are switched off.
+pub(crate) fn switch_on_device(socket: impl AsFd, name: &CStr) -> io::Result<()> {
+    // SAFETY: `ifreq` is a structure of numbers and arrays, for which zero is a
+    // valid value.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes_with_nul()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or_default();
+    // SAFETY: `request` is a valid `ifreq` whose flags are set; the kernel
+    // reads it during the call.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_fd().as_raw_fd(),
+            libc::SIOCSIFFLAGS,
+            &raw const request,
+        )
+    };
+    check(result.into())?;
+    Ok(())
+}
+
 /// A key or keyring (keyrings(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(c_long);

@@ -6,6 +6,7 @@
 pub(crate) mod attributes;
 pub(crate) mod capabilities;
 pub(crate) mod command;
+pub(crate) mod loopback;
 pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
