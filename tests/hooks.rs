@@ -59,7 +59,7 @@ fn calls() -> Vec<Value> {
 
 fn call_of<'a>(calls: &'a [Value], kind: &str) -> &'a Value {
     let call = calls.iter().find(|call| call["argv"][0] == kind);
-    call.unwrap_or_else(|| panic!("{kind} did not run: {calls:#?}"))
+    call.unwrap_or_else(|| panic!("{kind} did not run, only {:?}", kinds_called()))
 }
 
 fn kinds_called() -> Vec<String> {

@@ -165,7 +165,6 @@ fn plan_does_not_touch_the_machine() {
         "crate::sys",
         "crate::init",
         "crate::pipe",
-        "crate::state",
         "crate::cli",
         "std::fs",
         "std::process",

@@ -107,21 +107,21 @@ fn incomplete_process_is_refused() {
 fn terminal_needs_a_console_socket() {
     needs(&[Root]);
     let container = Container::new(Bundle::new().terminal());
-    let words = "cannot allocate tty if runc will detach without setting console socket";
     container
         .create()
         .exits(1)
-        .says(&words.replace("runc", &name()));
+        .says("will detach without setting console socket");
 }
 
 fn console_socket_needs_a_terminal() {
     needs(&[Root]);
     let container = Container::new(Bundle::new());
-    let words = "cannot use console socket if runc will not detach or allocate tty";
     let output = container
         .create_with(["--console-socket", "/nowhere"])
         .exits(1);
-    output.says(&words.replace("runc", &name()));
+    output
+        .says("cannot use console socket if")
+        .says("will not detach or allocate tty");
 }
 
 fn unknown_signal_is_named() {

@@ -9,10 +9,12 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::process::is_alive;
 use super::{process, scratch, state_root};
 
 /// The runtime under test: $TEU_BINARY, or the teu that cargo built.
@@ -151,6 +153,7 @@ impl Invocation {
             stdout,
             stderr,
             started: Instant::now(),
+            is_over: false,
         }
     }
 
@@ -209,19 +212,31 @@ pub(crate) struct Running {
     stdout: PathBuf,
     stderr: PathBuf,
     started: Instant,
+    is_over: bool,
+}
+
+impl Drop for Running {
+    /// What nobody waited for ends with the test.
+    fn drop(&mut self) {
+        if !self.is_over && is_alive(self.pid) {
+            self.signal(Signal::SIGKILL);
+            process::wait(self.pid);
+        }
+    }
 }
 
 impl Running {
     /// Waits for its end.
-    pub(crate) fn wait(self) -> Output {
+    pub(crate) fn wait(mut self) -> Output {
         let status = process::wait(self.pid);
+        self.is_over = true;
         Output {
-            line: self.line,
+            line: self.line.clone(),
             status,
             stdout: text_of(&self.stdout),
             stderr: text_of(&self.stderr),
             took: self.started.elapsed(),
-            stdout_path: self.stdout,
+            stdout_path: self.stdout.clone(),
         }
     }
 
@@ -241,7 +256,11 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid), signal).expect("signal the running program");
+        match kill(Pid::from_raw(self.pid), signal) {
+            // It may have ended by itself, and been reaped.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("signal {}: {errno}", self.line),
+        }
     }
 }
 
