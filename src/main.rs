@@ -1,2 +1,118 @@
 //! teu, a low-level OCI container runtime.
-fn main() {}
+//!
+//! `main` reads the command line, opens the log, does what was asked, reports
+//! an error once and chooses the exit status. What the commands do is in
+//! `commands/`, a file each.
+
+mod bundle;
+mod cli;
+mod commands;
+mod errno;
+mod exeseal;
+mod failure;
+mod fd_socket;
+mod foreground;
+mod hooks;
+mod host;
+mod init;
+mod json;
+mod log;
+mod mount_source;
+mod notify;
+mod pipe;
+mod plan;
+mod root;
+mod spec;
+mod state;
+mod sys;
+#[cfg(test)]
+mod testing;
+mod timestamp;
+mod version;
+
+use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
+use crate::commands::{create, delete, features, kill, list, run, start};
+use anyhow::{Context, Result};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Cli {
+        program,
+        global,
+        asked,
+    } = Cli::read(std::env::args_os());
+    match answer(&program, &global, asked) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            log::fatal(&errno::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what was asked and returns the exit status.
+fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
+    match asked {
+        Asked::Help(text) => print(&text).map(|()| 0),
+        Asked::Version => print(&version::text(program)).map(|()| 0),
+        Asked::Refused(refusal) => {
+            open_log(global)?;
+            refuse(&refusal)
+        }
+        Asked::Command(command) => {
+            let root = global.root()?;
+            open_log(global)?;
+            dispatch(program, command, global, root)
+        }
+    }
+}
+
+fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: root::Root) -> Result<u8> {
+    match command {
+        Command::Create(args) => {
+            let create = args
+                .options(global, &root)
+                .and_then(|options| create::create(&options));
+            create.with_context(|| format!("{program} create failed"))?;
+        }
+        Command::Run(args) => {
+            let run = args
+                .options(global, &root)
+                .and_then(|options| run::run(&options));
+            return run.with_context(|| format!("{program} run failed"));
+        }
+        Command::Start(args) => start::start(&args.options(&root))?,
+        Command::State(args) => commands::state::state(&args.options(&root))?,
+        Command::Kill(args) => kill::kill(&args.options(&root)?)?,
+        Command::Delete(args) => delete::delete(&args.options(&root))?,
+        Command::List(args) => list::list(&args.options(root)?)?,
+        Command::Spec(args) => commands::spec::spec(&args.options())?,
+        Command::Features(_) => features::features()?,
+    }
+    Ok(0)
+}
+
+fn open_log(global: &GlobalArgs) -> Result<()> {
+    log::set_up(&log::Options {
+        file: global.log.clone(),
+        format: global.log_format.clone(),
+        debug: global.debug,
+    })
+}
+
+/// Says why the command line cannot be read, on the streams runc uses.
+fn refuse(refusal: &Refusal) -> Result<u8> {
+    std::io::stderr()
+        .write_all(refusal.notice.as_bytes())
+        .context("write to standard error")?;
+    print(&refusal.output)?;
+    log::fatal(&refusal.message);
+    Ok(refusal.status)
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
+}

@@ -1,1 +1,585 @@
-//! teu-cgroups
+//! Control groups of a container: make them, join them, set limits, freeze,
+//! signal and remove them, on cgroup v1, hybrid and v2 hosts.
+//!
+//! Knows nothing of bundles or of the runtime's state: a [`CgroupPlan`] comes
+//! in, [`SavedPaths`] go out. `hierarchy` looks at the machine, `v1` and `v2`
+//! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
+
+mod convert;
+mod devices;
+mod error;
+mod file;
+mod hierarchy;
+mod layout;
+mod limits;
+mod path;
+mod saved;
+mod sys;
+mod v1;
+mod v2;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+
+use crate::file::{Directory, Steps};
+use crate::hierarchy::{Hierarchies, Hierarchy};
+use crate::limits::Controller;
+
+pub use crate::devices::{Access, DeviceKind, DeviceRule, default_rules as default_device_rules};
+pub use crate::error::{Error, Result};
+pub use crate::file::Ignored;
+pub use crate::layout::{HierarchyView, Layout};
+pub use crate::limits::{
+    BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
+    NetworkLimits, RdmaLimit,
+};
+pub use crate::path::CgroupPath;
+pub use crate::saved::SavedPaths;
+
+/// Who makes the directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// We do, in the cgroup file system.
+    #[default]
+    Filesystem,
+    /// systemd does, as a transient scope. Refused for now.
+    Systemd,
+}
+
+/// Everything decided about a container's cgroup before it exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupPlan {
+    pub driver: Driver,
+    pub path: CgroupPath,
+    pub limits: Limits,
+    /// The user may lack the right to make cgroups. Without an explicit path
+    /// the hierarchies concerned are then left out, and only a limit that needs
+    /// one of them is an error.
+    pub rootless: bool,
+}
+
+impl CgroupPlan {
+    /// Whether a hierarchy that this user may not use is left out.
+    fn is_lenient(&self) -> bool {
+        self.rootless && !self.path.is_explicit()
+    }
+}
+
+/// The hierarchies of this machine, as this process sees them. Finding them
+/// reads /proc and makes nothing.
+#[derive(Debug)]
+pub struct Location {
+    hierarchies: Hierarchies,
+}
+
+impl Location {
+    /// Finds them.
+    ///
+    /// Errors: /proc/self/mountinfo or /proc/self/cgroup cannot be read, or
+    /// there is no hierarchy.
+    pub fn find() -> Result<Location> {
+        Ok(Location {
+            hierarchies: Hierarchies::of_this_process()?,
+        })
+    }
+
+    /// Where [`Cgroup::prepare`] will make the container's cgroup: what
+    /// [`Cgroup::open`] needs to remove one whose making was interrupted.
+    pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
+        let members: Vec<v1::Member> = self
+            .hierarchies
+            .v1
+            .iter()
+            .map(|hierarchy| v1::Member {
+                controllers: hierarchy.controllers.clone(),
+                directory: Directory::new(plan.path.below_own(hierarchy)),
+            })
+            .collect();
+        let v2 = self
+            .hierarchies
+            .v2
+            .as_ref()
+            .map(|hierarchy| Directory::new(plan.path.on_v2(hierarchy, !members.is_empty())));
+        SavedPaths::new(&members, v2.as_ref())
+    }
+
+    /// What a mount of type "cgroup" in the container needs to know.
+    pub fn layout(&self, plan: &CgroupPlan) -> Layout {
+        // A lenient user may get no cgroup in a hierarchy: our own is shown.
+        let paths = match plan.is_lenient() {
+            true => SavedPaths::default(),
+            false => self.paths(plan),
+        };
+        Layout::new(&self.hierarchies, &paths)
+    }
+}
+
+/// A container's cgroup: a directory in every hierarchy.
+///
+/// Dropping it removes the directories that [`Cgroup::prepare`] made, unless
+/// [`Cgroup::keep`] was called; one from [`Cgroup::open`] leaves all in place.
+#[derive(Debug)]
+pub struct Cgroup {
+    v1: Vec<v1::Member>,
+    v2: Option<Directory>,
+    /// What this value made, outermost first.
+    made: Vec<PathBuf>,
+    /// Leave out a hierarchy that this user may not use.
+    lenient: bool,
+}
+
+impl Cgroup {
+    /// Makes the container's directory in every mounted hierarchy, ready to
+    /// take processes: on v1 with processors and memory nodes, on v2 with its
+    /// controllers.
+    ///
+    /// Errors: a directory cannot be made, has processes in it already, or is
+    /// frozen (also through a cgroup above it); real-time and cpuset limits
+    /// that v1 wants set before the first process joins.
+    pub fn prepare(plan: &CgroupPlan, location: &Location) -> Result<Cgroup> {
+        if plan.driver == Driver::Systemd {
+            return Err(Error::Driver { name: "systemd" });
+        }
+        let hierarchies = &location.hierarchies;
+        let mut cgroup = Cgroup {
+            v1: Vec::new(),
+            v2: None,
+            made: Vec::new(),
+            lenient: plan.is_lenient(),
+        };
+        for hierarchy in &hierarchies.v1 {
+            cgroup.unless_lenient(|cgroup| cgroup.prepare_v1(plan, hierarchy))?;
+        }
+        let is_hybrid = !hierarchies.v1.is_empty();
+        if let Some(hierarchy) = &hierarchies.v2 {
+            cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy, is_hybrid))?;
+        }
+        Ok(cgroup)
+    }
+
+    fn prepare_v1(&mut self, plan: &CgroupPlan, hierarchy: &Hierarchy) -> Result<()> {
+        let path = plan.path.below_own(hierarchy);
+        let member = v1::Member {
+            controllers: hierarchy.controllers.clone(),
+            directory: Directory::new(&path),
+        };
+        let (top, cpu) = (&hierarchy.mountpoint, &plan.limits.cpu);
+        let existed = match member.has("cpuset") {
+            true => v1::cpuset::make(&path, top, cpu, &mut self.made)?,
+            false => file::make(&path, top, &mut self.made)?,
+        };
+        if existed {
+            refuse_processes(&member.directory)?;
+        }
+        if member.has("freezer") && v1::freezer::is_frozen(&member.directory)? {
+            return Err(Error::Frozen { path });
+        }
+        if member.has("cpu") {
+            member.directory.carry_out(&v1::cpu::realtime_steps(cpu))?;
+        }
+        self.v1.push(member);
+        Ok(())
+    }
+
+    fn prepare_v2(
+        &mut self,
+        plan: &CgroupPlan,
+        hierarchy: &Hierarchy,
+        is_hybrid: bool,
+    ) -> Result<()> {
+        let path = plan.path.on_v2(hierarchy, is_hybrid);
+        let directory = Directory::new(&path);
+        let existed = file::make(&path, &hierarchy.mountpoint, &mut self.made)?;
+        if existed {
+            refuse_processes(&directory)?;
+        }
+        if v2::freezer::is_frozen(&directory)? {
+            return Err(Error::Frozen { path });
+        }
+        let wanted = match is_hybrid {
+            true => v2::Wanted::These(self.controllers_missing_on_v1(&plan.limits)?),
+            false => v2::Wanted::All,
+        };
+        if !matches!(&wanted, v2::Wanted::These(names) if names.is_empty()) {
+            v2::hand_down_controllers(&hierarchy.mountpoint, &path, &wanted)?;
+        }
+        self.v2 = Some(directory);
+        Ok(())
+    }
+
+    /// On a hybrid host some controllers may be bound to v2.
+    fn controllers_missing_on_v1(&self, limits: &Limits) -> Result<Vec<&'static str>> {
+        let mut missing = Vec::new();
+        for controller in Controller::ALL {
+            if self.v1_directory(controller.v1_name()).is_none()
+                && v2::steps(controller, limits)?.first_field().is_some()
+            {
+                missing.push(controller.v2_name());
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Prepares one hierarchy, or leaves it out without a trace.
+    fn unless_lenient(&mut self, prepare: impl FnOnce(&mut Cgroup) -> Result<()>) -> Result<()> {
+        let before = self.made.len();
+        match prepare(self) {
+            Err(error) if self.lenient && error.is_permission() => {
+                let made: Vec<Directory> = self
+                    .made
+                    .split_off(before)
+                    .into_iter()
+                    .rev()
+                    .map(Directory::new)
+                    .collect();
+                file::remove(&made)
+            }
+            other => other,
+        }
+    }
+
+    /// The directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
+    /// spares a new process the wait of an attach. `None` where there is a v1
+    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway. If the
+    /// clone fails, clone without and enter.
+    pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
+        match &self.v2 {
+            Some(directory) if self.v1.is_empty() => {
+                // The standard library opens with O_CLOEXEC.
+                let opened = std::fs::File::open(&directory.path);
+                let failed = |cause| Error::system("open cgroup", &directory.path, cause);
+                opened.map(|file| Some(file.into())).map_err(failed)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Moves a process into every hierarchy; `entered_by_clone` says that it
+    /// began its life in [`Cgroup::clone_target`].
+    ///
+    /// A rootless user who may not do so (and gave no path) leaves the
+    /// hierarchy out, and the directory made for it goes away: limits would
+    /// bind nobody there.
+    pub fn enter(&mut self, pid: Pid, entered_by_clone: bool) -> Result<()> {
+        let pid = pid.as_raw();
+        let mut refused = Vec::new();
+        for (position, member) in self.v1.iter().enumerate() {
+            match member.directory.enter(pid) {
+                Err(error) if self.lenient && error.is_permission() => refused.push(position),
+                result => result?,
+            }
+        }
+        for position in refused.into_iter().rev() {
+            let member = self.v1.remove(position);
+            self.abandon(&member.directory)?;
+        }
+        let Some(directory) = self.v2.take_if(|_| !entered_by_clone) else {
+            return Ok(());
+        };
+        let result = directory.enter(pid);
+        if self.lenient && result.as_ref().is_err_and(Error::is_permission) {
+            return self.abandon(&directory);
+        }
+        self.v2 = Some(directory);
+        result
+    }
+
+    fn abandon(&mut self, directory: &Directory) -> Result<()> {
+        match self.made.iter().position(|path| *path == directory.path) {
+            Some(position) => {
+                self.made.remove(position);
+                file::remove([directory])
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sets limits; of those not given, nothing is touched. Returns what had to
+    /// be left out because this host's cgroup version has no such thing; runc
+    /// leaves the same out without a word.
+    ///
+    /// Errors: by the field of the spec, the file, the value and the cause.
+    #[must_use = "what was left out should be reported"]
+    pub fn apply(&self, limits: &Limits) -> Result<Vec<Ignored>> {
+        let mut ignored = Vec::new();
+        if !self.v1.is_empty() && !limits.unified.is_empty() {
+            let reason = "invalid configuration: cannot use unified on cgroup v1";
+            return Err(Error::refused("linux.resources.unified", reason));
+        }
+        for controller in Controller::ALL {
+            ignored.extend(self.apply_controller(controller, limits)?);
+        }
+        if let Some(rules) = &limits.devices {
+            self.apply_devices(rules)?;
+        }
+        for (controller, steps) in v2::unified::steps(&limits.unified)? {
+            match &self.v2 {
+                Some(directory) => ignored.extend(carry_out_v2(directory, &controller, &steps)?),
+                None => return Err(no_cgroup(&steps, &controller)),
+            }
+        }
+        Ok(ignored)
+    }
+
+    fn apply_controller(&self, controller: Controller, limits: &Limits) -> Result<Vec<Ignored>> {
+        if let Some(directory) = self.v1_directory(controller.v1_name()) {
+            let result = directory.carry_out(&v1::steps(controller, limits)?);
+            return result.map_err(|error| v1::memory::explain(directory, error));
+        }
+        let steps = v2::steps(controller, limits)?;
+        match &self.v2 {
+            _ if steps.first_field().is_none() => Ok(steps.ignored),
+            None => Err(no_cgroup(&steps, controller.v1_name())),
+            Some(directory) => {
+                if controller == Controller::Memory {
+                    v2::memory::check_before_update(directory, &limits.memory)?;
+                }
+                carry_out_v2(directory, controller.v2_name(), &steps)
+            }
+        }
+    }
+
+    fn apply_devices(&self, list: &[DeviceRule]) -> Result<()> {
+        let rules = devices::Rules::new(list);
+        if let Some(directory) = self.v1_directory("devices") {
+            return devices::v1::apply(directory, &rules);
+        }
+        let Some(directory) = &self.v2 else {
+            // No devices hierarchy is no protection: that must not pass.
+            let field = "linux.resources.devices".to_owned();
+            return Err(Error::NoCgroup {
+                field,
+                controller: "devices".into(),
+            });
+        };
+        if rules.allow_everything() && devices::attach::count(&directory.path)? == 0 {
+            return Ok(());
+        }
+        devices::attach::attach(&directory.path, &devices::bpf::program(&rules))
+    }
+
+    fn v1_directory(&self, controller: &str) -> Option<&Directory> {
+        self.v1
+            .iter()
+            .find(|member| member.has(controller))
+            .map(|member| &member.directory)
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &Directory> {
+        self.v1
+            .iter()
+            .map(|member| &member.directory)
+            .chain(&self.v2)
+    }
+
+    /// The cgroup of an existing container; looks at nothing.
+    pub fn open(saved: &SavedPaths) -> Cgroup {
+        let (v1, v2) = saved.members();
+        Cgroup {
+            v1,
+            v2,
+            made: Vec::new(),
+            lenient: false,
+        }
+    }
+
+    /// What [`Cgroup::open`] needs later.
+    pub fn saved_paths(&self) -> SavedPaths {
+        SavedPaths::new(&self.v1, self.v2.as_ref())
+    }
+
+    /// Every process in the cgroup and the cgroups below it; none if it is gone.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        // Each is in all hierarchies, so one tells; v2 if there, since a nested
+        // service manager may only have that.
+        let one = self.v2.as_ref().or_else(|| self.directories().next());
+        one.map_or(Ok(Vec::new()), Directory::processes)
+    }
+
+    /// Sends `signal` to every process, none of which can fork out of its way:
+    /// by `cgroup.kill` (kernel 5.14), else with the cgroup frozen meanwhile.
+    ///
+    /// A frozen cgroup stays so, except for SIGKILL, which must end it.
+    pub fn kill_all(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL && self.kill_at_once()? {
+            return Ok(());
+        }
+        if !self.directories().any(|directory| directory.path.exists()) {
+            return Ok(());
+        }
+        if !self.has_freezer() {
+            return self.kill_until_no_new(signal);
+        }
+        let was_frozen = self.is_frozen()?;
+        if !was_frozen {
+            self.freeze()?;
+        }
+        let sent = self.processes().and_then(|pids| send(&pids, signal));
+        if !was_frozen || signal == libc::SIGKILL {
+            self.thaw()?;
+        }
+        sent
+    }
+
+    /// Whether the kernel could do it.
+    fn kill_at_once(&self) -> Result<bool> {
+        let Some(directory) = &self.v2 else {
+            return Ok(false);
+        };
+        match directory.write("cgroup.kill", "1") {
+            // On v1 a frozen process does not die before it is thawed.
+            Ok(()) if self.v1_directory("freezer").is_some() && self.is_frozen()? => {
+                self.thaw().map(|()| true)
+            }
+            Ok(()) => Ok(true),
+            // An older kernel, a threaded cgroup, or no cgroup any more.
+            Err(error) if file::is_gone(&error) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+            Err(cause) => Err(Error::system(
+                "write",
+                &directory.path.join("cgroup.kill"),
+                cause,
+            )),
+        }
+    }
+
+    /// Without a freezer: again, while there are processes not yet signalled.
+    fn kill_until_no_new(&self, signal: i32) -> Result<()> {
+        let mut seen = Vec::new();
+        loop {
+            let mut pids = self.processes()?;
+            pids.retain(|pid| !seen.contains(pid));
+            if pids.is_empty() {
+                return Ok(());
+            }
+            send(&pids, signal)?;
+            seen.extend(pids);
+        }
+    }
+
+    fn has_freezer(&self) -> bool {
+        self.v1_directory("freezer").is_some() || self.v2.is_some()
+    }
+
+    /// Stops every process of the cgroup until [`Cgroup::thaw`]. A container's
+    /// own freezing of cgroups below is not mistaken for it.
+    pub fn freeze(&self) -> Result<()> {
+        self.with_freezer(v1::freezer::freeze, v2::freezer::freeze)
+    }
+
+    /// Lets the processes go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
+    }
+
+    /// Whether the cgroup is frozen, by itself or by one above it.
+    pub fn is_frozen(&self) -> Result<bool> {
+        self.with_freezer(v1::freezer::is_frozen, v2::freezer::is_frozen)
+    }
+
+    fn with_freezer<T>(
+        &self,
+        on_v1: fn(&Directory) -> Result<T>,
+        on_v2: fn(&Directory) -> Result<T>,
+    ) -> Result<T> {
+        match (self.v1_directory("freezer"), &self.v2) {
+            (Some(directory), _) => on_v1(directory),
+            (None, Some(directory)) => on_v2(directory),
+            (None, None) => {
+                let controller = "freezer".to_owned();
+                Err(Error::NoCgroup {
+                    field: "freeze".into(),
+                    controller,
+                })
+            }
+        }
+    }
+
+    /// Removes the container's directories and those below them. What is gone
+    /// already is fine; what still has processes is asked for about a second,
+    /// then an error.
+    ///
+    /// One that fails does not keep the others from going; the first error is
+    /// returned.
+    pub fn remove(&self) -> Result<()> {
+        file::remove(self.directories())
+    }
+
+    /// How many of its processes the kernel killed for want of memory.
+    ///
+    /// Errors: the file that counts them cannot be read.
+    pub fn oom_kills(&self) -> Result<u64> {
+        let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
+            (Some(directory), _) => (directory, "memory.oom_control"),
+            (None, Some(directory)) => (directory, "memory.events"),
+            (None, None) => return Ok(0),
+        };
+        let text = directory.read_or_error(file)?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count
+            .and_then(|count| count.trim().parse().ok())
+            .unwrap_or(0))
+    }
+
+    /// The container lives on: dropping this value removes nothing.
+    pub fn keep(&mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let is_made = |directory: &&Directory| self.made.contains(&directory.path);
+        // Drop cannot report: what stays has a process that someone else put
+        // there.
+        match file::remove(self.directories().filter(is_made)) {
+            Ok(()) | Err(_) => {}
+        }
+        for path in self.made.iter().rev() {
+            // Gone already; or one above the container's, which stays while
+            // another container uses it too.
+            match std::fs::remove_dir(path) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+}
+
+fn refuse_processes(directory: &Directory) -> Result<()> {
+    match directory.processes()?.len() {
+        0 => Ok(()),
+        count => Err(Error::NotEmpty {
+            path: directory.path.clone(),
+            count,
+        }),
+    }
+}
+
+fn carry_out_v2(directory: &Directory, controller: &str, steps: &Steps) -> Result<Vec<Ignored>> {
+    directory
+        .carry_out(steps)
+        .map_err(|error| v2::explain(directory, controller, error))
+}
+
+fn no_cgroup(steps: &Steps, controller: &str) -> Error {
+    let field = steps.first_field().unwrap_or_default().to_owned();
+    Error::NoCgroup {
+        field,
+        controller: controller.to_owned(),
+    }
+}
+
+fn send(pids: &[i32], signal: i32) -> Result<()> {
+    for &pid in pids {
+        match sys::kill(pid, signal) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(cause) => {
+                let path = PathBuf::from(format!("/proc/{pid}"));
+                return Err(Error::system("send a signal to process", &path, cause));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+# Build, try, test and install teu. The longer recipes are scripts:
+# tests/show
+# (what `make run` does) and integration/test (what `make test` does).
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+
+# .cargo/config.toml names the host as target, for the static build.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+TRIPLE     := $(shell rustc -vV | sed -n 's/^host: //p')
+RELEASE    := $(TARGET_DIR)/$(TRIPLE)/release
+MANUAL     := $(TARGET_DIR)/manual
+SHARE      := $(DESTDIR)$(PREFIX)/share
+
+.PHONY: all run test install lint manual docs bench clean
+
+all:
+	$(CARGO) build --release
+	ln -sfn $(TRIPLE)/release/teu $(TARGET_DIR)/teu
+
+run: all
+	$(CARGO) build --release --package teu-probe
+	tests/show $(TARGET_DIR)/teu $(RELEASE)/teu-probe $(TARGET_DIR)/bundle
+
+test:
+	integration/test
+
+# Man pages and completions come from the definitions of the command line.
+manual:
+	$(CARGO) run --quiet --example docs -- $(MANUAL)
+
+docs: manual
+	$(CARGO) doc --workspace --no-deps
+
+install: all manual
+	install -D $(RELEASE)/teu $(DESTDIR)$(PREFIX)/bin/teu
+	install -d $(SHARE)/man/man8
+	install -m 644 $(MANUAL)/man/man8/*.8 $(SHARE)/man/man8
+	install -D -m 644 $(MANUAL)/completions/teu.bash $(SHARE)/bash-completion/completions/teu
+	install -D -m 644 $(MANUAL)/completions/_teu $(SHARE)/zsh/site-functions/_teu
+	install -D -m 644 $(MANUAL)/completions/teu.fish $(SHARE)/fish/vendor_completions.d/teu.fish
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	! command -v cargo-deny > /dev/null || $(CARGO) deny check
+
+bench: all
+	integration/bench/run
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,9 @@
+//! Which devices a container may use (`linux.resources.devices`).
+
+pub(crate) mod attach;
+pub(crate) mod bpf;
+mod rules;
+pub(crate) mod v1;
+
+pub use rules::{Access, DeviceKind, DeviceRule, default_rules};
+pub(crate) use rules::{Entry, Rules};

@@ -1,0 +1,450 @@
+//! The spec's list of device rules, and what it means.
+//!
+//! Rules are read in order and a later one wins over an earlier one. Nothing is
+//! allowed before the first. A request (a device and the access bits asked for)
+//! goes to the last rule that decides it: an allow rule decides only if it
+//! covers *all* bits asked for, a deny rule if it has *any* of them. That is
+//! what the kernel of cgroup v1 does; the v2 programs of other runtimes let
+//! O_RDWR through a denied write.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One rule (runtime-spec, config-linux.md, "Allowed Device list").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    pub allow: bool,
+    /// `None`: both kinds, "a" in the spec.
+    pub kind: Option<DeviceKind>,
+    /// `None`: every one.
+    pub major: Option<u32>,
+    /// `None`: every one.
+    pub minor: Option<u32>,
+    pub access: Access,
+}
+
+/// The kinds of device that cgroups know; a fifo is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    Block,
+    Character,
+}
+
+/// A set of access bits, never empty in a rule that makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Access(u8);
+
+impl Access {
+    // The kernel's BPF_DEVCG_ACC_* numbers (linux/bpf.h).
+    pub const MKNOD: Access = Access(1);
+    pub const READ: Access = Access(2);
+    pub const WRITE: Access = Access(4);
+    pub const ALL: Access = Access(7);
+
+    /// From the spec's letters `r`, `w` and `m`; none at all, or any other
+    /// letter, is `None`.
+    pub fn from_letters(letters: &str) -> Option<Access> {
+        let mut bits = 0;
+        for letter in letters.chars() {
+            bits |= match letter {
+                'r' => Access::READ.0,
+                'w' => Access::WRITE.0,
+                'm' => Access::MKNOD.0,
+                _ => return None,
+            };
+        }
+        (bits != 0).then_some(Access(bits))
+    }
+
+    /// From the kernel's number; none for the empty set.
+    pub(crate) fn from_bits(bits: u8) -> Option<Access> {
+        let bits = bits & Access::ALL.0;
+        (bits != 0).then_some(Access(bits))
+    }
+
+    /// The kernel's number for the set.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    fn overlaps(self, other: Access) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn without(self, other: Access) -> Access {
+        Access(self.0 & !other.0)
+    }
+
+    pub(crate) fn is_all(self) -> bool {
+        self == Access::ALL
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bit, letter) in [
+            (Access::READ, "r"),
+            (Access::WRITE, "w"),
+            (Access::MKNOD, "m"),
+        ] {
+            if self.overlaps(bit) {
+                formatter.write_str(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What every container may use, appended after its own rules: making any
+/// node, and the devices the spec says each container has. The list is runc's;
+/// 10:200 is /dev/net/tun, which containers have come to expect.
+pub fn default_rules() -> Vec<DeviceRule> {
+    use DeviceKind::{Block, Character};
+    let allow = |kind, major, minor, access| DeviceRule {
+        allow: true,
+        kind: Some(kind),
+        major,
+        minor,
+        access,
+    };
+    let mut rules = vec![
+        allow(Character, None, None, Access::MKNOD),
+        allow(Block, None, None, Access::MKNOD),
+    ];
+    let usual = [
+        (1, 3),
+        (1, 5),
+        (1, 7),
+        (1, 8),
+        (1, 9),
+        (5, 0),
+        (5, 2),
+        (10, 200),
+    ];
+    for (major, minor) in usual {
+        rules.push(allow(Character, Some(major), Some(minor), Access::ALL));
+    }
+    rules.push(allow(Character, Some(136), None, Access::ALL));
+    rules
+}
+
+/// A rule for one kind of device, as the kernel's v1 interface spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) allow: bool,
+    pub(crate) kind: DeviceKind,
+    pub(crate) major: Option<u32>,
+    pub(crate) minor: Option<u32>,
+    pub(crate) access: Access,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            DeviceKind::Block => 'b',
+            DeviceKind::Character => 'c',
+        };
+        let number = |number: Option<u32>| number.map_or("*".into(), |number| number.to_string());
+        write!(
+            formatter,
+            "{kind} {}:{} {}",
+            number(self.major),
+            number(self.minor),
+            self.access
+        )
+    }
+}
+
+impl Entry {
+    /// Whether every device of `other` is one of this.
+    fn contains(&self, other: &Entry) -> bool {
+        let covers = |ours: Option<u32>, theirs| ours.is_none() || ours == theirs;
+        self.kind == other.kind
+            && covers(self.major, other.major)
+            && covers(self.minor, other.minor)
+    }
+
+    /// Whether some device belongs to both.
+    pub(crate) fn meets(&self, other: &Entry) -> bool {
+        let meet = |ours: Option<u32>, theirs: Option<u32>| {
+            ours.is_none() || theirs.is_none() || ours == theirs
+        };
+        self.kind == other.kind && meet(self.major, other.major) && meet(self.minor, other.minor)
+    }
+
+    fn same_devices(&self, other: &Entry) -> bool {
+        self.contains(other) && other.contains(self)
+    }
+}
+
+/// The list in its shortest form: what was overridden is gone, what says
+/// nothing new is gone, rules for the same devices are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// For requests that no entry decides.
+    pub(crate) default_allow: bool,
+    /// In order; the last one that decides a request wins.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Rules {
+    pub(crate) fn new(list: &[DeviceRule]) -> Rules {
+        let mut rules = Rules {
+            default_allow: false,
+            entries: Vec::new(),
+        };
+        for rule in list {
+            rules.push(rule);
+        }
+        rules
+    }
+
+    /// Whether everything is allowed, so that nothing has to be checked.
+    pub(crate) fn allow_everything(&self) -> bool {
+        self.default_allow && self.entries.is_empty()
+    }
+
+    fn push(&mut self, rule: &DeviceRule) {
+        let DeviceRule {
+            allow,
+            kind,
+            major,
+            minor,
+            access,
+        } = *rule;
+        if kind.is_none() && major.is_none() && minor.is_none() && access.is_all() {
+            *self = Rules {
+                default_allow: allow,
+                entries: Vec::new(),
+            };
+            return;
+        }
+        let kinds = match kind {
+            Some(kind) => vec![kind],
+            None => vec![DeviceKind::Block, DeviceKind::Character],
+        };
+        for kind in kinds {
+            self.push_entry(Entry {
+                allow,
+                kind,
+                major,
+                minor,
+                access,
+            });
+        }
+    }
+
+    fn push_entry(&mut self, mut new: Entry) {
+        for entry in &mut self.entries {
+            if new.contains(entry) {
+                // An allow of the same devices joins the new one below.
+                let joins = entry.allow == new.allow && new.same_devices(entry);
+                if !joins {
+                    entry.access = entry.access.without(new.access);
+                }
+            }
+        }
+        self.entries.retain(|entry| entry.access.bits() != 0);
+        let same = |entry: &Entry| entry.allow == new.allow && entry.same_devices(&new);
+        if let Some(position) = self.entries.iter().position(same) {
+            // Moving the older one to the end must not lift it over a rule that
+            // came in between and says otherwise.
+            let against = |entry: &Entry| entry.allow != new.allow && entry.meets(&new);
+            if !self.entries[position..].iter().any(against) {
+                let older = self.entries.remove(position);
+                new.access = Access(older.access.0 | new.access.0);
+            }
+        }
+        let says_otherwise = |entry: &Entry| {
+            entry.allow != new.allow && entry.meets(&new) && entry.access.overlaps(new.access)
+        };
+        if new.allow != self.default_allow || self.entries.iter().any(says_otherwise) {
+            self.entries.push(new);
+        }
+    }
+
+    /// The meaning itself; programs and v1 lists are tested against it.
+    #[cfg(test)]
+    pub(crate) fn decide(&self, kind: DeviceKind, major: u32, minor: u32, access: Access) -> bool {
+        let device = Entry {
+            allow: true,
+            kind,
+            major: Some(major),
+            minor: Some(minor),
+            access,
+        };
+        let decides = |entry: &&Entry| {
+            entry.contains(&device)
+                && match entry.allow {
+                    true => access.without(entry.access).bits() == 0,
+                    false => entry.access.overlaps(access),
+                }
+        };
+        let last = self.entries.iter().rev().find(decides);
+        last.map_or(self.default_allow, |entry| entry.allow)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// "allow c 1:3 rw", "deny a".
+    pub(crate) fn rule(text: &str) -> DeviceRule {
+        let words: Vec<&str> = text.split(' ').collect();
+        let number = |text: &str| text.parse().ok();
+        let mut rule = DeviceRule {
+            allow: words[0] == "allow",
+            kind: match words[1] {
+                "b" => Some(DeviceKind::Block),
+                "c" => Some(DeviceKind::Character),
+                _ => None,
+            },
+            major: None,
+            minor: None,
+            access: Access::ALL,
+        };
+        if let Some((major, minor)) = words.get(2).and_then(|word| word.split_once(':')) {
+            rule.major = number(major);
+            rule.minor = number(minor);
+            rule.access = Access::from_letters(words[3]).unwrap();
+        }
+        rule
+    }
+
+    pub(crate) fn rules(list: &[&str]) -> Rules {
+        Rules::new(&list.iter().map(|text| rule(text)).collect::<Vec<_>>())
+    }
+
+    /// Lists with every difficulty there is, from a fixed seed.
+    pub(crate) fn random_list(seed: u64) -> Vec<DeviceRule> {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = |bound: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 33) % bound
+        };
+        let number = |value: u64| u32::try_from(value).ok().filter(|&value| value != 0);
+        (0..next(9))
+            .map(|_| DeviceRule {
+                allow: next(2) == 0,
+                kind: [None, Some(DeviceKind::Block), Some(DeviceKind::Character)]
+                    [usize::try_from(next(3)).unwrap()],
+                major: number(next(3)),
+                minor: number(next(3)),
+                access: Access(u8::try_from(next(7) + 1).unwrap()),
+            })
+            .collect()
+    }
+
+    /// Every request that lists of `random_list` could tell apart.
+    pub(crate) fn requests() -> Vec<(DeviceKind, u32, u32, Access)> {
+        let mut all = Vec::new();
+        for kind in [DeviceKind::Block, DeviceKind::Character] {
+            for major in 1..=3 {
+                for minor in 1..=3 {
+                    all.extend((1..=7).map(|bits| (kind, major, minor, Access(bits))));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn letters() {
+        assert_eq!(Access::from_letters("rwm"), Some(Access::ALL));
+        assert_eq!(Access::from_letters("mr").unwrap().to_string(), "rm");
+        assert_eq!(Access::from_letters(""), None);
+        assert_eq!(Access::from_letters("x"), None);
+    }
+
+    #[test]
+    fn shortest_forms() {
+        let table: [(&[&str], bool, &[&str]); 9] = [
+            (&[], false, &[]),
+            (
+                &["deny a", "allow c 1:3 r", "allow c 1:3 w"],
+                false,
+                &["c 1:3 rw"],
+            ),
+            (&["allow c 1:3 rwm", "deny c 1:3 w"], false, &["c 1:3 rm"]),
+            (&["allow c 1:3 rwm", "deny c 1:* rwm"], false, &[]),
+            (&["allow c 1:3 rwm", "allow a"], true, &[]),
+            (&["allow a", "deny c 1:3 w", "allow c 1:3 w"], true, &[]),
+            (&["allow a", "deny a 7:* w"], true, &["b 7:* w", "c 7:* w"]),
+            (
+                &["allow c 1:3 r", "deny c 5:0 r", "allow c 1:3 w"],
+                false,
+                &["c 1:3 rw"],
+            ),
+            // A hole: only v2 can have it.
+            (
+                &["allow c 1:* rwm", "deny c 1:3 w"],
+                false,
+                &["c 1:* rwm", "c 1:3 w"],
+            ),
+        ];
+        for (list, default_allow, entries) in table {
+            let rules = rules(list);
+            assert_eq!(rules.default_allow, default_allow, "{list:?}");
+            let texts: Vec<String> = rules.entries.iter().map(Entry::to_string).collect();
+            assert_eq!(texts, entries, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn decisions() {
+        let character = DeviceKind::Character;
+        let access = |letters| Access::from_letters(letters).unwrap();
+        // (list, access asked of c 1:3, answer)
+        let table: [(&[&str], &str, bool); 9] = [
+            (&[], "r", false),
+            (&["allow a"], "rwm", true),
+            (&["allow a", "deny c 1:3 w"], "rw", false),
+            (&["allow a", "deny c 1:3 w"], "r", true),
+            (&["allow c 1:3 r"], "rw", false),
+            (&["allow c 1:* r", "allow c *:3 w"], "rw", false),
+            (&["allow c 1:* rwm", "deny c 1:3 w"], "rw", false),
+            (&["allow c 1:* rwm", "deny c 1:3 w"], "r", true),
+            (&["allow c 1:* rw", "allow c 1:3 r"], "rw", true),
+        ];
+        for (list, letters, answer) in table {
+            let asked = access(letters);
+            assert_eq!(
+                rules(list).decide(character, 1, 3, asked),
+                answer,
+                "{list:?} {letters}"
+            );
+        }
+    }
+
+    /// A denied bit is never granted, and every granted bit was allowed: each
+    /// request of one bit is answered as the last rule that names it says.
+    #[test]
+    fn single_bits_follow_the_last_rule_that_names_them() {
+        for seed in 0..2000 {
+            let list = random_list(seed);
+            let rules = Rules::new(&list);
+            for (kind, major, minor, asked) in requests() {
+                let fits = |rule: &&DeviceRule| {
+                    rule.kind.is_none_or(|one| one == kind)
+                        && rule.major.is_none_or(|one| one == major)
+                        && rule.minor.is_none_or(|one| one == minor)
+                };
+                let bit = |bit: u8| {
+                    let names = |rule: &&DeviceRule| rule.access.0 & bit != 0 && fits(rule);
+                    list.iter().rev().find(names).is_some_and(|rule| rule.allow)
+                };
+                let each = [1, 2, 4].iter().all(|&one| asked.0 & one == 0 || bit(one));
+                let answer = rules.decide(kind, major, minor, asked);
+                assert!(!answer || each, "{list:?} {kind:?} {major}:{minor} {asked}");
+                if asked.0.count_ones() == 1 {
+                    assert_eq!(answer, each, "{list:?} {kind:?} {major}:{minor} {asked}");
+                }
+            }
+        }
+    }
+}

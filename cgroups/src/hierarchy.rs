@@ -1,0 +1,327 @@
+//! Which cgroup hierarchies this process can see, where they are mounted, and
+//! where in them it is. Not for what a container uses of them; see `path`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::file;
+
+/// Where the field expects cgroups; mounts below it win over others.
+const USUAL_PLACE: &str = "/sys/fs/cgroup";
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hierarchy {
+    /// Controller names as in /proc/self/cgroup ("cpu", "name=systemd");
+    /// empty for cgroup v2.
+    pub(crate) controllers: Vec<String>,
+    pub(crate) mountpoint: PathBuf,
+    /// This process's own cgroup, relative to the mountpoint. Empty as well
+    /// where it cannot be seen through the mount (a container that was given
+    /// another part of the tree): the mount is then all there is to work with.
+    pub(crate) own: PathBuf,
+}
+
+/// All hierarchies that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hierarchies {
+    pub(crate) v1: Vec<Hierarchy>,
+    pub(crate) v2: Option<Hierarchy>,
+}
+
+impl Hierarchies {
+    /// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
+    pub(crate) fn of_this_process() -> Result<Hierarchies> {
+        let read = |path: &str| {
+            let path = Path::new(path);
+            file::read(path).map_err(|cause| Error::system("read", path, cause))
+        };
+        Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+    }
+
+    /// Matches the two files (proc_pid_mountinfo(5), cgroups(7)).
+    fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
+        let mounts = cgroup_mounts(mountinfo);
+        let unified_only = mounts
+            .iter()
+            .any(|mount| mount.v2 && mount.point == USUAL_PLACE);
+        let mut found = Hierarchies {
+            v1: Vec::new(),
+            v2: None,
+        };
+        for line in own.split(|&byte| byte == b'\n') {
+            let mut fields = line.splitn(3, |&byte| byte == b':');
+            let (Some(_), Some(controllers), Some(path)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            let controllers: Vec<String> = String::from_utf8_lossy(controllers)
+                .split(',')
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect();
+            let Some(mount) = mount_of(&mounts, &controllers) else {
+                continue;
+            };
+            let own = below_root(&mount.root, Path::new(OsStr::from_bytes(path)));
+            let is_v2 = controllers.is_empty();
+            let hierarchy = Hierarchy {
+                controllers,
+                mountpoint: mount.point.clone().into(),
+                own,
+            };
+            if is_v2 {
+                found.v2 = Some(hierarchy);
+            } else if !unified_only {
+                found.v1.push(hierarchy);
+            }
+        }
+        if found.v1.is_empty() && found.v2.is_none() {
+            return Err(Error::NotMounted);
+        }
+        Ok(found)
+    }
+}
+
+/// A line of mountinfo that is about cgroups.
+#[derive(Debug)]
+struct Mount {
+    v2: bool,
+    root: PathBuf,
+    point: OsString,
+    options: Vec<String>,
+}
+
+/// The first fields of any line, still escaped.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    id: &'a [u8],
+    parent: &'a [u8],
+    point: &'a [u8],
+}
+
+/// The cgroup mounts that can be reached by their path.
+fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
+    let lines: Vec<&[u8]> = mountinfo.split(|&byte| byte == b'\n').collect();
+    let cgroups: Vec<(Place, Mount)> = lines
+        .iter()
+        .filter(|line| line.windows(9).any(|window| window == b" - cgroup"))
+        .filter_map(|line| Some((place(line)?, mount(line)?)))
+        .collect();
+    // A host can have thousands of mounts; few are above a cgroup mount.
+    let is_above = |place: &Place| cgroups.iter().any(|(one, _)| is_at_or_above(place, one));
+    let above: Vec<Place> = lines
+        .iter()
+        .filter_map(|line| place(line))
+        .filter(is_above)
+        .collect();
+    cgroups
+        .into_iter()
+        .filter(|(place, _)| !is_hidden(place, &above))
+        .map(|(_, mount)| mount)
+        .collect()
+}
+
+fn place(line: &[u8]) -> Option<Place<'_>> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    Some(Place {
+        id: fields.next()?,
+        parent: fields.next()?,
+        point: fields.nth(2)?,
+    })
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let (root, point) = (unescape(fields.nth(3)?), unescape(fields.next()?));
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = fields.next()?;
+    let options = String::from_utf8_lossy(fields.nth(1)?);
+    (kind == b"cgroup" || kind == b"cgroup2").then(|| Mount {
+        v2: kind == b"cgroup2",
+        root: root.into(),
+        point,
+        options: options.split(',').map(str::to_owned).collect(),
+    })
+}
+
+fn is_at_or_above(upper: &Place, lower: &Place) -> bool {
+    let rest = lower.point.strip_prefix(upper.point);
+    upper.point == b"/" || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Whether another mount lies over this one: on its own root, or over a mount
+/// that leads to it. The order of lines tells nothing, since mounts move.
+fn is_hidden(place: &Place, all: &[Place]) -> bool {
+    let covers_root = |other: &Place| other.parent == place.id && other.point == place.point;
+    if all.iter().any(covers_root) {
+        return true;
+    }
+    let mut child = *place;
+    // A chain of parents is no longer than the list; the limit is against a
+    // mount that is its own parent, as the very first one is.
+    for _ in all {
+        let is_beside = |other: &Place| {
+            other.parent == child.parent && other.id != child.id && is_at_or_above(other, &child)
+        };
+        if all.iter().any(is_beside) {
+            return true;
+        }
+        match all.iter().find(|other| other.id == child.parent) {
+            Some(parent) => child = *parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// The mount of the hierarchy with these controllers, the usual place first.
+fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount> {
+    let fits = |mount: &&Mount| {
+        mount.v2 == controllers.is_empty()
+            && controllers.iter().all(|name| mount.options.contains(name))
+    };
+    let is_usual = |mount: &&Mount| Path::new(&mount.point).starts_with(USUAL_PLACE);
+    mounts
+        .iter()
+        .filter(fits)
+        .find(is_usual)
+        .or_else(|| mounts.iter().find(fits))
+}
+
+/// `path` relative to the part of the hierarchy that is mounted.
+fn below_root(root: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix(root) {
+        // "/../x" is how a cgroup outside our cgroup namespace is spelled.
+        Ok(own) if !own.starts_with("..") => own.to_owned(),
+        Ok(_) | Err(_) => PathBuf::new(),
+    }
+}
+
+/// Undoes mountinfo's octal escapes (`\040` for a space).
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = tail.get(..3).filter(|_| first == b'\\');
+        let escaped = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &tail[3..] } else { tail };
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &[u8] = b"\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime shared:3 - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn hybrid_has_both() {
+        let own = b"4:memory:/m\n2:cpu,cpuacct:/a/b\n1:name=systemd:/s\n0::/u\n";
+        let found = Hierarchies::parse(HYBRID, own).unwrap();
+        assert_eq!(
+            found.v1,
+            [
+                Hierarchy {
+                    controllers: vec!["cpu".into(), "cpuacct".into()],
+                    mountpoint: "/sys/fs/cgroup/cpu,cpuacct".into(),
+                    own: "a/b".into(),
+                },
+                Hierarchy {
+                    controllers: vec!["name=systemd".into()],
+                    mountpoint: "/sys/fs/cgroup/systemd".into(),
+                    own: "s".into(),
+                },
+            ]
+        );
+        let v2 = found.v2.unwrap();
+        assert_eq!(v2.mountpoint, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(v2.own, Path::new("u"));
+    }
+
+    #[test]
+    fn unified_hides_v1_mounts_elsewhere() {
+        let mountinfo = b"\
+30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate
+99 23 0:77 / /mnt/freezer rw - cgroup cgroup rw,freezer
+";
+        let own = b"1:freezer:/\n0::/user.slice/session-1.scope\n";
+        let found = Hierarchies::parse(mountinfo, own).unwrap();
+        assert_eq!(found.v1, []);
+        assert_eq!(
+            found.v2.unwrap().own,
+            Path::new("user.slice/session-1.scope")
+        );
+    }
+
+    #[test]
+    fn a_later_mount_hides_an_earlier_one() {
+        let mountinfo = b"\
+30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw
+31 30 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+";
+        let found = Hierarchies::parse(mountinfo, b"3:pids:/\n0::/\n").unwrap();
+        assert_eq!(found.v2, None);
+        assert_eq!(found.v1.len(), 1);
+    }
+
+    #[test]
+    fn a_mount_over_the_parent_hides_what_is_below() {
+        let hybrid = String::from_utf8(HYBRID.to_vec()).unwrap();
+        let mountinfo = format!("{hybrid}60 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let own = b"2:cpu,cpuacct:/a\n0::/u\n";
+        let found = Hierarchies::parse(mountinfo.as_bytes(), own).unwrap();
+        assert_eq!(found.v1, []);
+        assert_eq!(found.v2.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn order_is_no_sign_of_hiding() {
+        // The root came after what an initial ram disk had mounted.
+        let mountinfo = b"\
+22 70 0:20 / /sys rw - sysfs sysfs rw
+30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+31 70 0:9 / /sys/fs rw - tmpfs hidden-below-sys rw
+70 1 8:1 / / rw - ext4 /dev/sda1 rw
+";
+        let found = Hierarchies::parse(mountinfo, b"0::/\n").unwrap();
+        assert_eq!(found.v2.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn the_usual_place_wins_and_the_mounted_root_is_taken_off() {
+        let mountinfo = b"\
+50 23 0:29 / /var/lib/x/pids rw - cgroup cgroup rw,pids
+51 23 0:29 /docker/1 /sys/fs/cgroup/pi\\040ds rw - cgroup cgroup rw,pids
+";
+        let found = Hierarchies::parse(mountinfo, b"3:pids:/docker/1/sub\n").unwrap();
+        assert_eq!(found.v1[0].mountpoint, Path::new("/sys/fs/cgroup/pi ds"));
+        assert_eq!(found.v1[0].own, Path::new("sub"));
+        let found = Hierarchies::parse(mountinfo, b"3:pids:/docker/2\n").unwrap();
+        assert_eq!(found.v1[0].own, Path::new(""));
+        let found = Hierarchies::parse(HYBRID, b"0::/../other\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new(""));
+    }
+
+    #[test]
+    fn nothing_mounted_is_an_error() {
+        let error = Hierarchies::parse(b"", b"0::/\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "find cgroups: no cgroup hierarchy is mounted"
+        );
+    }
+}

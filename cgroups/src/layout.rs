@@ -1,0 +1,141 @@
+//! What a mount of type "cgroup" inside the container shows.
+
+use std::path::{Path, PathBuf};
+
+use crate::SavedPaths;
+use crate::hierarchy::{Hierarchies, Hierarchy};
+
+/// The host's hierarchies, as plain data for whoever mounts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// At least one v1 hierarchy: a tmpfs with a directory for each.
+    V1(Vec<HierarchyView>),
+    /// cgroup v2 only.
+    V2 {
+        /// The container's cgroup on the host; our own where a rootless user
+        /// could make none.
+        directory: PathBuf,
+        /// Where the host has the hierarchy.
+        mountpoint: PathBuf,
+    },
+}
+
+/// One v1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HierarchyView {
+    /// Mount options that select it, as "cpu,cpuacct" or "name=systemd".
+    pub options: String,
+    /// The last part of the host's mountpoint, as "cpu,cpuacct" or "systemd".
+    pub name: String,
+    /// The container's cgroup on the host; our own where a rootless user could
+    /// make none.
+    pub directory: PathBuf,
+    /// Names that shall be symbolic links to `name`: the single controllers of
+    /// a hierarchy with several.
+    pub links: Vec<String>,
+}
+
+impl Layout {
+    pub(crate) fn new(hierarchies: &Hierarchies, paths: &SavedPaths) -> Layout {
+        match (&hierarchies.v2, hierarchies.v1.is_empty()) {
+            (Some(hierarchy), true) => Layout::V2 {
+                directory: paths.get("").map_or_else(|| own(hierarchy), Path::to_owned),
+                mountpoint: hierarchy.mountpoint.clone(),
+            },
+            _ => Layout::V1(hierarchies.v1.iter().map(|one| view(one, paths)).collect()),
+        }
+    }
+}
+
+fn own(hierarchy: &Hierarchy) -> PathBuf {
+    hierarchy.mountpoint.join(&hierarchy.own)
+}
+
+fn view(hierarchy: &Hierarchy, paths: &SavedPaths) -> HierarchyView {
+    let Hierarchy {
+        controllers,
+        mountpoint,
+        ..
+    } = hierarchy;
+    let made = controllers
+        .first()
+        .and_then(|controller| paths.get(controller));
+    let name = mountpoint.file_name().unwrap_or(Path::new("").as_os_str());
+    let name = name.to_string_lossy().into_owned();
+    let links = match controllers.len() {
+        ..2 => Vec::new(),
+        _ => controllers
+            .iter()
+            .filter(|controller| **controller != name)
+            .cloned()
+            .collect(),
+    };
+    HierarchyView {
+        options: controllers.join(","),
+        name,
+        directory: made.map_or_else(|| own(hierarchy), Path::to_owned),
+        links,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Directory;
+    use crate::v1::Member;
+
+    fn hierarchy(controllers: &[&str], mountpoint: &str) -> Hierarchy {
+        Hierarchy {
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            mountpoint: mountpoint.into(),
+            own: "user".into(),
+        }
+    }
+
+    #[test]
+    fn v1_with_merged_and_left_out_hierarchies() {
+        let cpu = hierarchy(&["cpu", "cpuacct"], "/cg/cpu,cpuacct");
+        let member = Member {
+            controllers: cpu.controllers.clone(),
+            directory: Directory::new("/cg/cpu,cpuacct/c"),
+        };
+        let hierarchies = Hierarchies {
+            v1: vec![cpu, hierarchy(&["name=systemd"], "/cg/systemd")],
+            v2: Some(hierarchy(&[], "/cg/unified")),
+        };
+        assert_eq!(
+            Layout::new(&hierarchies, &SavedPaths::new(&[member], None)),
+            Layout::V1(vec![
+                HierarchyView {
+                    options: "cpu,cpuacct".into(),
+                    name: "cpu,cpuacct".into(),
+                    directory: "/cg/cpu,cpuacct/c".into(),
+                    links: vec!["cpu".into(), "cpuacct".into()],
+                },
+                HierarchyView {
+                    options: "name=systemd".into(),
+                    name: "systemd".into(),
+                    directory: "/cg/systemd/user".into(),
+                    links: Vec::new(),
+                },
+            ])
+        );
+    }
+
+    #[test]
+    fn v2() {
+        let hierarchies = Hierarchies {
+            v1: Vec::new(),
+            v2: Some(hierarchy(&[], "/cg")),
+        };
+        let directory = PathBuf::from("/cg/c");
+        let paths = SavedPaths::new(&[], Some(&Directory::new(&directory)));
+        assert_eq!(
+            Layout::new(&hierarchies, &paths),
+            Layout::V2 {
+                directory,
+                mountpoint: "/cg".into()
+            }
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! cpu on v1: shares, bandwidth, idle and real-time budgets.
+
+use crate::convert::{LARGEST_SHARES, SMALLEST_SHARES};
+use crate::error::{Error, Result};
+use crate::file::{Missing, Steps, Write};
+use crate::limits::CpuLimits;
+
+pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
+    let mut steps = Steps::default();
+    let shares = shares(cpu)?;
+    let idle = cpu
+        .idle
+        .map(|idle| Write::new("cpu.idle", "cpu.idle", idle));
+    // An idle group has fixed shares and refuses others: leave idle first, but
+    // enter it last.
+    if cpu.idle == Some(1) {
+        shares
+            .into_iter()
+            .chain(idle)
+            .for_each(|write| steps.write(write));
+    } else {
+        idle.into_iter()
+            .chain(shares)
+            .for_each(|write| steps.write(write));
+    }
+    let mut bandwidth = Vec::new();
+    if let Some(period) = cpu.period.filter(|&period| period != 0) {
+        bandwidth.push(Write::new("cpu.period", "cpu.cfs_period_us", period));
+    }
+    if let Some(quota) = cpu.quota.filter(|&quota| quota != 0) {
+        bandwidth.push(Write::new("cpu.quota", "cpu.cfs_quota_us", quota));
+    }
+    if let Some(burst) = cpu.burst {
+        // Since kernel 5.14.
+        let missing = if burst == 0 {
+            Missing::Skip
+        } else {
+            Missing::Report
+        };
+        bandwidth.push(Write::new("cpu.burst", "cpu.cfs_burst_us", burst).if_missing(missing));
+    }
+    steps.in_any_order(bandwidth);
+    steps.steps.extend(realtime_steps(cpu).steps);
+    Ok(steps)
+}
+
+/// Real-time budgets also have to be there before a real-time process may join
+/// (kernel, sched-rt-group.rst), so they are written before as well.
+pub(crate) fn realtime_steps(cpu: &CpuLimits) -> Steps {
+    let mut steps = Steps::default();
+    let mut writes = Vec::new();
+    if let Some(period) = cpu.realtime_period.filter(|&period| period != 0) {
+        writes.push(Write::new("cpu.realtimePeriod", "cpu.rt_period_us", period));
+    }
+    if let Some(runtime) = cpu.realtime_runtime.filter(|&runtime| runtime != 0) {
+        writes.push(Write::new(
+            "cpu.realtimeRuntime",
+            "cpu.rt_runtime_us",
+            runtime,
+        ));
+    }
+    steps.in_any_order(writes);
+    steps
+}
+
+/// The kernel would silently take the nearest number it likes.
+fn shares(cpu: &CpuLimits) -> Result<Option<Write>> {
+    let field = "linux.resources.cpu.shares";
+    match cpu.shares {
+        None | Some(0) => Ok(None),
+        Some(..SMALLEST_SHARES) => Err(Error::refused(
+            field,
+            format!("the minimum allowed cpu-shares is {SMALLEST_SHARES}"),
+        )),
+        Some(shares) if shares > LARGEST_SHARES => Err(Error::refused(
+            field,
+            format!("the maximum allowed cpu-shares is {LARGEST_SHARES}"),
+        )),
+        Some(shares) => Ok(Some(Write::new("cpu.shares", "cpu.shares", shares))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let table: [(CpuLimits, &[&str]); 6] = [
+            (
+                CpuLimits {
+                    shares: Some(0),
+                    quota: Some(0),
+                    ..Default::default()
+                },
+                &[],
+            ),
+            (
+                CpuLimits {
+                    shares: Some(512),
+                    ..Default::default()
+                },
+                &["cpu.shares=512"],
+            ),
+            (
+                CpuLimits {
+                    shares: Some(512),
+                    idle: Some(0),
+                    ..Default::default()
+                },
+                &["cpu.idle=0", "cpu.shares=512"],
+            ),
+            (
+                CpuLimits {
+                    shares: Some(512),
+                    idle: Some(1),
+                    ..Default::default()
+                },
+                &["cpu.shares=512", "cpu.idle=1"],
+            ),
+            (
+                CpuLimits {
+                    quota: Some(-1),
+                    period: Some(50_000),
+                    burst: Some(0),
+                    ..Default::default()
+                },
+                &[
+                    "cpu.cfs_period_us=50000",
+                    "cpu.cfs_quota_us=-1",
+                    "cpu.cfs_burst_us=0",
+                ],
+            ),
+            (
+                CpuLimits {
+                    realtime_runtime: Some(100),
+                    realtime_period: Some(2000),
+                    ..Default::default()
+                },
+                &["cpu.rt_period_us=2000", "cpu.rt_runtime_us=100"],
+            ),
+        ];
+        for (limits, lines) in table {
+            assert_eq!(steps(&limits).unwrap().lines(), lines, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn shares_out_of_bounds_are_refused() {
+        let words = |shares| {
+            let limits = CpuLimits {
+                shares: Some(shares),
+                ..Default::default()
+            };
+            steps(&limits).unwrap_err().to_string()
+        };
+        let field = "linux.resources.cpu.shares";
+        assert_eq!(
+            words(1),
+            format!("{field}: the minimum allowed cpu-shares is 2")
+        );
+        assert_eq!(
+            words(262_145),
+            format!("{field}: the maximum allowed cpu-shares is 262144")
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! cpuset on v1, where a new cgroup has no processors and no memory nodes and
+//! takes no process until it has both.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::file::{self, Directory, Steps, Write};
+use crate::limits::CpuLimits;
+
+const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
+    let mut steps = Steps::default();
+    let [cpus_file, mems_file] = FILES;
+    if !cpu.cpus.is_empty() {
+        // Hierarchies mounted with "noprefix" have the short names.
+        let write = Write::new("cpu.cpus", cpus_file, &cpu.cpus);
+        steps.write(write.or(Write::new("cpu.cpus", "cpus", &cpu.cpus)));
+    }
+    if !cpu.mems.is_empty() {
+        let write = Write::new("cpu.mems", mems_file, &cpu.mems);
+        steps.write(write.or(Write::new("cpu.mems", "mems", &cpu.mems)));
+    }
+    steps
+}
+
+/// Makes the container's cpuset and fills it so that it takes processes: with
+/// what the spec asks for, or else the parent's set. The parent's is never put
+/// where the spec asks for less, since an exclusive sibling may have the rest.
+/// Returns whether the cgroup was there before.
+pub(crate) fn make(
+    path: &Path,
+    top: &Path,
+    cpu: &CpuLimits,
+    made: &mut Vec<PathBuf>,
+) -> Result<bool> {
+    let existed = file::make(path, top, made)?;
+    let directory = Directory::new(path);
+    let parent = Directory::new(path.parent().unwrap_or(top));
+    for (file, asked) in FILES.iter().zip([&cpu.cpus, &cpu.mems]) {
+        if asked.is_empty() {
+            fill(&directory, top, file)?;
+        } else if parent.path != top {
+            // A set has to be part of the parent's, which may be new as well.
+            fill(&parent, top, file)?;
+        }
+    }
+    directory.carry_out(&steps(cpu))?;
+    Ok(existed)
+}
+
+/// The set of `directory`, taken over from its parent if it is empty.
+fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
+    let (file, set) = match directory.read(file) {
+        Err(error) if file::is_gone(&error) => {
+            let short = file.trim_start_matches("cpuset.");
+            (short, directory.read_or_error(short)?)
+        }
+        Err(cause) => return Err(Error::system("read", &directory.path.join(file), cause)),
+        Ok(set) => (file, set),
+    };
+    let parent = directory.path.parent().filter(|_| directory.path != top);
+    let Some(parent) = parent.filter(|_| set.is_empty()) else {
+        return Ok(set);
+    };
+    let set = fill(&Directory::new(parent), top, file)?;
+    directory.write_or_error(file, &set)?;
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let limits = CpuLimits {
+            cpus: "0-1".into(),
+            mems: "0".into(),
+            ..Default::default()
+        };
+        assert_eq!(steps(&limits).lines(), ["cpuset.cpus=0-1", "cpuset.mems=0"]);
+        assert_eq!(steps(&CpuLimits::default()), Steps::default());
+    }
+}

@@ -1,0 +1,51 @@
+//! The v1 freezer (kernel, cgroup-v1/freezer-subsystem.rst).
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::file::Directory;
+
+const STATE: &str = "freezer.state";
+
+/// Freezes; thaws again and fails if the kernel does not come to an end.
+///
+/// A process that is just forking or waiting in the kernel can keep the state
+/// at FREEZING until FROZEN is written again, and sometimes until a thaw in
+/// between let it move on.
+pub(crate) fn freeze(directory: &Directory) -> Result<()> {
+    for attempt in 0..1000 {
+        if attempt % 50 == 49 {
+            directory.write_or_error(STATE, "THAWED")?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        directory.write_or_error(STATE, "FROZEN")?;
+        if attempt % 25 == 24 {
+            std::thread::sleep(Duration::from_micros(10));
+        }
+        match directory.read_or_error(STATE)?.as_str() {
+            "FROZEN" => return Ok(()),
+            "FREEZING" => {}
+            other => {
+                let state = other.to_owned();
+                return Err(Error::Freeze {
+                    path: directory.path.clone(),
+                    state,
+                });
+            }
+        }
+    }
+    thaw(directory)?;
+    Err(Error::Freeze {
+        path: directory.path.clone(),
+        state: "FREEZING".into(),
+    })
+}
+
+pub(crate) fn thaw(directory: &Directory) -> Result<()> {
+    directory.write_or_error(STATE, "THAWED")
+}
+
+/// Also true where a cgroup above is frozen, and while freezing.
+pub(crate) fn is_frozen(directory: &Directory) -> Result<bool> {
+    Ok(directory.read_or_error(STATE)? != "THAWED")
+}

@@ -1,0 +1,68 @@
+//! hugetlb; v1 and v2 differ only in the end of the file's name.
+
+use crate::error::{Error, Result};
+use crate::file::{Missing, Steps, Write};
+use crate::limits::HugepageLimit;
+
+pub(crate) fn steps(limits: &[HugepageLimit]) -> Result<Steps> {
+    steps_for(limits, "limit_in_bytes")
+}
+
+pub(crate) fn steps_for(limits: &[HugepageLimit], file: &str) -> Result<Steps> {
+    let mut steps = Steps::default();
+    let field = "hugepageLimits";
+    for HugepageLimit { page_size, limit } in limits {
+        if !is_page_size(page_size) {
+            let reason = format!("page size {page_size:?} is not of the form \"2MB\"");
+            return Err(Error::refused(format!("linux.resources.{field}"), reason));
+        }
+        let prefix = format!("hugetlb.{page_size}");
+        steps.write(Write::new(field, &format!("{prefix}.{file}"), limit));
+        // Reservations are counted apart since kernel 5.7.
+        let reserved = Write::new(field, &format!("{prefix}.rsvd.{file}"), limit);
+        steps.write(reserved.if_missing(Missing::Skip));
+    }
+    Ok(steps)
+}
+
+/// runtime-spec, config-linux.md: `^[1-9][0-9]*[KMG]B$`. It becomes part of a
+/// file name, so nothing else may pass.
+fn is_page_size(text: &str) -> bool {
+    let number = ["KB", "MB", "GB"]
+        .iter()
+        .find_map(|unit| text.strip_suffix(unit));
+    number.is_some_and(|number| {
+        number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let limits = [HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4096,
+        }];
+        assert_eq!(
+            steps(&limits).unwrap().lines(),
+            [
+                "hugetlb.2MB.limit_in_bytes=4096",
+                "hugetlb.2MB.rsvd.limit_in_bytes=4096"
+            ]
+        );
+        for page_size in ["2M", "../2MB", "MB", "", "2/MB"] {
+            let limits = [HugepageLimit {
+                page_size: page_size.into(),
+                limit: 0,
+            }];
+            let error = steps(&limits).unwrap_err().to_string();
+            assert!(
+                error.starts_with("linux.resources.hugepageLimits: page size"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! cgroup v1: one hierarchy per controller, or per few controllers.
+
+pub(crate) mod blkio;
+pub(crate) mod cpu;
+pub(crate) mod cpuset;
+pub(crate) mod freezer;
+pub(crate) mod hugetlb;
+pub(crate) mod memory;
+pub(crate) mod network;
+pub(crate) mod pids;
+pub(crate) mod rdma;
+
+use crate::error::Result;
+use crate::file::{Directory, Steps};
+use crate::limits::{Controller, Limits};
+
+/// The container's directory in one v1 hierarchy.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) controllers: Vec<String>,
+    pub(crate) directory: Directory,
+}
+
+impl Member {
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+/// What `limits` mean for one controller.
+pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
+    match controller {
+        Controller::Cpuset => Ok(cpuset::steps(&limits.cpu)),
+        Controller::Pids => Ok(pids::steps(limits.pids)),
+        Controller::Memory => memory::steps(&limits.memory),
+        Controller::BlockIo => Ok(blkio::steps(&limits.block_io)),
+        Controller::Cpu => cpu::steps(&limits.cpu),
+        Controller::Hugetlb => hugetlb::steps(&limits.hugetlb),
+        Controller::NetworkClass => Ok(network::class_steps(&limits.network)),
+        Controller::NetworkPriority => network::priority_steps(&limits.network),
+        Controller::Rdma => rdma::steps(&limits.rdma),
+    }
+}

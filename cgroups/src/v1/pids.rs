@@ -1,0 +1,25 @@
+//! pids on v1; the file is the same on v2.
+
+use crate::convert::pids_maximum;
+use crate::file::{Steps, Write};
+
+pub(crate) fn steps(limit: Option<i64>) -> Steps {
+    let mut steps = Steps::default();
+    if let Some(limit) = limit {
+        steps.write(Write::new("pids.limit", "pids.max", pids_maximum(limit)));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        for (limit, value) in [(-1, "max"), (0, "1"), (64, "64")] {
+            assert_eq!(steps(Some(limit)).lines(), [format!("pids.max={value}")]);
+        }
+        assert_eq!(steps(None), Steps::default());
+    }
+}

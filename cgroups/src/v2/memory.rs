@@ -1,0 +1,128 @@
+//! memory on v2.
+
+use super::ONLY_V1;
+use crate::convert::{maximum, swap_only};
+use crate::error::{Error, Result};
+use crate::file::{Directory, Missing, Steps, Write};
+use crate::limits::MemoryLimits;
+
+pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
+    let mut steps = Steps::default();
+    let limit = memory.limit.unwrap_or_default();
+    // Swap first: a lower memory.max makes the kernel swap at once.
+    if let Some(swap) = swap_only(limit, memory.swap.unwrap_or_default())? {
+        let harmless = swap == "max" || swap == "0";
+        let missing = if harmless {
+            Missing::Skip
+        } else {
+            Missing::Fail
+        };
+        steps.write(Write::new("memory.swap", "memory.swap.max", swap).if_missing(missing));
+    }
+    if let Some(limit) = maximum(limit) {
+        steps.write(Write::new("memory.limit", "memory.max", limit));
+    }
+    if let Some(reservation) = maximum(memory.reservation.unwrap_or_default()) {
+        steps.write(Write::new("memory.reservation", "memory.low", reservation));
+    }
+    if memory
+        .swappiness
+        .is_some_and(|swappiness| swappiness != u64::MAX)
+    {
+        steps.ignore("memory.swappiness", ONLY_V1);
+    }
+    if memory.disable_oom_killer {
+        steps.ignore("memory.disableOOMKiller", ONLY_V1);
+    }
+    Ok(steps)
+}
+
+/// `checkBeforeUpdate`: the kernel would kill to get below a new limit.
+pub(crate) fn check_before_update(directory: &Directory, memory: &MemoryLimits) -> Result<()> {
+    let limit = memory.limit.unwrap_or_default();
+    let swap = memory.swap.unwrap_or_default();
+    if !memory.check_before_update || (limit <= 0 && swap <= 0) {
+        return Ok(());
+    }
+    let used = number(&directory.read_or_error("memory.current")?);
+    if limit > 0 && limit <= used {
+        let reason = format!("rejecting memory limit {limit} <= usage {used}");
+        return Err(Error::refused("linux.resources.memory.limit", reason));
+    }
+    // No swap accounting, no swap in use.
+    let swapped = directory
+        .read("memory.swap.current")
+        .map_or(0, |text| number(&text));
+    let used = used.saturating_add(swapped);
+    if swap > 0 && swap <= used {
+        let reason = format!("rejecting memory+swap limit {swap} <= usage {used}");
+        return Err(Error::refused("linux.resources.memory.swap", reason));
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> i64 {
+    text.trim().parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let table: [(MemoryLimits, &[&str]); 5] = [
+            (
+                MemoryLimits {
+                    limit: Some(0),
+                    ..Default::default()
+                },
+                &[],
+            ),
+            (
+                MemoryLimits {
+                    limit: Some(4096),
+                    ..Default::default()
+                },
+                &["memory.max=4096"],
+            ),
+            (
+                MemoryLimits {
+                    limit: Some(-1),
+                    ..Default::default()
+                },
+                &["memory.swap.max=max", "memory.max=max"],
+            ),
+            (
+                MemoryLimits {
+                    limit: Some(4096),
+                    swap: Some(4096),
+                    ..Default::default()
+                },
+                &["memory.swap.max=0", "memory.max=4096"],
+            ),
+            (
+                MemoryLimits {
+                    reservation: Some(1024),
+                    ..Default::default()
+                },
+                &["memory.low=1024"],
+            ),
+        ];
+        for (limits, lines) in table {
+            assert_eq!(steps(&limits).unwrap().lines(), lines, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn what_v2_cannot_do_is_reported() {
+        let limits = MemoryLimits {
+            swappiness: Some(60),
+            disable_oom_killer: true,
+            ..Default::default()
+        };
+        let steps = steps(&limits).unwrap();
+        assert_eq!(steps.steps, []);
+        assert_eq!(steps.ignored.len(), 2);
+    }
+}

@@ -1,0 +1,162 @@
+//! cgroup v2: one hierarchy, whose controllers are handed down level by level.
+
+pub(crate) mod cpu;
+pub(crate) mod cpuset;
+pub(crate) mod freezer;
+pub(crate) mod hugetlb;
+pub(crate) mod io;
+pub(crate) mod memory;
+pub(crate) mod unified;
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::file::{Directory, Steps};
+use crate::limits::{Controller, Limits};
+use crate::v1;
+
+const ONLY_V1: &str = "cgroup v2 has no such setting";
+
+/// What `limits` mean for one controller.
+pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
+    let mut steps = Steps::default();
+    match controller {
+        Controller::Cpuset => steps = cpuset::steps(&limits.cpu),
+        Controller::Pids => steps = v1::pids::steps(limits.pids),
+        Controller::Memory => steps = memory::steps(&limits.memory)?,
+        Controller::BlockIo => steps = io::steps(&limits.block_io),
+        Controller::Cpu => steps = cpu::steps(&limits.cpu),
+        Controller::Hugetlb => steps = hugetlb::steps(&limits.hugetlb)?,
+        Controller::Rdma => steps = v1::rdma::steps(&limits.rdma)?,
+        Controller::NetworkClass if limits.network.class_id.is_some() => {
+            steps.ignore("network.classID", ONLY_V1);
+        }
+        Controller::NetworkPriority if !limits.network.priorities.is_empty() => {
+            steps.ignore("network.priorities", ONLY_V1);
+        }
+        Controller::NetworkClass | Controller::NetworkPriority => {}
+    }
+    Ok(steps)
+}
+
+/// Which controllers a new cgroup is to get.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// Everything there is, as the field does on a pure v2 host.
+    All,
+    /// Only these: on a hybrid host, where most are on v1.
+    These(Vec<&'static str>),
+}
+
+/// Hands controllers down from `top` to `leaf`, which exists. A controller that
+/// some level will not hand on (it has processes of its own, or belongs to
+/// another user) is left out here: a limit that needs it fails by its name.
+///
+/// Errors: `leaf` is below a threaded cgroup, where it takes no process.
+pub(crate) fn hand_down_controllers(top: &Path, leaf: &Path, wanted: &Wanted) -> Result<()> {
+    let wanted: Vec<String> = match wanted {
+        Wanted::All => words(&Directory::new(top).read_or_error("cgroup.controllers")?),
+        Wanted::These(names) => names.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let directory = Directory::new(leaf);
+    if !wanted.is_empty() && has_all(&directory, &wanted)? {
+        return Ok(());
+    }
+    let below_top = leaf.strip_prefix(top).unwrap_or(Path::new(""));
+    let mut level = top.to_owned();
+    for name in below_top.components() {
+        enable(&Directory::new(&level), &wanted);
+        level.push(name);
+    }
+    if directory.read_or_error("cgroup.type")? == "domain invalid" {
+        return Err(Error::Threaded {
+            path: leaf.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn has_all(directory: &Directory, wanted: &[String]) -> Result<bool> {
+    let present = words(&directory.read_or_error("cgroup.controllers")?);
+    Ok(wanted.iter().all(|name| present.contains(name)))
+}
+
+/// All in one write, which the kernel takes whole or not at all; else each.
+fn enable(directory: &Directory, wanted: &[String]) {
+    const FILE: &str = "cgroup.subtree_control";
+    let plus: Vec<String> = wanted.iter().map(|name| format!("+{name}")).collect();
+    if directory.write(FILE, &plus.join(" ")).is_ok() {
+        return;
+    }
+    for name in &plus {
+        // Not an error yet: nobody may need this one. Who does finds its files
+        // missing and says so.
+        match directory.write(FILE, name) {
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+/// A limit's file is missing, or the kernel refuses it, because the controller
+/// was not handed down: say that.
+pub(crate) fn explain(directory: &Directory, controller: &str, error: Error) -> Error {
+    let Error::Limit { field, .. } = &error else {
+        return error;
+    };
+    if !matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::EPERM | libc::EACCES)
+    ) {
+        return error;
+    }
+    match directory.read("cgroup.controllers") {
+        Ok(present) if !words(&present).iter().any(|name| name == controller) => {
+            Error::NoController {
+                field: field.clone(),
+                controller: controller.to_owned(),
+                path: directory.path.clone(),
+            }
+        }
+        _ => error,
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::NetworkLimits;
+
+    #[test]
+    fn network_limits_are_reported() {
+        let network = NetworkLimits {
+            class_id: Some(1),
+            priorities: vec![("lo".into(), 1)],
+        };
+        let limits = Limits {
+            network,
+            ..Default::default()
+        };
+        let class = steps(Controller::NetworkClass, &limits).unwrap();
+        assert_eq!(class.steps, []);
+        assert_eq!(
+            class.ignored[0].to_string(),
+            "linux.resources.network.classID: ignored: cgroup v2 has no such setting"
+        );
+        assert_eq!(
+            steps(Controller::NetworkPriority, &limits)
+                .unwrap()
+                .ignored
+                .len(),
+            1
+        );
+        let nothing = Limits::default();
+        for controller in Controller::ALL {
+            assert_eq!(steps(controller, &nothing).unwrap(), Steps::default());
+            assert_eq!(v1::steps(controller, &nothing).unwrap(), Steps::default());
+        }
+    }
+}

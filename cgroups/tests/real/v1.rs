@@ -1,0 +1,461 @@
+//! Needs root and cgroup v1, alone or hybrid.
+
+use std::path::Path;
+
+use teu_cgroups::*;
+
+use crate::harness::*;
+
+#[test]
+fn a_whole_life() {
+    if !has(&["cpu", "cpuset", "memory", "pids", "freezer"]) {
+        return;
+    }
+    let name = unique("life");
+    let limits = Limits {
+        cpu: CpuLimits {
+            shares: Some(512),
+            cpus: "0".into(),
+            mems: "0".into(),
+            ..Default::default()
+        },
+        memory: MemoryLimits {
+            limit: Some(64 << 20),
+            ..Default::default()
+        },
+        pids: Some(0),
+        ..Default::default()
+    };
+    let mut cgroup = prepare(&plan(&name, limits.clone())).unwrap();
+    assert!(cgroup.clone_target().unwrap().is_none());
+    let mut sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    assert_eq!(cgroup.apply(&limits).unwrap(), []);
+
+    let seen = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.number())).unwrap();
+    for line in seen.lines() {
+        assert!(line.ends_with(&format!(":/{name}")), "{line}");
+    }
+    assert_eq!(file(&cgroup, "cpu", "cpu.shares"), "512");
+    assert_eq!(file(&cgroup, "cpuset", "cpuset.cpus"), "0");
+    assert_eq!(file(&cgroup, "memory", "memory.limit_in_bytes"), "67108864");
+    assert_eq!(file(&cgroup, "pids", "pids.max"), "1");
+
+    let saved = cgroup.saved_paths();
+    cgroup.keep();
+    let text = serde_json::to_string(&saved).unwrap();
+    let cgroup = Cgroup::open(&serde_json::from_str(&text).unwrap());
+    assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
+    cgroup.kill_all(SIGKILL).unwrap();
+    assert!(sleeper.ends());
+    cgroup.remove().unwrap();
+    cgroup.remove().unwrap();
+    assert_eq!(cgroup.processes().unwrap(), Vec::<i32>::new());
+    cgroup.kill_all(SIGKILL).unwrap();
+    cgroup.kill_all(SIGTERM).unwrap();
+    assert!(saved.iter().all(|(_, path)| !path.exists()));
+}
+
+#[test]
+fn dropping_removes_what_was_made_and_no_more() {
+    if !has(&["cpuset"]) {
+        return;
+    }
+    let outer = unique("outer");
+    let first = prepare(&plan(&format!("{outer}/a"), Limits::default())).unwrap();
+    let second = prepare(&plan(&format!("{outer}/x/y"), Limits::default())).unwrap();
+    let parent = |cgroup: &Cgroup| {
+        cgroup
+            .saved_paths()
+            .get("cpuset")
+            .unwrap()
+            .parent()
+            .unwrap()
+            .to_owned()
+    };
+    // Every level of a v1 cpuset is filled, or nothing could join.
+    assert_eq!(file(&second, "cpuset", "cpuset.cpus"), root_cpus());
+    assert!(
+        !std::fs::read(parent(&second).join("cpuset.mems"))
+            .unwrap()
+            .is_empty()
+    );
+    let (outer, inner) = (parent(&first), parent(&second));
+    drop(second);
+    assert!(!inner.exists());
+    assert!(outer.exists());
+    drop(first);
+    assert!(!outer.exists());
+}
+
+fn root_cpus() -> String {
+    let path = "/sys/fs/cgroup/cpuset/cpuset.cpus";
+    std::fs::read_to_string(path).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn a_used_or_frozen_cgroup_is_refused() {
+    if !has(&["freezer"]) {
+        return;
+    }
+    let name = unique("used");
+    let mut cgroup = prepare(&plan(&name, Limits::default())).unwrap();
+    let mut sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    let again = || {
+        prepare(&plan(&name, Limits::default()))
+            .unwrap_err()
+            .to_string()
+    };
+    let words = again();
+    assert!(
+        words.ends_with("container's cgroup is not empty: 1 process(es) found"),
+        "{words}"
+    );
+    cgroup.kill_all(SIGTERM).unwrap();
+    assert!(sleeper.ends());
+    cgroup.freeze().unwrap();
+    let words = again();
+    assert!(
+        words.ends_with("container's cgroup unexpectedly frozen"),
+        "{words}"
+    );
+    let below = prepare(&plan(&format!("{name}/below"), Limits::default()));
+    assert!(
+        below
+            .unwrap_err()
+            .to_string()
+            .ends_with("unexpectedly frozen")
+    );
+    cgroup.thaw().unwrap();
+    // The refused ones removed nothing.
+    assert!(cgroup.saved_paths().iter().all(|(_, path)| path.exists()));
+}
+
+#[test]
+fn freezing_and_signalling() {
+    if !has(&["freezer"]) {
+        return;
+    }
+    let mut cgroup = prepare(&plan(&unique("freeze"), Limits::default())).unwrap();
+    let mut sleepers = [Sleeper::new(), Sleeper::new()];
+    for sleeper in &sleepers {
+        cgroup.enter(sleeper.pid(), false).unwrap();
+    }
+    assert!(!cgroup.is_frozen().unwrap());
+    cgroup.freeze().unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    // A frozen one gets the signal when it goes on.
+    cgroup.kill_all(SIGTERM).unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    assert!(sleepers[0].0.try_wait().unwrap().is_none());
+    cgroup.thaw().unwrap();
+    assert!(sleepers.iter_mut().all(Sleeper::ends));
+
+    let mut sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.freeze().unwrap();
+    cgroup.kill_all(SIGKILL).unwrap();
+    assert!(sleeper.ends());
+    assert!(!cgroup.is_frozen().unwrap());
+}
+
+#[test]
+fn nested_cgroups_are_seen_and_removed() {
+    if !has(&["memory", "freezer"]) {
+        return;
+    }
+    let cgroup = prepare(&plan(&unique("nested"), Limits::default())).unwrap();
+    let mut sleeper = Sleeper::new();
+    let saved = cgroup.saved_paths();
+    for (_, path) in saved.iter() {
+        std::fs::create_dir_all(path.join("a/b")).unwrap();
+    }
+    let below: std::collections::BTreeMap<String, String> = saved
+        .iter()
+        .filter(|(name, _)| *name != "cpuset")
+        .map(|(name, path)| (name.to_owned(), format!("{}/a/b", path.display())))
+        .collect();
+    let below: SavedPaths = serde_json::from_value(serde_json::json!(below)).unwrap();
+    let mut below = Cgroup::open(&below);
+    below.enter(sleeper.pid(), false).unwrap();
+    assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
+    assert_eq!(cgroup.remove().unwrap_err().raw_os_error(), Some(16));
+    cgroup.kill_all(SIGTERM).unwrap();
+    assert!(sleeper.ends());
+    cgroup.remove().unwrap();
+    assert!(saved.iter().all(|(_, path)| !path.exists()));
+}
+
+#[test]
+fn refused_values_are_named() {
+    if !has(&["cpuset", "memory", "cpu"]) {
+        return;
+    }
+    let name = unique("refused");
+    let bad_cpus = Limits {
+        cpu: CpuLimits {
+            cpus: "4095".into(),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let words = prepare(&plan(&name, bad_cpus)).unwrap_err().to_string();
+    assert!(
+        words.starts_with("linux.resources.cpu.cpus: write \"4095\" to \""),
+        "{words}"
+    );
+    assert!(
+        words.ends_with(&format!(
+            "{name}/cpuset.cpus\": numerical result out of range"
+        )) || words.ends_with(": invalid argument"),
+        "{words}"
+    );
+    assert!(!Path::new("/sys/fs/cgroup/cpuset").join(&name).exists());
+
+    let cgroup = prepare(&plan(&name, Limits::default())).unwrap();
+    let words = |limits: Limits| cgroup.apply(&limits).unwrap_err().to_string();
+    let shares = CpuLimits {
+        shares: Some(1),
+        ..Default::default()
+    };
+    assert!(
+        words(Limits {
+            cpu: shares,
+            ..Default::default()
+        })
+        .contains("cpu.shares: the minimum")
+    );
+    let unified = [("memory.high".to_owned(), "max".to_owned())].into();
+    let words = words(Limits {
+        unified,
+        ..Default::default()
+    });
+    assert_eq!(
+        words,
+        "linux.resources.unified: invalid configuration: cannot use unified on cgroup v1"
+    );
+    let mut systemd = plan(&name, Limits::default());
+    systemd.driver = Driver::Systemd;
+    assert!(
+        prepare(&systemd)
+            .unwrap_err()
+            .to_string()
+            .contains("\"systemd\"")
+    );
+}
+
+#[test]
+fn all_v1_limits_reach_the_kernel_and_can_change() {
+    if !has(&["cpu", "memory", "blkio"]) {
+        return;
+    }
+    let cgroup = prepare(&plan(&unique("limits"), Limits::default())).unwrap();
+    // Only with the BFQ scheduler, which may be a module.
+    let blkio = cgroup.saved_paths().get("blkio").unwrap().to_owned();
+    let weight = blkio.join("blkio.bfq.weight").exists();
+    let check = |limits: &Limits, expected: &[(&str, &str, &str)]| {
+        assert_eq!(cgroup.apply(limits).unwrap(), []);
+        for (controller, name, value) in expected {
+            assert_eq!(file(&cgroup, controller, name), *value, "{name}");
+        }
+    };
+    let memory = |limit, swap| MemoryLimits {
+        limit: Some(limit),
+        swap: Some(swap),
+        ..Default::default()
+    };
+    let mut limits = Limits {
+        cpu: CpuLimits {
+            quota: Some(20_000),
+            period: Some(50_000),
+            burst: Some(10_000),
+            idle: Some(0),
+            shares: Some(300),
+            ..Default::default()
+        },
+        memory: MemoryLimits {
+            reservation: Some(32 << 20),
+            swappiness: Some(10),
+            disable_oom_killer: true,
+            ..memory(64 << 20, 128 << 20)
+        },
+        block_io: BlockIoLimits {
+            weight: weight.then_some(300),
+            ..Default::default()
+        },
+        pids: Some(-1),
+        ..Default::default()
+    };
+    check(
+        &limits,
+        &[
+            ("cpu", "cpu.cfs_quota_us", "20000"),
+            ("cpu", "cpu.cfs_period_us", "50000"),
+            ("cpu", "cpu.cfs_burst_us", "10000"),
+            ("cpu", "cpu.shares", "300"),
+            ("memory", "memory.limit_in_bytes", "67108864"),
+            ("memory", "memory.memsw.limit_in_bytes", "134217728"),
+            ("memory", "memory.soft_limit_in_bytes", "33554432"),
+            ("memory", "memory.swappiness", "10"),
+            ("pids", "pids.max", "max"),
+        ],
+    );
+    if weight {
+        assert_eq!(file(&cgroup, "blkio", "blkio.bfq.weight"), "300");
+    }
+    assert!(file(&cgroup, "memory", "memory.oom_control").starts_with("oom_kill_disable 1"));
+    // Up past the old sum, then down below: each order is wrong once.
+    limits.memory = memory(256 << 20, 512 << 20);
+    check(&limits, &[("memory", "memory.limit_in_bytes", "268435456")]);
+    limits.memory = memory(16 << 20, 16 << 20);
+    check(
+        &limits,
+        &[("memory", "memory.memsw.limit_in_bytes", "16777216")],
+    );
+    limits.memory = MemoryLimits {
+        limit: Some(-1),
+        ..Default::default()
+    };
+    check(
+        &limits,
+        &[(
+            "memory",
+            "memory.memsw.limit_in_bytes",
+            "9223372036854771712",
+        )],
+    );
+    // The old burst does not fit the new quota.
+    limits.cpu = CpuLimits {
+        quota: Some(5000),
+        period: Some(10_000),
+        burst: Some(1000),
+        idle: Some(1),
+        ..Default::default()
+    };
+    check(
+        &limits,
+        &[
+            ("cpu", "cpu.cfs_quota_us", "5000"),
+            ("cpu", "cpu.idle", "1"),
+        ],
+    );
+    limits.cpu = CpuLimits {
+        quota: Some(-1),
+        idle: Some(0),
+        shares: Some(2),
+        ..Default::default()
+    };
+    check(
+        &limits,
+        &[
+            ("cpu", "cpu.cfs_quota_us", "-1"),
+            ("cpu", "cpu.shares", "2"),
+        ],
+    );
+}
+
+#[test]
+fn a_memory_limit_below_use_says_how_much_is_used() {
+    if !has(&["memory"]) {
+        return;
+    }
+    let mut cgroup = prepare(&plan(&unique("usage"), Limits::default())).unwrap();
+    let mut child = Sleeper::waiting_in_shell();
+    cgroup.enter(child.pid(), false).unwrap();
+    child.let_shell_allocate();
+    let memory = MemoryLimits {
+        limit: Some(4096),
+        ..Default::default()
+    };
+    // Swap, if there is any, would take it.
+    let result = cgroup.apply(&Limits {
+        memory,
+        ..Default::default()
+    });
+    if let Err(error) = result {
+        let words = error.to_string();
+        assert!(
+            words.contains("unable to set memory limit to 4096 (current usage: "),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn hybrid_uses_v2_for_a_controller_that_v1_lacks() {
+    if !has(&["cpu", ""]) {
+        return;
+    }
+    let root = unified().unwrap();
+    let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap();
+    if !controllers.contains("hugetlb") {
+        eprintln!("skipped: hugetlb is not on cgroup v2");
+        return;
+    }
+    let _handed_down = HandedDown::restore_at_end();
+    let limits = Limits {
+        hugetlb: vec![HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4 << 20,
+        }],
+        network: NetworkLimits {
+            class_id: Some(1),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let cgroup = prepare(&plan(&unique("hybrid"), limits.clone())).unwrap();
+    let ignored = cgroup.apply(&limits).unwrap();
+    assert_eq!(file(&cgroup, "", "hugetlb.2MB.max"), "4194304");
+    assert_eq!(file(&cgroup, "", "hugetlb.2MB.rsvd.max"), "4194304");
+    assert_eq!(ignored[0].field, "linux.resources.network.classID");
+}
+
+#[test]
+fn a_cpuset_below_new_cgroups() {
+    if !has(&["cpuset"]) {
+        return;
+    }
+    let path = format!("{}/x/y", unique("deep"));
+    let cpu = CpuLimits {
+        cpus: "0".into(),
+        ..Default::default()
+    };
+    let limits = Limits {
+        cpu,
+        ..Default::default()
+    };
+    let mut cgroup = prepare(&plan(&path, limits.clone())).unwrap();
+    let sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.apply(&limits).unwrap();
+    assert_eq!(file(&cgroup, "cpuset", "cpuset.cpus"), "0");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", sleeper.number())).unwrap();
+    assert!(
+        status.lines().any(|line| line == "Cpus_allowed_list:\t0"),
+        "{status}"
+    );
+    drop(sleeper);
+}
+
+#[test]
+fn the_layout_names_the_hosts_hierarchies() {
+    if !has(&["pids"]) {
+        return;
+    }
+    let name = unique("layout");
+    let plan = plan(&name, Limits::default());
+    let layout = Location::find().unwrap().layout(&plan);
+    let _cgroup = prepare(&plan).unwrap();
+    let Layout::V1(views) = layout else {
+        panic!("{layout:?}");
+    };
+    let pids = views.iter().find(|view| view.options == "pids").unwrap();
+    assert_eq!(pids.directory, Path::new("/sys/fs/cgroup/pids").join(&name));
+    assert_eq!(
+        (pids.name.as_str(), pids.links.as_slice()),
+        ("pids", [].as_slice())
+    );
+    assert!(views.iter().all(|view| view.directory.is_dir()));
+}

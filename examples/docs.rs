@@ -1,0 +1,77 @@
+//! Writes teu's documentation into a directory: man pages below `man/man8`, and
+//! completions for bash, zsh and fish below `completions`. They are made from
+//! the definitions the program itself reads its command line by.
+//!
+//! Usage: `cargo run --example docs -- DIRECTORY`
+
+// The program uses what is unused here.
+#[allow(
+    dead_code,
+    reason = "the binary uses the types, this program the definitions"
+)]
+#[path = "../src/cli/args.rs"]
+mod args;
+
+use clap::Command;
+use clap_complete::Shell;
+use std::fs;
+use std::io::{Error, Result};
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<()> {
+    let mut words = std::env::args_os().skip(1);
+    let (Some(directory), None) = (words.next(), words.next()) else {
+        return Err(Error::other("usage: docs DIRECTORY"));
+    };
+    let directory = PathBuf::from(directory);
+    write_man_pages(&directory.join("man/man8"))?;
+    write_completions(&directory.join("completions"))
+}
+
+/// The whole command line: the global options with the commands below them.
+fn whole() -> Command {
+    let commands = args::COMMANDS
+        .iter()
+        .filter_map(|word| args::definition(word));
+    args::globals()
+        .version(env!("CARGO_PKG_VERSION"))
+        // It is among the options already.
+        .disable_version_flag(true)
+        .about("Open Container Initiative runtime")
+        .subcommand_required(true)
+        .subcommands(commands)
+}
+
+/// `teu.8` and a `teu-<command>.8` for each command.
+fn write_man_pages(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    let mut whole = whole();
+    whole.build();
+    let pages = whole
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+        .cloned();
+    for command in std::iter::once(whole.clone()).chain(pages) {
+        let name = match command.get_display_name() {
+            Some(name) => name.to_owned(),
+            None => command.get_name().to_owned(),
+        };
+        let page = clap_mangen::Man::new(command)
+            .section("8")
+            .title(name.to_uppercase())
+            .source(concat!("teu ", env!("CARGO_PKG_VERSION")))
+            .manual("System Administration");
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        fs::write(directory.join(format!("{name}.8")), text)?;
+    }
+    Ok(())
+}
+
+fn write_completions(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut whole(), "teu", directory)?;
+    }
+    Ok(())
+}

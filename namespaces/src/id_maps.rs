@@ -1,0 +1,177 @@
+//! Writing the id maps of a user namespace (user_namespaces(7)).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+use crate::error::{Error, Result};
+use crate::sys::{self, Cloned, Parent};
+use crate::{IdMap, IdMaps};
+
+/// Writes the maps of the user namespace `pid` is in, from outside it.
+///
+/// Where the caller may not write a map itself, newuidmap(1) and newgidmap(1)
+/// do it, if they are installed and /etc/subuid and /etc/subgid allow it.
+///
+/// # Errors
+/// The kernel or the tool refused a map.
+pub(crate) fn write(pid: Pid, maps: &IdMaps) -> Result<()> {
+    if maps.deny_setgroups {
+        write_file(pid, "setgroups", "deny")?;
+    }
+    write_map(pid, "gid_map", &maps.gid, "newgidmap")?;
+    write_map(pid, "uid_map", &maps.uid, "newuidmap")
+}
+
+fn write_map(pid: Pid, file: &str, map: &[IdMap], tool: &str) -> Result<()> {
+    match write_file(pid, file, &lines(map)) {
+        Err(error) if error.errno() == Some(libc::EPERM) => run_tool(tool, pid, map, error),
+        result => result,
+    }
+}
+
+fn write_file(pid: Pid, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    // One write: the kernel takes the whole map at once or not at all.
+    fs::write(&path, text).map_err(|err| Error::new(format!("write {text:?} to {path:?}"), err))
+}
+
+fn lines(map: &[IdMap]) -> String {
+    let mut text = String::new();
+    for line in map {
+        // Writing to a String cannot fail.
+        writeln!(text, "{} {} {}", line.container, line.host, line.size).unwrap_or_default();
+    }
+    text
+}
+
+fn run_tool(tool: &str, pid: Pid, map: &[IdMap], refused: Error) -> Result<()> {
+    let Some(program) = tool_path(tool) else {
+        return Err(refused);
+    };
+    let mut command = Command::new(program);
+    command.env_clear().arg(pid.to_string());
+    for line in map {
+        command.args([line.container, line.host, line.size].map(|id| id.to_string()));
+    }
+    let output = command
+        .output()
+        .map_err(|err| Error::new(format!("run {tool}"), err))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(Error::message(format!("{tool}: {}", words.trim())))
+}
+
+/// Looked up in the caller's PATH, as a shell would.
+fn tool_path(tool: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(tool))
+        .find(|file| file.is_file())
+}
+
+/// The maps of the user namespace at `path`. Only a process in it sees them,
+/// so a short-lived child enters it and reads its own.
+///
+/// # Errors
+/// The namespace cannot be entered, or the maps not be read.
+pub fn of_namespace(path: &Path) -> Result<IdMaps> {
+    let doing = || format!("read the id maps of the user namespace {path:?}");
+    let target = crate::join::open(crate::Kind::User, path.into())?;
+    let (mut host, mut child) = UnixStream::pair().map_err(|err| Error::new("socketpair", err))?;
+    let reader = match sys::clone3(CloneFlags::empty(), None, Parent::Caller)
+        .map_err(|err| Error::new(doing(), err))?
+    {
+        Cloned::Child => {
+            let sent = read_own_after(&target).map(|text| child.write_all(text.as_bytes()));
+            sys::exit_now(i32::from(!matches!(sent, Ok(Ok(())))))
+        }
+        Cloned::Parent(pid, _) => pid,
+    };
+    drop(child);
+    let mut text = String::new();
+    let read = host.read_to_string(&mut text);
+    crate::clone::wait(reader)?;
+    read.map_err(|err| Error::new(doing(), err))?;
+    parse_both(&text).ok_or_else(|| Error::new(doing(), io::Error::from_raw_os_error(libc::EPERM)))
+}
+
+/// In the child: both maps, with an empty line between.
+fn read_own_after(target: &crate::join::Target) -> Result<String> {
+    // Entering our own namespace is an error (EINVAL), and not needed.
+    let joined = target.join();
+    let read = |file: &str| {
+        fs::read_to_string(file).map_err(|err| Error::new(format!("read {file:?}"), err))
+    };
+    if joined.is_err() && !target.is_own() {
+        joined?;
+    }
+    Ok(format!(
+        "{}\n{}",
+        read("/proc/self/uid_map")?,
+        read("/proc/self/gid_map")?
+    ))
+}
+
+fn parse_both(text: &str) -> Option<IdMaps> {
+    let (uid, gid) = text.split_once("\n\n")?;
+    let maps = IdMaps {
+        uid: parse(uid)?,
+        gid: parse(gid)?,
+        deny_setgroups: false,
+    };
+    (!maps.uid.is_empty()).then_some(maps)
+}
+
+/// Parses the text of a `uid_map` or `gid_map` file.
+pub fn parse(text: &str) -> Option<Vec<IdMap>> {
+    text.lines()
+        .map(|line| {
+            let mut numbers = line.split_whitespace().map(str::parse);
+            let (container, host, size) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some(IdMap {
+                container: container.ok()?,
+                host: host.ok()?,
+                size: size.ok()?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_written_as_the_kernel_reads_it() {
+        let map = [
+            IdMap {
+                container: 0,
+                host: 100_000,
+                size: 65536,
+            },
+            IdMap {
+                container: 65536,
+                host: 1,
+                size: 1,
+            },
+        ];
+        assert_eq!(lines(&map), "0 100000 65536\n65536 1 1\n");
+        assert_eq!(parse(&lines(&map)).as_deref(), Some(&map[..]));
+    }
+
+    #[test]
+    fn our_own_namespace_has_our_own_maps() {
+        let own = fs::read_to_string("/proc/self/uid_map").expect("own map");
+        let maps = of_namespace(Path::new("/proc/self/ns/user")).expect("maps");
+        assert_eq!(Some(maps.uid), parse(&own));
+    }
+}

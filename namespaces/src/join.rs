@@ -1,0 +1,123 @@
+//! Joining existing namespaces (setns(2)).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sched::setns;
+
+use crate::error::{Error, Result};
+use crate::{Kind, NamespacePlan, sys};
+
+/// A namespace to join, opened and checked.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    path: PathBuf,
+    file: File,
+}
+
+/// Opens every namespace the plan joins, before anything has been made.
+///
+/// # Errors
+/// A path that is missing, no namespace, or one of another kind.
+pub(crate) fn open_all(plan: &NamespacePlan) -> Result<Vec<Target>> {
+    Kind::ALL
+        .into_iter()
+        .filter_map(|kind| plan.joined(kind).map(|path| open(kind, path.into())))
+        .collect()
+}
+
+pub(crate) fn open(kind: Kind, path: PathBuf) -> Result<Target> {
+    let name = kind.spec_name();
+    let doing = || format!("{name} namespace path {path:?}");
+    let file = File::open(&path).map_err(|err| Error::new(doing(), err))?;
+    match sys::namespace_type(&file) {
+        Ok(flag) if flag == kind.flag() => Ok(Target { kind, path, file }),
+        Ok(_) => Err(Error::message(format!(
+            "{}: it is a namespace of another kind",
+            doing()
+        ))),
+        Err(err) if err.raw_os_error() == Some(libc::ENOTTY) => Err(Error::message(format!(
+            "{}: it is not a namespace",
+            doing()
+        ))),
+        Err(err) => Err(Error::new(doing(), err)),
+    }
+}
+
+impl Target {
+    /// Joins it. A pid namespace takes effect for the next child only.
+    pub(crate) fn join(&self) -> Result<()> {
+        let doing = || format!("join {} namespace {:?}", self.kind.spec_name(), self.path);
+        setns(self.file.as_fd(), self.kind.flag()).map_err(|err| Error::new(doing(), err))
+    }
+
+    /// Whether it is the one this process is in.
+    pub(crate) fn is_own(&self) -> bool {
+        let number = |file: &File| file.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+        own(self.kind).is_ok_and(|own| number(&own.file) == number(&self.file))
+    }
+
+    fn try_join(&self) -> Result<bool> {
+        match setns(self.file.as_fd(), self.kind.flag()) {
+            Ok(()) => Ok(true),
+            Err(Errno::EPERM) => Ok(false),
+            Err(err) => Err(Error::new(
+                format!("join {} namespace {:?}", self.kind.spec_name(), self.path),
+                io::Error::from(err),
+            )),
+        }
+    }
+}
+
+/// Joins what the caller's present privileges allow and returns the rest: a
+/// namespace owned by a user namespace that is yet to be joined.
+///
+/// # Errors
+/// Any refusal but EPERM.
+pub(crate) fn join_permitted(targets: Vec<Target>) -> Result<Vec<Target>> {
+    let mut rest = Vec::new();
+    for target in targets {
+        if !target.try_join()? {
+            rest.push(target);
+        }
+    }
+    Ok(rest)
+}
+
+/// Opens this process's own namespace of a kind, to come back to it.
+pub(crate) fn own(kind: Kind) -> Result<Target> {
+    open(kind, format!("/proc/self/ns/{}", kind.proc_name()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Namespace;
+
+    fn refusal(kind: Kind, path: &str) -> String {
+        let mut plan = NamespacePlan::default();
+        plan.set(kind, Namespace::Joined(path.into()));
+        open_all(&plan).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_refused_by_name() {
+        assert_eq!(
+            refusal(Kind::Network, "/proc/self/status"),
+            "network namespace path \"/proc/self/status\": it is not a namespace"
+        );
+        assert_eq!(
+            refusal(Kind::Ipc, "/proc/self/ns/net"),
+            "ipc namespace path \"/proc/self/ns/net\": it is a namespace of another kind"
+        );
+        assert_eq!(
+            refusal(Kind::User, "/nowhere"),
+            "user namespace path \"/nowhere\": no such file or directory"
+        );
+    }
+}

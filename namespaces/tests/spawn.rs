@@ -1,0 +1,297 @@
+//! Asks real children which namespaces they are in. Needs root.
+//!
+//! Without libtest: spawn forks, and its callers must be single-threaded.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use teu_namespaces::{Child, IdMap, Kind, Namespace, NamespacePlan, TimeOffset, spawn};
+
+fn main() {
+    let cases: [(&str, fn()); 9] = [
+        (
+            "every new namespace differs and no other",
+            every_new_namespace_differs,
+        ),
+        (
+            "a new pid namespace has a first process",
+            a_new_pid_namespace_has_a_first_process,
+        ),
+        (
+            "id maps are written and the child is root",
+            id_maps_are_written,
+        ),
+        (
+            "time offsets hold in the child only",
+            time_offsets_hold_in_the_child_only,
+        ),
+        (
+            "joined namespaces are those of another process",
+            joined_namespaces,
+        ),
+        (
+            "a user namespace with all others is joined",
+            a_user_namespace_is_joined,
+        ),
+        (
+            "time offsets hold in a user namespace",
+            time_offsets_in_a_user_namespace,
+        ),
+        (
+            "a refused map leaves no child",
+            a_refused_map_leaves_no_child,
+        ),
+        ("the host stays where it was", the_host_stays_where_it_was),
+    ];
+    if !nix::unistd::geteuid().is_root() {
+        println!(
+            "test result: ok. 0 passed; 0 failed; {} ignored (not root)",
+            cases.len()
+        );
+        return;
+    }
+    for (name, case) in &cases {
+        println!("test {name} ...");
+        case();
+    }
+    println!(
+        "test result: ok. {} passed; 0 failed; 0 ignored",
+        cases.len()
+    );
+}
+
+type Seen = BTreeMap<String, String>;
+
+/// What a process sees of itself, as text lines.
+fn look() -> Seen {
+    let mut seen = Seen::new();
+    for kind in Kind::ALL {
+        let link = fs::read_link(format!("/proc/thread-self/ns/{}", kind.proc_name()));
+        let link = link.unwrap_or_else(|_| PathBuf::from("?"));
+        seen.insert(kind.spec_name().into(), link.to_string_lossy().into_owned());
+    }
+    seen.insert("uid".into(), nix::unistd::getuid().to_string());
+    seen.insert("own pid".into(), nix::unistd::getpid().to_string());
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    seen.insert(
+        "uid_map".into(),
+        map.split_whitespace().collect::<Vec<_>>().join(" "),
+    );
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = uptime.split('.').next().unwrap_or_default();
+    seen.insert("uptime".into(), seconds.into());
+    seen
+}
+
+/// A child that tells what it sees and then waits to be killed.
+fn child_of(plan: &NamespacePlan) -> (Child, Seen) {
+    let (mut host, mut inside) = UnixStream::pair().expect("socketpair");
+    let child = spawn(plan, None, move |joined| {
+        let mut text = String::new();
+        if let Err(err) = &joined {
+            text = format!("error={err}\n");
+        }
+        for (key, value) in look() {
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        text.push('\n');
+        inside.write_all(text.as_bytes()).expect("write");
+        loop {
+            nix::unistd::pause();
+        }
+    })
+    .expect("spawn");
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\n\n") && host.read(&mut byte).expect("read") == 1 {
+        text.push(byte[0]);
+    }
+    let text = String::from_utf8(text).expect("text");
+    let seen = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect::<Seen>();
+    assert_eq!(seen.get("error"), None);
+    (child, seen)
+}
+
+fn plan_of(kinds: &[Kind]) -> NamespacePlan {
+    let mut plan = NamespacePlan::default();
+    for kind in kinds {
+        plan.set(*kind, Namespace::New);
+    }
+    if kinds.contains(&Kind::User) {
+        let map = vec![IdMap {
+            container: 0,
+            host: 100_000,
+            size: 10,
+        }];
+        plan.id_maps.uid.clone_from(&map);
+        plan.id_maps.gid = map;
+    }
+    plan
+}
+
+fn join(plan: &mut NamespacePlan, child: &Child, kinds: &[Kind]) {
+    for kind in kinds {
+        let path = format!("/proc/{}/ns/{}", child.pid(), kind.proc_name());
+        plan.set(*kind, Namespace::Joined(path.into()));
+    }
+}
+
+const ALL_BUT_CGROUP: [Kind; 7] = [
+    Kind::User,
+    Kind::Mount,
+    Kind::Pid,
+    Kind::Network,
+    Kind::Ipc,
+    Kind::Uts,
+    Kind::Time,
+];
+
+fn every_new_namespace_differs() {
+    let own = look();
+    for new in ALL_BUT_CGROUP {
+        // A pid namespace alone is told by the pid: /proc shows the host's.
+        if new == Kind::Pid {
+            continue;
+        }
+        let (_child, seen) = child_of(&plan_of(&[new]));
+        for kind in Kind::ALL {
+            let word = kind.spec_name();
+            assert_eq!(
+                seen[word] != own[word],
+                kind == new,
+                "new {new:?}: {word} {}",
+                seen[word]
+            );
+        }
+    }
+}
+
+fn a_new_pid_namespace_has_a_first_process() {
+    let (child, seen) = child_of(&plan_of(&[Kind::Pid]));
+    assert_eq!(seen["own pid"], "1");
+    assert!(child.pid().as_raw() > 1);
+}
+
+fn id_maps_are_written() {
+    let (_child, seen) = child_of(&plan_of(&[Kind::User, Kind::Mount]));
+    assert_eq!(seen["uid_map"], "0 100000 10");
+    assert_eq!(seen["uid"], "0");
+}
+
+fn day_later() -> Vec<TimeOffset> {
+    vec![TimeOffset {
+        clock: "boottime".into(),
+        secs: 86400,
+        nanosecs: 0,
+    }]
+}
+
+fn time_offsets_hold_in_the_child_only() {
+    let before: i64 = look()["uptime"].parse().expect("uptime");
+    let mut plan = plan_of(&[Kind::Time]);
+    plan.time_offsets = day_later();
+    let (_child, seen) = child_of(&plan);
+    let inside: i64 = seen["uptime"].parse().expect("uptime");
+    assert!(
+        (inside - before - 86400).abs() < 10,
+        "{inside} after {before}"
+    );
+    let after: i64 = look()["uptime"].parse().expect("uptime");
+    assert!(
+        (after - before).abs() < 10,
+        "the host's clock moved by {}",
+        after - before
+    );
+}
+
+fn joined_namespaces() {
+    let kinds = [
+        Kind::Mount,
+        Kind::Network,
+        Kind::Ipc,
+        Kind::Uts,
+        Kind::Time,
+        Kind::Pid,
+    ];
+    let (first, seen_first) = child_of(&plan_of(&kinds));
+    let mut plan = NamespacePlan::default();
+    join(&mut plan, &first, &kinds);
+    let (_second, seen) = child_of(&plan);
+    for kind in kinds.into_iter().filter(|kind| *kind != Kind::Pid) {
+        assert_eq!(seen[kind.spec_name()], seen_first[kind.spec_name()]);
+    }
+    assert_eq!(
+        seen["own pid"], "2",
+        "the second process of the first's pid namespace"
+    );
+}
+
+fn a_user_namespace_is_joined() {
+    let kinds = [Kind::User, Kind::Network, Kind::Ipc];
+    let (first, seen_first) = child_of(&plan_of(&kinds));
+    let mut plan = plan_of(&[Kind::Mount, Kind::Pid, Kind::Uts, Kind::Time]);
+    join(&mut plan, &first, &kinds);
+    plan.time_offsets = day_later();
+    let (_second, seen) = child_of(&plan);
+    for kind in kinds {
+        assert_eq!(seen[kind.spec_name()], seen_first[kind.spec_name()]);
+    }
+    assert_eq!((seen["own pid"].as_str(), seen["uid"].as_str()), ("1", "0"));
+}
+
+fn time_offsets_in_a_user_namespace() {
+    let before: i64 = look()["uptime"].parse().expect("uptime");
+    let mut plan = plan_of(&[Kind::User, Kind::Time, Kind::Pid]);
+    plan.time_offsets = day_later();
+    let (_child, seen) = child_of(&plan);
+    let inside: i64 = seen["uptime"].parse().expect("uptime");
+    assert!(
+        (inside - before - 86400).abs() < 10,
+        "{inside} after {before}"
+    );
+}
+
+fn a_refused_map_leaves_no_child() {
+    let mut plan = plan_of(&[Kind::User]);
+    // Overlapping ranges.
+    plan.id_maps.uid = vec![
+        IdMap {
+            container: 0,
+            host: 5,
+            size: 10,
+        },
+        IdMap {
+            container: 5,
+            host: 50,
+            size: 10,
+        },
+    ];
+    let refused = spawn(&plan, None, |_| 0).expect_err("refused").to_string();
+    assert!(
+        refused.contains("uid_map") && refused.ends_with("invalid argument"),
+        "{refused}"
+    );
+    let gone = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+    assert_eq!(gone, Err(nix::errno::Errno::ECHILD));
+}
+
+fn the_host_stays_where_it_was() {
+    let own = look();
+    let (_child, _) = child_of(&plan_of(&ALL_BUT_CGROUP));
+    let now = look();
+    for kind in Kind::ALL {
+        assert_eq!(own[kind.spec_name()], now[kind.spec_name()]);
+    }
+    for file in ["pid_for_children", "time_for_children"] {
+        let own_file = file.split('_').next().expect("a word");
+        let link = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).expect("link");
+        assert_eq!(link(file), link(own_file), "{file}");
+    }
+}

@@ -1,0 +1,939 @@
+//! The command line, read by runc's rules.
+//!
+//! The flags are defined in `cli/args.rs` for clap, but clap does not look for
+//! them in what was typed: runc's parser (urfave/cli) accepts spellings clap
+//! cannot. So `flags` below finds the flags, and clap gets each once, as
+//! `--name=value`, to turn them into the types of the definitions.
+//!
+//! Not for doing anything: `main` dispatches, the commands act.
+
+mod args;
+mod help;
+
+use crate::commands::{create, delete, kill, list, run, spec, start, state};
+use crate::root::Root;
+use anyhow::{Context, Result, bail};
+pub(crate) use args::{Command, GlobalArgs};
+use clap::{ArgAction, FromArgMatches};
+use std::any::TypeId;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// What was typed.
+#[derive(Debug)]
+pub(crate) struct Cli {
+    /// The last component of the path this program was called by: "teu", or
+    /// "runc" where it stands in for it. It names the program in messages.
+    pub(crate) program: String,
+    pub(crate) global: GlobalArgs,
+    pub(crate) asked: Asked,
+}
+
+/// What is to be done about it.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Command(Command),
+    /// Print this help on standard output.
+    Help(String),
+    /// Print the version.
+    Version,
+    /// Nothing, because it cannot be read.
+    Refused(Refusal),
+}
+
+/// A command line that cannot be read, and how to say so.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// For standard output; empty for nothing.
+    pub(crate) output: String,
+    /// For standard error, before the message; empty for nothing.
+    pub(crate) notice: String,
+    /// The error, reported like every other.
+    pub(crate) message: String,
+    /// The exit status.
+    pub(crate) status: u8,
+}
+
+/// The status of an unknown command or help topic.
+const UNKNOWN_TOPIC: u8 = 3;
+
+/// The commands whose words after the container's name are not flags for us:
+/// `kill ID -9`.
+const STOP_AT_ID: &[&str] = &["kill"];
+
+impl Cli {
+    /// Reads a command line, beginning with the program's name.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Cli {
+        let mut words = words.into_iter();
+        let path = words.next().unwrap_or_else(|| "teu".into());
+        let program = match Path::new(&path).file_name() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => "teu".to_owned(),
+        };
+        let words: Vec<OsString> = words.collect();
+        let (global, asked) = Line {
+            path: &path,
+            program: &program,
+        }
+        .read(&words);
+        Cli {
+            program,
+            global,
+            asked,
+        }
+    }
+}
+
+/// The program's names, for the messages and the help of one reading.
+struct Line<'a> {
+    path: &'a OsStr,
+    program: &'a str,
+}
+
+impl Line<'_> {
+    fn read(&self, words: &[OsString]) -> (GlobalArgs, Asked) {
+        let globals = args::globals();
+        let mut found = Found::default();
+        // The first word that is no flag is the command, and what follows is
+        // the command's.
+        let outcome = found.flags(words, &[&globals], Some(1));
+        let rest = std::mem::take(&mut found.others);
+        let mut asked = match outcome {
+            Err(message) => misused(message, help::overview(self.program)),
+            Ok(()) if found.help => self.help(rest.first()),
+            Ok(()) if found.is_set(&globals, "version") => Asked::Version,
+            Ok(()) => self.command(&rest, &globals, &mut found),
+        };
+        let global = match found.typed(&globals, &[]) {
+            Ok(matches) => GlobalArgs::from_arg_matches(&matches),
+            Err(err) => Err(err),
+        };
+        let global = global.unwrap_or_else(|err| {
+            asked = misused(err.to_string(), help::overview(self.program));
+            GlobalArgs::default()
+        });
+        (global, asked)
+    }
+
+    /// Reads the words from the command on. `found` holds the global flags
+    /// before it, and receives those after it.
+    fn command(&self, words: &[OsString], globals: &clap::Command, found: &mut Found) -> Asked {
+        let Some((first, rest)) = words.split_first() else {
+            return Asked::Help(help::overview(self.program));
+        };
+        let word = first.to_string_lossy();
+        if matches!(&*word, "help" | "h") {
+            return self.help(rest.first());
+        }
+        let Some(definition) = args::definition(&word) else {
+            return unknown_topic(&word);
+        };
+        let stop = STOP_AT_ID.contains(&&*word).then_some(1);
+        let outcome = found.flags(rest, &[&definition, globals], stop);
+        let help = |definition| help::of_command(self.program, definition, globals);
+        match outcome {
+            Err(message) => misused(message, help(&definition)),
+            Ok(()) if found.help => Asked::Help(help(&definition)),
+            Ok(()) => {
+                if let Some(message) = self.miscounted(&word, &definition, found.others.len()) {
+                    let output = format!("Incorrect Usage.\n\n{}", help(&definition));
+                    return Asked::Refused(Refusal {
+                        output,
+                        message,
+                        ..Refusal::general()
+                    });
+                }
+                let read = found
+                    .typed(&definition, &found.others)
+                    .and_then(|matches| Command::from_matches(&word, &matches));
+                match read {
+                    Ok(command) => Asked::Command(command),
+                    Err(err) => misused(err.to_string(), help(&definition)),
+                }
+            }
+        }
+    }
+
+    /// The help of a command, or of everything.
+    fn help(&self, topic: Option<&OsString>) -> Asked {
+        let Some(topic) = topic else {
+            return Asked::Help(help::overview(self.program));
+        };
+        let topic = topic.to_string_lossy();
+        match args::definition(&topic) {
+            Some(definition) => Asked::Help(help::of_command(
+                self.program,
+                &definition,
+                &args::globals(),
+            )),
+            None if matches!(&*topic, "help" | "h") => Asked::Help(help::of_help(self.program)),
+            None => unknown_topic(&topic),
+        }
+    }
+
+    /// What is wrong with the number of words that are no flags, in runc's
+    /// words.
+    fn miscounted(&self, word: &str, definition: &clap::Command, count: usize) -> Option<String> {
+        let expected = || definition.get_positionals();
+        let least = expected().filter(|arg| arg.is_required_set()).count();
+        let most = match expected().any(|arg| matches!(arg.get_action(), ArgAction::Append)) {
+            true => usize::MAX,
+            false => expected().count(),
+        };
+        let (bound, number) = match count {
+            _ if (least..=most).contains(&count) => return None,
+            _ if least == most => ("exactly", least),
+            _ if count < least => ("a minimum of", least),
+            _ => ("a maximum of", most),
+        };
+        let path = self.path.to_string_lossy();
+        Some(format!(
+            "{path}: \"{word}\" requires {bound} {number} argument(s)"
+        ))
+    }
+}
+
+impl Refusal {
+    fn general() -> Refusal {
+        Refusal {
+            output: String::new(),
+            notice: String::new(),
+            message: String::new(),
+            status: 1,
+        }
+    }
+}
+
+fn misused(message: String, help: String) -> Asked {
+    let notice = format!("Incorrect Usage: {message}\n\n");
+    Asked::Refused(Refusal {
+        output: help,
+        notice,
+        message,
+        ..Refusal::general()
+    })
+}
+
+fn unknown_topic(topic: &str) -> Asked {
+    let message = format!("No help topic for '{topic}'");
+    Asked::Refused(Refusal {
+        message,
+        status: UNKNOWN_TOPIC,
+        ..Refusal::general()
+    })
+}
+
+/// A flag that was given.
+#[derive(Debug)]
+struct Value {
+    /// The command that defines it, since `spec --rootless` is not the global
+    /// `--rootless`.
+    command: String,
+    id: String,
+    value: OsString,
+}
+
+/// What was found in a list of words.
+#[derive(Debug, Default)]
+struct Found {
+    /// The flags with their values, as they came.
+    values: Vec<Value>,
+    /// The words that are no flags.
+    others: Vec<OsString>,
+    /// Whether `-h` or `--help` was among them.
+    help: bool,
+}
+
+impl Found {
+    /// Tells flags from other words, as urfave/cli does: one dash or two for
+    /// any flag, `-f=value` or `-f value`, never several letters behind one
+    /// dash, and flags also after other words. With `stop`, what follows that
+    /// many other words is not searched for flags. On an error, what was found
+    /// before it is kept.
+    fn flags(
+        &mut self,
+        words: &[OsString],
+        definitions: &[&clap::Command],
+        stop: Option<usize>,
+    ) -> Result<(), String> {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let bytes = word.as_bytes();
+            if bytes == b"--" {
+                break;
+            }
+            if !is_flag(bytes) {
+                self.others.push(word.clone());
+                if is_negative(bytes) || stop == Some(self.others.len()) {
+                    break;
+                }
+                continue;
+            }
+            let (name, value) = split(bytes);
+            let name = String::from_utf8_lossy(name);
+            if matches!(&*name, "h" | "help") {
+                let value = OsStr::from_bytes(value.unwrap_or_default());
+                self.help = truth(value).ok_or_else(|| invalid(value, &name, "parse error"))?;
+                continue;
+            }
+            let Some((command, flag)) = find(definitions, &name) else {
+                return Err(format!("flag provided but not defined: -{name}"));
+            };
+            let value = match value {
+                Some(value) => OsStr::from_bytes(value).to_owned(),
+                None if !flag.get_action().takes_values() => "true".into(),
+                None => match words.next() {
+                    Some(next) => next.clone(),
+                    None => {
+                        let word = word.to_string_lossy();
+                        return Err(format!("flag needs an argument: {word}"));
+                    }
+                },
+            };
+            check(flag, &name, &value)?;
+            let id = flag.get_id().to_string();
+            self.values.push(Value {
+                command: command.get_name().to_owned(),
+                id,
+                value,
+            });
+        }
+        self.others.extend(words.cloned());
+        Ok(())
+    }
+
+    /// The values given for one flag of a definition.
+    fn values<'a>(
+        &'a self,
+        definition: &'a clap::Command,
+        id: &'a str,
+    ) -> impl DoubleEndedIterator<Item = &'a OsString> {
+        let given = self.values.iter();
+        given
+            .filter(move |of| of.command == definition.get_name() && of.id == id)
+            .map(|of| &of.value)
+    }
+
+    /// Whether a flag that takes no value is on.
+    fn is_set(&self, definition: &clap::Command, id: &str) -> bool {
+        self.values(definition, id)
+            .next_back()
+            .is_some_and(|value| truth(value) == Some(true))
+    }
+
+    /// Gives clap what was found of one definition, in the one spelling that
+    /// has one meaning. Of a flag given several times the last counts, unless
+    /// it collects values.
+    fn typed(
+        &self,
+        definition: &clap::Command,
+        others: &[OsString],
+    ) -> Result<clap::ArgMatches, clap::Error> {
+        let mut words: Vec<OsString> = vec!["teu".into()];
+        for flag in definition.get_arguments() {
+            let (id, Some(long)) = (flag.get_id().as_str(), flag.get_long()) else {
+                continue;
+            };
+            match flag.get_action() {
+                ArgAction::SetTrue if self.is_set(definition, id) => {
+                    words.push(format!("--{long}").into());
+                }
+                ArgAction::SetTrue => {}
+                ArgAction::Append => {
+                    words.extend(
+                        self.values(definition, id)
+                            .map(|value| with_value(long, value)),
+                    );
+                }
+                _ => {
+                    let last = self.values(definition, id).next_back();
+                    words.extend(last.map(|value| with_value(long, value)));
+                }
+            }
+        }
+        if !others.is_empty() {
+            words.push("--".into());
+            words.extend_from_slice(others);
+        }
+        let definition = definition
+            .clone()
+            .disable_help_flag(true)
+            .disable_version_flag(true);
+        definition.try_get_matches_from(words)
+    }
+}
+
+/// Whether a word is read as a flag. A dash alone is not, nor is what may be a
+/// negative number.
+fn is_flag(word: &[u8]) -> bool {
+    matches!(word, [b'-', b'-', _, ..]) || matches!(word, [b'-', b'a'..=b'z' | b'A'..=b'Z', ..])
+}
+
+/// Whether a word ends the flags although it is none, such as `-9`.
+fn is_negative(word: &[u8]) -> bool {
+    matches!(word, [b'-', _, ..])
+}
+
+/// A flag's name without its dashes, and the value after "=" if there is one.
+fn split(word: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let word = word
+        .strip_prefix(b"--")
+        .or_else(|| word.strip_prefix(b"-"))
+        .unwrap_or(word);
+    match word.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&word[..at], Some(&word[at + 1..])),
+        None => (word, None),
+    }
+}
+
+/// The flag of that name, long or short, and the definition it is from; of two
+/// the earlier.
+fn find<'a>(
+    definitions: &[&'a clap::Command],
+    name: &str,
+) -> Option<(&'a clap::Command, &'a clap::Arg)> {
+    let mut short = name.chars();
+    let short = short.next().filter(|_| short.next().is_none());
+    definitions.iter().find_map(|definition| {
+        let mut flags = definition
+            .get_arguments()
+            .filter(|arg| !arg.is_positional());
+        let named = |flag: &&clap::Arg| {
+            flag.get_long() == Some(name) || short.is_some() && flag.get_short() == short
+        };
+        flags.find(named).map(|flag| (*definition, flag))
+    })
+}
+
+/// Refuses a value that is not of the flag's type, in the words of urfave/cli.
+fn check(flag: &clap::Arg, name: &str, value: &OsStr) -> Result<(), String> {
+    if !flag.get_action().takes_values() {
+        return truth(value)
+            .map(drop)
+            .ok_or_else(|| invalid(value, name, "parse error"));
+    }
+    if flag.get_value_parser().type_id() == TypeId::of::<u32>() {
+        let number = args::count(&value.to_string_lossy());
+        return number.map(drop).map_err(|err| invalid(value, name, &err));
+    }
+    Ok(())
+}
+
+fn invalid(value: &OsStr, name: &str, cause: &str) -> String {
+    format!(
+        "invalid value {:?} for flag -{name}: {cause}",
+        value.to_string_lossy()
+    )
+}
+
+/// A truth value as Go spells it; nothing at all means true.
+fn truth(value: &OsStr) -> Option<bool> {
+    match value.as_bytes() {
+        b"" | b"1" | b"t" | b"T" | b"true" | b"True" | b"TRUE" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"False" | b"FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// `--name=value` as one word.
+fn with_value(name: &str, value: &OsStr) -> OsString {
+    OsString::from_vec([b"--", name.as_bytes(), b"=", value.as_bytes()].concat())
+}
+
+/// The value of an option that an empty value unsets.
+fn non_empty(value: Option<OsString>) -> Option<OsString> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// A container's name. One that is not UTF-8 becomes one that no container can
+/// have, so it is refused where every name is checked.
+fn name(word: OsString) -> String {
+    word.to_string_lossy().into_owned()
+}
+
+impl args::BundleArgs {
+    fn options(self, id: OsString, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
+        let pid_file = non_empty(self.pid_file).map(|path| {
+            std::path::absolute(&path).with_context(|| format!("find the directory of {path:?}"))
+        });
+        Ok(create::Options {
+            root: root.path.clone(),
+            systemd_cgroup: global.systemd_cgroup,
+            rootless: global.rootless_cgroups()?,
+            id: name(id),
+            bundle: non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from),
+            console_socket: non_empty(self.console_socket).map(PathBuf::from),
+            pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
+            pid_file: pid_file.transpose()?,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+        })
+    }
+}
+
+impl GlobalArgs {
+    /// Where the state of containers is, as `--root` and the environment say.
+    pub(crate) fn root(&self) -> Result<Root> {
+        Root::choose(self.root.as_deref())
+    }
+
+    /// The value of `--rootless`. Only the commands that make a container look
+    /// at it, so only they refuse a wrong one.
+    fn rootless_cgroups(&self) -> Result<create::Rootless> {
+        let value = &self.rootless;
+        if value.is_empty() || value.eq_ignore_ascii_case("auto") {
+            return Ok(create::Rootless::Auto);
+        }
+        match truth(value) {
+            Some(true) => Ok(create::Rootless::Yes),
+            Some(false) => Ok(create::Rootless::No),
+            None => bail!("--rootless {value:?}: not one of true, false, auto"),
+        }
+    }
+}
+
+impl args::CreateArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
+        self.bundle.options(self.id, global, root)
+    }
+}
+
+impl args::RunArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<run::Options> {
+        Ok(run::Options {
+            create: self.bundle.options(self.id, global, root)?,
+            detach: self.detach,
+            keep: self.keep,
+            no_subreaper: self.no_subreaper,
+        })
+    }
+}
+
+impl args::StartArgs {
+    pub(crate) fn options(self, root: &Root) -> start::Options {
+        start::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::StateArgs {
+    pub(crate) fn options(self, root: &Root) -> state::Options {
+        state::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::KillArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
+        let word = self.signal.filter(|word| !word.is_empty());
+        let signal = match word {
+            Some(word) => kill::signal_number(&word.to_string_lossy())?,
+            None => libc::SIGTERM,
+        };
+        Ok(kill::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            signal,
+            all: self.all,
+        })
+    }
+}
+
+impl args::DeleteArgs {
+    pub(crate) fn options(self, root: &Root) -> delete::Options {
+        let ids = self.ids.into_iter().map(name).collect();
+        delete::Options {
+            root: root.path.clone(),
+            ids,
+            force: self.force,
+        }
+    }
+}
+
+impl args::ListArgs {
+    pub(crate) fn options(self, root: Root) -> Result<list::Options> {
+        let filters = self
+            .filter
+            .iter()
+            .map(|word| word.to_string_lossy().parse());
+        Ok(list::Options {
+            root,
+            format: self.format.to_string_lossy().parse()?,
+            quiet: self.quiet,
+            filters: filters.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl args::SpecArgs {
+    pub(crate) fn options(self) -> spec::Options {
+        let bundle = non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from);
+        spec::Options {
+            bundle,
+            rootless: self.rootless,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Cli {
+        let words = line
+            .split_whitespace()
+            .map(|word| if word == "''" { "" } else { word });
+        Cli::read(words.map(OsString::from))
+    }
+
+    fn command(line: &str) -> Command {
+        match read(line).asked {
+            Asked::Command(command) => command,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn refusal(line: &str) -> Refusal {
+        match read(line).asked {
+            Asked::Refused(refusal) => refusal,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn help(line: &str) -> String {
+        match read(line).asked {
+            Asked::Help(text) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn create(line: &str) -> create::Options {
+        let cli = read(line);
+        let root = cli.global.root().unwrap();
+        match cli.asked {
+            Asked::Command(Command::Create(args)) => args.options(&cli.global, &root).unwrap(),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn as_containerd_calls() {
+        let line = "/usr/bin/teu --root /r --log /b/log.json --log-format json create \
+                    --bundle /b --pid-file /b/init.pid --no-pivot c1";
+        let options = create(line);
+        assert_eq!(options.root, Path::new("/r"));
+        assert_eq!(options.bundle, Path::new("/b"));
+        assert_eq!(options.pid_file.as_deref(), Some(Path::new("/b/init.pid")));
+        assert!(options.no_pivot && !options.no_new_keyring && !options.systemd_cgroup);
+        assert_eq!(options.id, "c1");
+        let global = read(line).global;
+        assert_eq!(global.log.as_deref(), Some(OsStr::new("/b/log.json")));
+        assert_eq!(global.log_format, "json");
+        assert_eq!(read(line).program, "teu");
+
+        let Command::Delete(args) = command("teu --root /r delete --force c1") else {
+            panic!()
+        };
+        assert!(args.force && args.ids == ["c1"]);
+        let Command::Kill(args) = command("teu --root /r kill --all c1 9") else {
+            panic!()
+        };
+        assert!(args.all && args.signal == Some("9".into()));
+    }
+
+    #[test]
+    fn as_podman_and_crio_call() {
+        let options = create("teu --systemd-cgroup --root=/r create --bundle X --pid-file /p c1");
+        assert!(options.systemd_cgroup);
+        assert_eq!(options.root, Path::new("/r"));
+    }
+
+    #[test]
+    fn every_spelling_of_a_flag() {
+        for line in [
+            "teu create -bundle X -no-pivot c1",
+            "teu create -bundle=X --no-pivot=true c1",
+            "teu create -b X -no-pivot=1 c1",
+            "teu create -b=X --no-pivot c1",
+            "teu create --b X c1 --no-pivot",
+            "teu create c1 -b Y -b X -no-pivot=",
+            "teu create --no-pivot -b X -- c1",
+        ] {
+            let options = create(line);
+            assert_eq!(options.bundle, Path::new("X"), "{line}");
+            assert!(options.no_pivot, "{line}");
+            assert_eq!(options.id, "c1", "{line}");
+        }
+        assert!(!create("teu create --no-pivot --no-pivot=false c1").no_pivot);
+        assert_eq!(create("teu create --preserve-fds 0x10 c1").preserve_fds, 16);
+        assert_eq!(create("teu create -preserve-fds=3 c1").preserve_fds, 3);
+        let Command::Run(args) = command("teu run -d -no-subreaper --keep c1") else {
+            panic!()
+        };
+        assert!(args.detach && args.no_subreaper && args.keep);
+    }
+
+    #[test]
+    fn empty_values_unset() {
+        let options = create("teu create --bundle= --pid-file '' --console-socket= c1");
+        assert_eq!(options.bundle, Path::new("."));
+        assert_eq!((options.pid_file, options.console_socket), (None, None));
+    }
+
+    #[test]
+    fn a_relative_pid_file_is_of_the_callers_directory() {
+        let pid_file = create("teu create --bundle X --pid-file p c1").pid_file;
+        assert_eq!(pid_file, Some(std::env::current_dir().unwrap().join("p")));
+    }
+
+    #[test]
+    fn kill_reads_no_flags_after_the_name() {
+        for (line, signal, all) in [
+            ("teu kill c1 -9", Some("-9"), false),
+            ("teu kill c1 --all", Some("--all"), false),
+            ("teu kill -a c1", None, true),
+            ("teu kill --all=false c1 KILL", Some("KILL"), false),
+        ] {
+            let Command::Kill(args) = command(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(args.id, "c1", "{line}");
+            assert_eq!(args.signal.as_deref(), signal.map(OsStr::new), "{line}");
+            assert_eq!(args.all, all, "{line}");
+        }
+    }
+
+    #[test]
+    fn repeated_values_are_not_split_at_commas() {
+        let line = "teu list --filter a=1,2 -q -filter=b=3 --format json";
+        let Command::List(args) = command(line) else {
+            panic!()
+        };
+        assert_eq!(args.filter, ["a=1,2", "b=3"]);
+        assert!(args.quiet && args.format == "json");
+    }
+
+    #[test]
+    fn the_same_word_before_and_after_the_command() {
+        let cli = read("teu --rootless=false spec --rootless");
+        assert_eq!(cli.global.rootless, "false");
+        let Asked::Command(Command::Spec(args)) = cli.asked else {
+            panic!()
+        };
+        assert!(args.rootless);
+        // Global options are also understood after the command, as in runc 1.5.
+        let cli = read("teu state c1 --root /r");
+        assert_eq!(cli.global.root.as_deref(), Some(OsStr::new("/r")));
+        assert!(matches!(cli.asked, Asked::Command(Command::State(_))));
+    }
+
+    #[test]
+    fn a_wrong_rootless_matters_only_where_it_is_used() {
+        let line = "teu --rootless=maybe create c1";
+        let cli = read(line);
+        let Asked::Command(Command::Create(args)) = cli.asked else {
+            panic!()
+        };
+        let root = Root {
+            path: "/r".into(),
+            given: true,
+        };
+        assert!(args.options(&cli.global, &root).is_err());
+        assert!(matches!(
+            read("teu --rootless=maybe state c1").asked,
+            Asked::Command(_)
+        ));
+    }
+
+    #[test]
+    fn unknown_flags_are_refused_with_the_help() {
+        for (line, message, section) in [
+            (
+                "teu -bogus list",
+                "flag provided but not defined: -bogus",
+                "COMMANDS:",
+            ),
+            (
+                "teu list --bogus=1",
+                "flag provided but not defined: -bogus",
+                "OPTIONS:",
+            ),
+            (
+                "teu list -qf",
+                "flag provided but not defined: -qf",
+                "OPTIONS:",
+            ),
+            ("teu create c1 -b", "flag needs an argument: -b", "OPTIONS:"),
+            ("teu --root", "flag needs an argument: --root", "COMMANDS:"),
+            (
+                "teu --debug=x list",
+                "invalid value \"x\" for flag -debug: parse error",
+                "COMMANDS:",
+            ),
+            (
+                "teu run --preserve-fds x c1",
+                "invalid value \"x\" for flag -preserve-fds: invalid digit found in string",
+                "OPTIONS:",
+            ),
+        ] {
+            let refusal = refusal(line);
+            assert_eq!(refusal.message, message, "{line}");
+            assert_eq!(
+                refusal.notice,
+                format!("Incorrect Usage: {message}\n\n"),
+                "{line}"
+            );
+            assert!(
+                refusal.output.contains(section),
+                "{line}: {}",
+                refusal.output
+            );
+            assert_eq!(refusal.status, 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_counts_are_refused_in_runcs_words() {
+        for (line, bound) in [
+            (
+                "/bin/runc create",
+                "\"create\" requires exactly 1 argument(s)",
+            ),
+            (
+                "/bin/runc state a b",
+                "\"state\" requires exactly 1 argument(s)",
+            ),
+            (
+                "/bin/runc list a",
+                "\"list\" requires exactly 0 argument(s)",
+            ),
+            (
+                "/bin/runc kill",
+                "\"kill\" requires a minimum of 1 argument(s)",
+            ),
+            (
+                "/bin/runc kill a b c",
+                "\"kill\" requires a maximum of 2 argument(s)",
+            ),
+            (
+                "/bin/runc delete -f",
+                "\"delete\" requires a minimum of 1 argument(s)",
+            ),
+        ] {
+            let refusal = refusal(line);
+            assert_eq!(refusal.message, format!("/bin/runc: {bound}"));
+            assert!(
+                refusal
+                    .output
+                    .starts_with("Incorrect Usage.\n\nNAME:\n   runc "),
+                "{line}"
+            );
+            assert_eq!((refusal.notice.as_str(), refusal.status), ("", 1));
+        }
+    }
+
+    #[test]
+    fn unknown_commands_are_unknown_topics() {
+        for line in [
+            "teu foo",
+            "teu foo -h",
+            "teu help foo",
+            "teu -h foo",
+            "teu version",
+            "teu init",
+        ] {
+            let refusal = refusal(line);
+            let topic = line
+                .split(' ')
+                .find(|word| ["foo", "version", "init"].contains(word));
+            assert_eq!(
+                refusal.message,
+                format!("No help topic for '{}'", topic.unwrap())
+            );
+            assert_eq!((refusal.output.as_str(), refusal.status), ("", 3), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_the_program_as_it_was_called() {
+        for line in [
+            "/x/runc",
+            "/x/runc help",
+            "/x/runc h",
+            "/x/runc -h",
+            "/x/runc --help",
+        ] {
+            let text = help(line);
+            let start = "NAME:\n   runc - Open Container Initiative runtime\n";
+            assert!(text.starts_with(start), "{line}: {text}");
+            for word in args::COMMANDS {
+                assert!(text.contains(&format!("\n   {word} ")), "{word}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_help() {
+        for word in args::COMMANDS {
+            let text = help(&format!("teu {word} -h"));
+            assert!(
+                text.starts_with(&format!("NAME:\n   teu {word} - ")),
+                "{text}"
+            );
+            for other in [
+                format!("teu {word} --help x y"),
+                format!("teu help {word}"),
+                format!("teu -h {word}"),
+            ] {
+                assert_eq!(help(&other), text, "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn version_is_a_flag_of_the_program() {
+        for line in ["teu -v", "teu --version", "teu -version list"] {
+            assert!(matches!(read(line).asked, Asked::Version), "{line}");
+        }
+        assert_eq!(refusal("teu version").status, 3);
+    }
+
+    #[test]
+    fn words_that_are_not_text_survive() {
+        let bytes = OsString::from_vec(b"/b\xff".to_vec());
+        let words = [
+            "teu".into(),
+            "create".into(),
+            "-b".into(),
+            bytes.clone(),
+            "c1".into(),
+        ];
+        let cli = Cli::read(words);
+        let root = Root {
+            path: "/r".into(),
+            given: true,
+        };
+        let Asked::Command(Command::Create(args)) = cli.asked else {
+            panic!()
+        };
+        assert_eq!(
+            args.options(&cli.global, &root).unwrap().bundle,
+            PathBuf::from(bytes)
+        );
+    }
+
+    /// clap checks the definitions themselves.
+    #[test]
+    fn definitions_are_sound() {
+        let all = args::COMMANDS
+            .iter()
+            .map(|word| args::definition(word).unwrap());
+        args::globals().subcommands(all).debug_assert();
+    }
+}

@@ -1,0 +1,286 @@
+//! `teu create`: make a container from a bundle, up to the moment before its
+//! program starts. `run` makes its containers here too.
+//!
+//! This file is the host's half of the story; `init/mod.rs` is the other.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::SigSet;
+use teu_cgroups::Cgroup;
+use teu_namespaces::{Child, Kind};
+
+use crate::bundle::Bundle;
+use crate::failure::Failure;
+use crate::hooks::{self, Moment};
+use crate::host::Host;
+use crate::init::{self, Given, process};
+use crate::pipe::{self, HostEnd, ToHost, ToInit};
+use crate::plan::{Plan, Wishes};
+use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
+use crate::{errno, exeseal, fd_socket, log, mount_source, sys};
+
+/// What `create` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// Whether systemd makes the cgroup.
+    pub(crate) systemd_cgroup: bool,
+    /// Whether missing permission for cgroups is no error.
+    pub(crate) rootless: Rootless,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+    /// The bundle's directory, "." if not given.
+    pub(crate) bundle: PathBuf,
+    /// Where the terminal goes.
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Where a pidfd of init goes.
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Where the process id of init is written, absolute.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Whether to move the mount and chroot instead of pivot_root.
+    pub(crate) no_pivot: bool,
+    /// Whether to stay in the caller's session keyring.
+    pub(crate) no_new_keyring: bool,
+    /// How many descriptors beyond standard input, output, error and
+    /// `$LISTEN_FDS` the container gets.
+    pub(crate) preserve_fds: u32,
+}
+
+/// The value of `--rootless`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rootless {
+    /// Decide by the user and the user namespace.
+    Auto,
+    Yes,
+    No,
+}
+
+/// Makes a container and leaves its init waiting for `teu start`.
+///
+/// # Errors
+/// Whatever stood in the way; nothing of the container is left then.
+pub(crate) fn create(options: &Options) -> Result<()> {
+    let mut container = make(options, Purpose::Create)?;
+    container.pipe.send(ToInit::WaitAtFifo)?;
+    container.keep();
+    Ok(())
+}
+
+/// What a container is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be started by another command.
+    Create,
+    /// To be started at once and left alone.
+    RunDetached,
+    /// To be started at once and waited for.
+    RunForeground,
+}
+
+/// A container that has been made. Dropped, it is undone, until
+/// [`Container::keep`].
+#[derive(Debug)]
+pub(crate) struct Container {
+    // Dropped in this order: the process, then what it was in.
+    pub(crate) child: Child,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) state_dir: StateDir,
+    pub(crate) state: ContainerState,
+    pub(crate) pipe: HostEnd,
+    /// The other side of its terminal, in the foreground.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Makes a container, up to the moment before its program starts.
+///
+/// # Errors
+/// Whatever stood in the way; nothing of the container is left then.
+pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
+    StateDir::make_root(&options.root)?;
+    exeseal::ensure_sealed(&options.root)?;
+    // Nothing the caller left open reaches a hook or the container by accident.
+    sys::close_on_exec_from(3 + options.preserve_fds).context("close_range")?;
+
+    // Decide everything that can be decided without touching the machine.
+    let host = Host::new();
+    let bundle = Bundle::open(&options.bundle)?;
+    let plan = Plan::new(&bundle, &host, &options.wishes(purpose))?;
+
+    // From here each step leaves something behind; each owner undoes its own
+    // step when dropped, and `keep` ends that.
+    let state_dir = StateDir::reserve(&options.root, &options.id)?;
+    let state = plan.state();
+    // First, so that `delete --force` finds what a killed creation leaves.
+    state_dir.save(&state)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
+    let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
+    let (pipe, init_end) = pipe::pair()?;
+    let cgroup_fd = cgroup.clone_target()?;
+    let child = teu_namespaces::spawn(&plan.namespaces, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
+        state_dir.leave_lock_to_host();
+        init::main(&plan, init_end, given, joined)
+    })?;
+
+    let mut container = Container { child, cgroup, state_dir, state, pipe, terminal: None };
+    match container.bring_up(&plan, options, terminal) {
+        Ok(()) => Ok(container),
+        Err(err) => {
+            let err = match container.pipe.last_words() {
+                Some(why) => init_failed(&why).context(START),
+                None => err,
+            };
+            let state = container.state.clone();
+            drop(container);
+            hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+            Err(err)
+        }
+    }
+}
+
+/// What engines know a failure of init by.
+const START: &str = "unable to start container process";
+
+fn init_failed(why: &str) -> anyhow::Error {
+    anyhow!("error during container init: {why}")
+}
+
+/// What init inherits, and where its terminal will come out in the foreground.
+fn give(
+    options: &Options,
+    plan: &Plan,
+    purpose: Purpose,
+    state_dir: &StateDir,
+) -> Result<(Given, Option<OwnedFd>)> {
+    let exec_fifo = match purpose {
+        Purpose::Create => Some(state_dir.make_exec_fifo()?),
+        Purpose::RunDetached | Purpose::RunForeground => None,
+    };
+    let (console_socket, terminal) = match (&plan.process.terminal, purpose, &options.console_socket) {
+        (Some(_), Purpose::RunForeground, None) => {
+            let (host, init) = fd_socket::pair()?;
+            (Some(init), Some(host))
+        }
+        (Some(_), Purpose::Create | Purpose::RunDetached, Some(path)) => {
+            (Some(fd_socket::connect(path)?), None)
+        }
+        (Some(_), Purpose::Create | Purpose::RunDetached, None) => {
+            bail!("cannot allocate tty if runc will detach without setting console socket")
+        }
+        (_, _, Some(_)) => {
+            bail!("cannot use console socket if runc will not detach or allocate tty")
+        }
+        (None, _, None) => (None, None),
+    };
+    let signal_mask = SigSet::thread_get_mask().context("read the signal mask")?;
+    Ok((Given { console_socket, exec_fifo, signal_mask }, terminal))
+}
+
+impl Options {
+    fn wishes(&self, purpose: Purpose) -> Wishes {
+        Wishes {
+            id: self.id.clone(),
+            systemd_cgroup: self.systemd_cgroup,
+            rootless: match self.rootless {
+                Rootless::Auto => None,
+                Rootless::Yes => Some(true),
+                Rootless::No => Some(false),
+            },
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserved_fds: self.preserve_fds,
+            foreground: purpose == Purpose::RunForeground,
+        }
+    }
+}
+
+impl Container {
+    /// The host's part while init works.
+    fn bring_up(
+        &mut self,
+        plan: &Plan,
+        options: &Options,
+        terminal: Option<OwnedFd>,
+    ) -> Result<()> {
+        let pid = self.child.pid();
+        // Init is making its mounts meanwhile.
+        let cloned_into = self.cgroup.clone_target()?.is_some();
+        self.cgroup.enter(pid, cloned_into)?;
+        self.pipe.send(ToInit::EnteredCgroup)?;
+        self.note_init()?;
+        for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
+            log::warn(&ignored.to_string());
+        }
+
+        self.serve_init(plan).context(START)?;
+
+        if let Some(adjustment) = plan.process.oom_score_adj {
+            process::set_oom_score_adj(pid.as_raw(), adjustment)?;
+        }
+        process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+        if let Some(socket) = terminal {
+            self.terminal = Some(fd_socket::receive(&socket).context("receive the terminal")?);
+        }
+        self.state_dir.save(&self.state)?;
+        if let Some(socket) = &options.pidfd_socket {
+            fd_socket::send(fd_socket::connect(socket)?, b"standard", self.child.pidfd())?;
+        }
+        match &options.pid_file {
+            Some(file) => write_pid_file(file, pid),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes who init is, for the state.
+    fn note_init(&mut self) -> Result<()> {
+        self.state.pid = self.child.pid().as_raw();
+        let stat = ProcessStat::read(self.state.pid).context("container init is gone")?;
+        self.state.start_time = stat.start_time;
+        self.state.cgroup = self.cgroup.saved_paths();
+        Ok(())
+    }
+
+    /// Answers what init asks, until it is ready.
+    fn serve_init(&mut self, plan: &Plan) -> Result<()> {
+        loop {
+            match self.pipe.receive()? {
+                Some(ToHost::OpenMountSource(index)) => {
+                    let answer = match mount_source::open(&plan.rootfs, index, &self.child) {
+                        Ok(source) => ToInit::MountSource(source),
+                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
+                    };
+                    self.pipe.send(answer)?;
+                }
+                Some(ToHost::RunHooks) => {
+                    let state = self.state.for_hooks(Status::Creating);
+                    hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
+                    hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
+                    self.pipe.send(ToInit::HooksDone)?;
+                }
+                Some(ToHost::Ready) => return Ok(()),
+                Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
+                None => return Err(self.why_init_ended()),
+            }
+        }
+    }
+
+    /// Init said nothing: killed, then, and most often for want of memory.
+    fn why_init_ended(&self) -> anyhow::Error {
+        if self.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
+            return Failure::InitOutOfMemory.into();
+        }
+        match self.child.wait() {
+            Ok(status) => anyhow!("container init ended before it was ready: {status:?}"),
+            Err(err) => err.into(),
+        }
+    }
+
+    /// It outlives this process.
+    pub(crate) fn keep(&mut self) {
+        self.child.keep();
+        self.cgroup.keep();
+        self.state_dir.keep();
+    }
+}

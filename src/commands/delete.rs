@@ -1,0 +1,104 @@
+//! `teu delete`: remove containers and everything held for them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::process::PidfdFlags;
+use teu_cgroups::Cgroup;
+
+use super::create::Container;
+use super::kill;
+use crate::failure::Failure;
+use crate::state::{ContainerState, StateDir, Status};
+use crate::{errno, hooks, log};
+
+/// How long a killed init may take to end.
+const KILL_PATIENCE_SECONDS: i64 = 10;
+
+/// What `delete` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The names of the containers, one or more, not checked yet.
+    pub(crate) ids: Vec<String>,
+    /// Whether to kill what still runs, and be content with what is not there.
+    pub(crate) force: bool,
+}
+
+/// Deletes each of the containers, also when another could not be.
+///
+/// # Errors
+/// The last container's that could not be deleted; earlier ones are logged.
+pub(crate) fn delete(options: &Options) -> Result<()> {
+    let mut result = Ok(());
+    for id in &options.ids {
+        if let Err(err) = delete_one(&options.root, id, options.force) {
+            if let Err(earlier) = std::mem::replace(&mut result, Err(err)) {
+                log::error(&errno::chain(&earlier));
+            }
+        }
+    }
+    result
+}
+
+fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
+    let mut dir = StateDir::find(root, id)?;
+    match dir.lock().and_then(|()| dir.read()) {
+        Ok(state) => delete_container(dir, &state, force),
+        Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => {
+            // What a creation left that was killed before it wrote anything.
+            dir.remove()?;
+            if force { Ok(()) } else { Err(err) }
+        }
+        Err(err) => Err(err),
+    }
+}
+
+fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
+    match dir.status(state) {
+        Status::Stopped | Status::Creating => {}
+        Status::Created => kill_init(state)?,
+        Status::Running | Status::Paused if force => kill_init(state)?,
+        status => {
+            let (id, status) = (state.id.clone(), status.word().to_owned());
+            return Err(Failure::DeleteNotStopped { id, status }.into());
+        }
+    }
+    destroy(dir, state)
+}
+
+/// Kills init and waits for its end; that it ended by itself is no error.
+fn kill_init(state: &ContainerState) -> Result<()> {
+    let Some(init) = kill::open_init(state)? else {
+        return Ok(());
+    };
+    kill::send(state, &init, libc::SIGKILL)?;
+    let mut poll = [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)];
+    let timeout = rustix::time::Timespec { tv_sec: KILL_PATIENCE_SECONDS, tv_nsec: 0 };
+    match rustix::event::poll(&mut poll, Some(&timeout)).context("wait for init to end")? {
+        0 => Err(Failure::InitStillRunning.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what is held for a container whose init has ended.
+fn destroy(mut dir: StateDir, state: &ContainerState) -> Result<()> {
+    let cgroup = Cgroup::open(&state.cgroup);
+    if !state.private_pid_namespace || state.pid == 0 {
+        cgroup.kill_all(libc::SIGKILL)?;
+    }
+    cgroup.remove()?;
+    dir.remove()?;
+    hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+    Ok(())
+}
+
+/// The same for a container this process made and waited for.
+///
+/// # Errors
+/// Something could not be removed.
+pub(crate) fn destroy_ended(mut container: Container) -> Result<()> {
+    container.keep();
+    destroy(container.state_dir, &container.state)
+}

@@ -1,0 +1,274 @@
+//! `teu features`: say what this runtime supports (runtime-spec, features.md).
+//!
+//! Docker and containerd ask before they use something. What is said here is
+//! what is built, not what this kernel can do: that is what features.md wants.
+
+use crate::{json, plan, version};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// The oldest specification whose bundles run.
+const OLDEST_SPECIFICATION: &str = "1.0.0";
+
+/// In the order of a container's life. `prestart` is deprecated, not gone.
+const HOOKS: &[&str] = &[
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
+const NAMESPACES: &[&str] = &[
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
+
+/// In the order of their numbers (linux/capability.h).
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+const MEMORY_POLICY_MODES: &[&str] = &[
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+const MEMORY_POLICY_FLAGS: &[&str] = &[
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
+];
+
+/// Annotations of a specification that engines should not let everyone set,
+/// because a runtime that knows them acts on them. One that ends in "." stands
+/// for all that begin so.
+const UNSAFE_ANNOTATIONS: &[&str] = &["org.systemd.property.", "org.criu.config"];
+
+/// features.md, field by field; the order is that of the output.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: &'static [&'static str],
+    mount_options: Vec<&'static str>,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: &'static [&'static str],
+    capabilities: &'static [&'static str],
+    cgroup: Cgroup,
+    seccomp: Enabled,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: IntelRdt,
+    memory_policy: MemoryPolicy,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: &'static [&'static str],
+    flags: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+/// What is built. Here is where a new ability is announced.
+fn built() -> Features {
+    let commit = version::COMMIT.filter(|commit| !commit.is_empty());
+    let annotations = [
+        Some(("teu.version", version::VERSION)),
+        commit.map(|c| ("teu.commit", c)),
+    ];
+    Features {
+        oci_version_min: OLDEST_SPECIFICATION,
+        oci_version_max: version::SPECIFICATION,
+        hooks: HOOKS,
+        mount_options: plan::mount_options::words().collect(),
+        linux: Linux {
+            namespaces: NAMESPACES,
+            capabilities: CAPABILITIES,
+            cgroup: Cgroup {
+                v1: true,
+                v2: true,
+                systemd: false,
+                systemd_user: false,
+                rdma: false,
+            },
+            seccomp: Enabled { enabled: false },
+            apparmor: Enabled { enabled: true },
+            selinux: Enabled { enabled: true },
+            intel_rdt: IntelRdt {
+                enabled: true,
+                schemata: true,
+                monitoring: true,
+            },
+            memory_policy: MemoryPolicy {
+                modes: MEMORY_POLICY_MODES,
+                flags: MEMORY_POLICY_FLAGS,
+            },
+            mount_extensions: MountExtensions {
+                idmap: Enabled { enabled: true },
+            },
+            net_devices: Enabled { enabled: true },
+        },
+        annotations: annotations.into_iter().flatten().collect(),
+        potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
+    }
+}
+
+/// Prints the features as JSON.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub(crate) fn features() -> Result<()> {
+    let mut text = json::indented(&built(), "    ").context("write the features as JSON")?;
+    text.push(b'\n');
+    std::io::stdout()
+        .write_all(&text)
+        .context("write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json() -> serde_json::Value {
+        serde_json::to_value(built()).unwrap()
+    }
+
+    #[test]
+    fn engines_find_what_they_look_for() {
+        let json = json();
+        assert_eq!(json["ociVersionMin"], "1.0.0");
+        assert_eq!(json["ociVersionMax"], "1.3.0");
+        assert_eq!(json["hooks"].as_array().unwrap().len(), 6);
+        assert_eq!(json["linux"]["namespaces"].as_array().unwrap().len(), 8);
+        assert_eq!(json["linux"]["capabilities"].as_array().unwrap().len(), 41);
+        assert_eq!(json["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        assert_eq!(json["linux"]["intelRdt"]["enabled"], true);
+        assert_eq!(
+            json["linux"]["memoryPolicy"]["modes"]
+                .as_array()
+                .unwrap()
+                .len(),
+            7
+        );
+        assert_eq!(json["linux"]["netDevices"]["enabled"], true);
+        assert_eq!(json["annotations"]["teu.version"], version::VERSION);
+    }
+
+    #[test]
+    fn mount_options_are_those_understood() {
+        let json = json();
+        let words = json["mountOptions"].as_array().unwrap();
+        for word in [
+            "ro",
+            "rro",
+            "idmap",
+            "ridmap",
+            "tmpcopyup",
+            "defaults",
+            "rslave",
+        ] {
+            assert!(words.contains(&word.into()), "{word}");
+        }
+    }
+
+    /// Not yet; whoever builds one changes this with it.
+    #[test]
+    fn nothing_is_announced_before_it_is_built() {
+        let json = json();
+        assert_eq!(json["linux"]["seccomp"]["enabled"], false);
+        assert_eq!(json["linux"]["cgroup"]["systemd"], false);
+        assert_eq!(json["linux"]["cgroup"]["systemdUser"], false);
+        assert_eq!(json["linux"]["cgroup"]["rdma"], false);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_specification() {
+        let text = String::from_utf8(json::indented(&built(), "    ").unwrap()).unwrap();
+        let start = "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [\n        \"prestart\",";
+        assert!(text.starts_with(start), "{text}");
+    }
+}

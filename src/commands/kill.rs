@@ -1,0 +1,149 @@
+//! `teu kill`: send a signal to a container.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::Signal;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+use teu_cgroups::Cgroup;
+
+use crate::failure::Failure;
+use crate::state::{ContainerState, StateDir, Status};
+use crate::sys;
+
+/// What `kill` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+    /// The number of the signal. Any number may have been typed, also 0, which
+    /// only asks whether the process is there, and real-time signals, which
+    /// have no names; the kernel refuses those that are none.
+    pub(crate) signal: i32,
+    /// Whether a container that does not run is no error.
+    pub(crate) all: bool,
+}
+
+/// Sends the signal to init; SIGKILL to every process of a container that has
+/// no pid namespace of its own, since they would outlive their init.
+///
+/// # Errors
+/// The container is not there or does not run, or the kernel knows no such signal.
+pub(crate) fn kill(options: &Options) -> Result<()> {
+    let (dir, state) = StateDir::load(&options.root, &options.id)?;
+    let everyone = options.signal == libc::SIGKILL && !state.private_pid_namespace;
+    if everyone {
+        return kill_everyone(&state);
+    }
+    match open_init(&state)? {
+        Some(init) if dir.status(&state) != Status::Stopped => send(&state, &init, options.signal),
+        _ if options.all => Ok(()),
+        _ => Err(Failure::NotRunning.into()),
+    }
+}
+
+fn kill_everyone(state: &ContainerState) -> Result<()> {
+    let killed = Cgroup::open(&state.cgroup).kill_all(libc::SIGKILL);
+    match killed {
+        // A user without a cgroup of its own has only init to kill.
+        Err(_) if state.rootless => match open_init(state)? {
+            Some(init) => send(state, &init, libc::SIGKILL),
+            None => Ok(()),
+        },
+        killed => Ok(killed?),
+    }
+}
+
+/// Init, if it is still the process it was; a pid that is another's by now is
+/// never opened.
+///
+/// # Errors
+/// The kernel refused for another reason than that it is gone.
+pub(crate) fn open_init(state: &ContainerState) -> Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(state.pid) else {
+        return Ok(None);
+    };
+    let init = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(init) => init,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(err) => return Err(err).with_context(|| format!("open process {}", state.pid)),
+    };
+    // After opening: the descriptor now names one process for ever.
+    Ok(state.init_is_alive().then_some(init))
+}
+
+/// Sends init a signal. A frozen one dies of SIGKILL only once it is thawed.
+///
+/// # Errors
+/// The kernel refused, or init is gone.
+pub(crate) fn send(state: &ContainerState, init: &OwnedFd, signal: i32) -> Result<()> {
+    match sys::pidfd_send_signal(init, signal) {
+        Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
+            return Err(Failure::NotRunning.into());
+        }
+        sent => sent.with_context(|| format!("send signal {signal} to process {}", state.pid))?,
+    }
+    let cgroup = Cgroup::open(&state.cgroup);
+    if signal == libc::SIGKILL && cgroup.is_frozen().unwrap_or(false) {
+        cgroup.thaw()?;
+    }
+    Ok(())
+}
+
+/// The number of a signal written as a number, or as a name with or without
+/// "SIG", in either case.
+pub(crate) fn signal_number(word: &str) -> Result<i32> {
+    if let Ok(number) = word.parse() {
+        return Ok(number);
+    }
+    let upper = word.to_ascii_uppercase();
+    let name = match upper.strip_prefix("SIG") {
+        Some(_) => upper,
+        None => format!("SIG{upper}"),
+    };
+    // Older names of SIGCHLD, SIGABRT and SIGIO.
+    let name = match name.as_str() {
+        "SIGCLD" => "SIGCHLD",
+        "SIGIOT" => "SIGABRT",
+        "SIGPOLL" => "SIGIO",
+        name => name,
+    };
+    let signal: Signal = name
+        .parse()
+        .map_err(|_| anyhow!("unknown signal {word:?}"))?;
+    Ok(signal as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_number_and_name() {
+        for (word, number) in [
+            ("9", 9),
+            ("0", 0),
+            ("37", 37),
+            ("KILL", 9),
+            ("kill", 9),
+            ("SIGTERM", 15),
+            ("sigusr1", 10),
+            ("-9", -9),
+            ("cld", 17),
+        ] {
+            assert_eq!(signal_number(word).unwrap(), number, "{word}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_signal_is_named() {
+        for word in ["--all", "SIGRTMIN+1", "FOO", "SIG"] {
+            let error = signal_number(word).unwrap_err().to_string();
+            assert_eq!(error, format!("unknown signal \"{word}\""));
+        }
+    }
+}

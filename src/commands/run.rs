@@ -1,0 +1,59 @@
+//! `teu run`: create a container, start it, and unless detached wait for it
+//! and delete it.
+
+use anyhow::{Context, Result};
+
+use super::create::{self, Container, Purpose};
+use super::{delete, start};
+use crate::pipe::ToInit;
+
+/// What `run` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// What it has in common with `create`.
+    pub(crate) create: create::Options,
+    /// Whether to return once the program was started.
+    pub(crate) detach: bool,
+    /// Whether the container stays after its process has ended.
+    pub(crate) keep: bool,
+    /// Whether orphans of the container go to the machine's init.
+    pub(crate) no_subreaper: bool,
+}
+
+/// Runs a container and returns the exit status to end with: that of its
+/// process, 128 and the signal's number if a signal ended it, 0 if detached.
+///
+/// # Errors
+/// It could not be created or started; nothing of it is left then.
+pub(crate) fn run(options: &Options) -> Result<u8> {
+    if options.detach {
+        let mut container = create::make(&options.create, Purpose::RunDetached)?;
+        let_go(&mut container)?;
+        container.keep();
+        return Ok(0);
+    }
+    let mut container = create::make(&options.create, Purpose::RunForeground)?;
+    let_go(&mut container)?;
+    let status = match container.child.wait()? {
+        nix::sys::wait::WaitStatus::Exited(_, code) => code as u8,
+        nix::sys::wait::WaitStatus::Signaled(_, sig, _) => 128 + sig as i32 as u8,
+        _ => 255,
+    };
+    if options.keep {
+        container.keep();
+    } else {
+        delete::destroy_ended(container)?;
+    }
+    Ok(status)
+}
+
+/// Lets init execute the program and runs the poststart hooks.
+fn let_go(container: &mut Container) -> Result<()> {
+    container.pipe.send(ToInit::Execute)?;
+    if !container.state.poststart.is_empty() {
+        // They belong after the program's start (runtime.md, "Lifecycle").
+        container.pipe.wait_for_exec().context("wait for the program to start")?;
+        start::run_poststart(&container.state)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! `teu state`: print the state of one container.
+
+use crate::state::{ContainerState, StateDir, Status};
+use crate::{json, timestamp};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+/// What `state` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+}
+
+/// A container as `state` and `list` show it: the state of the runtime
+/// specification (runtime.md, "State") and, as in runc, three keys more. The
+/// order of the fields is that of the output.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StateView {
+    /// The version of the specification the container was made by.
+    pub(crate) oci_version: String,
+    pub(crate) id: String,
+    /// The process id of init as the caller sees it; 0 once it has stopped.
+    pub(crate) pid: i32,
+    /// "created", "running", "paused" or "stopped".
+    pub(crate) status: String,
+    /// The bundle's directory, absolute.
+    pub(crate) bundle: String,
+    /// The root filesystem's directory, absolute.
+    pub(crate) rootfs: String,
+    /// When the container was created; see `timestamp::utc`.
+    pub(crate) created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// The owner of the state directory: a user's name, or "#" and the number
+    /// of one without a name. Only `list` fills it.
+    pub(crate) owner: String,
+}
+
+impl StateView {
+    /// The container as it is now.
+    pub(crate) fn new(dir: &StateDir, state: &ContainerState) -> StateView {
+        let status = dir.status(state);
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        StateView {
+            oci_version: state.oci_version.clone(),
+            id: state.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { state.pid },
+            status: status.word().into(),
+            bundle: path(&state.bundle),
+            rootfs: path(&state.rootfs),
+            created: timestamp::utc(UNIX_EPOCH + Duration::from_nanos(state.created)),
+            annotations: state.annotations.clone(),
+            owner: String::new(),
+        }
+    }
+}
+
+/// Prints the state of a container.
+///
+/// # Errors
+/// There is no such container.
+pub(crate) fn state(options: &Options) -> Result<()> {
+    let (dir, state) = StateDir::load(&options.root, &options.id)?;
+    let text = text(&StateView::new(&dir, &state))?;
+    std::io::stdout().write_all(&text).context("write to standard output")
+}
+
+/// The state as `teu state` prints it: without a newline at the end, as runc.
+///
+/// # Errors
+/// None that is known; it is the serializer's.
+pub(crate) fn text(view: &StateView) -> Result<Vec<u8>> {
+    json::indented(view, "  ").context("write the state as JSON")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn view(id: &str) -> StateView {
+        StateView {
+            oci_version: "1.3.0".into(),
+            id: id.into(),
+            pid: 42,
+            status: "running".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: "2026-11-22T17:09:19.5Z".into(),
+            annotations: BTreeMap::new(),
+            owner: String::new(),
+        }
+    }
+
+    #[test]
+    fn keys_and_indentation_are_runcs() {
+        let mut view = view("c1");
+        let plain = r#"{
+  "ociVersion": "1.3.0",
+  "id": "c1",
+  "pid": 42,
+  "status": "running",
+  "bundle": "/b",
+  "rootfs": "/b/rootfs",
+  "created": "2026-11-22T17:09:19.5Z",
+  "owner": ""
+}"#;
+        assert_eq!(String::from_utf8(text(&view).unwrap()).unwrap(), plain);
+        view.annotations = BTreeMap::from([("z".into(), "<1>".into()), ("a".into(), "2".into())]);
+        let annotated = String::from_utf8(text(&view).unwrap()).unwrap();
+        let expected =
+            "  \"annotations\": {\n    \"a\": \"2\",\n    \"z\": \"\\u003c1\\u003e\"\n  },\n";
+        assert!(annotated.contains(expected), "{annotated}");
+    }
+}

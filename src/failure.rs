@@ -1,0 +1,148 @@
+//! The failures engines recognise by their words.
+//!
+//! containerd, CRI-O, Podman and Docker decide what to do next by looking for
+//! these texts in what the runtime said, so the words are runc's and frozen by
+//! the tests below. Anything an engine does not look for is an ordinary error
+//! with context, not a `Failure`.
+
+use std::fmt;
+
+/// A failure with exact words, found in a chain of errors with
+/// `error.downcast_ref::<Failure>()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There is no container of that name. containerd and CRI-O take
+    /// "does not exist" for "already deleted".
+    NotFound,
+    /// `create` and `run`: the name is taken.
+    AlreadyExists,
+    /// The name has characters that no name may have.
+    InvalidId,
+    /// The name is empty.
+    EmptyId,
+    /// There is no process to signal, pause or execute in. containerd takes it
+    /// for "already stopped".
+    NotRunning,
+    /// `resume`: the container is not paused.
+    NotPaused,
+    /// The container still runs, where it must not.
+    StillRunning,
+    /// The container is paused, where it must not be.
+    Paused,
+    /// The container's cgroup is gone.
+    NoCgroup,
+    /// `start`: the init process has ended.
+    StartStopped,
+    /// `start`: the program was started before.
+    StartRunning,
+    /// `start`: any other status, by its word.
+    StartInState(String),
+    /// `delete`: the container has the status of that word.
+    DeleteNotStopped { id: String, status: String },
+    /// `delete`: the init process outlived SIGKILL.
+    InitStillRunning,
+    /// `create` and `run`: the bundle has no specification. The name of the
+    /// file that is missing.
+    NoSpecification(String),
+    /// The init process ran out of memory before the program started.
+    InitOutOfMemory,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NotFound => f.write_str("container does not exist"),
+            Failure::AlreadyExists => f.write_str("container with given ID already exists"),
+            Failure::InvalidId => f.write_str("invalid container ID format"),
+            Failure::EmptyId => f.write_str("container id cannot be empty"),
+            Failure::NotRunning => f.write_str("container not running"),
+            Failure::NotPaused => f.write_str("container not paused"),
+            Failure::StillRunning => f.write_str("container still running"),
+            Failure::Paused => f.write_str("container paused"),
+            Failure::NoCgroup => f.write_str("cgroup not exist"),
+            Failure::StartStopped => f.write_str("cannot start a container that has stopped"),
+            Failure::StartRunning => f.write_str("cannot start an already running container"),
+            Failure::StartInState(status) => {
+                write!(f, "cannot start a container in the {status} state")
+            }
+            Failure::DeleteNotStopped { id, status } => {
+                write!(
+                    f,
+                    "cannot delete container {id} that is not stopped: {status}"
+                )
+            }
+            Failure::InitStillRunning => f.write_str("container init still running"),
+            Failure::NoSpecification(file) => {
+                write!(f, "JSON specification file {file} not found")
+            }
+            Failure::InitOutOfMemory => {
+                f.write_str("container init was OOM-killed (memory limit too low?)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn engines_match_these_words() {
+        let words = [
+            (Failure::NotFound, "container does not exist"),
+            (
+                Failure::AlreadyExists,
+                "container with given ID already exists",
+            ),
+            (Failure::InvalidId, "invalid container ID format"),
+            (Failure::EmptyId, "container id cannot be empty"),
+            (Failure::NotRunning, "container not running"),
+            (Failure::NotPaused, "container not paused"),
+            (Failure::StillRunning, "container still running"),
+            (Failure::Paused, "container paused"),
+            (Failure::NoCgroup, "cgroup not exist"),
+            (
+                Failure::StartStopped,
+                "cannot start a container that has stopped",
+            ),
+            (
+                Failure::StartRunning,
+                "cannot start an already running container",
+            ),
+            (
+                Failure::StartInState("paused".into()),
+                "cannot start a container in the paused state",
+            ),
+            (
+                Failure::DeleteNotStopped {
+                    id: "a".into(),
+                    status: "running".into(),
+                },
+                "cannot delete container a that is not stopped: running",
+            ),
+            (Failure::InitStillRunning, "container init still running"),
+            (
+                Failure::NoSpecification("config.json".into()),
+                "JSON specification file config.json not found",
+            ),
+            (
+                Failure::InitOutOfMemory,
+                "container init was OOM-killed (memory limit too low?)",
+            ),
+        ];
+        for (failure, text) in words {
+            assert_eq!(failure.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_found_below_context() {
+        let error = Err::<(), _>(Failure::NotFound)
+            .context("teu state failed")
+            .unwrap_err();
+        assert_eq!(error.downcast_ref::<Failure>(), Some(&Failure::NotFound));
+    }
+}

@@ -1,0 +1,574 @@
+//! Runs the hooks of one moment: the container's state on standard input, a
+//! limit of time, and the first failure ends it.
+//!
+//! Used by the host and by init. No thread is started: one poll(2) waits for
+//! the hook's pipes and its end.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use rustix::time::Timespec;
+use serde::Serialize;
+
+use crate::errno;
+use crate::log;
+use crate::plan::hooks::Hook;
+use crate::sys;
+
+/// How much of a hook's output an error quotes.
+const LONGEST_OUTPUT: usize = 8 * 1024;
+
+/// When hooks run, by the specification's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+    StartContainer,
+    Poststart,
+    Poststop,
+}
+
+impl Moment {
+    fn name(self) -> &'static str {
+        match self {
+            Moment::Prestart => "prestart",
+            Moment::CreateRuntime => "createRuntime",
+            Moment::CreateContainer => "createContainer",
+            Moment::StartContainer => "startContainer",
+            Moment::Poststart => "poststart",
+            Moment::Poststop => "poststop",
+        }
+    }
+}
+
+/// What a hook reads on its standard input (runtime.md, "State").
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct State<'a> {
+    pub(crate) oci_version: &'a str,
+    pub(crate) id: &'a str,
+    /// `creating`, `created`, `running` or `stopped`.
+    pub(crate) status: &'a str,
+    /// Init's pid as the hook's namespace has it; absent when stopped.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) pid: i32,
+    pub(crate) bundle: &'a Path,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(pid: &i32) -> bool {
+    *pid == 0
+}
+
+/// Runs hooks in the runtime's namespaces: a hook without an environment of its
+/// own has the caller's, as with runc.
+///
+/// # Errors
+/// The first hook that could not be run, failed or took too long, in runc's
+/// words; those after it did not run.
+pub(crate) fn run(moment: Moment, hooks: &[Hook], state: &State<'_>) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let pair = |(name, value): (OsString, OsString)| {
+        let mut pair = name;
+        pair.push("=");
+        pair.push(value);
+        CString::new(pair.as_bytes())
+    };
+    let environment = std::env::vars_os()
+        .map(pair)
+        .collect::<Result<Vec<_>, _>>()?;
+    run_with(moment, hooks, state, &environment)
+}
+
+/// Runs hooks in a given `environment`, for those that have none of their own:
+/// an empty one for createContainer, the program's for startContainer.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn run_with(
+    moment: Moment,
+    hooks: &[Hook],
+    state: &State<'_>,
+    environment: &[CString],
+) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = serde_json::to_vec(state).context("state for hooks")?;
+    for (index, hook) in hooks.iter().enumerate() {
+        run_one(hook, &state, environment)
+            .with_context(|| format!("error running {} hook #{index}", moment.name()))?;
+    }
+    Ok(())
+}
+
+/// Runs every poststop hook. A failure is a warning, and the next one runs
+/// nevertheless (runtime.md, "Lifecycle", step 13).
+pub(crate) fn run_poststop(hooks: &[Hook], state: &State<'_>) {
+    for (index, hook) in hooks.iter().enumerate() {
+        if let Err(err) = run(Moment::Poststop, std::slice::from_ref(hook), state) {
+            // The text counts from the first of the slice.
+            let text = errno::chain(&err).replacen("hook #0", &format!("hook #{index}"), 1);
+            log::warn(&text);
+        }
+    }
+}
+
+/// A hook that runs. Dropped, it is killed: no hook outlives an error.
+#[derive(Debug)]
+struct Running {
+    pidfd: OwnedFd,
+    ended: bool,
+    /// Closed when everything was written.
+    stdin: Option<OwnedFd>,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// What comes out of one pipe.
+#[derive(Debug)]
+struct Output {
+    pipe: Option<OwnedFd>,
+    text: Vec<u8>,
+}
+
+fn run_one(hook: &Hook, state: &[u8], environment: &[CString]) -> Result<()> {
+    let mut running = Running::start(hook, environment)?;
+    let timeout = hook
+        .timeout
+        .map(|seconds| Duration::from_secs(seconds.get().into()));
+    if !running.attend(state, timeout)? {
+        let seconds = timeout.unwrap_or_default().as_secs_f64();
+        bail!("hook ran past specified timeout of {seconds:.1}s");
+    }
+    running.result()
+}
+
+impl Running {
+    fn start(hook: &Hook, environment: &[CString]) -> Result<Running> {
+        let path = CString::new(hook.path.as_os_str().as_bytes())?;
+        let args = strings(&hook.args)?;
+        let own = hook.env.as_deref().map(strings).transpose()?;
+        // Close-on-exec, as everything here: a hook gets the three streams only.
+        let (stdin, state_end) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
+        let (stdout_end, stdout) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
+        let (stderr_end, stderr) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
+        for end in [&state_end, &stdout_end, &stderr_end] {
+            rustix::fs::fcntl_setfl(end, OFlags::NONBLOCK).context("pipe")?;
+        }
+        let streams = [
+            above_standard(stdin)?,
+            above_standard(stdout)?,
+            above_standard(stderr)?,
+        ];
+        let streams = streams.each_ref().map(AsFd::as_fd);
+        let pid = sys::spawn(&path, &args, own.as_deref().unwrap_or(environment), streams)
+            .with_context(|| format!("exec {}", hook.path.display()))?;
+        let pid = Pid::from_raw(pid).context("the hook has no pid")?;
+        // It cannot be gone: a child stays until it is waited for.
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("pidfd of the hook")?;
+        Ok(Running {
+            pidfd,
+            ended: false,
+            stdin: Some(state_end),
+            stdout: Output {
+                pipe: Some(stdout_end),
+                text: Vec::new(),
+            },
+            stderr: Output {
+                pipe: Some(stderr_end),
+                text: Vec::new(),
+            },
+        })
+    }
+
+    /// Feeds and hears the hook until it ends; `false` if it took too long.
+    ///
+    /// Its end is that of the process: a daemon it left behind may hold on to
+    /// the pipes for ever.
+    fn attend(&mut self, mut state: &[u8], timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Ok(false),
+                left => left
+                    .map(Timespec::try_from)
+                    .transpose()
+                    .context("timeout")?,
+            };
+            if self.wait_for_event(left.as_ref())? {
+                // What it wrote before it ended is in the pipes.
+                self.stdout.take()?;
+                self.stderr.take()?;
+                return Ok(true);
+            }
+            self.feed(&mut state)?;
+            self.stdout.take()?;
+            self.stderr.take()?;
+        }
+    }
+
+    /// Waits until a pipe is ready, or the hook has ended (`true`), or time is
+    /// up.
+    fn wait_for_event(&self, timeout: Option<&Timespec>) -> Result<bool> {
+        let mut events = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        events.extend(
+            self.stdin
+                .iter()
+                .map(|pipe| PollFd::new(pipe, PollFlags::OUT)),
+        );
+        let outputs = [&self.stdout, &self.stderr];
+        let outputs = outputs
+            .into_iter()
+            .filter_map(|output| output.pipe.as_ref());
+        events.extend(outputs.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        match poll(&mut events, timeout) {
+            Ok(_) | Err(Errno::INTR) => Ok(!events[0].revents().is_empty()),
+            Err(err) => Err(err).context("wait for the hook"),
+        }
+    }
+
+    fn feed(&mut self, state: &mut &[u8]) -> Result<()> {
+        let Some(pipe) = &self.stdin else {
+            return Ok(());
+        };
+        match write(pipe, state) {
+            Ok(count) => *state = &state[count..],
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // It does not want to know, which is its right.
+            Err(Errno::PIPE) => *state = &[],
+            Err(err) => return Err(err).context("write the state to the hook"),
+        }
+        if state.is_empty() {
+            self.stdin = None;
+        }
+        Ok(())
+    }
+
+    /// How the hook ended, with what it said if it failed.
+    fn result(mut self) -> Result<()> {
+        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
+            .context("wait for the hook")?;
+        self.ended = true;
+        let Some(status) = status else {
+            bail!("the hook has no status")
+        };
+        if status.exit_status() == Some(0) {
+            return Ok(());
+        }
+        let mut text = String::new();
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => write!(text, "exit status {code}")?,
+            (None, Some(signal)) => write!(text, "signal: {}", signal_words(signal))?,
+            (None, None) => text.push_str("it ended in a way unknown"),
+        }
+        bail!(
+            "{text}, stdout: {}, stderr: {}",
+            self.stdout.words(),
+            self.stderr.words()
+        )
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let waited = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        if let Err(err) = killed.and(waited.map(|_| ())) {
+            log::warn(&format!("kill the hook: {}", errno::text(err)));
+        }
+    }
+}
+
+impl Output {
+    /// Takes what is there now. What is more than an error quotes is thrown
+    /// away, so that the hook does not wait for us.
+    fn take(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        while let Some(pipe) = &self.pipe {
+            match read(pipe, &mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(count) => {
+                    let room = LONGEST_OUTPUT.saturating_sub(self.text.len());
+                    self.text.extend_from_slice(&buffer[..count.min(room)]);
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(err) => return Err(err).context("read what the hook says"),
+            }
+        }
+        Ok(())
+    }
+
+    fn words(&self) -> String {
+        String::from_utf8_lossy(&self.text).into_owned()
+    }
+}
+
+fn strings(texts: &[String]) -> Result<Vec<CString>> {
+    texts
+        .iter()
+        .map(|text| CString::new(text.as_str()).map_err(Into::into))
+        .collect()
+}
+
+/// The descriptor, with a number above the three streams that it is to become
+/// one of: a caller may have closed some of ours.
+fn above_standard(fd: OwnedFd) -> Result<OwnedFd> {
+    if is_standard(fd.as_fd()) {
+        fcntl_dupfd_cloexec(&fd, 3).context("dup")
+    } else {
+        Ok(fd)
+    }
+}
+
+fn is_standard(fd: BorrowedFd<'_>) -> bool {
+    use std::os::fd::AsRawFd;
+    fd.as_raw_fd() < 3
+}
+
+/// Go's words for a signal, as in `signal: killed`.
+fn signal_words(signal: i32) -> String {
+    match signal {
+        libc::SIGHUP => "hangup".into(),
+        libc::SIGINT => "interrupt".into(),
+        libc::SIGQUIT => "quit".into(),
+        libc::SIGABRT => "aborted".into(),
+        libc::SIGKILL => "killed".into(),
+        libc::SIGSEGV => "segmentation fault".into(),
+        libc::SIGPIPE => "broken pipe".into(),
+        libc::SIGALRM => "alarm clock".into(),
+        libc::SIGTERM => "terminated".into(),
+        other => format!("signal {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::fs;
+    use std::num::NonZeroU32;
+
+    fn shell(script: &str) -> Hook {
+        Hook {
+            path: "/bin/sh".into(),
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            env: None,
+            timeout: None,
+        }
+    }
+
+    fn with_state<T>(body: impl FnOnce(&State<'_>) -> T) -> T {
+        let annotations = BTreeMap::from([("key".to_owned(), "value".to_owned())]);
+        body(&State {
+            oci_version: "1.3.0",
+            id: "a",
+            status: "creating",
+            pid: 42,
+            bundle: Path::new("/bundle"),
+            annotations: &annotations,
+        })
+    }
+
+    fn run_shell(script: &str) -> Result<()> {
+        with_state(|state| run(Moment::CreateRuntime, &[shell(script)], state))
+    }
+
+    #[test]
+    fn the_state_arrives_on_standard_input() {
+        let dir = testing::Directory::new("hook-state");
+        let path = dir.path().join("state");
+        run_shell(&format!("cat > {}", path.display())).expect("hook");
+        assert_eq!(
+            fs::read_to_string(path).expect("state"),
+            r#"{"ociVersion":"1.3.0","id":"a","status":"creating","pid":42,"bundle":"/bundle","annotations":{"key":"value"}}"#
+        );
+    }
+
+    #[test]
+    fn a_state_longer_than_a_pipe_and_a_hook_that_does_not_read_it() {
+        let annotations = BTreeMap::from([("long".to_owned(), "x".repeat(300_000))]);
+        with_state(|state| {
+            let state = State {
+                annotations: &annotations,
+                ..*state
+            };
+            for script in [
+                "test $(wc -c) -gt 300000",
+                "sleep 0.05; true",
+                "exec 0<&-; sleep 0.05",
+            ] {
+                run(Moment::Prestart, &[shell(script)], &state).expect(script);
+            }
+        });
+    }
+
+    #[test]
+    fn the_words_of_a_failure() {
+        for (script, words) in [
+            ("exit 1", "exit status 1, stdout: , stderr: "),
+            (
+                "echo a; echo b >&2; exit 3",
+                "exit status 3, stdout: a\n, stderr: b\n",
+            ),
+            ("kill -9 $$", "signal: killed, stdout: , stderr: "),
+        ] {
+            let error = run_shell(script).expect_err(script);
+            assert_eq!(
+                testing::words(&error),
+                format!("error running createRuntime hook #0: {words}")
+            );
+        }
+    }
+
+    #[test]
+    fn a_hook_that_is_not_there() {
+        let hook = Hook {
+            path: "/nonexistent/hook".into(),
+            ..shell("")
+        };
+        let error = with_state(|state| run(Moment::Poststart, &[shell("true"), hook], state));
+        assert_eq!(
+            testing::words(&error.expect_err("missing")),
+            "error running poststart hook #1: exec /nonexistent/hook: no such file or directory"
+        );
+    }
+
+    #[test]
+    fn the_first_failure_is_the_last_hook() {
+        let dir = testing::Directory::new("hook-order");
+        let path = dir.path().join("log").display().to_string();
+        let hooks = ["echo 1 >>", "echo 2 >&2; echo 2 >>", "echo 3 >>"];
+        let mut hooks: Vec<Hook> = hooks
+            .iter()
+            .map(|script| shell(&format!("{script} {path}")))
+            .collect();
+        hooks[1].args[2].push_str("; exit 5");
+        let error = with_state(|state| run(Moment::Prestart, &hooks, state)).expect_err("fails");
+        assert_eq!(
+            testing::words(&error),
+            "error running prestart hook #1: exit status 5, stdout: , stderr: 2\n"
+        );
+        assert_eq!(fs::read_to_string(&path).expect("log"), "1\n2\n");
+
+        with_state(|state| run_poststop(&hooks, state));
+        assert_eq!(fs::read_to_string(&path).expect("log"), "1\n2\n1\n2\n3\n");
+    }
+
+    #[test]
+    fn a_hook_that_hangs_is_killed() {
+        let hook = Hook {
+            timeout: NonZeroU32::new(1),
+            ..shell("exec sleep 60")
+        };
+        let start = Instant::now();
+        let error = with_state(|state| run(Moment::Prestart, &[hook], state)).expect_err("hangs");
+        assert_eq!(
+            testing::words(&error),
+            "error running prestart hook #0: hook ran past specified timeout of 1.0s"
+        );
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_daemon_left_behind_is_not_waited_for() {
+        let start = Instant::now();
+        run_shell("sleep 3 & exit 0").expect("hook");
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn much_output_does_not_stop_a_hook() {
+        let error = run_shell("head -c 500000 /dev/zero | tr '\\0' x; exit 1").expect_err("fails");
+        let text = testing::words(&error);
+        assert!(
+            text.len() < LONGEST_OUTPUT + 200 && text.len() > LONGEST_OUTPUT,
+            "{}",
+            text.len()
+        );
+    }
+
+    #[test]
+    fn environments() {
+        let dir = testing::Directory::new("hook-env");
+        let path = dir.path().join("env").display().to_string();
+        let script = format!("exec /usr/bin/env > {path}");
+        let given = [c"A=given".to_owned()];
+        let own = Hook {
+            env: Some(vec!["A=own".into(), "B".into()]),
+            ..shell(&script)
+        };
+        let seen = |hook: Hook, environment: &[CString]| {
+            with_state(|state| run_with(Moment::StartContainer, &[hook], state, environment))
+                .expect("hook");
+            fs::read_to_string(&path).expect("env")
+        };
+        assert!(seen(shell(&script), &given).contains("A=given\n"));
+        assert!(seen(own, &given).contains("A=own\n"));
+        assert!(!seen(shell(&script), &[]).contains("A="));
+        run_shell(&script).expect("hook");
+        let callers = fs::read_to_string(&path).expect("env");
+        assert!(callers.contains("PATH="), "{callers}");
+    }
+
+    #[test]
+    fn a_hook_starts_with_a_clean_slate() {
+        let dir = testing::Directory::new("hook-slate");
+        let path = dir.path().join("status").display().to_string();
+        testing::in_child(|| {
+            nix::sys::signal::SigSet::all()
+                .thread_block()
+                .expect("block");
+            let script = format!(
+                "ls /proc/self/fd > {path}; grep -E 'Sig(Blk|Ign)' /proc/self/status >> {path}"
+            );
+            run_shell(&script).expect("hook");
+        });
+        let seen = fs::read_to_string(&path).expect("status");
+        assert!(seen.starts_with("0\n1\n2\n3\nSigBlk"), "{seen}");
+        assert!(seen.contains("SigBlk:\t0000000000000000"), "{seen}");
+        // The C library ignores two signals of its own (32 and 33) in what it
+        // spawns.
+        assert!(seen.contains("SigIgn:\t0000000180000000"), "{seen}");
+    }
+
+    #[test]
+    fn a_hook_runs_as_child_of_a_first_process() {
+        // As in init: pid 1 of a new pid namespace, without standard streams.
+        testing::in_child(|| {
+            use nix::sched::{CloneFlags, unshare};
+            unshare(CloneFlags::CLONE_NEWPID).expect("unshare");
+            testing::in_child(|| {
+                assert_eq!(rustix::process::getpid().as_raw_pid(), 1);
+                run_shell("exit 0").expect("hook");
+                let error = run_shell("exit 9").expect_err("fails");
+                assert!(testing::words(&error).contains("exit status 9"));
+            });
+        });
+    }
+}

@@ -1,0 +1,240 @@
+//! DO: flags and propagation of mounts, by descriptor: with mount_setattr(2)
+//! (Linux 5.12), else with mount(2) on a mount that is attached.
+
+use std::cell::OnceCell;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use anyhow::{Context, Result};
+use libc::{
+    MS_BIND, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_NOSYMFOLLOW, MS_RDONLY,
+    MS_REC, MS_RELATIME, MS_REMOUNT, MS_STRICTATIME, c_ulong,
+};
+use nix::mount::MsFlags;
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, StatxFlags, fstatvfs, openat, statx,
+};
+use rustix::io::Errno;
+
+use super::paths::Procfs;
+use crate::plan::mount_options::{Attributes, attributes_of};
+use crate::plan::mounts::{BindFlags, Filesystem};
+use crate::sys::{self, MountChange};
+
+/// How this kernel changes mounts.
+#[derive(Debug, Default)]
+pub(crate) struct Kernel {
+    /// Do without mount_setattr(2) also where it is there: for tests.
+    without_setattr: bool,
+    procfs: OnceCell<Procfs>,
+}
+
+impl Kernel {
+    /// The safe procfs, opened at its first use.
+    pub(crate) fn procfs(&self) -> Result<&Procfs> {
+        if let Some(procfs) = self.procfs.get() {
+            return Ok(procfs);
+        }
+        let procfs = Procfs::open().context("open a procfs")?;
+        Ok(self.procfs.get_or_init(|| procfs))
+    }
+
+    fn change(&self, mount: BorrowedFd<'_>, change: &MountChange) -> Result<(), Errno> {
+        if self.without_setattr {
+            return Err(Errno::NOSYS);
+        }
+        sys::mount_setattr(mount, change, None).map_err(errno)
+    }
+
+    /// Gives a detached mount its flags. What it returns has still to be done
+    /// when the mount is attached: the kernel can only do it then (before 5.12).
+    pub(super) fn set_bind_flags(
+        &self,
+        mount: BorrowedFd<'_>,
+        flags: BindFlags,
+    ) -> Result<Option<BindFlags>> {
+        match self.replace(mount, flags) {
+            Ok(()) => Ok(None),
+            Err(Errno::NOSYS) => Ok(Some(flags)),
+            Err(err @ Errno::PERM) => {
+                let flags = with_locked(mount, flags, err)?;
+                self.replace(mount, flags)
+                    .context("set flags, locked ones kept")?;
+                Ok(None)
+            }
+            Err(err) => Err(err).context("set mount flags"),
+        }
+    }
+
+    fn replace(&self, mount: BorrowedFd<'_>, flags: BindFlags) -> Result<(), Errno> {
+        let Attributes { set, clear } = Attributes::exactly(flags.set);
+        self.change(
+            mount,
+            &MountChange {
+                set,
+                clear,
+                ..MountChange::default()
+            },
+        )
+    }
+
+    /// What [`Kernel::set_bind_flags`] left to do.
+    pub(super) fn set_attached_bind_flags(
+        &self,
+        mount: BorrowedFd<'_>,
+        flags: BindFlags,
+    ) -> Result<()> {
+        match self.remount(mount, flags.set) {
+            Ok(()) => Ok(()),
+            Err(err @ Errno::PERM) => {
+                let flags = with_locked(mount, flags, err)?;
+                self.remount(mount, flags.set)
+                    .context("set flags, locked ones kept")
+            }
+            Err(err) => Err(err).context("set mount flags"),
+        }
+    }
+
+    /// Adds `flags` to those of an attached mount.
+    pub(super) fn add_flags(&self, mount: BorrowedFd<'_>, flags: c_ulong) -> Result<(), Errno> {
+        let set = attributes_of(flags);
+        match self.change(
+            mount,
+            &MountChange {
+                set,
+                ..MountChange::default()
+            },
+        ) {
+            Err(Errno::NOSYS) => self.remount(mount, current_flags(mount)? | flags),
+            result => result,
+        }
+    }
+
+    /// Changes attributes of a mount and all below it; there is no other way
+    /// than mount_setattr(2).
+    pub(super) fn change_all(
+        &self,
+        mount: BorrowedFd<'_>,
+        Attributes { set, clear }: Attributes,
+    ) -> Result<(), Errno> {
+        self.change(
+            mount,
+            &MountChange {
+                set,
+                clear,
+                propagation: 0,
+                recursive: true,
+            },
+        )
+    }
+
+    /// Sets the propagation of an attached mount: one of `MS_SHARED` and its
+    /// like, with `MS_REC` or without.
+    pub(super) fn set_propagation(&self, mount: BorrowedFd<'_>, flags: c_ulong) -> Result<()> {
+        let change = MountChange {
+            propagation: flags & !MS_REC,
+            recursive: flags & MS_REC != 0,
+            ..MountChange::default()
+        };
+        match self.change(mount, &change) {
+            Err(Errno::NOSYS) => self.mount_on(mount, None, None, flags, None),
+            result => result,
+        }
+        .context("change mount propagation")
+    }
+
+    fn remount(&self, mount: BorrowedFd<'_>, flags: c_ulong) -> Result<(), Errno> {
+        self.mount_on(mount, None, None, flags | MS_BIND | MS_REMOUNT, None)
+    }
+
+    /// Mounts `filesystem` on `onto` with mount(2), which takes longer options.
+    pub(super) fn mount_by_string(
+        &self,
+        filesystem: &Filesystem,
+        onto: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let mut options = filesystem.options.join(",");
+        if let Some(label) = &filesystem.context {
+            if !options.is_empty() {
+                options.push(',');
+            }
+            options.push_str(&format!("context=\"{label}\""));
+        }
+        self.mount_on(
+            onto,
+            Some(&filesystem.source),
+            Some(&filesystem.kind),
+            filesystem.flags,
+            Some(&options),
+        )
+        .context("mount")
+    }
+
+    /// mount(2) on what a descriptor is on: by its name in the directory of
+    /// descriptors of a procfs that nothing can be mounted over.
+    fn mount_on(
+        &self,
+        target: BorrowedFd<'_>,
+        source: Option<&str>,
+        kind: Option<&str>,
+        flags: c_ulong,
+        options: Option<&str>,
+    ) -> Result<(), Errno> {
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let here = openat(CWD, ".", directory, Mode::empty())?;
+        let procfs = self
+            .procfs()
+            .map_err(|err| *err.downcast_ref().unwrap_or(&Errno::NOENT))?;
+        rustix::process::fchdir(procfs.descriptors()?)?;
+        let name = target.as_raw_fd().to_string();
+        let flags = MsFlags::from_bits_retain(flags);
+        let done = nix::mount::mount(source, name.as_str(), kind, flags, options);
+        rustix::process::fchdir(here)?;
+        done.map_err(|err| Errno::from_raw_os_error(err as i32))
+    }
+}
+
+fn with_locked(mount: BorrowedFd<'_>, flags: BindFlags, refusal: Errno) -> Result<BindFlags> {
+    let current = current_flags(mount).context("statfs")?;
+    flags
+        .with_locked(current)
+        .map_err(|err| anyhow::Error::new(refusal).context(err.to_string()))
+}
+
+/// The flags the mount has now (statvfs(3)). Where no mode of access times is
+/// named, the strict one is meant.
+fn current_flags(mount: BorrowedFd<'_>) -> Result<c_ulong, Errno> {
+    let bits = fstatvfs(mount)?.f_flag.bits();
+    let mut flags = 0;
+    for (bit, flag) in [
+        (StatVfsMountFlags::RDONLY.bits(), MS_RDONLY),
+        (StatVfsMountFlags::NOSUID.bits(), MS_NOSUID),
+        (StatVfsMountFlags::NODEV.bits(), MS_NODEV),
+        (StatVfsMountFlags::NOEXEC.bits(), MS_NOEXEC),
+        (StatVfsMountFlags::NOATIME.bits(), MS_NOATIME),
+        (StatVfsMountFlags::NODIRATIME.bits(), MS_NODIRATIME),
+        (StatVfsMountFlags::RELATIME.bits(), MS_RELATIME),
+        (ST_NOSYMFOLLOW, MS_NOSYMFOLLOW),
+    ] {
+        if bits & bit != 0 {
+            flags |= flag;
+        }
+    }
+    if flags & (MS_NOATIME | MS_RELATIME) == 0 {
+        flags |= MS_STRICTATIME;
+    }
+    Ok(flags)
+}
+
+/// linux/statfs.h, Linux 5.10.
+const ST_NOSYMFOLLOW: u64 = 0x2000;
+
+/// Which mount the descriptor is on (statx(2), Linux 5.8).
+pub(super) fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    let found = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context("statx")?;
+    Ok(found.stx_mnt_id)
+}
+
+fn errno(err: io::Error) -> Errno {
+    Errno::from_io_error(&err).unwrap_or(Errno::IO)
+}

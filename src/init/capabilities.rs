@@ -1,0 +1,152 @@
+//! Gives the process its capability sets (capabilities(7)).
+//!
+//! Through rustix's prctl(2) and capset(2) wrappers: they are in the binary
+//! already, need no `unsafe` here and allocate nothing, so the `caps` crate
+//! would only add to it.
+
+use anyhow::{Context, Result};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities,
+};
+
+use crate::errno;
+use crate::log;
+use crate::plan::capabilities::{CapabilitiesPlan, names};
+
+/// Takes every capability out of the bounding set that the plan does not have.
+/// Before the change of user, while CAP_SETPCAP is still there.
+pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
+    for bit in (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number)) {
+        // EINVAL: beyond the last capability of this kernel.
+        let Ok(present) = capability_is_in_bounding_set(bit) else {
+            break;
+        };
+        if present && plan.bounding & bit.bits() == 0 {
+            remove_capability_from_bounding_set(bit).with_context(|| {
+                format!("unable to apply bounding set: drop {}", name(bit.bits()))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the permitted set survives the change from root to another user.
+pub(crate) fn keep_over_change_of_user(keep: bool) -> Result<()> {
+    set_keep_capabilities(keep).context("set keep capabilities")
+}
+
+/// Sets the permitted, effective, inheritable and ambient sets. After the
+/// change of user.
+pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
+    let sets = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(plan.effective),
+        permitted: CapabilitySet::from_bits_retain(plan.permitted),
+        inheritable: CapabilitySet::from_bits_retain(plan.inheritable),
+    };
+    set_capabilities(None, sets).context("unable to apply caps: can't apply capabilities")?;
+    clear_ambient_capability_set().context("unable to apply caps: clear the ambient set")?;
+    for bit in (0..u64::BITS)
+        .map(|number| 1 << number)
+        .filter(|bit| plan.ambient & bit != 0)
+    {
+        let capability = CapabilitySet::from_bits_retain(bit);
+        // A warning, as with runc: engines ask for ambient capabilities that
+        // are not inheritable and mean no harm.
+        if let Err(err) = configure_capability_in_ambient_set(capability, true) {
+            log::warn(&format!(
+                "can't raise ambient capability {}: {}",
+                name(bit),
+                errno::text(err)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn name(bit: u64) -> String {
+    match names(bit).next() {
+        Some(name) => name.to_owned(),
+        None => format!("capability {}", bit.trailing_zeros()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    const CHOWN: u64 = 1;
+    const KILL: u64 = 1 << 5;
+    const NET_BIND_SERVICE: u64 = 1 << 10;
+
+    /// The five sets as the kernel shows them.
+    fn sets() -> CapabilitiesPlan {
+        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        let set = |name: &str| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .expect("line");
+            u64::from_str_radix(line.trim(), 16).expect("mask")
+        };
+        CapabilitiesPlan {
+            bounding: set("CapBnd:"),
+            effective: set("CapEff:"),
+            inheritable: set("CapInh:"),
+            permitted: set("CapPrm:"),
+            ambient: set("CapAmb:"),
+        }
+    }
+
+    #[test]
+    fn the_kernel_shows_the_sets_of_the_plan() {
+        testing::in_child(|| {
+            let plan = CapabilitiesPlan {
+                bounding: CHOWN | KILL | NET_BIND_SERVICE,
+                effective: CHOWN | KILL,
+                inheritable: KILL,
+                permitted: CHOWN | KILL,
+                ambient: KILL,
+            };
+            limit_bounding_set(&plan).expect("bounding");
+            keep_over_change_of_user(true).expect("keep");
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1000)).expect("uid");
+            keep_over_change_of_user(false).expect("keep");
+            apply(&plan).expect("apply");
+            assert_eq!(sets(), plan);
+        });
+    }
+
+    #[test]
+    fn an_ambient_capability_that_cannot_be_is_left_out() {
+        testing::in_child(|| {
+            let plan = CapabilitiesPlan {
+                bounding: CHOWN,
+                permitted: CHOWN,
+                ambient: CHOWN,
+                ..Default::default()
+            };
+            limit_bounding_set(&plan).expect("bounding");
+            apply(&plan).expect("apply");
+            assert_eq!(sets(), CapabilitiesPlan { ambient: 0, ..plan });
+        });
+    }
+
+    #[test]
+    fn what_is_not_permitted_cannot_be_applied() {
+        testing::in_child(|| {
+            apply(&CapabilitiesPlan::default()).expect("drop all");
+            let plan = CapabilitiesPlan {
+                permitted: CHOWN,
+                ..Default::default()
+            };
+            let error = apply(&plan).expect_err("refused");
+            assert!(
+                error.to_string().contains("can't apply capabilities"),
+                "{error}"
+            );
+        });
+    }
+}

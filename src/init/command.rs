@@ -1,0 +1,314 @@
+//! The last steps: find the program, close what is not its business, become
+//! it.
+//!
+//! The words of [`find`] are those of Go's `exec.LookPath`: Docker and Podman
+//! choose exit statuses 126 and 127 by them.
+
+use std::ffi::{CStr, CString};
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::SigSet;
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat};
+use rustix::io::Errno;
+
+use crate::errno;
+use crate::sys;
+
+/// The exit status of a process that could not become the program.
+const EXIT_NOT_EXECUTED: i32 = 255;
+
+/// Finds the program `name`: as a path if it has a slash, else in the
+/// directories of `search_path` (the value of PATH).
+///
+/// # Errors
+/// In the words of Go's `exec.LookPath`, such as
+/// `exec: "nosuch": executable file not found in $PATH`.
+pub(crate) fn find(name: &CStr, search_path: Option<&str>) -> Result<CString> {
+    let text = name.to_string_lossy();
+    if text.contains('/') {
+        check_executable(name, &text).with_context(|| format!("exec: {text:?}"))?;
+        return Ok(name.to_owned());
+    }
+    if !matches!(&*text, "" | "." | "..") {
+        let search_path = search_path.filter(|path| !path.is_empty());
+        for directory in search_path.iter().flat_map(|path| path.split(':')) {
+            let path = cleaned(&Path::new(directory).join(&*text));
+            let found = CString::new(path.as_os_str().as_encoded_bytes())?;
+            if check_executable(&found, &text).is_err() {
+                continue;
+            }
+            if !path.is_absolute() {
+                // An empty or relative directory in PATH.
+                return Err(anyhow!(
+                    "cannot run executable found relative to current directory"
+                ))
+                .with_context(|| format!("exec: {text:?}"));
+            }
+            return Ok(found);
+        }
+    }
+    Err(anyhow!("executable file not found in $PATH")).with_context(|| format!("exec: {text:?}"))
+}
+
+/// Whether the caller may execute the file, and it is none of the things that
+/// have the permission and cannot be executed.
+fn check_executable(path: &CStr, text: &str) -> Result<()> {
+    let status = stat(path).with_context(|| format!("stat {text}"))?;
+    if FileType::from_raw_mode(status.st_mode).is_dir() {
+        return Err(Errno::ISDIR.into());
+    }
+    match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        Ok(()) => Ok(()),
+        // A seccomp profile older than faccessat2(2) is loaded by now.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let any = Mode::XUSR | Mode::XGRP | Mode::XOTH;
+            if Mode::from_raw_mode(status.st_mode).intersects(any) {
+                Ok(())
+            } else {
+                Err(Errno::ACCESS.into())
+            }
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// The path without `.`, empty parts and, lexically, `..`.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(clean.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                clean.pop();
+            }
+            Component::ParentDir if clean.has_root() => {}
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
+/// Blocks no signal any more: the host may have blocked them all before the
+/// clone (see `foreground::Signals`). First thing in init.
+pub(crate) fn unblock_signals() -> Result<()> {
+    SigSet::empty().thread_set_mask().context("unblock signals")
+}
+
+/// Gives every signal its default action and blocks none: what the caller of
+/// teu ignored or blocked is not the container's business.
+pub(crate) fn restore_signals() -> Result<()> {
+    for signal in 1..=64 {
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            sys::default_action(signal)
+                .with_context(|| format!("restore the action of signal {signal}"))?;
+        }
+    }
+    unblock_signals()
+}
+
+/// Becomes the program; does not return.
+///
+/// Closes every descriptor from 3 + `preserved_fds` on first: close-on-exec
+/// would come too late for a program called `/proc/self/fd/7`, since execve(2)
+/// opens it before it closes anything (CVE-2024-21626). That leaves no way to
+/// tell the host of a failure: it goes to the container's stderr, as one line
+/// in runc's words, and the exit status is 255.
+pub(crate) fn exec(
+    program: &CStr,
+    args: &[CString],
+    environment: &[CString],
+    preserved_fds: u32,
+) -> ! {
+    let error = match leave_only(preserved_fds) {
+        Ok(()) => match nix::unistd::execve(program, args, environment) {
+            Ok(never) => match never {},
+            Err(err) => format!("exec {}: {}", program.to_string_lossy(), errno::text(err)),
+        },
+        Err(err) => format!("close descriptors: {}", errno::text(err)),
+    };
+    // Nothing is left to tell if stderr is gone as well.
+    writeln!(std::io::stderr(), "{error}").ok();
+    sys::exit(EXIT_NOT_EXECUTED)
+}
+
+/// Leaves the standard streams open and as many descriptors after them.
+fn leave_only(preserved_fds: u32) -> io::Result<()> {
+    sys::close_from(3 + preserved_fds)?;
+    (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn script(path: &Path, mode: u32) {
+        fs::write(path, "#!/nonexistent\n").expect("write");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+
+    fn words(name: &str, search_path: Option<&str>) -> String {
+        let name = CString::new(name).expect("name");
+        match find(&name, search_path) {
+            Ok(path) => path.into_string().expect("utf-8"),
+            Err(err) => testing::words(&err),
+        }
+    }
+
+    #[test]
+    fn programs_and_words_of_refusal() {
+        let dir = testing::Directory::new("command");
+        fs::create_dir(dir.path().join("bin")).expect("mkdir");
+        fs::create_dir(dir.path().join("bin/sub")).expect("mkdir");
+        script(&dir.path().join("bin/run"), 0o755);
+        script(&dir.path().join("bin/plain"), 0o644);
+        let dir = dir.path().display().to_string();
+        let bin = format!("{dir}/bin");
+        let both = format!("/nonexistent:{dir}/bin/");
+        for (name, search_path, expected) in [
+            ("run", Some(&*both), format!("{bin}/run")),
+            (&format!("{bin}/run"), None, format!("{bin}/run")),
+            (
+                "nosuch",
+                Some(&bin),
+                r#"exec: "nosuch": executable file not found in $PATH"#.into(),
+            ),
+            (
+                "run",
+                None,
+                r#"exec: "run": executable file not found in $PATH"#.into(),
+            ),
+            (
+                "run",
+                Some(""),
+                r#"exec: "run": executable file not found in $PATH"#.into(),
+            ),
+            (
+                "",
+                Some(&bin),
+                r#"exec: "": executable file not found in $PATH"#.into(),
+            ),
+            (
+                "..",
+                Some(&bin),
+                r#"exec: "..": executable file not found in $PATH"#.into(),
+            ),
+            // Found in PATH it is as good as not there …
+            (
+                "sub",
+                Some(&bin),
+                r#"exec: "sub": executable file not found in $PATH"#.into(),
+            ),
+            (
+                "plain",
+                Some(&bin),
+                r#"exec: "plain": executable file not found in $PATH"#.into(),
+            ),
+            // … by its path it is named.
+            ("/etc", None, r#"exec: "/etc": is a directory"#.into()),
+            (
+                "/etc/passwd",
+                None,
+                r#"exec: "/etc/passwd": permission denied"#.into(),
+            ),
+            (
+                "/x",
+                None,
+                r#"exec: "/x": stat /x: no such file or directory"#.into(),
+            ),
+            (
+                "/etc/passwd/x",
+                None,
+                r#"exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory"#.into(),
+            ),
+        ] {
+            assert_eq!(
+                words(name, search_path),
+                expected,
+                "{name} in {search_path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_program_beside_us_is_not_run_by_accident() {
+        let dir = testing::Directory::new("command-dot");
+        script(&dir.path().join("run"), 0o755);
+        let path = dir.path().to_owned();
+        testing::in_child(move || {
+            std::env::set_current_dir(&path).expect("chdir");
+            for search_path in [":", ".", "/nonexistent:"] {
+                assert_eq!(
+                    words("run", Some(search_path)),
+                    r#"exec: "run": cannot run executable found relative to current directory"#
+                );
+            }
+            assert_eq!(words("./run", None), "./run");
+        });
+    }
+
+    #[test]
+    fn clean_paths() {
+        for (path, clean) in [
+            ("/bin/./x", "/bin/x"),
+            ("/a/../../b", "/b"),
+            ("a//b", "a/b"),
+            ("../x", "../x"),
+            ("", ""),
+        ] {
+            assert_eq!(cleaned(Path::new(path)), Path::new(clean));
+        }
+    }
+
+    #[test]
+    fn only_the_preserved_descriptors_and_default_signals_reach_the_program() {
+        let output = testing::output_of_child(|| {
+            nix::sys::signal::SigSet::all()
+                .thread_block()
+                .expect("block");
+            // Rust ignores SIGPIPE in its own processes.
+            restore_signals().expect("signals");
+            let script =
+                c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
+            let args = [c"sh", c"-c", script].map(CStr::to_owned);
+            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0);
+        });
+        // ls has the directory open itself.
+        assert!(output.starts_with("0 1 2 3 SigBlk"), "{output}");
+        assert_eq!(output.matches("0000000000000000").count(), 2, "{output}");
+    }
+
+    #[test]
+    fn a_preserved_descriptor_reaches_the_program() {
+        let output = testing::output_of_child(|| {
+            sys::close_from(3).expect("close");
+            // Close-on-exec, as the standard library opens everything.
+            let file = fs::File::open("/etc/passwd").expect("open");
+            assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&file), 3);
+            let args = [c"readlink", c"/proc/self/fd/3"].map(CStr::to_owned);
+            exec(c"/usr/bin/readlink", &args, &[], 1);
+        });
+        assert_eq!(output, "/etc/passwd\n");
+    }
+
+    #[test]
+    fn a_failed_exec_is_one_line() {
+        let dir = testing::Directory::new("command-exec");
+        let path = dir.path().join("run.sh");
+        script(&path, 0o755);
+        let output = testing::output_of_child(|| {
+            let program = CString::new(path.as_os_str().as_encoded_bytes()).expect("path");
+            exec(&program, std::slice::from_ref(&program), &[], 0);
+        });
+        assert_eq!(
+            output,
+            format!("exec {}: no such file or directory\n", path.display())
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! DO: fill a new tmpfs with a copy of the directory it is about to cover
+//! (`tmpcopyup`).
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
+    fstat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+};
+
+/// Copies what is in the directory `from` into the directory `to`. Links are
+/// copied, never followed.
+pub(super) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let from = open_directory(from, c".")?;
+    let entries = Dir::read_from(&from).context("read directory")?;
+    for entry in entries {
+        let entry = entry.context("read directory")?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            copy(from.as_fd(), to, name).with_context(|| format!("{name:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")?;
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            mkdirat(to, name, mode).context("mkdir")?;
+            let child = open_directory(from, name)?;
+            copy_up(child.as_fd(), open_directory(to, name)?.as_fd())?;
+        }
+        FileType::Symlink => {
+            let target = readlinkat(from, name, Vec::new()).context("readlink")?;
+            symlinkat(target, to, name).context("symlink")?;
+        }
+        FileType::RegularFile => copy_file(from, to, name, mode)?,
+        kind => mknodat(to, name, kind, mode, stat.st_rdev).context("mknod")?,
+    }
+    copy_metadata(to, name, &stat)
+}
+
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = openat(
+        from,
+        name,
+        OFlags::RDONLY | OFlags::NONBLOCK | flags,
+        Mode::empty(),
+    );
+    let source = source.context("open")?;
+    let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
+    let target = openat(to, name, create, mode).context("create")?;
+    io::copy(&mut File::from(source), &mut File::from(target)).context("copy")?;
+    Ok(())
+}
+
+/// Owner first: a change of owner takes the set-id bits away.
+fn copy_metadata(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    chownat(to, name, Some(uid), Some(gid), nofollow).context("chown")?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        chmodat(to, name, mode, AtFlags::empty()).context("chmod")?;
+    }
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    utimensat(to, name, &times, nofollow).context("set times")
+}
+
+fn time(seconds: impl TryInto<i64>, nanoseconds: impl TryInto<i64>) -> Timespec {
+    Timespec {
+        tv_sec: seconds.try_into().unwrap_or(0),
+        tv_nsec: nanoseconds.try_into().unwrap_or(0),
+    }
+}
+
+fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(parent, name, flags, Mode::empty()).context("open directory")?;
+    fstat(&opened).context("fstat")?;
+    Ok(opened)
+}

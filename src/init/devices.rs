@@ -1,0 +1,140 @@
+//! DO: the nodes and links of the container's /dev.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fstat, makedev, openat,
+};
+use rustix::io::Errno;
+
+use super::attributes::Kernel;
+use super::mounts::{attach, clone_tree};
+use super::paths::{Root, mknod};
+use crate::plan::devices::{DeviceKind, DeviceNode};
+use crate::plan::rootfs::Devices;
+
+/// Makes everything in it. The file mode mask must be 0.
+pub(super) fn set_up(root: &Root, kernel: &Kernel, devices: &Devices) -> Result<()> {
+    for node in &devices.nodes {
+        make_node(root, kernel, node, devices.bind)
+            .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
+    }
+    let ptmx = Path::new("/dev/ptmx");
+    match root.unlink(ptmx) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(err) => return Err(err).with_context(|| format!("remove {ptmx:?}")),
+    }
+    root.symlink("pts/ptmx", ptmx)
+        .with_context(|| format!("symlink {ptmx:?}"))?;
+    for (path, target) in &devices.links {
+        match root.symlink(target, Path::new(path)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(err) => return Err(err).with_context(|| format!("symlink {path:?}")),
+        }
+    }
+    Ok(())
+}
+
+fn make_node(root: &Root, kernel: &Kernel, node: &DeviceNode, bind: bool) -> Result<()> {
+    let (parent, name) = root
+        .parent(&node.path)
+        .context("make the parent directory")?;
+    if bind {
+        return bind_host_node(parent.as_fd(), &name, node);
+    }
+    let (kind, device) = kind_and_number(node.kind);
+    match mknod(parent.as_fd(), &name, kind, node.mode, device) {
+        Ok(()) => own(parent.as_fd(), &name, kernel, node),
+        Err(Errno::EXIST) => {
+            let found = stat_of(parent.as_fd(), &name)?;
+            // The specification asks for an error if it is another one.
+            check(&found, node.kind)
+        }
+        // A user namespace may not make devices; use the host's
+        // (config-linux.md, "Devices").
+        Err(Errno::PERM) => bind_host_node(parent.as_fd(), &name, node),
+        Err(err) => Err(err).context("mknod"),
+    }
+}
+
+/// Gives the new node its owner and mode, if it is still the one just made.
+fn own(parent: BorrowedFd<'_>, name: &OsStr, kernel: &Kernel, node: &DeviceNode) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = openat(parent, name, flags, Mode::empty()).context("open the new node")?;
+    let found = fstat(&handle).context("fstat")?;
+    check(&found, node.kind)?;
+    if found.st_uid != node.uid || found.st_gid != node.gid {
+        let owner = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
+        chownat(&handle, "", owner.0, owner.1, AtFlags::EMPTY_PATH).context("chown")?;
+    }
+    // A default access control list of the directory may have changed it.
+    if found.st_mode & 0o7777 != node.mode {
+        let descriptors = kernel
+            .procfs()?
+            .descriptors()
+            .context("open a list of descriptors")?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&handle).to_string();
+        chmodat(
+            &descriptors,
+            number,
+            Mode::from_raw_mode(node.mode),
+            AtFlags::empty(),
+        )
+        .context("chmod")?;
+    }
+    Ok(())
+}
+
+/// Binds the host's node of the same path on an empty file.
+fn bind_host_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
+    let tree = clone_tree(&node.path, false)
+        .with_context(|| format!("open the host's {:?}", node.path))?;
+    check(&fstat(&tree).context("fstat")?, node.kind)
+        .with_context(|| format!("the host's {:?}", node.path))?;
+    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let onto = match openat(parent, name, flags | OFlags::EXCL, Mode::empty()) {
+        // Only to be mounted on: not to be opened, it may be a device.
+        Err(Errno::EXIST) => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(parent, name, flags, Mode::empty())
+        }
+        made => made,
+    }
+    .context("create a mountpoint")?;
+    attach(tree.as_fd(), onto.as_fd())
+}
+
+fn stat_of(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Stat> {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")
+}
+
+fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
+    let (file_type, device) = kind_and_number(kind);
+    let found_type = FileType::from_raw_mode(found.st_mode);
+    let same_number = kind == DeviceKind::Fifo || found.st_rdev == device;
+    if found_type != file_type || !same_number {
+        bail!("file exists and is not this device");
+    }
+    Ok(())
+}
+
+fn kind_and_number(kind: DeviceKind) -> (FileType, u64) {
+    match kind {
+        DeviceKind::Character { major, minor } => {
+            (FileType::CharacterDevice, makedev(major, minor))
+        }
+        DeviceKind::Block { major, minor } => (FileType::BlockDevice, makedev(major, minor)),
+        DeviceKind::Fifo => (FileType::Fifo, 0),
+    }
+}
+
+fn describe(kind: DeviceKind) -> String {
+    match kind {
+        DeviceKind::Character { major, minor } => format!("c {major}:{minor}"),
+        DeviceKind::Block { major, minor } => format!("b {major}:{minor}"),
+        DeviceKind::Fifo => "p".to_owned(),
+    }
+}

@@ -1,0 +1,165 @@
+//! DO: the container's init, from the clone to the program.
+//!
+//! This file is init's half of the story; `commands/create.rs` is the other.
+//! Nothing here looks at the specification: what to do is in the [`Plan`].
+
+pub(crate) mod attributes;
+pub(crate) mod capabilities;
+pub(crate) mod command;
+pub(crate) mod console;
+pub(crate) mod copy_up;
+pub(crate) mod devices;
+pub(crate) mod masks;
+pub(crate) mod lsm;
+pub(crate) mod memory_policy;
+pub(crate) mod mounts;
+pub(crate) mod paths;
+pub(crate) mod process;
+pub(crate) mod rootfs;
+pub(crate) mod scheduling;
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use teu_namespaces::Kind;
+
+use crate::errno;
+use crate::pipe::{InitEnd, ToHost};
+use crate::plan::Plan;
+
+/// The exit status of an init that did not become the program; runc's.
+const FAILED: i32 = 255;
+
+/// What init inherits from the host.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Where the terminal is sent.
+    pub(crate) console_socket: Option<OwnedFd>,
+    /// The end of the exec fifo that init reads from, for `create`.
+    pub(crate) exec_fifo: Option<OwnedFd>,
+    /// The signal mask the program gets.
+    pub(crate) signal_mask: nix::sys::signal::SigSet,
+}
+
+/// Runs in the cloned child; what it returns is the status it ends with.
+pub(crate) fn main(
+    plan: &Plan,
+    mut host: InitEnd,
+    given: Given,
+    joined: teu_namespaces::Result<()>,
+) -> i32 {
+    let prepared = joined.map_err(Into::into).and_then(|()| prepare(plan, &mut host, &given));
+    match prepared {
+        Ok(program) => {
+            let Err(err) = execute(plan, host, given, &program);
+            // The host has gone its way: this is told on the container's
+            // standard error, as a shell would.
+            eprintln!("{}", errno::chain(&err));
+        }
+        Err(err) => {
+            // If the host is gone there is nobody to tell.
+            host.send(&ToHost::Failed(errno::chain(&err))).ok();
+        }
+    }
+    FAILED
+}
+
+/// The program, found and ready to be executed.
+struct Program {
+    path: CString,
+    environment: Vec<CString>,
+}
+
+/// Everything up to the moment before the program.
+fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
+    // A host that dies while this process is not reading from it takes this
+    // process with it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl(PR_SET_PDEATHSIG)")?;
+    process::start_session()?;
+    if plan.new_keyring {
+        process::join_session_keyring(&plan.id, plan.namespaces.is_private(Kind::User))?;
+    }
+
+    // The host attaches this process to its cgroup meanwhile.
+    let mut rootfs = rootfs::prepare(&plan.rootfs, host)?;
+
+    // Hooks see the mounts made and the host's root still there
+    // (runtime.md, "Lifecycle").
+    if plan.hooks.host_runs_any() {
+        host.run_hooks()?;
+    }
+    rootfs.enter()?;
+    rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
+    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
+        console::set_up(rootfs.root(), terminal, socket)?;
+    }
+
+    // The last mounts that need a writable /dev are made.
+    rootfs.remount_readonly()?;
+    set_names(plan)?;
+    rootfs.make_paths_readonly()?;
+    rootfs.mask()?;
+
+    scheduling::set(0, &plan.process.scheduling)?;
+    if let Some(policy) = &plan.process.memory_policy {
+        memory_policy::set(policy)?;
+    }
+    process::set_attributes(&plan.process)?;
+
+    let procfs = rootfs.procfs()?;
+    let environment = process::environment(&plan.process)?;
+    process::become_user(&plan.process, procfs, plan.foreground)?;
+    // As the user: what root could execute does not matter.
+    let search_path = plan.process.environment.search_path.as_deref();
+    let path = command::find(&plan.process.args[0], search_path)?;
+
+    // Cleared by a change of user anyway, and the host ends before the program does.
+    rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
+    host.send(&ToHost::Ready)?;
+    Ok(Program { path, environment })
+}
+
+/// Waits for the start, and becomes the program.
+fn execute(plan: &Plan, mut host: InitEnd, given: Given, program: &Program) -> Result<Infallible> {
+    if !host.wait_for_host()? {
+        wait_at(given.exec_fifo.as_ref().context("there is no exec fifo")?)?;
+    }
+    command::restore_signals(&given.signal_mask)?;
+    command::exec(&program.path, &plan.process.args, &program.environment, plan.preserved_fds)
+}
+
+/// Waits until `teu start` writes to the fifo. No writer has opened it yet, so
+/// it must not be read before it is ready: that would look like its end.
+fn wait_at(fifo: &OwnedFd) -> Result<()> {
+    let mut byte = [0];
+    loop {
+        let waited = poll(&mut [PollFd::new(fifo, PollFlags::IN)], None);
+        match waited.and_then(|_| rustix::io::read(fifo, &mut byte)) {
+            Ok(1..) => return Ok(()),
+            // A writer that opened it and was killed before it wrote.
+            Ok(0) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(err) => return Err(err).context("wait for the start"),
+        }
+    }
+}
+
+/// The container's host and domain name.
+fn set_names(plan: &Plan) -> Result<()> {
+    if !plan.hostname.is_empty() {
+        rustix::system::sethostname(plan.hostname.as_bytes()).with_context(|| format!("set hostname {:?}", plan.hostname))?;
+    }
+    if !plan.domainname.is_empty() {
+        rustix::system::setdomainname(plan.domainname.as_bytes()).with_context(|| format!("set domainname {:?}", plan.domainname))?;
+    }
+    Ok(())
+}
+pub(crate) mod sysctl;

@@ -1,0 +1,383 @@
+//! Paths inside the root filesystem, which its owner may change while we look:
+//! every one is resolved by the kernel below a directory that is already open
+//! (openat2(2), Linux 5.6), and what is then done is done to a descriptor.
+//! Nothing here trusts a string that was checked before.
+//!
+//! Also /proc as the runtime needs it for itself, which is not the one the
+//! container sees.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, mkdirat,
+    mknodat, openat, openat2, readlinkat, symlinkat, unlinkat,
+};
+use rustix::io::{Errno, Result};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
+
+/// Lookups that meet a rename elsewhere in the tree fail with EAGAIN and may be
+/// repeated. An attacker can rename without end, so this often at most.
+const ATTEMPTS: u32 = 1000;
+/// As the kernel's own limit on links in one path.
+const LONGEST_CHAIN_OF_LINKS: u32 = 40;
+
+/// An open root filesystem: the directory that "/" and ".." lead to.
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
+
+/// Where something is to be mounted.
+#[derive(Debug)]
+pub(crate) struct Location {
+    /// Its path in the root filesystem, without links.
+    pub(crate) path: PathBuf,
+    /// `None`: it is not there yet.
+    pub(crate) found: Option<OwnedFd>,
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Root {
+    /// Takes `directory` as the root.
+    pub(crate) fn new(directory: OwnedFd) -> Root {
+        Root(directory)
+    }
+
+    /// A handle (O_PATH) on what is at `path`, links followed inside the root.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::empty())
+    }
+
+    /// Opens `path` with `flags`, links followed inside the root, except with
+    /// NOFOLLOW a last one.
+    pub(crate) fn open(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        resolve: ResolveFlags,
+    ) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | resolve;
+        open_beside_renames(self.0.as_fd(), path, flags, resolve)
+    }
+
+    /// Where `path` leads. Links are followed, also one to a place that is not
+    /// there.
+    pub(crate) fn locate(&self, path: &Path) -> Result<Location> {
+        match self.open_real(path) {
+            Err(Errno::LOOP) => {}
+            found => return location(path.to_owned(), found),
+        }
+        let real = self.real_path(path)?;
+        // Had a link appeared in it meanwhile, this would fail, not follow it.
+        let found = self.open_real(&real);
+        location(real, found)
+    }
+
+    /// A handle on `path` if no part of it is a link, else ELOOP.
+    fn open_real(&self, path: &Path) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Follows the links of `path` by hand, so that the end of a dangling one
+    /// has a name too.
+    fn real_path(&self, path: &Path) -> Result<PathBuf> {
+        let mut real = PathBuf::from("/");
+        let mut rest: VecDeque<OsString> = names(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                real.pop();
+                continue;
+            }
+            real.push(&name);
+            let Some(target) = self.link_target(&real)? else {
+                continue;
+            };
+            links += 1;
+            if links > LONGEST_CHAIN_OF_LINKS {
+                return Err(Errno::LOOP);
+            }
+            real.pop();
+            if target.is_absolute() {
+                real = PathBuf::from("/");
+            }
+            for name in names(&target).into_iter().rev() {
+                rest.push_front(name);
+            }
+        }
+        Ok(real)
+    }
+
+    /// What the link at `path`, whose parents are none, says.
+    fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let handle = match self.open(path, flags, ResolveFlags::empty()) {
+            Ok(handle) => handle,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(err) => return Err(err),
+        };
+        if FileType::from_raw_mode(fstat(&handle)?.st_mode) != FileType::Symlink {
+            return Ok(None);
+        }
+        let target = readlinkat(&handle, "", Vec::new())?;
+        Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes()))))
+    }
+
+    /// A handle on the directory `path`; what is missing of it is made with
+    /// `mode`.
+    pub(crate) fn mkdir_all(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        let location = self.locate(path)?;
+        match location.found {
+            Some(found) => require_directory(found),
+            None => self.mkdir_real(&location.path, mode),
+        }
+    }
+
+    /// [`Root::mkdir_all`] for a path that has no links.
+    fn mkdir_real(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        let (mut directory, missing) = self.existing_part(path)?;
+        for name in missing {
+            match mkdirat(&directory, &name, Mode::from_raw_mode(mode)) {
+                // Someone else made it; if it is a link, the next step refuses.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(err) => return Err(err),
+            }
+            directory = open_beside_renames(
+                directory.as_fd(),
+                Path::new(&name),
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+            )?;
+        }
+        Ok(directory)
+    }
+
+    /// The deepest directory of `path` that is there, and the names that are not.
+    fn existing_part(&self, path: &Path) -> Result<(OwnedFd, Vec<OsString>)> {
+        let mut missing = Vec::new();
+        let mut part = path;
+        loop {
+            match self.open_real(part) {
+                Ok(found) => {
+                    missing.reverse();
+                    return Ok((require_directory(found)?, missing));
+                }
+                Err(Errno::NOENT) => {}
+                Err(err) => return Err(err),
+            }
+            let (Some(parent), Some(name)) = (part.parent(), part.file_name()) else {
+                return Err(Errno::NOENT);
+            };
+            missing.push(name.to_owned());
+            part = parent;
+        }
+    }
+
+    /// A handle on the regular file `path`; it and its parents are made if they
+    /// are missing.
+    pub(crate) fn create_file(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        let location = self.locate(path)?;
+        match location.found {
+            Some(found) => Ok(found),
+            None => self.create_real_file(&location.path, mode),
+        }
+    }
+
+    fn create_real_file(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
+        let (parent, name) = self.parent(path)?;
+        openat(
+            &parent,
+            &name,
+            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::from_raw_mode(mode),
+        )
+    }
+
+    /// Makes what [`Root::locate`] did not find: a directory, or an empty file.
+    pub(crate) fn make_mountpoint(&self, path: &Path, is_directory: bool) -> Result<OwnedFd> {
+        if is_directory {
+            self.mkdir_real(path, 0o755)
+        } else {
+            self.create_real_file(path, 0o644)
+        }
+    }
+
+    /// The directory that holds `path`, made if it is missing, and the last
+    /// name. Links are followed up to there, not beyond.
+    pub(crate) fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = path.parent().ok_or(Errno::INVAL)?;
+        Ok((self.mkdir_all(parent, 0o755)?, name.to_owned()))
+    }
+
+    /// Makes a symbolic link at `path`.
+    pub(crate) fn symlink(&self, target: &str, path: &Path) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        symlinkat(target, &parent, &name)
+    }
+
+    /// Removes the file at `path`, or the link itself if it is one.
+    pub(crate) fn unlink(&self, path: &Path) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        unlinkat(&parent, &name, AtFlags::empty())
+    }
+}
+
+fn location(path: PathBuf, found: Result<OwnedFd>) -> Result<Location> {
+    match found {
+        Ok(found) => Ok(Location {
+            path,
+            found: Some(found),
+        }),
+        Err(Errno::NOENT) => Ok(Location { path, found: None }),
+        Err(err) => Err(err),
+    }
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    let name = |component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().filter_map(name).collect()
+}
+
+fn require_directory(handle: OwnedFd) -> Result<OwnedFd> {
+    if is_directory(handle.as_fd())? {
+        Ok(handle)
+    } else {
+        Err(Errno::NOTDIR)
+    }
+}
+
+/// Whether the handle is on a directory.
+pub(crate) fn is_directory(handle: BorrowedFd<'_>) -> Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::Directory)
+}
+
+/// Makes a device node or fifo.
+pub(crate) fn mknod(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    mode: u32,
+    device: u64,
+) -> Result<()> {
+    mknodat(parent, name, kind, Mode::from_raw_mode(mode), device)
+}
+
+fn open_beside_renames(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd> {
+    for _ in 1..ATTEMPTS {
+        match openat2(
+            directory,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// Inode number of a procfs's root, and of nothing else on it.
+const PROC_ROOT_INODE: u64 = 1;
+
+/// A procfs nothing is mounted over, for what the runtime itself asks of the
+/// kernel: a container can mount what it likes on its /proc
+/// (CVE-2019-16884, CVE-2025-52881).
+#[derive(Debug)]
+pub(crate) struct Procfs(OwnedFd);
+
+impl Procfs {
+    /// A new instance that was never attached, with nothing but processes in it
+    /// (subset=pid, Linux 5.8), or else /proc after a look that it is one.
+    ///
+    /// # Errors
+    /// EXDEV when /proc is not the root of a procfs.
+    pub(crate) fn open() -> Result<Procfs> {
+        Procfs::detached(true).or_else(|_| Procfs::of_the_mount_namespace())
+    }
+
+    /// A new instance with everything in it (sysctls). To be dropped soon: it
+    /// would be a way around the container's masks.
+    ///
+    /// # Errors
+    /// As [`Procfs::open`].
+    pub(crate) fn open_unmasked() -> Result<Procfs> {
+        Procfs::detached(false).or_else(|_| Procfs::of_the_mount_namespace())
+    }
+
+    fn detached(processes_only: bool) -> Result<Procfs> {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        if processes_only {
+            fsconfig_set_string(context.as_fd(), "hidepid", "ptraceable")?;
+            fsconfig_set_string(context.as_fd(), "subset", "pid")?;
+        }
+        fsconfig_create(context.as_fd())?;
+        let mount = fsmount(
+            context.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC
+                | MountAttrFlags::MOUNT_ATTR_NOSUID,
+        )?;
+        Ok(Procfs(mount))
+    }
+
+    fn of_the_mount_namespace() -> Result<Procfs> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let proc = openat(CWD, "/proc", flags, Mode::empty())?;
+        if fstatfs(&proc)?.f_type != PROC_SUPER_MAGIC || fstat(&proc)?.st_ino != PROC_ROOT_INODE {
+            return Err(Errno::XDEV);
+        }
+        Ok(Procfs(proc))
+    }
+
+    /// Opens `path` below it. What is mounted over a part of it, or a magic
+    /// link, is refused (EXDEV, ELOOP).
+    pub(crate) fn open_file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        open_beside_renames(self.0.as_fd(), path, flags, resolve)
+    }
+
+    /// Opens what the handle `fd` is on once more, with other flags.
+    pub(crate) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        let descriptors = self.descriptors()?;
+        let name = fd.as_raw_fd().to_string();
+        openat(&descriptors, name, flags | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// The directory of this process's descriptors. A name in it stands for
+    /// what the descriptor is on, where a system call takes only a path.
+    pub(crate) fn descriptors(&self) -> Result<OwnedFd> {
+        self.open_file(
+            Path::new("thread-self/fd"),
+            OFlags::PATH | OFlags::DIRECTORY,
+        )
+    }
+}
+
+impl AsFd for Procfs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

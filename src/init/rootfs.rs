@@ -1,0 +1,385 @@
+//! DO: the container's root filesystem, from the inside of its mount namespace.
+//!
+//! In this order, with the hooks of the specification between:
+//! ```text
+//! let mut rootfs = rootfs::prepare(&plan.rootfs, &mut pipe)?;   mounts, /dev
+//!                                          prestart, createRuntime hooks (host)
+//! rootfs.change_directory()?;              createContainer hooks
+//! rootfs.enter()?;                         pivot_root; "/" is the container's
+//! rootfs.create_directory(cwd)?;
+//! console::set_up(rootfs.root(), …)?;
+//! rootfs.remount_readonly()?;
+//!                                          hostname, LSM, sysctls
+//! rootfs.make_paths_readonly()?;
+//! rootfs.mask()?;
+//! ```
+//! Not for: deciding; everything is in [`RootfsPlan`].
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use libc::{MS_PRIVATE, MS_REC, MS_SLAVE, c_ulong};
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::attributes::Kernel;
+use super::devices;
+use super::masks::{self, is_null, open_null};
+use super::mounts::{Mounter, attach, clone_handle, make_readonly};
+use super::paths::{Procfs, Root};
+use crate::pipe::InitEnd;
+use crate::plan::rootfs::{Entrance, RootfsPlan};
+
+/// The root filesystem while init sets it up.
+#[derive(Debug)]
+pub(crate) struct Rootfs<'a> {
+    plan: &'a RootfsPlan,
+    root: Root,
+    kernel: Kernel,
+    readonly_at_end: Vec<(&'a Path, OwnedFd)>,
+}
+
+/// Makes all mounts, devices and links of the plan below the root filesystem.
+/// Waits for the cgroup only before a `cgroup` mount, or at the end, and only
+/// if there is a cgroup namespace to be unshared.
+///
+/// # Errors
+/// The first step that fails; the mount namespace is then to be thrown away.
+pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Rootfs<'a>> {
+    let root = mount_root(plan).context("error preparing rootfs")?;
+    // Modes are then those of the plan; the process sets its own mask later.
+    let mask = rustix::process::umask(Mode::empty());
+    let kernel = Kernel::default();
+    let readonly_at_end = make_mounts(plan, &root, &kernel, pipe)?;
+    if let Some(devices) = &plan.devices {
+        devices::set_up(&root, &kernel, devices).context("configuring container /dev")?;
+    }
+    rustix::process::umask(mask);
+    Ok(Rootfs {
+        plan,
+        root,
+        kernel,
+        readonly_at_end,
+    })
+}
+
+fn make_mounts<'a>(
+    plan: &'a RootfsPlan,
+    root: &Root,
+    kernel: &Kernel,
+    pipe: &mut InitEnd,
+) -> Result<Vec<(&'a Path, OwnedFd)>> {
+    let mut unshare = plan.unshare_cgroup_namespace;
+    let mut readonly_at_end = Vec::new();
+    let mut mounter = Mounter {
+        root,
+        kernel,
+        pipe,
+        readonly_at_end: &mut readonly_at_end,
+    };
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        if mount.is_cgroup() {
+            mounter.pipe.wait_for_cgroup()?;
+            if std::mem::take(&mut unshare) {
+                unshare_cgroup_namespace()?;
+            }
+        }
+        mounter.make(index, mount)?;
+    }
+    if unshare {
+        mounter.pipe.wait_for_cgroup()?;
+        unshare_cgroup_namespace()?;
+    }
+    Ok(readonly_at_end)
+}
+
+/// Its root is the cgroup this process is in: hence after it was attached.
+fn unshare_cgroup_namespace() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(errno)
+        .context("unshare the cgroup namespace")
+}
+
+/// Separates the mount namespace from the host's and mounts the root
+/// filesystem on itself, so that there is a mount to pivot to.
+fn mount_root(plan: &RootfsPlan) -> Result<Root> {
+    if let Some(propagation) = plan.host_propagation {
+        change_propagation("/", propagation)?;
+        if plan.host_mounts_may_be_shared {
+            change_parent_propagation(&plan.path, plan.follows_host_mounts)?;
+        }
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(CWD, &plan.path, flags, Mode::empty())
+        .with_context(|| format!("open {:?}", plan.path))?;
+    let tree = clone_handle(directory.as_fd(), true)
+        .with_context(|| format!("open_tree {:?}", plan.path))?;
+    attach(tree.as_fd(), directory.as_fd())?;
+    keep_out_host_mounts(plan, tree.as_fd())?;
+    Ok(Root::new(tree))
+}
+
+/// The clone is a slave of the host's mount where that is shared; only
+/// `rootfsPropagation: slave` wants to see what is mounted there later.
+fn keep_out_host_mounts(plan: &RootfsPlan, tree: BorrowedFd<'_>) -> Result<()> {
+    if plan.follows_host_mounts || plan.host_propagation.is_none() {
+        return Ok(());
+    }
+    Kernel::default().set_propagation(tree, MS_PRIVATE)
+}
+
+/// pivot_root(2) refuses a shared parent, and a mount on it would show up on
+/// the host. Which directory is a mount point is found by trying.
+fn change_parent_propagation(rootfs: &Path, slave: bool) -> Result<()> {
+    let propagation = if slave { MS_SLAVE } else { MS_PRIVATE };
+    for path in rootfs.ancestors() {
+        match mount_propagation(path, propagation) {
+            Err(nix::Error::EINVAL) => {}
+            result => {
+                return result
+                    .map_err(errno)
+                    .with_context(|| format!("change mount propagation of {path:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn change_propagation(path: &str, propagation: c_ulong) -> Result<()> {
+    mount_propagation(Path::new(path), propagation)
+        .map_err(errno)
+        .with_context(|| format!("change mount propagation of {path:?}"))
+}
+
+fn mount_propagation(path: &Path, propagation: c_ulong) -> nix::Result<()> {
+    let flags = MsFlags::from_bits_retain(propagation);
+    nix::mount::mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+}
+
+impl Rootfs<'_> {
+    /// The root filesystem, for paths inside it.
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// A procfs the container cannot have mounted over, opened at the first
+    /// call. It shows processes only; for sysctls see
+    /// [`Procfs::open_unmasked`].
+    ///
+    /// # Errors
+    /// There is none that can be trusted.
+    pub(crate) fn procfs(&self) -> Result<&Procfs> {
+        self.kernel.procfs()
+    }
+
+    /// Makes the root filesystem the working directory, as createContainer
+    /// hooks expect.
+    ///
+    /// # Errors
+    /// fchdir(2).
+    pub(crate) fn change_directory(&self) -> Result<()> {
+        fchdir(&self.root).with_context(|| format!("chdir {:?}", self.plan.path))
+    }
+
+    /// Makes the root filesystem "/".
+    ///
+    /// # Errors
+    /// The process is then still, at least partly, outside.
+    pub(crate) fn enter(&self) -> Result<()> {
+        self.change_directory()?;
+        match self.plan.entrance {
+            Entrance::Pivot => self.pivot(),
+            Entrance::Move => self.move_to_root(),
+            Entrance::Chroot => change_root(),
+        }
+        .context("error jailing process inside rootfs")?;
+        if let Some(propagation) = self.plan.propagation {
+            change_propagation("/", propagation)?;
+        }
+        if self.plan.devices.is_some() {
+            self.reopen_null()
+                .context("error reopening /dev/null inside container")?;
+        }
+        Ok(())
+    }
+
+    /// pivot_root(2), "pivot_root(".", ".")".
+    fn pivot(&self) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let old = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
+        pivot_root(".", ".").context("pivot_root")?;
+        fchdir(&old).context("chdir to the old root")?;
+        // The unmount must not reach the host. A slave, not private: a mount
+        // point held here would keep the host from removing it.
+        change_propagation(".", MS_SLAVE | MS_REC)?;
+        unmount(Path::new(".")).context("unmount the old root")?;
+        chdir("/").context("chdir \"/\"")
+    }
+
+    /// Mounts the root filesystem over "/". What is below stays mounted, so
+    /// complete proc and sysfs mounts are taken away first: the kernel would
+    /// allow new ones in the container because of them.
+    fn move_to_root(&self) -> Result<()> {
+        for mountpoint in complete_kernel_mounts(self.kernel.procfs()?, &self.plan.path)? {
+            hide_mount(&mountpoint).with_context(|| format!("hide {mountpoint:?}"))?;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let over = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
+        attach(self.root.as_fd(), over.as_fd())?;
+        self.change_directory()?;
+        change_root()
+    }
+
+    /// A standard stream on the host's /dev/null is opened anew on the
+    /// container's.
+    fn reopen_null(&self) -> Result<()> {
+        let null = open_null(&self.root, OFlags::RDWR | OFlags::NOCTTY)?;
+        if is_null(std::io::stdin().as_fd())? {
+            dup2_stdin(&null).context("dup")?;
+        }
+        if is_null(std::io::stdout().as_fd())? {
+            dup2_stdout(&null).context("dup")?;
+        }
+        if is_null(std::io::stderr().as_fd())? {
+            dup2_stderr(&null).context("dup")?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directory `path` in the container if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, or is none.
+    pub(crate) fn create_directory(&self, path: &Path) -> Result<()> {
+        self.root
+            .mkdir_all(path, 0o755)
+            .map(drop)
+            .with_context(|| format!("mkdir {path:?}"))
+    }
+
+    /// Makes read-only what had to be written to until now, and the root.
+    ///
+    /// # Errors
+    /// Something is still being written to, or the kernel refuses.
+    pub(crate) fn remount_readonly(&mut self) -> Result<()> {
+        for (path, mount) in self.readonly_at_end.drain(..) {
+            make_readonly(&self.kernel, mount.as_fd())
+                .with_context(|| format!("remount {path:?} read-only"))?;
+        }
+        if self.plan.readonly {
+            make_readonly(&self.kernel, self.root.as_fd())
+                .context("error setting rootfs as readonly")?;
+        }
+        Ok(())
+    }
+
+    /// `linux.readonlyPaths`.
+    ///
+    /// # Errors
+    /// A path that is there but cannot be bound.
+    pub(crate) fn make_paths_readonly(&self) -> Result<()> {
+        for path in &self.plan.readonly_paths {
+            masks::make_path_readonly(&self.root, &self.kernel, path)
+                .with_context(|| format!("can't make {path:?} read-only"))?;
+        }
+        Ok(())
+    }
+
+    /// `linux.maskedPaths`.
+    ///
+    /// # Errors
+    /// A path that is there but cannot be covered.
+    pub(crate) fn mask(&self) -> Result<()> {
+        masks::mask_paths(
+            &self.root,
+            &self.plan.masked_paths,
+            self.plan.mask_context.as_deref(),
+        )
+    }
+}
+
+fn change_root() -> Result<()> {
+    chroot(".").context("chroot")?;
+    chdir("/").context("chdir \"/\"")
+}
+
+fn unmount(path: &Path) -> Result<(), Errno> {
+    nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(errno)
+}
+
+/// Mount points outside of `rootfs` of whole proc and sysfs filesystems, as
+/// /proc/self/mountinfo has them (proc_pid_mountinfo(5)).
+fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>> {
+    let file = procfs
+        .open_file(Path::new("thread-self/mountinfo"), OFlags::RDONLY)
+        .context("open mountinfo")?;
+    let mut table = Vec::new();
+    std::fs::File::from(file)
+        .read_to_end(&mut table)
+        .context("read mountinfo")?;
+    let mountpoint = |line: &[u8]| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let separator = fields.iter().position(|field| *field == b"-")?;
+        let (root, point, kind) = (fields.get(3)?, fields.get(4)?, fields.get(separator + 1)?);
+        let complete = *root == b"/" && matches!(*kind, b"proc" | b"sysfs");
+        let path = unescape(point);
+        (complete && !path.starts_with(rootfs)).then_some(path)
+    };
+    Ok(table
+        .split(|byte| *byte == b'\n')
+        .filter_map(mountpoint)
+        .collect())
+}
+
+/// A path of mountinfo, where some letters are three octal digits.
+fn unescape(path: &[u8]) -> PathBuf {
+    let mut letters = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, tail @ ..] = rest {
+        let digits = tail
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(letter) if *first == b'\\' => {
+                letters.push(letter);
+                rest = &tail[3..];
+            }
+            _ => {
+                letters.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(letters))
+}
+
+/// Unmounts `path`, or covers it where that is not allowed.
+fn hide_mount(path: &Path) -> Result<()> {
+    match mount_propagation(path, MS_SLAVE | MS_REC).map_err(errno) {
+        Ok(()) => {}
+        // It was below one that is gone already.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(err) => return Err(err).context("change mount propagation"),
+    }
+    match unmount(path) {
+        Ok(()) => Ok(()),
+        Err(Errno::INVAL | Errno::PERM) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let target = openat(CWD, path, flags, Mode::empty()).context("open")?;
+            masks::cover(target.as_fd(), None)
+        }
+        Err(err) => Err(err).context("unmount"),
+    }
+}
+
+fn errno(err: nix::Error) -> Errno {
+    Errno::from_raw_os_error(err as i32)
+}

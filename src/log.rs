@@ -1,0 +1,369 @@
+//! The log: `--log`, `--log-format` and `--debug`.
+//!
+//! Engines read it: containerd takes the last object with `"level":"error"`
+//! of the JSON log for the cause of a failure. So the lines are those of runc
+//! (logrus). There is one log for the process, set up once by `main`; what is
+//! logged before goes to standard error as text. Every line is one write, with
+//! `O_APPEND`, so processes that share the log do not mix their lines, and a
+//! forked child may go on using it.
+
+use crate::timestamp;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::Location;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime};
+
+/// What the command line says about the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The file to append to; standard error if not given.
+    pub(crate) file: Option<OsString>,
+    /// "text" or "json"; the empty word means text too.
+    pub(crate) format: OsString,
+    /// Whether debug messages are written, and where in the source each
+    /// message comes from.
+    pub(crate) debug: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    /// Text for a person, in colour: on a terminal.
+    Coloured,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Error,
+    Warning,
+    Info,
+    Debug,
+}
+
+#[derive(Debug)]
+struct Log {
+    /// The file; standard error if there is none.
+    file: Option<File>,
+    format: Format,
+    debug: bool,
+    start: Instant,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Opens the log. Called once, by `main`.
+///
+/// # Errors
+/// An unknown format, a file that cannot be opened. Standard error is the log
+/// then.
+pub(crate) fn set_up(options: &Options) -> Result<()> {
+    let json = match options.format.to_str() {
+        Some("" | "text") => false,
+        Some("json") => true,
+        _ => bail!("invalid log-format: {}", options.format.to_string_lossy()),
+    };
+    let file = options
+        .file
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .map(open)
+        .transpose()?;
+    let terminal = match &file {
+        Some(file) => file.is_terminal(),
+        None => io::stderr().is_terminal(),
+    };
+    let format = match (json, terminal) {
+        (true, _) => Format::Json,
+        (false, true) => Format::Coloured,
+        (false, false) => Format::Text,
+    };
+    let log = Log {
+        file,
+        format,
+        debug: options.debug,
+        start: Instant::now(),
+    };
+    if LOG.set(log).is_err() {
+        bail!("set up the log: it is set up already");
+    }
+    Ok(())
+}
+
+fn open(path: &OsStr) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_SYNC);
+    options
+        .open(path)
+        .with_context(|| format!("open the log {path:?}"))
+}
+
+/// The log, or what stands in for it until it is set up.
+fn log() -> &'static Log {
+    LOG.get_or_init(|| Log {
+        file: None,
+        format: if io::stderr().is_terminal() {
+            Format::Coloured
+        } else {
+            Format::Text
+        },
+        debug: false,
+        start: Instant::now(),
+    })
+}
+
+/// Logs an error. Errors are reported once, by `main`; this is for those that
+/// are not the end of the command.
+#[track_caller]
+pub(crate) fn error(message: &str) {
+    log().write(Level::Error, message, Location::caller());
+}
+
+/// Logs what the user should know although the command goes on.
+#[track_caller]
+pub(crate) fn warn(message: &str) {
+    log().write(Level::Warning, message, Location::caller());
+}
+
+/// Logs what happened.
+#[track_caller]
+pub(crate) fn info(message: &str) {
+    log().write(Level::Info, message, Location::caller());
+}
+
+/// Logs a detail; only with `--debug`. Where the message costs something to
+/// make, ask `is_debug` first.
+#[track_caller]
+pub(crate) fn debug(message: &str) {
+    log().write(Level::Debug, message, Location::caller());
+}
+
+/// Whether debug messages are written.
+pub(crate) fn is_debug() -> bool {
+    log().debug
+}
+
+/// Logs the error a command ends with. If the log is not standard error, the
+/// bare message goes there too, as in runc.
+#[track_caller]
+pub(crate) fn fatal(message: &str) {
+    let log = log();
+    log.write(Level::Error, message, Location::caller());
+    if log.file.is_some() {
+        to_stderr(&format!("{message}\n"));
+    }
+}
+
+fn to_stderr(text: &str) {
+    // There is no place left to say that this failed.
+    io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+impl Log {
+    fn write(&self, level: Level, message: &str, place: &Location<'_>) {
+        if level == Level::Debug && !self.debug {
+            return;
+        }
+        let place = self
+            .debug
+            .then(|| format!("{}:{}", place.file(), place.line()));
+        let line = match self.format {
+            Format::Text => text(level, message, place, &timestamp::local(SystemTime::now())),
+            Format::Coloured => coloured(level, message, place, self.start.elapsed().as_secs()),
+            Format::Json => json(level, message, place, timestamp::local(SystemTime::now())),
+        };
+        let Some(mut file) = self.file.as_ref() else {
+            return to_stderr(&line);
+        };
+        if let Err(err) = file.write_all(line.as_bytes()) {
+            to_stderr(&format!("write to the log: {err}\n"));
+        }
+    }
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+
+    /// The word and the colour (ECMA-48, SGR) on a terminal.
+    fn badge(self) -> (&'static str, u8) {
+        match self {
+            Level::Error => ("ERRO", 31),
+            Level::Warning => ("WARN", 33),
+            Level::Info => ("INFO", 36),
+            Level::Debug => ("DEBU", 37),
+        }
+    }
+}
+
+fn text(level: Level, message: &str, place: Option<String>, time: &str) -> String {
+    let mut line = format!("time={} level={}", value(time), level.word());
+    if !message.is_empty() {
+        line += &format!(" msg={}", value(message));
+    }
+    if let Some(place) = place {
+        line += &format!(" file={}", value(&place));
+    }
+    line.push('\n');
+    line
+}
+
+fn coloured(level: Level, message: &str, place: Option<String>, seconds: u64) -> String {
+    let (word, colour) = level.badge();
+    let message = message.strip_suffix('\n').unwrap_or(message);
+    let place = place.unwrap_or_default();
+    format!("\x1b[{colour}m{word}\x1b[0m[{seconds:04}]{place} {message:<44} \n")
+}
+
+/// One object with its keys in alphabetical order.
+fn json(level: Level, message: &str, place: Option<String>, time: String) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        level: &'static str,
+        msg: &'a str,
+        time: String,
+    }
+    let line = Line {
+        file: place,
+        level: level.word(),
+        msg: message,
+        time,
+    };
+    match crate::json::compact(&line) {
+        Ok(text) => format!("{}\n", String::from_utf8_lossy(&text)),
+        // Strings always serialize; if not, the message still must not be lost.
+        Err(err) => format!("{message} (as JSON: {err})\n"),
+    }
+}
+
+/// A value as logrus writes it: in quotes if anything but letters, digits and
+/// `-._/@^+` is in it.
+fn value(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
+    if text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
+}
+
+/// The text in quotes, escaped as by Go's `strconv.Quote`.
+fn quoted(text: &str) -> String {
+    let mut line = String::with_capacity(text.len() + 2);
+    line.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => line.extend(['\\', character]),
+            '\n' => line += "\\n",
+            '\r' => line += "\\r",
+            '\t' => line += "\\t",
+            '\u{7}' => line += "\\a",
+            '\u{8}' => line += "\\b",
+            '\u{b}' => line += "\\v",
+            '\u{c}' => line += "\\f",
+            ' '..='~' => line.push(character),
+            _ => push_escaped(&mut line, character),
+        }
+    }
+    line.push('"');
+    line
+}
+
+/// A character that is not printable ASCII: itself if it is printable at all.
+fn push_escaped(line: &mut String, character: char) {
+    let code = u32::from(character);
+    let escape = match code {
+        0..=0x7f => write!(line, "\\x{code:02x}"),
+        // The standard library knows what is printable, but tells it only by
+        // what it escapes.
+        _ if character.escape_debug().len() == 1 => {
+            line.push(character);
+            Ok(())
+        }
+        0x80..=0xffff => write!(line, "\\u{code:04x}"),
+        _ => write!(line, "\\U{code:08x}"),
+    };
+    debug_assert!(escape.is_ok(), "writing to a String cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: &str = "2026-11-22T17:09:19Z";
+
+    #[test]
+    fn text_lines() {
+        let line = text(Level::Error, "container does not exist", None, TIME);
+        let expected =
+            "time=\"2026-11-22T17:09:19Z\" level=error msg=\"container does not exist\"\n";
+        assert_eq!(line, expected);
+        let line = text(Level::Debug, "done", Some("src/main.rs:7".into()), TIME);
+        let expected =
+            "time=\"2026-11-22T17:09:19Z\" level=debug msg=done file=\"src/main.rs:7\"\n";
+        assert_eq!(line, expected);
+        let line = text(Level::Warning, "", None, TIME);
+        assert_eq!(line, "time=\"2026-11-22T17:09:19Z\" level=warning\n");
+    }
+
+    #[test]
+    fn quotes_as_go() {
+        for (text, expected) in [
+            ("a-b._/@^+9", "a-b._/@^+9"),
+            ("", ""),
+            ("a b", "\"a b\""),
+            ("a=b", "\"a=b\""),
+            ("\"\\\n\t\r\u{7}\u{1}\u{7f}", r#""\"\\\n\t\r\a\x01\x7f""#),
+            ("é€😀", "\"é€😀\""),
+            (
+                "\u{a0}\u{200b}\u{e000}\u{10ffff}",
+                r#""\u00a0\u200b\ue000\U0010ffff""#,
+            ),
+        ] {
+            assert_eq!(value(text), expected);
+        }
+    }
+
+    #[test]
+    fn json_lines() {
+        let line = json(Level::Error, "open \"/x\": <no>\n", None, TIME.into());
+        let expected = concat!(
+            r#"{"level":"error","msg":"open \"/x\": \u003cno\u003e\n","#,
+            r#""time":"2026-11-22T17:09:19Z"}"#,
+            "\n"
+        );
+        assert_eq!(line, expected);
+        let line = json(Level::Debug, "a", Some("src/main.rs:7".into()), TIME.into());
+        let expected = concat!(
+            r#"{"file":"src/main.rs:7","level":"debug","msg":"a","#,
+            r#""time":"2026-11-22T17:09:19Z"}"#,
+            "\n"
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn coloured_lines() {
+        let line = coloured(Level::Error, "container does not exist\n", None, 3);
+        let message = format!("{:<44}", "container does not exist");
+        assert_eq!(line, format!("\x1b[31mERRO\x1b[0m[0003] {message} \n"));
+    }
+}

@@ -1,0 +1,323 @@
+//! The conversation between the host side of a creation and the container's
+//! init, over one SOCK_SEQPACKET pair.
+//!
+//! ```text
+//! host                                init
+//!  |        (fork by clone3)           |
+//!  | attach to cgroup                  | mounts, devices
+//!  | EnteredCgroup ------------------> | (waits only where it needs it)
+//!  | apply limits                      |
+//!  | <---------------- OpenMountSource | a source only the host may open
+//!  | MountSource(fd) ----------------> |
+//!  | <----------------------- RunHooks | only if there are such hooks
+//!  | prestart, createRuntime hooks     |
+//!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
+//!  | <-------------------------- Ready |
+//!  | save state, pid file              |
+//!  | Execute, or WaitAtFifo ---------> | execve, or waits at the exec fifo
+//! ```
+//!
+//! `Failed` may come from init at any time and is its last message. An end
+//! that is gone reads as an error: a host that was killed ends its init.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+/// The longest message: an error text beyond this is cut.
+const LONGEST_MESSAGE: usize = 16 * 1024;
+
+/// What init may say.
+#[derive(Debug)]
+pub(crate) enum ToHost {
+    /// Please open the source of this mount of the plan in my mount namespace.
+    OpenMountSource(usize),
+    /// The mounts are made: time for the prestart and createRuntime hooks.
+    RunHooks,
+    /// Everything is done but the program itself.
+    Ready,
+    /// It went wrong: the whole error, outermost first.
+    Failed(String),
+}
+
+/// What the host may say.
+#[derive(Debug)]
+pub(crate) enum ToInit {
+    /// Init is in the container's cgroup.
+    EnteredCgroup,
+    /// The detached mount init asked for.
+    MountSource(OwnedFd),
+    /// It could not be opened: why.
+    NoMountSource(String),
+    /// The hooks ran.
+    HooksDone,
+    /// Execute the program (`run`).
+    Execute,
+    /// Execute the program once another command says so (`create`, `start`).
+    WaitAtFifo,
+}
+
+/// The host's end.
+#[derive(Debug)]
+pub(crate) struct HostEnd(OwnedFd);
+
+/// Init's end.
+#[derive(Debug)]
+pub(crate) struct InitEnd {
+    socket: OwnedFd,
+    entered_cgroup: bool,
+}
+
+/// Makes the two ends.
+pub(crate) fn pair() -> Result<(HostEnd, InitEnd)> {
+    let (host, init) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("socketpair")?;
+    Ok((
+        HostEnd(host),
+        InitEnd {
+            socket: init,
+            entered_cgroup: false,
+        },
+    ))
+}
+
+impl HostEnd {
+    /// The next message; `None` when init is gone.
+    pub(crate) fn receive(&self) -> Result<Option<ToHost>> {
+        let Some((tag, body, _)) = receive(self.0.as_fd())? else {
+            return Ok(None);
+        };
+        Ok(Some(match tag {
+            b'O' => {
+                let index = text(body)
+                    .parse()
+                    .context("message from init: mount index")?;
+                ToHost::OpenMountSource(index)
+            }
+            b'H' => ToHost::RunHooks,
+            b'R' => ToHost::Ready,
+            b'F' => ToHost::Failed(text(body)),
+            other => bail!("message from init: unknown tag {other}"),
+        }))
+    }
+
+    /// Waits until init has executed the program: its end is closed by that,
+    /// or by its death.
+    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+        match self.receive()? {
+            None => Ok(()),
+            Some(other) => bail!("message from init: {other:?} instead of its end"),
+        }
+    }
+
+    /// Why init failed, if it is gone and has said so: the cause of whatever
+    /// went wrong on this side meanwhile.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let flags = RecvFlags::DONTWAIT;
+        while let Ok(Some((tag, body, _))) = receive_with(self.0.as_fd(), flags) {
+            if tag == b'F' {
+                return Some(text(body));
+            }
+        }
+        None
+    }
+
+    /// Tells init something. An init that is gone says why by itself.
+    pub(crate) fn send(&self, message: ToInit) -> Result<()> {
+        let socket = self.0.as_fd();
+        let sent = match message {
+            ToInit::EnteredCgroup => send(socket, b'C', "", None),
+            ToInit::MountSource(fd) => send(socket, b'M', "", Some(fd.as_fd())),
+            ToInit::NoMountSource(why) => send(socket, b'N', &why, None),
+            ToInit::HooksDone => send(socket, b'D', "", None),
+            ToInit::Execute => send(socket, b'X', "", None),
+            ToInit::WaitAtFifo => send(socket, b'W', "", None),
+        };
+        match sent {
+            Err(err) if err.downcast_ref() == Some(&Errno::PIPE) => Ok(()),
+            sent => sent.context("tell init"),
+        }
+    }
+}
+
+impl InitEnd {
+    /// Tells the host something.
+    pub(crate) fn send(&self, message: &ToHost) -> Result<()> {
+        let socket = self.socket.as_fd();
+        match message {
+            ToHost::OpenMountSource(index) => send(socket, b'O', &index.to_string(), None),
+            ToHost::RunHooks => send(socket, b'H', "", None),
+            ToHost::Ready => send(socket, b'R', "", None),
+            ToHost::Failed(why) => send(socket, b'F', why, None),
+        }
+        .context("tell the host")
+    }
+
+    /// Waits until this process is in the container's cgroup. Cheap after the
+    /// first time.
+    pub(crate) fn wait_for_cgroup(&mut self) -> Result<()> {
+        while !self.entered_cgroup {
+            let message = self.receive_any()?;
+            if !self.entered_cgroup {
+                bail!("message from the host: {message:?} before the cgroup was entered");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the host to open the source of mount `index` of the plan: the
+    /// detached mount, ready to be moved into place.
+    pub(crate) fn open_mount_source(&mut self, index: usize) -> Result<OwnedFd> {
+        self.send(&ToHost::OpenMountSource(index))?;
+        match self.receive()? {
+            ToInit::MountSource(fd) => Ok(fd),
+            ToInit::NoMountSource(why) => bail!("{why}"),
+            other => bail!("message from the host: {other:?} instead of a mount source"),
+        }
+    }
+
+    /// Lets the host run its hooks and waits for them.
+    pub(crate) fn run_hooks(&mut self) -> Result<()> {
+        self.send(&ToHost::RunHooks)?;
+        match self.receive()? {
+            ToInit::HooksDone => Ok(()),
+            other => bail!("message from the host: {other:?} instead of the hooks' end"),
+        }
+    }
+
+    /// Waits until the host has done its part; whether the program is then to
+    /// be executed at once, and not when another command says so.
+    pub(crate) fn wait_for_host(&mut self) -> Result<bool> {
+        match self.receive()? {
+            ToInit::Execute => Ok(true),
+            ToInit::WaitAtFifo => Ok(false),
+            other => bail!("message from the host: {other:?} instead of its end"),
+        }
+    }
+
+    /// The next message that is not about the cgroup.
+    fn receive(&mut self) -> Result<ToInit> {
+        loop {
+            match self.receive_any()? {
+                ToInit::EnteredCgroup => {}
+                message => return Ok(message),
+            }
+        }
+    }
+
+    fn receive_any(&mut self) -> Result<ToInit> {
+        let Some((tag, body, fd)) = receive(self.socket.as_fd())? else {
+            bail!("the host side is gone");
+        };
+        Ok(match (tag, fd) {
+            (b'C', _) => {
+                self.entered_cgroup = true;
+                ToInit::EnteredCgroup
+            }
+            (b'M', Some(fd)) => ToInit::MountSource(fd),
+            (b'N', _) => ToInit::NoMountSource(text(body)),
+            (b'D', _) => ToInit::HooksDone,
+            (b'X', _) => ToInit::Execute,
+            (b'W', _) => ToInit::WaitAtFifo,
+            (other, _) => bail!("message from the host: unknown tag {other}"),
+        })
+    }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn send(socket: BorrowedFd<'_>, tag: u8, body: &str, fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    let body = &body.as_bytes()[..body.len().min(LONGEST_MESSAGE)];
+    let parts = [IoSlice::new(std::slice::from_ref(&tag)), IoSlice::new(body)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.as_slice();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        bail!("no room for a descriptor");
+    }
+    loop {
+        match sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+}
+
+type Received = (u8, Vec<u8>, Option<OwnedFd>);
+
+fn receive(socket: BorrowedFd<'_>) -> Result<Option<Received>> {
+    receive_with(socket, RecvFlags::empty())
+}
+
+fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Received>> {
+    let mut buffer = vec![0; LONGEST_MESSAGE + 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let length = loop {
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        match recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) => break message.bytes,
+            Err(Errno::INTR) => {}
+            // The other side died with our message unread.
+            Err(Errno::CONNRESET) => break 0,
+            Err(err) => return Err(err.into()),
+        }
+    };
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    buffer.truncate(length);
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    let tag = buffer.remove(0);
+    Ok(Some((tag, buffer, fd)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_crosses_the_pipe_after_the_cgroup_message() {
+        let (host, mut init) = pair().expect("pair");
+        let (read, _write) = rustix::pipe::pipe().expect("pipe");
+        host.send(ToInit::EnteredCgroup).expect("send");
+        host.send(ToInit::MountSource(read)).expect("send");
+        init.open_mount_source(3).expect("source");
+        init.wait_for_cgroup().expect("already there");
+        assert!(matches!(
+            host.receive(),
+            Ok(Some(ToHost::OpenMountSource(3)))
+        ));
+    }
+
+    #[test]
+    fn an_end_that_is_gone_is_no_message() {
+        let (host, mut init) = pair().expect("pair");
+        init.send(&ToHost::Failed("no such thing".into()))
+            .expect("send");
+        let Ok(Some(ToHost::Failed(why))) = host.receive() else {
+            panic!("no error text")
+        };
+        assert_eq!(why, "no such thing");
+        drop(host);
+        assert!(init.wait_for_host().is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! The container's cgroup: where it is, and what `linux.resources` limits.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use teu_cgroups::{
+    Access, BlockIoLimits, CgroupPath, CgroupPlan, CpuLimits, DeviceKind, DeviceRate, DeviceRule,
+    DeviceWeight, Driver, HugepageLimit, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
+};
+
+use super::devices::{self, DeviceNode};
+use crate::log;
+use crate::spec::{BlockIo, Cpu, DeviceCgroup, Memory, Network, Resources, Spec, ThrottleDevice};
+
+/// Decides the place and the limits.
+///
+/// `nodes` are the container's device nodes: what it has, it may use. In a
+/// user namespace the kernel forbids device rules to everyone, so none are set
+/// there.
+///
+/// # Errors
+/// A field with a value that means nothing.
+pub(crate) fn plan(
+    spec: &Spec,
+    id: &str,
+    driver: Driver,
+    rootless: bool,
+    nodes: &[DeviceNode],
+    in_user_namespace: bool,
+) -> Result<CgroupPlan> {
+    let linux = spec.linux.as_ref();
+    let path = linux.map(|linux| Path::new(&linux.cgroups_path));
+    let default = Resources::default();
+    let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&default);
+    let mut limits = limits(resources)?;
+    if !in_user_namespace {
+        limits.devices = Some(device_rules(&resources.devices, nodes)?);
+    }
+    let path = CgroupPath::new(path, id).context("linux.cgroupsPath")?;
+    Ok(CgroupPlan { driver, path, limits, rootless })
+}
+
+fn limits(resources: &Resources) -> Result<Limits> {
+    Ok(Limits {
+        cpu: resources.cpu.as_ref().map(cpu).unwrap_or_default(),
+        memory: resources.memory.as_ref().map(memory).transpose()?.unwrap_or_default(),
+        pids: resources.pids.as_ref().and_then(|pids| pids.limit),
+        block_io: resources.block_io.as_ref().map(block_io).unwrap_or_default(),
+        hugetlb: resources
+            .hugepage_limits
+            .iter()
+            .map(|h| HugepageLimit { page_size: h.page_size.clone(), limit: h.limit })
+            .collect(),
+        network: resources.network.as_ref().map(network).unwrap_or_default(),
+        rdma: resources
+            .rdma
+            .iter()
+            .map(|(device, rdma)| {
+                let limit =
+                    RdmaLimit { hca_handles: rdma.hca_handles, hca_objects: rdma.hca_objects };
+                (device.clone(), limit)
+            })
+            .collect(),
+        unified: resources.unified.clone(),
+        devices: None,
+    })
+}
+
+fn cpu(cpu: &Cpu) -> CpuLimits {
+    CpuLimits {
+        shares: cpu.shares,
+        quota: cpu.quota,
+        period: cpu.period,
+        burst: cpu.burst,
+        idle: cpu.idle,
+        realtime_runtime: cpu.realtime_runtime,
+        realtime_period: cpu.realtime_period,
+        cpus: cpu.cpus.clone(),
+        mems: cpu.mems.clone(),
+    }
+}
+
+fn memory(memory: &Memory) -> Result<MemoryLimits> {
+    // The kernel dropped both; runc warns too (since 1.0).
+    for (field, value) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
+        if value.is_some_and(|limit| limit != 0) {
+            log::warn(&format!(
+                "linux.resources.memory.{field}: kernel memory limits are obsolete and not set"
+            ));
+        }
+    }
+    if memory.use_hierarchy == Some(false) {
+        bail!("linux.resources.memory.useHierarchy: accounting is always hierarchical");
+    }
+    Ok(MemoryLimits {
+        limit: memory.limit,
+        reservation: memory.reservation,
+        swap: memory.swap,
+        swappiness: memory.swappiness,
+        disable_oom_killer: memory.disable_oom_killer.unwrap_or(false),
+        check_before_update: memory.check_before_update.unwrap_or(false),
+    })
+}
+
+fn block_io(io: &BlockIo) -> BlockIoLimits {
+    let rates = |devices: &[ThrottleDevice]| {
+        devices
+            .iter()
+            .map(|d| DeviceRate { major: d.major, minor: d.minor, rate: d.rate })
+            .collect()
+    };
+    BlockIoLimits {
+        weight: io.weight,
+        leaf_weight: io.leaf_weight,
+        weight_device: io
+            .weight_device
+            .iter()
+            .map(|d| DeviceWeight {
+                major: d.major,
+                minor: d.minor,
+                weight: d.weight,
+                leaf_weight: d.leaf_weight,
+            })
+            .collect(),
+        throttle_read_bps: rates(&io.throttle_read_bps_device),
+        throttle_write_bps: rates(&io.throttle_write_bps_device),
+        throttle_read_iops: rates(&io.throttle_read_iops_device),
+        throttle_write_iops: rates(&io.throttle_write_iops_device),
+    }
+}
+
+fn network(network: &Network) -> NetworkLimits {
+    NetworkLimits {
+        class_id: network.class_id,
+        priorities: network.priorities.iter().map(|p| (p.name.clone(), p.priority)).collect(),
+    }
+}
+
+/// The specification's rules, then those that every container has, then one
+/// for each of its own nodes: what is there can be used.
+fn device_rules(rules: &[DeviceCgroup], nodes: &[DeviceNode]) -> Result<Vec<DeviceRule>> {
+    let mut all = Vec::with_capacity(rules.len() + 16 + nodes.len());
+    for (index, rule) in rules.iter().enumerate() {
+        all.push(
+            device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?,
+        );
+    }
+    all.extend(teu_cgroups::default_device_rules());
+    all.extend(nodes.iter().filter_map(rule_of_node));
+    Ok(all)
+}
+
+fn rule_of_node(node: &DeviceNode) -> Option<DeviceRule> {
+    let (kind, major, minor) = match node.kind {
+        devices::DeviceKind::Character { major, minor } => (DeviceKind::Character, major, minor),
+        devices::DeviceKind::Block { major, minor } => (DeviceKind::Block, major, minor),
+        devices::DeviceKind::Fifo => return None,
+    };
+    Some(DeviceRule {
+        allow: true,
+        kind: Some(kind),
+        major: Some(major),
+        minor: Some(minor),
+        access: Access::ALL,
+    })
+}
+
+fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
+    let kind = match rule.kind.as_str() {
+        "" | "a" => None,
+        "c" => Some(DeviceKind::Character),
+        "b" => Some(DeviceKind::Block),
+        other => bail!("type {other:?} is none of a, b and c"),
+    };
+    let Some(access) = Access::from_letters(&rule.access) else {
+        bail!("access {:?} is not made of the letters r, w and m", rule.access);
+    };
+    Ok(DeviceRule {
+        allow: rule.allow,
+        kind,
+        major: number(rule.major).context("major")?,
+        minor: number(rule.minor).context("minor")?,
+        access,
+    })
+}
+
+/// Absent and -1 both mean every number.
+fn number(number: Option<i64>) -> Result<Option<u32>> {
+    match number {
+        None | Some(-1) => Ok(None),
+        Some(number) => Ok(Some(u32::try_from(number).context("device number")?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_of(config: &str) -> Result<CgroupPlan> {
+        let spec: Spec = serde_json::from_str(config).expect("test input parses");
+        plan(&spec, "c1", Driver::Filesystem, false, &[], false)
+    }
+
+    #[test]
+    fn limits_are_taken_over() {
+        let plan = plan_of(
+            r#"{"linux":{"resources":{"cpu":{"shares":512,"cpus":"0"},"memory":{"limit":1048576},"pids":{"limit":7}}}}"#,
+        )
+        .expect("plan");
+        assert_eq!(plan.limits.cpu.shares, Some(512));
+        assert_eq!(plan.limits.cpu.cpus, "0");
+        assert_eq!(plan.limits.memory.limit, Some(1 << 20));
+        assert_eq!(plan.limits.pids, Some(7));
+    }
+
+    #[test]
+    fn a_rule_that_means_nothing_is_named() {
+        for (rule, words) in [
+            (r#"{"allow":true,"access":"x"}"#, "linux.resources.devices[0]: access \"x\""),
+            (r#"{"allow":true,"type":"p","access":"r"}"#, "linux.resources.devices[0]: type \"p\""),
+            (r#"{"allow":true,"major":-2,"access":"r"}"#, "linux.resources.devices[0]: major"),
+        ] {
+            let config = format!(r#"{{"linux":{{"resources":{{"devices":[{rule}]}}}}}}"#);
+            let error = format!("{:#}", plan_of(&config).expect_err(rule));
+            assert!(error.starts_with(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn rules_of_nodes_come_last() {
+        let node = DeviceNode {
+            path: "/dev/x".into(),
+            kind: devices::DeviceKind::Block { major: 8, minor: 1 },
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+        };
+        let rules = device_rules(&[], &[node]).expect("rules");
+        let last = rules.last().expect("a rule");
+        assert_eq!((last.allow, last.major, last.minor), (true, Some(8), Some(1)));
+    }
+}

@@ -1,0 +1,153 @@
+//! The hooks: which programs run at which moment (config.md, "POSIX-platform
+//! Hooks"). `hooks.rs` runs them.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::spec;
+
+/// Hooks by their moment, each list in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HooksPlan {
+    pub(crate) prestart: Vec<Hook>,
+    pub(crate) create_runtime: Vec<Hook>,
+    pub(crate) create_container: Vec<Hook>,
+    pub(crate) start_container: Vec<Hook>,
+    pub(crate) poststart: Vec<Hook>,
+    pub(crate) poststop: Vec<Hook>,
+}
+
+/// One program to run. Kept in state.json for the moments that come later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hook {
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    /// With the program's name first; never empty.
+    pub(crate) args: Vec<String>,
+    /// `None`: what the moment says. An empty list counts as none, since Go
+    /// programs that write a specification cannot tell them apart.
+    pub(crate) env: Option<Vec<String>>,
+    /// Seconds after which the hook is killed.
+    pub(crate) timeout: Option<NonZeroU32>,
+}
+
+impl HooksPlan {
+    /// Checks the hooks.
+    ///
+    /// # Errors
+    /// A path that is not absolute, a time-out that is not above zero, or a NUL
+    /// byte, naming the hook.
+    pub(crate) fn new(hooks: &spec::Hooks) -> Result<HooksPlan> {
+        Ok(HooksPlan {
+            prestart: list("prestart", &hooks.prestart)?,
+            create_runtime: list("createRuntime", &hooks.create_runtime)?,
+            create_container: list("createContainer", &hooks.create_container)?,
+            start_container: list("startContainer", &hooks.start_container)?,
+            poststart: list("poststart", &hooks.poststart)?,
+            poststop: list("poststop", &hooks.poststop)?,
+        })
+    }
+
+    /// Whether the host has hooks to run while init waits.
+    pub(crate) fn host_runs_any(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
+    }
+}
+
+fn list(moment: &str, hooks: &[spec::Hook]) -> Result<Vec<Hook>> {
+    let hook = |(index, hook): (usize, &spec::Hook)| {
+        Hook::new(hook).with_context(|| format!("hooks.{moment}[{index}]"))
+    };
+    hooks.iter().enumerate().map(hook).collect()
+}
+
+impl Hook {
+    fn new(hook: &spec::Hook) -> Result<Hook> {
+        if !hook.path.starts_with('/') {
+            bail!("path {:?} is not absolute", hook.path);
+        }
+        let timeout = match hook.timeout {
+            None => None,
+            Some(seconds) => match u32::try_from(seconds).ok().and_then(NonZeroU32::new) {
+                Some(seconds) => Some(seconds),
+                None => bail!("timeout {seconds} is not above 0 seconds, or too long"),
+            },
+        };
+        let env = hook.env.clone().filter(|env| !env.is_empty());
+        let strings = hook
+            .args
+            .iter()
+            .chain(env.iter().flatten())
+            .chain([&hook.path]);
+        if let Some(text) = strings.into_iter().find(|text| text.contains('\0')) {
+            bail!("{text:?} contains a nul byte");
+        }
+        let args = if hook.args.is_empty() {
+            vec![hook.path.clone()]
+        } else {
+            hook.args.clone()
+        };
+        Ok(Hook {
+            path: hook.path.clone().into(),
+            args,
+            env,
+            timeout,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<HooksPlan> {
+        HooksPlan::new(&serde_json::from_str(json).expect("json"))
+    }
+
+    #[test]
+    fn hooks_of_two_moments() {
+        let plan = plan(
+            r#"{"createRuntime":[{"path":"/a","args":["x","y"],"env":["A=1"],"timeout":3}],
+                "poststop":[{"path":"/b"},{"path":"/c","env":[]}]}"#,
+        )
+        .expect("plan");
+        let hook = &plan.create_runtime[0];
+        assert_eq!(
+            (&hook.args[..], hook.timeout),
+            (&["x".into(), "y".into()][..], NonZeroU32::new(3))
+        );
+        assert_eq!(hook.env.as_deref(), Some(&["A=1".to_owned()][..]));
+        assert_eq!(plan.poststop[0].args, ["/b"]);
+        assert_eq!(plan.poststop[1].env, None);
+        assert!(plan.host_runs_any());
+        assert!(plan.prestart.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_hook() {
+        for (json, words) in [
+            (
+                r#"{"prestart":[{"path":"a"}]}"#,
+                r#"hooks.prestart[0]: path "a" is not absolute"#,
+            ),
+            (
+                r#"{"prestart":[{}]}"#,
+                r#"hooks.prestart[0]: path "" is not absolute"#,
+            ),
+            (
+                r#"{"poststart":[{"path":"/a"},{"path":"/a","timeout":0}]}"#,
+                "hooks.poststart[1]: timeout 0 is not above 0 seconds, or too long",
+            ),
+            (
+                r#"{"poststart":[{"path":"/a","args":["\u0000"]}]}"#,
+                r#"hooks.poststart[0]: "\0" contains a nul byte"#,
+            ),
+        ] {
+            let error = plan(json).expect_err(json);
+            assert_eq!(format!("{error:#}"), words);
+        }
+    }
+}

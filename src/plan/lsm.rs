@@ -1,0 +1,76 @@
+//! Labels of the security modules: which ones the process gets.
+
+use std::ffi::CString;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::Host;
+use crate::spec;
+
+/// The labels of the process. At most one module is in use on a machine, but
+/// the specification may name both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LsmPlan {
+    /// The AppArmor profile (`process.apparmorProfile`).
+    pub(crate) apparmor_profile: Option<CString>,
+    /// The SELinux label (`process.selinuxLabel`).
+    pub(crate) selinux_label: Option<CString>,
+}
+
+impl LsmPlan {
+    /// Decides about the labels.
+    ///
+    /// # Errors
+    /// A SELinux label where SELinux is off. An AppArmor profile is tried in
+    /// any case: the kernel's answer is the error engines know.
+    pub(crate) fn new(process: &spec::Process, host: &Host) -> Result<LsmPlan> {
+        if !process.selinux_label.is_empty() && !host.has_selinux() {
+            bail!("selinux label is specified in config, but selinux is disabled or not supported");
+        }
+        Ok(LsmPlan {
+            apparmor_profile: label(&process.apparmor_profile, "process.apparmorProfile")?,
+            selinux_label: label(&process.selinux_label, "process.selinuxLabel")?,
+        })
+    }
+}
+
+fn label(label: &str, field: &str) -> Result<Option<CString>> {
+    if label.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(
+        CString::new(label).with_context(|| format!("{field} {label:?}"))?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_selinux_label_needs_selinux() {
+        let nowhere = Host::below(Path::new("/nonexistent"));
+        let process = spec::Process {
+            selinux_label: "system_u:system_r:container_t:s0".into(),
+            ..Default::default()
+        };
+        let error = LsmPlan::new(&process, &nowhere).expect_err("refused");
+        assert!(
+            error
+                .to_string()
+                .contains("selinux is disabled or not supported")
+        );
+    }
+
+    #[test]
+    fn an_apparmor_profile_is_taken_as_it_is() {
+        let process = spec::Process {
+            apparmor_profile: "docker-default".into(),
+            ..Default::default()
+        };
+        let plan = LsmPlan::new(&process, &Host::new()).expect("plan");
+        assert_eq!(plan.apparmor_profile.as_deref(), Some(c"docker-default"));
+        assert_eq!(plan.selinux_label, None);
+    }
+}

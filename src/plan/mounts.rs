@@ -1,0 +1,561 @@
+//! DECIDE: what is mounted in the container, from `mounts` of config.json
+//! (config.md, "Mounts").
+//!
+//! Not for: the root filesystem itself and /dev; see `rootfs.rs` and
+//! `devices.rs`.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use libc::{
+    MS_BIND, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC,
+    MS_RELATIME, MS_REMOUNT, MS_STRICTATIME, c_ulong,
+};
+use teu_cgroups::{HierarchyView, Layout};
+use teu_namespaces::{IdMap, IdMaps, Kind, NamespacePlan};
+
+use super::mount_options::{ACCESS_TIME, Attributes, IdMapped, MountOptions};
+use crate::log;
+use crate::spec;
+
+/// One mount of the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mount {
+    /// What config.json calls the source; for messages.
+    pub(crate) source: String,
+    /// Where, as an absolute path without `.` and `..` inside the root filesystem.
+    pub(crate) destination: PathBuf,
+    pub(crate) kind: MountKind,
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, with `MS_REC`
+    /// or without, applied in this order after the mount is made.
+    pub(crate) propagation: Vec<c_ulong>,
+    /// For the mount and everything below it; last of all.
+    pub(crate) recursive: Option<Attributes>,
+    /// To be made read-only only when everything inside has been set up.
+    pub(crate) readonly_at_end: bool,
+}
+
+/// What kind of mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MountKind {
+    Bind(Bind),
+    Filesystem(Filesystem),
+    /// Changes a mount that is there already (`remount`).
+    Remount(Remount),
+    /// The container's cgroup, on a machine with cgroup v1 hierarchies.
+    CgroupV1(CgroupV1),
+    /// The container's cgroup, on a machine with cgroup v2 only.
+    CgroupV2(CgroupV2),
+}
+
+/// A directory or file of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bind {
+    /// Absolute path on the host.
+    pub(crate) source: PathBuf,
+    /// With everything mounted below the source (`rbind`).
+    pub(crate) recursive: bool,
+    /// Flags to give it; `None` keeps those of the source.
+    pub(crate) flags: Option<BindFlags>,
+    /// Whose ids files on it show; such a source is opened by the host side.
+    pub(crate) id_map: Option<BindIdMap>,
+}
+
+/// Flags of a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BindFlags {
+    /// Asked for.
+    pub(crate) set: c_ulong,
+    /// Asked not to be there.
+    pub(crate) cleared: c_ulong,
+}
+
+/// The ids of an idmapped mount (mount_setattr(2), MOUNT_ATTR_IDMAP).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BindIdMap {
+    pub(crate) maps: BindIdMapSource,
+    pub(crate) scope: IdMapped,
+}
+
+/// Where the id map comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BindIdMapSource {
+    Given(IdMaps),
+    /// The user namespace of the container.
+    Container,
+}
+
+/// A new instance of a filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filesystem {
+    /// As in /proc/filesystems.
+    pub(crate) kind: String,
+    /// The source: a device, or just a name.
+    pub(crate) source: String,
+    /// Flags of the mount and its superblock.
+    pub(crate) flags: c_ulong,
+    /// The filesystem's own options, in order; one without `=` is a flag.
+    pub(crate) options: Vec<String>,
+    /// The SELinux context of all its files (`mountLabel`).
+    pub(crate) context: Option<String>,
+    pub(crate) place: Place,
+    /// Filled with what it covers (`tmpcopyup`).
+    pub(crate) copy_up: bool,
+    /// SELinux label to be set on the root directory once it is mounted.
+    pub(crate) root_label: Option<String>,
+}
+
+/// What is asked of the place a filesystem is mounted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Any directory, also through links inside the root filesystem.
+    Any,
+    /// Any, and the filesystem's root gets the mode of what it covers (tmpfs).
+    KeepMode,
+    /// No link as its last component: runc refuses to mount proc and sysfs
+    /// elsewhere than where the container will look (CVE-2019-19921).
+    OrdinaryDirectory,
+}
+
+/// A change of an existing mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remount {
+    pub(crate) flags: BindFlags,
+    /// Also of the superblock, with these options: the word `bind` was not there.
+    pub(crate) superblock: Option<Vec<String>>,
+}
+
+/// A `cgroup` mount of v1 hierarchies: a tmpfs with a directory for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CgroupV1 {
+    pub(crate) hierarchies: Vec<HierarchyView>,
+    /// In a cgroup namespace the hierarchies themselves are mounted, which show
+    /// only what is below the container's cgroup; else the container's own
+    /// directories are bound.
+    pub(crate) in_namespace: bool,
+    pub(crate) flags: c_ulong,
+}
+
+/// A `cgroup` mount of the v2 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CgroupV2 {
+    /// The mount to try.
+    pub(crate) filesystem: Filesystem,
+    /// What is bound when the kernel does not allow the mount: in a user
+    /// namespace without a cgroup namespace of its own.
+    pub(crate) fallback: Bind,
+    /// A caller that does not see the directory (rootless, outside of the
+    /// host's cgroup mount) gets an empty read-only directory instead, so that
+    /// the host's tree behind it stays out of reach (CVE-2023-25809).
+    pub(crate) hide_if_missing: bool,
+}
+
+/// What the mounts depend on besides themselves.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) bundle_dir: &'a Path,
+    /// Absolute path of the root filesystem.
+    pub(crate) rootfs: &'a Path,
+    pub(crate) namespaces: &'a NamespacePlan,
+    /// `None` leaves `cgroup` mounts refused.
+    pub(crate) cgroup: Option<&'a Layout>,
+    /// The caller's user id is not 0.
+    pub(crate) unprivileged: bool,
+    /// The caller is not the machine's root.
+    pub(crate) rootless: bool,
+    /// `linux.mountLabel`.
+    pub(crate) label: &'a str,
+}
+
+/// Decides on all `mounts`.
+///
+/// # Errors
+/// A mount that cannot be made as it is written; the error names it.
+pub(crate) fn mounts(mounts: &[spec::Mount], around: &Surroundings<'_>) -> Result<Vec<Mount>> {
+    let mut planned = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let mount = Mount::new(mount, around)
+            .with_context(|| format!("invalid mount {:?} (mounts[{index}])", mount.destination))?;
+        planned.push(mount);
+    }
+    Ok(planned)
+}
+
+impl Mount {
+    fn new(mount: &spec::Mount, around: &Surroundings<'_>) -> Result<Mount> {
+        for field in [&mount.source, &mount.destination, &mount.kind] {
+            ensure!(!field.contains('\0'), "mount field contains null byte");
+        }
+        ensure!(!mount.destination.is_empty(), "mount destination is empty");
+        if !mount.destination.starts_with('/') {
+            log::warn(&format!(
+                "mount destination {:?} is not absolute: taken as relative to \"/\"",
+                mount.destination
+            ));
+        }
+        let options = MountOptions::parse(&mount.options);
+        let destination = destination(&mount.destination, around.rootfs);
+        if destination == Path::new("/") {
+            bail!(
+                "mountpoint {:?} is on the top of rootfs {:?}",
+                around.rootfs,
+                around.rootfs
+            );
+        }
+        let kind = kind(mount, &destination, &options, around)?;
+        Ok(Mount {
+            source: mount.source.clone(),
+            readonly_at_end: readonly_at_end(&kind, &destination, &options),
+            destination,
+            kind,
+            recursive: (!options.recursive.is_empty()).then_some(options.recursive),
+            propagation: options.propagation,
+        })
+    }
+
+    /// Whether this binds something of the host's onto the container's /dev,
+    /// which is then none of our business.
+    pub(crate) fn is_bind_on_dev(&self) -> bool {
+        matches!(self.kind, MountKind::Bind(_)) && self.destination == Path::new("/dev")
+    }
+
+    /// The part of the host it shows, or may have to.
+    pub(crate) fn bind(&self) -> Option<&Bind> {
+        match &self.kind {
+            MountKind::Bind(bind) => Some(bind),
+            MountKind::CgroupV2(cgroup) => Some(&cgroup.fallback),
+            _ => None,
+        }
+    }
+
+    /// Whether it shows the container its cgroup.
+    pub(crate) fn is_cgroup(&self) -> bool {
+        matches!(self.kind, MountKind::CgroupV1(_) | MountKind::CgroupV2(_))
+    }
+}
+
+/// A destination as a clean absolute path inside the root filesystem. One that
+/// starts with the path of the root filesystem itself means what is below it.
+fn destination(path: &str, rootfs: &Path) -> PathBuf {
+    let clean = clean(Path::new(path));
+    match clean.strip_prefix(rootfs) {
+        Ok(below) if rootfs != Path::new("/") => Path::new("/").join(below),
+        _ => clean,
+    }
+}
+
+/// `path` below "/", without `.`, `..` and doubled slashes, by its letters only.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+fn kind(
+    mount: &spec::Mount,
+    destination: &Path,
+    options: &MountOptions,
+    around: &Surroundings<'_>,
+) -> Result<MountKind> {
+    let id_map = id_map(mount, options, around)?;
+    let is_bind = options.is_bind() || matches!(mount.kind.as_str(), "bind" | "rbind");
+    if options.set & MS_REMOUNT != 0 {
+        ensure!(
+            id_map.is_none(),
+            "id-mapped mounts are only supported for bind-mounts"
+        );
+        return Ok(MountKind::Remount(remount(options, is_bind)));
+    }
+    if is_bind {
+        return Ok(MountKind::Bind(bind(mount, options, id_map, around)?));
+    }
+    ensure!(
+        id_map.is_none(),
+        "id-mapped mounts are only supported for bind-mounts"
+    );
+    if mount.kind == "cgroup" {
+        return cgroup(mount, options, around);
+    }
+    Ok(MountKind::Filesystem(filesystem(
+        mount,
+        destination,
+        options,
+        around,
+    )))
+}
+
+fn readonly_at_end(kind: &MountKind, destination: &Path, options: &MountOptions) -> bool {
+    let delayed = match kind {
+        MountKind::Filesystem(filesystem) => {
+            filesystem.kind == "tmpfs" || destination == Path::new("/dev")
+        }
+        _ => false,
+    };
+    delayed && (options.set & MS_RDONLY != 0)
+}
+
+fn bind(
+    mount: &spec::Mount,
+    options: &MountOptions,
+    id_map: Option<BindIdMap>,
+    around: &Surroundings<'_>,
+) -> Result<Bind> {
+    ensure!(
+        options.data.is_empty(),
+        "bind mounts cannot have any filesystem-specific options applied: {:?}",
+        options.data.join(",")
+    );
+    ensure!(!mount.source.is_empty(), "bind mounts must have a source");
+    Ok(Bind {
+        source: around.bundle_dir.join(&mount.source),
+        recursive: options.is_recursive() || mount.kind == "rbind",
+        flags: BindFlags::new(options),
+        id_map,
+    })
+}
+
+fn remount(options: &MountOptions, is_bind: bool) -> Remount {
+    Remount {
+        flags: BindFlags {
+            set: options.set,
+            cleared: options.cleared,
+        },
+        superblock: (!is_bind).then(|| options.data.clone()),
+    }
+}
+
+fn filesystem(
+    mount: &spec::Mount,
+    destination: &Path,
+    options: &MountOptions,
+    around: &Surroundings<'_>,
+) -> Filesystem {
+    let kind = mount.kind.as_str();
+    let mut flags = options.set;
+    if kind == "tmpfs" || destination == Path::new("/dev") {
+        // Read-only comes later: see `readonly_at_end`.
+        flags &= !MS_RDONLY;
+    }
+    let label = (!around.label.is_empty()).then(|| around.label.to_owned());
+    Filesystem {
+        kind: kind.to_owned(),
+        source: mount.source.clone(),
+        flags,
+        options: split_options(&options.data, kind),
+        context: label
+            .clone()
+            .filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue")),
+        place: match kind {
+            "proc" | "sysfs" => Place::OrdinaryDirectory,
+            "tmpfs" => Place::KeepMode,
+            _ => Place::Any,
+        },
+        copy_up: kind == "tmpfs" && options.copy_up,
+        root_label: label.filter(|_| kind == "mqueue"),
+    }
+}
+
+/// The filesystem's options one by one. mount(2) takes them as one string and
+/// splits it at commas, so an option may hold several; overlay escapes commas
+/// of file names with a backslash, and a security context may be in quotes.
+fn split_options(options: &[String], kind: &str) -> Vec<String> {
+    let mut split = Vec::new();
+    for option in options {
+        let mut current = String::new();
+        let (mut quoted, mut escaped) = (false, false);
+        for letter in option.chars() {
+            match letter {
+                ',' if !quoted && !escaped => split.push(std::mem::take(&mut current)),
+                '"' => {
+                    quoted = !quoted;
+                    current.push(letter);
+                }
+                _ => current.push(letter),
+            }
+            escaped = kind == "overlay" && letter == '\\' && !escaped;
+        }
+        split.push(current);
+    }
+    split.retain(|option| !option.is_empty());
+    split
+}
+
+/// The id map of a mount, if it has one.
+fn id_map(
+    mount: &spec::Mount,
+    options: &MountOptions,
+    around: &Surroundings<'_>,
+) -> Result<Option<BindIdMap>> {
+    let given = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if !given && options.id_mapped.is_none() {
+        return Ok(None);
+    }
+    if around.unprivileged {
+        bail!("id-mapped mounts are not supported for rootless containers");
+    }
+    let both = !mount.uid_mappings.is_empty() && !mount.gid_mappings.is_empty();
+    let maps = if both {
+        BindIdMapSource::Given(IdMaps {
+            uid: mount.uid_mappings.iter().map(id_map_line).collect(),
+            gid: mount.gid_mappings.iter().map(id_map_line).collect(),
+            deny_setgroups: false,
+        })
+    } else if given || !around.namespaces.is_private(Kind::User) {
+        bail!("id-mapped mounts must have both uid and gid mappings specified");
+    } else {
+        BindIdMapSource::Container
+    };
+    let scope = options.id_mapped.unwrap_or(IdMapped::Mount);
+    Ok(Some(BindIdMap { maps, scope }))
+}
+
+fn id_map_line(mapping: &spec::IdMapping) -> IdMap {
+    IdMap {
+        container: mapping.container_id,
+        host: mapping.host_id,
+        size: mapping.size,
+    }
+}
+
+fn cgroup(
+    mount: &spec::Mount,
+    options: &MountOptions,
+    around: &Surroundings<'_>,
+) -> Result<MountKind> {
+    let in_namespace = around.namespaces.is_private(Kind::Cgroup);
+    match around.cgroup {
+        None => bail!("type \"cgroup\": the machine has no cgroups"),
+        Some(Layout::V1(hierarchies)) => Ok(MountKind::CgroupV1(CgroupV1 {
+            hierarchies: hierarchies.clone(),
+            in_namespace,
+            flags: options.set,
+        })),
+        Some(Layout::V2 {
+            mountpoint,
+            directory,
+        }) => Ok(MountKind::CgroupV2(CgroupV2 {
+            filesystem: Filesystem {
+                kind: "cgroup2".to_owned(),
+                source: mount.source.clone(),
+                flags: options.set,
+                options: split_options(&options.data, "cgroup2"),
+                context: None,
+                place: Place::Any,
+                copy_up: false,
+                root_label: None,
+            },
+            fallback: Bind {
+                source: if in_namespace { directory } else { mountpoint }.clone(),
+                recursive: false,
+                flags: BindFlags::new(options),
+                id_map: None,
+            },
+            hide_if_missing: around.rootless,
+        })),
+    }
+}
+
+/// Flags which a mount keeps from its creator's user namespace
+/// (mount_namespaces(7), "Restrictions on mount namespaces").
+const LOCKABLE: c_ulong = MS_RDONLY | MS_NODEV | MS_NOEXEC | MS_NOSUID | ACCESS_TIME;
+
+impl BindFlags {
+    /// `None` when no word is about flags: the bind then looks like its source.
+    fn new(options: &MountOptions) -> Option<BindFlags> {
+        let flags = BindFlags {
+            set: options.set & !(MS_BIND | MS_REC | MS_REMOUNT),
+            cleared: options.cleared,
+        };
+        (flags.set != 0 || flags.cleared != 0).then_some(flags)
+    }
+
+    /// What to ask for after the kernel refused `set` because the mount has
+    /// locked flags: those of `current`, the flags it has, as well.
+    ///
+    /// # Errors
+    /// A locked flag was asked to be cleared, or changed.
+    pub(crate) fn with_locked(self, current: c_ulong) -> Result<BindFlags> {
+        let refused = current & self.cleared & LOCKABLE;
+        if refused != 0 {
+            bail!("cannot clear locked flags {}", words(refused));
+        }
+        let atime = current & ACCESS_TIME;
+        if self.set & ACCESS_TIME != 0 && self.set & ACCESS_TIME != atime {
+            bail!("cannot change locked atime flags {}", words(atime));
+        }
+        Ok(BindFlags {
+            set: self.set | (current & LOCKABLE),
+            cleared: self.cleared,
+        })
+    }
+}
+
+/// Flags by the names mount(8) gives them.
+fn words(flags: c_ulong) -> String {
+    let named = [
+        (MS_RDONLY, "ro"),
+        (MS_NODEV, "nodev"),
+        (MS_NOEXEC, "noexec"),
+        (MS_NOSUID, "nosuid"),
+        (MS_NOATIME, "noatime"),
+        (MS_NODIRATIME, "nodiratime"),
+        (MS_RELATIME, "relatime"),
+        (MS_STRICTATIME, "strictatime"),
+    ];
+    let words: Vec<&str> = named
+        .into_iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .map(|(_, word)| word)
+        .collect();
+    words.join(",")
+}
+
+/// Files below /proc that lxcfs and its like may cover.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// Whether a mount may be on /proc or in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverProc {
+    /// It is elsewhere.
+    Outside,
+    /// It is /proc itself: only a procfs may be mounted there.
+    OnProc,
+    /// One of the files that may be covered.
+    Coverable,
+    /// No: the container's /proc could lie to the runtime.
+    Refused,
+}
+
+impl OverProc {
+    /// What holds for `destination`, a path without links.
+    pub(crate) fn of(destination: &Path) -> OverProc {
+        if !destination.starts_with("/proc") {
+            OverProc::Outside
+        } else if destination == Path::new("/proc") {
+            OverProc::OnProc
+        } else if COVERABLE.iter().any(|path| destination == Path::new(path)) {
+            OverProc::Coverable
+        } else {
+            OverProc::Refused
+        }
+    }
+}

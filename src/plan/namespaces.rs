@@ -1,0 +1,208 @@
+//! Which namespaces the container gets: new, joined by path, or its caller's,
+//! with id maps and time offsets.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use teu_namespaces::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};
+
+use crate::host::Host;
+use crate::log;
+use crate::spec::{IdMapping, Linux, Namespace as SpecNamespace, Spec};
+
+/// Decides the namespaces.
+///
+/// # Errors
+/// An unknown or repeated kind, or a setting that needs a namespace the
+/// container does not have; the words are runc's.
+pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<NamespacePlan> {
+    let default = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&default);
+    let mut plan = NamespacePlan::default();
+    for namespace in &linux.namespaces {
+        add(&mut plan, namespace)?;
+    }
+    plan.id_maps = id_maps(&plan, linux, host)?;
+    plan.time_offsets = time_offsets(&plan, linux)?;
+    for (field, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        if !value.is_empty() && !plan.is_private(Kind::Uts) {
+            bail!("unable to set {field} without a private UTS namespace");
+        }
+    }
+    Ok(plan)
+}
+
+fn add(plan: &mut NamespacePlan, namespace: &SpecNamespace) -> Result<()> {
+    let SpecNamespace { kind: word, path } = namespace;
+    let Some(kind) = Kind::from_spec(word) else {
+        bail!("namespace {{{word:?} {path:?}}} does not exist");
+    };
+    if plan.is_private(kind) {
+        bail!("malformed spec file: duplicated ns {{{word:?} {path:?}}}");
+    }
+    if path.is_empty() {
+        plan.set(kind, Namespace::New);
+        return Ok(());
+    }
+    if !Path::new(path).is_absolute() {
+        bail!("namespace path {path:?} is not an absolute path");
+    }
+    plan.set(kind, Namespace::Joined(path.into()));
+    Ok(())
+}
+
+fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
+    let mut maps = IdMaps {
+        uid: maps_from(&linux.uid_mappings),
+        gid: maps_from(&linux.gid_mappings),
+        deny_setgroups: false,
+    };
+    let mapped = !maps.uid.is_empty() || !maps.gid.is_empty();
+    match plan.get(Kind::User) {
+        Namespace::Inherited if mapped => {
+            bail!("user namespace mappings specified, but user namespace isn't enabled in the config")
+        }
+        Namespace::Inherited => check_rootless(host, &maps)?,
+        Namespace::New if !mapped => bail!(
+            "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
+        ),
+        Namespace::New => {
+            check_complete(&maps)?;
+            maps.deny_setgroups = must_deny_setgroups(host, &maps.gid);
+        }
+        Namespace::Joined(path) => maps = maps_of_joined(path, maps, host)?,
+    }
+    Ok(maps)
+}
+
+fn maps_from(mappings: &[IdMapping]) -> Vec<IdMap> {
+    mappings
+        .iter()
+        .map(|m| IdMap { container: m.container_id, host: m.host_id, size: m.size })
+        .collect()
+}
+
+fn check_complete(maps: &IdMaps) -> Result<()> {
+    for (field, map) in [("uidMappings", &maps.uid), ("gidMappings", &maps.gid)] {
+        if map.is_empty() {
+            bail!("linux.{field}: a new user namespace needs at least one mapping");
+        }
+        if let Some(empty) = map.iter().find(|line| line.size == 0) {
+            bail!("linux.{field}: the mapping of {} has size 0", empty.container);
+        }
+    }
+    Ok(())
+}
+
+/// Without privileges nothing works outside a user namespace of our own.
+fn check_rootless(host: &Host, maps: &IdMaps) -> Result<()> {
+    if host.is_unprivileged() && maps.uid.is_empty() {
+        bail!("rootless container requires user namespaces");
+    }
+    Ok(())
+}
+
+/// A caller without CAP_SETGID may map only its own group, and only after
+/// giving up setgroups(2) in the new namespace (user_namespaces(7)).
+fn must_deny_setgroups(host: &Host, gid: &[IdMap]) -> bool {
+    let own_group_only = matches!(gid, [only] if only.size == 1 && only.host == host.egid());
+    host.is_unprivileged() && own_group_only
+}
+
+/// containerd and CRI-O give both the path and the maps it has; anything else
+/// than those is a contradiction.
+fn maps_of_joined(path: &Path, given: IdMaps, host: &Host) -> Result<IdMaps> {
+    let theirs = host.id_maps_of(path).context("id maps of the joined user namespace")?;
+    if given.uid.is_empty() && given.gid.is_empty() {
+        return Ok(theirs);
+    }
+    if given.uid != theirs.uid || given.gid != theirs.gid {
+        bail!(
+            "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one"
+        );
+    }
+    log::warn("config.json has both a user namespace path and its id mappings: the path is joined");
+    Ok(theirs)
+}
+
+fn time_offsets(plan: &NamespacePlan, linux: &Linux) -> Result<Vec<TimeOffset>> {
+    if linux.time_offsets.is_empty() {
+        return Ok(Vec::new());
+    }
+    match plan.get(Kind::Time) {
+        Namespace::Inherited => {
+            bail!("time namespace offsets specified, but time namespace isn't enabled in the config")
+        }
+        Namespace::Joined(_) => bail!(
+            "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one"
+        ),
+        Namespace::New => {}
+    }
+    linux
+        .time_offsets
+        .iter()
+        .map(|(clock, offset)| {
+            if !matches!(clock.as_str(), "boottime" | "monotonic") {
+                bail!("linux.timeOffsets: unknown clock {clock:?}");
+            }
+            Ok(TimeOffset { clock: clock.clone(), secs: offset.secs, nanosecs: offset.nanosecs })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_of(config: &str) -> Result<NamespacePlan> {
+        let spec: Spec = serde_json::from_str(config).expect("test input parses");
+        plan(&spec, &Host::new())
+    }
+
+    fn refusal(config: &str) -> String {
+        plan_of(config).expect_err(config).to_string()
+    }
+
+    #[test]
+    fn new_joined_and_inherited() {
+        let plan = plan_of(
+            r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/proc/1/ns/net"}]}}"#,
+        )
+        .expect("plan");
+        assert!(plan.is_new(Kind::Pid));
+        assert_eq!(plan.joined(Kind::Network), Some(Path::new("/proc/1/ns/net")));
+        assert!(!plan.is_private(Kind::Uts));
+    }
+
+    #[test]
+    fn contradictions_are_refused_in_runcs_words() {
+        let cases = [
+            (r#"{"linux":{"namespaces":[{"type":"foo"}]}}"#, "namespace {\"foo\" \"\"} does not exist"),
+            (
+                r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"pid"}]}}"#,
+                "malformed spec file: duplicated ns {\"pid\" \"\"}",
+            ),
+            (r#"{"hostname":"a"}"#, "unable to set hostname without a private UTS namespace"),
+            (r#"{"domainname":"a"}"#, "unable to set domainname without a private UTS namespace"),
+            (
+                r#"{"linux":{"namespaces":[{"type":"user"}]}}"#,
+                "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
+            ),
+            (
+                r#"{"linux":{"uidMappings":[{"size":1}]}}"#,
+                "user namespace mappings specified, but user namespace isn't enabled in the config",
+            ),
+            (
+                r#"{"linux":{"timeOffsets":{"boottime":{"secs":1}}}}"#,
+                "time namespace offsets specified, but time namespace isn't enabled in the config",
+            ),
+            (
+                r#"{"linux":{"namespaces":[{"type":"time"}],"timeOffsets":{"realtime":{"secs":1}}}}"#,
+                "linux.timeOffsets: unknown clock \"realtime\"",
+            ),
+        ];
+        for (config, words) in cases {
+            assert_eq!(refusal(config), words);
+        }
+    }
+}

@@ -1,0 +1,550 @@
+//! Everything about the container's process but its surroundings: program,
+//! environment, user, limits. `init/process.rs` and `init/command.rs` carry it
+//! out.
+
+use std::ffi::CString;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Resource, Rlimit};
+use teu_namespaces::{Kind, NamespacePlan};
+
+use super::capabilities::CapabilitiesPlan;
+use super::lsm::LsmPlan;
+use super::memory_policy::MemoryPolicyPlan;
+use super::scheduling::SchedulingPlan;
+use crate::host::Host;
+use crate::log;
+use crate::spec::{self, Spec};
+
+/// The mask of a container whose specification names none, as runc has it.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// `personality(2)`: the domain that shows a 32-bit machine in uname(2).
+const PER_LINUX32: u32 = 0x0008;
+
+/// A process, decided.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ProcessPlan {
+    /// The program and its arguments; never empty.
+    pub(crate) args: Vec<CString>,
+    pub(crate) environment: Environment,
+    /// Absolute path of the working directory, inside the container.
+    pub(crate) cwd: CString,
+    pub(crate) credentials: Credentials,
+    /// `None`: the mask stays what it is.
+    pub(crate) umask: Option<u32>,
+    pub(crate) rlimits: Vec<ResourceLimit>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) scheduling: SchedulingPlan,
+    pub(crate) memory_policy: Option<MemoryPolicyPlan>,
+    /// The persona for personality(2).
+    pub(crate) personality: Option<u32>,
+    /// `None`: the capabilities stay as the change of user leaves them.
+    pub(crate) capabilities: Option<CapabilitiesPlan>,
+    pub(crate) lsm: LsmPlan,
+    pub(crate) terminal: Option<Terminal>,
+}
+
+/// The environment variables of the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Environment {
+    /// `NAME=value`, each name once. No empty HOME: see `needs_home`.
+    pub(crate) variables: Vec<CString>,
+    /// HOME is absent or empty: it comes from the container's /etc/passwd.
+    pub(crate) needs_home: bool,
+    /// The value of PATH, where the program is looked for.
+    pub(crate) search_path: Option<String>,
+}
+
+/// Who the process is, in ids of the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The supplementary groups; `None` leaves the caller's, since setgroups(2)
+    /// is not for this caller (user_namespaces(7)).
+    pub(crate) groups: Option<Vec<u32>>,
+}
+
+/// One limit for setrlimit(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResourceLimit {
+    pub(crate) name: &'static str,
+    pub(crate) resource: Resource,
+    pub(crate) limit: Rlimit,
+}
+
+/// The process gets a terminal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Terminal {
+    /// Rows and columns, when the specification says so.
+    pub(crate) size: Option<(u16, u16)>,
+}
+
+impl ProcessPlan {
+    /// Decides about the container's first process.
+    ///
+    /// # Errors
+    /// Naming the field that is missing, wrong or not possible here.
+    pub(crate) fn new(spec: &Spec, host: &Host, namespaces: &NamespacePlan) -> Result<ProcessPlan> {
+        let process = spec
+            .process
+            .as_ref()
+            .context("process property must not be empty")?;
+        ProcessPlan::of(process, spec, host, namespaces)
+    }
+
+    /// Decides about a further process of a running container (`exec`):
+    /// `process` is that process, `spec` the container's specification.
+    ///
+    /// # Errors
+    /// As for [`ProcessPlan::new`].
+    pub(crate) fn of(
+        process: &spec::Process,
+        spec: &Spec,
+        host: &Host,
+        namespaces: &NamespacePlan,
+    ) -> Result<ProcessPlan> {
+        let linux = spec.linux.as_ref();
+        let cpuset = linux
+            .and_then(|linux| linux.resources.as_ref())
+            .and_then(|resources| resources.cpu.as_ref())
+            .is_some_and(|cpu| !cpu.cpus.is_empty());
+        // A process in another user namespace than ours has all of its
+        // capabilities at first, whatever ours are.
+        let capabilities = process.capabilities.as_ref().map(|wanted| {
+            let available = if namespaces.is_private(Kind::User) {
+                host.known_capabilities()
+            } else {
+                host.bounding_capabilities()
+            };
+            CapabilitiesPlan::new(wanted, available)
+        });
+        Ok(ProcessPlan {
+            cwd: cwd(&process.cwd)?,
+            args: args(&process.args)?,
+            environment: Environment::new(&process.env)?,
+            credentials: Credentials::new(&process.user, host.is_unprivileged(), namespaces)?,
+            umask: umask(&process.user, namespaces)?,
+            rlimits: rlimits(&process.rlimits)?,
+            no_new_privileges: process.no_new_privileges,
+            oom_score_adj: oom_score_adj(process.oom_score_adj)?,
+            scheduling: SchedulingPlan::new(process, cpuset)?,
+            memory_policy: linux
+                .and_then(|linux| linux.memory_policy.as_ref())
+                .map(MemoryPolicyPlan::new)
+                .transpose()?,
+            personality: linux
+                .and_then(|linux| linux.personality.as_ref())
+                .map(personality)
+                .transpose()?,
+            capabilities: capabilities.transpose()?,
+            lsm: LsmPlan::new(process, host)?,
+            terminal: process
+                .terminal
+                .then(|| Terminal::new(process.console_size.as_ref())),
+        })
+    }
+}
+
+impl Environment {
+    /// The variables of `process.env`: of several with one name the last
+    /// counts, in the place where it stands.
+    ///
+    /// # Errors
+    /// A variable without a name or without `=`, or with a NUL byte.
+    pub(crate) fn new(env: &[String]) -> Result<Environment> {
+        let mut environment = Environment {
+            needs_home: true,
+            ..Default::default()
+        };
+        // Last to first, so that the first one met is the one that counts.
+        let mut seen: Vec<&str> = Vec::with_capacity(env.len());
+        for variable in env.iter().rev() {
+            let (name, value) = variable
+                .split_once('=')
+                .context("invalid environment variable: missing '='")?;
+            if name.is_empty() {
+                bail!("invalid environment variable: name cannot be empty");
+            }
+            if seen.contains(&name) {
+                continue;
+            }
+            seen.push(name);
+            match (name, value) {
+                ("HOME", "") => continue,
+                ("HOME", _) => environment.needs_home = false,
+                ("PATH", _) => environment.search_path = Some(value.to_owned()),
+                _ => {}
+            }
+            let variable = CString::new(variable.as_str()).map_err(|_| {
+                anyhow!("invalid environment variable {name:?}: contains nul byte (\\x00)")
+            })?;
+            environment.variables.push(variable);
+        }
+        environment.variables.reverse();
+        Ok(environment)
+    }
+
+    /// Adds or replaces a variable of teu's own, such as `LISTEN_FDS`.
+    ///
+    /// # Errors
+    /// The name or value has a NUL byte.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let variable = CString::new(format!("{name}={value}"))
+            .with_context(|| format!("environment variable {name:?}"))?;
+        let start = variable.as_bytes()[..=name.len()].to_vec();
+        self.variables
+            .retain(|known| !known.as_bytes().starts_with(&start));
+        self.variables.push(variable);
+        self.needs_home &= name != "HOME";
+        Ok(())
+    }
+}
+
+impl Credentials {
+    fn new(
+        user: &spec::User,
+        unprivileged: bool,
+        namespaces: &NamespacePlan,
+    ) -> Result<Credentials> {
+        if unprivileged && !user.additional_gids.is_empty() {
+            bail!("cannot set any additional groups in a rootless container");
+        }
+        // An empty list is set too: it takes the caller's groups away.
+        let may_set = !unprivileged && !namespaces.id_maps.deny_setgroups;
+        if !may_set && !user.additional_gids.is_empty() {
+            log::warn("process.user.additionalGids is ignored: setgroups is denied");
+        }
+        Ok(Credentials {
+            uid: user.uid,
+            gid: user.gid,
+            groups: may_set.then(|| user.additional_gids.clone()),
+        })
+    }
+}
+
+impl Terminal {
+    fn new(size: Option<&spec::ConsoleSize>) -> Terminal {
+        let size = size.filter(|size| size.height != 0 && size.width != 0);
+        Terminal {
+            size: size.map(|size| (size.height, size.width)),
+        }
+    }
+}
+
+fn cwd(cwd: &str) -> Result<CString> {
+    if cwd.is_empty() {
+        bail!("Cwd property must not be empty");
+    }
+    if !cwd.starts_with('/') {
+        bail!("Cwd must be an absolute path");
+    }
+    CString::new(cwd).with_context(|| format!("process.cwd {cwd:?}"))
+}
+
+fn args(args: &[String]) -> Result<Vec<CString>> {
+    if args.is_empty() {
+        bail!("args must not be empty");
+    }
+    let arg = |(index, arg): (usize, &String)| {
+        CString::new(arg.as_str()).with_context(|| format!("process.args[{index}]"))
+    };
+    args.iter().enumerate().map(arg).collect()
+}
+
+/// Without a mount namespace runc leaves the mask alone.
+fn umask(user: &spec::User, namespaces: &NamespacePlan) -> Result<Option<u32>> {
+    match user.umask {
+        Some(mask) if mask > 0o777 => bail!("process.user.umask {mask:#o} is above 0777"),
+        Some(mask) => Ok(Some(mask)),
+        None => Ok(namespaces.is_private(Kind::Mount).then_some(DEFAULT_UMASK)),
+    }
+}
+
+fn oom_score_adj(adjustment: Option<i32>) -> Result<Option<i32>> {
+    match adjustment {
+        Some(value) if !(-1000..=1000).contains(&value) => {
+            bail!("process.oomScoreAdj {value} is not between -1000 and 1000")
+        }
+        adjustment => Ok(adjustment),
+    }
+}
+
+fn personality(personality: &spec::Personality) -> Result<u32> {
+    if !personality.flags.is_empty() {
+        // The specification defines no flag yet (config-linux.md, "Personality").
+        log::warn(&format!(
+            "ignoring unsupported personality flags: [{}]",
+            personality.flags.join(" ")
+        ));
+    }
+    match personality.domain.as_str() {
+        "LINUX" => Ok(0),
+        "LINUX32" => Ok(PER_LINUX32),
+        domain => bail!("invalid personality domain {domain}"),
+    }
+}
+
+const RESOURCES: [(&str, Resource); 16] = [
+    ("RLIMIT_AS", Resource::As),
+    ("RLIMIT_CORE", Resource::Core),
+    ("RLIMIT_CPU", Resource::Cpu),
+    ("RLIMIT_DATA", Resource::Data),
+    ("RLIMIT_FSIZE", Resource::Fsize),
+    ("RLIMIT_LOCKS", Resource::Locks),
+    ("RLIMIT_MEMLOCK", Resource::Memlock),
+    ("RLIMIT_MSGQUEUE", Resource::Msgqueue),
+    ("RLIMIT_NICE", Resource::Nice),
+    ("RLIMIT_NOFILE", Resource::Nofile),
+    ("RLIMIT_NPROC", Resource::Nproc),
+    ("RLIMIT_RSS", Resource::Rss),
+    ("RLIMIT_RTPRIO", Resource::Rtprio),
+    ("RLIMIT_RTTIME", Resource::Rttime),
+    ("RLIMIT_SIGPENDING", Resource::Sigpending),
+    ("RLIMIT_STACK", Resource::Stack),
+];
+
+/// The limits, each resource once (config.md, "POSIX process").
+fn rlimits(rlimits: &[spec::Rlimit]) -> Result<Vec<ResourceLimit>> {
+    let mut limits: Vec<ResourceLimit> = Vec::with_capacity(rlimits.len());
+    for rlimit in rlimits {
+        let Some((name, resource)) = RESOURCES.iter().find(|(name, _)| *name == rlimit.kind) else {
+            bail!("wrong rlimit value: {}", rlimit.kind);
+        };
+        if limits.iter().any(|limit| limit.name == *name) {
+            bail!("process.rlimits: {name} is set twice");
+        }
+        if rlimit.soft > rlimit.hard {
+            bail!(
+                "process.rlimits: {name}: soft limit {} is above the hard limit {}",
+                rlimit.soft,
+                rlimit.hard
+            );
+        }
+        let limit = Rlimit {
+            current: finite(rlimit.soft),
+            maximum: finite(rlimit.hard),
+        };
+        limits.push(ResourceLimit {
+            name,
+            resource: *resource,
+            limit,
+        });
+    }
+    Ok(limits)
+}
+
+/// The largest number means "no limit" (getrlimit(2), `RLIM_INFINITY`).
+fn finite(limit: u64) -> Option<u64> {
+    (limit != u64::MAX).then_some(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teu_namespaces::Namespace;
+
+    fn strings(env: &[&str]) -> Vec<String> {
+        env.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn environment(env: &[&str]) -> Result<Environment> {
+        Environment::new(&strings(env))
+    }
+
+    fn variables(environment: &Environment) -> Vec<&str> {
+        environment
+            .variables
+            .iter()
+            .map(|text| text.to_str().expect("utf-8"))
+            .collect()
+    }
+
+    fn plan(json: &str) -> Result<ProcessPlan> {
+        let spec: Spec = serde_json::from_str(json).expect("json");
+        let mut namespaces = NamespacePlan::default();
+        namespaces.set(Kind::Mount, Namespace::New);
+        ProcessPlan::new(&spec, &Host::new(), &namespaces)
+    }
+
+    #[test]
+    fn a_whole_process() {
+        let plan = plan(
+            r#"{"process":{"args":["sh","-c","x"],"cwd":"/tmp","env":["PATH=/bin"],"terminal":true,
+                "consoleSize":{"height":25,"width":80},"noNewPrivileges":true,"oomScoreAdj":-5,
+                "user":{"uid":1,"gid":2},"rlimits":[{"type":"RLIMIT_CORE","soft":1,"hard":18446744073709551615}]},
+                "linux":{"personality":{"domain":"LINUX32"}}}"#,
+        )
+        .expect("plan");
+        assert_eq!(plan.args.len(), 3);
+        assert_eq!(plan.cwd.as_c_str(), c"/tmp");
+        assert_eq!(plan.environment.search_path.as_deref(), Some("/bin"));
+        assert_eq!(plan.umask, Some(0o022));
+        assert_eq!(plan.oom_score_adj, Some(-5));
+        assert!(plan.no_new_privileges);
+        assert_eq!(plan.personality, Some(8));
+        assert_eq!(
+            plan.terminal,
+            Some(Terminal {
+                size: Some((25, 80))
+            })
+        );
+        assert_eq!((plan.credentials.uid, plan.credentials.gid), (1, 2));
+        assert_eq!(
+            plan.rlimits[0].limit,
+            Rlimit {
+                current: Some(1),
+                maximum: None
+            }
+        );
+        assert_eq!(plan.capabilities, None);
+    }
+
+    #[test]
+    fn what_is_refused_and_in_which_words() {
+        let process =
+            |fields: &str| format!(r#"{{"process":{{"args":["a"],"cwd":"/",{fields}}}}}"#);
+        for (json, words) in [
+            ("{}".to_owned(), "process property must not be empty"),
+            (
+                r#"{"process":{"args":["a"]}}"#.to_owned(),
+                "Cwd property must not be empty",
+            ),
+            (
+                r#"{"process":{"args":["a"],"cwd":"x"}}"#.to_owned(),
+                "Cwd must be an absolute path",
+            ),
+            (
+                r#"{"process":{"cwd":"/"}}"#.to_owned(),
+                "args must not be empty",
+            ),
+            (
+                process(r#""rlimits":[{"type":"RLIMIT_X"}]"#),
+                "wrong rlimit value: RLIMIT_X",
+            ),
+            (
+                process(r#""rlimits":[{"type":"RLIMIT_CPU"},{"type":"RLIMIT_CPU"}]"#),
+                "process.rlimits: RLIMIT_CPU is set twice",
+            ),
+            (
+                process(r#""rlimits":[{"type":"RLIMIT_CPU","soft":2,"hard":1}]"#),
+                "process.rlimits: RLIMIT_CPU: soft limit 2 is above the hard limit 1",
+            ),
+            (
+                process(r#""oomScoreAdj":1001"#),
+                "process.oomScoreAdj 1001 is not between -1000 and 1000",
+            ),
+            (
+                process(r#""user":{"umask":512}"#),
+                "process.user.umask 0o1000 is above 0777",
+            ),
+            (
+                process(r#""env":["A"]"#),
+                "invalid environment variable: missing '='",
+            ),
+            (
+                r#"{"process":{"args":["a"],"cwd":"/"},"linux":{"personality":{"domain":"BSD"}}}"#
+                    .to_owned(),
+                "invalid personality domain BSD",
+            ),
+        ] {
+            let error = plan(&json).expect_err(&json);
+            assert_eq!(error.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let environment =
+            environment(&["A=1", "B=2", "A=3", "C=x=y", "PATH=/a", "PATH="]).expect("env");
+        assert_eq!(variables(&environment), ["B=2", "A=3", "C=x=y", "PATH="]);
+        assert_eq!(environment.search_path.as_deref(), Some(""));
+        assert!(environment.needs_home);
+    }
+
+    #[test]
+    fn an_empty_home_is_no_home() {
+        for (env, needs_home, kept) in [
+            (&["HOME=/root"][..], false, 1),
+            (&["HOME="], true, 0),
+            (&["HOME=/root", "HOME="], true, 0),
+            (&["HOME=", "HOME=/root"], false, 1),
+        ] {
+            let environment = environment(env).expect("env");
+            assert_eq!(
+                (environment.needs_home, environment.variables.len()),
+                (needs_home, kept)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_variable() {
+        for (env, words) in [
+            ("A", "invalid environment variable: missing '='"),
+            ("=A", "invalid environment variable: name cannot be empty"),
+            (
+                "A=\0",
+                r#"invalid environment variable "A": contains nul byte (\x00)"#,
+            ),
+        ] {
+            assert_eq!(environment(&[env]).expect_err(env).to_string(), words);
+        }
+    }
+
+    #[test]
+    fn own_variables_replace() {
+        let mut environment = environment(&["LISTEN_FDS=9", "LISTEN_FDSX=1"]).expect("env");
+        environment.set("LISTEN_FDS", "2").expect("set");
+        assert_eq!(variables(&environment), ["LISTEN_FDSX=1", "LISTEN_FDS=2"]);
+        environment.set("A", "\0").expect_err("nul");
+    }
+
+    #[test]
+    fn who_may_set_groups() {
+        let none = spec::User::default();
+        let some = spec::User {
+            additional_gids: vec![5],
+            ..Default::default()
+        };
+        let plain = NamespacePlan::default();
+        let mut denied = NamespacePlan::default();
+        denied.id_maps.deny_setgroups = true;
+        for (user, unprivileged, namespaces, groups) in [
+            (&none, false, &plain, Some(vec![])),
+            (&some, false, &plain, Some(vec![5])),
+            (&some, false, &denied, None),
+            (&none, true, &plain, None),
+        ] {
+            let credentials = Credentials::new(user, unprivileged, namespaces).expect("plan");
+            assert_eq!(credentials.groups, groups);
+        }
+        let error = Credentials::new(&some, true, &plain).expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "cannot set any additional groups in a rootless container"
+        );
+    }
+
+    #[test]
+    fn the_default_mask_needs_a_mount_namespace() {
+        let plain = NamespacePlan::default();
+        let mut mount = NamespacePlan::default();
+        mount.set(Kind::Mount, Namespace::New);
+        let given = spec::User {
+            umask: Some(0o77),
+            ..Default::default()
+        };
+        let none = spec::User::default();
+        for (user, namespaces, mask) in [
+            (&given, &plain, Some(0o77)),
+            (&given, &mount, Some(0o77)),
+            (&none, &mount, Some(0o022)),
+            (&none, &plain, None),
+        ] {
+            assert_eq!(umask(user, namespaces).expect("mask"), mask);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Where the state of all containers is: `--root`, or the default for who runs
+//! this. Not for what is below it; that is `state.rs`.
+
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// The default for root of the machine.
+const DEFAULT: &str = "/run/teu";
+
+/// The directory of all state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// Absolute, without "." and "..".
+    pub(crate) path: PathBuf,
+    /// Whether `--root` named it. Only then is it an error for `list` that it
+    /// does not exist.
+    pub(crate) given: bool,
+}
+
+impl Root {
+    /// The directory `--root` names, else `$XDG_RUNTIME_DIR/teu` for a user
+    /// without privileges, else `/run/teu`. The one below `$XDG_RUNTIME_DIR` is
+    /// made here, with the sticky bit that keeps cleaners of that directory
+    /// away (XDG Base Directory Specification).
+    ///
+    /// # Errors
+    /// A `--root` that is `/`, also in another spelling or empty below it; a
+    /// directory below `$XDG_RUNTIME_DIR` that cannot be made.
+    pub(crate) fn choose(given: Option<&OsStr>) -> Result<Root> {
+        if let Some(path) = given {
+            return Root::given(Path::new(path));
+        }
+        match env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) if honours_runtime_dir() => {
+                let path = Path::new(&dir).join("teu");
+                make_sticky(&path)
+                    .with_context(|| format!("make {path:?} below $XDG_RUNTIME_DIR"))?;
+                Ok(Root { path, given: false })
+            }
+            _ => Ok(Root {
+                path: DEFAULT.into(),
+                given: false,
+            }),
+        }
+    }
+
+    fn given(path: &Path) -> Result<Root> {
+        let path = if path.is_absolute() {
+            clean(path)
+        } else {
+            let current = env::current_dir().context("find the current directory for --root")?;
+            clean(&current.join(path))
+        };
+        if path == Path::new("/") {
+            bail!("Option --root argument should not be set to /");
+        }
+        Ok(Root { path, given: true })
+    }
+}
+
+/// The path without "." and "..", by its words only: symbolic links are not
+/// looked at, as in runc.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+/// Whether `$XDG_RUNTIME_DIR` is ours. Root of the machine may have inherited
+/// it from a user (`su`, `sudo -E`) and always uses `/run`; so does root of a
+/// user namespace that logged in there as root.
+fn honours_runtime_dir() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    in_user_namespace() && env::var_os("USER").is_none_or(|user| user != "root")
+}
+
+/// Whether this is not the machine's first user namespace, which alone maps
+/// all ids to themselves (user_namespaces(7)).
+fn in_user_namespace() -> bool {
+    // A kernel without user namespaces has no such file.
+    let Ok(map) = fs::read_to_string("/proc/self/uid_map") else {
+        return false;
+    };
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn make_sticky(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o1700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_root_becomes_absolute_and_clean() {
+        let here = env::current_dir().unwrap();
+        for (given, path) in [
+            ("/a/b", PathBuf::from("/a/b")),
+            ("/a/../b/./c/", PathBuf::from("/b/c")),
+            ("x", here.join("x")),
+            ("", here.clone()),
+        ] {
+            let root = Root::choose(Some(OsStr::new(given))).unwrap();
+            assert_eq!(root, Root { path, given: true }, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_root_of_everything_is_refused() {
+        for given in ["/", "//", "/a/..", "/../.."] {
+            let error = Root::choose(Some(OsStr::new(given))).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "Option --root argument should not be set to /"
+            );
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! A container's state directory, `<root>/<id>`: what it holds, how it comes
+//! and goes, and what it says about the container's status.
+//!
+//! ```text
+//! state.json   what later commands need to know; replaced as a whole
+//! exec.fifo    exists from `create` to `start`; init waits for a byte from it
+//! notify/      the sd_notify socket, if there is one
+//! ```
+//!
+//! Not for: what commands do with it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::hooks;
+use crate::plan::hooks::Hook;
+
+/// The format of state.json. A reader refuses a newer one.
+const VERSION: u32 = 1;
+
+/// How long a command waits for another that works on the same container.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What `state.json` keeps. Paths are absolute.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ContainerState {
+    pub(crate) version: u32,
+    pub(crate) oci_version: String,
+    pub(crate) id: String,
+    /// Init's pid as the creator saw it; 0 while it is being created.
+    pub(crate) pid: i32,
+    /// When init began, in clock ticks since boot (proc_pid_stat(5), field
+    /// 22): tells it from a later process with the same pid.
+    pub(crate) start_time: u64,
+    /// Nanoseconds since the epoch.
+    pub(crate) created: u64,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Where the container's cgroup is.
+    pub(crate) cgroup: teu_cgroups::SavedPaths,
+    /// Whether killing init kills all the others with it.
+    pub(crate) private_pid_namespace: bool,
+    pub(crate) rootless: bool,
+    /// What runs after the program was started, and after deletion.
+    pub(crate) poststart: Vec<Hook>,
+    pub(crate) poststop: Vec<Hook>,
+    /// Directories of the resctrl filesystem to remove with the container.
+    pub(crate) resctrl: Vec<PathBuf>,
+}
+
+/// The status of a container (runtime.md, "State"), computed when asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    /// The specification's word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+impl ContainerState {
+    /// Nanoseconds since the epoch, for `created`.
+    pub(crate) fn now() -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or_default()
+    }
+
+    /// What hooks are told (runtime.md, "State").
+    pub(crate) fn for_hooks(&self, status: Status) -> hooks::State<'_> {
+        hooks::State {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            status: status.word(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        }
+    }
+
+    /// Whether init is still the process it was, and alive.
+    pub(crate) fn init_is_alive(&self) -> bool {
+        self.pid != 0
+            && ProcessStat::read(self.pid)
+                .is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive())
+    }
+}
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProcessStat {
+    state: u8,
+    pub(crate) start_time: u64,
+}
+
+impl ProcessStat {
+    /// `None` if there is no such process.
+    pub(crate) fn read(pid: i32) -> Option<ProcessStat> {
+        ProcessStat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name in parentheses may itself hold any byte: fields count from the
+    /// last closing one.
+    fn parse(stat: &str) -> Option<ProcessStat> {
+        let fields = &stat[stat.rfind(')')? + 1..];
+        let mut fields = fields.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(ProcessStat { state, start_time })
+    }
+
+    fn is_alive(self) -> bool {
+        !matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// The state directory of one container. One that was reserved is removed
+/// again when dropped, until [`StateDir::keep`]. Locked against other commands
+/// that change the container while [`StateDir::lock`]ed.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    lock: RefCell<Option<OwnedFd>>,
+    remove_on_drop: bool,
+}
+
+impl StateDir {
+    /// Makes the directory of all containers, if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn make_root(root: &Path) -> Result<()> {
+        match DirBuilder::new().recursive(true).mode(0o700).create(root) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+                Err(err).with_context(|| format!("make the root directory {root:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the directory of a new container and locks it.
+    ///
+    /// # Errors
+    /// The name is not allowed or taken, or the directory cannot be made.
+    pub(crate) fn reserve(root: &Path, id: &str) -> Result<StateDir> {
+        check_id(id)?;
+        let path = root.join(id);
+        let make = || DirBuilder::new().mode(0o711).create(&path);
+        match make() {
+            Ok(()) => {}
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Failure::AlreadyExists.into());
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                let mut builder = DirBuilder::new();
+                builder.recursive(true).mode(0o700);
+                builder.create(root).with_context(|| format!("make the root directory {root:?}"))?;
+                make().with_context(|| format!("make the state directory {path:?}"))?;
+            }
+            Err(err) => return Err(err).with_context(|| format!("make the state directory {path:?}")),
+        }
+        let mut dir = StateDir { path, lock: RefCell::default(), remove_on_drop: true };
+        dir.lock()?;
+        Ok(dir)
+    }
+
+    /// The directory of an existing container, and what it says.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] if there is none.
+    pub(crate) fn load(root: &Path, id: &str) -> Result<(StateDir, ContainerState)> {
+        let dir = StateDir::find(root, id)?;
+        let state = dir.read()?;
+        Ok((dir, state))
+    }
+
+    /// The directory of a container, whatever is in it.
+    ///
+    /// # Errors
+    /// The name is not allowed.
+    pub(crate) fn find(root: &Path, id: &str) -> Result<StateDir> {
+        check_id(id)?;
+        let path = root.join(id);
+        Ok(StateDir { path, lock: RefCell::default(), remove_on_drop: false })
+    }
+
+    /// What `state.json` says.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] if it is not there.
+    pub(crate) fn read(&self) -> Result<ContainerState> {
+        let path = self.path.join("state.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(Failure::NotFound.into());
+            }
+            Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
+        };
+        let state: ContainerState =
+            serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
+        if state.version > VERSION {
+            bail!("{path:?}: version {} is newer than this teu knows ({VERSION})", state.version);
+        }
+        Ok(state)
+    }
+
+    /// Replaces `state.json` as a whole: a reader sees the old or the new one.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one is then still there.
+    pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
+        let mut text = serde_json::to_vec(&ContainerState { version: VERSION, ..state.clone() })
+            .context("write the state as JSON")?;
+        text.push(b'\n');
+        write_atomically(&self.path.join("state.json"), &text, 0o600)
+    }
+
+    /// Waits until no other command changes this container.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] if it was deleted meanwhile, or the other command
+    /// takes too long.
+    pub(crate) fn lock(&mut self) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = match rustix::fs::open(&self.path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Err(Failure::NotFound.into()),
+            Err(err) => return Err(err).with_context(|| format!("open {:?}", self.path)),
+        };
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        while let Err(err) = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            if err != rustix::io::Errno::WOULDBLOCK || Instant::now() > deadline {
+                return Err(err).with_context(|| format!("lock {:?}", self.path));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // The one that held the lock may have removed the directory.
+        if !self.path.is_dir() {
+            return Err(Failure::NotFound.into());
+        }
+        *self.lock.get_mut() = Some(fd);
+        Ok(())
+    }
+
+    /// In a forked child: gives up its copy of the lock, which would otherwise
+    /// be held as long as the child lives.
+    pub(crate) fn leave_lock_to_host(&self) {
+        self.lock.take();
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the fifo that a created init waits at, and opens the end it reads
+    /// from. Both ends need be nothing but ours: init gets an open descriptor.
+    ///
+    /// # Errors
+    /// The fifo cannot be made.
+    pub(crate) fn make_exec_fifo(&self) -> Result<OwnedFd> {
+        let path = self.exec_fifo();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))
+            .with_context(|| format!("make the fifo {path:?}"))?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, Mode::empty())
+            .with_context(|| format!("open the fifo {path:?}"))
+    }
+
+    /// Lets the init that waits at the fifo go on. Whoever removes the fifo has
+    /// started the container; of two that try, one does.
+    ///
+    /// # Errors
+    /// [`Failure::StartRunning`] if it was started before,
+    /// [`Failure::StartStopped`] if init is gone.
+    pub(crate) fn release_exec_fifo(&self) -> Result<Released> {
+        let path = self.exec_fifo();
+        let mut fifo = match OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+        {
+            Ok(fifo) => fifo,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::StartRunning.into());
+            }
+            // No reader: init has ended.
+            Err(err) if err.raw_os_error() == Some(libc::ENXIO) => {
+                return Err(Failure::StartStopped.into());
+            }
+            Err(err) => return Err(err).with_context(|| format!("open the fifo {path:?}")),
+        };
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::StartRunning.into());
+            }
+            result => result.with_context(|| format!("remove the fifo {path:?}"))?,
+        }
+        match fifo.write_all(b"s") {
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => {
+                Err(Failure::StartStopped.into())
+            }
+            result => {
+                result.with_context(|| format!("write to the fifo {path:?}"))?;
+                Ok(Released(fifo))
+            }
+        }
+    }
+
+    fn exec_fifo(&self) -> PathBuf {
+        self.path.join("exec.fifo")
+    }
+
+    /// The container's status now.
+    pub(crate) fn status(&self, state: &ContainerState) -> Status {
+        if state.pid == 0 {
+            return if self.is_locked_by_another() { Status::Creating } else { Status::Stopped };
+        }
+        if !state.init_is_alive() {
+            return Status::Stopped;
+        }
+        if teu_cgroups::Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
+            return Status::Paused;
+        }
+        if self.exec_fifo().exists() { Status::Created } else { Status::Running }
+    }
+
+    /// Whether another command works on it: a creation that was killed does
+    /// not.
+    fn is_locked_by_another(&self) -> bool {
+        if self.lock.borrow().is_some() {
+            return false;
+        }
+        let Ok(dir) = File::open(&self.path) else {
+            return false;
+        };
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
+    /// Removes the directory with all that is in it.
+    ///
+    /// # Errors
+    /// It cannot be removed; that it is gone already is none.
+    pub(crate) fn remove(&mut self) -> Result<()> {
+        self.remove_on_drop = false;
+        match fs::remove_dir_all(&self.path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(err).with_context(|| format!("remove the state directory {:?}", self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The container is made: the directory stays and other commands may work
+    /// on it.
+    pub(crate) fn keep(&mut self) {
+        self.remove_on_drop = false;
+        if let Some(fd) = self.lock.get_mut().take() {
+            // Explicitly, since init holds a copy of the descriptor for a moment.
+            // Closing it does the same a little later.
+            rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
+        }
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        if self.remove_on_drop {
+            if let Err(err) = self.remove() {
+                crate::log::warn(&format!("{err:#}"));
+            }
+        }
+    }
+}
+
+/// An init that was let go.
+#[derive(Debug)]
+pub(crate) struct Released(File);
+
+impl Released {
+    /// Waits until it has executed the program: its end of the fifo is closed
+    /// by that, or by its death.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        loop {
+            // A fifo without readers is an error to its writers.
+            let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+            match poll(&mut fds, None) {
+                Ok(_) if fds[0].revents().contains(PollFlags::ERR) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(err).context("wait for the program to start"),
+            }
+        }
+    }
+}
+
+/// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
+fn check_id(id: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    if id.is_empty() {
+        Err(Failure::EmptyId.into())
+    } else if id == "." || id == ".." || !id.bytes().all(allowed) {
+        Err(Failure::InvalidId.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes a file beside `path` and renames it over it. The temporary file is
+/// new and is not opened through a link.
+///
+/// # Errors
+/// It cannot be written; `path` is then as it was.
+pub(crate) fn write_atomically(path: &Path, text: &[u8], mode: u32) -> Result<()> {
+    let name = path.file_name().with_context(|| format!("{path:?} has no file name"))?;
+    let temporary = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    let write = || {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(text)?;
+        fs::rename(&temporary, path)
+    };
+    let result = write().with_context(|| format!("write {path:?}"));
+    if result.is_err() {
+        // The first error is the one to report.
+        fs::remove_file(&temporary).ok();
+    }
+    result
+}
+
+/// Writes the pid file engines wait for: the number and nothing else.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
+    write_atomically(path, pid.to_string().as_bytes(), 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!(
+            "teu-state-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        fs::create_dir_all(&dir).expect("mkdir");
+        dir
+    }
+
+    #[test]
+    fn names_are_runcs() {
+        for id in ["a", "a.b", "A_1+2-3", "..."] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\n"] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_process_with_a_strange_name_has_a_start_time() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
+        let parsed = ProcessStat::parse(stat).expect("parses");
+        assert_eq!(parsed, ProcessStat { state: b'S', start_time: 4711 });
+    }
+
+    #[test]
+    fn a_reserved_directory_is_gone_unless_kept() {
+        let root = root();
+        drop(StateDir::reserve(&root, "a").expect("reserve"));
+        assert!(!root.join("a").exists());
+        StateDir::reserve(&root, "a").expect("reserve").keep();
+        assert!(StateDir::reserve(&root, "a").is_err(), "taken");
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_container_starts_once() {
+        let root = root();
+        let mut dir = StateDir::reserve(&root, "a").expect("reserve");
+        let fifo = dir.make_exec_fifo().expect("fifo");
+        dir.keep();
+        dir.release_exec_fifo().expect("first start");
+        let mut byte = [0];
+        assert_eq!(rustix::io::read(&fifo, &mut byte).expect("read"), 1);
+        let again = dir.release_exec_fifo().expect_err("second start");
+        assert_eq!(again.downcast_ref(), Some(&Failure::StartRunning));
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_fifo_nobody_reads_is_a_stopped_container() {
+        let root = root();
+        let mut dir = StateDir::reserve(&root, "a").expect("reserve");
+        drop(dir.make_exec_fifo().expect("fifo"));
+        let refused = dir.release_exec_fifo().expect_err("no reader");
+        assert_eq!(refused.downcast_ref(), Some(&Failure::StartStopped));
+        dir.remove().expect("remove");
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let root = root();
+        let file = root.join("state.json");
+        write_atomically(&file, b"old", 0o600).expect("write");
+        fs::create_dir(root.join(".state.json")).expect("in the way");
+        assert!(write_atomically(&file, b"new", 0o600).is_err());
+        assert_eq!(fs::read(&file).expect("read"), b"old");
+        fs::remove_dir_all(root).expect("remove");
+    }
+}

@@ -1,0 +1,552 @@
+//! System calls that nix and rustix do not wrap; the only unsafe of this
+//! package. Each wrapper is one call, typed, and decides nothing.
+#![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use libc::{c_int, c_long, c_ulong};
+
+/// Turns the C convention into a result.
+fn check(result: c_long) -> io::Result<c_long> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Closes every descriptor from `first` on (close_range(2), Linux 5.9).
+///
+/// This takes descriptors away from whoever owns them: only for a process that
+/// does nothing more than execve(2) and, should that fail, [`exit`].
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and touches no memory. The caller
+    // never returns to code that owns one of the descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    Ok(())
+}
+
+/// Makes every descriptor from `first` on close with the next execve
+/// (close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11). On 5.9 and 5.10, which
+/// lack the flag, they stay as they are: init closes all of its own anyway.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and touches no memory, and closes
+    // nothing yet.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    match check(result) {
+        Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        result => result.map(drop),
+    }
+/// Makes a descriptor that came from the caller close-on-exec.
+///
+/// # Errors
+/// ENOENT if the caller gave none of that number: it is not open, or it is
+/// close-on-exec already and so one of our own.
+pub(crate) fn take_inherited_descriptor(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes two numbers; a descriptor that is not open is an
+    // error.
+    match check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()) {
+        Ok(0) => {}
+        _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
+    }
+    // SAFETY: no other part of the program knows the number, so nothing relies
+    // on the flag.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    Ok(())
+}
+
+/// Lets execve(2) leave a descriptor open that the caller gave us.
+pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes three numbers and changes one flag.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())?;
+    Ok(())
+}
+
+/// Ends the process at once: no destructors, no buffers (_exit(2)).
+pub(crate) fn exit(status: i32) -> ! {
+    // SAFETY: _exit takes a number, and nothing runs after it.
+    unsafe { libc::_exit(status) }
+}
+
+/// The kernel's `struct sigaction` is four words on every 64-bit machine;
+/// zeroed it is SIG_DFL without flags and mask.
+const DEFAULT_ACTION: [u64; 4] = [0; 4];
+
+/// Size of the kernel's signal mask, in bytes.
+const SIGNAL_MASK_SIZE: usize = 8;
+
+/// Gives `signal` its default action (rt_sigaction(2)).
+pub(crate) fn default_action(signal: c_int) -> io::Result<()> {
+    // SAFETY: `DEFAULT_ACTION` is as long as the kernel's structure, which the
+    // kernel only reads; the pointer for the previous action is null.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            DEFAULT_ACTION.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            SIGNAL_MASK_SIZE,
+        )
+    })?;
+    Ok(())
+}
+
+/// `struct sched_attr` of `linux/sched/types.h`, as of Linux 5.3.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct SchedAttr {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+    pub(crate) utilization_min: u32,
+    pub(crate) utilization_max: u32,
+}
+
+/// Sets the scheduling of the process `pid`, 0 being the caller
+/// (sched_setattr(2)). Fills in the size.
+pub(crate) fn sched_setattr(pid: i32, mut attr: SchedAttr) -> io::Result<()> {
+    attr.size = u32::try_from(size_of::<SchedAttr>()).unwrap_or(0);
+    // SAFETY: `attr` is a valid `sched_attr` of the size it names; the kernel
+    // reads it during the call (and writes its own size on E2BIG).
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw mut attr, 0) })?;
+    Ok(())
+}
+
+/// Sets the CPUs the process `pid` may use, 0 being the caller
+/// (sched_setaffinity(2)). rustix and nix know 1024 CPUs at most.
+pub(crate) fn sched_setaffinity(pid: i32, cpus: &[u64]) -> io::Result<()> {
+    // SAFETY: the kernel reads the number of bytes `cpus` has.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            pid,
+            size_of_val(cpus),
+            cpus.as_ptr(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Sets the I/O priority of the process `pid`, 0 being the caller
+/// (ioprio_set(2)).
+pub(crate) fn ioprio_set(pid: i32, priority: u16) -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
+    const WHO_PROCESS: c_int = 1;
+    // SAFETY: the call takes three numbers and touches no memory.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            WHO_PROCESS,
+            pid,
+            c_int::from(priority),
+        )
+    })?;
+    Ok(())
+}
+
+/// Sets the caller's NUMA memory policy (set_mempolicy(2)).
+pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one bit off the number it is given.
+    let bits = if nodes.is_empty() {
+        0
+    } else {
+        nodes.len() * 64 + 1
+    };
+    // SAFETY: the kernel reads at most `bits - 1` bits, which `nodes` has.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    Ok(())
+}
+
+/// A key or keyring (keyrings(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(c_long);
+
+/// Makes the keyring `name` the caller's session keyring, a new one if there
+/// is none of that name (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+pub(crate) fn join_session_keyring(name: &CStr) -> io::Result<Key> {
+    // SAFETY: `name` ends in NUL; the kernel copies it.
+    let key = check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            name.as_ptr(),
+        )
+    })?;
+    Ok(Key(key))
+}
+
+/// The description of `key`: `type;uid;gid;permissions;name`
+/// (`KEYCTL_DESCRIBE`). What is longer than a page is cut.
+pub(crate) fn describe_key(key: Key) -> io::Result<Vec<u8>> {
+    let mut text = vec![0_u8; 4096];
+    // SAFETY: the kernel writes at most the number of bytes `text` has.
+    let length = check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_DESCRIBE,
+            key.0,
+            text.as_mut_ptr(),
+            text.len() as c_ulong,
+        )
+    })?;
+    text.truncate(usize::try_from(length).unwrap_or(0));
+    Ok(text)
+}
+
+/// Sets the permission bits of `key` (`KEYCTL_SETPERM`).
+pub(crate) fn set_key_permissions(key: Key, permissions: u32) -> io::Result<()> {
+    // SAFETY: the call takes three numbers and touches no memory.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_SETPERM,
+            key.0,
+            c_ulong::from(permissions),
+        )
+    })?;
+    Ok(())
+}
+
+/// Starts the program `path` with the three standard streams given and no other
+/// descriptor, the default action for every signal and none blocked; returns
+/// its pid.
+/// posix_spawn(3) shares the memory until execve(2), so this costs the same
+/// however large this process is.
+///
+/// # Errors
+/// Those of execve(2) too: the program then never ran.
+pub(crate) fn spawn(
+    path: &CStr,
+    args: &[CString],
+    environment: &[CString],
+    streams: [BorrowedFd<'_>; 3],
+) -> io::Result<i32> {
+    let args = pointers(args);
+    let environment = pointers(environment);
+    let mut actions = SpawnActions::new()?;
+    for (target, stream) in (0..).zip(streams) {
+        actions.add_dup2(stream, target)?;
+    }
+    actions.add_close_from(3)?;
+    let attributes = SpawnAttributes::with_fresh_signals()?;
+    let mut pid = 0;
+    // SAFETY: `actions` and `attributes` were initialised and live until the
+    // call returns; `path` and the strings of both arrays end in NUL, the
+    // arrays in a null pointer, and the child only reads them before execve.
+    spawn_check(unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            path.as_ptr(),
+            &raw const actions.0,
+            &raw const attributes.0,
+            args.as_ptr().cast(),
+            environment.as_ptr().cast(),
+        )
+    })?;
+    Ok(pid)
+}
+
+/// posix_spawn(3) and its helpers return the error number.
+fn spawn_check(errno: c_int) -> io::Result<()> {
+    if errno == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
+}
+
+/// What the child does before execve.
+struct SpawnActions(libc::posix_spawn_file_actions_t);
+
+impl SpawnActions {
+    fn new() -> io::Result<SpawnActions> {
+        let mut actions = MaybeUninit::uninit();
+        // SAFETY: the function fills in the structure it is given.
+        spawn_check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        // SAFETY: initialised just now, since the call succeeded.
+        Ok(SpawnActions(unsafe { actions.assume_init() }))
+    }
+
+    fn add_dup2(&mut self, from: BorrowedFd<'_>, to: c_int) -> io::Result<()> {
+        // SAFETY: `self.0` was initialised by `new`; two numbers are noted.
+        spawn_check(unsafe {
+            libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from.as_raw_fd(), to)
+        })
+    }
+}
+
+impl SpawnActions {
+    /// Also what a caller of teu left open without close-on-exec.
+    #[cfg(target_env = "gnu")]
+    fn add_close_from(&mut self, first: c_int) -> io::Result<()> {
+        // SAFETY: `self.0` was initialised by `new`; one number is noted.
+        spawn_check(unsafe {
+            libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first)
+        })
+    }
+
+    /// musl has no such action: what the caller left open reaches the program.
+    #[cfg(not(target_env = "gnu"))]
+    fn add_close_from(&mut self, _first: c_int) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for SpawnActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new` and not used after this.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+/// How the child begins.
+struct SpawnAttributes(libc::posix_spawnattr_t);
+
+impl SpawnAttributes {
+    fn with_fresh_signals() -> io::Result<SpawnAttributes> {
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the function fills in the structure it is given.
+        spawn_check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
+        // SAFETY: initialised just now, since the call succeeded.
+        let mut attributes = SpawnAttributes(unsafe { attributes.assume_init() });
+        let all = nix::sys::signal::SigSet::all();
+        let none = nix::sys::signal::SigSet::empty();
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        let flags = libc::c_short::try_from(flags).unwrap_or_default();
+        let raw = &raw mut attributes.0;
+        // SAFETY: `raw` points to initialised attributes, and the sets live
+        // until the calls return, which copy them.
+        unsafe {
+            spawn_check(libc::posix_spawnattr_setsigmask(raw, none.as_ref()))?;
+            spawn_check(libc::posix_spawnattr_setsigdefault(raw, all.as_ref()))?;
+            spawn_check(libc::posix_spawnattr_setflags(raw, flags))?;
+        }
+        Ok(attributes)
+    }
+}
+
+impl Drop for SpawnAttributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `with_fresh_signals` and not used after this.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}
+
+/// pidfd_send_signal(2) without extra information. Any number is passed on;
+/// the kernel refuses those that are no signal.
+pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Ignores `signal`, as a caller of teu may have done.
+#[cfg(test)]
+pub(crate) fn ignore_for_test(signal: c_int) {
+    // SAFETY: no handler of ours is installed that this could take away.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    assert_ne!(before, libc::SIG_ERR);
+}
+
+/// Runs `body` in a child whose stdout and stderr are a pipe; returns its wait
+/// status and what it wrote. For tests that change their process.
+#[cfg(test)]
+pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
+    // SAFETY: the tests' other threads may hold locks, of which the child needs
+    // the allocator's (glibc's fork resets those) and none of Rust's own; it
+    // ends with `exit` and never returns into the test harness.
+    match unsafe { libc::fork() } {
+        0 => {
+            rustix::stdio::dup2_stdout(&write).expect("dup2");
+            rustix::stdio::dup2_stderr(&write).expect("dup2");
+            drop((read, write));
+            // The panic hook may wait for a lock that another thread held.
+            std::panic::set_hook(Box::new(|info| {
+                let text = format!("{info}\n");
+                nix::unistd::write(std::io::stderr(), text.as_bytes()).ok();
+                exit(101);
+            }));
+            body();
+            exit(0)
+        }
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        pid => {
+            drop(write);
+            let output = crate::testing::read_all(read);
+            let mut status = 0;
+            // SAFETY: `status` is a valid place for the kernel to write to.
+            let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            assert_eq!(waited, pid, "waitpid: {}", io::Error::last_os_error());
+            (status, output)
+        }
+    }
+}
+
+/// Executes the file behind `fd` (execveat(2), AT_EMPTY_PATH). Returns only if
+/// the kernel refuses.
+pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) -> io::Error {
+    let args = pointers(args);
+    let env = pointers(env);
+    // SAFETY: both arrays end with a null pointer and point to NUL-terminated
+    // strings that live until the call returns or the image is replaced.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+
+/// The path execve was given for this program, as the kernel noted it
+/// (getauxval(3), AT_EXECFN): `/dev/fd/N` if it was a descriptor.
+pub(crate) fn executed_path() -> Option<&'static CStr> {
+    // SAFETY: takes an integer only.
+    let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel put this NUL-terminated string on our stack's end at
+    // execve, where it stays, unwritten, for the life of the process.
+    Some(unsafe { CStr::from_ptr(address) })
+}
+
+/// pidfd_send_signal(2) without extra information. Any number is passed on;
+/// the kernel refuses those that are no signal.
+pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A moment in the local time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LocalTime {
+    pub(crate) year: i64,
+    /// 1 to 12.
+    pub(crate) month: u8,
+    /// 1 to 31.
+    pub(crate) day: u8,
+    pub(crate) hour: u8,
+    pub(crate) minute: u8,
+    /// 0 to 60: 60 is a leap second.
+    pub(crate) second: u8,
+    /// Seconds east of Greenwich.
+    pub(crate) offset: i64,
+}
+
+/// Converts seconds since the epoch to the time zone of `$TZ`, else of
+/// `/etc/localtime`, else UTC (localtime(3)). `None` for a year beyond what the
+/// C library can express.
+pub(crate) fn local_time(seconds: i64) -> Option<LocalTime> {
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: both pointers are to live values of the right type, and
+    // localtime_r keeps neither. It may read the environment, which is sound
+    // because nothing in this program changes it (clippy.toml forbids set_var).
+    let filled = unsafe { libc::localtime_r(&raw const seconds, parts.as_mut_ptr()) };
+    if filled.is_null() {
+        return None;
+    }
+    // SAFETY: localtime_r returned the pointer it was given, so it has filled
+    // every field of the structure.
+    let parts = unsafe { parts.assume_init() };
+    Some(LocalTime {
+        year: i64::from(parts.tm_year) + 1900,
+        month: u8::try_from(parts.tm_mon + 1).ok()?,
+        day: u8::try_from(parts.tm_mday).ok()?,
+        hour: u8::try_from(parts.tm_hour).ok()?,
+        minute: u8::try_from(parts.tm_min).ok()?,
+        second: u8::try_from(parts.tm_sec).ok()?,
+        offset: parts.tm_gmtoff,
+    })
+}
+
+/// What mount_setattr(2) is to change; its `struct mount_attr` but for the
+/// user namespace.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MountChange {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    /// One of MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0 changes nothing.
+    pub(crate) propagation: u64,
+    /// Also every mount below.
+    pub(crate) recursive: bool,
+}
+
+/// Changes the mount whose root `mount` is (mount_setattr(2), Linux 5.12). A
+/// user namespace is needed for MOUNT_ATTR_IDMAP only.
+pub(crate) fn mount_setattr(
+    mount: impl AsFd,
+    change: &MountChange,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: user_namespace.map_or(0, |fd| fd.as_raw_fd().cast_unsigned().into()),
+    };
+    let recursive = if change.recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is NUL-terminated and `attributes` is a valid
+    // mount_attr of the size passed; the kernel reads both and keeps neither.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Not in libc for every target (linux/fcntl.h).
+const AT_RECURSIVE: libc::c_int = 0x8000;

@@ -1,0 +1,133 @@
+//! The container's cgroup: where it is, its four basic limits, its end.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::harness::*;
+
+tests![
+    limits_reach_the_container,
+    cgroup_is_named_after_the_container,
+    cgroups_path_is_followed,
+    pids_limit_holds,
+    memory_limit_holds,
+    cpuset_holds,
+    cgroup_is_removed_with_its_children,
+    limit_of_a_missing_controller_is_refused,
+];
+
+/// The directory in the v1 hierarchy of `controller` that `pid` is in.
+fn directory(pid: i32, controller: &str) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        (fields.next()? == controller)
+            .then(|| fields.next())
+            .flatten()
+    });
+    PathBuf::from(format!("/sys/fs/cgroup/{controller}{}", path.unwrap()))
+}
+
+fn limits_reach_the_container() {
+    needs(&[
+        Root,
+        Controller("cpu"),
+        Controller("cpuset"),
+        Controller("memory"),
+    ]);
+    let bundle = Bundle::new()
+        .set(
+            "/linux/resources/cpu",
+            json!({ "shares": 512, "cpus": "0", "mems": "0" }),
+        )
+        .set("/linux/resources/memory/limit", 64 << 20)
+        .set("/linux/resources/pids/limit", 40);
+    let seen = bundle.run().probe();
+    let is_v1 = seen["cgroup"]["shares"] == "512";
+    assert!(
+        is_v1 || seen["cgroup"]["shares"] == "59",
+        "{}",
+        seen["cgroup"]
+    );
+    assert_eq!(seen["cgroup"]["cpus"], "0");
+    assert_eq!(seen["cgroup"]["mems"], "0");
+    assert_eq!(seen["cgroup"]["memory"], (64 << 20).to_string());
+    assert_eq!(seen["cgroup"]["pids"], "40");
+    assert_eq!(seen["cpu_affinity"], json!([0]));
+}
+
+fn cgroup_is_named_after_the_container() {
+    needs(&[Root, CgroupV1]);
+    let container = Container::created(Bundle::new());
+    for controller in ["cpu", "memory", "pids", "devices", "freezer"] {
+        let directory = directory(container.pid(), controller);
+        assert!(
+            directory.ends_with(&container.id),
+            "{}",
+            directory.display()
+        );
+        let pids = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+        assert_eq!(pids, format!("{}\n", container.pid()));
+    }
+}
+
+fn cgroups_path_is_followed() {
+    needs(&[Root, CgroupV1]);
+    let path = format!("/{}top/deep/box", marker());
+    let container = Container::created(Bundle::new().set("/linux/cgroupsPath", path.as_str()));
+    let place = PathBuf::from(format!("/sys/fs/cgroup/pids{path}"));
+    assert_eq!(directory(container.pid(), "pids"), place);
+    container.delete().ok();
+    assert!(!place.exists());
+    // What the runtime made on the way is not its container, and may be
+    // another's by now: it stays, and is the test's to remove.
+    let top = path.split('/').nth(1).unwrap();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        for left in [format!("{top}/deep"), top.to_owned()] {
+            let left = hierarchy.path().join(left);
+            assert!(
+                !left.exists() || fs::remove_dir(&left).is_ok(),
+                "{}",
+                left.display()
+            );
+        }
+    }
+}
+
+fn pids_limit_holds() {
+    needs(&[Root, Controller("pids")]);
+    let bundle = Bundle::new().set("/linux/resources/pids/limit", 3);
+    let output = bundle.probe("fork 2; fork 1").run().exits(1);
+    assert_eq!(output.answers()[1], json!({ "errno": "EAGAIN" }));
+}
+
+fn memory_limit_holds() {
+    needs(&[Root, Controller("memory")]);
+    let limited = || Bundle::new().set("/linux/resources/memory/limit", 32 << 20);
+    limited().probe("allocate 1000000").run().ok();
+    limited().probe("allocate 100000000").run().exits(137);
+}
+
+fn cpuset_holds() {
+    needs(&[Root, Controller("cpuset")]);
+    let bundle = Bundle::new().set("/linux/resources/cpu", json!({ "cpus": "0", "mems": "0" }));
+    assert_eq!(bundle.probe("spin 0.2").run().answer()["cpus"], json!([0]));
+}
+
+fn cgroup_is_removed_with_its_children() {
+    needs(&[Root, CgroupV1]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let directory = directory(container.pid(), "pids");
+    fs::create_dir(directory.join("below")).unwrap();
+    container.delete_force().ok();
+    assert!(!directory.exists());
+}
+
+fn limit_of_a_missing_controller_is_refused() {
+    needs(&[Root, CgroupV1, Teu]);
+    let limits = json!([{ "pageSize": "2MB", "limit": 0 }]);
+    let bundle = Bundle::new().set("/linux/resources/hugepageLimits", limits);
+    bundle.run().exits(1).says("hugepageLimits");
+}

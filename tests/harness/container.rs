@@ -1,0 +1,197 @@
+//! A container: one bundle, one id, the commands on it.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use super::invocation::text_of;
+use super::snapshot::marker;
+use super::{Bundle, Invocation, NO_FLAGS, Output, process, state_root, teu, wait_until};
+
+/// A container of the running test. When dropped, whatever is left of it is
+/// deleted, by force, and must be gone.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) bundle: Bundle,
+    /// Where a created container's stdout goes.
+    stdout: RefCell<Option<PathBuf>>,
+    pid: Cell<Option<i32>>,
+}
+
+impl Container {
+    /// Writes the bundle and picks an id; nothing runs yet.
+    pub(crate) fn new(bundle: Bundle) -> Container {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        bundle.write();
+        Container {
+            id: format!("{}{number}", marker()),
+            bundle,
+            stdout: RefCell::default(),
+            pid: Cell::default(),
+        }
+    }
+
+    /// A container that is created.
+    #[track_caller]
+    pub(crate) fn created(bundle: Bundle) -> Container {
+        let container = Container::new(bundle);
+        container.create().ok();
+        container
+    }
+
+    /// A container that runs, detached.
+    #[track_caller]
+    pub(crate) fn running(bundle: Bundle) -> Container {
+        let container = Container::created(bundle);
+        container.start().ok();
+        container
+    }
+
+    /// `VERB [--bundle DIR] FLAGS… ID`, not called yet.
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        verb: &str,
+        flags: impl IntoIterator<Item = S>,
+    ) -> Invocation {
+        let mut call = teu([verb]);
+        if matches!(verb, "create" | "run") {
+            call = call.arg("--bundle").arg(&self.bundle.directory);
+        }
+        call.args(flags).arg(&self.id)
+    }
+
+    /// A foreground `run`, to its end. It must leave no state behind.
+    #[track_caller]
+    pub(crate) fn run(&self) -> Output {
+        let output = self.command("run", NO_FLAGS).output();
+        assert!(
+            !self.has_state(),
+            "run left the state directory behind: {output}"
+        );
+        output
+    }
+
+    #[track_caller]
+    pub(crate) fn create(&self) -> Output {
+        self.create_with(NO_FLAGS)
+    }
+
+    #[track_caller]
+    pub(crate) fn create_with<const N: usize>(&self, flags: [&str; N]) -> Output {
+        self.detach(self.command("create", flags))
+    }
+
+    /// Calls what leaves a container behind, and remembers its pid and output.
+    #[track_caller]
+    pub(crate) fn detach(&self, call: Invocation) -> Output {
+        let output = call.output();
+        self.stdout.replace(Some(output.stdout_path.clone()));
+        if output.status.success() {
+            let state = self.state();
+            self.pid
+                .set(state["pid"].as_i64().and_then(|pid| pid.try_into().ok()));
+        }
+        output
+    }
+
+    #[track_caller]
+    pub(crate) fn start(&self) -> Output {
+        self.command("start", NO_FLAGS).output()
+    }
+
+    #[track_caller]
+    pub(crate) fn kill(&self, signal: &str) -> Output {
+        self.command("kill", NO_FLAGS).arg(signal).output()
+    }
+
+    #[track_caller]
+    pub(crate) fn delete(&self) -> Output {
+        self.command("delete", NO_FLAGS).output()
+    }
+
+    #[track_caller]
+    pub(crate) fn delete_force(&self) -> Output {
+        self.command("delete", ["--force"]).output()
+    }
+
+    /// The answer of `state`.
+    #[track_caller]
+    pub(crate) fn state(&self) -> Value {
+        self.command("state", NO_FLAGS).output().ok().json()
+    }
+
+    /// The status word of `state`.
+    #[track_caller]
+    pub(crate) fn status(&self) -> String {
+        self.state()["status"]
+            .as_str()
+            .expect("a status")
+            .to_owned()
+    }
+
+    /// Waits until `state` answers with this status.
+    #[track_caller]
+    pub(crate) fn wait_for_status(&self, status: &str) {
+        wait_until(&format!("the status is {status}"), || {
+            let output = self.command("state", NO_FLAGS).output();
+            output.status.success() && output.json()["status"] == status
+        });
+    }
+
+    /// init's pid on the host, as `state` gave it after create.
+    #[track_caller]
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.get().expect("a container that was created")
+    }
+
+    /// Waits for init's end, as a shim does: its exit status, 128+n for a signal.
+    #[track_caller]
+    pub(crate) fn wait(&self) -> i32 {
+        let status = process::wait(self.pid());
+        status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().expect("an exit or a signal"))
+    }
+
+    /// Waits until the container has printed a whole line with this text.
+    #[track_caller]
+    pub(crate) fn wait_for_output(&self, text: &str) {
+        wait_until(&format!("the container printed {text:?}"), || {
+            self.stdout().lines().any(|line| line.contains(text))
+        });
+    }
+
+    /// What a created container has printed so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout
+            .borrow()
+            .as_deref()
+            .map(text_of)
+            .unwrap_or_default()
+    }
+
+    /// Whether its state directory exists.
+    pub(crate) fn has_state(&self) -> bool {
+        state_root().join(&self.id).exists()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if !self.has_state() {
+            return;
+        }
+        let output = self.delete_force();
+        let is_gone = output.status.success() && !self.has_state();
+        // A test that is failing already keeps its own message.
+        assert!(
+            is_gone || std::thread::panicking(),
+            "delete --force left something: {output}"
+        );
+    }
+}

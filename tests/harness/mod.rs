@@ -1,0 +1,74 @@
+//! What every test stands on.
+//!
+//! Each test runs in a process of its own, started by `runner`: it may crash,
+//! hang or leak without touching the others, it is the parent of whatever its
+//! containers leave behind (as a shim would be), and it has a mount namespace
+//! of its own. When it is done, the host is compared with what it was before.
+//!
+//! A test is a function without arguments; its first line says what it needs:
+//!
+//! ```ignore
+//! fn hostname_is_set() {
+//!     needs(&[Root]);
+//!     let seen = Bundle::new().set("/hostname", "box").run().ok().probe();
+//!     assert_eq!(seen["hostname"], "box");
+//! }
+//! ```
+//!
+//! Not here: anything that knows how the runtime works inside. The harness
+//! talks to the binary and asks the container and the kernel what happened.
+
+#![allow(dead_code, reason = "a harness offers more than its present tests use")]
+
+mod bundle;
+mod container;
+mod invocation;
+mod needs;
+mod process;
+mod runner;
+mod snapshot;
+mod sys;
+mod terminal;
+
+pub(crate) use bundle::Bundle;
+pub(crate) use container::Container;
+pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
+pub(crate) use needs::{Need::*, needs};
+pub(crate) use process::{is_alive, wait_until};
+pub(crate) use runner::{Test, main};
+pub(crate) use snapshot::{HostSnapshot, marker};
+pub(crate) use terminal::{FdSocket, Terminal};
+
+/// For commands without flags.
+pub(crate) const NO_FLAGS: [&str; 0] = [];
+
+use std::path::{Path, PathBuf};
+
+/// The directory of the running test: its bundles, its state root and
+/// whatever else it wants to keep there. Removed by the runner.
+pub(crate) fn scratch() -> PathBuf {
+    PathBuf::from(std::env::var_os("TEU_TEST_SCRATCH").expect("set by the runner for every test"))
+}
+
+/// The `--root` of every runtime call of the running test.
+pub(crate) fn state_root() -> PathBuf {
+    scratch().join("state")
+}
+
+/// A file of this repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Lists the tests of a file: `tests![this, that];`. A function missing from
+/// the list is dead code, which the lints refuse.
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        /// The tests of this file.
+        pub(crate) const TESTS: &[crate::harness::Test] = &[$(crate::harness::Test {
+            path: concat!(module_path!(), "::", stringify!($name)),
+            run: $name,
+        }),*];
+    };
+}
+pub(crate) use tests;

@@ -1,0 +1,169 @@
+//! What a test needs from the machine it runs on.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::runner::{LIMIT_SECONDS, hold_machine_alone};
+
+/// One need; a test that lacks it is skipped and counted as that.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Need {
+    /// uid 0 in the first user namespace.
+    Root,
+    /// Limits of containers are set in v1 hierarchies (also on hybrid machines).
+    CgroupV1,
+    /// The unified hierarchy alone.
+    CgroupV2,
+    /// A controller in a v1 hierarchy or in the unified one.
+    Controller(&'static str),
+    UserNamespaces,
+    TimeNamespaces,
+    /// At least this kernel version.
+    Kernel(u32, u32),
+    /// Effective capability by bit, where a machine restricts its root.
+    Capability(u32, &'static str),
+    AppArmor,
+    NoAppArmor,
+    Selinux,
+    /// systemd runs as pid 1.
+    Systemd,
+    /// A program in $PATH.
+    Tool(&'static str),
+    /// teu itself, not another runtime in $TEU_BINARY: the test is about words
+    /// or behaviour where teu differs on purpose, or of newer specifications.
+    Teu,
+    /// More time than the 30 seconds every test has.
+    Seconds(u64),
+    /// No other test at the same time.
+    Alone,
+}
+
+use Need::*;
+
+/// What a skipped test panics with; the runner's panic hook keeps it quiet.
+pub(super) struct Skip(pub(super) String);
+
+/// Ends the running test as skipped unless the machine has all of `needs`.
+pub(crate) fn needs(needs: &[Need]) {
+    for need in needs {
+        match need {
+            Seconds(limit) => LIMIT_SECONDS.store(*limit, Ordering::Relaxed),
+            Alone => hold_machine_alone(),
+            _ => {}
+        }
+        if !need.is_met() {
+            std::panic::panic_any(Skip(format!("needs {}", need.words())));
+        }
+    }
+}
+
+impl Need {
+    fn is_met(self) -> bool {
+        match self {
+            Root => nix::unistd::geteuid().is_root(),
+            CgroupV1 => !unified(),
+            CgroupV2 => unified(),
+            Controller(name) => controllers().iter().any(|controller| controller == name),
+            UserNamespaces => {
+                Path::new("/proc/self/ns/user").exists()
+                    && number("/proc/sys/user/max_user_namespaces") != Some(0)
+            }
+            TimeNamespaces => Path::new("/proc/self/ns/time").exists(),
+            Kernel(major, minor) => kernel() >= (major, minor),
+            Capability(bit, _) => effective_capabilities() >> bit & 1 == 1,
+            AppArmor => fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|enabled| enabled.starts_with('Y')),
+            NoAppArmor => !AppArmor.is_met(),
+            Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
+            Systemd => Path::new("/run/systemd/system").is_dir(),
+            Tool(name) => in_path(name),
+            Teu => super::runtime().ends_with("teu"),
+            Seconds(_) | Alone => true,
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Root => "root".to_owned(),
+            CgroupV1 => "cgroup v1".to_owned(),
+            CgroupV2 => "cgroup v2".to_owned(),
+            Controller(name) => format!("the {name} controller"),
+            UserNamespaces => "user namespaces".to_owned(),
+            TimeNamespaces => "time namespaces".to_owned(),
+            Kernel(major, minor) => format!("kernel >= {major}.{minor}"),
+            Capability(_, name) => format!("capability {name}"),
+            AppArmor => "AppArmor".to_owned(),
+            NoAppArmor => "a kernel without AppArmor".to_owned(),
+            Selinux => "SELinux".to_owned(),
+            Systemd => "systemd".to_owned(),
+            Tool(name) => format!("the program {name}"),
+            Teu => "a runtime named teu".to_owned(),
+            Seconds(limit) => format!("{limit} seconds"),
+            Alone => "the machine alone".to_owned(),
+        }
+    }
+}
+
+/// The kind of this machine, which decides the tests that are skipped on it:
+/// the name of a file below tests/data/skips.
+pub(super) fn machine_kind() -> String {
+    let mut words = vec![if Root.is_met() { "root" } else { "user" }];
+    words.push(
+        match (unified(), Path::new("/sys/fs/cgroup/unified").exists()) {
+            (true, _) => "cgroup2",
+            (false, true) => "hybrid",
+            (false, false) => "cgroup1",
+        },
+    );
+    let extras = [
+        (Systemd, "systemd"),
+        (AppArmor, "apparmor"),
+        (Selinux, "selinux"),
+    ];
+    words.extend(
+        extras
+            .iter()
+            .filter(|(need, _)| need.is_met())
+            .map(|(_, word)| *word),
+    );
+    words.join("-")
+}
+
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn controllers() -> Vec<String> {
+    let v1 = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let v1 = v1
+        .lines()
+        .filter_map(|line| line.split(':').nth(1))
+        .flat_map(|list| list.split(','));
+    v1.chain(v2.split_whitespace()).map(str::to_owned).collect()
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|word| word.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn effective_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn in_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}

@@ -1,0 +1,139 @@
+//! The processes of a test: reaped, waited for, found again.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Exit statuses nobody has asked for yet, by pid.
+static EXITS: Mutex<Option<HashMap<i32, ExitStatus>>> = Mutex::new(None);
+static NEW_EXIT: Condvar = Condvar::new();
+
+/// Reaps every child from now on, those inherited from runtimes that have
+/// exited as well: a container's init is a zombie until somebody waits for
+/// it, and `delete` would wait with it.
+pub(super) fn reap_in_background() {
+    std::thread::spawn(|| {
+        loop {
+            let exit = match waitpid(None, None) {
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    (pid, ExitStatus::from_raw((code & 0xff) << 8))
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, ExitStatus::from_raw(signal as i32))
+                }
+                Ok(_) => continue,
+                // No children at present, or interrupted.
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+            };
+            let mut exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
+            exits
+                .get_or_insert_default()
+                .insert(exit.0.as_raw(), exit.1);
+            NEW_EXIT.notify_all();
+        }
+    });
+}
+
+/// Waits for a child, or a grandchild whose parent has exited.
+pub(crate) fn wait(pid: i32) -> ExitStatus {
+    let mut exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(status) = exits.get_or_insert_default().remove(&pid) {
+            return status;
+        }
+        exits = NEW_EXIT.wait(exits).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// Whether `pid` is a process that has not exited.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+/// State letter and parent of a process, proc_pid_stat(5).
+fn stat(pid: i32) -> Option<(char, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Every living process below `ancestor`.
+pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok());
+        if let Some((pid, (state, parent))) = pid.and_then(|pid| Some((pid, stat(pid)?))) {
+            parents.push((pid, parent, state));
+        }
+    }
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        found.extend(
+            parents
+                .iter()
+                .filter(|child| child.1 == parent)
+                .map(|child| child.0),
+        );
+    }
+    let living = |pid: &i32| {
+        parents
+            .iter()
+            .any(|(other, _, state)| other == pid && *state != 'Z')
+    };
+    found.into_iter().skip(1).filter(living).collect()
+}
+
+/// Kills everything below `ancestor`, and what appears there meanwhile.
+pub(super) fn kill_descendants(ancestor: i32) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let left = descendants(ancestor);
+        if left.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        for pid in left {
+            match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                // Gone meanwhile is what was wanted.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => eprintln!("kill process {pid}: {errno}"),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What a process is called, for messages.
+pub(super) fn command_line(pid: i32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
+}
+
+/// Asks `is_so` every few milliseconds until it holds; panics after 10 seconds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(
+            Instant::now() < deadline,
+            "waited 10 seconds in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,429 @@
+//! Runs the tests: each in a worker process, some at a time; counts, and
+//! compares the skips with those expected on this kind of machine.
+//!
+//! Arguments are libtest's where it makes sense: any number of filters,
+//! `--exact`, `--skip TEXT`, `--list`, `--test-threads N`, `--nocapture`.
+//! Environment: $TEU_BINARY names another runtime to test, $TEU_TEST_ALONE
+//! counts every change on the machine (see `snapshot`), $TEU_TEST_SKIPS is
+//! `check` (a difference from tests/data/skips fails) or `write` (replaces it).
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::needs::{Skip, machine_kind};
+use super::snapshot::{HostSnapshot, marker};
+use super::{process, repository, runtime, state_root};
+
+/// How long the running test may take.
+pub(super) static LIMIT_SECONDS: AtomicU64 = AtomicU64::new(30);
+/// How long the runner waits before it takes a worker for lost.
+const LOST: Duration = Duration::from_secs(900);
+
+const PASSED: u8 = 0;
+const FAILED: u8 = 1;
+const SKIPPED: u8 = 77;
+
+/// A test as `tests!` lists it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Test {
+    /// With the crate's name in front, as `module_path!` gives it.
+    pub(crate) path: &'static str,
+    pub(crate) run: fn(),
+}
+
+impl Test {
+    fn name(&self) -> &'static str {
+        self.path
+            .split_once("::")
+            .map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// Runs the tests the arguments ask for, or, in a worker, one.
+pub(crate) fn main(tests: &[&[Test]]) -> ExitCode {
+    let tests: Vec<Test> = tests.iter().flat_map(|file| file.iter().copied()).collect();
+    if let Some(name) = std::env::var_os("TEU_TEST_NAME") {
+        let test = tests
+            .iter()
+            .find(|test| *test.name() == *name)
+            .expect("a test of this name");
+        return work(test);
+    }
+    let options = Options::from_args(std::env::args().skip(1));
+    let chosen: Vec<Test> = tests
+        .into_iter()
+        .filter(|test| options.wants(test))
+        .collect();
+    if options.list {
+        chosen
+            .iter()
+            .for_each(|test| println!("{}: test", test.name()));
+        return ExitCode::SUCCESS;
+    }
+    run_all(&chosen, &options)
+}
+
+#[derive(Debug, Default)]
+struct Options {
+    filters: Vec<String>,
+    skips: Vec<String>,
+    exact: bool,
+    list: bool,
+    capture_nothing: bool,
+    threads: Option<usize>,
+}
+
+impl Options {
+    fn from_args(mut args: impl Iterator<Item = String>) -> Options {
+        let mut options = Options::default();
+        while let Some(arg) = args.next() {
+            let (flag, value) = arg.split_once('=').unwrap_or((&arg, ""));
+            let mut value = || {
+                if value.is_empty() {
+                    args.next().unwrap_or_default()
+                } else {
+                    value.to_owned()
+                }
+            };
+            match flag {
+                "--exact" => options.exact = true,
+                "--list" => options.list = true,
+                "--nocapture" => options.capture_nothing = true,
+                "--skip" => options.skips.push(value()),
+                "--test-threads" => options.threads = value().parse().ok(),
+                _ if flag.starts_with('-') => eprintln!("ignored: {arg}"),
+                _ => options.filters.push(arg),
+            }
+        }
+        options
+    }
+
+    fn wants(&self, test: &Test) -> bool {
+        let matches = |filter: &String| {
+            if self.exact {
+                test.name() == filter
+            } else {
+                test.name().contains(filter.as_str())
+            }
+        };
+        (self.filters.is_empty() || self.filters.iter().any(matches))
+            && !self.skips.iter().any(matches)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.filters.is_empty() && self.skips.is_empty()
+    }
+}
+
+/// What became of the tests so far.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+    skipped: BTreeSet<String>,
+}
+
+fn run_all(tests: &[Test], options: &Options) -> ExitCode {
+    let start = Instant::now();
+    let before = HostSnapshot::take();
+    let scratch = std::env::temp_dir().join(marker().trim_end_matches('-'));
+    prepare(&scratch);
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads.unwrap_or(cores).max(1) {
+            scope.spawn(|| {
+                while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    run_in_worker(test, &scratch, options, &tally);
+                }
+            });
+        }
+    });
+    let mut tally = tally.into_inner().expect("no worker thread panicked");
+    let left = before.differences();
+    if !left.is_empty() {
+        tally
+            .failed
+            .push(format!("the host after all tests\n  {}", left.join("\n  ")));
+    }
+    if options.is_complete() {
+        tally.failed.extend(unexpected_skips(&tally.skipped));
+    }
+    remove(&scratch);
+    report(&tally, start.elapsed())
+}
+
+/// Makes the directory of this run, with the probe in it.
+fn prepare(scratch: &Path) {
+    fs::create_dir_all(scratch).expect("create the directory for the tests");
+    let built = std::env::current_exe().expect("the path of this program");
+    let built = built
+        .ancestors()
+        .nth(2)
+        .expect("the target directory")
+        .join("teu-probe");
+    // cargo builds only the programs of the package under test.
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--quiet", "--package", "teu-probe"])
+            .current_dir(repository(""));
+        if built
+            .parent()
+            .is_some_and(|profile| profile.ends_with("release"))
+        {
+            build.arg("--release");
+        }
+        let status = build.status().expect("start cargo");
+        assert!(status.success(), "build the probe: {status}");
+    }
+    fs::copy(&built, scratch.join("probe"))
+        .unwrap_or_else(|error| panic!("copy {}: {error}", built.display()));
+}
+
+fn remove(scratch: &Path) {
+    if let Err(error) = fs::remove_dir_all(scratch) {
+        eprintln!("remove {}: {error}", scratch.display());
+    }
+}
+
+fn run_in_worker(test: &Test, scratch: &Path, options: &Options, tally: &Mutex<Tally>) {
+    let name = test.name();
+    // A number, not the name: the path of a socket has room for 108 bytes.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = scratch.join(number.to_string());
+    fs::create_dir_all(directory.join("state")).expect("create the directory of a test");
+    let log = directory.join("log");
+    let mut worker = Command::new(std::env::current_exe().expect("the path of this program"));
+    worker
+        .env("TEU_TEST_NAME", name)
+        .env("TEU_TEST_RUN", std::process::id().to_string())
+        .env("RUST_BACKTRACE", "0")
+        .env("TEU_TEST_SCRATCH", &directory);
+    if !options.capture_nothing {
+        let file = || {
+            File::options()
+                .append(true)
+                .create(true)
+                .open(&log)
+                .expect("open a log")
+        };
+        worker.stdout(file()).stderr(file());
+    }
+    let start = Instant::now();
+    let code = wait_for(worker.spawn().expect("start a worker"));
+    let took = start.elapsed().as_secs_f64();
+    let log = fs::read_to_string(&log).unwrap_or_default();
+    let mut tally = tally.lock().expect("no worker thread panicked");
+    match code {
+        Some(PASSED) => {
+            println!("test {name} ... ok ({took:.2} s)");
+            tally.passed += 1;
+        }
+        Some(SKIPPED) => {
+            let reason = log.lines().last().unwrap_or_default();
+            println!("test {name} ... skipped: {reason}");
+            tally.skipped.insert(format!("{name}: {reason}"));
+        }
+        _ => {
+            println!("test {name} ... FAILED ({took:.2} s)");
+            tally.failed.push(format!("{name}\n{log}"));
+        }
+    }
+    drop(tally);
+    remove(&directory);
+}
+
+/// The worker's exit status, or none if it was lost and had to be killed.
+fn wait_for(mut worker: std::process::Child) -> Option<u8> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = worker.try_wait().expect("wait for a worker") {
+            return status.code().and_then(|code| code.try_into().ok());
+        }
+        if start.elapsed() > LOST {
+            process::kill_descendants(worker.id().try_into().expect("a pid"));
+            worker.kill().expect("kill a worker");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn report(tally: &Tally, took: Duration) -> ExitCode {
+    for failure in &tally.failed {
+        println!("\n---- {failure}");
+    }
+    println!("\nfinished in {:.1} s", took.as_secs_f64());
+    let failed = tally.failed.len();
+    println!(
+        "{} passed, {failed} failed, {} skipped",
+        tally.passed,
+        tally.skipped.len()
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The difference between the tests skipped and those expected to be.
+fn unexpected_skips(skipped: &BTreeSet<String>) -> Option<String> {
+    let path: PathBuf = repository("tests/data/skips").join(machine_kind());
+    let mode = std::env::var("TEU_TEST_SKIPS").unwrap_or_default();
+    let lines: String = skipped.iter().map(|line| format!("{line}\n")).collect();
+    if mode == "write" {
+        fs::write(&path, lines).expect("write the expected skips");
+        return None;
+    }
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let expected: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+    let new = skipped
+        .difference(&expected)
+        .map(|line| format!("  skipped, not expected: {line}"));
+    let gone = expected
+        .difference(skipped)
+        .map(|line| format!("  expected, not skipped: {line}"));
+    let differences: Vec<String> = new.chain(gone).collect();
+    if differences.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "skips differ from {}\n{}",
+        path.display(),
+        differences.join("\n")
+    );
+    if mode == "check" {
+        return Some(text);
+    }
+    println!("\n{text}");
+    None
+}
+
+/// The life of a worker: one test, and the host compared.
+fn work(test: &Test) -> ExitCode {
+    isolate();
+    let machine = OpenOptions::new()
+        .read(true)
+        .open(state_root().join("../.."))
+        .expect("open the directory of the run");
+    machine.lock_shared().expect("share the machine");
+    *MACHINE.lock().expect("not poisoned") = Some(machine);
+    process::reap_in_background();
+    watch_time();
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload().downcast_ref::<Skip>().is_none() {
+            default_hook(panic);
+        }
+    }));
+    let before = HostSnapshot::take();
+    let result = std::panic::catch_unwind(test.run);
+    let skip = match &result {
+        Ok(()) => None,
+        Err(payload) => payload.downcast_ref::<Skip>(),
+    };
+    if let Some(Skip(reason)) = skip {
+        eprintln!("{reason}");
+        return ExitCode::from(SKIPPED);
+    }
+    let left = before.differences();
+    if !left.is_empty() {
+        eprintln!(
+            "the host is not as it was before the test:\n  {}",
+            left.join("\n  ")
+        );
+        clean_up();
+    }
+    ExitCode::from(if result.is_ok() && left.is_empty() {
+        PASSED
+    } else {
+        FAILED
+    })
+}
+
+/// Makes this process the parent of orphans and gives it mounts of its own:
+/// shared ones, as on any machine with systemd, so that what a runtime leaks
+/// out of its mount namespace shows up here.
+fn isolate() {
+    nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).expect("make a mount namespace");
+    for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        let none: Option<&str> = None;
+        mount(none, "/", none, propagation | MsFlags::MS_REC, none).expect("set the propagation");
+    }
+}
+
+/// The lock every test shares, for those that need the machine alone.
+static MACHINE: Mutex<Option<File>> = Mutex::new(None);
+
+/// Waits until no other test runs, and keeps others from starting.
+pub(super) fn hold_machine_alone() {
+    let machine = MACHINE.lock().expect("not poisoned");
+    machine
+        .as_ref()
+        .expect("taken at the start of the worker")
+        .lock()
+        .expect("lock the machine");
+}
+
+/// Ends this worker, and all it started, when the test takes too long.
+fn watch_time() {
+    let start = Instant::now();
+    std::thread::spawn(move || {
+        while start.elapsed().as_secs() < LIMIT_SECONDS.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        eprintln!(
+            "the test took longer than {} seconds",
+            LIMIT_SECONDS.load(Ordering::Relaxed)
+        );
+        for pid in process::descendants(own_pid()) {
+            eprintln!("still running: {pid} {}", process::command_line(pid));
+        }
+        clean_up();
+        #[expect(clippy::disallowed_methods, reason = "the main thread hangs")]
+        std::process::exit(FAILED.into());
+    });
+}
+
+fn own_pid() -> i32 {
+    std::process::id().try_into().expect("a pid")
+}
+
+/// Kills what the test started and has the runtime delete its containers.
+fn clean_up() {
+    process::kill_descendants(own_pid());
+    for entry in fs::read_dir(state_root()).into_iter().flatten().flatten() {
+        let mut delete = Command::new(runtime());
+        delete
+            .arg("--root")
+            .arg(state_root())
+            .args(["delete", "--force"])
+            .arg(entry.file_name());
+        if let Err(error) = delete.spawn() {
+            eprintln!("delete {}: {error}", entry.path().display());
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    // Children come after their parents.
+    let left = HostSnapshot::take();
+    let cgroups: Vec<&Path> = left.cgroups().collect();
+    for cgroup in cgroups.iter().rev() {
+        if let Err(error) = fs::remove_dir(cgroup) {
+            eprintln!("remove {}: {error}", cgroup.display());
+        }
+    }
+}

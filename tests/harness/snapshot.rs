@@ -1,0 +1,149 @@
+//! What must be on the host after a test as it was before.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{process, state_root};
+
+/// What the ids of all containers of this run start with, in a worker those of
+/// its test, and so what everything named after them holds.
+pub(crate) fn marker() -> String {
+    match std::env::var("TEU_TEST_RUN") {
+        Ok(run) => format!("teu-test-{run}-{}-", std::process::id()),
+        Err(_) => format!("teu-test-{}-", std::process::id()),
+    }
+}
+
+/// A cgroup that is left is left in a dozen hierarchies.
+const MOST_SHOWN: usize = 12;
+
+/// Mounts, cgroups, processes, network interfaces and state directories.
+///
+/// Cgroups count if their path holds the marker, as others on the machine may
+/// come and go; with $TEU_TEST_ALONE set, all count, and so does every process
+/// in a network namespace that was not there before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HostSnapshot {
+    facts: BTreeSet<String>,
+}
+
+impl HostSnapshot {
+    pub(crate) fn take() -> HostSnapshot {
+        let is_alone = std::env::var_os("TEU_TEST_ALONE").is_some();
+        let mut facts = BTreeSet::new();
+        // A worker's mounts are its own, the runner's are the machine's.
+        let is_worker = std::env::var_os("TEU_TEST_RUN").is_some();
+        let counts = |mount: &String| is_alone || is_worker || mount.contains(&marker());
+        facts.extend(
+            mounts()
+                .filter(counts)
+                .map(|mount| format!("mount {mount}")),
+        );
+        for cgroup in cgroups() {
+            let cgroup = cgroup.display().to_string();
+            if is_alone || cgroup.contains(&marker()) {
+                facts.insert(format!("cgroup {cgroup}"));
+            }
+        }
+        for pid in process::descendants(std::process::id().try_into().expect("a pid")) {
+            facts.insert(format!("process {pid}: {}", process::command_line(pid)));
+        }
+        facts.extend(names(Path::new("/sys/class/net")).map(|name| format!("interface {name}")));
+        if is_worker {
+            let names = names(&state_root()).collect::<Vec<_>>();
+            facts.extend(names.iter().map(|name| format!("state directory {name}")));
+        }
+        if is_alone {
+            facts.extend(network_namespaces());
+        }
+        HostSnapshot { facts }
+    }
+
+    /// What is there now and was not, or the other way round; waits up to two
+    /// seconds for what the kernel takes down after a command has returned.
+    pub(crate) fn differences(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let now = HostSnapshot::take();
+            if now == *self || Instant::now() > deadline {
+                let new = now
+                    .facts
+                    .difference(&self.facts)
+                    .map(|fact| format!("new: {fact}"));
+                let gone = self
+                    .facts
+                    .difference(&now.facts)
+                    .map(|fact| format!("gone: {fact}"));
+                let mut differences: Vec<String> = new.chain(gone).collect();
+                let more = differences.len().saturating_sub(MOST_SHOWN);
+                differences.truncate(MOST_SHOWN);
+                if more > 0 {
+                    differences.push(format!("and {more} more"));
+                }
+                return differences;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The cgroups of this test that are left.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.facts
+            .iter()
+            .filter_map(|fact| fact.strip_prefix("cgroup ").map(Path::new))
+    }
+
+    /// Nothing has changed since.
+    #[track_caller]
+    pub(crate) fn assert_unchanged(&self) {
+        let differences = self.differences();
+        assert!(
+            differences.is_empty(),
+            "the host changed:\n  {}",
+            differences.join("\n  ")
+        );
+    }
+}
+
+/// The mounts of this mount namespace without their ids, which say nothing.
+fn mounts() -> impl Iterator<Item = String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let without_ids = |line: &str| line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned();
+    mounts
+        .lines()
+        .map(without_ids)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// The directories of all mounted hierarchies.
+fn cgroups() -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = mounts()
+        .filter(|mount| mount.contains(" - cgroup"))
+        .filter_map(|mount| mount.split(' ').nth(2).map(PathBuf::from))
+        .collect();
+    let mut next = 0;
+    while let Some(directory) = directories.get(next).cloned() {
+        next += 1;
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        directories.extend(entries.filter(is_directory).map(|entry| entry.path()));
+    }
+    directories
+}
+
+fn names(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+/// The network namespaces processes are in.
+fn network_namespaces() -> BTreeSet<String> {
+    let link = |pid: String| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let links = names(Path::new("/proc")).filter_map(link);
+    links
+        .map(|link| format!("network namespace {}", link.display()))
+        .collect()
+}

@@ -1,0 +1,58 @@
+//! What neither std nor nix offers without unsafe code.
+#![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// Sets rows and columns of a terminal, ioctl_tty(2) TIOCSWINSZ.
+pub(crate) fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) -> nix::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCSWINSZ reads one `winsize`, which `size` is, and keeps nothing.
+    let result = unsafe {
+        libc::ioctl(
+            terminal.as_fd().as_raw_fd(),
+            libc::TIOCSWINSZ,
+            &raw const size,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Receives one message with its text and the descriptors it carries, unix(7).
+pub(crate) fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
+    let mut text = [0; 4096];
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let mut space = nix::cmsg_space!([i32; 8]);
+    let socket = socket.as_fd().as_raw_fd();
+    let message = recvmsg::<()>(
+        socket,
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel made these descriptors for this process with
+            // the message just received, so nothing else owns them.
+            descriptors.extend(
+                numbers
+                    .into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
+        }
+    }
+    let length = message.bytes;
+    Ok((
+        String::from_utf8_lossy(&text[..length]).into_owned(),
+        descriptors,
+    ))
+}

@@ -1,0 +1,250 @@
+//! Hooks: which, when, where, with what, and what their failure does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    all_hooks_run_in_order,
+    hooks_get_the_state,
+    hooks_run_in_their_namespaces,
+    hooks_have_the_environment_given,
+    failing_hook_stops_creation,
+    later_hooks_do_not_run_after_a_failure,
+    failing_poststart_hook_kills,
+    failing_poststop_hook_only_warns,
+    hook_that_hangs_is_killed,
+    missing_hook_is_named,
+];
+
+/// The kinds that run on the host's side of the mounts.
+const HOST_KINDS: [&str; 4] = ["prestart", "createRuntime", "poststart", "poststop"];
+
+/// A bundle whose hooks of all six kinds record how they were called.
+fn recording(file: &Path) -> Bundle {
+    let mut bundle = Bundle::new();
+    for kind in HOST_KINDS.into_iter().chain(["createContainer"]) {
+        let hook = json!({
+            "path": bundle.host_probe(), "args": [kind, "hook", file], "env": [format!("KIND={kind}")],
+        });
+        bundle = bundle.hook(kind, hook);
+    }
+    // The last one runs in the root filesystem, so the file is there, too.
+    let directory = file.parent().unwrap();
+    let mount = json!({
+        "destination": directory, "type": "bind", "source": directory, "options": ["bind"],
+    });
+    let hook = json!({
+        "path": "/probe", "args": ["startContainer", "hook", file], "env": ["KIND=startContainer"],
+    });
+    bundle.mount(mount).hook("startContainer", hook)
+}
+
+/// Where hooks of this test record their calls.
+fn record_file() -> PathBuf {
+    let directory = scratch().join("record");
+    fs::create_dir_all(&directory).unwrap();
+    directory.join("calls")
+}
+
+fn calls() -> Vec<Value> {
+    let text = fs::read_to_string(record_file()).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn call_of<'a>(calls: &'a [Value], kind: &str) -> &'a Value {
+    let call = calls.iter().find(|call| call["argv"][0] == kind);
+    call.unwrap_or_else(|| panic!("{kind} did not run: {calls:#?}"))
+}
+
+fn kinds_called() -> Vec<String> {
+    calls()
+        .iter()
+        .map(|call| call["argv"][0].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn all_hooks_run_in_order() {
+    needs(&[Root]);
+    let container = Container::created(recording(&record_file()).probe("trap TERM"));
+    assert_eq!(
+        kinds_called(),
+        ["prestart", "createRuntime", "createContainer"]
+    );
+    container.start().ok();
+    container.wait_for_output("ready");
+    let mut called = kinds_called();
+    // The container's own hook and the host's may come in either order.
+    called[3..].sort();
+    assert_eq!(called[3..], ["poststart", "startContainer"]);
+    container.kill("TERM").ok();
+    container.wait();
+    container.delete().ok();
+    assert_eq!(kinds_called()[5..], ["poststop"]);
+}
+
+fn hooks_get_the_state() {
+    needs(&[Root]);
+    let bundle = recording(&record_file()).set("/annotations", json!({ "colour": "green" }));
+    let container = Container::running(bundle.probe("trap TERM"));
+    container.wait_for_output("ready");
+    let pid = container.pid();
+    container.kill("TERM").ok();
+    container.wait();
+    container.delete().ok();
+    let calls = calls();
+    let expected = [
+        ("prestart", "creating", json!(pid)),
+        ("createRuntime", "creating", json!(pid)),
+        ("createContainer", "creating", json!(pid)),
+        ("startContainer", "created", json!(1)),
+        ("poststart", "running", json!(pid)),
+        ("poststop", "stopped", json!(0)),
+    ];
+    for (kind, status, pid) in expected {
+        let state = &call_of(&calls, kind)["state"];
+        assert_eq!(state["status"], status, "{kind}");
+        assert_eq!(state["id"], container.id, "{kind}");
+        assert_eq!(state["bundle"], json!(container.bundle.directory), "{kind}");
+        assert_eq!(state["annotations"]["colour"], "green", "{kind}");
+        // poststop may leave out the pid of a process that is gone.
+        let is_as_expected = state["pid"] == pid || kind == "poststop" && state["pid"].is_null();
+        assert!(
+            is_as_expected || kind == "createContainer",
+            "{kind}: {}",
+            state["pid"]
+        );
+    }
+}
+
+fn hooks_run_in_their_namespaces() {
+    needs(&[Root]);
+    let container = Container::running(recording(&record_file()).probe("trap TERM"));
+    container.wait_for_output("ready");
+    let own = |kind: &str| json!(fs::read_link(format!("/proc/self/ns/{kind}")).unwrap());
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", container.pid());
+    let inside = |kind: &str| json!(fs::read_link(path(kind)).unwrap());
+    let calls = calls();
+    for kind in ["prestart", "createRuntime", "poststart"] {
+        assert_eq!(
+            call_of(&calls, kind)["namespaces"]["mnt"],
+            own("mnt"),
+            "{kind}"
+        );
+        assert_eq!(
+            call_of(&calls, kind)["namespaces"]["net"],
+            own("net"),
+            "{kind}"
+        );
+    }
+    for kind in ["createContainer", "startContainer"] {
+        assert_eq!(
+            call_of(&calls, kind)["namespaces"]["mnt"],
+            inside("mnt"),
+            "{kind}"
+        );
+        assert_eq!(
+            call_of(&calls, kind)["namespaces"]["net"],
+            inside("net"),
+            "{kind}"
+        );
+    }
+    // createContainer comes before the root is changed, startContainer after.
+    assert_eq!(
+        call_of(&calls, "createContainer")["root"],
+        call_of(&calls, "prestart")["root"]
+    );
+    assert_ne!(
+        call_of(&calls, "startContainer")["root"],
+        call_of(&calls, "prestart")["root"]
+    );
+}
+
+fn hooks_have_the_environment_given() {
+    needs(&[Root]);
+    let container = Container::running(recording(&record_file()).probe("trap TERM"));
+    container.wait_for_output("ready");
+    for kind in [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+    ] {
+        assert_eq!(call_of(&calls(), kind)["env"], json!({ "KIND": kind }));
+    }
+}
+
+fn failing_hook_stops_creation() {
+    needs(&[Root]);
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let bundle = Bundle::new();
+        let hook = json!({ "path": bundle.host_probe(), "args": ["probe", "hook-fail", "4"] });
+        let container = Container::new(bundle.hook(kind, hook));
+        // What the hook printed is part of the error.
+        container
+            .create()
+            .exits(1)
+            .says(kind)
+            .says("hook fails as told");
+        assert!(!container.has_state());
+    }
+}
+
+fn later_hooks_do_not_run_after_a_failure() {
+    needs(&[Root]);
+    let bundle = Bundle::new().hook("createRuntime", json!({ "path": "/bin/false" }));
+    let bundle = bundle.recording_hook("createRuntime", &record_file());
+    Container::new(bundle).create().exits(1);
+    assert_eq!(calls(), Vec::<Value>::new());
+}
+
+fn failing_poststart_hook_kills() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .probe("sleep")
+        .hook("poststart", json!({ "path": "/bin/false" }));
+    let container = Container::created(bundle);
+    container.start().exits(1).says("poststart");
+    wait_until("init is gone", || !is_alive(container.pid()));
+}
+
+fn failing_poststop_hook_only_warns() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new()
+        .probe("exit 0")
+        .hook("poststop", json!({ "path": "/bin/false" }));
+    let bundle = bundle.recording_hook("poststop", &record_file());
+    let container = Container::running(bundle);
+    container.wait();
+    container.delete().ok().says("poststop");
+    assert_eq!(calls().len(), 1, "the hook after the one that failed runs");
+}
+
+fn hook_that_hangs_is_killed() {
+    needs(&[Root]);
+    let bundle = Bundle::new();
+    let hook = json!({
+        "path": bundle.host_probe(), "args": ["probe", "hook-sleep", "60"], "timeout": 1,
+    });
+    let output = Container::new(bundle.hook("createRuntime", hook))
+        .create()
+        .exits(1);
+    assert!(output.took.as_secs() < 10, "{output}");
+    output.says("hook ran past specified timeout");
+}
+
+fn missing_hook_is_named() {
+    needs(&[Root]);
+    let bundle = Bundle::new().hook("createRuntime", json!({ "path": "/no/such/hook" }));
+    Container::new(bundle)
+        .create()
+        .exits(1)
+        .says("/no/such/hook")
+        .says("no such file or directory");
+}

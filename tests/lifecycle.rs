@@ -1,0 +1,368 @@
+//! create, start, state, kill, delete and list: each in each state.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::harness::*;
+
+tests![
+    program_waits_for_start,
+    status_follows_the_life,
+    state_describes_the_container,
+    annotations_are_in_the_state,
+    created_container_can_be_deleted,
+    running_container_is_not_deleted,
+    force_deletes_in_every_state,
+    force_delete_of_nothing_succeeds,
+    delete_leaves_nothing,
+    signals_are_named_in_many_ways,
+    stopped_container_is_not_killed,
+    kill_reaches_everything_in_a_shared_pid_namespace,
+    start_works_once,
+    duplicate_id_is_refused,
+    bad_ids_are_refused,
+    unknown_id_does_not_exist,
+    create_writes_the_pid_file,
+    failed_create_leaves_nothing,
+    killed_create_leaves_what_delete_removes,
+    one_of_many_creates_wins,
+    list_shows_all_containers,
+    list_is_empty_without_containers,
+    list_filters,
+    init_that_died_before_start_is_stopped,
+];
+
+fn program_waits_for_start() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new().probe("echo up; sleep"));
+    assert_eq!(container.stdout(), "");
+    container.start().ok();
+    container.wait_for_output("up");
+}
+
+fn status_follows_the_life() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new().probe("trap TERM; exit 9"));
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    container.wait_for_output("ready");
+    assert_eq!(container.status(), "running");
+    container.kill("TERM").ok();
+    assert_eq!(container.wait(), 9);
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+}
+
+fn state_describes_the_container() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    let state = container.state();
+    assert_eq!(state["id"], container.id);
+    assert_eq!(state["bundle"], json!(container.bundle.directory));
+    assert_eq!(state["rootfs"], json!(container.bundle.rootfs()));
+    assert_eq!(state["pid"], container.pid());
+    assert!(is_alive(container.pid()));
+    let created = state["created"].as_str().unwrap();
+    assert!(created.contains('T') && created.ends_with('Z'), "{created}");
+    assert!(state["ociVersion"].as_str().unwrap().starts_with("1."));
+}
+
+fn annotations_are_in_the_state() {
+    needs(&[Root]);
+    let annotations = json!({ "org.example.colour": "green", "org.example.size": "" });
+    let container = Container::created(Bundle::new().set("/annotations", annotations.clone()));
+    assert_eq!(container.state()["annotations"], annotations);
+}
+
+fn created_container_can_be_deleted() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    container.delete().ok();
+    assert!(!container.has_state());
+    wait_until("init is gone", || !is_alive(container.pid()));
+}
+
+fn running_container_is_not_deleted() {
+    needs(&[Root]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    container
+        .delete()
+        .exits(1)
+        .says("cannot delete container")
+        .says("that is not stopped");
+    assert!(is_alive(container.pid()));
+}
+
+fn force_deletes_in_every_state() {
+    needs(&[Root]);
+    let created = Container::created(Bundle::new());
+    let running = Container::running(Bundle::new().probe("sleep"));
+    let stopped = Container::running(Bundle::new().probe("exit 0"));
+    stopped.wait();
+    for container in [created, running, stopped] {
+        container.delete_force().ok();
+        assert!(!container.has_state());
+        assert!(!is_alive(container.pid()));
+    }
+}
+
+fn force_delete_of_nothing_succeeds() {
+    needs(&[Root]);
+    let output = teu(["delete", "--force", "never-was"]).output().ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+}
+
+fn delete_leaves_nothing() {
+    needs(&[Root]);
+    let before = HostSnapshot::take();
+    let container = Container::running(Bundle::new().namespace("cgroup").probe("exit 0"));
+    container.wait();
+    container.delete().ok();
+    before.assert_unchanged();
+}
+
+fn signals_are_named_in_many_ways() {
+    needs(&[Root]);
+    for name in ["TERM", "term", "SIGTERM", "15"] {
+        let container = Container::running(Bundle::new().probe("trap TERM; exit 3"));
+        container.wait_for_output("ready");
+        container.kill(name).ok();
+        assert_eq!(container.wait(), 3, "{name}");
+    }
+    // SIGTERM is the default; 0 asks whether there is anything to signal.
+    let container = Container::running(Bundle::new().probe("trap TERM; exit 3"));
+    container.wait_for_output("ready");
+    container.kill("0").ok();
+    container.command("kill", NO_FLAGS).output().ok();
+    assert_eq!(container.wait(), 3);
+}
+
+fn stopped_container_is_not_killed() {
+    needs(&[Root]);
+    let container = Container::running(Bundle::new().probe("exit 0"));
+    container.wait();
+    container
+        .kill("TERM")
+        .exits(1)
+        .says("container not running");
+    let call = teu(["kill", "--all", &container.id, "KILL"]);
+    call.output().ok();
+}
+
+fn kill_reaches_everything_in_a_shared_pid_namespace() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .without_namespace("pid")
+        .probe("fork 3; sleep");
+    let container = Container::running(bundle);
+    container.wait_for_output("ok");
+    let pids: Vec<i32> = serde_json::from_value(
+        serde_json::from_str::<serde_json::Value>(&container.stdout()).unwrap()["ok"].clone(),
+    )
+    .unwrap();
+    assert!(
+        pids.len() == 3 && pids.iter().all(|pid| is_alive(*pid)),
+        "{pids:?}"
+    );
+    container.kill("KILL").ok();
+    wait_until("all processes are gone", || {
+        !pids.iter().any(|pid| is_alive(*pid))
+    });
+}
+
+fn start_works_once() {
+    needs(&[Root]);
+    let container = Container::running(Bundle::new().probe("trap TERM"));
+    container.wait_for_output("ready");
+    container
+        .start()
+        .exits(1)
+        .says("cannot start an already running container");
+    container.kill("TERM").ok();
+    container.wait();
+    container
+        .start()
+        .exits(1)
+        .says("cannot start a container that has stopped");
+}
+
+fn duplicate_id_is_refused() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    let words = "container with given ID already exists";
+    let pid = container.pid();
+    container
+        .command("create", NO_FLAGS)
+        .output()
+        .exits(1)
+        .says(words);
+    container
+        .command("run", NO_FLAGS)
+        .output()
+        .exits(1)
+        .says(words);
+    assert_eq!(container.status(), "created");
+    assert!(is_alive(pid));
+}
+
+fn bad_ids_are_refused() {
+    needs(&[Root]);
+    let mut container = Container::new(Bundle::new());
+    for id in ["..", ".", "a/b", "a b", "a:b", "../up", "ü"] {
+        container.id = id.to_owned();
+        container
+            .command("create", NO_FLAGS)
+            .output()
+            .exits(1)
+            .says("invalid container ID format");
+    }
+    container.id = String::new();
+    container
+        .command("create", NO_FLAGS)
+        .output()
+        .exits(1)
+        .says("container id cannot be empty");
+    container.id = "none".to_owned();
+}
+
+fn unknown_id_does_not_exist() {
+    needs(&[Root]);
+    for verb in ["state", "start", "kill", "delete"] {
+        teu([verb, "never-was"])
+            .output()
+            .exits(1)
+            .says("container does not exist");
+    }
+}
+
+fn create_writes_the_pid_file() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    // A relative path is one from where the runtime was called.
+    container.create_with(["--pid-file", "pid"]).ok();
+    let text = fs::read_to_string(scratch().join("pid")).unwrap();
+    assert_eq!(text, container.pid().to_string());
+}
+
+fn failed_create_leaves_nothing() {
+    needs(&[Root]);
+    let before = HostSnapshot::take();
+    let failing = [
+        Bundle::new().set("/process/cwd", "relative"),
+        Bundle::new().set("/root/path", "elsewhere"),
+        Bundle::new().args(["/no/such/program"]),
+        Bundle::new().join_namespace("network", "/run/netns/nowhere"),
+        Bundle::new().mount(json!({
+            "destination": "/mnt", "type": "bind", "source": "/no/such", "options": ["bind"],
+        })),
+        Bundle::new().hook("createRuntime", json!({ "path": "/bin/false" })),
+        Bundle::new().hook("createContainer", json!({ "path": "/bin/false" })),
+    ];
+    for bundle in failing {
+        let container = Container::new(bundle);
+        container.create().exits(1);
+        assert!(!container.has_state());
+    }
+    before.assert_unchanged();
+}
+
+fn killed_create_leaves_what_delete_removes() {
+    needs(&[Root, Seconds(60)]);
+    let before = HostSnapshot::take();
+    // At moments spread over the few milliseconds a create takes.
+    for step in 0..20 {
+        let container = Container::new(Bundle::new());
+        let running = container.command("create", NO_FLAGS).spawn();
+        std::thread::sleep(std::time::Duration::from_micros(step * 1000));
+        running.signal(nix::sys::signal::Signal::SIGKILL);
+        running.wait();
+        container.delete_force().ok();
+        assert!(!container.has_state());
+    }
+    before.assert_unchanged();
+}
+
+fn one_of_many_creates_wins() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new().probe("sleep"));
+    let calls: Vec<Running> = (0..4)
+        .map(|_| container.command("create", NO_FLAGS).spawn())
+        .collect();
+    let outputs: Vec<Output> = calls.into_iter().map(Running::wait).collect();
+    let winners = outputs.iter().filter(|output| output.code() == 0).count();
+    assert_eq!(winners, 1, "{outputs:?}");
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+}
+
+fn list_shows_all_containers() {
+    needs(&[Root]);
+    let first = Container::created(Bundle::new());
+    let second = Container::running(Bundle::new().probe("sleep"));
+    let table = teu(["list"]).output().ok().stdout;
+    let header: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        header,
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
+    assert_eq!(table.lines().count(), 3, "{table}");
+    let line = table
+        .lines()
+        .find(|line| line.starts_with(&second.id))
+        .unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(
+        words[1..3],
+        [second.pid().to_string(), "running".to_owned()]
+    );
+    assert_eq!(words[5], "root");
+
+    let all = teu(["list", "--format", "json"]).output().ok().json();
+    let ids: Vec<_> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].clone())
+        .collect();
+    assert!(
+        ids.contains(&json!(first.id)) && ids.contains(&json!(second.id)),
+        "{ids:?}"
+    );
+
+    let quiet = teu(["list", "-q"]).output().ok().stdout;
+    assert_eq!(quiet.lines().count(), 2);
+    assert!(quiet.lines().any(|line| line == first.id), "{quiet}");
+}
+
+fn list_is_empty_without_containers() {
+    needs(&[Root]);
+    assert_eq!(teu(["list"]).output().ok().stdout.lines().count(), 1);
+    assert_eq!(
+        teu(["list", "-f", "json"]).output().ok().json(),
+        json!(null)
+    );
+    assert_eq!(teu(["list", "-q"]).output().ok().stdout, "");
+}
+
+fn list_filters() {
+    needs(&[Root, Teu]);
+    let labelled = Bundle::new().set("/annotations", json!({ "app": "web" }));
+    let first = Container::created(labelled);
+    let second = Container::running(Bundle::new().probe("exit 0"));
+    second.wait();
+    let ids = |filter| teu(["list", "-q", "--filter", filter]).output().ok().stdout;
+    assert_eq!(ids("app=web").trim(), first.id);
+    assert_eq!(ids("status=stopped").trim(), second.id);
+    assert_eq!(ids("status=running"), "");
+}
+
+fn init_that_died_before_start_is_stopped() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    container.kill("KILL").ok();
+    container.wait();
+    assert_eq!(container.status(), "stopped");
+    container.start().exits(1);
+    container.delete().ok();
+}

@@ -1,0 +1,259 @@
+//! Words and exit statuses engines look for; reference: what containerd, moby
+//! and podman match on. They are frozen: a change here breaks an engine.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::*;
+
+tests![
+    missing_program_is_not_found_in_path,
+    missing_program_with_a_slash_is_no_such_file,
+    directory_as_program_is_named,
+    program_without_permission_is_denied,
+    missing_config_is_named,
+    broken_config_is_refused,
+    incomplete_process_is_refused,
+    terminal_needs_a_console_socket,
+    console_socket_needs_a_terminal,
+    unknown_signal_is_named,
+    root_of_all_is_refused,
+    unknown_command_is_three,
+    unknown_flag_is_refused,
+    wrong_number_of_arguments_is_counted,
+    log_file_gets_json,
+    log_file_leaves_the_bare_message_on_stderr,
+    bad_log_format_is_refused,
+    version_lines_are_parsable,
+    errors_start_with_the_command,
+];
+
+fn missing_program_is_not_found_in_path() {
+    needs(&[Root]);
+    let output = Bundle::new().args(["nosuch"]).run().exits(1);
+    output.says("exec: \\\"nosuch\\\": executable file not found in $PATH");
+}
+
+fn missing_program_with_a_slash_is_no_such_file() {
+    needs(&[Root]);
+    Bundle::new()
+        .args(["/bin/nosuch"])
+        .run()
+        .exits(1)
+        .says("no such file or directory");
+}
+
+fn directory_as_program_is_named() {
+    needs(&[Root, Teu]);
+    Bundle::new()
+        .args(["/etc"])
+        .run()
+        .exits(1)
+        .says("is a directory");
+}
+
+fn program_without_permission_is_denied() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .file("/bin/plain", "text")
+        .args(["/bin/plain"]);
+    bundle.run().exits(1).says("permission denied");
+}
+
+fn missing_config_is_named() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    fs::remove_file(container.bundle.directory.join("config.json")).unwrap();
+    container
+        .create()
+        .exits(1)
+        .says("JSON specification file config.json not found");
+}
+
+fn broken_config_is_refused() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    for text in ["", "{", "[]", "{\"process\": 1}", "{}"] {
+        fs::write(container.bundle.directory.join("config.json"), text).unwrap();
+        container.create().exits(1);
+        assert!(!container.has_state(), "{text:?}");
+    }
+}
+
+fn incomplete_process_is_refused() {
+    needs(&[Root]);
+    let refused = |bundle: Bundle, words: &str| {
+        Container::new(bundle).create().exits(1).says(words);
+    };
+    refused(
+        Bundle::new().remove("/process"),
+        "process property must not be empty",
+    );
+    refused(
+        Bundle::new().set("/process/cwd", ""),
+        "Cwd property must not be empty",
+    );
+    refused(
+        Bundle::new().set("/process/cwd", "up"),
+        "Cwd must be an absolute path",
+    );
+    refused(
+        Bundle::new().set("/process/args", Vec::<Value>::new()),
+        "args must not be empty",
+    );
+}
+
+fn terminal_needs_a_console_socket() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new().terminal());
+    let words = "cannot allocate tty if runc will detach without setting console socket";
+    container
+        .create()
+        .exits(1)
+        .says(&words.replace("runc", &name()));
+}
+
+fn console_socket_needs_a_terminal() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    let words = "cannot use console socket if runc will not detach or allocate tty";
+    let output = container
+        .create_with(["--console-socket", "/nowhere"])
+        .exits(1);
+    output.says(&words.replace("runc", &name()));
+}
+
+fn unknown_signal_is_named() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    container
+        .kill("WALK")
+        .exits(1)
+        .says("unknown signal")
+        .says("WALK");
+}
+
+fn root_of_all_is_refused() {
+    needs(&[Root, Teu]);
+    let call = Invocation::new(runtime()).args(["--root", "/", "list"]);
+    call.output()
+        .exits(1)
+        .says("Option --root argument should not be set to /");
+}
+
+fn unknown_command_is_three() {
+    needs(&[]);
+    teu(["walk"])
+        .output()
+        .exits(3)
+        .says("No help topic for 'walk'");
+    teu(["version"]).output().exits(3);
+}
+
+fn unknown_flag_is_refused() {
+    needs(&[]);
+    let words = "flag provided but not defined: -bogus";
+    teu(["list", "--bogus"]).output().exits(1).says(words);
+    // Short flags are not bundled.
+    teu(["list", "-qf"])
+        .output()
+        .exits(1)
+        .says("flag provided but not defined: -qf");
+}
+
+fn wrong_number_of_arguments_is_counted() {
+    needs(&[]);
+    teu(["state"])
+        .output()
+        .exits(1)
+        .says("requires exactly 1 argument");
+    teu(["create", "one", "two"])
+        .output()
+        .exits(1)
+        .says("requires exactly 1 argument");
+    teu(["kill"])
+        .output()
+        .exits(1)
+        .says("requires a minimum of 1 argument");
+}
+
+/// `--log FILE --log-format FORMAT state never-was`, and the file's text.
+fn log_of(format: &str) -> (Output, String) {
+    let file = scratch().join(format!("log-{format}"));
+    let call = Invocation::new(runtime()).arg("--root").arg(state_root());
+    let call = call
+        .arg("--log")
+        .arg(&file)
+        .args(["--log-format", format, "state", "never-was"]);
+    let output = call.output().exits(1);
+    (output, fs::read_to_string(file).unwrap())
+}
+
+fn log_file_gets_json() {
+    needs(&[Root]);
+    let (_, log) = log_of("json");
+    let line: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(line["level"], "error");
+    assert!(
+        line["msg"]
+            .as_str()
+            .unwrap()
+            .contains("container does not exist"),
+        "{log}"
+    );
+    assert!(line["time"].as_str().unwrap().contains('T'), "{log}");
+    assert!(log.starts_with("{\"level\":\"error\",\"msg\":\""), "{log}");
+}
+
+fn log_file_leaves_the_bare_message_on_stderr() {
+    needs(&[Root]);
+    let (output, log) = log_of("text");
+    assert_eq!(output.stderr, "container does not exist\n");
+    assert!(
+        log.contains("level=error msg=\"container does not exist\""),
+        "{log}"
+    );
+    assert!(log.starts_with("time=\""), "{log}");
+}
+
+fn bad_log_format_is_refused() {
+    needs(&[]);
+    let call = Invocation::new(runtime()).args(["--log-format", "xml", "list"]);
+    call.output().exits(1).says("xml");
+}
+
+fn version_lines_are_parsable() {
+    needs(&[]);
+    let version = Invocation::new(runtime())
+        .arg("--version")
+        .output()
+        .ok()
+        .stdout;
+    let first: Vec<_> = version.lines().next().unwrap().split(' ').collect();
+    assert_eq!(first[..2], [name().as_str(), "version"], "{version}");
+    assert!(
+        version.lines().any(|line| line.starts_with("spec: 1.")),
+        "{version}"
+    );
+}
+
+fn errors_start_with_the_command() {
+    needs(&[Root]);
+    let words = format!("{} create failed: ", name());
+    Container::new(Bundle::new().args(["nosuch"]))
+        .create()
+        .exits(1)
+        .says(&words);
+    let words = format!("{} run failed: ", name());
+    Bundle::new().args(["nosuch"]).run().says(&words);
+}
+
+/// What the runtime calls itself.
+fn name() -> String {
+    runtime()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,493 @@
+//! The root filesystem: mounts with their options, devices, masks.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    directory_is_bound,
+    file_is_bound,
+    bind_options_restrict,
+    readonly_bind_can_be_recursive,
+    plain_bind_leaves_submounts_out,
+    missing_destination_is_made,
+    relative_destination_is_below_the_root,
+    mounts_come_in_order,
+    tmpfs_takes_its_options,
+    tmpfs_keeps_the_mode_of_its_place,
+    tmpfs_copies_up,
+    propagation_is_set,
+    mount_stays_in_the_container,
+    shared_source_propagates_into_a_slave,
+    idmapped_mount_shifts_owners,
+    symlink_does_not_lead_out_of_the_root,
+    proc_is_mounted_on_a_directory_only,
+    nothing_is_mounted_inside_proc,
+    missing_source_is_named,
+    readonly_root_refuses_writes,
+    default_devices_are_there,
+    devices_are_made,
+    device_links_are_there,
+    masked_paths_are_hidden,
+    readonly_paths_refuse_writes,
+    cgroup_mount_shows_the_own_cgroup,
+    root_is_private_by_default,
+    root_propagation_is_set,
+    missing_rootfs_is_refused,
+];
+
+/// A directory beside the bundle with one file, `name`.
+fn source(name: &str) -> PathBuf {
+    let directory = scratch().join(format!("source-{name}"));
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(name), name).unwrap();
+    directory
+}
+
+fn bind(source: impl Into<PathBuf>, destination: &str, options: &[&str]) -> Value {
+    let source: PathBuf = source.into();
+    json!({ "destination": destination, "type": "bind", "source": source, "options": options })
+}
+
+fn tmpfs(destination: &str, options: &[&str]) -> Value {
+    json!({ "destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options })
+}
+
+/// The last mount on `target` in a report.
+fn mount_on<'a>(report: &'a Value, target: &str) -> &'a Value {
+    let mounts = report["mounts"].as_array().unwrap();
+    let found = mounts.iter().rfind(|mount| mount["target"] == target);
+    found.unwrap_or_else(|| panic!("nothing is mounted on {target}: {mounts:#?}"))
+}
+
+fn has(list: &Value, word: &str) -> bool {
+    list.as_array().unwrap().contains(&json!(word))
+}
+
+fn ok(value: Value) -> Value {
+    json!({ "ok": value })
+}
+
+fn errno(name: &str) -> Value {
+    json!({ "errno": name })
+}
+
+fn directory_is_bound() {
+    needs(&[Root]);
+    let bundle = Bundle::new().mount(bind(source("here"), "/mnt", &["bind"]));
+    let output = bundle.probe("list /mnt; write /mnt/new text").run().ok();
+    assert_eq!(output.answers(), [ok(json!(["here"])), ok(json!(true))]);
+    assert_eq!(
+        fs::read_to_string(source("here").join("new")).unwrap(),
+        "text"
+    );
+}
+
+fn file_is_bound() {
+    needs(&[Root]);
+    let file = source("file").join("file");
+    let bundle = Bundle::new().mount(bind(file, "/etc/deep/file", &["bind", "ro"]));
+    let output = bundle
+        .probe("read /etc/deep/file; open /etc/deep/file w")
+        .run()
+        .exits(1);
+    assert_eq!(output.answers(), [ok(json!("file")), errno("EROFS")]);
+}
+
+fn bind_options_restrict() {
+    needs(&[Root]);
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec", "noatime"];
+    let seen = Bundle::new()
+        .mount(bind(source("x"), "/mnt", &options))
+        .run()
+        .probe();
+    let mount = mount_on(&seen, "/mnt");
+    for option in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
+        assert!(has(&mount["options"], option), "{option} is not in {mount}");
+    }
+}
+
+/// A directory with a tmpfs in it, in the mount namespace of the test.
+fn nested(name: &str) -> PathBuf {
+    let directory = source(name);
+    let below = directory.join("below");
+    fs::create_dir(&below).unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(
+        none,
+        &below,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    directory
+}
+
+fn unmount(path: PathBuf) {
+    nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+}
+
+fn readonly_bind_can_be_recursive() {
+    needs(&[Root, Kernel(5, 12)]);
+    let directory = nested("nested");
+    let write = "write /mnt/below/file text";
+    let plain = Bundle::new().mount(bind(&directory, "/mnt", &["rbind", "ro"]));
+    assert_eq!(plain.probe(write).run().answer(), true);
+    let recursive = Bundle::new().mount(bind(&directory, "/mnt", &["rbind", "rro"]));
+    assert_eq!(recursive.probe(write).run().answer(), "EROFS");
+    unmount(directory.join("below"));
+}
+
+fn plain_bind_leaves_submounts_out() {
+    needs(&[Root]);
+    let directory = nested("nested");
+    let seen = Bundle::new()
+        .mount(bind(&directory, "/mnt", &["bind"]))
+        .run()
+        .probe();
+    let mounts = seen["mounts"].as_array().unwrap();
+    assert!(!mounts.iter().any(|mount| mount["target"] == "/mnt/below"));
+    let seen = Bundle::new()
+        .mount(bind(&directory, "/mnt", &["rbind"]))
+        .run()
+        .probe();
+    mount_on(&seen, "/mnt/below");
+    unmount(directory.join("below"));
+}
+
+fn missing_destination_is_made() {
+    needs(&[Root]);
+    let bundle = Bundle::new().mount(tmpfs("/not/yet/there", &[]));
+    let output = bundle
+        .probe("stat /not/yet; stat /not/yet/there")
+        .run()
+        .ok();
+    assert_eq!(output.answers()[0]["ok"]["mode"], "0755");
+    assert_eq!(output.answers()[1]["ok"]["type"], "directory");
+}
+
+fn relative_destination_is_below_the_root() {
+    needs(&[Root]);
+    let seen = Bundle::new().mount(tmpfs("mnt", &[])).run().probe();
+    assert_eq!(mount_on(&seen, "/mnt")["type"], "tmpfs");
+}
+
+fn mounts_come_in_order() {
+    needs(&[Root]);
+    let bundle = Bundle::new().mount(bind(source("first"), "/mnt", &["bind"]));
+    let bundle = bundle.mount(bind(source("second"), "/mnt", &["bind"]));
+    assert_eq!(bundle.probe("list /mnt").run().answer(), json!(["second"]));
+}
+
+fn tmpfs_takes_its_options() {
+    needs(&[Root]);
+    let options = ["size=1m", "mode=0711", "nosuid", "noexec", "uid=12"];
+    let seen = Bundle::new().mount(tmpfs("/mnt", &options)).run().probe();
+    let mount = mount_on(&seen, "/mnt");
+    assert!(has(&mount["super_options"], "size=1024k"), "{mount}");
+    assert!(has(&mount["super_options"], "mode=711"), "{mount}");
+    assert!(has(&mount["super_options"], "uid=12"), "{mount}");
+    assert!(has(&mount["options"], "noexec"), "{mount}");
+}
+
+fn tmpfs_keeps_the_mode_of_its_place() {
+    needs(&[Root]);
+    let bundle = Bundle::new().mount(tmpfs("/tmp", &[]));
+    assert_eq!(bundle.probe("stat /tmp").run().answer()["mode"], "1777");
+}
+
+fn tmpfs_copies_up() {
+    needs(&[Root]);
+    let bundle = Bundle::new().file("/etc/deep/file", "text");
+    let bundle = bundle.mount(tmpfs("/etc", &["tmpcopyup"]));
+    let rootfs = bundle.rootfs();
+    let output = bundle
+        .probe("read /etc/deep/file; write /etc/deep/file other")
+        .run()
+        .ok();
+    assert_eq!(output.answers(), [ok(json!("text")), ok(json!(true))]);
+    assert_eq!(
+        fs::read_to_string(rootfs.join("etc/deep/file")).unwrap(),
+        "text"
+    );
+}
+
+fn propagation_is_set() {
+    needs(&[Root]);
+    for (option, tag) in [
+        ("private", None),
+        ("shared", Some("shared:")),
+        ("slave", Some("master:")),
+    ] {
+        let bundle = Bundle::new().mount(bind(source("x"), "/mnt", &["bind", option]));
+        let seen = bundle.run().probe();
+        let tags = mount_on(&seen, "/mnt")["propagation"].to_string();
+        assert!(
+            tag.map_or(tags == "[]", |tag| tags.contains(tag)),
+            "{option}: {tags}"
+        );
+    }
+}
+
+fn mount_stays_in_the_container() {
+    needs(&[Root]);
+    let before = HostSnapshot::take();
+    let bundle = Bundle::new()
+        .capabilities(["CAP_SYS_ADMIN"])
+        .mount(tmpfs("/mnt", &[]));
+    let container = Container::running(bundle.probe("mount none /tmp tmpfs; trap TERM"));
+    container.wait_for_output("ready");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("rootfs"), "{mounts}");
+    drop(container);
+    before.assert_unchanged();
+}
+
+fn shared_source_propagates_into_a_slave() {
+    needs(&[Root]);
+    let directory = nested("shared");
+    let bundle = Bundle::new().mount(bind(&directory, "/mnt", &["rbind", "rslave"]));
+    let bundle = bundle.set("/linux/rootfsPropagation", "slave");
+    let container = Container::running(bundle.probe("trap USR1; list /mnt/below/later"));
+    container.wait_for_output("ready");
+    let later = directory.join("below/later");
+    fs::create_dir(&later).unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(
+        none,
+        &later,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        none,
+    )
+    .unwrap();
+    fs::write(later.join("file"), "").unwrap();
+    container.kill("USR1").ok();
+    assert_eq!(container.wait(), 0);
+    assert!(
+        container.stdout().contains(r#"{"ok":["file"]}"#),
+        "{}",
+        container.stdout()
+    );
+    unmount(later);
+    unmount(directory.join("below"));
+}
+
+fn idmapped_mount_shifts_owners() {
+    needs(&[Root, Kernel(5, 12), Teu]);
+    let directory = source("owned");
+    let map = json!([{ "containerID": 0, "hostID": 5000, "size": 1000 }]);
+    let mut mount = bind(&directory, "/mnt", &["bind"]);
+    mount["uidMappings"] = map.clone();
+    mount["gidMappings"] = map;
+    let answer = Bundle::new()
+        .mount(mount)
+        .probe("stat /mnt/owned")
+        .run()
+        .answer();
+    assert_eq!(
+        (&answer["uid"], &answer["gid"]),
+        (&json!(5000), &json!(5000))
+    );
+}
+
+fn symlink_does_not_lead_out_of_the_root() {
+    needs(&[Root]);
+    let outside = source("outside");
+    let bundle = Bundle::new().mount(tmpfs("/link/made", &[]));
+    symlink(&outside, bundle.rootfs().join("link")).unwrap();
+    let output = bundle.run();
+    assert!(
+        !outside.join("made").exists(),
+        "made a directory on the host: {output}"
+    );
+}
+
+fn proc_is_mounted_on_a_directory_only() {
+    needs(&[Root]);
+    let bundle = Bundle::new();
+    fs::remove_dir(bundle.rootfs().join("proc")).unwrap();
+    symlink("/tmp", bundle.rootfs().join("proc")).unwrap();
+    bundle
+        .run()
+        .exits(1)
+        .says("must be mounted on ordinary directory");
+}
+
+fn nothing_is_mounted_inside_proc() {
+    needs(&[Root]);
+    let output = Bundle::new().mount(tmpfs("/proc/fs", &[])).run();
+    output.exits(1).says("because it is inside /proc");
+}
+
+fn missing_source_is_named() {
+    needs(&[Root]);
+    let output = Bundle::new()
+        .mount(bind("/no/such/source", "/mnt", &["bind"]))
+        .run();
+    output
+        .exits(1)
+        .says("/no/such/source")
+        .says("no such file or directory");
+}
+
+fn readonly_root_refuses_writes() {
+    needs(&[Root]);
+    let bundle = Bundle::new().set("/root/readonly", true);
+    let output = bundle
+        .probe("write /file text; mkdir /dev/shm/x")
+        .run()
+        .ok();
+    assert_eq!(output.answers(), [errno("EROFS"), ok(json!(true))]);
+}
+
+fn default_devices_are_there() {
+    needs(&[Root]);
+    let seen = Bundle::new().run().probe();
+    let devices = seen["devices"].as_array().unwrap();
+    let numbers = [
+        ("null", 3),
+        ("zero", 5),
+        ("full", 7),
+        ("random", 8),
+        ("urandom", 9),
+    ]
+    .map(|(n, m)| (n, 1, m));
+    for (name, major, minor) in numbers.into_iter().chain([("tty", 5, 0)]) {
+        let path = format!("/dev/{name}");
+        let node = devices
+            .iter()
+            .find(|node| node["path"] == *path)
+            .expect(&path);
+        assert_eq!(
+            (&node["major"], &node["minor"]),
+            (&json!(major), &json!(minor)),
+            "{path}"
+        );
+        assert_eq!(
+            (&node["mode"], &node["type"]),
+            (&json!("0666"), &json!("char")),
+            "{path}"
+        );
+        if name != "tty" {
+            assert_eq!(
+                (&node["read"], &node["write"]),
+                (&json!("ok"), &json!("ok")),
+                "{path}"
+            );
+        }
+    }
+}
+
+fn devices_are_made() {
+    needs(&[Root]);
+    let node = json!({
+        "path": "/dev/deep/node", "type": "c", "major": 1, "minor": 5,
+        "fileMode": 0o640, "uid": 3, "gid": 4,
+    });
+    let fifo = json!({ "path": "/dev/fifo", "type": "p", "fileMode": 0o600 });
+    let bundle = Bundle::new().set("/linux/devices", json!([node, fifo]));
+    let output = bundle
+        .probe("stat /dev/deep/node; stat /dev/fifo")
+        .run()
+        .ok();
+    let node = &output.answers()[0]["ok"];
+    assert_eq!(
+        (&node["type"], &node["mode"]),
+        (&json!("char"), &json!("0640"))
+    );
+    assert_eq!((&node["major"], &node["minor"]), (&json!(1), &json!(5)));
+    assert_eq!((&node["uid"], &node["gid"]), (&json!(3), &json!(4)));
+    assert_eq!(output.answers()[1]["ok"]["type"], "fifo");
+}
+
+fn device_links_are_there() {
+    needs(&[Root]);
+    let seen = Bundle::new().run().probe();
+    let links = [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ];
+    for (path, target) in links {
+        let devices = seen["devices"].as_array().unwrap();
+        let node = devices
+            .iter()
+            .find(|node| node["path"] == path)
+            .expect(path);
+        assert_eq!(node["target"], target, "{path}");
+    }
+}
+
+fn masked_paths_are_hidden() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .file("/etc/secret", "text")
+        .file("/root/deep/secret", "text");
+    let masked = json!(["/etc/secret", "/root/deep", "/not/there"]);
+    let bundle = bundle.set("/linux/maskedPaths", masked);
+    let output = bundle
+        .probe("read /etc/secret; list /root/deep; write /root/deep/x y")
+        .run();
+    assert_eq!(
+        output.answers(),
+        [ok(json!("")), ok(json!([])), errno("EROFS")]
+    );
+}
+
+fn readonly_paths_refuse_writes() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .push("/linux/readonlyPaths", "/etc")
+        .file("/etc/file", "text");
+    let modes = "open /proc/sys/kernel/core_pattern w; read /etc/file; open /etc/file w";
+    let output = bundle.probe(modes).run().exits(1);
+    assert_eq!(
+        output.answers(),
+        [errno("EROFS"), ok(json!("text")), errno("EROFS")]
+    );
+}
+
+fn cgroup_mount_shows_the_own_cgroup() {
+    needs(&[Root, CgroupV1, Controller("pids")]);
+    for bundle in [Bundle::new(), Bundle::new().namespace("cgroup")] {
+        let output = bundle
+            .probe("read /sys/fs/cgroup/pids/cgroup.procs")
+            .run()
+            .ok();
+        assert_eq!(output.answer(), "1\n");
+    }
+}
+
+fn root_is_private_by_default() {
+    needs(&[Root]);
+    let seen = Bundle::new().run().probe();
+    let tags = mount_on(&seen, "/")["propagation"].to_string();
+    assert!(!tags.contains("shared"), "{tags}");
+}
+
+fn root_propagation_is_set() {
+    needs(&[Root]);
+    let seen = Bundle::new()
+        .set("/linux/rootfsPropagation", "shared")
+        .run()
+        .probe();
+    assert!(
+        mount_on(&seen, "/")["propagation"]
+            .to_string()
+            .contains("shared")
+    );
+}
+
+fn missing_rootfs_is_refused() {
+    needs(&[Root]);
+    let output = Bundle::new().set("/root/path", "elsewhere").run();
+    output.exits(1).says("elsewhere");
+}

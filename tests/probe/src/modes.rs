@@ -1,0 +1,409 @@
+//! The small things the probe can be told to do, one a mode. Each answers
+//! with a line of JSON, `{"ok": …}` or `{"errno": "EROFS"}`, except those
+//! whose output is the point (`echo`, `env`, `cat`, `report`, `table`).
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, SFlag, makedev};
+use nix::unistd::{ForkResult, Pid};
+use serde_json::{Value, json};
+
+use crate::{hook, report, sys, table};
+
+/// What a mode came to.
+enum Done {
+    /// An answer, to be printed as `{"ok": …}`.
+    Answer(Value),
+    /// The mode printed what there was to print.
+    Printed,
+    /// The program ends here with this code.
+    Exit(u8),
+}
+
+/// Runs the modes `args` name and returns the exit status: that of `exit`, or
+/// 1 if the last mode answered an errno, or 2 if a mode is not known.
+pub(crate) fn run(args: &[String]) -> ExitCode {
+    let is_sequence = args.first().is_some_and(|mode| mode == "seq");
+    let modes: Vec<&[String]> = if is_sequence {
+        args[1..].split(|arg| arg == "--").collect()
+    } else {
+        vec![args]
+    };
+    let mut code = ExitCode::SUCCESS;
+    for mode in modes {
+        code = match run_one(mode) {
+            Ok(Done::Answer(value)) => print(&json!({ "ok": value })),
+            Ok(Done::Printed) => ExitCode::SUCCESS,
+            Ok(Done::Exit(code)) => return ExitCode::from(code),
+            Err(Failure::Errno(errno)) => {
+                print(&json!({ "errno": report::errno_name(errno) }));
+                ExitCode::FAILURE
+            }
+            Err(Failure::Usage) => {
+                eprintln!("probe: cannot do {mode:?}");
+                return ExitCode::from(2);
+            }
+        };
+    }
+    code
+}
+
+enum Failure {
+    Errno(Errno),
+    Usage,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Errno(errno)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Errno(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    }
+}
+
+fn run_one(mode: &[String]) -> Result<Done, Failure> {
+    let words: Vec<&str> = mode.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["report"] => printed(&report::report()),
+        ["table"] => return printed_text(&table::table(&report::report())),
+        ["echo", words @ ..] => return printed_text(&format!("{}\n", words.join(" "))),
+        ["say", words @ ..] => {
+            eprintln!("{}", words.join(" "));
+            Done::Printed
+        }
+        ["env"] => return environment(),
+        ["cat"] => return cat(),
+        ["fds"] => Done::Answer(report::open_descriptors()),
+        ["hook", file] => return Ok(answer(hook::record(Path::new(file))?)),
+        ["hook-fail", code] => {
+            eprintln!("hook fails as told");
+            Done::Exit(number(code)?)
+        }
+        ["hook-sleep", seconds] | ["sleep", seconds] => {
+            std::thread::sleep(Duration::from_secs_f64(number(seconds)?));
+            answer(())
+        }
+        ["exit", code] => Done::Exit(number(code)?),
+        _ => return process_mode(&words),
+    };
+    Ok(done)
+}
+
+fn process_mode(words: &[&str]) -> Result<Done, Failure> {
+    let done = match words {
+        ["sleep"] => loop {
+            nix::unistd::pause();
+        },
+        ["kill", name] => answer(nix::sys::signal::raise(signal(name)?)?),
+        ["trap", names @ ..] => return trap(names),
+        ["winsize-watch"] => return watch_window_size(),
+        ["fork", count] => return fork(number(count)?),
+        ["spin", seconds] => spin(Duration::from_secs_f64(number(seconds)?)),
+        ["allocate", bytes] => allocate(number(bytes)?),
+        ["notify"] => return notify("READY=1"),
+        ["notify", message] => return notify(message),
+        ["setuid", uid] => answer(nix::unistd::setuid(number::<u32>(uid)?.into())?),
+        ["setgid", gid] => answer(nix::unistd::setgid(number::<u32>(gid)?.into())?),
+        ["unshare", kinds @ ..] => answer(nix::sched::unshare(clone_flags(kinds)?)?),
+        ["setns", path] => answer(nix::sched::setns(
+            fs::File::open(path)?,
+            CloneFlags::empty(),
+        )?),
+        ["syscall", call, args @ ..] => return syscall(call, args),
+        ["hostname", name] => answer(nix::unistd::sethostname(name)?),
+        _ => return file_mode(words),
+    };
+    Ok(done)
+}
+
+fn file_mode(words: &[&str]) -> Result<Done, Failure> {
+    let done = match words {
+        ["open", path, access] => return open(path, access),
+        ["stat", path] => Done::Answer(describe(path, &fs::metadata(path)?)),
+        ["lstat", path] => Done::Answer(describe(path, &fs::symlink_metadata(path)?)),
+        ["read", path] => Done::Answer(json!(
+            String::from_utf8_lossy(&fs::read(path)?).into_owned()
+        )),
+        ["write", path, text] => return write(path, text),
+        ["list", path] => {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path)? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort();
+            Done::Answer(json!(names))
+        }
+        ["mkdir", path] => answer(fs::create_dir(path)?),
+        ["unlink", path] => answer(fs::remove_file(path)?),
+        ["rmdir", path] => answer(fs::remove_dir(path)?),
+        ["rename", from, to] => answer(fs::rename(from, to)?),
+        ["symlink", target, path] => answer(std::os::unix::fs::symlink(target, path)?),
+        ["readlink", path] => Done::Answer(json!(fs::read_link(path)?)),
+        ["chdir", path] => answer(std::env::set_current_dir(path)?),
+        ["chroot", path] => answer(std::os::unix::fs::chroot(path)?),
+        ["chmod", path, mode] => {
+            let mode = u32::from_str_radix(mode, 8).map_err(|_| Failure::Usage)?;
+            answer(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+        }
+        ["chown", path, uid, gid] => answer(std::os::unix::fs::chown(
+            path,
+            Some(number(uid)?),
+            Some(number(gid)?),
+        )?),
+        ["mknod", path, kind, major, minor] => {
+            return mknod(path, kind, number(major)?, number(minor)?);
+        }
+        ["mount", source, target, kind, options @ ..] => {
+            return mount(source, target, kind, options.first().unwrap_or(&""));
+        }
+        ["umount", path] => answer(nix::mount::umount2(*path, MntFlags::MNT_DETACH)?),
+        _ => return Err(Failure::Usage),
+    };
+    Ok(done)
+}
+
+/// The answer of a mode that has nothing to say but that it went well.
+fn answer((): ()) -> Done {
+    Done::Answer(json!(true))
+}
+
+fn printed(value: &Value) -> Done {
+    print(value);
+    Done::Printed
+}
+
+fn printed_text(text: &str) -> Result<Done, Failure> {
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(Done::Printed)
+}
+
+/// Prints one line; a closed stdout shows in the exit status.
+fn print(value: &Value) -> ExitCode {
+    match writeln!(io::stdout(), "{value}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn number<T: FromStr>(word: &str) -> Result<T, Failure> {
+    word.parse().map_err(|_| Failure::Usage)
+}
+
+fn signal(name: &str) -> Result<Signal, Failure> {
+    Signal::from_str(&format!("SIG{}", name.trim_start_matches("SIG"))).map_err(Failure::from)
+}
+
+fn environment() -> Result<Done, Failure> {
+    let mut lines = String::new();
+    for (name, value) in std::env::vars_os() {
+        lines.push_str(&format!(
+            "{}={}\n",
+            name.to_string_lossy(),
+            value.to_string_lossy()
+        ));
+    }
+    printed_text(&lines)
+}
+
+fn cat() -> Result<Done, Failure> {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = io::stdin().read(&mut buffer)?;
+        if length == 0 {
+            return Ok(Done::Printed);
+        }
+        io::stdout().write_all(&buffer[..length])?;
+        io::stdout().flush()?;
+    }
+}
+
+/// Prints "ready", waits for one of the signals and prints "trapped NAME".
+fn trap(names: &[&str]) -> Result<Done, Failure> {
+    let mut signals = SigSet::empty();
+    for name in names {
+        signals.add(signal(name)?);
+    }
+    signals.thread_block()?;
+    println!("ready");
+    let caught = signals.wait()?;
+    println!("trapped {}", caught.as_str().trim_start_matches("SIG"));
+    Ok(Done::Printed)
+}
+
+/// Prints `ROWSxCOLUMNS` now and after every SIGWINCH.
+fn watch_window_size() -> Result<Done, Failure> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGWINCH);
+    signals.thread_block()?;
+    loop {
+        let (rows, columns) = sys::window_size(io::stdin().as_fd())?;
+        println!("{rows}x{columns}");
+        signals.wait()?;
+    }
+}
+
+/// Starts `count` children that sleep, and answers their pids.
+fn fork(count: usize) -> Result<Done, Failure> {
+    let mut children = Vec::new();
+    for _ in 0..count {
+        match sys::fork()? {
+            ForkResult::Parent { child } => children.push(child.as_raw()),
+            ForkResult::Child => loop {
+                nix::unistd::pause();
+            },
+        }
+    }
+    Ok(Done::Answer(json!(children)))
+}
+
+/// Computes for `wall` and answers the CPU time got and the CPUs it ran on.
+fn spin(wall: Duration) -> Done {
+    let start = Instant::now();
+    let mut cpus = std::collections::BTreeSet::new();
+    while start.elapsed() < wall {
+        if let Ok(cpu) = nix::sched::sched_getcpu() {
+            cpus.insert(cpu);
+        }
+    }
+    let used = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).ok();
+    let seconds = used.map(|time| Duration::from(time).as_secs_f64());
+    Done::Answer(json!({ "cpu_seconds": seconds, "cpus": cpus }))
+}
+
+/// Takes `bytes` of memory and writes to all of it.
+fn allocate(bytes: usize) -> Done {
+    let memory = vec![1_u8; bytes];
+    Done::Answer(json!(std::hint::black_box(memory).len()))
+}
+
+/// One datagram to $NOTIFY_SOCKET, sd_notify(3).
+fn notify(message: &str) -> Result<Done, Failure> {
+    let path = std::env::var_os("NOTIFY_SOCKET").ok_or(Errno::EDESTADDRREQ)?;
+    UnixDatagram::unbound()?.send_to(message.as_bytes(), path)?;
+    Ok(answer(()))
+}
+
+fn clone_flags(kinds: &[&str]) -> Result<CloneFlags, Failure> {
+    kinds.iter().try_fold(CloneFlags::empty(), |flags, kind| {
+        let flag = match *kind {
+            "cgroup" => CloneFlags::CLONE_NEWCGROUP,
+            "ipc" => CloneFlags::CLONE_NEWIPC,
+            "mount" => CloneFlags::CLONE_NEWNS,
+            "network" => CloneFlags::CLONE_NEWNET,
+            "pid" => CloneFlags::CLONE_NEWPID,
+            "user" => CloneFlags::CLONE_NEWUSER,
+            "uts" => CloneFlags::CLONE_NEWUTS,
+            _ => return Err(Failure::Usage),
+        };
+        Ok(flags | flag)
+    })
+}
+
+fn syscall(call: &str, args: &[&str]) -> Result<Done, Failure> {
+    let mut values = [0; 6];
+    for (value, arg) in values.iter_mut().zip(args) {
+        *value = number(arg)?;
+    }
+    Ok(Done::Answer(json!(sys::syscall(number(call)?, values)?)))
+}
+
+fn open(path: &str, access: &str) -> Result<Done, Failure> {
+    OpenOptions::new()
+        .read(access.contains('r'))
+        .write(access.contains('w'))
+        .open(path)?;
+    Ok(answer(()))
+}
+
+/// Writes without creating what a device or a kernel file would not need.
+fn write(path: &str, text: &str) -> Result<Done, Failure> {
+    let create = !path.starts_with("/proc/") && !path.starts_with("/sys/");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(create)
+        .truncate(create)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(answer(()))
+}
+
+fn describe(path: &str, metadata: &fs::Metadata) -> Value {
+    json!({
+        "path": path,
+        "type": report::file_type(metadata),
+        "mode": format!("{:04o}", metadata.permissions().mode() & 0o7777),
+        "uid": metadata.uid(),
+        "gid": metadata.gid(),
+        "size": metadata.len(),
+        "dev": metadata.dev(),
+        "ino": metadata.ino(),
+        "major": nix::sys::stat::major(metadata.rdev()),
+        "minor": nix::sys::stat::minor(metadata.rdev()),
+        "links": metadata.nlink(),
+    })
+}
+
+fn mknod(path: &str, kind: &str, major: u64, minor: u64) -> Result<Done, Failure> {
+    let kind = match kind {
+        "c" => SFlag::S_IFCHR,
+        "b" => SFlag::S_IFBLK,
+        "p" => SFlag::S_IFIFO,
+        _ => return Err(Failure::Usage),
+    };
+    let mode = Mode::from_bits_truncate(0o666);
+    Ok(answer(nix::sys::stat::mknod(
+        path,
+        kind,
+        mode,
+        makedev(major, minor),
+    )?))
+}
+
+/// mount(2); option words that are no flag are the file system's data.
+fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<Done, Failure> {
+    let mut flags = MsFlags::empty();
+    let mut data = Vec::new();
+    for word in options.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "bind" => flags |= MsFlags::MS_BIND,
+            "rbind" => flags |= MsFlags::MS_BIND | MsFlags::MS_REC,
+            "remount" => flags |= MsFlags::MS_REMOUNT,
+            "ro" => flags |= MsFlags::MS_RDONLY,
+            "nosuid" => flags |= MsFlags::MS_NOSUID,
+            "nodev" => flags |= MsFlags::MS_NODEV,
+            "noexec" => flags |= MsFlags::MS_NOEXEC,
+            "private" => flags |= MsFlags::MS_PRIVATE,
+            "shared" => flags |= MsFlags::MS_SHARED,
+            other => data.push(other),
+        }
+    }
+    nix::mount::mount(
+        Some(source),
+        target,
+        Some(kind),
+        flags,
+        Some(data.join(",").as_str()),
+    )?;
+    Ok(answer(()))
+}
+
+/// The pid of the process that reads this, for hooks.
+pub(crate) fn own_pid() -> i32 {
+    Pid::this().as_raw()
+}

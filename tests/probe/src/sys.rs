@@ -1,0 +1,128 @@
+//! System calls neither std nor nix wraps; the only unsafe code of the probe.
+#![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::unistd::ForkResult;
+
+/// What sched_getattr(2) answers: `struct sched_attr` in its first version.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct SchedulerAttributes {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+/// Any system call by number, with up to six integer arguments. For tests of
+/// seccomp filters: only calls that take no pointers, or bad ones, belong here.
+pub(crate) fn syscall(number: libc::c_long, args: [libc::c_long; 6]) -> Result<i64, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the arguments are integers from the command line. A call that
+    // takes them for pointers may damage this process, which exists to try
+    // that; nothing else shares its memory.
+    Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
+/// The calling thread's scheduling attributes, sched_getattr(2).
+pub(crate) fn scheduler_attributes() -> Result<SchedulerAttributes, Errno> {
+    let mut attributes = SchedulerAttributes::default();
+    let size = size_of::<SchedulerAttributes>();
+    // SAFETY: `attributes` is writable for `size` bytes, which is the size the
+    // kernel is told; it writes no more than that.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
+    Errno::result(result).map(|_| attributes)
+}
+
+/// The calling thread's I/O priority as ioprio_get(2) packs it: class in the
+/// bits from 13 up, level below.
+pub(crate) fn io_priority() -> Result<i64, Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    syscall(libc::SYS_ioprio_get, [IOPRIO_WHO_PROCESS, 0, 0, 0, 0, 0])
+}
+
+/// The execution domain, personality(2) asked with the value that changes nothing.
+pub(crate) fn personality() -> Result<i64, Errno> {
+    syscall(libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0])
+}
+
+/// Mode (with its flags) and nodes of the memory policy, get_mempolicy(2).
+pub(crate) fn memory_policy() -> Result<(i32, Vec<usize>), Errno> {
+    // The kernel refuses a mask smaller than its own number of possible nodes;
+    // 1024 is the most any configuration has.
+    const WORDS: usize = 1024 / 64;
+    let mut mode: libc::c_int = 0;
+    let mut mask = [0_u64; WORDS];
+    // SAFETY: `mode` is one writable int and `mask` holds the 1024 bits that
+    // the fourth argument names; the kernel writes within both. The address is
+    // unused without MPOL_F_ADDR.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut mode,
+            mask.as_mut_ptr(),
+            WORDS * 64,
+            0,
+            0,
+        )
+    };
+    Errno::result(result)?;
+    let is_set = |node: &usize| mask[node / 64] >> (node % 64) & 1 == 1;
+    Ok((mode, (0..WORDS * 64).filter(is_set).collect()))
+}
+
+/// The session keyring's `type;uid;gid;permissions;description`, keyctl(2)
+/// KEYCTL_DESCRIBE.
+pub(crate) fn session_keyring() -> Result<String, Errno> {
+    const KEYCTL_DESCRIBE: libc::c_long = 6;
+    const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+    let mut buffer = [0_u8; 256];
+    // SAFETY: `buffer` is writable for the length passed, and the kernel
+    // writes at most that and a terminating NUL within it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_DESCRIBE,
+            KEY_SPEC_SESSION_KEYRING,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
+    Errno::result(result)?;
+    let text = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::ENAMETOOLONG)?;
+    Ok(text.to_string_lossy().into_owned())
+}
+
+/// Rows and columns of the terminal behind `fd`, ioctl_tty(2) TIOCGWINSZ.
+pub(crate) fn window_size(fd: BorrowedFd) -> Result<(u16, u16), Errno> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one `winsize`, which `size` is.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    Errno::result(result).map(|_| (size.ws_row, size.ws_col))
+}
+
+/// Whether descriptor `number` is open; works without /proc.
+pub(crate) fn is_open(number: i32) -> bool {
+    // SAFETY: F_GETFD takes no argument and changes nothing; a number that is
+    // no descriptor is answered with EBADF.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
+/// fork(2).
+pub(crate) fn fork() -> Result<ForkResult, Errno> {
+    // SAFETY: the probe starts no threads, so the child has every lock free
+    // and may allocate.
+    unsafe { nix::unistd::fork() }
+}

@@ -1,0 +1,330 @@
+//! The container's first process, as config.json's `process` describes it.
+
+use serde_json::json;
+
+use crate::harness::*;
+
+tests![
+    ids_and_groups_are_set,
+    groups_are_empty_by_default,
+    umask_is_0022_or_as_given,
+    working_directory_is_made,
+    arguments_and_environment_are_exact,
+    last_of_equal_variables_wins,
+    program_is_found_in_path,
+    home_comes_from_passwd,
+    rlimits_are_set,
+    capability_sets_are_exact,
+    ambient_capabilities_outlive_the_user_change,
+    no_capabilities_are_none,
+    unknown_capability_warns,
+    no_new_privileges_is_as_asked,
+    oom_score_is_set,
+    nice_and_batch_scheduling_are_set,
+    io_priority_is_set,
+    personality_is_set,
+    memory_policy_is_set,
+    session_keyring_is_the_containers,
+    session_keyring_can_be_kept,
+    all_processors_are_allowed,
+    signals_are_as_for_a_new_program,
+    apparmor_profile_is_refused_without_apparmor,
+];
+
+fn ids_and_groups_are_set() {
+    needs(&[Root]);
+    let user = json!({ "uid": 1000, "gid": 1001, "additionalGids": [5, 27] });
+    let seen = Bundle::new().set("/process/user", user).run().probe();
+    for (field, id) in [("uid", 1000), ("euid", 1000), ("gid", 1001), ("egid", 1001)] {
+        assert_eq!(seen[field], id, "{field}");
+    }
+    assert_eq!(seen["groups"], json!([5, 27]));
+}
+
+fn groups_are_empty_by_default() {
+    needs(&[Root]);
+    assert_eq!(Bundle::new().run().probe()["groups"], json!([]));
+}
+
+fn umask_is_0022_or_as_given() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    let call = container.command("run", NO_FLAGS).after_shell("umask 077");
+    assert_eq!(call.output().probe()["umask"], "0022");
+    let seen = Bundle::new()
+        .set("/process/user/umask", 0o027)
+        .run()
+        .probe();
+    assert_eq!(seen["umask"], "0027");
+}
+
+fn working_directory_is_made() {
+    needs(&[Root]);
+    let seen = Bundle::new()
+        .set("/process/cwd", "/made/for/this")
+        .run()
+        .probe();
+    assert_eq!(seen["cwd"], "/made/for/this");
+}
+
+fn arguments_and_environment_are_exact() {
+    needs(&[Root]);
+    let environment = ["PATH=/", "EMPTY=", "SPACED=a b=c", "HOME=/here"];
+    let bundle = Bundle::new().set("/process/env", environment.to_vec());
+    let seen = bundle.args(["/probe", "report"]).run().probe();
+    assert_eq!(seen["args"], json!(["/probe", "report"]));
+    assert_eq!(
+        seen["env"],
+        json!({ "PATH": "/", "EMPTY": "", "SPACED": "a b=c", "HOME": "/here" })
+    );
+}
+
+fn last_of_equal_variables_wins() {
+    needs(&[Root]);
+    let seen = Bundle::new()
+        .env("TWICE=first")
+        .env("TWICE=second")
+        .run()
+        .probe();
+    assert_eq!(seen["env"]["TWICE"], "second");
+}
+
+fn program_is_found_in_path() {
+    needs(&[Root]);
+    let seen = Bundle::new().args(["probe", "report"]).run().probe();
+    assert_eq!(seen["args"][0], "probe");
+    // Relative to the working directory when it holds a slash.
+    Bundle::new().args(["./probe", "exit", "3"]).run().exits(3);
+}
+
+fn home_comes_from_passwd() {
+    needs(&[Root]);
+    let passwd = "root:x:0:0::/root:/bin/sh\nsomeone:x:1000:1000::/home/someone:/bin/sh\n";
+    let bundle = Bundle::new().file("/etc/passwd", passwd);
+    let seen = bundle.set("/process/user/uid", 1000).run().probe();
+    assert_eq!(seen["env"]["HOME"], "/home/someone");
+}
+
+fn rlimits_are_set() {
+    needs(&[Root]);
+    let limits = json!([
+        { "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 },
+        { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+        { "type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 22 },
+    ]);
+    let seen = Bundle::new().set("/process/rlimits", limits).run().probe();
+    assert_eq!(
+        seen["rlimits"]["RLIMIT_NOFILE"],
+        json!({ "soft": 100, "hard": 200 })
+    );
+    assert_eq!(
+        seen["rlimits"]["RLIMIT_CORE"],
+        json!({ "soft": 0, "hard": 0 })
+    );
+    assert_eq!(
+        seen["rlimits"]["RLIMIT_STACK"],
+        json!({ "soft": 1 << 20, "hard": 1 << 22 })
+    );
+}
+
+fn capability_sets_are_exact() {
+    needs(&[Root]);
+    let bundle = Bundle::new().set(
+        "/process/capabilities",
+        json!({
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+            "permitted": ["CAP_CHOWN", "CAP_KILL"],
+            "effective": ["CAP_CHOWN"],
+            "inheritable": ["CAP_KILL"],
+            "ambient": ["CAP_KILL"],
+        }),
+    );
+    // As another user, for whom execve adds nothing to what is ambient.
+    let seen = bundle.set("/process/user/uid", 1000).run().probe();
+    let names = |set: &str| seen["capabilities"][set]["names"].clone();
+    assert_eq!(
+        names("bounding"),
+        json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"])
+    );
+    assert_eq!(names("inheritable"), json!(["CAP_KILL"]));
+    assert_eq!(names("ambient"), json!(["CAP_KILL"]));
+    assert_eq!(names("permitted"), json!(["CAP_KILL"]));
+    assert_eq!(names("effective"), json!(["CAP_KILL"]));
+}
+
+fn ambient_capabilities_outlive_the_user_change() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .set("/process/user/uid", 1000)
+        .capabilities(["CAP_NET_RAW"]);
+    let without = bundle.run().probe();
+    assert_eq!(without["capabilities"]["effective"]["names"], json!([]));
+    let bundle = Bundle::new()
+        .set("/process/user/uid", 1000)
+        .capabilities(["CAP_NET_RAW"]);
+    let with = bundle
+        .set("/process/capabilities/ambient", json!(["CAP_NET_RAW"]))
+        .run()
+        .probe();
+    assert_eq!(
+        with["capabilities"]["effective"]["names"],
+        json!(["CAP_NET_RAW"])
+    );
+}
+
+fn no_capabilities_are_none() {
+    needs(&[Root]);
+    let seen = Bundle::new()
+        .set("/process/capabilities", json!({}))
+        .run()
+        .probe();
+    for set in [
+        "bounding",
+        "effective",
+        "permitted",
+        "inheritable",
+        "ambient",
+    ] {
+        assert_eq!(seen["capabilities"][set]["names"], json!([]), "{set}");
+    }
+}
+
+fn unknown_capability_warns() {
+    needs(&[Root]);
+    let output = Bundle::new()
+        .capabilities(["CAP_KILL", "CAP_WALKING"])
+        .run()
+        .ok();
+    let output = output.says("CAP_WALKING");
+    assert_eq!(
+        output.probe()["capabilities"]["bounding"]["names"],
+        json!(["CAP_KILL"])
+    );
+}
+
+fn no_new_privileges_is_as_asked() {
+    needs(&[Root]);
+    for (asked, seen) in [(json!(true), 1), (json!(false), 0), (json!(null), 0)] {
+        let report = Bundle::new()
+            .set("/process/noNewPrivileges", asked)
+            .run()
+            .probe();
+        assert_eq!(report["no_new_privileges"], seen);
+    }
+}
+
+fn oom_score_is_set() {
+    needs(&[Root]);
+    let seen = Bundle::new().set("/process/oomScoreAdj", 345).run().probe();
+    assert_eq!(seen["oom_score_adj"], 345);
+}
+
+fn nice_and_batch_scheduling_are_set() {
+    needs(&[Root, Teu]);
+    let scheduler = json!({ "policy": "SCHED_BATCH", "nice": 7 });
+    let seen = Bundle::new()
+        .set("/process/scheduler", scheduler)
+        .run()
+        .probe();
+    assert_eq!(seen["scheduler"]["policy"], "SCHED_BATCH");
+    assert_eq!(seen["scheduler"]["nice"], 7);
+}
+
+fn io_priority_is_set() {
+    needs(&[Root, Teu]);
+    let priority = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+    let seen = Bundle::new()
+        .set("/process/ioPriority", priority)
+        .run()
+        .probe();
+    assert_eq!(
+        seen["io_priority"],
+        json!({ "class": "best-effort", "priority": 6 })
+    );
+}
+
+fn personality_is_set() {
+    needs(&[Root, Teu]);
+    let seen = Bundle::new()
+        .set("/linux/personality/domain", "LINUX32")
+        .run()
+        .probe();
+    assert_eq!(seen["personality"], 8);
+    let seen = Bundle::new()
+        .set("/linux/personality/domain", "LINUX")
+        .run()
+        .probe();
+    assert_eq!(seen["personality"], 0);
+}
+
+fn memory_policy_is_set() {
+    needs(&[Root, Teu]);
+    let policy = json!({ "mode": "MPOL_BIND", "nodes": "0" });
+    let seen = Bundle::new()
+        .set("/linux/memoryPolicy", policy)
+        .run()
+        .probe();
+    assert_eq!(seen["memory_policy"], json!({ "mode": 2, "nodes": [0] }));
+}
+
+fn session_keyring_is_the_containers() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    let keyring = container.run().probe()["keyring"].clone();
+    let keyring = keyring.as_str().unwrap();
+    assert!(keyring.contains(&container.id), "{keyring}");
+}
+
+fn session_keyring_can_be_kept() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    let seen = container
+        .command("run", ["--no-new-keyring"])
+        .output()
+        .probe();
+    let keyring = seen["keyring"].as_str().unwrap_or_default();
+    assert!(!keyring.contains(&container.id), "{keyring}");
+}
+
+fn all_processors_are_allowed() {
+    needs(&[Root, Tool("taskset")]);
+    let container = Container::new(Bundle::new());
+    let call = container
+        .command("run", NO_FLAGS)
+        .after_shell("taskset -cp 0 $$ >/dev/null");
+    let seen = call.output().probe();
+    let count = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(seen["cpu_affinity"].as_array().unwrap().len(), count);
+}
+
+fn signals_are_as_for_a_new_program() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new());
+    let call = container
+        .command("run", NO_FLAGS)
+        .after_shell("trap '' USR1 HUP");
+    let seen = call.output().probe();
+    assert_eq!(seen["signals"]["blocked"], "0000000000000000");
+    // What the caller ignores is handed down, as execve(2) does; Rust's runtime
+    // ignores SIGPIPE in the probe itself; the runtime under test adds nothing.
+    let set = |hex: &str| u64::from_str_radix(hex.trim(), 16).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = set(status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .unwrap());
+    let handed_down = [libc::SIGUSR1, libc::SIGHUP, libc::SIGPIPE].map(|signal| 1 << (signal - 1));
+    let expected = handed_down.iter().fold(own, |all, one| all | one);
+    assert_eq!(
+        set(seen["signals"]["ignored"].as_str().unwrap()) & !expected,
+        0
+    );
+}
+
+fn apparmor_profile_is_refused_without_apparmor() {
+    needs(&[Root, NoAppArmor]);
+    let output = Bundle::new()
+        .set("/process/apparmorProfile", "some-profile")
+        .run();
+    output.exits(1).says("apparmor");
+}

@@ -1,0 +1,139 @@
+//! Attacks: each test is a container that tries to get out or to get more.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    working_directory_does_not_lead_out,
+    masked_path_behind_a_symlink_stays_inside,
+    readonly_path_behind_a_symlink_stays_inside,
+    device_behind_a_symlink_stays_inside,
+    bind_destination_does_not_climb_out,
+    image_cannot_replace_what_is_mounted_over_proc,
+    runtime_cannot_be_overwritten,
+    parent_processes_are_out_of_sight,
+    descriptor_of_the_runtime_is_not_inherited,
+];
+
+/// CVE-2024-21626: a working directory through a descriptor the runtime leaks.
+fn working_directory_does_not_lead_out() {
+    needs(&[Root]);
+    for number in 3..16 {
+        let directory = format!("/proc/self/fd/{number}");
+        let container = Container::new(
+            Bundle::new()
+                .set("/process/cwd", directory.as_str())
+                .probe("list ../../../.."),
+        );
+        let output = container.run();
+        let names = || output.answer();
+        assert!(
+            output.code() != 0 || names().to_string().contains("probe"),
+            "{output}"
+        );
+    }
+}
+
+fn masked_path_behind_a_symlink_stays_inside() {
+    needs(&[Root]);
+    let outside = scratch().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "text").unwrap();
+    let bundle = Bundle::new().push("/linux/maskedPaths", "/mnt/link");
+    symlink(&outside, bundle.rootfs().join("mnt/link")).unwrap();
+    bundle.run();
+    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "text");
+}
+
+fn readonly_path_behind_a_symlink_stays_inside() {
+    needs(&[Root]);
+    let outside = scratch().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let bundle = Bundle::new().push("/linux/readonlyPaths", "/mnt/link");
+    symlink(&outside, bundle.rootfs().join("mnt/link")).unwrap();
+    bundle.run();
+    fs::write(outside.join("file"), "text").expect("the directory is as writable as before");
+}
+
+fn device_behind_a_symlink_stays_inside() {
+    needs(&[Root]);
+    let outside = scratch().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let node = json!({ "path": "/mnt/link/node", "type": "c", "major": 1, "minor": 3 });
+    let bundle = Bundle::new().set("/linux/devices", json!([node]));
+    symlink(&outside, bundle.rootfs().join("mnt/link")).unwrap();
+    let output = bundle.run();
+    assert!(
+        !outside.join("node").exists(),
+        "made a node on the host: {output}"
+    );
+}
+
+fn bind_destination_does_not_climb_out() {
+    needs(&[Root]);
+    let source = scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    for destination in ["/../../../../../../climbed", "/mnt/up/climbed"] {
+        let bundle = Bundle::new().mount(json!({
+            "destination": destination, "type": "bind", "source": source, "options": ["bind"],
+        }));
+        symlink("../../../../../../..", bundle.rootfs().join("mnt/up")).unwrap();
+        let directory = bundle.directory.clone();
+        let output = bundle.run();
+        assert!(!std::path::Path::new("/climbed").exists(), "{output}");
+        assert!(!directory.join("climbed").exists(), "{output}");
+    }
+}
+
+/// CVE-2019-16884 and CVE-2021-30465: the image makes /proc something else.
+fn image_cannot_replace_what_is_mounted_over_proc() {
+    needs(&[Root]);
+    let bundle = Bundle::new();
+    let proc = bundle.rootfs().join("proc");
+    fs::remove_dir(&proc).unwrap();
+    fs::create_dir(bundle.rootfs().join("fake")).unwrap();
+    symlink("fake", &proc).unwrap();
+    bundle.run().exits(1);
+}
+
+/// CVE-2019-5736: the program is the runtime itself, kept open for writing.
+fn runtime_cannot_be_overwritten() {
+    needs(&[Root]);
+    let before = fs::metadata(runtime()).unwrap();
+    let bundle = Bundle::new().args(["/proc/self/exe", "--version"]);
+    let output = bundle.run();
+    // Whatever it came to, the file is the one it was.
+    let after = fs::metadata(runtime()).unwrap();
+    assert_eq!(
+        (before.ino(), before.mtime_nsec()),
+        (after.ino(), after.mtime_nsec()),
+        "{output}"
+    );
+    // And init, waiting to be started, has it open in no writable way.
+    let bundle = Bundle::new()
+        .without_namespace("pid")
+        .probe("open /proc/self/exe w");
+    assert_eq!(bundle.run().answer(), "ETXTBSY");
+}
+
+fn parent_processes_are_out_of_sight() {
+    needs(&[Root]);
+    let seen = Bundle::new().run().probe();
+    assert_eq!(
+        (&seen["ppid"], &seen["processes"]),
+        (&json!(0), &json!([1]))
+    );
+}
+
+fn descriptor_of_the_runtime_is_not_inherited() {
+    needs(&[Root]);
+    // Not even by a hook that runs in the container.
+    let file = scratch().join("record");
+    let bundle = Bundle::new().recording_hook("createRuntime", &file);
+    let open: Value = bundle.probe("fds").run().ok().answer();
+    assert_eq!(open.as_object().unwrap().len(), 3, "{open}");
+}
