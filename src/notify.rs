@@ -258,34 +258,38 @@ pub(crate) struct ListenFds {
 }
 
 impl ListenFds {
-    /// What the environment and `--preserve-fds` say. All get close-on-exec, so
-    /// that no hook has them; `init::command::exec` takes it off again.
+    /// What the environment and `--preserve-fds` say.
+    ///
+    /// # Errors
+    /// More than there can be.
+    pub(crate) fn count(preserve: u32) -> Result<ListenFds> {
+        let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let for_us = variable("LISTEN_PID") == Some(std::process::id());
+        let listen = if for_us { variable("LISTEN_FDS").unwrap_or(0) } else { 0 };
+        let preserved =
+            listen.checked_add(preserve).context("too many descriptors to preserve")?;
+        Ok(ListenFds { listen, preserved })
+    }
+
+    /// Takes the descriptors over. All get close-on-exec, so that no hook has
+    /// them; `init::command::exec` takes it off again.
     ///
     /// # Errors
     /// One of the descriptors is not open, in runc's words.
     pub(crate) fn take(preserve: u32) -> Result<ListenFds> {
-        let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-        let for_us = variable("LISTEN_PID") == Some(std::process::id());
-        let listen = if for_us {
-            variable("LISTEN_FDS").unwrap_or(0)
-        } else {
-            0
-        };
-        let preserved = listen
-            .checked_add(preserve)
-            .context("too many descriptors to preserve")?;
-        for index in 0..preserved {
+        let fds = ListenFds::count(preserve)?;
+        for index in 0..fds.preserved {
             if let Err(err) = sys::take_inherited_descriptor(3 + index) {
                 let err = errno::text(err);
-                match index.checked_sub(listen) {
+                match index.checked_sub(fds.listen) {
                     Some(index) => {
                         bail!("unable to stat preserved-fd {index} (of {preserve}): {err}")
                     }
-                    None => bail!("unable to stat LISTEN_FDS {index} (of {listen}): {err}"),
+                    None => bail!("unable to stat LISTEN_FDS {index} (of {}): {err}", fds.listen),
                 }
             }
         }
-        Ok(ListenFds { listen, preserved })
+        Ok(fds)
     }
 
     /// The variables that tell the program, which is process 1, of them.

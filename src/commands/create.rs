@@ -20,7 +20,7 @@ use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
 use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
-use crate::{errno, fd_socket, log, mount_source, sys};
+use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -101,8 +101,6 @@ pub(crate) struct Container {
 /// Whatever stood in the way; nothing of the container is left then.
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
-    // Nothing the caller left open reaches a hook by accident.
-    sys::close_on_exec_from(3).context("close_range")?;
 
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
@@ -137,6 +135,9 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
             };
             let state = container.state.clone();
             drop(container);
+            if let Err(err) = intel_rdt::remove(&state.resctrl) {
+                log::warn(&errno::chain(&err));
+            }
             hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
             Err(err)
         }
@@ -228,6 +229,10 @@ impl Container {
         self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
+        net_devices::move_into(&plan.net_devices, pid.as_raw())?;
+        if let Some(rdt) = &plan.intel_rdt {
+            intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
+        }
         for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
             log::warn(&ignored.to_string());
         }
@@ -237,7 +242,9 @@ impl Container {
         if let Some(adjustment) = plan.process.oom_score_adj {
             process::set_oom_score_adj(pid.as_raw(), adjustment)?;
         }
-        process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+        if plan.host_sets_limits {
+            process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+        }
         if let Some((terminal, socket)) = terminal {
             let master = fd_socket::receive(&socket).context("receive the terminal")?;
             self.relay = Some(Relay::new(terminal, master)?);

@@ -88,6 +88,10 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     command::unblock_signals()?;
     process::start_session()?;
 
+    if plan.namespaces.is_new(Kind::Network) {
+        loopback::switch_on()?;
+    }
+
     // The host attaches this process to its cgroup meanwhile.
     let mut rootfs = rootfs::prepare(&plan.rootfs, host)?;
     if plan.new_keyring {
@@ -125,6 +129,10 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
         memory_policy::set(policy)?;
     }
     process::set_attributes(&plan.process)?;
+    if !plan.host_sets_limits {
+        // While this process is still root.
+        process::set_rlimits(0, &plan.process.rlimits)?;
+    }
 
     if let Some(label) = &plan.process.lsm.selinux_label {
         lsm::set_selinux_label(rootfs.procfs()?, label)?;

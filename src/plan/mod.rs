@@ -34,6 +34,8 @@ use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
 use hooks::HooksPlan;
+use intel_rdt::IntelRdtPlan;
+use net_devices::NetDevice;
 use sysctl::Sysctl;
 use process::ProcessPlan;
 use rootfs::{RootfsInput, RootfsPlan};
@@ -82,6 +84,11 @@ pub(crate) struct Plan {
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: HooksPlan,
     pub(crate) sysctls: Vec<Sysctl>,
+    pub(crate) net_devices: Vec<NetDevice>,
+    pub(crate) intel_rdt: Option<IntelRdtPlan>,
+    /// Resource limits are set from outside: root of a user namespace may not
+    /// raise them, and the host may set those of its own namespace's processes.
+    pub(crate) host_sets_limits: bool,
     /// Empty: not set.
     pub(crate) hostname: String,
     /// Empty: not set.
@@ -125,6 +132,13 @@ impl Plan {
             process: ProcessPlan::new(spec, host, &namespaces)?,
             hooks: HooksPlan::new(&spec.hooks)?,
             sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
+            net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.is_unprivileged())?,
+            intel_rdt: linux
+                .intel_rdt
+                .as_ref()
+                .map(|rdt| IntelRdtPlan::new(rdt, &wishes.id, host))
+                .transpose()?,
+            host_sets_limits: namespaces.is_private(Kind::User),
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
             new_keyring: !wishes.no_new_keyring,
