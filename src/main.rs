@@ -11,11 +11,17 @@ mod errno;
 mod exeseal;
 mod failure;
 mod fd_socket;
+mod foreground;
 mod hooks;
 mod host;
 mod init;
+mod intel_rdt;
 mod json;
 mod log;
+mod mount_source;
+mod net_devices;
+mod netlink;
+mod notify;
 mod pipe;
 mod plan;
 mod root;
@@ -29,6 +35,9 @@ mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{create, delete, features, kill, list, run, start};
+use crate::notify::ListenFds;
+use crate::root::Root;
+use crate::state::StateDir;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::process::ExitCode;
@@ -65,18 +74,20 @@ fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
     }
 }
 
-fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: root::Root) -> Result<u8> {
+fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) -> Result<u8> {
     match command {
         Command::Create(args) => {
-            let create = args
-                .options(global, &root)
-                .and_then(|options| create::create(&options));
+            let create = args.options(global, &root).and_then(|options| {
+                seal(&options)?;
+                create::create(&options)
+            });
             create.with_context(|| format!("{program} create failed"))?;
         }
         Command::Run(args) => {
-            let run = args
-                .options(global, &root)
-                .and_then(|options| run::run(&options));
+            let run = args.options(global, &root).and_then(|options| {
+                seal(&options.create)?;
+                run::run(&options)
+            });
             return run.with_context(|| format!("{program} run failed"));
         }
         Command::Start(args) => start::start(&args.options(&root))?,
@@ -88,6 +99,16 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: root::Ro
         Command::Features(_) => features::features()?,
     }
     Ok(0)
+}
+
+/// Goes on from a sealed view of this program, since a container may reach it
+/// through its init. The directory of all state is needed for that, and anyway.
+/// What the caller left open by accident is closed on the way.
+fn seal(options: &create::Options) -> Result<()> {
+    StateDir::make_root(&options.root)?;
+    let inherited = ListenFds::count(options.preserve_fds)?;
+    sys::close_on_exec_from(3 + inherited.preserved).context("close_range")?;
+    exeseal::ensure_sealed(&options.root)
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {

@@ -44,6 +44,33 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Makes a descriptor that came from the caller close-on-exec.
+///
+/// # Errors
+/// ENOENT if the caller gave none of that number: it is not open, or it is
+/// close-on-exec already and so one of our own.
+pub(crate) fn take_inherited_descriptor(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes two numbers; a descriptor that is not open is an
+    // error.
+    match check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()) {
+        Ok(0) => {}
+        _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
+    }
+    // SAFETY: no other part of the program knows the number, so nothing relies
+    // on the flag.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    Ok(())
+}
+
+/// Lets execve(2) leave a descriptor open that the caller gave us.
+pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes three numbers and changes one flag.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into())?;
+    Ok(())
+}
+
 /// Ends the process at once: no destructors, no buffers (_exit(2)).
 pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: _exit takes a number, and nothing runs after it.
@@ -141,6 +168,29 @@ pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
     };
     // SAFETY: the kernel reads at most `bits - 1` bits, which `nodes` has.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    Ok(())
+}
+
+/// Switches on the network device `name` (netdevice(7), `SIOCSIFFLAGS`); its
+/// other flags that may be changed are switched off.
+pub(crate) fn switch_on_device(socket: impl AsFd, name: &CStr) -> io::Result<()> {
+    // SAFETY: `ifreq` is a structure of numbers and arrays, for which zero is a
+    // valid value.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes_with_nul()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or_default();
+    // SAFETY: `request` is a valid `ifreq` whose flags are set; the kernel
+    // reads it during the call.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_fd().as_raw_fd(),
+            libc::SIOCSIFFLAGS,
+            &raw const request,
+        )
+    };
+    check(result.into())?;
     Ok(())
 }
 
@@ -327,6 +377,34 @@ impl Drop for SpawnAttributes {
     }
 }
 
+/// pidfd_send_signal(2) without extra information. Any number is passed on;
+/// the kernel refuses those that are no signal.
+pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Ignores `signal`, as a caller of teu may have done.
+#[cfg(test)]
+pub(crate) fn ignore_for_test(signal: c_int) {
+    // SAFETY: no handler of ours is installed that this could take away.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    assert_ne!(before, libc::SIG_ERR);
+}
+
 /// Runs `body` in a child whose stdout and stderr are a pipe; returns its wait
 /// status and what it wrote. For tests that change their process.
 #[cfg(test)]
@@ -394,22 +472,6 @@ pub(crate) fn executed_path() -> Option<&'static CStr> {
     // SAFETY: the kernel put this NUL-terminated string on our stack's end at
     // execve, where it stays, unwritten, for the life of the process.
     Some(unsafe { CStr::from_ptr(address) })
-}
-
-/// pidfd_send_signal(2) without extra information. Any number is passed on;
-/// the kernel refuses those that are no signal.
-pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
-    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_fd().as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A moment in the local time zone.

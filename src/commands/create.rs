@@ -4,22 +4,23 @@
 //! This file is the host's half of the story; `init/mod.rs` is the other.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::sys::signal::SigSet;
 use teu_cgroups::Cgroup;
-use teu_namespaces::{Child, Kind};
+use teu_namespaces::Child;
 
 use crate::bundle::Bundle;
 use crate::failure::Failure;
+use crate::foreground::{Relay, Terminal};
 use crate::hooks::{self, Moment};
 use crate::host::Host;
 use crate::init::{self, Given, process};
+use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
-use crate::plan::{Plan, Wishes};
+use crate::plan::{Plan, Service, Wishes};
 use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
-use crate::{errno, exeseal, fd_socket, log, sys};
+use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -90,8 +91,8 @@ pub(crate) struct Container {
     pub(crate) state_dir: StateDir,
     pub(crate) state: ContainerState,
     pub(crate) pipe: HostEnd,
-    /// The other side of its terminal, in the foreground.
-    pub(crate) terminal: Option<OwnedFd>,
+    /// Between its terminal and ours, in the foreground.
+    pub(crate) relay: Option<Relay>,
 }
 
 /// Makes a container, up to the moment before its program starts.
@@ -99,15 +100,12 @@ pub(crate) struct Container {
 /// # Errors
 /// Whatever stood in the way; nothing of the container is left then.
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
-    StateDir::make_root(&options.root)?;
-    exeseal::ensure_sealed(&options.root)?;
-    // Nothing the caller left open reaches a hook or the container by accident.
-    sys::close_on_exec_from(3 + options.preserve_fds).context("close_range")?;
+    let listen_fds = ListenFds::take(options.preserve_fds)?;
 
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
     let bundle = Bundle::open(&options.bundle)?;
-    let plan = Plan::new(&bundle, &host, &options.wishes(purpose))?;
+    let plan = Plan::new(&bundle, &host, &options.wishes(purpose, listen_fds))?;
 
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that.
@@ -116,6 +114,9 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.save(&state)?;
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
+    if plan.notifies {
+        notify::make_directory(state_dir.path())?;
+    }
     let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
     let (pipe, init_end) = pipe::pair()?;
     let cgroup_fd = cgroup.clone_target()?;
@@ -124,7 +125,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         init::main(&plan, init_end, given, joined)
     })?;
 
-    let mut container = Container { child, cgroup, state_dir, state, pipe, terminal: None };
+    let mut container = Container { child, cgroup, state_dir, state, pipe, relay: None };
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {
@@ -134,6 +135,9 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
             };
             let state = container.state.clone();
             drop(container);
+            if let Err(err) = intel_rdt::remove(&state.resctrl) {
+                log::warn(&errno::chain(&err));
+            }
             hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
             Err(err)
         }
@@ -147,13 +151,16 @@ fn init_failed(why: &str) -> anyhow::Error {
     anyhow!("error during container init: {why}")
 }
 
+/// The terminal in front of us, and the socket that brings the container's.
+type TerminalPair = (Terminal, OwnedFd);
+
 /// What init inherits, and where its terminal will come out in the foreground.
 fn give(
     options: &Options,
     plan: &Plan,
     purpose: Purpose,
     state_dir: &StateDir,
-) -> Result<(Given, Option<OwnedFd>)> {
+) -> Result<(Given, Option<TerminalPair>)> {
     let exec_fifo = match purpose {
         Purpose::Create => Some(state_dir.make_exec_fifo()?),
         Purpose::RunDetached | Purpose::RunForeground => None,
@@ -161,7 +168,7 @@ fn give(
     let (console_socket, terminal) = match (&plan.process.terminal, purpose, &options.console_socket) {
         (Some(_), Purpose::RunForeground, None) => {
             let (host, init) = fd_socket::pair()?;
-            (Some(init), Some(host))
+            (Some(init), Some((Terminal::open()?, host)))
         }
         (Some(_), Purpose::Create | Purpose::RunDetached, Some(path)) => {
             (Some(fd_socket::connect(path)?), None)
@@ -174,12 +181,23 @@ fn give(
         }
         (None, _, None) => (None, None),
     };
-    let signal_mask = SigSet::thread_get_mask().context("read the signal mask")?;
-    Ok((Given { console_socket, exec_fifo, signal_mask }, terminal))
+    Ok((Given { console_socket, exec_fifo }, terminal))
+}
+
+/// What the container inherits of being a service of systemd's.
+fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
+    let mut variables = listen_fds.variables();
+    let notifies = notify::is_wanted();
+    if notifies {
+        variables.push(("NOTIFY_SOCKET", notify::CONTAINER_SOCKET.into()));
+    }
+    let mount = notifies
+        .then(|| (state_dir.join(notify::DIRECTORY), PathBuf::from(notify::CONTAINER_DIRECTORY)));
+    Service { variables, mount }
 }
 
 impl Options {
-    fn wishes(&self, purpose: Purpose) -> Wishes {
+    fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
         Wishes {
             id: self.id.clone(),
             systemd_cgroup: self.systemd_cgroup,
@@ -190,7 +208,8 @@ impl Options {
             },
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
-            preserved_fds: self.preserve_fds,
+            preserved_fds: listen_fds.preserved,
+            service: service(&self.root.join(&self.id), listen_fds),
             foreground: purpose == Purpose::RunForeground,
         }
     }
@@ -202,7 +221,7 @@ impl Container {
         &mut self,
         plan: &Plan,
         options: &Options,
-        terminal: Option<OwnedFd>,
+        terminal: Option<TerminalPair>,
     ) -> Result<()> {
         let pid = self.child.pid();
         // Init is making its mounts meanwhile.
@@ -210,6 +229,10 @@ impl Container {
         self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
+        net_devices::move_into(&plan.net_devices, pid.as_raw())?;
+        if let Some(rdt) = &plan.intel_rdt {
+            intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
+        }
         for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
             log::warn(&ignored.to_string());
         }
@@ -219,9 +242,12 @@ impl Container {
         if let Some(adjustment) = plan.process.oom_score_adj {
             process::set_oom_score_adj(pid.as_raw(), adjustment)?;
         }
-        process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
-        if let Some(socket) = terminal {
-            self.terminal = Some(fd_socket::receive(&socket).context("receive the terminal")?);
+        if plan.host_sets_limits {
+            process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+        }
+        if let Some((terminal, socket)) = terminal {
+            let master = fd_socket::receive(&socket).context("receive the terminal")?;
+            self.relay = Some(Relay::new(terminal, master)?);
         }
         self.state_dir.save(&self.state)?;
         if let Some(socket) = &options.pidfd_socket {
@@ -247,7 +273,11 @@ impl Container {
         loop {
             match self.pipe.receive()? {
                 Some(ToHost::OpenMountSource(index)) => {
-                    self.pipe.send(ToInit::NoMountSource(format!("mount {index}: not built")))?;
+                    let answer = match mount_source::open(&plan.rootfs, index, &self.child) {
+                        Ok(source) => ToInit::MountSource(source),
+                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
+                    };
+                    self.pipe.send(answer)?;
                 }
                 Some(ToHost::RunHooks) => {
                     let state = self.state.for_hooks(Status::Creating);

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::process::PidfdFlags;
 use teu_cgroups::Cgroup;
 
 use super::create::Container;
 use super::kill;
 use crate::failure::Failure;
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{errno, hooks, log};
+use crate::{errno, hooks, intel_rdt, log};
 
 /// How long a killed init may take to end.
 const KILL_PATIENCE_SECONDS: i64 = 10;
@@ -89,6 +88,7 @@ fn destroy(mut dir: StateDir, state: &ContainerState) -> Result<()> {
         cgroup.kill_all(libc::SIGKILL)?;
     }
     cgroup.remove()?;
+    intel_rdt::remove(&state.resctrl)?;
     dir.remove()?;
     hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     Ok(())

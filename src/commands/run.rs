@@ -5,6 +5,8 @@ use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
 use super::{delete, start};
+use crate::foreground::{self, Init, Signals};
+use crate::notify::NotifySocket;
 use crate::pipe::ToInit;
 
 /// What `run` needs to know.
@@ -28,17 +30,23 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.detach {
         let mut container = create::make(&options.create, Purpose::RunDetached)?;
-        let_go(&mut container)?;
+        if let Some(notify) = let_go(&mut container)? {
+            notify.wait_until_ready(container.state.pid)?;
+        }
         container.keep();
         return Ok(0);
     }
+    // Before the clone, or a container that ends at once would not be noticed.
+    let signals = Signals::block()?;
+    if !options.no_subreaper {
+        foreground::become_subreaper();
+    }
     let mut container = create::make(&options.create, Purpose::RunForeground)?;
-    let_go(&mut container)?;
-    let status = match container.child.wait()? {
-        nix::sys::wait::WaitStatus::Exited(_, code) => code as u8,
-        nix::sys::wait::WaitStatus::Signaled(_, sig, _) => 128 + sig as i32 as u8,
-        _ => 255,
-    };
+    let notify = let_go(&mut container)?;
+    let init = Init { pid: container.state.pid, pidfd: container.child.pidfd() };
+    let status = foreground::wait(init, container.relay.take(), &signals, notify.as_ref())?;
+    // Reaped by now: the pid may be another's.
+    container.child.keep();
     if options.keep {
         container.keep();
     } else {
@@ -47,13 +55,15 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     Ok(status)
 }
 
-/// Lets init execute the program and runs the poststart hooks.
-fn let_go(container: &mut Container) -> Result<()> {
+/// Lets init execute the program and runs the poststart hooks. Returns the
+/// socket through which the container says that it is ready.
+fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
+    let notify = NotifySocket::bind(container.state_dir.path())?;
     container.pipe.send(ToInit::Execute)?;
     if !container.state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         container.pipe.wait_for_exec().context("wait for the program to start")?;
         start::run_poststart(&container.state)?;
     }
-    Ok(())
+    Ok(notify)
 }

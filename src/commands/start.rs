@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::kill;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment};
+use crate::notify::NotifySocket;
 use crate::state::{ContainerState, StateDir, Status};
 
 /// What `start` needs to know.
@@ -30,13 +31,18 @@ pub(crate) fn start(options: &Options) -> Result<()> {
         Status::Running => return Err(Failure::StartRunning.into()),
         other => return Err(Failure::StartInState(other.word().into()).into()),
     }
+    // It may say that it is ready at once.
+    let notify = NotifySocket::bind(dir.path())?;
     let started = dir.release_exec_fifo()?;
     if !state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         started.wait_for_exec()?;
         run_poststart(&state)?;
     }
-    Ok(())
+    match notify {
+        Some(notify) => notify.wait_until_ready(state.pid),
+        None => Ok(()),
+    }
 }
 
 /// Runs the poststart hooks. If one fails the container is killed.

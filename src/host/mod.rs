@@ -4,13 +4,14 @@
 mod capabilities;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use teu_namespaces::{IdMaps, id_maps};
+use teu_namespaces::{IdMaps, Kind, id_maps};
 
 /// Facts about the machine. Files are read below `sysroot`, so that tests can
 /// put another machine in its place.
@@ -77,6 +78,20 @@ impl Host {
         openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(drop)
     }
 
+    /// Whether the namespace at `path` is the one of `kind` that this process
+    /// is in.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn is_own_namespace(&self, kind: Kind, path: &Path) -> Result<bool> {
+        let own = PathBuf::from("/proc/self/ns").join(kind.proc_name());
+        let identity = |path: &Path| {
+            let status = fs::metadata(path).with_context(|| format!("namespace {path:?}"))?;
+            anyhow::Ok((status.dev(), status.ino()))
+        };
+        Ok(identity(&own)? == identity(path)?)
+    }
+
     /// Where the machine's `path` (relative to its root) lies for us.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.sysroot.join(path)
@@ -86,6 +101,20 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_own_namespace_and_another() {
+        let host = Host::new();
+        let parent = PathBuf::from(format!("/proc/{}/ns/net", nix::unistd::getppid()));
+        assert!(host.is_own_namespace(Kind::Network, &parent).expect("net"));
+        assert!(
+            !host
+                .is_own_namespace(Kind::Ipc, &parent)
+                .expect("another kind")
+        );
+        host.is_own_namespace(Kind::Ipc, Path::new("/nonexistent"))
+            .expect_err("missing");
+    }
 
     #[test]
     fn a_partial_map_is_a_user_namespace() {

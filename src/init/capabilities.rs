@@ -18,15 +18,18 @@ use crate::plan::capabilities::{CapabilitiesPlan, names};
 /// Takes every capability out of the bounding set that the plan does not have.
 /// Before the change of user, while CAP_SETPCAP is still there.
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
-    for bit in (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number)) {
-        // EINVAL: beyond the last capability of this kernel.
-        let Ok(present) = capability_is_in_bounding_set(bit) else {
-            break;
-        };
-        if present && plan.bounding & bit.bits() == 0 {
-            remove_capability_from_bounding_set(bit).with_context(|| {
-                format!("unable to apply bounding set: drop {}", name(bit.bits()))
-            })?;
+    let dropped = (0..u64::BITS)
+        .map(|number| 1 << number)
+        .filter(|bit| plan.bounding & bit == 0);
+    for bit in dropped {
+        let capability = CapabilitySet::from_bits_retain(bit);
+        match capability_is_in_bounding_set(capability) {
+            // Dropping takes CAP_SETPCAP, even what is not there.
+            Ok(false) => {}
+            Ok(true) => remove_capability_from_bounding_set(capability)
+                .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)))?,
+            // EINVAL: beyond the last capability of this kernel.
+            Err(_) => break,
         }
     }
     Ok(())

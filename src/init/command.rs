@@ -5,7 +5,7 @@
 //! choose exit statuses 126 and 127 by them.
 
 use std::ffi::{CStr, CString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -92,16 +92,22 @@ fn cleaned(path: &Path) -> PathBuf {
     clean
 }
 
-/// Gives every signal its default action and sets the mask: what the caller
-/// of teu ignored or blocked is not the container's business.
-pub(crate) fn restore_signals(mask: &SigSet) -> Result<()> {
+/// Blocks no signal any more: the host may have blocked them all before the
+/// clone (see `foreground::Signals`). First thing in init.
+pub(crate) fn unblock_signals() -> Result<()> {
+    SigSet::empty().thread_set_mask().context("unblock signals")
+}
+
+/// Gives every signal its default action and blocks none: what the caller of
+/// teu ignored or blocked is not the container's business.
+pub(crate) fn restore_signals() -> Result<()> {
     for signal in 1..=64 {
         if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
             sys::default_action(signal)
                 .with_context(|| format!("restore the action of signal {signal}"))?;
         }
     }
-    mask.thread_set_mask().context("restore the signal mask")
+    unblock_signals()
 }
 
 /// Becomes the program; does not return.
@@ -117,7 +123,7 @@ pub(crate) fn exec(
     environment: &[CString],
     preserved_fds: u32,
 ) -> ! {
-    let error = match sys::close_from(3 + preserved_fds) {
+    let error = match leave_only(preserved_fds) {
         Ok(()) => match nix::unistd::execve(program, args, environment) {
             Ok(never) => match never {},
             Err(err) => format!("exec {}: {}", program.to_string_lossy(), errno::text(err)),
@@ -127,6 +133,12 @@ pub(crate) fn exec(
     // Nothing is left to tell if stderr is gone as well.
     writeln!(std::io::stderr(), "{error}").ok();
     sys::exit(EXIT_NOT_EXECUTED)
+}
+
+/// Leaves the standard streams open and as many descriptors after them.
+fn leave_only(preserved_fds: u32) -> io::Result<()> {
+    sys::close_from(3 + preserved_fds)?;
+    (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
 }
 
 #[cfg(test)]
@@ -261,7 +273,7 @@ mod tests {
                 .thread_block()
                 .expect("block");
             // Rust ignores SIGPIPE in its own processes.
-            restore_signals(&SigSet::empty()).expect("signals");
+            restore_signals().expect("signals");
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);
@@ -270,6 +282,19 @@ mod tests {
         // ls has the directory open itself.
         assert!(output.starts_with("0 1 2 3 SigBlk"), "{output}");
         assert_eq!(output.matches("0000000000000000").count(), 2, "{output}");
+    }
+
+    #[test]
+    fn a_preserved_descriptor_reaches_the_program() {
+        let output = testing::output_of_child(|| {
+            sys::close_from(3).expect("close");
+            // Close-on-exec, as the standard library opens everything.
+            let file = fs::File::open("/etc/passwd").expect("open");
+            assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&file), 3);
+            let args = [c"readlink", c"/proc/self/fd/3"].map(CStr::to_owned);
+            exec(c"/usr/bin/readlink", &args, &[], 1);
+        });
+        assert_eq!(output, "/etc/passwd\n");
     }
 
     #[test]

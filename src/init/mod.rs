@@ -6,9 +6,12 @@
 pub(crate) mod attributes;
 pub(crate) mod capabilities;
 pub(crate) mod command;
+pub(crate) mod loopback;
+pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod masks;
+pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod mounts;
 pub(crate) mod paths;
@@ -30,8 +33,11 @@ use rustix::process::Signal;
 use teu_namespaces::Kind;
 
 use crate::errno;
+use crate::hooks::{self, Moment};
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
+use paths::Procfs;
+use rootfs::Rootfs;
 
 /// The exit status of an init that did not become the program; runc's.
 const FAILED: i32 = 255;
@@ -43,8 +49,6 @@ pub(crate) struct Given {
     pub(crate) console_socket: Option<OwnedFd>,
     /// The end of the exec fifo that init reads from, for `create`.
     pub(crate) exec_fifo: Option<OwnedFd>,
-    /// The signal mask the program gets.
-    pub(crate) signal_mask: nix::sys::signal::SigSet,
 }
 
 /// Runs in the cloned child; what it returns is the status it ends with.
@@ -81,25 +85,42 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     // A host that dies while this process is not reading from it takes this
     // process with it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl(PR_SET_PDEATHSIG)")?;
+    command::unblock_signals()?;
     process::start_session()?;
-    if plan.new_keyring {
-        process::join_session_keyring(&plan.id, plan.namespaces.is_private(Kind::User))?;
+
+    if plan.namespaces.is_new(Kind::Network) {
+        loopback::switch_on()?;
     }
 
     // The host attaches this process to its cgroup meanwhile.
     let mut rootfs = rootfs::prepare(&plan.rootfs, host)?;
+    if plan.new_keyring {
+        new_keyring(plan, &rootfs)?;
+    }
 
     // Hooks see the mounts made and the host's root still there
     // (runtime.md, "Lifecycle").
     if plan.hooks.host_runs_any() {
         host.run_hooks()?;
     }
+    // In the container's namespaces, with the host's root and an empty environment.
+    rootfs.change_directory()?;
+    hooks::run_with(Moment::CreateContainer, &plan.hooks.create_container, &plan.hook_state("creating"), &[])?;
     rootfs.enter()?;
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
+    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
+        console::set_up(rootfs.root(), terminal, socket)?;
+    }
 
     // The last mounts that need a writable /dev are made.
     rootfs.remount_readonly()?;
     set_names(plan)?;
+    if let Some(profile) = &plan.process.lsm.apparmor_profile {
+        lsm::set_apparmor_profile(rootfs.procfs()?, profile)?;
+    }
+    if !plan.sysctls.is_empty() {
+        sysctl::write(Procfs::open_unmasked()?, &plan.sysctls)?;
+    }
     rootfs.make_paths_readonly()?;
     rootfs.mask()?;
 
@@ -108,10 +129,16 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
         memory_policy::set(policy)?;
     }
     process::set_attributes(&plan.process)?;
+    if !plan.host_sets_limits {
+        // While this process is still root.
+        process::set_rlimits(0, &plan.process.rlimits)?;
+    }
 
-    let procfs = rootfs.procfs()?;
+    if let Some(label) = &plan.process.lsm.selinux_label {
+        lsm::set_selinux_label(rootfs.procfs()?, label)?;
+    }
     let environment = process::environment(&plan.process)?;
-    process::become_user(&plan.process, procfs, plan.foreground)?;
+    process::become_user(&plan.process, rootfs.procfs()?, plan.foreground)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.process.environment.search_path.as_deref();
     let path = command::find(&plan.process.args[0], search_path)?;
@@ -127,8 +154,23 @@ fn execute(plan: &Plan, mut host: InitEnd, given: Given, program: &Program) -> R
     if !host.wait_for_host()? {
         wait_at(given.exec_fifo.as_ref().context("there is no exec fifo")?)?;
     }
-    command::restore_signals(&given.signal_mask)?;
+    let state = plan.hook_state("created");
+    hooks::run_with(Moment::StartContainer, &plan.hooks.start_container, &state, &program.environment)?;
+    command::restore_signals()?;
     command::exec(&program.path, &plan.process.args, &program.environment, plan.preserved_fds)
+}
+
+/// Keys made in the container are the container's.
+fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
+    let label = plan.process.lsm.selinux_label.as_deref();
+    if label.is_some() {
+        lsm::set_selinux_key_label(rootfs.procfs()?, label)?;
+    }
+    process::join_session_keyring(&plan.id, plan.namespaces.is_private(Kind::User))?;
+    if label.is_some() {
+        lsm::set_selinux_key_label(rootfs.procfs()?, None)?;
+    }
+    Ok(())
 }
 
 /// Waits until `teu start` writes to the fifo. No writer has opened it yet, so
@@ -157,3 +199,4 @@ fn set_names(plan: &Plan) -> Result<()> {
     }
     Ok(())
 }
+pub(crate) mod sysctl;

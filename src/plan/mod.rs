@@ -9,8 +9,10 @@ pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
+pub(crate) mod intel_rdt;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
+pub(crate) mod net_devices;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
@@ -19,6 +21,7 @@ pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 
 use anyhow::Result;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use teu_cgroups::{CgroupPlan, Driver, Location};
@@ -26,10 +29,14 @@ use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
 use crate::host::Host;
-use crate::spec::Spec;
+use crate::hooks as hooks_state;
+use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
 use hooks::HooksPlan;
+use intel_rdt::IntelRdtPlan;
+use net_devices::NetDevice;
+use sysctl::Sysctl;
 use process::ProcessPlan;
 use rootfs::{RootfsInput, RootfsPlan};
 
@@ -48,8 +55,19 @@ pub(crate) struct Wishes {
     pub(crate) no_new_keyring: bool,
     /// Descriptors from 3 on that the program gets.
     pub(crate) preserved_fds: u32,
+    /// What a service manager started us with.
+    pub(crate) service: Service,
     /// This process stays with the container and is in front of its user.
     pub(crate) foreground: bool,
+}
+
+/// What a service manager gives its services, as the container gets it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Service {
+    /// Environment variables.
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// The directory of the notify socket on the host, and where it is mounted.
+    pub(crate) mount: Option<(PathBuf, PathBuf)>,
 }
 
 /// Everything decided about a container.
@@ -65,6 +83,12 @@ pub(crate) struct Plan {
     pub(crate) rootfs: RootfsPlan,
     pub(crate) process: ProcessPlan,
     pub(crate) hooks: HooksPlan,
+    pub(crate) sysctls: Vec<Sysctl>,
+    pub(crate) net_devices: Vec<NetDevice>,
+    pub(crate) intel_rdt: Option<IntelRdtPlan>,
+    /// Resource limits are set from outside: root of a user namespace may not
+    /// raise them, and the host may set those of its own namespace's processes.
+    pub(crate) host_sets_limits: bool,
     /// Empty: not set.
     pub(crate) hostname: String,
     /// Empty: not set.
@@ -73,6 +97,8 @@ pub(crate) struct Plan {
     pub(crate) preserved_fds: u32,
     pub(crate) foreground: bool,
     pub(crate) rootless: bool,
+    /// The container's sd_notify messages are passed on.
+    pub(crate) notifies: bool,
 }
 
 impl Plan {
@@ -82,11 +108,13 @@ impl Plan {
     /// A field that is missing, wrong, or asks for what this host or this teu
     /// cannot do; the error names it.
     pub(crate) fn new(bundle: &Bundle, host: &Host, wishes: &Wishes) -> Result<Plan> {
-        let spec = &bundle.spec;
+        let spec = &with_service(&bundle.spec, &wishes.service);
+        let default = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&default);
         check::refuse_unsupported(spec)?;
         let namespaces = namespaces::plan(spec, host)?;
         let rootless = wishes.rootless.unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
-        let cgroup = cgroup(spec, host, wishes, rootless, &namespaces)?;
+        let cgroup = cgroup(spec, host, wishes, rootless)?;
         let cgroup_location = Location::find()?;
         let layout = cgroup_location.layout(&cgroup);
         let rootfs = RootfsPlan::new(&RootfsInput {
@@ -103,17 +131,38 @@ impl Plan {
             annotations: spec.annotations.clone(),
             process: ProcessPlan::new(spec, host, &namespaces)?,
             hooks: HooksPlan::new(&spec.hooks)?,
+            sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
+            net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.is_unprivileged())?,
+            intel_rdt: linux
+                .intel_rdt
+                .as_ref()
+                .map(|rdt| IntelRdtPlan::new(rdt, &wishes.id, host))
+                .transpose()?,
+            host_sets_limits: namespaces.is_private(Kind::User),
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
             new_keyring: !wishes.no_new_keyring,
             preserved_fds: wishes.preserved_fds,
             foreground: wishes.foreground,
             rootless,
+            notifies: wishes.service.mount.is_some(),
             namespaces,
             cgroup,
             cgroup_location,
             rootfs,
         })
+    }
+
+    /// What hooks that init runs are told: it sees its own pid.
+    pub(crate) fn hook_state(&self, status: &'static str) -> hooks_state::State<'_> {
+        hooks_state::State {
+            oci_version: version::SPECIFICATION,
+            id: &self.id,
+            status,
+            pid: rustix::process::getpid().as_raw_pid(),
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        }
     }
 
     /// What later commands are to know, before there is a process.
@@ -135,12 +184,33 @@ impl Plan {
     }
 }
 
+/// The specification with what a service manager adds to it.
+fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
+    if service.variables.is_empty() && service.mount.is_none() {
+        return Cow::Borrowed(spec);
+    }
+    let mut spec = spec.clone();
+    if let Some(process) = &mut spec.process {
+        let pairs = service.variables.iter().map(|(name, value)| format!("{name}={value}"));
+        process.env.extend(pairs);
+    }
+    if let Some((source, destination)) = &service.mount {
+        spec.mounts.push(Mount {
+            destination: destination.to_string_lossy().into_owned(),
+            kind: "bind".into(),
+            source: source.to_string_lossy().into_owned(),
+            options: ["bind", "nosuid", "noexec", "nodev", "ro"].map(String::from).into(),
+            ..Mount::default()
+        });
+    }
+    Cow::Owned(spec)
+}
+
 fn cgroup(
     spec: &Spec,
     host: &Host,
     wishes: &Wishes,
     rootless: bool,
-    namespaces: &NamespacePlan,
 ) -> Result<CgroupPlan> {
     let default = Vec::new();
     let devices = spec.linux.as_ref().map_or(&default, |linux| &linux.devices);
@@ -148,3 +218,4 @@ fn cgroup(
     let driver = if wishes.systemd_cgroup { Driver::Systemd } else { Driver::Filesystem };
     cgroup::plan(spec, &wishes.id, driver, rootless, &nodes, host.in_user_namespace())
 }
+pub(crate) mod sysctl;

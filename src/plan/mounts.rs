@@ -159,6 +159,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) namespaces: &'a NamespacePlan,
     /// `None` leaves `cgroup` mounts refused.
     pub(crate) cgroup: Option<&'a Layout>,
+    /// The caller's user id is not 0.
+    pub(crate) unprivileged: bool,
     /// The caller is not the machine's root.
     pub(crate) rootless: bool,
     /// `linux.mountLabel`.
@@ -396,7 +398,7 @@ fn id_map(
     if !given && options.id_mapped.is_none() {
         return Ok(None);
     }
-    if around.rootless {
+    if around.unprivileged {
         bail!("id-mapped mounts are not supported for rootless containers");
     }
     let both = !mount.uid_mappings.is_empty() && !mount.gid_mappings.is_empty();

@@ -107,6 +107,7 @@ impl RootfsPlan {
             &Surroundings {
                 bundle_dir: input.bundle_dir,
                 rootfs: &path,
+                unprivileged: input.host.is_unprivileged(),
                 rootless: input.host.is_unprivileged() || input.host.in_user_namespace(),
                 namespaces: input.namespaces,
                 cgroup: input.cgroup,

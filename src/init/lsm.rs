@@ -1,0 +1,119 @@
+//! Tells the security modules which labels the program gets when it is
+//! executed.
+//!
+//! Everything is written through a procfs that the container cannot have
+//! tampered with: a file mounted over an attribute would swallow the label
+//! (CVE-2019-16884).
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+/// Sets the AppArmor profile for the next execve(2). `procfs` is the root of a
+/// trustworthy procfs.
+///
+/// # Errors
+/// In runc's words. Where AppArmor is off the kernel refuses the write.
+pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr) -> Result<()> {
+    let value = [b"exec ", profile.to_bytes()].concat();
+    // Each module has its own directory since Linux 5.8; the file outside is
+    // the first module's, which may be another one.
+    let name = match open_attribute(&procfs, "apparmor/exec") {
+        Err(Errno::NOENT) => "exec",
+        _ => "apparmor/exec",
+    };
+    write_attribute(&procfs, name, &value)
+        .context("apparmor failed to apply profile")
+        .context("unable to apply apparmor profile")
+}
+
+/// Sets the SELinux label of the next execve(2).
+///
+/// # Errors
+/// The label is unknown, or the transition is not allowed.
+pub(crate) fn set_selinux_label(procfs: impl AsFd, label: &CStr) -> Result<()> {
+    write_attribute(&procfs, "exec", label.to_bytes())
+        .with_context(|| format!("unable to set the SELinux label {label:?}"))
+}
+
+/// Sets the SELinux label of keys that are made from now on; `None` goes back
+/// to the policy's choice. Around the making of the session keyring.
+///
+/// # Errors
+/// As for [`set_selinux_label`].
+pub(crate) fn set_selinux_key_label(procfs: impl AsFd, label: Option<&CStr>) -> Result<()> {
+    let value = label.map_or(&b""[..], CStr::to_bytes);
+    write_attribute(&procfs, "keycreate", value)
+        .with_context(|| format!("unable to set the SELinux label of keys {label:?}"))
+}
+
+/// Writes an attribute of this thread (proc_pid_attr(5)).
+fn write_attribute(procfs: &impl AsFd, name: &str, value: &[u8]) -> Result<()> {
+    let file = open_attribute(procfs, name)
+        .with_context(|| format!("open /proc/thread-self/attr/{name}"))?;
+    File::from(file)
+        .write_all(value)
+        .with_context(|| format!("write /proc/thread-self/attr/{name}"))
+}
+
+fn open_attribute(procfs: &impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // Nothing mounted on the way, no way out.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    openat2(
+        procfs,
+        format!("thread-self/attr/{name}"),
+        flags,
+        Mode::empty(),
+        resolve,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn procfs() -> File {
+        File::open("/proc").expect("proc")
+    }
+
+    /// The machine of the tests may have a module or none; what it says either
+    /// way is the kernel's answer to the write.
+    #[test]
+    fn the_words_when_there_is_no_such_profile() {
+        testing::in_child(|| {
+            let error = set_apparmor_profile(procfs(), c"teu-test-nosuch").expect_err("refused");
+            let words = testing::words(&error);
+            let start = "unable to apply apparmor profile: apparmor failed to apply profile: ";
+            // Podman looks for the path.
+            assert!(
+                words.starts_with(start) && words.contains("/proc/thread-self/attr/"),
+                "{words}"
+            );
+        });
+    }
+
+    #[test]
+    fn something_mounted_on_an_attribute_is_noticed() {
+        testing::in_child(|| {
+            use nix::mount::{MsFlags, mount};
+            use nix::sched::{CloneFlags, unshare};
+            let dir = testing::Directory::new("lsm");
+            let none: Option<&str> = None;
+            unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
+            let trap = dir.path().join("trap");
+            std::fs::write(&trap, "").expect("write");
+            let target = "/proc/thread-self/attr/exec";
+            mount(Some(&trap), target, none, MsFlags::MS_BIND, none).expect("bind");
+            set_selinux_label(procfs(), c"label").expect_err("noticed");
+            assert_eq!(std::fs::read(&trap).expect("read"), b"");
+        });
+    }
+}

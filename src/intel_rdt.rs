@@ -1,0 +1,251 @@
+//! Puts a container into a group of the resctrl file system, and removes what
+//! was made for it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::plan::intel_rdt::{Group, IntelRdtPlan};
+
+/// Makes the group and its monitoring group as planned, and moves the process
+/// `pid` into them; before it has children, which follow it.
+///
+/// `made` gets the directories to [`remove`] with the container, each as soon
+/// as it exists: also when an error follows.
+///
+/// # Errors
+/// A group that must exist does not, or has other schemata; the hardware has no
+/// more groups; the kernel refused, with what it says about it.
+pub(crate) fn enter(plan: &IntelRdtPlan, pid: i32, made: &mut Vec<PathBuf>) -> Result<()> {
+    let group = plan.directory();
+    let is_new = make_group(plan, &group, made)?;
+    match (&plan.group, plan.schemata.is_empty()) {
+        (_, true) => {}
+        // Somebody else's: the container may use it if it is as expected.
+        (Group::Shared { .. }, false) if !is_new => compare(&group, &plan.schemata)?,
+        (_, false) => {
+            let text = plan.schemata.join("\n") + "\n";
+            write(plan, &group.join("schemata"), &text)?;
+        }
+    }
+    write(plan, &group.join("tasks"), &pid.to_string())?;
+    if let Some(name) = &plan.monitoring {
+        let monitoring = group.join("mon_groups").join(name);
+        make(plan, &monitoring)?;
+        made.push(monitoring.clone());
+        write(plan, &monitoring.join("tasks"), &pid.to_string())?;
+    }
+    Ok(())
+}
+
+/// Removes directories that [`enter`] made, last one first. Their processes, if
+/// there are any left, go to the group above.
+///
+/// # Errors
+/// The kernel refused; that they are gone already is none.
+pub(crate) fn remove(made: &[PathBuf]) -> Result<()> {
+    for path in made.iter().rev() {
+        match fs::remove_dir(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(err).with_context(|| format!("remove the resctrl group {path:?}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the group was made just now.
+fn make_group(plan: &IntelRdtPlan, group: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
+    match &plan.group {
+        Group::Default => Ok(false),
+        Group::Shared {
+            name,
+            must_exist: true,
+        } if !group.is_dir() => {
+            bail!(
+                "linux.intelRdt.closID {name:?} does not exist, and there is no schema to make it"
+            )
+        }
+        Group::Shared {
+            must_exist: true, ..
+        } => Ok(false),
+        Group::Shared { .. } => make(plan, group),
+        Group::Own(_) => {
+            let is_new = make(plan, group)?;
+            if is_new {
+                made.push(group.to_owned());
+            }
+            Ok(is_new)
+        }
+    }
+}
+
+/// Whether the directory was made; it may have been there.
+fn make(plan: &IntelRdtPlan, path: &Path) -> Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(err) => {
+            let context = format!("make the resctrl group {path:?}{}", why(plan));
+            Err(err).context(context)
+        }
+    }
+}
+
+fn write(plan: &IntelRdtPlan, path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)
+        .with_context(|| format!("write {:?} to {path:?}{}", text.trim_end(), why(plan)))
+}
+
+/// What the kernel says about its last refusal, which is more than an error
+/// number does.
+fn why(plan: &IntelRdtPlan) -> String {
+    match fs::read_to_string(plan.root.join("info/last_cmd_status")) {
+        Ok(status) if status.trim() != "ok" => format!(" (last_cmd_status: {})", status.trim()),
+        // Nothing to add to the error itself.
+        _ => String::new(),
+    }
+}
+
+/// Whether each wanted value is the one the group has.
+fn compare(group: &Path, wanted: &[String]) -> Result<()> {
+    let path = group.join("schemata");
+    let actual = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    for line in wanted {
+        let all = values(line).all(|value| {
+            actual
+                .lines()
+                .any(|line| values(line).any(|it| it == value))
+        });
+        if !all {
+            bail!(
+                "the resctrl group {group:?} exists and is not {line:?}: it has {:?}",
+                actual.trim()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The values of a line such as `L3:0=7f0;1=01f`, in one spelling:
+/// `(L3, 0, 7f0)`, `(L3, 1, 1f)`.
+fn values(line: &str) -> impl Iterator<Item = (&str, &str, String)> {
+    let (resource, values) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
+    values.split(';').filter_map(move |value| {
+        let (domain, value) = value.split_once('=')?;
+        let value = value.trim().trim_start_matches('0').to_ascii_lowercase();
+        Some((resource.trim(), domain.trim(), value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// A tree in the place of the kernel's. It makes no files on its own.
+    fn machine(name: &str) -> testing::Directory {
+        let dir = testing::Directory::new(name);
+        fs::create_dir_all(dir.path().join("info")).expect("mkdir");
+        fs::write(dir.path().join("info/last_cmd_status"), "ok\n").expect("write");
+        dir
+    }
+
+    fn plan(dir: &testing::Directory, group: Group, schemata: &[&str]) -> IntelRdtPlan {
+        IntelRdtPlan {
+            root: dir.path().to_owned(),
+            group,
+            schemata: schemata.iter().map(|line| (*line).to_owned()).collect(),
+            monitoring: None,
+        }
+    }
+
+    fn read(dir: &testing::Directory, path: &str) -> String {
+        fs::read_to_string(dir.path().join(path)).expect("read")
+    }
+
+    #[test]
+    fn a_group_of_its_own_comes_and_goes() {
+        let dir = machine("rdt-own");
+        let plan = plan(&dir, Group::Own("box".into()), &["L3:0=f", "MB:0=20"]);
+        let mut made = Vec::new();
+        enter(&plan, 42, &mut made).expect("enter");
+        assert_eq!(read(&dir, "box/schemata"), "L3:0=f\nMB:0=20\n");
+        assert_eq!(read(&dir, "box/tasks"), "42");
+        assert_eq!(made, [dir.path().join("box")]);
+        // The kernel's own files do not keep a group from being removed.
+        fs::remove_file(dir.path().join("box/schemata")).expect("remove");
+        fs::remove_file(dir.path().join("box/tasks")).expect("remove");
+        remove(&made).expect("remove");
+        assert!(!dir.path().join("box").exists());
+        remove(&made).expect("once more");
+    }
+
+    #[test]
+    fn a_monitoring_group_is_removed_from_a_group_that_stays() {
+        let dir = machine("rdt-monitoring");
+        fs::create_dir_all(dir.path().join("gold/mon_groups")).expect("mkdir");
+        let group = Group::Shared {
+            name: "gold".into(),
+            must_exist: true,
+        };
+        let plan = IntelRdtPlan {
+            monitoring: Some("box".into()),
+            ..plan(&dir, group, &[])
+        };
+        let mut made = Vec::new();
+        enter(&plan, 7, &mut made).expect("enter");
+        assert_eq!(read(&dir, "gold/tasks"), "7");
+        assert_eq!(read(&dir, "gold/mon_groups/box/tasks"), "7");
+        assert_eq!(made, [dir.path().join("gold/mon_groups/box")]);
+    }
+
+    #[test]
+    fn a_shared_group_must_be_as_expected() {
+        let dir = machine("rdt-shared");
+        let group = |must_exist| Group::Shared {
+            name: "gold".into(),
+            must_exist,
+        };
+        let mut made = Vec::new();
+        let error = enter(&plan(&dir, group(true), &[]), 7, &mut made).expect_err("missing");
+        assert!(
+            error
+                .to_string()
+                .contains(r#"closID "gold" does not exist"#),
+            "{error}"
+        );
+
+        let mut enter = |lines: &[&str]| enter(&plan(&dir, group(false), lines), 7, &mut made);
+        enter(&["L3:0=7f0;1=1f"]).expect("made");
+        let text = "    L3:0=7f0;1=01f\n    MB:0=100\n";
+        fs::write(dir.path().join("gold/schemata"), text).expect("write");
+        enter(&["L3:0=7F0", "MB:0=100"]).expect("the same");
+        let error = enter(&["L3:0=7f0;1=ff"]).expect_err("another");
+        assert!(
+            error
+                .to_string()
+                .contains(r#"exists and is not "L3:0=7f0;1=ff""#),
+            "{error}"
+        );
+        assert_eq!(read(&dir, "gold/schemata"), text);
+        assert!(made.is_empty());
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_in_the_error() {
+        let dir = machine("rdt-status");
+        fs::write(dir.path().join("info/last_cmd_status"), "Invalid mask\n").expect("write");
+        let plan = plan(&dir, Group::Default, &["L3:0=0"]);
+        fs::create_dir(dir.path().join("schemata")).expect("in the way");
+        let error = enter(&plan, 7, &mut Vec::new()).expect_err("refused");
+        let words = testing::words(&error);
+        assert!(
+            words.ends_with("(last_cmd_status: Invalid mask): is a directory"),
+            "{words}"
+        );
+    }
+}

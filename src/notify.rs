@@ -1,0 +1,473 @@
+//! What a service manager gives its services, passed on to the container:
+//! NOTIFY_SOCKET (sd_notify(3)), LISTEN_FDS (sd_listen_fds(3)) and descriptors
+//! to keep open.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, read};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, bind, connect, recv, send, sendmsg, socket_with,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
+
+use crate::errno;
+use crate::log;
+use crate::sys;
+
+/// The longest message that is looked at.
+const LONGEST_MESSAGE: usize = 4096;
+
+/// How long the service manager may take to confirm.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The directory below a container's state directory that its `/run/notify`
+/// is, and the socket in it.
+pub(crate) const DIRECTORY: &str = "notify";
+const SOCKET: &str = "notify.sock";
+
+/// Where the container finds the socket: the value of its NOTIFY_SOCKET.
+pub(crate) const CONTAINER_SOCKET: &str = "/run/notify/notify.sock";
+
+/// Where the directory is mounted in the container, with
+/// `bind,nosuid,noexec,nodev,ro`.
+pub(crate) const CONTAINER_DIRECTORY: &str = "/run/notify";
+
+/// Whether the caller is a service whose manager wants to hear of it.
+pub(crate) fn is_wanted() -> bool {
+    service_managers_socket().is_some()
+}
+
+fn service_managers_socket() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())
+}
+
+/// Makes the directory to mount in the container, and returns it.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn make_directory(state_dir: &Path) -> Result<PathBuf> {
+    let directory = state_dir.join(DIRECTORY);
+    DirBuilder::new()
+        .mode(0o755)
+        .create(&directory)
+        .with_context(|| format!("make the directory {directory:?}"))?;
+    Ok(directory)
+}
+
+/// The socket the container writes to, and the service manager's.
+#[derive(Debug)]
+pub(crate) struct NotifySocket {
+    container: OwnedFd,
+    manager: OwnedFd,
+}
+
+impl NotifySocket {
+    /// Makes the socket in the container's state directory if the caller has a
+    /// NOTIFY_SOCKET. Before the program starts, which may write to it at once.
+    ///
+    /// # Errors
+    /// The socket cannot be made, or the service manager's not be reached.
+    pub(crate) fn bind(state_dir: &Path) -> Result<Option<NotifySocket>> {
+        match service_managers_socket() {
+            Some(address) => NotifySocket::between(state_dir, &address).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn between(state_dir: &Path, address: &OsString) -> Result<NotifySocket> {
+        let directory = state_dir.join(DIRECTORY);
+        let container = datagram_socket()?;
+        bind_below(&container, &directory)
+            .with_context(|| format!("bind the notify socket in {directory:?}"))?;
+        // Any user of the container may write to it.
+        fs::set_permissions(directory.join(SOCKET), fs::Permissions::from_mode(0o777))
+            .with_context(|| format!("change the mode of the notify socket in {directory:?}"))?;
+        let manager = datagram_socket()?;
+        connect(&manager, &unix_address(address)?)
+            .with_context(|| format!("connect to NOTIFY_SOCKET {address:?}"))?;
+        Ok(NotifySocket { container, manager })
+    }
+
+    /// Waits until the container says that it is ready, or its first process
+    /// `pid` ends. The service manager is then told, and that `pid` is the
+    /// service's main process.
+    ///
+    /// # Errors
+    /// The service manager cannot be told.
+    pub(crate) fn wait_until_ready(&self, pid: i32) -> Result<()> {
+        let number = Pid::from_raw(pid).context("the container has no pid")?;
+        let init = match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(init) => init,
+            Err(Errno::SRCH) => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("open process {pid}")),
+        };
+        loop {
+            let mut events = [
+                PollFd::new(&self.container, PollFlags::IN),
+                PollFd::new(&init, PollFlags::IN),
+            ];
+            match poll(&mut events, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(err) => return Err(err).context("wait for the notify socket"),
+            }
+            let [message, ended] = events.map(|event| !event.revents().is_empty());
+            if message && self.pass_on(pid)? {
+                return self.barrier();
+            }
+            if ended && !message {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes one message; if it says READY, tells the service manager so, and
+    /// that `main_pid` is the service's main process. Whether it did.
+    ///
+    /// # Errors
+    /// The service manager cannot be told.
+    pub(crate) fn pass_on(&self, main_pid: i32) -> Result<bool> {
+        let mut buffer = [0; LONGEST_MESSAGE];
+        let length = match recv(&self.container, &mut buffer, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => length.min(LONGEST_MESSAGE),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Err(err) => return Err(err).context("read the notify socket"),
+        };
+        let Some(ready) = ready_line(&buffer[..length]) else {
+            return Ok(false);
+        };
+        self.tell(&[ready, b"\n"].concat())?;
+        self.tell(format!("MAINPID={main_pid}\n").as_bytes())?;
+        Ok(true)
+    }
+
+    fn tell(&self, message: &[u8]) -> Result<()> {
+        send(&self.manager, message, SendFlags::NOSIGNAL).context("tell the service manager")?;
+        Ok(())
+    }
+
+    /// Waits until the service manager has read what it was told: once we have
+    /// ended it could not tell any more whom the message came from. It says so
+    /// by closing a descriptor (sd_notify_barrier(3)).
+    fn barrier(&self) -> Result<()> {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
+        let fds = [theirs.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            bail!("no room for a descriptor");
+        }
+        let message = [IoSlice::new(b"BARRIER=1")];
+        sendmsg(&self.manager, &message, &mut control, SendFlags::NOSIGNAL)
+            .context("tell the service manager")?;
+        drop(theirs);
+        if wait_for_closing(&ours)? {
+            return Ok(());
+        }
+        log::warn("the service manager did not confirm within 30 s; going on");
+        Ok(())
+    }
+}
+
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.container.as_fd()
+    }
+}
+
+/// Whether the other end of the pipe was closed in time.
+fn wait_for_closing(pipe: &OwnedFd) -> Result<bool> {
+    let deadline = Instant::now() + BARRIER_PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).context("timeout")?;
+        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(err) => return Err(err).context("wait for the service manager"),
+        }
+    }
+    match read(pipe, &mut [0; 1]).context("read from the service manager")? {
+        0 => Ok(true),
+        _ => bail!("unexpected answer from the service manager"),
+    }
+}
+
+/// The line of a message that says READY, whatever else it says.
+fn ready_line(message: &[u8]) -> Option<&[u8]> {
+    message
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.starts_with(b"READY="))
+}
+
+fn datagram_socket() -> Result<OwnedFd> {
+    socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("make a notify socket")
+}
+
+/// The address of a path may have 107 bytes at most; through the directory's
+/// descriptor any state directory will do.
+fn bind_below(socket: &OwnedFd, directory: &Path) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let directory = fs::File::open(directory)?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    // What a `run` or `start` that was killed has left.
+    match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(err) => return Err(err.into()),
+    }
+    bind(socket, &SocketAddrUnix::new(path)?)?;
+    Ok(())
+}
+
+/// `@name` is a name without a file (unix(7), "abstract").
+fn unix_address(address: &OsString) -> Result<SocketAddrUnix> {
+    let context = || format!("NOTIFY_SOCKET {address:?}");
+    match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::new_abstract_name(name).with_context(context),
+        None => SocketAddrUnix::new(address.as_os_str()).with_context(context),
+    }
+}
+
+/// Descriptors the caller hands over to the container, from 3 on: first those
+/// of LISTEN_FDS, then those of `--preserve-fds`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ListenFds {
+    /// How many LISTEN_FDS says.
+    pub(crate) listen: u32,
+    /// How many there are in all: what `init::command::exec` is to preserve.
+    pub(crate) preserved: u32,
+}
+
+impl ListenFds {
+    /// What the environment and `--preserve-fds` say.
+    ///
+    /// # Errors
+    /// More than there can be.
+    pub(crate) fn count(preserve: u32) -> Result<ListenFds> {
+        let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let for_us = variable("LISTEN_PID") == Some(std::process::id());
+        let listen = if for_us { variable("LISTEN_FDS").unwrap_or(0) } else { 0 };
+        let preserved =
+            listen.checked_add(preserve).context("too many descriptors to preserve")?;
+        Ok(ListenFds { listen, preserved })
+    }
+
+    /// Takes the descriptors over. All get close-on-exec, so that no hook has
+    /// them; `init::command::exec` takes it off again.
+    ///
+    /// # Errors
+    /// One of the descriptors is not open, in runc's words.
+    pub(crate) fn take(preserve: u32) -> Result<ListenFds> {
+        let fds = ListenFds::count(preserve)?;
+        for index in 0..fds.preserved {
+            if let Err(err) = sys::take_inherited_descriptor(3 + index) {
+                let err = errno::text(err);
+                match index.checked_sub(fds.listen) {
+                    Some(index) => {
+                        bail!("unable to stat preserved-fd {index} (of {preserve}): {err}")
+                    }
+                    None => bail!("unable to stat LISTEN_FDS {index} (of {}): {err}", fds.listen),
+                }
+            }
+        }
+        Ok(fds)
+    }
+
+    /// The variables that tell the program, which is process 1, of them.
+    pub(crate) fn variables(self) -> Vec<(&'static str, String)> {
+        match self.listen {
+            0 => Vec::new(),
+            count => vec![
+                ("LISTEN_FDS", count.to_string()),
+                ("LISTEN_PID", "1".into()),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, recvmsg};
+    use std::io::IoSliceMut;
+
+    /// A service manager's socket, and a container's bound to it.
+    fn pair(dir: &Path) -> (OwnedFd, NotifySocket, OwnedFd) {
+        let manager = datagram_socket().expect("socket");
+        let address = dir.join("manager");
+        bind(&manager, &SocketAddrUnix::new(&address).expect("address")).expect("bind");
+        make_directory(dir).expect("mkdir");
+        let address = OsString::from(address);
+        let socket = NotifySocket::between(dir, &address).expect("bind");
+        let program = datagram_socket().expect("socket");
+        let path = dir.join(DIRECTORY).join(SOCKET);
+        connect(&program, &SocketAddrUnix::new(path).expect("address")).expect("connect");
+        (manager, socket, program)
+    }
+
+    fn say(program: &OwnedFd, message: &str) {
+        send(program, message.as_bytes(), SendFlags::empty()).expect("send");
+    }
+
+    fn hear(manager: &OwnedFd) -> String {
+        let mut buffer = [0; 100];
+        let (_, length) = recv(manager, &mut buffer, RecvFlags::DONTWAIT).expect("a message");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    #[test]
+    fn ready_is_found_wherever_it_stands() {
+        for (message, line) in [
+            ("READY=1", Some("READY=1")),
+            ("STATUS=up\nREADY=1\nX=y", Some("READY=1")),
+            ("STATUS=NOTREADY=1", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                ready_line(message.as_bytes()),
+                line.map(str::as_bytes),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_readiness_is_passed_on_and_whom_to_watch() {
+        let dir = testing::Directory::new("notify");
+        let (manager, socket, program) = pair(dir.path());
+        say(&program, "STATUS=loading");
+        assert!(!socket.pass_on(77).expect("pass on"));
+        say(&program, "STATUS=up\nREADY=1");
+        assert!(socket.pass_on(77).expect("pass on"));
+        assert!(!socket.pass_on(77).expect("nothing more"));
+        assert_eq!(hear(&manager), "READY=1\n");
+        assert_eq!(hear(&manager), "MAINPID=77\n");
+        let mode = fs::metadata(dir.path().join("notify/notify.sock"))
+            .expect("stat")
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o777);
+    }
+
+    #[test]
+    fn the_barrier_is_waited_for() {
+        let dir = testing::Directory::new("notify-barrier");
+        let (manager, socket, program) = pair(dir.path());
+        say(&program, "READY=1");
+        // A manager of one thread: it reads everything some time later.
+        let reader = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            let mut fds = Vec::new();
+            std::thread::sleep(Duration::from_millis(100));
+            while fds.is_empty() {
+                let mut buffer = [0; 100];
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = RecvAncillaryBuffer::new(&mut space);
+                let mut parts = [IoSliceMut::new(&mut buffer)];
+                let flags = RecvFlags::CMSG_CLOEXEC;
+                let message = recvmsg(&manager, &mut parts, &mut control, flags).expect("recvmsg");
+                for message in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(rights) = message {
+                        fds.extend(rights);
+                    }
+                }
+                seen.push(String::from_utf8_lossy(&buffer[..message.bytes]).into_owned());
+            }
+            seen
+        });
+        let own = std::process::id().cast_signed();
+        socket.wait_until_ready(own).expect("ready");
+        assert_eq!(
+            reader.join().expect("reader"),
+            [
+                "READY=1\n".to_owned(),
+                format!("MAINPID={own}\n"),
+                "BARRIER=1".into()
+            ]
+        );
+    }
+
+    #[test]
+    fn a_container_that_ends_is_not_waited_for() {
+        let dir = testing::Directory::new("notify-end");
+        let (_manager, socket, _program) = pair(dir.path());
+        let mut child = std::process::Command::new("sleep")
+            .arg("0.1")
+            .spawn()
+            .expect("sleep");
+        socket
+            .wait_until_ready(child.id().cast_signed())
+            .expect("ended");
+        child.wait().expect("wait");
+        // And one that is gone altogether.
+        socket
+            .wait_until_ready(child.id().cast_signed())
+            .expect("gone");
+    }
+
+    #[test]
+    fn a_socket_left_behind_is_replaced() {
+        let dir = testing::Directory::new("notify-left");
+        let (_manager, socket, _program) = pair(dir.path());
+        drop(socket);
+        let address = OsString::from(dir.path().join("manager"));
+        NotifySocket::between(dir.path(), &address).expect("bind again");
+    }
+
+    #[test]
+    fn descriptors_of_the_caller_are_told_from_our_own() {
+        testing::in_child(|| {
+            sys::close_from(3).expect("close");
+            assert_eq!(ListenFds::take(0).expect("none"), ListenFds::default());
+            let null = fs::File::open("/dev/null").expect("null");
+            let error = ListenFds::take(1).expect_err("our own");
+            assert_eq!(
+                error.to_string(),
+                "unable to stat preserved-fd 0 (of 1): no such file or directory"
+            );
+            rustix::io::fcntl_setfd(&null, rustix::io::FdFlags::empty()).expect("setfd");
+            let taken = ListenFds::take(1).expect("the caller's");
+            assert_eq!(
+                taken,
+                ListenFds {
+                    listen: 0,
+                    preserved: 1
+                }
+            );
+            assert!(taken.variables().is_empty());
+            let flags = rustix::io::fcntl_getfd(&null).expect("getfd");
+            assert_eq!(flags, rustix::io::FdFlags::CLOEXEC);
+        });
+    }
+
+    #[test]
+    fn what_the_program_is_told() {
+        let fds = ListenFds {
+            listen: 2,
+            preserved: 3,
+        };
+        assert_eq!(
+            fds.variables(),
+            [("LISTEN_FDS", "2".into()), ("LISTEN_PID", "1".into())]
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Cache and memory bandwidth allocation (config-linux.md, "IntelRdt"; kernel:
+//! Documentation/filesystems/resctrl.rst): which group of the resctrl file
+//! system the container goes to. `intel_rdt.rs` carries it out.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::host::Host;
+use crate::spec;
+
+/// Decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IntelRdtPlan {
+    /// Where resctrl is mounted.
+    pub(crate) root: PathBuf,
+    pub(crate) group: Group,
+    /// The lines for the group's `schemata`; empty leaves the file alone.
+    pub(crate) schemata: Vec<String>,
+    /// The name of the monitoring group to make in the group.
+    pub(crate) monitoring: Option<String>,
+}
+
+/// The control group (CLOS) of the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// The one all processes are in at first.
+    Default,
+    /// The container's own, by its id: goes with the container.
+    Own(String),
+    /// One that others may use too: stays.
+    Shared { name: String, must_exist: bool },
+}
+
+impl IntelRdtPlan {
+    /// Decides about `linux.intelRdt` of the container `id`.
+    ///
+    /// # Errors
+    /// The machine has none of it, or a value that cannot be.
+    pub(crate) fn new(rdt: &spec::IntelRdt, id: &str, host: &Host) -> Result<IntelRdtPlan> {
+        let Some(root) = host.resctrl()? else {
+            bail!("intelRdt is specified in config, but Intel RDT is not enabled");
+        };
+        for (field, set) in [("enableCMT", rdt.enable_cmt), ("enableMBM", rdt.enable_mbm)] {
+            if set {
+                bail!("linux.intelRdt.{field} gave way to enableMonitoring in runtime-spec 1.3");
+            }
+        }
+        if !rdt.l3_cache_schema.is_empty() && !root.join("info/L3").exists() {
+            bail!(
+                "intelRdt.l3CacheSchema is specified in config, but Intel RDT/CAT is not enabled"
+            );
+        }
+        if !rdt.mem_bw_schema.is_empty() && !root.join("info/MB").exists() {
+            bail!("intelRdt.memBwSchema is specified in config, but Intel RDT/MBA is not enabled");
+        }
+        let schemata = schemata(rdt)?;
+        let group = match rdt.clos_id.as_str() {
+            "" => Group::Own(id.to_owned()),
+            "/" => Group::Default,
+            name if matches!(name, "." | "..") || name.contains(['/', '\n', '\0']) => {
+                bail!("invalid intelRdt.ClosID {name:?}")
+            }
+            name => Group::Shared {
+                name: name.to_owned(),
+                must_exist: schemata.is_empty(),
+            },
+        };
+        let monitoring = rdt.enable_monitoring.then(|| id.to_owned());
+        Ok(IntelRdtPlan {
+            root,
+            group,
+            schemata,
+            monitoring,
+        })
+    }
+
+    /// The directory of the group.
+    pub(crate) fn directory(&self) -> PathBuf {
+        match &self.group {
+            Group::Default => self.root.clone(),
+            Group::Own(name) | Group::Shared { name, .. } => self.root.join(name),
+        }
+    }
+}
+
+/// The lines in the order the specification wants them written.
+fn schemata(rdt: &spec::IntelRdt) -> Result<Vec<String>> {
+    if !rdt.mem_bw_schema.is_empty() && !rdt.mem_bw_schema.starts_with("MB:") {
+        bail!(
+            "linux.intelRdt.memBwSchema {:?} does not begin with \"MB:\"",
+            rdt.mem_bw_schema
+        );
+    }
+    let lines = [&rdt.l3_cache_schema, &rdt.mem_bw_schema]
+        .into_iter()
+        .chain(&rdt.schemata);
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).cloned().collect();
+    match lines.iter().find(|line| line.contains('\n')) {
+        Some(line) => bail!("linux.intelRdt: schema {line:?} has more than one line"),
+        None => Ok(lines),
+    }
+}
+
+impl Host {
+    /// Where the resctrl file system is mounted; `None` if nowhere.
+    ///
+    /// # Errors
+    /// The mounts cannot be read.
+    pub(crate) fn resctrl(&self) -> Result<Option<PathBuf>> {
+        // The directory is there, empty, on every kernel that could.
+        let usual = self.path("sys/fs/resctrl");
+        if usual.join("schemata").exists() {
+            return Ok(Some(usual));
+        }
+        let mounts = self.path("proc/self/mountinfo");
+        let mounts =
+            std::fs::read_to_string(&mounts).with_context(|| format!("read {mounts:?}"))?;
+        let mount = mounts.lines().find(|line| line.contains(" - resctrl "));
+        Ok(mount
+            .and_then(|line| line.split(' ').nth(4))
+            .map(PathBuf::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::fs;
+
+    fn machine(name: &str, resctrl: bool) -> (testing::Directory, Host) {
+        let dir = testing::Directory::new(name);
+        fs::create_dir_all(dir.path().join("proc/self")).expect("mkdir");
+        fs::write(dir.path().join("proc/self/mountinfo"), "").expect("write");
+        if resctrl {
+            fs::create_dir_all(dir.path().join("sys/fs/resctrl/info/L3")).expect("mkdir");
+            fs::write(dir.path().join("sys/fs/resctrl/schemata"), "").expect("write");
+        }
+        let host = Host::below(dir.path());
+        (dir, host)
+    }
+
+    fn plan(json: &str, host: &Host) -> Result<IntelRdtPlan> {
+        IntelRdtPlan::new(&serde_json::from_str(json).expect("json"), "box", host)
+    }
+
+    #[test]
+    fn groups() {
+        let (_dir, host) = machine("rdt-groups", true);
+        let shared = |must_exist| Group::Shared {
+            name: "gold".into(),
+            must_exist,
+        };
+        for (json, group, lines) in [
+            ("{}", Group::Own("box".into()), 0),
+            (r#"{"closID":"/","schemata":["L2:0=f"]}"#, Group::Default, 1),
+            (r#"{"closID":"gold"}"#, shared(true), 0),
+            (
+                r#"{"closID":"gold","l3CacheSchema":"L3:0=f","schemata":["L3:0=1"]}"#,
+                shared(false),
+                2,
+            ),
+        ] {
+            let plan = plan(json, &host).expect(json);
+            assert_eq!((plan.group, plan.schemata.len()), (group, lines), "{json}");
+        }
+        let plan = plan(r#"{"enableMonitoring":true}"#, &host).expect("plan");
+        assert_eq!(plan.monitoring.as_deref(), Some("box"));
+    }
+
+    #[test]
+    fn what_cannot_be() {
+        let (_dir, host) = machine("rdt-refused", true);
+        for (json, words) in [
+            (r#"{"closID":".."}"#, r#"invalid intelRdt.ClosID "..""#),
+            (r#"{"closID":"a/b"}"#, r#"invalid intelRdt.ClosID "a/b""#),
+            (
+                r#"{"memBwSchema":"MB:0=10"}"#,
+                "intelRdt.memBwSchema is specified in config, but Intel RDT/MBA is not enabled",
+            ),
+            (
+                r#"{"schemata":["L3:0=f\nL3:0=1"]}"#,
+                r#"linux.intelRdt: schema "L3:0=f\nL3:0=1" has more than one line"#,
+            ),
+            (
+                r#"{"enableCMT":true}"#,
+                "linux.intelRdt.enableCMT gave way to enableMonitoring in runtime-spec 1.3",
+            ),
+        ] {
+            assert_eq!(plan(json, &host).expect_err(json).to_string(), words);
+        }
+    }
+
+    #[test]
+    fn machines_without_it_and_with_it_elsewhere() {
+        let (dir, host) = machine("rdt-none", false);
+        let error = plan("{}", &host).expect_err("none");
+        assert_eq!(
+            error.to_string(),
+            "intelRdt is specified in config, but Intel RDT is not enabled"
+        );
+        let mountinfo = "30 1 0:26 / /mnt/resctrl rw,relatime shared:9 - resctrl none rw\n";
+        fs::write(dir.path().join("proc/self/mountinfo"), mountinfo).expect("write");
+        let plan = plan("{}", &host).expect("plan");
+        assert_eq!(plan.directory(), PathBuf::from("/mnt/resctrl/box"));
+    }
+}
