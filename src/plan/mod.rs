@@ -95,7 +95,8 @@ pub(crate) struct Plan {
     pub(crate) domainname: String,
     pub(crate) new_keyring: bool,
     pub(crate) preserved_fds: u32,
-    pub(crate) foreground: bool,
+    /// The standard streams are those of the person in front of it.
+    pub(crate) callers_streams: bool,
     pub(crate) rootless: bool,
     /// The container's sd_notify messages are passed on.
     pub(crate) notifies: bool,
@@ -125,11 +126,13 @@ impl Plan {
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
         })?;
+        let process = ProcessPlan::new(spec, host, &namespaces)?;
         Ok(Plan {
             id: wishes.id.clone(),
             bundle: bundle.dir.clone(),
             annotations: spec.annotations.clone(),
-            process: ProcessPlan::new(spec, host, &namespaces)?,
+            callers_streams: wishes.foreground && process.terminal.is_none(),
+            process,
             hooks: HooksPlan::new(&spec.hooks)?,
             sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.is_unprivileged())?,
@@ -143,7 +146,6 @@ impl Plan {
             domainname: spec.domainname.clone(),
             new_keyring: !wishes.no_new_keyring,
             preserved_fds: wishes.preserved_fds,
-            foreground: wishes.foreground,
             rootless,
             notifies: wishes.service.mount.is_some(),
             namespaces,
