@@ -112,7 +112,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
     let state = plan.state();
     // First, so that `delete --force` finds what a killed creation leaves.
-    state_dir.save(&state)?;
+    state_dir.begin(&state)?;
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
