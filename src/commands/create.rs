@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::foreground::{Relay, Terminal};
 use crate::hooks::{self, Moment};
 use crate::host::Host;
-use crate::init::{self, Given, process};
+use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
@@ -229,6 +229,8 @@ impl Container {
         self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
+        // Only now: the kernel grants no more than the cgroup has.
+        scheduling::reset_affinity(pid.as_raw());
         net_devices::move_into(&plan.net_devices, pid.as_raw())?;
         if let Some(rdt) = &plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
