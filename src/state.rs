@@ -437,7 +437,10 @@ impl Released {
 }
 
 /// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
-fn check_id(id: &str) -> Result<()> {
+///
+/// # Errors
+/// The name is empty or not allowed.
+pub(crate) fn check_id(id: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
     if id.is_empty() {
         Err(Failure::EmptyId.into())

@@ -19,7 +19,7 @@ use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
+use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
 use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
 
 /// What `create` needs to know.
@@ -101,6 +101,8 @@ pub(crate) struct Container {
 /// Whatever stood in the way; nothing of the container is left then.
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
+
+    check_id(&options.id)?;
 
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
@@ -235,6 +237,9 @@ impl Container {
         if let Some(rdt) = &plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
         }
+        // The caller's own affinity is not the container's business; the
+        // kernel keeps to the cpuset.
+        scheduling::reset_affinity(pid.as_raw());
         for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
             log::warn(&ignored.to_string());
         }
