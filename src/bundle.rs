@@ -60,6 +60,8 @@ fn parse_reporting_unknown_fields(text: &[u8]) -> Result<Spec> {
     let mut track = serde_path_to_error::Track::new();
     let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
     let spec = serde_ignored::deserialize(json, |path| {
+        // An optional value on the way is a "?" in the path.
+        let path = path.to_string().replace(".?", "");
         log::debug(&format!("config.json: unknown field {path}"));
     });
     spec.map_err(|err| anyhow::anyhow!("{}: {err}", track.path()))
