@@ -138,7 +138,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
         lsm::set_selinux_label(rootfs.procfs()?, label)?;
     }
     let environment = process::environment(&plan.process)?;
-    process::become_user(&plan.process, rootfs.procfs()?, plan.foreground)?;
+    process::become_user(&plan.process, rootfs.procfs()?, plan.callers_streams)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.process.environment.search_path.as_deref();
     let path = command::find(&plan.process.args[0], search_path)?;

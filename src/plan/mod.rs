@@ -95,7 +95,8 @@ pub(crate) struct Plan {
     pub(crate) domainname: String,
     pub(crate) new_keyring: bool,
     pub(crate) preserved_fds: u32,
-    pub(crate) foreground: bool,
+    /// The standard streams are those of the person in front of it.
+    pub(crate) callers_streams: bool,
     pub(crate) rootless: bool,
     /// The container's sd_notify messages are passed on.
     pub(crate) notifies: bool,
@@ -114,7 +115,7 @@ impl Plan {
         check::refuse_unsupported(spec)?;
         let namespaces = namespaces::plan(spec, host)?;
         let rootless = wishes.rootless.unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
-        let cgroup = cgroup(spec, host, wishes, rootless)?;
+        let cgroup = cgroup(spec, wishes, rootless)?;
         let cgroup_location = Location::find()?;
         let layout = cgroup_location.layout(&cgroup);
         let rootfs = RootfsPlan::new(&RootfsInput {
@@ -125,11 +126,13 @@ impl Plan {
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
         })?;
+        let process = ProcessPlan::new(spec, host, &namespaces)?;
         Ok(Plan {
             id: wishes.id.clone(),
             bundle: bundle.dir.clone(),
             annotations: spec.annotations.clone(),
-            process: ProcessPlan::new(spec, host, &namespaces)?,
+            callers_streams: wishes.foreground && process.terminal.is_none(),
+            process,
             hooks: HooksPlan::new(&spec.hooks)?,
             sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.is_unprivileged())?,
@@ -143,7 +146,6 @@ impl Plan {
             domainname: spec.domainname.clone(),
             new_keyring: !wishes.no_new_keyring,
             preserved_fds: wishes.preserved_fds,
-            foreground: wishes.foreground,
             rootless,
             notifies: wishes.service.mount.is_some(),
             namespaces,
@@ -208,7 +210,6 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
 
 fn cgroup(
     spec: &Spec,
-    host: &Host,
     wishes: &Wishes,
     rootless: bool,
 ) -> Result<CgroupPlan> {
@@ -216,6 +217,6 @@ fn cgroup(
     let devices = spec.linux.as_ref().map_or(&default, |linux| &linux.devices);
     let nodes = devices::device_nodes(devices)?;
     let driver = if wishes.systemd_cgroup { Driver::Systemd } else { Driver::Filesystem };
-    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes, host.in_user_namespace())
+    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes)
 }
 pub(crate) mod sysctl;
