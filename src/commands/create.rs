@@ -237,9 +237,6 @@ impl Container {
         if let Some(rdt) = &plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
         }
-        // The caller's own affinity is not the container's business; the
-        // kernel keeps to the cpuset.
-        scheduling::reset_affinity(pid.as_raw());
         for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
             log::warn(&ignored.to_string());
         }
