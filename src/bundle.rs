@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::failure::Failure;
 use crate::log;
-use crate::spec::Spec;
+use crate::spec::{Process, Spec};
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -39,6 +39,16 @@ impl Bundle {
         let spec = parse(&text).with_context(|| format!("{path:?}"))?;
         Ok(Bundle { dir, spec })
     }
+}
+
+/// Reads a process from a file of its own (`exec --process`).
+///
+/// # Errors
+/// The file cannot be read, or is not valid: the error then names the field.
+pub(crate) fn read_process(path: &Path) -> Result<Process> {
+    let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    serde_path_to_error::deserialize(&mut json).with_context(|| format!("{path:?}"))
 }
 
 /// Parses a config.json. The path of a faulty field is worked out only after
