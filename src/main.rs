@@ -34,13 +34,17 @@ mod timestamp;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, features, kill, list, run, start};
+use crate::commands::{create, delete, exec, features, kill, list, run, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use crate::state::StateDir;
 use anyhow::{Context, Result};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
+
+/// The exit status of an `exec` whose program did not run; engines know it.
+const EXEC_FAILED: u8 = 255;
 
 fn main() -> ExitCode {
     let Cli {
@@ -90,6 +94,15 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
             });
             return run.with_context(|| format!("{program} run failed"));
         }
+        Command::Exec(args) => {
+            let exec = seal_beside(&root.path, args.preserve_fds())
+                .and_then(|()| args.options(&root))
+                .and_then(|options| exec::exec(&options));
+            return Ok(exec.context("exec failed").unwrap_or_else(|error| {
+                log::fatal(&errno::chain(&error));
+                EXEC_FAILED
+            }));
+        }
         Command::Start(args) => start::start(&args.options(&root))?,
         Command::State(args) => commands::state::state(&args.options(&root))?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
@@ -107,8 +120,13 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
 fn seal(options: &create::Options) -> Result<()> {
     StateDir::make_root(&options.root)?;
     let inherited = ListenFds::count(options.preserve_fds)?;
-    sys::close_on_exec_from(3 + inherited.preserved).context("close_range")?;
-    exeseal::ensure_sealed(&options.root)
+    seal_beside(&options.root, inherited.preserved)
+}
+
+fn seal_beside(root: &Path, inherited: u32) -> Result<()> {
+    let first = inherited.checked_add(3).context("too many descriptors to preserve")?;
+    sys::close_on_exec_from(first).context("close_range")?;
+    exeseal::ensure_sealed(root)
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {
