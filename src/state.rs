@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -126,7 +126,10 @@ pub(crate) struct ProcessStat {
 impl ProcessStat {
     /// `None` if there is no such process.
     pub(crate) fn read(pid: i32) -> Option<ProcessStat> {
-        ProcessStat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        // One line, always shorter than this.
+        let mut line = [0; 1024];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+        ProcessStat::parse(&String::from_utf8_lossy(&line[..length]))
     }
 
     /// The name in parentheses may itself hold any byte: fields count from the
