@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::failure::Failure;
 use crate::log;
-use crate::spec::{self, Spec};
+use crate::spec::{self, FromJson, Process, Spec};
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -36,14 +36,29 @@ impl Bundle {
             }
             Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
         };
-        let unknown = |place: &spec::Place<'_>| {
-            if log::is_debug() {
-                log::debug(&format!("config.json: unknown field {place}"));
-            }
-        };
-        let spec = spec::from_slice(&text, &unknown)
-            .map_err(anyhow::Error::msg)
-            .with_context(|| format!("{path:?}"))?;
+        let spec = parse(&text, &path)?;
         Ok(Bundle { dir, spec })
     }
+}
+
+/// Reads a process from a file of its own (`exec --process`).
+///
+/// # Errors
+/// The file cannot be read, or is not valid: the error then names the field.
+pub(crate) fn read_process(path: &Path) -> Result<Process> {
+    let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
+    parse(&text, path)
+}
+
+/// Unknown fields are allowed, but a person looking for a typing mistake wants
+/// to see them.
+fn parse<T: FromJson>(text: &[u8], path: &Path) -> Result<T> {
+    let unknown = |place: &spec::Place<'_>| {
+        if log::is_debug() {
+            log::debug(&format!("{}: unknown field {place}", path.display()));
+        }
+    };
+    spec::from_slice(text, &unknown)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("{path:?}"))
 }

@@ -37,6 +37,10 @@ pub(crate) enum Failure {
     StartRunning,
     /// `start`: any other status, by its word.
     StartInState(String),
+    /// `exec`: the init process has ended.
+    ExecStopped,
+    /// `exec`: the container is paused, and nobody said to wait until it is not.
+    ExecPaused,
     /// `delete`: the container has the status of that word.
     DeleteNotStopped { id: String, status: String },
     /// `delete`: the init process outlived SIGKILL.
@@ -65,6 +69,10 @@ impl fmt::Display for Failure {
             Failure::StartInState(status) => {
                 write!(f, "cannot start a container in the {status} state")
             }
+            Failure::ExecStopped => f.write_str("cannot exec in a stopped container"),
+            Failure::ExecPaused => f.write_str(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ),
             Failure::DeleteNotStopped { id, status } => {
                 write!(
                     f,
@@ -115,6 +123,11 @@ mod tests {
             (
                 Failure::StartInState("paused".into()),
                 "cannot start a container in the paused state",
+            ),
+            (Failure::ExecStopped, "cannot exec in a stopped container"),
+            (
+                Failure::ExecPaused,
+                "cannot exec in a paused container (use --ignore-paused to override)",
             ),
             (
                 Failure::DeleteNotStopped {

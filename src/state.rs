@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::hooks;
 use crate::plan::hooks::Hook;
+use crate::plan::process::Shared;
 
 /// The format of state.json. A reader refuses a newer one.
 const VERSION: u32 = 1;
@@ -56,6 +57,8 @@ pub(crate) struct ContainerState {
     /// Whether killing init kills all the others with it.
     pub(crate) private_pid_namespace: bool,
     pub(crate) rootless: bool,
+    /// What its further processes take over from it.
+    pub(crate) shared: Shared,
     /// What runs after the program was started, and after deletion.
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,

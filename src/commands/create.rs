@@ -147,14 +147,14 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
 }
 
 /// What engines know a failure of init by.
-const START: &str = "unable to start container process";
+pub(crate) const START: &str = "unable to start container process";
 
 fn init_failed(why: &str) -> anyhow::Error {
     anyhow!("error during container init: {why}")
 }
 
 /// The terminal in front of us, and the socket that brings the container's.
-type TerminalPair = (Terminal, OwnedFd);
+pub(crate) type TerminalPair = (Terminal, OwnedFd);
 
 /// What init inherits, and where its terminal will come out in the foreground.
 fn give(
@@ -167,23 +167,38 @@ fn give(
         Purpose::Create => Some(state_dir.make_exec_fifo()?),
         Purpose::RunDetached | Purpose::RunForeground => None,
     };
-    let (console_socket, terminal) = match (&plan.process.terminal, purpose, &options.console_socket) {
-        (Some(_), Purpose::RunForeground, None) => {
+    let foreground = purpose == Purpose::RunForeground;
+    let has_terminal = plan.process.terminal.is_some();
+    let (console_socket, terminal) =
+        console_sockets(has_terminal, foreground, options.console_socket.as_deref())?;
+    Ok((Given { console_socket, exec_fifo }, terminal))
+}
+
+/// Where a new process sends its terminal, if it has one, and where that comes
+/// out in the foreground.
+///
+/// # Errors
+/// The terminal would go nowhere, or the engine's socket get none, in runc's
+/// words; nobody listens there; there is no terminal to show it on.
+pub(crate) fn console_sockets(
+    has_terminal: bool,
+    foreground: bool,
+    engines_socket: Option<&Path>,
+) -> Result<(Option<OwnedFd>, Option<TerminalPair>)> {
+    Ok(match (has_terminal, foreground, engines_socket) {
+        (true, true, None) => {
             let (host, init) = fd_socket::pair()?;
             (Some(init), Some((Terminal::open()?, host)))
         }
-        (Some(_), Purpose::Create | Purpose::RunDetached, Some(path)) => {
-            (Some(fd_socket::connect(path)?), None)
-        }
-        (Some(_), Purpose::Create | Purpose::RunDetached, None) => {
+        (true, false, Some(path)) => (Some(fd_socket::connect(path)?), None),
+        (true, false, None) => {
             bail!("cannot allocate tty if runc will detach without setting console socket")
         }
         (_, _, Some(_)) => {
             bail!("cannot use console socket if runc will not detach or allocate tty")
         }
-        (None, _, None) => (None, None),
-    };
-    Ok((Given { console_socket, exec_fifo }, terminal))
+        (false, _, None) => (None, None),
+    })
 }
 
 /// What the container inherits of being a service of systemd's.

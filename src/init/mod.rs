@@ -10,6 +10,7 @@ pub(crate) mod loopback;
 pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
+pub(crate) mod exec;
 pub(crate) mod masks;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
@@ -36,6 +37,8 @@ use crate::errno;
 use crate::hooks::{self, Moment};
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
+use crate::plan::process::ProcessPlan;
+use attributes::Kernel;
 use paths::Procfs;
 use rootfs::Rootfs;
 
@@ -75,6 +78,7 @@ pub(crate) fn main(
 }
 
 /// The program, found and ready to be executed.
+#[derive(Debug)]
 struct Program {
     path: CString,
     environment: Vec<CString>,
@@ -124,28 +128,42 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     rootfs.make_paths_readonly()?;
     rootfs.mask()?;
 
-    scheduling::set(0, &plan.process.scheduling)?;
-    if let Some(policy) = &plan.process.memory_policy {
+    let own_limits = !plan.host_sets_limits;
+    let program = become_process(&plan.process, rootfs.kernel(), own_limits, plan.callers_streams)?;
+    host.send(&ToHost::Ready)?;
+    Ok(program)
+}
+
+/// Becomes the process of the plan in all but its program, which it finds.
+/// `sets_limits`: its resource limits are for itself to set. `callers_streams`:
+/// see `process::become_user`.
+fn become_process(
+    plan: &ProcessPlan,
+    kernel: &Kernel,
+    sets_limits: bool,
+    callers_streams: bool,
+) -> Result<Program> {
+    scheduling::set(0, &plan.scheduling)?;
+    if let Some(policy) = &plan.memory_policy {
         memory_policy::set(policy)?;
     }
-    process::set_attributes(&plan.process)?;
-    if !plan.host_sets_limits {
+    process::set_attributes(plan)?;
+    if sets_limits {
         // While this process is still root.
-        process::set_rlimits(0, &plan.process.rlimits)?;
+        process::set_rlimits(0, &plan.rlimits)?;
     }
 
-    if let Some(label) = &plan.process.lsm.selinux_label {
-        lsm::set_selinux_label(rootfs.procfs()?, label)?;
+    if let Some(label) = &plan.lsm.selinux_label {
+        lsm::set_selinux_label(kernel.procfs()?, label)?;
     }
-    let environment = process::environment(&plan.process)?;
-    process::become_user(&plan.process, rootfs.procfs()?, plan.callers_streams)?;
+    let environment = process::environment(plan)?;
+    process::become_user(plan, || kernel.procfs(), callers_streams)?;
     // As the user: what root could execute does not matter.
-    let search_path = plan.process.environment.search_path.as_deref();
-    let path = command::find(&plan.process.args[0], search_path)?;
+    let search_path = plan.environment.search_path.as_deref();
+    let path = command::find(&plan.args[0], search_path)?;
 
     // Cleared by a change of user anyway, and the host ends before the program does.
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
-    host.send(&ToHost::Ready)?;
     Ok(Program { path, environment })
 }
 

@@ -2,13 +2,14 @@
 //! `0-3,5`.
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 /// The largest number the kernel's own list can hold is far below this; it
 /// keeps a mistyped range from taking all memory.
 const LARGEST: u32 = 65_535;
 
 /// A set of small numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IdList {
     words: Vec<u64>,
 }

@@ -7,6 +7,7 @@ pub(crate) mod capabilities;
 pub(crate) mod cgroup;
 pub(crate) mod check;
 pub(crate) mod devices;
+pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
@@ -37,7 +38,7 @@ use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use net_devices::NetDevice;
 use sysctl::Sysctl;
-use process::ProcessPlan;
+use process::{ProcessPlan, Shared};
 use rootfs::{RootfsInput, RootfsPlan};
 
 /// What the command line says about a container.
@@ -82,6 +83,7 @@ pub(crate) struct Plan {
     pub(crate) cgroup_location: Location,
     pub(crate) rootfs: RootfsPlan,
     pub(crate) process: ProcessPlan,
+    pub(crate) shared: Shared,
     pub(crate) hooks: HooksPlan,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) net_devices: Vec<NetDevice>,
@@ -126,13 +128,15 @@ impl Plan {
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
         })?;
-        let process = ProcessPlan::new(spec, host, &namespaces)?;
+        let shared = Shared::new(spec, !wishes.no_new_keyring)?;
+        let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Plan {
             id: wishes.id.clone(),
             bundle: bundle.dir.clone(),
             annotations: spec.annotations.clone(),
             callers_streams: wishes.foreground && process.terminal.is_none(),
             process,
+            shared,
             hooks: HooksPlan::new(&spec.hooks)?,
             sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
             net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.is_unprivileged())?,
@@ -179,6 +183,7 @@ impl Plan {
             cgroup: self.cgroup_location.paths(&self.cgroup),
             private_pid_namespace: self.namespaces.is_new(Kind::Pid),
             rootless: self.rootless,
+            shared: self.shared.clone(),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
             ..ContainerState::default()
