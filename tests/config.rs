@@ -140,5 +140,5 @@ fn wrong_type_is_named_by_its_path() {
     Container::new(bundle)
         .create()
         .exits(1)
-        .says("process.user.uid: invalid type");
+        .says("process.user.uid: expected a number from 0 to 4294967295, found");
 }

@@ -1,8 +1,9 @@
 //! docs/spec-coverage.md has a row for every field of the specification, and
 //! each row names a test that exists.
 //!
-//! The fields are asked of the types themselves: teu's own and, so that a field
-//! which teu does not know yet is noticed, those of the crate oci-spec.
+//! The fields are teu's own, as src/spec.rs defines them, and, so that one which
+//! teu does not know yet is noticed, those of the crate oci-spec, whose types are
+//! asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -97,7 +98,9 @@ fn own_fields() -> BTreeSet<String> {
             current = name;
         } else if let Some((_, field)) = line.split_once(": ")
             && let Some((kind, key)) = field.split_once(" = ")
-            && let Some(key) = key.strip_prefix('"').and_then(|key| key.strip_suffix("\","))
+            && let Some(key) = key
+                .strip_prefix('"')
+                .and_then(|key| key.strip_suffix("\","))
         {
             structs.entry(current).or_default().push((kind, key));
         }
