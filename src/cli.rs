@@ -544,11 +544,6 @@ impl args::StateArgs {
 }
 
 impl args::ExecArgs {
-    /// How many descriptors the process gets.
-    pub(crate) fn preserve_fds(&self) -> u32 {
-        self.preserve_fds
-    }
-
     pub(crate) fn options(self, root: &Root) -> Result<exec::Options> {
         let value = |option: Option<OsString>, name| {
             non_empty(option).map(|value| text(value, name)).transpose()
@@ -578,6 +573,7 @@ impl args::ExecArgs {
             pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
             pid_file: pid_file(self.pid_file)?,
             preserve_fds: self.preserve_fds,
+            sub_cgroups: exec::sub_cgroups(&all(self.cgroup, "cgroup")?)?,
             ignore_paused: self.ignore_paused,
         })
     }

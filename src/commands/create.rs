@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::foreground::{Relay, Terminal};
 use crate::hooks::{self, Moment};
 use crate::host::Host;
-use crate::init::{self, Given, process};
+use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
@@ -243,6 +243,7 @@ impl Container {
         let cloned_into = self.cgroup.clone_target()?.is_some();
         self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
+        scheduling::reset_affinity(pid.as_raw());
         self.note_init()?;
         net_devices::move_into(&plan.net_devices, pid.as_raw())?;
         if let Some(rdt) = &plan.intel_rdt {
