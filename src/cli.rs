@@ -10,7 +10,7 @@
 mod args;
 mod help;
 
-use crate::commands::{create, delete, exec, kill, list, run, spec, start, state};
+use crate::commands::{create, delete, exec, kill, list, pause, ps, run, spec, start, state};
 use crate::plan::exec::Replacements;
 use crate::root::Root;
 use anyhow::{Context, Result, bail};
@@ -61,7 +61,7 @@ const UNKNOWN_TOPIC: u8 = 3;
 
 /// The commands whose words after the container's name are not flags for us:
 /// `kill ID -9`.
-const STOP_AT_ID: &[&str] = &["exec", "kill"];
+const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
 impl Cli {
     /// Reads a command line, beginning with the program's name.
@@ -617,6 +617,35 @@ impl args::ListArgs {
             format: self.format.to_string_lossy().parse()?,
             quiet: self.quiet,
             filters: filters.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl args::PauseArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::ResumeArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::PsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<ps::Options> {
+        Ok(ps::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            format: self.format.to_string_lossy().parse()?,
+            args: self.args,
         })
     }
 }

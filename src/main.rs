@@ -34,7 +34,7 @@ mod timestamp;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, exec, features, kill, list, run, start};
+use crate::commands::{create, delete, exec, features, kill, list, pause, ps, run, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use crate::state::StateDir;
@@ -106,6 +106,9 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         }
         Command::Start(args) => start::start(&args.options(&root))?,
         Command::State(args) => commands::state::state(&args.options(&root))?,
+        Command::Pause(args) => pause::pause(&args.options(&root))?,
+        Command::Ps(args) => ps::ps(&args.options(&root)?)?,
+        Command::Resume(args) => pause::resume(&args.options(&root))?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
         Command::List(args) => list::list(&args.options(root)?)?,
