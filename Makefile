@@ -10,6 +10,7 @@ CARGO   ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE     := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE    := $(TARGET_DIR)/$(TRIPLE)/release
+DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
 SHARE      := $(DESTDIR)$(PREFIX)/share
 
@@ -19,9 +20,10 @@ all:
 	$(CARGO) build --release
 	ln -sfn $(TRIPLE)/release/teu $(TARGET_DIR)/teu
 
+# The probe as the tests use it: optimizing it would only take time.
 run: all
-	$(CARGO) build --release --package teu-probe
-	tests/show $(TARGET_DIR)/teu $(RELEASE)/teu-probe $(TARGET_DIR)/bundle
+	$(CARGO) build --package teu-probe
+	tests/show $(TARGET_DIR)/teu $(DEBUG)/teu-probe $(TARGET_DIR)/bundle
 
 test:
 	integration/test

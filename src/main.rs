@@ -3,6 +3,8 @@
 //! `main` reads the command line, opens the log, does what was asked, reports
 //! an error once and chooses the exit status. What the commands do is in
 //! `commands/`, a file each.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code, reason = "the program is not run in unit tests"))]
 
 mod bundle;
 mod cli;
@@ -35,28 +37,34 @@ mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{create, delete, exec, features, kill, list, pause, ps, run, start};
+use crate::commands::{create, delete, exec, features, kill, list, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use crate::state::StateDir;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
 
+/// The exit status of a command that did not do what was asked.
+const FAILED: u8 = 1;
 /// The exit status of an `exec` whose program did not run; engines know it.
 const EXEC_FAILED: u8 = 255;
 
-fn main() -> ExitCode {
+/// The program, called by `sys` with no more of std's start-up than it needs.
+/// Returns the exit status.
+fn run() -> u8 {
     let Cli {
         program,
         global,
         asked,
     } = Cli::read(std::env::args_os());
-    match answer(&program, &global, asked) {
-        Ok(status) => ExitCode::from(status),
+    let answered = answer(&program, &global, asked);
+    let flushed = std::io::stdout().flush().context("write to standard output");
+    match answered.and_then(|status| flushed.map(|()| status)) {
+        Ok(status) => status,
         Err(error) => {
             log::fatal(&errno::chain(&error));
-            ExitCode::FAILURE
+            FAILED
         }
     }
 }
@@ -90,7 +98,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::Run(args) => {
             let run = args.options(global, &root).and_then(|options| {
                 seal(&options.create)?;
-                run::run(&options)
+                commands::run::run(&options)
             });
             return run.with_context(|| format!("{program} run failed"));
         }

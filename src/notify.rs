@@ -103,10 +103,11 @@ impl NotifySocket {
 
     /// Waits until the container says that it is ready, or its first process
     /// `pid` ends. The service manager is then told, and that `pid` is the
-    /// service's main process.
+    /// service's main process. One that cannot be told is a warning: the
+    /// container runs.
     ///
     /// # Errors
-    /// The service manager cannot be told.
+    /// The kernel refused to wait.
     pub(crate) fn wait_until_ready(&self, pid: i32) -> Result<()> {
         let number = Pid::from_raw(pid).context("the container has no pid")?;
         let init = match pidfd_open(number, PidfdFlags::empty()) {
@@ -125,7 +126,8 @@ impl NotifySocket {
             }
             let [message, ended] = events.map(|event| !event.revents().is_empty());
             if message && self.pass_on(pid)? {
-                return self.barrier();
+                warn_of(self.barrier());
+                return Ok(());
             }
             if ended && !message {
                 return Ok(());
@@ -134,10 +136,11 @@ impl NotifySocket {
     }
 
     /// Takes one message; if it says READY, tells the service manager so, and
-    /// that `main_pid` is the service's main process. Whether it did.
+    /// that `main_pid` is the service's main process. Whether it said so; a
+    /// manager that cannot be told is a warning.
     ///
     /// # Errors
-    /// The service manager cannot be told.
+    /// The message cannot be read.
     pub(crate) fn pass_on(&self, main_pid: i32) -> Result<bool> {
         let mut buffer = [0; LONGEST_MESSAGE];
         let length = match recv(&self.container, &mut buffer, RecvFlags::DONTWAIT) {
@@ -148,8 +151,12 @@ impl NotifySocket {
         let Some(ready) = ready_line(&buffer[..length]) else {
             return Ok(false);
         };
-        self.tell(&[ready, b"\n"].concat())?;
-        self.tell(format!("MAINPID={main_pid}\n").as_bytes())?;
+        let main_pid = format!("MAINPID={main_pid}\n");
+        let ready = [ready, b"\n"].concat();
+        warn_of(
+            self.tell(&ready)
+                .and_then(|()| self.tell(main_pid.as_bytes())),
+        );
         Ok(true)
     }
 
@@ -178,6 +185,14 @@ impl NotifySocket {
         }
         log::warn("the service manager did not confirm within 30 s; going on");
         Ok(())
+    }
+}
+
+/// What goes wrong between us and the service manager is no reason to end a
+/// container that runs.
+fn warn_of(told: Result<()>) {
+    if let Err(err) = told {
+        log::warn(&errno::chain(&err));
     }
 }
 
@@ -265,9 +280,14 @@ impl ListenFds {
     pub(crate) fn count(preserve: u32) -> Result<ListenFds> {
         let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
         let for_us = variable("LISTEN_PID") == Some(std::process::id());
-        let listen = if for_us { variable("LISTEN_FDS").unwrap_or(0) } else { 0 };
-        let preserved =
-            listen.checked_add(preserve).context("too many descriptors to preserve")?;
+        let listen = if for_us {
+            variable("LISTEN_FDS").unwrap_or(0)
+        } else {
+            0
+        };
+        let preserved = listen
+            .checked_add(preserve)
+            .context("too many descriptors to preserve")?;
         Ok(ListenFds { listen, preserved })
     }
 
@@ -419,6 +439,16 @@ mod tests {
                 "BARRIER=1".into()
             ]
         );
+    }
+
+    #[test]
+    fn a_service_manager_that_went_away_does_no_harm() {
+        let dir = testing::Directory::new("notify-gone");
+        let (manager, socket, program) = pair(dir.path());
+        say(&program, "READY=1");
+        drop(manager);
+        let own = std::process::id().cast_signed();
+        socket.wait_until_ready(own).expect("a warning only");
     }
 
     #[test]

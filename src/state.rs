@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! state.json   what later commands need to know; replaced as a whole
+//! .state.json  the same while the container is being created
 //! exec.fifo    exists from `create` to `start`; init waits for a byte from it
 //! notify/      the sd_notify socket, if there is one
 //! ```
@@ -213,19 +214,22 @@ impl StateDir {
         Ok(StateDir { path, lock: RefCell::default(), remove_on_drop: false })
     }
 
-    /// What `state.json` says.
+    /// What `state.json` says, or, of a container that is being created or
+    /// whose creation was interrupted, `.state.json`.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] if it is not there.
+    /// [`Failure::NotFound`] if neither is there.
     pub(crate) fn read(&self) -> Result<ContainerState> {
-        let path = self.path.join("state.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(Failure::NotFound.into());
-            }
-            Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
-        };
+        let mut path = self.path.join("state.json");
+        let mut text = fs::read(&path);
+        if is_missing(&text) {
+            path = temporary_of(&path)?;
+            text = fs::read(&path);
+        }
+        if is_missing(&text) {
+            return Err(Failure::NotFound.into());
+        }
+        let text = text.with_context(|| format!("read {path:?}"))?;
         let state: ContainerState =
             serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
         if state.version > VERSION {
@@ -234,15 +238,23 @@ impl StateDir {
         Ok(state)
     }
 
+    /// Notes what is known before the container is made, for whoever cleans up
+    /// after a creation that was killed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn begin(&self, state: &ContainerState) -> Result<()> {
+        let path = self.path.join("state.json");
+        write_to(&temporary_of(&path)?, &json(state)?, &state_options())
+            .with_context(|| format!("write {path:?}"))
+    }
+
     /// Replaces `state.json` as a whole: a reader sees the old or the new one.
     ///
     /// # Errors
     /// It cannot be written; the old one is then still there.
     pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
-        let mut text = serde_json::to_vec(&ContainerState { version: VERSION, ..state.clone() })
-            .context("write the state as JSON")?;
-        text.push(b'\n');
-        write_atomically(&self.path.join("state.json"), &text, 0o600)
+        replace(&self.path.join("state.json"), &json(state)?, &state_options())
     }
 
     /// Waits until no other command changes this container.
@@ -428,7 +440,10 @@ impl Released {
 }
 
 /// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
-fn check_id(id: &str) -> Result<()> {
+///
+/// # Errors
+/// The name is empty or not allowed.
+pub(crate) fn check_id(id: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
     if id.is_empty() {
         Err(Failure::EmptyId.into())
@@ -439,26 +454,59 @@ fn check_id(id: &str) -> Result<()> {
     }
 }
 
-/// Writes a file beside `path` and renames it over it. The temporary file is
-/// new and is not opened through a link.
+fn json(state: &ContainerState) -> Result<Vec<u8>> {
+    let state = ContainerState { version: VERSION, ..state.clone() };
+    let mut text = serde_json::to_vec(&state).context("write the state as JSON")?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
+    let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    text.as_ref().is_err_and(|err| missing.contains(&err.kind()))
+}
+
+/// Writes a new file beside `path` and renames it over it.
 ///
 /// # Errors
 /// It cannot be written; `path` is then as it was.
 pub(crate) fn write_atomically(path: &Path, text: &[u8], mode: u32) -> Result<()> {
-    let name = path.file_name().with_context(|| format!("{path:?} has no file name"))?;
-    let temporary = path.with_file_name(format!(".{}", name.to_string_lossy()));
-    let write = || {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text)?;
-        fs::rename(&temporary, path)
-    };
-    let result = write().with_context(|| format!("write {path:?}"));
-    if result.is_err() {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    replace(path, text, &options)
+}
+
+/// Writes the file beside `path` opened by `options` and renames it over it.
+fn replace(path: &Path, text: &[u8], options: &OpenOptions) -> Result<()> {
+    let temporary = temporary_of(path)?;
+    let written = write_to(&temporary, text, options).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
         // The first error is the one to report.
         fs::remove_file(&temporary).ok();
     }
-    result
+    written.with_context(|| format!("write {path:?}"))
+}
+
+fn write_to(path: &Path, text: &[u8], options: &OpenOptions) -> io::Result<()> {
+    let mut file = options.open(path)?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
+}
+
+/// How state.json's temporary file is opened. One from the beginning of a
+/// creation is overwritten and never made empty: ext4 takes a file that was
+/// truncated, or renamed over another, for one to be written to disk at once.
+fn state_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+/// The file that becomes `path` when it is complete.
+fn temporary_of(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().with_context(|| format!("{path:?} has no file name"))?;
+    Ok(path.with_file_name(format!(".{}", name.to_string_lossy())))
 }
 
 /// Writes the pid file engines wait for: the number and nothing else.

@@ -5,6 +5,8 @@
 mod harness;
 
 mod cgroups;
+mod config;
+mod coverage;
 mod failures;
 mod features;
 mod hooks;
@@ -25,6 +27,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        config::TESTS,
+        coverage::TESTS,
         failures::TESTS,
         features::TESTS,
         hooks::TESTS,

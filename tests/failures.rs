@@ -127,7 +127,7 @@ fn every_bad_field_is_named() {
         (
             "/linux/timeOffsets",
             json!({ "boottime": { "secs": 1 } }),
-            "timeOffsets",
+            "time namespace offsets",
         ),
         ("/linux/intelRdt", json!({ "closID": ".." }), "intelRdt"),
         ("/linux/netDevices", json!({ "no/such": {} }), "no/such"),

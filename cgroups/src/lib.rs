@@ -413,7 +413,13 @@ impl Cgroup {
         if !self.has_freezer() {
             return self.kill_until_no_new(signal);
         }
-        let was_frozen = self.is_frozen()?;
+        let was_frozen = match self.is_frozen() {
+            // An interrupted creation: nothing was ever in it.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return self.kill_until_no_new(signal);
+            }
+            frozen => frozen?,
+        };
         if !was_frozen {
             self.freeze()?;
         }

@@ -19,7 +19,7 @@ use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
+use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
 use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
 
 /// What `create` needs to know.
@@ -102,6 +102,8 @@ pub(crate) struct Container {
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
+    check_id(&options.id)?;
+
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
     let bundle = Bundle::open(&options.bundle)?;
@@ -112,7 +114,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
     let state = plan.state();
     // First, so that `delete --force` finds what a killed creation leaves.
-    state_dir.save(&state)?;
+    state_dir.begin(&state)?;
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
@@ -245,6 +247,8 @@ impl Container {
         self.pipe.send(ToInit::EnteredCgroup)?;
         scheduling::reset_affinity(pid.as_raw());
         self.note_init()?;
+        // Only now: the kernel grants no more than the cgroup has.
+        scheduling::reset_affinity(pid.as_raw());
         net_devices::move_into(&plan.net_devices, pid.as_raw())?;
         if let Some(rdt) = &plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;

@@ -45,6 +45,11 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     let mut dir = StateDir::find(root, id)?;
     match dir.lock().and_then(|()| dir.read()) {
         Ok(state) => delete_container(dir, &state, force),
+        // Nothing can be known about it any more.
+        Err(err) if force && err.downcast_ref::<Failure>().is_none() => {
+            log::warn(&errno::chain(&err));
+            dir.remove()
+        }
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => {
             // What a creation left that was killed before it wrote anything.
             dir.remove()?;

@@ -2,6 +2,7 @@
 //! Decides nothing; see `plan/`.
 
 mod capabilities;
+mod resctrl;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +13,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use teu_namespaces::{IdMaps, Kind, id_maps};
+
+pub(crate) use resctrl::Resctrl;
 
 /// Facts about the machine. Files are read below `sysroot`, so that tests can
 /// put another machine in its place.

@@ -120,13 +120,13 @@ fn permissions(description: Vec<u8>) -> Result<u32> {
 /// Becomes the user of the plan, with its working directory and capabilities.
 /// After this the process has no more power than the container's program.
 ///
-/// `procfs` opens a trustworthy procfs (its root). `terminal_is_the_callers`: the
-/// standard streams are the terminal of the person in front of it, whose owner
-/// stays as it is.
+/// `procfs` opens a trustworthy procfs (its root). `streams_are_the_callers`:
+/// the standard streams are those of a person or script in front of us, not
+/// made for the container.
 pub(crate) fn become_user<P: AsFd>(
     plan: &ProcessPlan,
     procfs: impl Fn() -> Result<P>,
-    terminal_is_the_callers: bool,
+    streams_are_the_callers: bool,
 ) -> Result<()> {
     // Two tries: root's directories are open to root only, and a directory of
     // the user on a network file system may be open to the user only.
@@ -135,7 +135,9 @@ pub(crate) fn become_user<P: AsFd>(
         capabilities::limit_bounding_set(capabilities)?;
     }
     capabilities::keep_over_change_of_user(true)?;
-    own_standard_streams(plan.credentials.uid, terminal_is_the_callers)?;
+    // A terminal of the container's own is on all three.
+    let streams_are_the_callers = streams_are_the_callers && plan.terminal.is_none();
+    own_standard_streams(plan.credentials.uid, streams_are_the_callers)?;
     set_ids(&plan.credentials, procfs)?;
     if !entered && !enter_cwd(&plan.cwd)? {
         return Err(cwd_error(&plan.cwd, Errno::ACCESS));
@@ -183,15 +185,18 @@ fn verify_cwd() -> Result<()> {
     }
 }
 
-/// Makes the user the owner of the standard streams, which were made outside.
-/// The group stays: a terminal's is `tty`.
-fn own_standard_streams(uid: u32, terminal_is_the_callers: bool) -> Result<()> {
+/// Makes the user the owner of the standard streams, which were made outside:
+/// a program that opens /dev/stdout needs that. The group stays: a terminal's
+/// is `tty`. A caller's own terminal and files stay the caller's; runc puts
+/// pipes in between for that.
+fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
     for stream in [stdin(), stdout(), stderr()] {
         // A caller may have closed one of them.
         let Ok(status) = fstat(stream) else { continue };
         let kind = FileType::from_raw_mode(status.st_mode);
         let is_null = kind.is_char_device() && status.st_rdev == rustix::fs::makedev(1, 3);
-        let is_callers = terminal_is_the_callers && rustix::termios::isatty(stream);
+        let is_callers =
+            streams_are_the_callers && (kind.is_file() || rustix::termios::isatty(stream));
         if status.st_uid == uid || is_null || is_callers {
             continue;
         }
@@ -454,6 +459,15 @@ mod tests {
         });
         let status = fs::metadata(&path).expect("stat");
         assert_eq!((status.uid(), status.gid()), (1000, 0));
+        testing::in_child(|| {
+            let file = File::options().append(true).open(&path).expect("open");
+            let (_read, pipe) = rustix::pipe::pipe().expect("pipe");
+            rustix::stdio::dup2_stdin(&file).expect("dup2");
+            rustix::stdio::dup2_stdout(&pipe).expect("dup2");
+            own_standard_streams(2000, true).expect("own");
+            assert_eq!(fstat(&pipe).expect("stat").st_uid, 2000);
+        });
+        assert_eq!(fs::metadata(&path).expect("stat").uid(), 1000);
         assert_eq!(fs::metadata("/dev/null").expect("null").uid(), null);
     }
 

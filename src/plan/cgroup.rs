@@ -14,9 +14,9 @@ use crate::spec::{BlockIo, Cpu, DeviceCgroup, Memory, Network, Resources, Spec, 
 
 /// Decides the place and the limits.
 ///
-/// `nodes` are the container's device nodes: what it has, it may use. In a
-/// user namespace the kernel forbids device rules to everyone, so none are set
-/// there.
+/// `nodes` are the container's device nodes: what it has, it may use. The
+/// kernel allows device rules only to the machine's root, so a rootless
+/// container gets none.
 ///
 /// # Errors
 /// A field with a value that means nothing.
@@ -26,14 +26,13 @@ pub(crate) fn plan(
     driver: Driver,
     rootless: bool,
     nodes: &[DeviceNode],
-    in_user_namespace: bool,
 ) -> Result<CgroupPlan> {
     let linux = spec.linux.as_ref();
     let path = linux.map(|linux| Path::new(&linux.cgroups_path));
     let default = Resources::default();
     let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&default);
     let mut limits = limits(resources)?;
-    if !in_user_namespace {
+    if !rootless {
         limits.devices = Some(device_rules(&resources.devices, nodes)?);
     }
     let path = CgroupPath::new(path, id).context("linux.cgroupsPath")?;
@@ -198,7 +197,7 @@ mod tests {
 
     fn plan_of(config: &str) -> Result<CgroupPlan> {
         let spec: Spec = serde_json::from_str(config).expect("test input parses");
-        plan(&spec, "c1", Driver::Filesystem, false, &[], false)
+        plan(&spec, "c1", Driver::Filesystem, false, &[])
     }
 
     #[test]

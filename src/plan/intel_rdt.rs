@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::host::Host;
+use crate::host::{Host, Resctrl};
 use crate::spec;
 
 /// Decided.
@@ -38,7 +38,11 @@ impl IntelRdtPlan {
     /// # Errors
     /// The machine has none of it, or a value that cannot be.
     pub(crate) fn new(rdt: &spec::IntelRdt, id: &str, host: &Host) -> Result<IntelRdtPlan> {
-        let Some(root) = host.resctrl()? else {
+        IntelRdtPlan::on(host.resctrl()?, rdt, id)
+    }
+
+    fn on(resctrl: Option<Resctrl>, rdt: &spec::IntelRdt, id: &str) -> Result<IntelRdtPlan> {
+        let Some(resctrl) = resctrl else {
             bail!("intelRdt is specified in config, but Intel RDT is not enabled");
         };
         for (field, set) in [("enableCMT", rdt.enable_cmt), ("enableMBM", rdt.enable_mbm)] {
@@ -46,12 +50,12 @@ impl IntelRdtPlan {
                 bail!("linux.intelRdt.{field} gave way to enableMonitoring in runtime-spec 1.3");
             }
         }
-        if !rdt.l3_cache_schema.is_empty() && !root.join("info/L3").exists() {
+        if !rdt.l3_cache_schema.is_empty() && !resctrl.has_cache_allocation {
             bail!(
                 "intelRdt.l3CacheSchema is specified in config, but Intel RDT/CAT is not enabled"
             );
         }
-        if !rdt.mem_bw_schema.is_empty() && !root.join("info/MB").exists() {
+        if !rdt.mem_bw_schema.is_empty() && !resctrl.has_bandwidth_allocation {
             bail!("intelRdt.memBwSchema is specified in config, but Intel RDT/MBA is not enabled");
         }
         let schemata = schemata(rdt)?;
@@ -68,7 +72,7 @@ impl IntelRdtPlan {
         };
         let monitoring = rdt.enable_monitoring.then(|| id.to_owned());
         Ok(IntelRdtPlan {
-            root,
+            root: resctrl.root,
             group,
             schemata,
             monitoring,
@@ -102,52 +106,25 @@ fn schemata(rdt: &spec::IntelRdt) -> Result<Vec<String>> {
     }
 }
 
-impl Host {
-    /// Where the resctrl file system is mounted; `None` if nowhere.
-    ///
-    /// # Errors
-    /// The mounts cannot be read.
-    pub(crate) fn resctrl(&self) -> Result<Option<PathBuf>> {
-        // The directory is there, empty, on every kernel that could.
-        let usual = self.path("sys/fs/resctrl");
-        if usual.join("schemata").exists() {
-            return Ok(Some(usual));
-        }
-        let mounts = self.path("proc/self/mountinfo");
-        let mounts =
-            std::fs::read_to_string(&mounts).with_context(|| format!("read {mounts:?}"))?;
-        let mount = mounts.lines().find(|line| line.contains(" - resctrl "));
-        Ok(mount
-            .and_then(|line| line.split(' ').nth(4))
-            .map(PathBuf::from))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
-    use std::fs;
 
-    fn machine(name: &str, resctrl: bool) -> (testing::Directory, Host) {
-        let dir = testing::Directory::new(name);
-        fs::create_dir_all(dir.path().join("proc/self")).expect("mkdir");
-        fs::write(dir.path().join("proc/self/mountinfo"), "").expect("write");
-        if resctrl {
-            fs::create_dir_all(dir.path().join("sys/fs/resctrl/info/L3")).expect("mkdir");
-            fs::write(dir.path().join("sys/fs/resctrl/schemata"), "").expect("write");
-        }
-        let host = Host::below(dir.path());
-        (dir, host)
-    }
-
-    fn plan(json: &str, host: &Host) -> Result<IntelRdtPlan> {
-        IntelRdtPlan::new(&serde_json::from_str(json).expect("json"), "box", host)
+    fn plan(json: &str) -> Result<IntelRdtPlan> {
+        let resctrl = Resctrl {
+            root: "/sys/fs/resctrl".into(),
+            has_cache_allocation: true,
+            has_bandwidth_allocation: false,
+        };
+        IntelRdtPlan::on(
+            Some(resctrl),
+            &serde_json::from_str(json).expect("json"),
+            "box",
+        )
     }
 
     #[test]
     fn groups() {
-        let (_dir, host) = machine("rdt-groups", true);
         let shared = |must_exist| Group::Shared {
             name: "gold".into(),
             must_exist,
@@ -162,16 +139,15 @@ mod tests {
                 2,
             ),
         ] {
-            let plan = plan(json, &host).expect(json);
+            let plan = plan(json).expect(json);
             assert_eq!((plan.group, plan.schemata.len()), (group, lines), "{json}");
         }
-        let plan = plan(r#"{"enableMonitoring":true}"#, &host).expect("plan");
+        let plan = plan(r#"{"enableMonitoring":true}"#).expect("plan");
         assert_eq!(plan.monitoring.as_deref(), Some("box"));
     }
 
     #[test]
     fn what_cannot_be() {
-        let (_dir, host) = machine("rdt-refused", true);
         for (json, words) in [
             (r#"{"closID":".."}"#, r#"invalid intelRdt.ClosID "..""#),
             (r#"{"closID":"a/b"}"#, r#"invalid intelRdt.ClosID "a/b""#),
@@ -188,21 +164,16 @@ mod tests {
                 "linux.intelRdt.enableCMT gave way to enableMonitoring in runtime-spec 1.3",
             ),
         ] {
-            assert_eq!(plan(json, &host).expect_err(json).to_string(), words);
+            assert_eq!(plan(json).expect_err(json).to_string(), words);
         }
     }
 
     #[test]
-    fn machines_without_it_and_with_it_elsewhere() {
-        let (dir, host) = machine("rdt-none", false);
-        let error = plan("{}", &host).expect_err("none");
+    fn a_machine_without_it() {
+        let error = IntelRdtPlan::on(None, &spec::IntelRdt::default(), "box").expect_err("none");
         assert_eq!(
             error.to_string(),
             "intelRdt is specified in config, but Intel RDT is not enabled"
         );
-        let mountinfo = "30 1 0:26 / /mnt/resctrl rw,relatime shared:9 - resctrl none rw\n";
-        fs::write(dir.path().join("proc/self/mountinfo"), mountinfo).expect("write");
-        let plan = plan("{}", &host).expect("plan");
-        assert_eq!(plan.directory(), PathBuf::from("/mnt/resctrl/box"));
     }
 }

@@ -117,7 +117,7 @@ impl Plan {
         check::refuse_unsupported(spec)?;
         let namespaces = namespaces::plan(spec, host)?;
         let rootless = wishes.rootless.unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
-        let cgroup = cgroup(spec, host, wishes, rootless)?;
+        let cgroup = cgroup(spec, wishes, rootless)?;
         let cgroup_location = Location::find()?;
         let layout = cgroup_location.layout(&cgroup);
         let rootfs = RootfsPlan::new(&RootfsInput {
@@ -215,7 +215,6 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
 
 fn cgroup(
     spec: &Spec,
-    host: &Host,
     wishes: &Wishes,
     rootless: bool,
 ) -> Result<CgroupPlan> {
@@ -223,6 +222,6 @@ fn cgroup(
     let devices = spec.linux.as_ref().map_or(&default, |linux| &linux.devices);
     let nodes = devices::device_nodes(devices)?;
     let driver = if wishes.systemd_cgroup { Driver::Systemd } else { Driver::Filesystem };
-    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes, host.in_user_namespace())
+    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes)
 }
 pub(crate) mod sysctl;

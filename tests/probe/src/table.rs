@@ -96,12 +96,11 @@ fn process(table: &mut Table, report: &Value) {
         table.row(
             name,
             lines.map(|line| {
-                format!(
-                    "{} → {} ({})",
-                    plain(&line[0]),
-                    plain(&line[1]),
-                    plain(&line[2]),
-                )
+                let length = match line[2].as_u64() {
+                    Some(length) if length == u64::from(u32::MAX) => "all".to_owned(),
+                    _ => plain(&line[2]),
+                };
+                format!("{} → {} ({length})", plain(&line[0]), plain(&line[1]))
             }),
         );
     }

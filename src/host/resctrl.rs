@@ -1,0 +1,80 @@
+//! The file system for cache and memory bandwidth allocation (kernel:
+//! Documentation/filesystems/resctrl.rst).
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::Host;
+
+/// What the machine has of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resctrl {
+    /// Where it is mounted.
+    pub(crate) root: PathBuf,
+    /// Whether parts of the L3 cache can be allocated.
+    pub(crate) has_cache_allocation: bool,
+    /// Whether memory bandwidth can be allocated.
+    pub(crate) has_bandwidth_allocation: bool,
+}
+
+impl Host {
+    /// The mounted resctrl file system; `None` if there is none.
+    ///
+    /// # Errors
+    /// The mounts cannot be read.
+    pub(crate) fn resctrl(&self) -> Result<Option<Resctrl>> {
+        let Some(root) = self.resctrl_root()? else {
+            return Ok(None);
+        };
+        Ok(Some(Resctrl {
+            has_cache_allocation: root.join("info/L3").exists(),
+            has_bandwidth_allocation: root.join("info/MB").exists(),
+            root,
+        }))
+    }
+
+    fn resctrl_root(&self) -> Result<Option<PathBuf>> {
+        // The directory is there, empty, on every kernel that could.
+        let usual = self.path("sys/fs/resctrl");
+        if usual.join("schemata").exists() {
+            return Ok(Some(usual));
+        }
+        let mounts = self.path("proc/self/mountinfo");
+        let mounts = fs::read_to_string(&mounts).with_context(|| format!("read {mounts:?}"))?;
+        let mount = mounts.lines().find(|line| line.contains(" - resctrl "));
+        Ok(mount
+            .and_then(|line| line.split(' ').nth(4))
+            .map(PathBuf::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn none_in_the_usual_place_and_elsewhere() {
+        let dir = testing::Directory::new("resctrl");
+        let host = Host::below(dir.path());
+        host.resctrl().expect_err("no mountinfo");
+        fs::create_dir_all(dir.path().join("proc/self")).expect("mkdir");
+        fs::create_dir_all(dir.path().join("sys/fs/resctrl/info/L3")).expect("mkdir");
+        let mountinfo = dir.path().join("proc/self/mountinfo");
+        fs::write(&mountinfo, "").expect("write");
+        assert_eq!(host.resctrl().expect("facts"), None);
+        fs::write(
+            &mountinfo,
+            "30 1 0:26 / /none/resctrl rw shared:9 - resctrl none rw\n",
+        )
+        .expect("write");
+        let elsewhere = host.resctrl().expect("facts").expect("mounted");
+        assert_eq!(elsewhere.root, PathBuf::from("/none/resctrl"));
+        assert!(!elsewhere.has_cache_allocation);
+        fs::write(dir.path().join("sys/fs/resctrl/schemata"), "").expect("write");
+        let usual = host.resctrl().expect("facts").expect("mounted");
+        assert!(usual.has_cache_allocation && !usual.has_bandwidth_allocation);
+    }
+}
