@@ -36,8 +36,7 @@ mod timestamp;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, exec, features, kill, list, pause, ps, run, start};
-use crate::commands::{create, delete, exec, features, kill, list, start};
+use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use crate::state::StateDir;
