@@ -10,7 +10,7 @@
 mod args;
 mod help;
 
-use crate::commands::{create, delete, exec, kill, list, run, spec, start, state};
+use crate::commands::{create, delete, exec, kill, list, pause, ps, run, spec, start, state};
 use crate::plan::exec::Replacements;
 use crate::root::Root;
 use anyhow::{Context, Result, bail};
@@ -61,7 +61,7 @@ const UNKNOWN_TOPIC: u8 = 3;
 
 /// The commands whose words after the container's name are not flags for us:
 /// `kill ID -9`.
-const STOP_AT_ID: &[&str] = &["exec", "kill"];
+const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
 impl Cli {
     /// Reads a command line, beginning with the program's name.
@@ -544,11 +544,6 @@ impl args::StateArgs {
 }
 
 impl args::ExecArgs {
-    /// How many descriptors the process gets.
-    pub(crate) fn preserve_fds(&self) -> u32 {
-        self.preserve_fds
-    }
-
     pub(crate) fn options(self, root: &Root) -> Result<exec::Options> {
         let value = |option: Option<OsString>, name| {
             non_empty(option).map(|value| text(value, name)).transpose()
@@ -578,6 +573,7 @@ impl args::ExecArgs {
             pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
             pid_file: pid_file(self.pid_file)?,
             preserve_fds: self.preserve_fds,
+            sub_cgroups: exec::sub_cgroups(&all(self.cgroup, "cgroup")?)?,
             ignore_paused: self.ignore_paused,
         })
     }
@@ -621,6 +617,35 @@ impl args::ListArgs {
             format: self.format.to_string_lossy().parse()?,
             quiet: self.quiet,
             filters: filters.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl args::PauseArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::ResumeArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::PsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<ps::Options> {
+        Ok(ps::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            format: self.format.to_string_lossy().parse()?,
+            args: self.args,
         })
     }
 }

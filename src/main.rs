@@ -36,7 +36,7 @@ mod timestamp;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, exec, features, kill, list, start};
+use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use crate::state::StateDir;
@@ -102,9 +102,10 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
             return run.with_context(|| format!("{program} run failed"));
         }
         Command::Exec(args) => {
-            let exec = seal_beside(&root.path, args.preserve_fds())
-                .and_then(|()| args.options(&root))
-                .and_then(|options| exec::exec(&options));
+            let exec = args.options(&root).and_then(|options| {
+                seal_exec(&options)?;
+                exec::exec(&options)
+            });
             return Ok(exec.context("exec failed").unwrap_or_else(|error| {
                 log::fatal(&errno::chain(&error));
                 EXEC_FAILED
@@ -112,6 +113,9 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         }
         Command::Start(args) => start::start(&args.options(&root))?,
         Command::State(args) => commands::state::state(&args.options(&root))?,
+        Command::Pause(args) => pause::pause(&args.options(&root))?,
+        Command::Ps(args) => ps::ps(&args.options(&root)?)?,
+        Command::Resume(args) => pause::resume(&args.options(&root))?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
         Command::List(args) => list::list(&args.options(root)?)?,
@@ -128,6 +132,15 @@ fn seal(options: &create::Options) -> Result<()> {
     StateDir::make_root(&options.root)?;
     let inherited = ListenFds::count(options.preserve_fds)?;
     seal_beside(&options.root, inherited.preserved)
+}
+
+/// The same for a further process. Its file may be a descriptor of the
+/// caller's ("/dev/fd/63"): then all stay open, until init closes them.
+fn seal_exec(options: &exec::Options) -> Result<()> {
+    match options.process {
+        Some(_) => exeseal::ensure_sealed(&options.root),
+        None => seal_beside(&options.root, options.preserve_fds),
+    }
 }
 
 fn seal_beside(root: &Path, inherited: u32) -> Result<()> {

@@ -10,6 +10,7 @@ mod devices;
 mod error;
 mod file;
 mod hierarchy;
+mod join;
 mod layout;
 mod limits;
 mod path;

@@ -265,6 +265,52 @@ pub(crate) struct ListArgs {
     pub(crate) filter: Vec<OsString>,
 }
 
+/// pause all processes of a container
+#[derive(Debug, Parser)]
+#[command(
+    name = "pause",
+    long_about = "Stops every process of the container until \"teu resume\".",
+    after_help = EXPLAINS_ID
+)]
+pub(crate) struct PauseArgs {
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+}
+
+/// let a paused container go on
+#[derive(Debug, Parser)]
+#[command(
+    name = "resume",
+    long_about = "Lets every process of a container go on that \"teu pause\" stopped.",
+    after_help = EXPLAINS_ID
+)]
+pub(crate) struct ResumeArgs {
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+}
+
+/// show the processes of a container
+#[derive(Debug, Parser)]
+#[command(
+    name = "ps",
+    long_about = "Prints the processes of the container as the ps of this machine shows them.",
+    after_help = "<container-id> is the name the container was created with. Everything after it \
+                  is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
+)]
+pub(crate) struct PsArgs {
+    /// 'table' or 'json'
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: OsString,
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+    /// options for ps
+    #[arg(value_name = "ps options", allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
 /// write a new specification file
 #[derive(Debug, Parser)]
 #[command(
@@ -357,6 +403,9 @@ commands! {
     "features" => Features(FeaturesArgs),
     "kill" => Kill(KillArgs),
     "list" => List(ListArgs),
+    "pause" => Pause(PauseArgs),
+    "ps" => Ps(PsArgs),
+    "resume" => Resume(ResumeArgs),
     "run" => Run(RunArgs),
     "spec" => Spec(SpecArgs),
     "start" => Start(StartArgs),

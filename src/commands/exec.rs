@@ -3,9 +3,10 @@
 //! This file is the host's half of the story; `init/exec.rs` is the other.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::unistd::Pid;
 use std::os::fd::AsFd;
 use teu_cgroups::Cgroup;
@@ -22,7 +23,8 @@ use crate::notify::ListenFds;
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::state::{ContainerState, StateDir, write_pid_file};
-use crate::fd_socket;
+use crate::plan::scheduling::Affinity;
+use crate::{fd_socket, log};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]
@@ -46,6 +48,9 @@ pub(crate) struct Options {
     /// How many descriptors beyond standard input, output and error the
     /// process gets.
     pub(crate) preserve_fds: u32,
+    /// Cgroups below the container's to be in, by controller; the empty name
+    /// stands for all.
+    pub(crate) sub_cgroups: BTreeMap<String, String>,
     /// Whether to wait in a paused container until it is resumed.
     pub(crate) ignore_paused: bool,
 }
@@ -122,6 +127,32 @@ impl Options {
     }
 }
 
+/// Reads what `--cgroup` says, each `[CONTROLLER[,CONTROLLER...]:]PATH`.
+///
+/// # Errors
+/// A path without controllers that is not the only one, or a controller that
+/// is empty or given twice.
+pub(crate) fn sub_cgroups(words: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut paths = BTreeMap::new();
+    for word in words {
+        let (controllers, path) = match word.split_once(':') {
+            Some(("", _)) => bail!("--cgroup {word:?}: (empty <controller> prefix)"),
+            Some((controllers, path)) => (controllers, path),
+            None if words.len() > 1 => bail!("--cgroup {word:?}: (missing <controller>: prefix)"),
+            None => ("", word.as_str()),
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() && !controllers.is_empty() {
+                bail!("--cgroup {word:?}: (empty <controller> prefix)");
+            }
+            if paths.insert(controller.to_owned(), path.to_owned()).is_some() {
+                bail!("--cgroup: controller {controller} specified multiple times");
+            }
+        }
+    }
+    Ok(paths)
+}
+
 /// A process that has been started. Dropped, it is killed, until
 /// [`Child::keep`].
 #[derive(Debug)]
@@ -146,21 +177,29 @@ impl Process {
             create::console_sockets(has_terminal, !options.detach, socket)?;
         let (host_end, init_end) = pipe::pair()?;
         let host_end = Cell::new(Some(host_end));
-        let mut cgroup = Cgroup::open(&state.cgroup);
+        let mut cgroup = Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?
+            .or_leave_out(state.rootless);
         // What is wrong with the directory will be told by entering it.
         let cgroup_fd = cgroup.clone_target().ok().flatten();
-        let beside = spawn_beside(neighbour, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
-            // With this copy open, the end of the host would go unnoticed.
-            drop(host_end.take());
-            init::exec::main(plan, init_end, console_socket, joined)
-        });
+        let start = || {
+            spawn_beside(neighbour, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
+                // With this copy open, the end of the host would go unnoticed.
+                drop(host_end.take());
+                init::exec::main(plan, init_end, console_socket, joined)
+            })
+        };
+        log::debug("nsexec container setup");
+        let beside = match plan.affinity().and_then(|affinity| affinity.initial.as_ref()) {
+            Some(cpus) => {
+                log::debug(&format!("nsexec: affinity: {cpus:#x}"));
+                scheduling::with_affinity(cpus, start)?
+            }
+            None => start(),
+        };
         let Beside { child, in_cgroup } = beside.map_err(|err| unless_stopped(err, state))?;
         let pipe = host_end.take().context("the pipe is gone")?;
         let mut process = Process { child, pipe, relay: None };
-        let pid = process.child.pid();
-        let entered = cgroup
-            .enter(pid, in_cgroup)
-            .with_context(|| format!("error adding pid {pid} to cgroups"));
+        let entered = process.enter_cgroup(&mut cgroup, in_cgroup, options, state);
         match entered.and_then(|()| process.bring_up(options, plan, terminal)) {
             Ok(()) => Ok(process),
             Err(err) => Err(match process.pipe.last_words() {
@@ -168,6 +207,28 @@ impl Process {
                 None => err,
             }),
         }
+    }
+
+    /// Moves the process into the cgroup, or to where the container's init is
+    /// by now, unless one was asked for by name.
+    fn enter_cgroup(
+        &self,
+        cgroup: &mut Cgroup,
+        in_cgroup: bool,
+        options: &Options,
+        state: &ContainerState,
+    ) -> Result<()> {
+        let pid = self.child.pid();
+        let Err(refused) = cgroup.enter(pid, in_cgroup) else {
+            return Ok(());
+        };
+        if options.sub_cgroups.is_empty()
+            && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
+            && inits.enter(pid, false).is_ok()
+        {
+            return Ok(());
+        }
+        Err(refused).with_context(|| format!("error adding pid {pid} to cgroups"))
     }
 
     /// The host's part while the process prepares itself.
@@ -178,7 +239,14 @@ impl Process {
         terminal: Option<TerminalPair>,
     ) -> Result<()> {
         let pid = self.child.pid();
-        scheduling::reset_affinity(pid.as_raw());
+        match plan.affinity() {
+            Some(Affinity { last: Some(cpus), .. }) => {
+                scheduling::set_affinity(pid.as_raw(), cpus)?;
+            }
+            Some(Affinity { initial: Some(_), last: None }) => {}
+            _ => scheduling::reset_affinity(pid.as_raw()),
+        }
+        log::debug("child process in init()");
         self.wait_until_ready().context(create::START)?;
         if let Some(adjustment) = plan.process.oom_score_adj {
             process::set_oom_score_adj(pid.as_raw(), adjustment)?;
@@ -196,6 +264,7 @@ impl Process {
         if let Some(file) = &options.pid_file {
             write_pid_file(file, pid)?;
         }
+        log::debug("setns_init: about to exec");
         self.pipe.send(ToInit::Execute)
     }
 
@@ -208,6 +277,43 @@ impl Process {
                 Ok(status) => anyhow!("it ended before it was ready: {status:?}"),
                 Err(err) => err.into(),
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Vec<(String, String)>> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Ok(sub_cgroups(&words)?.into_iter().collect())
+    }
+
+    #[test]
+    fn cgroups_below_by_controller() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, path)| ((*name).into(), (*path).into())).collect()
+        };
+        for (words, expected) in [
+            (&[][..], &[][..]),
+            (&["a/b"], &[("", "a/b")]),
+            (&["cpu:a"], &[("cpu", "a")]),
+            (&["cpu,cpuacct:a:b", "pids:/"], &[("cpu", "a:b"), ("cpuacct", "a:b"), ("pids", "/")]),
+        ] {
+            assert_eq!(read(words).expect("read"), pairs(expected), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn cgroups_that_cannot_be_meant() {
+        for (words, why) in [
+            (&["a", "b"][..], "--cgroup \"a\": (missing <controller>: prefix)"),
+            (&[":a"], "--cgroup \":a\": (empty <controller> prefix)"),
+            (&["cpu,:a"], "--cgroup \"cpu,:a\": (empty <controller> prefix)"),
+            (&["cpu:a", "cpu:b"], "--cgroup: controller cpu specified multiple times"),
+        ] {
+            assert_eq!(read(words).expect_err("refused").to_string(), why);
         }
     }
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::process::{ProcessPlan, Shared};
+use super::scheduling::Affinity;
 use crate::host::Host;
 use crate::spec;
 
@@ -71,6 +72,11 @@ impl ExecPlan {
             host_sets_limits: namespaces.is_private(Kind::User),
             process,
         })
+    }
+
+    /// The CPUs that the process runs on, if they were chosen.
+    pub(crate) fn affinity(&self) -> Option<&Affinity> {
+        self.process.scheduling.affinity.as_ref()
     }
 
     /// The program's arguments byte by byte, where some are no text.
