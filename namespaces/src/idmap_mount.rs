@@ -28,7 +28,7 @@ pub fn user_namespace_with(maps: &IdMaps) -> Result<OwnedFd> {
             drop(caller);
             // Keeps the namespace until it is killed, or its caller is gone:
             // nothing is ever sent.
-            child.read(&mut [0]).ok();
+            child.read_exact(&mut [0]).ok();
             sys::exit_now(0)
         }
         Cloned::Parent(pid, pidfd) => Child::new(pid, pidfd),

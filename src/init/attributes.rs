@@ -30,6 +30,15 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
+    /// As a kernel before 5.12.
+    #[cfg(test)]
+    pub(super) fn without_setattr() -> Kernel {
+        Kernel {
+            without_setattr: true,
+            ..Kernel::default()
+        }
+    }
+
     /// The safe procfs, opened at its first use.
     pub(crate) fn procfs(&self) -> Result<&Procfs> {
         if let Some(procfs) = self.procfs.get() {
@@ -237,4 +246,84 @@ pub(super) fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
 
 fn errno(err: io::Error) -> Errno {
     Errno::from_io_error(&err).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::mounts::{attach, clone_tree};
+    use crate::init::paths::tests::private_root;
+    use libc::{MS_PRIVATE, MS_SHARED};
+    use std::os::fd::AsFd;
+    use std::path::Path;
+
+    fn flags_of(path: &Path) -> c_ulong {
+        current_flags(clone_tree(path, false).expect("clone").as_fd()).expect("statvfs")
+    }
+
+    /// A bind of a tmpfs with `source` flags, made as the plan's mounts are.
+    fn bind(kernel: &Kernel, directory: &Path, source: c_ulong, flags: BindFlags) -> c_ulong {
+        let target = directory.join("target");
+        for name in ["source", "target"] {
+            std::fs::create_dir_all(directory.join(name)).expect("mkdir");
+        }
+        let none = None::<&str>;
+        let flags_of_source = MsFlags::from_bits_retain(source);
+        let source = directory.join("source");
+        nix::mount::mount(none, &source, Some("tmpfs"), flags_of_source, none).expect("tmpfs");
+        let tree = clone_tree(&source, false).expect("clone");
+        let onto = openat(CWD, &target, OFlags::PATH, Mode::empty()).expect("open");
+        let pending = kernel.set_bind_flags(tree.as_fd(), flags).expect("set");
+        attach(tree.as_fd(), onto.as_fd()).expect("attach");
+        if let Some(pending) = pending {
+            kernel.set_attached_bind_flags(tree.as_fd(), pending).expect("set");
+        }
+        flags_of(&target)
+    }
+
+    #[test]
+    fn flags_are_the_same_without_mount_setattr() {
+        for (source, set, expected) in [
+            (MS_NOEXEC | MS_NOATIME, MS_NOSUID, MS_NOSUID | MS_NOATIME),
+            (MS_NODEV, MS_RDONLY | MS_NOATIME, MS_RDONLY | MS_NOATIME),
+            (0, MS_STRICTATIME | MS_NODEV, MS_STRICTATIME | MS_NODEV),
+            (0, MS_NODIRATIME, MS_NODIRATIME | MS_RELATIME),
+        ] {
+            for kernel in [Kernel::default(), Kernel::without_setattr()] {
+                private_root("attributes", |directory, _| {
+                    let flags = BindFlags { set, cleared: 0 };
+                    let found = bind(&kernel, directory, source, flags);
+                    assert_eq!(found, expected, "{source:#x} {set:#x} {kernel:?}");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn propagation_is_the_same_without_mount_setattr() {
+        for kernel in [Kernel::default(), Kernel::without_setattr()] {
+            private_root("attributes", |directory, root| {
+                let root = root.resolve(Path::new("/")).expect("open");
+                let shared = || {
+                    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("read");
+                    let directory = format!(" {} ", directory.display());
+                    let line = table.lines().find(|line| line.contains(&directory));
+                    line.expect("mounted").contains(" shared:")
+                };
+                kernel.set_propagation(root.as_fd(), MS_SHARED).expect("shared");
+                assert!(shared());
+                kernel.set_propagation(root.as_fd(), MS_PRIVATE | MS_REC).expect("private");
+                assert!(!shared());
+            });
+        }
+    }
+
+    #[test]
+    fn recursive_attributes_need_mount_setattr() {
+        private_root("attributes", |_, root| {
+            let root = root.resolve(Path::new("/")).expect("open");
+            let refused = Kernel::without_setattr().change_all(root.as_fd(), Attributes::default());
+            assert_eq!(refused, Err(Errno::NOSYS));
+        });
+    }
 }

@@ -16,7 +16,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::mounts::{attach, clone_handle};
-use super::paths::Root;
+use super::paths::{Root, file_to_cover};
 use crate::fd_socket;
 use crate::plan::process::Terminal;
 
@@ -38,19 +38,6 @@ pub(crate) fn set_up(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Res
     let pty = open_peer(&master).context("open the terminal")?;
     set_size(&pty, terminal)?;
     bind_on_console(root, &pty).context("bind the terminal on \"/dev/console\"")?;
-    fd_socket::send(socket, PTMX.as_bytes(), &master).context("send the terminal")?;
-    use_terminal(&pty)
-}
-
-/// Like [`set_up`], for a process in a container that runs already: its
-/// /dev/console stays as it is.
-///
-/// # Errors
-/// As [`set_up`].
-pub(crate) fn set_up_another(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Result<()> {
-    let master = open_ptmx(root).with_context(|| format!("open {PTMX:?}"))?;
-    let pty = open_peer(&master).context("open the terminal")?;
-    set_size(&pty, terminal)?;
     fd_socket::send(socket, PTMX.as_bytes(), &master).context("send the terminal")?;
     use_terminal(&pty)
 }
@@ -102,26 +89,11 @@ fn set_size(pty: &OwnedFd, terminal: &Terminal) -> Result<()> {
 }
 
 fn bind_on_console(root: &Root, pty: &OwnedFd) -> Result<()> {
-    let onto = console_file(root).context("create it")?;
+    let (parent, name) = root.parent(Path::new("/dev/console")).context("make its directory")?;
+    // A file of the image may be a link by now, which is not followed.
+    let onto = file_to_cover(parent.as_fd(), &name, 0o666).context("create it")?;
     let tree = clone_handle(pty.as_fd(), false).context("open_tree")?;
     attach(tree.as_fd(), onto.as_fd())
-}
-
-/// /dev/console, made if it is missing. A link in its place is an error, and
-/// what is there is not opened for use.
-fn console_file(root: &Root) -> Result<OwnedFd> {
-    let (parent, name) = root.parent(Path::new("/dev/console"))?;
-    let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(&parent, &name, create, Mode::from_raw_mode(0o666)) {
-        Err(rustix::io::Errno::EXIST) => {}
-        made => return Ok(made?),
-    }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = rustix::fs::openat(&parent, &name, flags, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&found)?.st_mode) == FileType::Symlink {
-        bail!("it is a symbolic link");
-    }
-    Ok(found)
 }
 
 fn use_terminal(pty: &OwnedFd) -> Result<()> {
@@ -129,4 +101,64 @@ fn use_terminal(pty: &OwnedFd) -> Result<()> {
     dup2_stdout(pty).context("dup")?;
     dup2_stderr(pty).context("dup")?;
     rustix::process::ioctl_tiocsctty(pty).context("set the controlling terminal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::paths::tests::private_root;
+    use crate::testing::words;
+    use rustix::fs::{CWD, mknodat};
+    use std::fs;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    fn mount_devpts(directory: &Path) {
+        let empty = nix::mount::MsFlags::empty();
+        let options = Some("newinstance,ptmxmode=0666");
+        let target = directory.join("dev/pts");
+        fs::create_dir_all(&target).expect("mkdir");
+        nix::mount::mount(None::<&str>, &target, Some("devpts"), empty, options).expect("devpts");
+    }
+
+    #[test]
+    fn the_terminal_comes_from_the_own_devpts() {
+        private_root("console", |directory, root| {
+            mount_devpts(directory);
+            rustix::process::setsid().expect("setsid");
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("pair");
+            let terminal = Terminal { size: Some((25, 80)) };
+            set_up(root, &terminal, &theirs).expect("set up");
+            let master = fd_socket::receive(&ours).expect("receive");
+            let size = rustix::termios::tcgetwinsize(&master).expect("size");
+            assert_eq!((size.ws_row, size.ws_col), (25, 80));
+            let console = fs::metadata(directory.join("dev/console")).expect("stat");
+            assert!(console.file_type().is_char_device());
+            assert!(rustix::termios::isatty(std::io::stdin()));
+            // Closed, it would hang up on this process, which leads the session.
+            std::mem::forget(master);
+        });
+    }
+
+    #[test]
+    fn what_only_looks_like_a_devpts_is_refused() {
+        private_root("console", |directory, root| {
+            fs::create_dir_all(directory.join("dev/pts")).expect("mkdir");
+            let ptmx = directory.join("dev/pts/ptmx");
+            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
+            mknodat(CWD, ptmx, kind, mode, makedev(5, 2)).expect("mknod");
+            let refused = open_ptmx(root).expect_err("refused");
+            assert_eq!(words(&refused), "/dev/pts is not a devpts");
+        });
+    }
+
+    #[test]
+    fn a_console_that_is_a_link_is_not_followed() {
+        private_root("console", |directory, root| {
+            mount_devpts(directory);
+            symlink("/etc/passwd", directory.join("dev/console")).expect("symlink");
+            let pty = open_peer(&open_ptmx(root).expect("ptmx")).expect("peer");
+            let refused = bind_on_console(root, &pty).expect_err("refused");
+            assert!(words(&refused).starts_with("create it: "), "{refused:#}");
+        });
+    }
 }

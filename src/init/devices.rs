@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::attributes::Kernel;
 use super::mounts::{attach, clone_tree};
-use super::paths::{Root, mknod};
+use super::paths::{Root, file_to_cover, mknod};
 use crate::plan::devices::{DeviceKind, DeviceNode};
 use crate::plan::rootfs::Devices;
 
@@ -94,16 +94,7 @@ fn bind_host_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Re
         .with_context(|| format!("open the host's {:?}", node.path))?;
     check(&fstat(&tree).context("fstat")?, node.kind)
         .with_context(|| format!("the host's {:?}", node.path))?;
-    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let onto = match openat(parent, name, flags | OFlags::EXCL, Mode::empty()) {
-        // Only to be mounted on: not to be opened, it may be a device.
-        Err(Errno::EXIST) => {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(parent, name, flags, Mode::empty())
-        }
-        made => made,
-    }
-    .context("create a mountpoint")?;
+    let onto = file_to_cover(parent, name, 0).context("create a mountpoint")?;
     attach(tree.as_fd(), onto.as_fd())
 }
 

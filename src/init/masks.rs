@@ -120,3 +120,71 @@ pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
             && stat.st_rdev == rustix::fs::makedev(1, 3),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::paths::tests::private_root;
+    use crate::testing::words;
+    use rustix::fs::{CWD, Mode, mknodat};
+    use std::fs;
+    use std::io::ErrorKind;
+
+    fn make_null(directory: &Path, minor: u32) {
+        fs::create_dir_all(directory.join("dev")).expect("mkdir");
+        let device = rustix::fs::makedev(1, minor);
+        let path = directory.join("dev/null");
+        mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)
+            .expect("mknod");
+    }
+
+    #[test]
+    fn files_and_directories_are_hidden() {
+        private_root("masks", |directory, root| {
+            make_null(directory, 3);
+            fs::write(directory.join("secret"), "x").expect("write");
+            for name in ["one", "two"] {
+                fs::create_dir(directory.join(name)).expect("mkdir");
+                fs::write(directory.join(name).join("secret"), "x").expect("write");
+            }
+            let paths = ["/secret", "/one", "/two", "/missing"].map(PathBuf::from);
+            mask_paths(root, &paths, None).expect("mask");
+            assert_eq!(fs::read(directory.join("secret")).expect("read"), b"");
+            for name in ["one", "two"] {
+                let mut entries = fs::read_dir(directory.join(name)).expect("read");
+                assert!(entries.next().is_none());
+                let write = fs::write(directory.join(name).join("x"), "");
+                assert_eq!(write.expect_err("refused").kind(), ErrorKind::ReadOnlyFilesystem);
+            }
+        });
+    }
+
+    #[test]
+    fn another_device_is_no_null() {
+        private_root("masks", |directory, root| {
+            make_null(directory, 5);
+            fs::write(directory.join("secret"), "x").expect("write");
+            let refused = mask_paths(root, &["/secret".into()], None).expect_err("refused");
+            assert_eq!(words(&refused), "can't mask paths: container's /dev/null is invalid");
+        });
+    }
+
+    #[test]
+    fn a_readonly_path_keeps_its_other_flags() {
+        for kernel in [Kernel::default(), Kernel::without_setattr()] {
+            private_root("masks", |directory, root| {
+                let directory = directory.join("dir");
+                fs::create_dir(&directory).expect("mkdir");
+                let flags = nix::mount::MsFlags::MS_NOSUID;
+                let none = None::<&str>;
+                nix::mount::mount(none, &directory, Some("tmpfs"), flags, none).expect("tmpfs");
+                make_path_readonly(root, &kernel, Path::new("/dir")).expect("read-only");
+                make_path_readonly(root, &kernel, Path::new("/missing")).expect("skipped");
+                let found = rustix::fs::statvfs(&directory).expect("statvfs").f_flag;
+                let wanted = rustix::fs::StatVfsMountFlags::RDONLY
+                    | rustix::fs::StatVfsMountFlags::NOSUID;
+                assert!(found.contains(wanted), "{found:?}");
+            });
+        }
+    }
+}

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -183,16 +183,7 @@ impl Root {
         }
     }
 
-    /// A handle on the regular file `path`; it and its parents are made if they
-    /// are missing.
-    pub(crate) fn create_file(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
-        let location = self.locate(path)?;
-        match location.found {
-            Some(found) => Ok(found),
-            None => self.create_real_file(&location.path, mode),
-        }
-    }
-
+    /// An empty file; its parents are made if they are missing.
     fn create_real_file(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let (parent, name) = self.parent(path)?;
         openat(
@@ -264,6 +255,27 @@ fn require_directory(handle: OwnedFd) -> Result<OwnedFd> {
 /// Whether the handle is on a directory.
 pub(crate) fn is_directory(handle: BorrowedFd<'_>) -> Result<bool> {
     Ok(FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::Directory)
+}
+
+/// A handle on the file `name` of `parent`, to be mounted on: an empty one is
+/// made with `mode` if it is missing. What is there is not opened for use, since
+/// it may be a device; a link is refused (ELOOP).
+pub(crate) fn file_to_cover(parent: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<OwnedFd> {
+    let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(parent, name, create, Mode::from_raw_mode(mode)) {
+        Err(Errno::EXIST) => {}
+        made => return made,
+    }
+    let found = openat(
+        parent,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    match FileType::from_raw_mode(fstat(&found)?.st_mode) {
+        FileType::Symlink => Err(Errno::LOOP),
+        _ => Ok(found),
+    }
 }
 
 /// Makes a device node or fifo.
@@ -359,13 +371,6 @@ impl Procfs {
         open_beside_renames(self.0.as_fd(), path, flags, resolve)
     }
 
-    /// Opens what the handle `fd` is on once more, with other flags.
-    pub(crate) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
-        let descriptors = self.descriptors()?;
-        let name = fd.as_raw_fd().to_string();
-        openat(&descriptors, name, flags | OFlags::CLOEXEC, Mode::empty())
-    }
-
     /// The directory of this process's descriptors. A name in it stands for
     /// what the descriptor is on, where a system call takes only a path.
     pub(crate) fn descriptors(&self) -> Result<OwnedFd> {
@@ -379,5 +384,184 @@ impl Procfs {
 impl AsFd for Procfs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::testing::{Directory, in_child};
+    use nix::mount::MsFlags;
+    use nix::sched::{CloneFlags, unshare};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    /// Makes this process's mount namespace its own.
+    pub(in crate::init) fn leave_mount_namespace() {
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+        let (none, private) = (None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+        nix::mount::mount(none, "/", none, private, none).expect("private");
+    }
+
+    /// Runs `body` on a root filesystem (a tmpfs) in a child with a mount
+    /// namespace of its own. Root only.
+    pub(in crate::init) fn private_root(name: &str, body: impl FnOnce(&Path, &Root)) {
+        let directory = Directory::new(name);
+        in_child(|| {
+            leave_mount_namespace();
+            let (none, flags) = (None::<&str>, MsFlags::empty());
+            nix::mount::mount(none, directory.path(), Some("tmpfs"), flags, none).expect("tmpfs");
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let root = openat(CWD, directory.path(), flags, Mode::empty()).expect("open");
+            body(directory.path(), &Root::new(root));
+        });
+    }
+
+    /// A root filesystem below a directory with a file outside of it.
+    fn root() -> (Directory, Root) {
+        let directory = Directory::new("paths");
+        fs::create_dir_all(directory.path().join("rootfs/etc")).expect("mkdir");
+        fs::write(directory.path().join("outside"), "").expect("write");
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let rootfs = openat(CWD, directory.path().join("rootfs"), flags, Mode::empty());
+        let root = Root::new(rootfs.expect("open"));
+        (directory, root)
+    }
+
+    fn inode(path: impl AsRef<Path>) -> u64 {
+        fs::symlink_metadata(path).expect("stat").ino()
+    }
+
+    fn inode_of(fd: &OwnedFd) -> u64 {
+        fstat(fd).expect("fstat").st_ino
+    }
+
+    #[test]
+    fn links_and_dots_stay_inside() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        symlink(directory.path(), rootfs.join("absolute")).expect("symlink");
+        symlink("../..", rootfs.join("etc/up")).expect("symlink");
+        for path in ["/../../..", "etc/up", "/etc/up/../../..", "/"] {
+            let found = root.resolve(Path::new(path)).expect(path);
+            assert_eq!(inode_of(&found), inode(&rootfs), "{path}");
+        }
+        for path in ["/absolute/outside", "/etc/up/outside", "/../outside"] {
+            assert_eq!(root.resolve(Path::new(path)).err(), Some(Errno::NOENT), "{path}");
+        }
+    }
+
+    #[test]
+    fn directories_are_made_where_links_lead_inside() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        // The end of the first is missing; an absolute one starts at the root.
+        symlink("/run/x", rootfs.join("var")).expect("symlink");
+        symlink(directory.path(), rootfs.join("out")).expect("symlink");
+        for (path, made) in [
+            ("/var/lib/y", "run/x/lib/y".to_owned()),
+            ("/etc/../var/../new", "run/new".to_owned()),
+            ("/out/new", format!("{}/new", directory.path().display()).split_off(1)),
+        ] {
+            let made_fd = root.mkdir_all(Path::new(path), 0o755).expect(path);
+            assert_eq!(inode_of(&made_fd), inode(rootfs.join(made)), "{path}");
+        }
+        assert!(!directory.path().join("new").exists());
+    }
+
+    #[test]
+    fn a_dangling_last_link_is_where_its_end_would_be() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        symlink("../run/resolv.conf", rootfs.join("etc/resolv.conf")).expect("symlink");
+        let place = root.locate(Path::new("/etc/resolv.conf")).expect("locate");
+        assert_eq!(place.path, Path::new("/run/resolv.conf"));
+        assert!(place.found.is_none());
+        root.make_mountpoint(&place.path, false).expect("make");
+        assert!(rootfs.join("run/resolv.conf").is_file());
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_an_error() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        fs::write(rootfs.join("file"), "").expect("write");
+        symlink("loop", rootfs.join("loop")).expect("symlink");
+        for (path, errno) in [
+            ("/file", Errno::NOTDIR),
+            ("/file/below", Errno::NOTDIR),
+            ("/loop", Errno::LOOP),
+            ("/loop/below", Errno::LOOP),
+        ] {
+            let refused = root.mkdir_all(Path::new(path), 0o755);
+            assert_eq!(refused.err(), Some(errno), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_put_in_place_of_a_checked_directory_is_not_followed() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        let place = root.locate(Path::new("/etc/new")).expect("locate");
+        fs::remove_dir(rootfs.join("etc")).expect("rmdir");
+        symlink(directory.path(), rootfs.join("etc")).expect("symlink");
+        let refused = root.make_mountpoint(&place.path, true);
+        assert_eq!(refused.err(), Some(Errno::LOOP));
+        assert!(!directory.path().join("new").exists());
+    }
+
+    #[test]
+    fn links_are_made_and_removed_as_such() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        let link = Path::new("/etc/link");
+        root.symlink("/outside", link).expect("symlink");
+        assert_eq!(root.symlink("x", link), Err(Errno::EXIST));
+        assert_eq!(
+            fs::read_link(rootfs.join("etc/link")).expect("readlink"),
+            Path::new("/outside")
+        );
+        root.unlink(link).expect("unlink");
+        assert!(!rootfs.join("etc/link").is_symlink());
+        for path in ["/", "/etc/.."] {
+            assert_eq!(root.unlink(Path::new(path)), Err(Errno::INVAL), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_no_file_to_cover() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        symlink(directory.path().join("made"), rootfs.join("console")).expect("symlink");
+        let refused = file_to_cover(root.as_fd(), OsStr::new("console"), 0o666);
+        assert_eq!(refused.err(), Some(Errno::LOOP));
+        file_to_cover(root.as_fd(), OsStr::new("null"), 0).expect("made");
+        file_to_cover(root.as_fd(), OsStr::new("null"), 0).expect("found");
+        assert!(!directory.path().join("made").exists());
+    }
+
+    #[test]
+    fn the_safe_procfs_does_not_see_what_covers_proc() {
+        in_child(|| {
+            leave_mount_namespace();
+            let (none, flags) = (None::<&str>, MsFlags::empty());
+            nix::mount::mount(none, "/proc", Some("tmpfs"), flags, none).expect("cover /proc");
+
+            let procfs = Procfs::open().expect("procfs");
+            let status = Path::new("thread-self/status");
+            procfs.open_file(status, OFlags::RDONLY).expect("open");
+            assert_eq!(
+                procfs.open_file(Path::new("sys/kernel"), OFlags::PATH).err(),
+                Some(Errno::NOENT)
+            );
+            let sysctl = Path::new("sys/kernel/hostname");
+            let unmasked = Procfs::open_unmasked().expect("procfs");
+            unmasked.open_file(sysctl, OFlags::RDONLY).expect("open");
+            assert_eq!(
+                unmasked.open_file(Path::new("self/exe"), OFlags::PATH).err(),
+                Some(Errno::LOOP)
+            );
+            assert_eq!(Procfs::of_the_mount_namespace().err(), Some(Errno::XDEV));
+        });
     }
 }
