@@ -288,7 +288,9 @@ impl Container {
         Ok(())
     }
 
-    /// Answers what init asks, until it is ready.
+    /// Answers what init asks, until it is ready. Device rules come when it has
+    /// made its devices and mounts, which may be of a device the container
+    /// cannot use, and before anything else runs in the container.
     fn serve_init(&mut self, plan: &Plan) -> Result<()> {
         loop {
             match self.pipe.receive()? {
@@ -300,12 +302,13 @@ impl Container {
                     self.pipe.send(answer)?;
                 }
                 Some(ToHost::RunHooks) => {
+                    self.cgroup.restrict_devices(&plan.cgroup.limits)?;
                     let state = self.state.for_hooks(Status::Creating);
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     self.pipe.send(ToInit::HooksDone)?;
                 }
-                Some(ToHost::Ready) => return Ok(()),
+                Some(ToHost::Ready) => return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?),
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }

@@ -89,6 +89,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     // A host that dies while this process is not reading from it takes this
     // process with it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl(PR_SET_PDEATHSIG)")?;
+    host.check_host()?;
     command::unblock_signals()?;
     process::start_session()?;
 
@@ -104,7 +105,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
 
     // Hooks see the mounts made and the host's root still there
     // (runtime.md, "Lifecycle").
-    if plan.hooks.host_runs_any() {
+    if plan.hooks.any_before_entering() {
         host.run_hooks()?;
     }
     // In the container's namespaces, with the host's root and an empty environment.

@@ -265,7 +265,7 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
             Ok(home) => home,
             // As with runc: an image without that file is nothing special.
             Err(err) => {
-                log::debug(&format!("HOME is not set in process.env: {err:#}"));
+                log::debug(&format!("HOME is not set in process.env: {}", errno::chain(&err)));
                 None
             }
         };
