@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod exec;
 mod config;
 mod coverage;
 mod failures;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        exec::TESTS,
         config::TESTS,
         coverage::TESTS,
         failures::TESTS,
