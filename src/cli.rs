@@ -549,7 +549,10 @@ impl args::ExecArgs {
             non_empty(option).map(|value| text(value, name)).transpose()
         };
         let all = |values: Vec<OsString>, name| {
-            values.into_iter().map(|value| text(value, name)).collect::<Result<Vec<_>>>()
+            values
+                .into_iter()
+                .map(|value| text(value, name))
+                .collect::<Result<Vec<_>>>()
         };
         let replacements = Replacements {
             args: self.command,

@@ -70,9 +70,9 @@ impl fmt::Display for Failure {
                 write!(f, "cannot start a container in the {status} state")
             }
             Failure::ExecStopped => f.write_str("cannot exec in a stopped container"),
-            Failure::ExecPaused => f.write_str(
-                "cannot exec in a paused container (use --ignore-paused to override)",
-            ),
+            Failure::ExecPaused => {
+                f.write_str("cannot exec in a paused container (use --ignore-paused to override)")
+            }
             Failure::DeleteNotStopped { id, status } => {
                 write!(
                     f,

@@ -4,7 +4,10 @@
 //! an error once and chooses the exit status. What the commands do is in
 //! `commands/`, a file each.
 #![cfg_attr(not(test), no_main)]
-#![cfg_attr(test, allow(dead_code, reason = "the program is not run in unit tests"))]
+#![cfg_attr(
+    test,
+    allow(dead_code, reason = "the program is not run in unit tests")
+)]
 
 mod bundle;
 mod cli;
@@ -58,7 +61,9 @@ fn run() -> u8 {
         asked,
     } = Cli::read(std::env::args_os());
     let answered = answer(&program, &global, asked);
-    let flushed = std::io::stdout().flush().context("write to standard output");
+    let flushed = std::io::stdout()
+        .flush()
+        .context("write to standard output");
     match answered.and_then(|status| flushed.map(|()| status)) {
         Ok(status) => status,
         Err(error) => {
@@ -144,7 +149,9 @@ fn seal_exec(options: &exec::Options) -> Result<()> {
 }
 
 fn seal_beside(root: &Path, inherited: u32) -> Result<()> {
-    let first = inherited.checked_add(3).context("too many descriptors to preserve")?;
+    let first = inherited
+        .checked_add(3)
+        .context("too many descriptors to preserve")?;
     sys::close_on_exec_from(first).context("close_range")?;
     exeseal::ensure_sealed(root)
 }

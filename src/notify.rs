@@ -308,7 +308,11 @@ impl ListenFds {
     /// # Errors
     /// As for [`ListenFds::take`].
     pub(crate) fn take_preserved(preserved: u32) -> Result<()> {
-        ListenFds { listen: 0, preserved }.take_over()
+        ListenFds {
+            listen: 0,
+            preserved,
+        }
+        .take_over()
     }
 
     fn take_over(self) -> Result<()> {

@@ -21,7 +21,14 @@ pub(crate) fn from_slice<T: FromJson>(
     unknown: &dyn Fn(&Place<'_>),
 ) -> Result<T, String> {
     let value = serde_json::from_slice(text).map_err(|err| err.to_string())?;
-    T::from_json(value, &Place { parent: None, name: Name::Field(""), unknown })
+    T::from_json(
+        value,
+        &Place {
+            parent: None,
+            name: Name::Field(""),
+            unknown,
+        },
+    )
 }
 
 /// What can be made of a JSON value. Without serde's generic way, which makes
@@ -49,7 +56,11 @@ enum Name<'a> {
 
 impl<'a> Place<'a> {
     fn below(&'a self, name: Name<'a>) -> Place<'a> {
-        Place { parent: Some(self), name, unknown: self.unknown }
+        Place {
+            parent: Some(self),
+            name,
+            unknown: self.unknown,
+        }
     }
 
     fn expected(&self, what: &str, found: &Value) -> String {
@@ -115,7 +126,9 @@ impl FromJson for String {
 
 impl FromJson for bool {
     fn from_json(value: Value, place: &Place<'_>) -> Result<bool, String> {
-        value.as_bool().ok_or_else(|| place.expected("true or false", &value))
+        value
+            .as_bool()
+            .ok_or_else(|| place.expected("true or false", &value))
     }
 }
 
@@ -154,7 +167,9 @@ impl<T: FromJson> FromJson for Vec<T> {
             return Err(place.expected("a list", &value));
         };
         let values = values.into_iter().enumerate();
-        values.map(|(index, value)| T::from_json(value, &place.below(Name::Index(index)))).collect()
+        values
+            .map(|(index, value)| T::from_json(value, &place.below(Name::Index(index))))
+            .collect()
     }
 }
 
@@ -641,16 +656,28 @@ mod tests {
                 r#"{"linux":{"namespaces":[{"type":"pid"},{"type":7}]}}"#,
                 "linux.namespaces[1].type: expected a string, found 7",
             ),
-            (r#"{"mounts":{}}"#, "mounts: expected a list, found an object"),
-            (r#"{"linux":{"sysctl":{"a.b":1}}}"#, "linux.sysctl.a.b: expected a string, found 1"),
-            (r#"{"root":{"readonly":1}}"#, "root.readonly: expected true or false, found 1"),
+            (
+                r#"{"mounts":{}}"#,
+                "mounts: expected a list, found an object",
+            ),
+            (
+                r#"{"linux":{"sysctl":{"a.b":1}}}"#,
+                "linux.sysctl.a.b: expected a string, found 1",
+            ),
+            (
+                r#"{"root":{"readonly":1}}"#,
+                "root.readonly: expected true or false, found 1",
+            ),
             (
                 r#"{"process":{"consoleSize":{"height":-1}}}"#,
                 "process.consoleSize.height: expected a number from 0 to 65535, found -1",
             ),
         ];
         for (text, words) in cases {
-            assert_eq!(from_slice::<Spec>(text.as_bytes(), &|_| {}).expect_err(text), words);
+            assert_eq!(
+                from_slice::<Spec>(text.as_bytes(), &|_| {}).expect_err(text),
+                words
+            );
         }
     }
 
@@ -670,6 +697,9 @@ mod tests {
         let text = br#"{"process":{"nice":1},"linux":{"namespaces":[{"kind":"pid"}]},"x":{}}"#;
         let tell = |place: &Place<'_>| seen.borrow_mut().push(place.to_string());
         from_slice::<Spec>(text, &tell).expect("parses");
-        assert_eq!(*seen.borrow(), ["process.nice", "linux.namespaces[0].kind", "x"]);
+        assert_eq!(
+            *seen.borrow(),
+            ["process.nice", "linux.namespaces[0].kind", "x"]
+        );
     }
 }

@@ -64,7 +64,12 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: the call takes three numbers and touches no memory, and closes
     // nothing yet.
     let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
     };
     match check(result) {
         Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
@@ -487,7 +492,6 @@ pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) 
     };
     io::Error::last_os_error()
 }
-
 
 /// The path execve was given for this program, as the kernel noted it
 /// (getauxval(3), AT_EXECFN): `/dev/fd/N` if it was a descriptor.

@@ -5,9 +5,9 @@
 mod harness;
 
 mod cgroups;
-mod exec;
 mod config;
 mod coverage;
+mod exec;
 mod failures;
 mod features;
 mod hooks;

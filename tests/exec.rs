@@ -95,7 +95,12 @@ fn process_is_in_the_container() {
             "{name}"
         );
     }
-    let set = |name: &str| seen["capabilities"][name]["names"].as_array().unwrap().len();
+    let set = |name: &str| {
+        seen["capabilities"][name]["names"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
     assert_eq!((set("effective"), set("inheritable")), (3, 0));
     assert_eq!(
         (&seen["no_new_privileges"], &seen["dumpable"]),

@@ -36,7 +36,9 @@ impl Cgroup {
                 found = true;
             }
             if !found {
-                return Err(Error::UnknownController { name: controller.clone() });
+                return Err(Error::UnknownController {
+                    name: controller.clone(),
+                });
             }
         }
         Ok(cgroup)
@@ -81,11 +83,17 @@ fn descend(base: &Path, sub: &str) -> Result<Directory> {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => true,
         };
         if !is_inside {
-            return Err(Error::OutOfCgroup { path: sub.to_owned() });
+            return Err(Error::OutOfCgroup {
+                path: sub.to_owned(),
+            });
         }
     }
     // Without the slash that an empty path would leave at the end.
-    Ok(Directory::new(base.components().chain(names.components()).collect::<PathBuf>()))
+    Ok(Directory::new(
+        base.components()
+            .chain(names.components())
+            .collect::<PathBuf>(),
+    ))
 }
 
 #[cfg(test)]
@@ -93,14 +101,20 @@ mod tests {
     use super::*;
 
     fn saved() -> SavedPaths {
-        let text = r#"{"":"/u/a","cpu":"/cpu,cpuacct/a","cpuacct":"/cpu,cpuacct/a","pids":"/pids/a"}"#;
+        let text =
+            r#"{"":"/u/a","cpu":"/cpu,cpuacct/a","cpuacct":"/cpu,cpuacct/a","pids":"/pids/a"}"#;
         serde_json::from_str(text).expect("json")
     }
 
     fn below(pairs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
-        let pairs = pairs.iter().map(|(name, sub)| ((*name).to_owned(), (*sub).to_owned()));
+        let pairs = pairs
+            .iter()
+            .map(|(name, sub)| ((*name).to_owned(), (*sub).to_owned()));
         let cgroup = Cgroup::open_below(&saved(), &pairs.collect())?;
-        Ok(cgroup.directories().map(|directory| directory.path.clone()).collect())
+        Ok(cgroup
+            .directories()
+            .map(|directory| directory.path.clone())
+            .collect())
     }
 
     #[test]
@@ -109,11 +123,24 @@ mod tests {
             (&[][..], ["/cpu,cpuacct/a", "/pids/a", "/u/a"]),
             (&[("", "/")], ["/cpu,cpuacct/a", "/pids/a", "/u/a"]),
             (&[("", "b")], ["/cpu,cpuacct/a/b", "/pids/a/b", "/u/a/b"]),
-            (&[("", "/b/./c/../d/")], ["/cpu,cpuacct/a/b/d", "/pids/a/b/d", "/u/a/b/d"]),
-            (&[("cpu", "b"), ("cpuacct", "b")], ["/cpu,cpuacct/a/b", "/pids/a", "/u/a"]),
-            (&[("cpuacct", "b"), ("pids", "c")], ["/cpu,cpuacct/a/b", "/pids/a/c", "/u/a"]),
+            (
+                &[("", "/b/./c/../d/")],
+                ["/cpu,cpuacct/a/b/d", "/pids/a/b/d", "/u/a/b/d"],
+            ),
+            (
+                &[("cpu", "b"), ("cpuacct", "b")],
+                ["/cpu,cpuacct/a/b", "/pids/a", "/u/a"],
+            ),
+            (
+                &[("cpuacct", "b"), ("pids", "c")],
+                ["/cpu,cpuacct/a/b", "/pids/a/c", "/u/a"],
+            ),
         ] {
-            assert_eq!(below(pairs).expect("below"), paths.map(PathBuf::from), "{pairs:?}");
+            assert_eq!(
+                below(pairs).expect("below"),
+                paths.map(PathBuf::from),
+                "{pairs:?}"
+            );
         }
     }
 
@@ -122,7 +149,10 @@ mod tests {
         for (pair, words) in [
             (("", ".."), "bad sub cgroup path: .."),
             (("pids", "a/../../a2"), "bad sub cgroup path: a/../../a2"),
-            (("whaaat", "/"), "unknown controller whaaat in SubCgroupPaths"),
+            (
+                ("whaaat", "/"),
+                "unknown controller whaaat in SubCgroupPaths",
+            ),
         ] {
             assert_eq!(below(&[pair]).expect_err("refused").to_string(), words);
         }

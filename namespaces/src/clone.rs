@@ -37,7 +37,11 @@ pub struct Child {
 
 impl Child {
     pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, kept: false }
+        Child {
+            pid,
+            pidfd,
+            kept: false,
+        }
     }
 
     /// Its pid in the caller's pid namespace.
@@ -207,7 +211,11 @@ fn tell(mut socket: UnixStream, word: u8) -> Result<()> {
     }
 }
 
-pub(crate) fn clone_into(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> Result<Cloned> {
+pub(crate) fn clone_into(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    parent: Parent,
+) -> Result<Cloned> {
     sys::clone3(flags, cgroup, parent)
         .map_err(|err| Error::new(format!("clone3 with {}", names(flags)), err))
 }
@@ -354,7 +362,11 @@ fn spawn_through_middle(
 
 /// The host's side of the middle process: does what it asks, until it names
 /// the child.
-pub(crate) fn serve_middle(plan: &NamespacePlan, middle: Pid, socket: &mut UnixStream) -> Result<Pid> {
+pub(crate) fn serve_middle(
+    plan: &NamespacePlan,
+    middle: Pid,
+    socket: &mut UnixStream,
+) -> Result<Pid> {
     loop {
         let mut message = [0; 5];
         socket

@@ -122,12 +122,23 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
     let (pipe, init_end) = pipe::pair()?;
     let cgroup_fd = cgroup.clone_target()?;
-    let child = teu_namespaces::spawn(&plan.namespaces, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
-        state_dir.leave_lock_to_host();
-        init::main(&plan, init_end, given, joined)
-    })?;
+    let child = teu_namespaces::spawn(
+        &plan.namespaces,
+        cgroup_fd.as_ref().map(AsFd::as_fd),
+        |joined| {
+            state_dir.leave_lock_to_host();
+            init::main(&plan, init_end, given, joined)
+        },
+    )?;
 
-    let mut container = Container { child, cgroup, state_dir, state, pipe, relay: None };
+    let mut container = Container {
+        child,
+        cgroup,
+        state_dir,
+        state,
+        pipe,
+        relay: None,
+    };
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {
@@ -171,7 +182,13 @@ fn give(
     let has_terminal = plan.process.terminal.is_some();
     let (console_socket, terminal) =
         console_sockets(has_terminal, foreground, options.console_socket.as_deref())?;
-    Ok((Given { console_socket, exec_fifo }, terminal))
+    Ok((
+        Given {
+            console_socket,
+            exec_fifo,
+        },
+        terminal,
+    ))
 }
 
 /// Where a new process sends its terminal, if it has one, and where that comes
@@ -208,8 +225,12 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
     if notifies {
         variables.push(("NOTIFY_SOCKET", notify::CONTAINER_SOCKET.into()));
     }
-    let mount = notifies
-        .then(|| (state_dir.join(notify::DIRECTORY), PathBuf::from(notify::CONTAINER_DIRECTORY)));
+    let mount = notifies.then(|| {
+        (
+            state_dir.join(notify::DIRECTORY),
+            PathBuf::from(notify::CONTAINER_DIRECTORY),
+        )
+    });
     Service { variables, mount }
 }
 
@@ -308,7 +329,9 @@ impl Container {
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     self.pipe.send(ToInit::HooksDone)?;
                 }
-                Some(ToHost::Ready) => return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?),
+                Some(ToHost::Ready) => {
+                    return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?);
+                }
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }

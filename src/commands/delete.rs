@@ -78,8 +78,14 @@ fn kill_init(state: &ContainerState) -> Result<()> {
         return Ok(());
     };
     kill::send(state, &init, libc::SIGKILL)?;
-    let mut poll = [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)];
-    let timeout = rustix::time::Timespec { tv_sec: KILL_PATIENCE_SECONDS, tv_nsec: 0 };
+    let mut poll = [rustix::event::PollFd::new(
+        &init,
+        rustix::event::PollFlags::IN,
+    )];
+    let timeout = rustix::time::Timespec {
+        tv_sec: KILL_PATIENCE_SECONDS,
+        tv_nsec: 0,
+    };
     match rustix::event::poll(&mut poll, Some(&timeout)).context("wait for init to end")? {
         0 => Err(Failure::InitStillRunning.into()),
         _ => Ok(()),

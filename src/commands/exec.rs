@@ -22,8 +22,8 @@ use crate::init::{self, process, scheduling};
 use crate::notify::ListenFds;
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::exec::{ExecPlan, Replacements};
-use crate::state::{ContainerState, StateDir, write_pid_file};
 use crate::plan::scheduling::Affinity;
+use crate::state::{ContainerState, StateDir, write_pid_file};
 use crate::{fd_socket, log};
 
 /// What `exec` needs to know.
@@ -98,7 +98,11 @@ fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
 
 /// An error, or that the container has stopped meanwhile, which explains it.
 fn unless_stopped(err: impl Into<anyhow::Error>, state: &ContainerState) -> anyhow::Error {
-    if state.init_is_alive() { err.into() } else { Failure::ExecStopped.into() }
+    if state.init_is_alive() {
+        err.into()
+    } else {
+        Failure::ExecStopped.into()
+    }
 }
 
 impl Options {
@@ -107,18 +111,28 @@ impl Options {
             Some(file) => bundle::read_process(file)?,
             None => {
                 let own = Bundle::open(&state.bundle)?.spec.process;
-                self.replacements.apply(own.context("process property must not be empty")?)?
+                self.replacements
+                    .apply(own.context("process property must not be empty")?)?
             }
         };
         let mut namespaces = NamespacePlan::default();
-        for kind in Kind::ALL.into_iter().filter(|kind| neighbour.has_own(*kind)) {
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| neighbour.has_own(*kind))
+        {
             let path = format!("/proc/{}/ns/{}", state.pid, kind.proc_name());
             namespaces.set(kind, Namespace::Joined(path.into()));
         }
         let host = Host::new();
         let shared = &state.shared;
-        let mut plan =
-            ExecPlan::new(&state.id, &process, shared, &host, &namespaces, !self.detach)?;
+        let mut plan = ExecPlan::new(
+            &state.id,
+            &process,
+            shared,
+            &host,
+            &namespaces,
+            !self.detach,
+        )?;
         plan.preserved_fds = self.preserve_fds;
         if self.process.is_none() {
             plan.set_args(self.replacements.args.clone())?;
@@ -145,7 +159,10 @@ pub(crate) fn sub_cgroups(words: &[String]) -> Result<BTreeMap<String, String>> 
             if controller.is_empty() && !controllers.is_empty() {
                 bail!("--cgroup {word:?}: (empty <controller> prefix)");
             }
-            if paths.insert(controller.to_owned(), path.to_owned()).is_some() {
+            if paths
+                .insert(controller.to_owned(), path.to_owned())
+                .is_some()
+            {
                 bail!("--cgroup: controller {controller} specified multiple times");
             }
         }
@@ -177,8 +194,8 @@ impl Process {
             create::console_sockets(has_terminal, !options.detach, socket)?;
         let (host_end, init_end) = pipe::pair()?;
         let host_end = Cell::new(Some(host_end));
-        let mut cgroup = Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?
-            .or_leave_out(state.rootless);
+        let mut cgroup =
+            Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
         // What is wrong with the directory will be told by entering it.
         let cgroup_fd = cgroup.clone_target().ok().flatten();
         let start = || {
@@ -189,7 +206,10 @@ impl Process {
             })
         };
         log::debug("nsexec container setup");
-        let beside = match plan.affinity().and_then(|affinity| affinity.initial.as_ref()) {
+        let beside = match plan
+            .affinity()
+            .and_then(|affinity| affinity.initial.as_ref())
+        {
             Some(cpus) => {
                 log::debug(&format!("nsexec: affinity: {cpus:#x}"));
                 scheduling::with_affinity(cpus, start)?
@@ -198,7 +218,11 @@ impl Process {
         };
         let Beside { child, in_cgroup } = beside.map_err(|err| unless_stopped(err, state))?;
         let pipe = host_end.take().context("the pipe is gone")?;
-        let mut process = Process { child, pipe, relay: None };
+        let mut process = Process {
+            child,
+            pipe,
+            relay: None,
+        };
         let entered = process.enter_cgroup(&mut cgroup, in_cgroup, options, state);
         match entered.and_then(|()| process.bring_up(options, plan, terminal)) {
             Ok(()) => Ok(process),
@@ -240,10 +264,15 @@ impl Process {
     ) -> Result<()> {
         let pid = self.child.pid();
         match plan.affinity() {
-            Some(Affinity { last: Some(cpus), .. }) => {
+            Some(Affinity {
+                last: Some(cpus), ..
+            }) => {
                 scheduling::set_affinity(pid.as_raw(), cpus)?;
             }
-            Some(Affinity { initial: Some(_), last: None }) => {}
+            Some(Affinity {
+                initial: Some(_),
+                last: None,
+            }) => {}
             _ => scheduling::reset_affinity(pid.as_raw()),
         }
         log::debug("child process in init()");
@@ -272,7 +301,9 @@ impl Process {
         match self.pipe.receive()? {
             Some(ToHost::Ready) => Ok(()),
             Some(ToHost::Failed(why)) => Err(anyhow!(why)),
-            Some(other) => Err(anyhow!("message from the process: {other:?} instead of ready")),
+            Some(other) => Err(anyhow!(
+                "message from the process: {other:?} instead of ready"
+            )),
             None => Err(match self.child.wait() {
                 Ok(status) => anyhow!("it ended before it was ready: {status:?}"),
                 Err(err) => err.into(),
@@ -293,13 +324,19 @@ mod tests {
     #[test]
     fn cgroups_below_by_controller() {
         let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            pairs.iter().map(|(name, path)| ((*name).into(), (*path).into())).collect()
+            pairs
+                .iter()
+                .map(|(name, path)| ((*name).into(), (*path).into()))
+                .collect()
         };
         for (words, expected) in [
             (&[][..], &[][..]),
             (&["a/b"], &[("", "a/b")]),
             (&["cpu:a"], &[("cpu", "a")]),
-            (&["cpu,cpuacct:a:b", "pids:/"], &[("cpu", "a:b"), ("cpuacct", "a:b"), ("pids", "/")]),
+            (
+                &["cpu,cpuacct:a:b", "pids:/"],
+                &[("cpu", "a:b"), ("cpuacct", "a:b"), ("pids", "/")],
+            ),
         ] {
             assert_eq!(read(words).expect("read"), pairs(expected), "{words:?}");
         }
@@ -308,10 +345,19 @@ mod tests {
     #[test]
     fn cgroups_that_cannot_be_meant() {
         for (words, why) in [
-            (&["a", "b"][..], "--cgroup \"a\": (missing <controller>: prefix)"),
+            (
+                &["a", "b"][..],
+                "--cgroup \"a\": (missing <controller>: prefix)",
+            ),
             (&[":a"], "--cgroup \":a\": (empty <controller> prefix)"),
-            (&["cpu,:a"], "--cgroup \"cpu,:a\": (empty <controller> prefix)"),
-            (&["cpu:a", "cpu:b"], "--cgroup: controller cpu specified multiple times"),
+            (
+                &["cpu,:a"],
+                "--cgroup \"cpu,:a\": (empty <controller> prefix)",
+            ),
+            (
+                &["cpu:a", "cpu:b"],
+                "--cgroup: controller cpu specified multiple times",
+            ),
         ] {
             assert_eq!(read(words).expect_err("refused").to_string(), why);
         }

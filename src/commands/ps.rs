@@ -55,7 +55,9 @@ pub(crate) fn ps(options: &Options) -> Result<()> {
         Format::Json => json(&pids),
         Format::Table => only(&pids, &host_ps(&options.args)?)?,
     };
-    std::io::stdout().write_all(text.as_bytes()).context("write to standard output")
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
 }
 
 /// A list of numbers; an empty one is `null`, as Go writes it.
@@ -91,7 +93,9 @@ fn only(pids: &[i32], table: &str) -> Result<String> {
     let mut text = format!("{heading}\n");
     for line in lines.lines().filter(|line| !line.trim().is_empty()) {
         let pid = line.split_whitespace().nth(column).unwrap_or_default();
-        let pid: i32 = pid.parse().with_context(|| format!("unable to parse pid {pid:?}"))?;
+        let pid: i32 = pid
+            .parse()
+            .with_context(|| format!("unable to parse pid {pid:?}"))?;
         if pids.contains(&pid) {
             text += line;
             text.push('\n');
@@ -113,7 +117,10 @@ mod tests {
     #[test]
     fn lines_of_the_processes_are_kept() {
         let table = "UID   PID CMD\nroot    1 init\nroot   12 sh -c 1\n";
-        assert_eq!(only(&[12], table).expect("table"), "UID   PID CMD\nroot   12 sh -c 1\n");
+        assert_eq!(
+            only(&[12], table).expect("table"),
+            "UID   PID CMD\nroot   12 sh -c 1\n"
+        );
         assert_eq!(only(&[], table).expect("table"), "UID   PID CMD\n");
     }
 

@@ -62,7 +62,12 @@ fn prepare(plan: &ExecPlan, console_socket: Option<&OwnedFd>) -> Result<Program>
     if let Some(profile) = &plan.process.lsm.apparmor_profile {
         lsm::set_apparmor_profile(kernel.procfs()?, profile)?;
     }
-    become_process(&plan.process, &kernel, !plan.host_sets_limits, plan.callers_streams)
+    become_process(
+        &plan.process,
+        &kernel,
+        !plan.host_sets_limits,
+        plan.callers_streams,
+    )
 }
 
 /// Joins the container's session keyring; its keys are this process's too.

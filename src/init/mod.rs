@@ -6,13 +6,13 @@
 pub(crate) mod attributes;
 pub(crate) mod capabilities;
 pub(crate) mod command;
-pub(crate) mod loopback;
 pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod exec;
-pub(crate) mod masks;
+pub(crate) mod loopback;
 pub(crate) mod lsm;
+pub(crate) mod masks;
 pub(crate) mod memory_policy;
 pub(crate) mod mounts;
 pub(crate) mod paths;
@@ -61,7 +61,9 @@ pub(crate) fn main(
     given: Given,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
-    let prepared = joined.map_err(Into::into).and_then(|()| prepare(plan, &mut host, &given));
+    let prepared = joined
+        .map_err(Into::into)
+        .and_then(|()| prepare(plan, &mut host, &given));
     match prepared {
         Ok(program) => {
             let Err(err) = execute(plan, host, given, &program);
@@ -88,7 +90,8 @@ struct Program {
 fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     // A host that dies while this process is not reading from it takes this
     // process with it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl(PR_SET_PDEATHSIG)")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("prctl(PR_SET_PDEATHSIG)")?;
     host.check_host()?;
     command::unblock_signals()?;
     process::start_session()?;
@@ -110,7 +113,12 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     }
     // In the container's namespaces, with the host's root and an empty environment.
     rootfs.change_directory()?;
-    hooks::run_with(Moment::CreateContainer, &plan.hooks.create_container, &plan.hook_state("creating"), &[])?;
+    hooks::run_with(
+        Moment::CreateContainer,
+        &plan.hooks.create_container,
+        &plan.hook_state("creating"),
+        &[],
+    )?;
     rootfs.enter()?;
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
@@ -130,7 +138,12 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     rootfs.mask()?;
 
     let own_limits = !plan.host_sets_limits;
-    let program = become_process(&plan.process, rootfs.kernel(), own_limits, plan.callers_streams)?;
+    let program = become_process(
+        &plan.process,
+        rootfs.kernel(),
+        own_limits,
+        plan.callers_streams,
+    )?;
     host.send(&ToHost::Ready)?;
     Ok(program)
 }
@@ -174,9 +187,19 @@ fn execute(plan: &Plan, mut host: InitEnd, given: Given, program: &Program) -> R
         wait_at(given.exec_fifo.as_ref().context("there is no exec fifo")?)?;
     }
     let state = plan.hook_state("created");
-    hooks::run_with(Moment::StartContainer, &plan.hooks.start_container, &state, &program.environment)?;
+    hooks::run_with(
+        Moment::StartContainer,
+        &plan.hooks.start_container,
+        &state,
+        &program.environment,
+    )?;
     command::restore_signals()?;
-    command::exec(&program.path, &plan.process.args, &program.environment, plan.preserved_fds)
+    command::exec(
+        &program.path,
+        &plan.process.args,
+        &program.environment,
+        plan.preserved_fds,
+    )
 }
 
 /// Keys made in the container are the container's.
@@ -211,10 +234,12 @@ fn wait_at(fifo: &OwnedFd) -> Result<()> {
 /// The container's host and domain name.
 fn set_names(plan: &Plan) -> Result<()> {
     if !plan.hostname.is_empty() {
-        rustix::system::sethostname(plan.hostname.as_bytes()).with_context(|| format!("set hostname {:?}", plan.hostname))?;
+        rustix::system::sethostname(plan.hostname.as_bytes())
+            .with_context(|| format!("set hostname {:?}", plan.hostname))?;
     }
     if !plan.domainname.is_empty() {
-        rustix::system::setdomainname(plan.domainname.as_bytes()).with_context(|| format!("set domainname {:?}", plan.domainname))?;
+        rustix::system::setdomainname(plan.domainname.as_bytes())
+            .with_context(|| format!("set domainname {:?}", plan.domainname))?;
     }
     Ok(())
 }

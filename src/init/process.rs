@@ -265,7 +265,10 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
             Ok(home) => home,
             // As with runc: an image without that file is nothing special.
             Err(err) => {
-                log::debug(&format!("HOME is not set in process.env: {}", errno::chain(&err)));
+                log::debug(&format!(
+                    "HOME is not set in process.env: {}",
+                    errno::chain(&err)
+                ));
                 None
             }
         };
@@ -315,8 +318,13 @@ mod tests {
         let json = format!(r#"{{"process":{{"args":["x"],{process}}}}}"#);
         let spec: Spec = serde_json::from_str(&json).expect("json");
         let process = spec.process.expect("process");
-        ProcessPlan::of(&process, &Shared::default(), &Host::new(), &NamespacePlan::default())
-            .expect("plan")
+        ProcessPlan::of(
+            &process,
+            &Shared::default(),
+            &Host::new(),
+            &NamespacePlan::default(),
+        )
+        .expect("plan")
     }
 
     fn procfs() -> File {

@@ -30,33 +30,54 @@ pub(crate) fn plan(
     let linux = spec.linux.as_ref();
     let path = linux.map(|linux| Path::new(&linux.cgroups_path));
     let default = Resources::default();
-    let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&default);
+    let resources = linux
+        .and_then(|linux| linux.resources.as_ref())
+        .unwrap_or(&default);
     let mut limits = limits(resources)?;
     if !rootless {
         limits.devices = Some(device_rules(&resources.devices, nodes)?);
     }
     let path = CgroupPath::new(path, id).context("linux.cgroupsPath")?;
-    Ok(CgroupPlan { driver, path, limits, rootless })
+    Ok(CgroupPlan {
+        driver,
+        path,
+        limits,
+        rootless,
+    })
 }
 
 fn limits(resources: &Resources) -> Result<Limits> {
     Ok(Limits {
         cpu: resources.cpu.as_ref().map(cpu).unwrap_or_default(),
-        memory: resources.memory.as_ref().map(memory).transpose()?.unwrap_or_default(),
+        memory: resources
+            .memory
+            .as_ref()
+            .map(memory)
+            .transpose()?
+            .unwrap_or_default(),
         pids: resources.pids.as_ref().and_then(|pids| pids.limit),
-        block_io: resources.block_io.as_ref().map(block_io).unwrap_or_default(),
+        block_io: resources
+            .block_io
+            .as_ref()
+            .map(block_io)
+            .unwrap_or_default(),
         hugetlb: resources
             .hugepage_limits
             .iter()
-            .map(|h| HugepageLimit { page_size: h.page_size.clone(), limit: h.limit })
+            .map(|h| HugepageLimit {
+                page_size: h.page_size.clone(),
+                limit: h.limit,
+            })
             .collect(),
         network: resources.network.as_ref().map(network).unwrap_or_default(),
         rdma: resources
             .rdma
             .iter()
             .map(|(device, rdma)| {
-                let limit =
-                    RdmaLimit { hca_handles: rdma.hca_handles, hca_objects: rdma.hca_objects };
+                let limit = RdmaLimit {
+                    hca_handles: rdma.hca_handles,
+                    hca_objects: rdma.hca_objects,
+                };
                 (device.clone(), limit)
             })
             .collect(),
@@ -105,7 +126,11 @@ fn block_io(io: &BlockIo) -> BlockIoLimits {
     let rates = |devices: &[ThrottleDevice]| {
         devices
             .iter()
-            .map(|d| DeviceRate { major: d.major, minor: d.minor, rate: d.rate })
+            .map(|d| DeviceRate {
+                major: d.major,
+                minor: d.minor,
+                rate: d.rate,
+            })
             .collect()
     };
     BlockIoLimits {
@@ -131,7 +156,11 @@ fn block_io(io: &BlockIo) -> BlockIoLimits {
 fn network(network: &Network) -> NetworkLimits {
     NetworkLimits {
         class_id: network.class_id,
-        priorities: network.priorities.iter().map(|p| (p.name.clone(), p.priority)).collect(),
+        priorities: network
+            .priorities
+            .iter()
+            .map(|p| (p.name.clone(), p.priority))
+            .collect(),
     }
 }
 
@@ -140,9 +169,7 @@ fn network(network: &Network) -> NetworkLimits {
 fn device_rules(rules: &[DeviceCgroup], nodes: &[DeviceNode]) -> Result<Vec<DeviceRule>> {
     let mut all = Vec::with_capacity(rules.len() + 16 + nodes.len());
     for (index, rule) in rules.iter().enumerate() {
-        all.push(
-            device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?,
-        );
+        all.push(device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?);
     }
     all.extend(teu_cgroups::default_device_rules());
     all.extend(nodes.iter().filter_map(rule_of_node));
@@ -172,7 +199,10 @@ fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
         other => bail!("type {other:?} is none of a, b and c"),
     };
     let Some(access) = Access::from_letters(&rule.access) else {
-        bail!("access {:?} is not made of the letters r, w and m", rule.access);
+        bail!(
+            "access {:?} is not made of the letters r, w and m",
+            rule.access
+        );
     };
     Ok(DeviceRule {
         allow: rule.allow,
@@ -215,9 +245,18 @@ mod tests {
     #[test]
     fn a_rule_that_means_nothing_is_named() {
         for (rule, words) in [
-            (r#"{"allow":true,"access":"x"}"#, "linux.resources.devices[0]: access \"x\""),
-            (r#"{"allow":true,"type":"p","access":"r"}"#, "linux.resources.devices[0]: type \"p\""),
-            (r#"{"allow":true,"major":-2,"access":"r"}"#, "linux.resources.devices[0]: major"),
+            (
+                r#"{"allow":true,"access":"x"}"#,
+                "linux.resources.devices[0]: access \"x\"",
+            ),
+            (
+                r#"{"allow":true,"type":"p","access":"r"}"#,
+                "linux.resources.devices[0]: type \"p\"",
+            ),
+            (
+                r#"{"allow":true,"major":-2,"access":"r"}"#,
+                "linux.resources.devices[0]: major",
+            ),
         ] {
             let config = format!(r#"{{"linux":{{"resources":{{"devices":[{rule}]}}}}}}"#);
             let error = format!("{:#}", plan_of(&config).expect_err(rule));
@@ -236,6 +275,9 @@ mod tests {
         };
         let rules = device_rules(&[], &[node]).expect("rules");
         let last = rules.last().expect("a rule");
-        assert_eq!((last.allow, last.major, last.minor), (true, Some(8), Some(1)));
+        assert_eq!(
+            (last.allow, last.major, last.minor),
+            (true, Some(8), Some(1))
+        );
     }
 }

@@ -38,7 +38,9 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<()> {
     }
     if let Some(rdt) = &linux.intel_rdt {
         if rdt.enable_cmt || rdt.enable_mbm {
-            bail!("linux.intelRdt: enableCMT and enableMBM left the specification; use enableMonitoring");
+            bail!(
+                "linux.intelRdt: enableCMT and enableMBM left the specification; use enableMonitoring"
+            );
         }
     }
     Ok(())
@@ -57,9 +59,18 @@ mod tests {
         let cases = [
             (r#"{"windows":{}}"#, "windows: "),
             (r#"{"vm":{"kernel":{"path":"/k"}}}"#, "vm: "),
-            (r#"{"process":{"commandLine":"a b"}}"#, "process.commandLine: "),
-            (r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#, "linux.seccomp: "),
-            (r#"{"linux":{"intelRdt":{"enableCMT":true}}}"#, "linux.intelRdt: "),
+            (
+                r#"{"process":{"commandLine":"a b"}}"#,
+                "process.commandLine: ",
+            ),
+            (
+                r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#,
+                "linux.seccomp: ",
+            ),
+            (
+                r#"{"linux":{"intelRdt":{"enableCMT":true}}}"#,
+                "linux.intelRdt: ",
+            ),
         ];
         for (config, words) in cases {
             let error = check(config).expect_err(config).to_string();

@@ -116,7 +116,10 @@ impl Replacements {
         if let Some(user) = &self.user {
             set_user(&mut process.user, user)?;
         }
-        process.user.additional_gids.extend_from_slice(&self.additional_gids);
+        process
+            .user
+            .additional_gids
+            .extend_from_slice(&self.additional_gids);
         if let Some(capabilities) = &mut process.capabilities {
             add_capabilities(capabilities, &self.capabilities);
         }
@@ -165,9 +168,16 @@ mod tests {
 
     #[test]
     fn nothing_but_the_program_and_the_terminal_is_replaced_unasked() {
-        let replacements = Replacements { args: vec!["true".into()], ..Default::default() };
+        let replacements = Replacements {
+            args: vec!["true".into()],
+            ..Default::default()
+        };
         let process = replacements.apply(base()).expect("process");
-        let expected = spec::Process { terminal: false, args: words("true"), ..base() };
+        let expected = spec::Process {
+            terminal: false,
+            args: words("true"),
+            ..base()
+        };
         assert_eq!(process, expected);
     }
 
@@ -196,15 +206,24 @@ mod tests {
         assert!(process.no_new_privileges);
         let sets = process.capabilities.expect("capabilities");
         assert_eq!(sets.bounding, ["CAP_KILL", "CAP_CHOWN"]);
-        assert_eq!((sets.effective, sets.permitted), (words("CAP_CHOWN"), words("CAP_CHOWN")));
+        assert_eq!(
+            (sets.effective, sets.permitted),
+            (words("CAP_CHOWN"), words("CAP_CHOWN"))
+        );
         assert!(sets.inheritable.is_empty() && sets.ambient.is_empty());
     }
 
     #[test]
     fn added_capabilities_are_ambient_only_beside_inheritable_ones() {
-        let mut sets = spec::Capabilities { inheritable: words("CAP_KILL"), ..Default::default() };
+        let mut sets = spec::Capabilities {
+            inheritable: words("CAP_KILL"),
+            ..Default::default()
+        };
         add_capabilities(&mut sets, &words("CAP_CHOWN"));
-        assert_eq!((sets.ambient, sets.inheritable), (words("CAP_CHOWN"), words("CAP_KILL")));
+        assert_eq!(
+            (sets.ambient, sets.inheritable),
+            (words("CAP_CHOWN"), words("CAP_KILL"))
+        );
     }
 
     #[test]
@@ -214,7 +233,11 @@ mod tests {
             let set = set_user(&mut user, text).is_ok();
             assert_eq!(set.then_some((user.uid, user.gid)), expected, "{text}");
         }
-        let words = |text| set_user(&mut base().user, text).expect_err(text).to_string();
+        let words = |text| {
+            set_user(&mut base().user, text)
+                .expect_err(text)
+                .to_string()
+        };
         assert_eq!(words("a:1"), r#"bad uid: "a""#);
         assert_eq!(words("1:"), r#"bad gid: """#);
     }

@@ -404,7 +404,12 @@ mod tests {
         let spec: Spec = serde_json::from_str(json).expect("json");
         let mut namespaces = NamespacePlan::default();
         namespaces.set(Kind::Mount, Namespace::New);
-        ProcessPlan::new(&spec, &Shared::new(&spec, false)?, &Host::new(), &namespaces)
+        ProcessPlan::new(
+            &spec,
+            &Shared::new(&spec, false)?,
+            &Host::new(),
+            &namespaces,
+        )
     }
 
     #[test]

@@ -197,7 +197,10 @@ fn v2_device_programs_replace_each_other() {
     let everything = probe.ask();
     assert_eq!(everything.len(), 2 * NUMBERS.len() * 4);
     let mut allowed = |rules: &[DeviceRule]| {
-        unified.cgroup.restrict_devices(&with_devices(rules)).unwrap();
+        unified
+            .cgroup
+            .restrict_devices(&with_devices(rules))
+            .unwrap();
         probe.ask()
     };
     let all = rule(true, None, 0, 0, "rwm");
