@@ -266,7 +266,6 @@ impl Container {
         let cloned_into = self.cgroup.clone_target()?.is_some();
         self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
-        scheduling::reset_affinity(pid.as_raw());
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.
         scheduling::reset_affinity(pid.as_raw());
