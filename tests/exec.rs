@@ -28,6 +28,7 @@ tests![
     shared_namespaces_stay_shared,
     time_namespace_is_entered,
     cgroups_are_entered,
+    processes_run_on_their_cpus,
     container_hands_down_its_settings,
     caller_hands_down_nothing,
     detached_process_lives_on,
@@ -343,6 +344,21 @@ fn cgroups_are_entered() {
     assert_eq!(output.ok().answer(), own);
 }
 
+fn processes_run_on_their_cpus() {
+    needs(&[Root, Tool("taskset")]);
+    let all = sleeping(Bundle::new());
+    let cpus = report(&all, [])["cpu_affinity"].clone();
+    if !cpus.as_array().unwrap().contains(&json!(1)) {
+        return;
+    }
+    let affinity = json!({ "initial": "0", "final": "1" });
+    let container = sleeping(Bundle::new().set("/process/execCPUAffinity", affinity));
+    assert_eq!(report(&container, [])["cpu_affinity"], json!([1]));
+    // Without it the caller's own does not count.
+    let call = exec(&all, [], "/probe report").after_shell("taskset -pc 0 $$ >/dev/null");
+    assert_eq!(call.output().ok().probe()["cpu_affinity"], cpus);
+}
+
 fn container_hands_down_its_settings() {
     needs(&[Root]);
     let bundle = Bundle::new()
@@ -589,7 +605,7 @@ fn waiting_process_ends_with_its_host() {
 
 fn rootless_container_is_entered() {
     needs(&[Root, UserNamespaces]);
-    let container = crate::rootless::user_container("sleep");
+    let container = crate::rootless::user_container("sleep", 456);
     let id = container.id.as_str();
     let call = |words: &[&str]| crate::rootless::call([]).args(words);
     call(&["run", "--detach", "--bundle"])
@@ -603,6 +619,7 @@ fn rootless_container_is_entered() {
         .probe();
     assert_eq!((&seen["uid"], &seen["gid"]), (&json!(0), &json!(0)));
     assert_eq!(seen["processes"], json!([1, seen["pid"]]));
+    assert_eq!(seen["oom_score_adj"], 456);
     call(&["exec", id, "/probe", "exit", "5"]).output().exits(5);
     call(&["delete", "--force", id]).output().ok();
 }

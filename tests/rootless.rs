@@ -37,9 +37,10 @@ pub(crate) fn call<const N: usize>(args: [&str; N]) -> Invocation {
         .env("USER", "someone")
 }
 
-/// A container of the user's, not created yet.
-pub(crate) fn user_container(modes: &str) -> Container {
-    Container::new(rootless_bundle(modes))
+/// A container of the user's, not created yet, which the kernel is to kill
+/// before others by so much.
+pub(crate) fn user_container(modes: &str, oom_score_adj: i32) -> Container {
+    Container::new(rootless_bundle(modes).set("/process/oomScoreAdj", oom_score_adj))
 }
 
 fn runtime_directory() -> PathBuf {

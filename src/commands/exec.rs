@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::os::fd::AsFd;
 use teu_cgroups::Cgroup;
@@ -141,6 +143,23 @@ impl Options {
     }
 }
 
+/// Does `start` with what the process it starts is to inherit from this one.
+fn with_inheritance<T>(plan: &ExecPlan, start: impl FnOnce() -> T) -> Result<T> {
+    log::debug("nsexec container setup");
+    let initial = plan.affinity().and_then(|cpus| cpus.initial.as_ref());
+    let start = || match initial {
+        Some(cpus) => {
+            log::debug(&format!("nsexec: affinity: {cpus:#x}"));
+            scheduling::with_affinity(cpus, start)
+        }
+        None => Ok(start()),
+    };
+    match plan.process.oom_score_adj {
+        Some(adjustment) => process::with_oom_score_adj(adjustment, start)?,
+        None => start(),
+    }
+}
+
 /// Reads what `--cgroup` says, each `[CONTROLLER[,CONTROLLER...]:]PATH`.
 ///
 /// # Errors
@@ -205,17 +224,7 @@ impl Process {
                 init::exec::main(plan, init_end, console_socket, joined)
             })
         };
-        log::debug("nsexec container setup");
-        let beside = match plan
-            .affinity()
-            .and_then(|affinity| affinity.initial.as_ref())
-        {
-            Some(cpus) => {
-                log::debug(&format!("nsexec: affinity: {cpus:#x}"));
-                scheduling::with_affinity(cpus, start)?
-            }
-            None => start(),
-        };
+        let beside = with_inheritance(plan, start)?;
         let Beside { child, in_cgroup } = beside.map_err(|err| unless_stopped(err, state))?;
         let pipe = host_end.take().context("the pipe is gone")?;
         let mut process = Process {
@@ -277,9 +286,6 @@ impl Process {
         }
         log::debug("child process in init()");
         self.wait_until_ready().context(create::START)?;
-        if let Some(adjustment) = plan.process.oom_score_adj {
-            process::set_oom_score_adj(pid.as_raw(), adjustment)?;
-        }
         if plan.host_sets_limits {
             process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
         }
@@ -305,6 +311,10 @@ impl Process {
                 "message from the process: {other:?} instead of ready"
             )),
             None => Err(match self.child.wait() {
+                // Nothing else would kill it without a word.
+                Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {
+                    anyhow!("it was killed (possibly OOM-killed)")
+                }
                 Ok(status) => anyhow!("it ended before it was ready: {status:?}"),
                 Err(err) => err.into(),
             }),

@@ -42,6 +42,25 @@ pub(crate) fn set_oom_score_adj(pid: i32, adjustment: i32) -> Result<()> {
         .with_context(|| format!("write {adjustment} to {path:?}"))
 }
 
+/// Does `start` with the given adjustment of its own, for its child to
+/// inherit, and goes back. For a process that may not be looked into by its
+/// caller either, and whose file is root's then.
+pub(crate) fn with_oom_score_adj<T>(adjustment: i32, start: impl FnOnce() -> T) -> Result<T> {
+    const OWN: &str = "/proc/self/oom_score_adj";
+    let before = fs::read_to_string(OWN).with_context(|| format!("read {OWN:?}"))?;
+    let wanted = adjustment.to_string();
+    if before.trim() == wanted {
+        return Ok(start());
+    }
+    let set = |text: &str| {
+        fs::write(OWN, text).with_context(|| format!("write {} to {OWN:?}", text.trim()))
+    };
+    set(&wanted)?;
+    let started = start();
+    set(&before)?;
+    Ok(started)
+}
+
 /// Starts a session of its own, so that the container has no controlling
 /// terminal of the caller's.
 pub(crate) fn start_session() -> Result<()> {
@@ -477,6 +496,16 @@ mod tests {
         });
         assert_eq!(fs::metadata(&path).expect("stat").uid(), 1000);
         assert_eq!(fs::metadata("/dev/null").expect("null").uid(), null);
+    }
+
+    #[test]
+    fn a_child_inherits_the_adjustment_its_parent_had() {
+        testing::in_child(|| {
+            let own = || fs::read_to_string("/proc/self/oom_score_adj").expect("read");
+            let before = own();
+            let seen = with_oom_score_adj(777, own).expect("set");
+            assert_eq!((seen.trim(), own()), ("777", before));
+        });
     }
 
     #[test]
