@@ -399,7 +399,7 @@ macro_rules! commands {
 commands! {
     "create" => Create(CreateArgs),
     "delete" => Delete(DeleteArgs),
-    "exec" => Exec(ExecArgs),
+    "exec" => Exec(Box<ExecArgs>),
     "features" => Features(FeaturesArgs),
     "kill" => Kill(KillArgs),
     "list" => List(ListArgs),
