@@ -32,6 +32,7 @@ pub(crate) struct Cli {
 }
 
 /// What is to be done about it.
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 #[derive(Debug)]
 pub(crate) enum Asked {
     Command(Command),

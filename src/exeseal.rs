@@ -33,11 +33,15 @@ const SEALS: SealFlags = SealFlags::SEAL
 /// Neither view could be made.
 pub(crate) fn ensure_sealed(beside: &Path) -> Result<()> {
     if is_sealed() {
+        debug("using /proc/self/exe clone");
         return Ok(());
     }
     let exe = fs::read_link("/proc/self/exe").context("read the link /proc/self/exe")?;
     let sealed = match overlay_view(&exe, beside) {
-        Ok(view) => view,
+        Ok(view) => {
+            debug("using overlayfs for sealed /proc/self/exe");
+            view
+        }
         Err(err) => {
             log::debug(&format!(
                 "exeseal: no overlay ({err:#}), copying into a sealed memfd"
@@ -55,6 +59,18 @@ pub(crate) fn ensure_sealed(beside: &Path) -> Result<()> {
     }))?;
     let refused = sys::exec_descriptor(&sealed, &args, &env);
     Err(refused).context("execute the sealed view of our own binary")
+}
+
+/// In runc's words, which its users look for, with our own name.
+fn debug(what: &str) {
+    if log::is_debug() {
+        let path = std::env::args_os().next().unwrap_or_default();
+        let program = Path::new(&path)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        log::debug(&format!("{program} exeseal: {what}"));
+    }
 }
 
 fn c_strings(strings: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>> {

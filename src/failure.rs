@@ -25,12 +25,6 @@ pub(crate) enum Failure {
     NotRunning,
     /// `resume`: the container is not paused.
     NotPaused,
-    /// The container still runs, where it must not.
-    StillRunning,
-    /// The container is paused, where it must not be.
-    Paused,
-    /// The container's cgroup is gone.
-    NoCgroup,
     /// `start`: the init process has ended.
     StartStopped,
     /// `start`: the program was started before.
@@ -61,9 +55,6 @@ impl fmt::Display for Failure {
             Failure::EmptyId => f.write_str("container id cannot be empty"),
             Failure::NotRunning => f.write_str("container not running"),
             Failure::NotPaused => f.write_str("container not paused"),
-            Failure::StillRunning => f.write_str("container still running"),
-            Failure::Paused => f.write_str("container paused"),
-            Failure::NoCgroup => f.write_str("cgroup not exist"),
             Failure::StartStopped => f.write_str("cannot start a container that has stopped"),
             Failure::StartRunning => f.write_str("cannot start an already running container"),
             Failure::StartInState(status) => {
@@ -109,9 +100,6 @@ mod tests {
             (Failure::EmptyId, "container id cannot be empty"),
             (Failure::NotRunning, "container not running"),
             (Failure::NotPaused, "container not paused"),
-            (Failure::StillRunning, "container still running"),
-            (Failure::Paused, "container paused"),
-            (Failure::NoCgroup, "cgroup not exist"),
             (
                 Failure::StartStopped,
                 "cannot start a container that has stopped",

@@ -449,10 +449,10 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        if self.remove_on_drop {
-            if let Err(err) = self.remove() {
-                crate::log::warn(&format!("{err:#}"));
-            }
+        if self.remove_on_drop
+            && let Err(err) = self.remove()
+        {
+            crate::log::warn(&crate::errno::chain(&err));
         }
     }
 }

@@ -328,7 +328,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
         seed: K,
     ) -> Result<Option<K::Value>, Unwanted> {
         let is_foreign = |field: &str| self.path.is_empty() && OTHER_PLATFORMS.contains(&field);
-        while let Some(field) = self.left.next() {
+        for field in self.left.by_ref() {
             self.current = match self.path.as_str() {
                 "" => (*field).to_owned(),
                 path => format!("{path}.{field}"),

@@ -32,10 +32,10 @@ pub(crate) struct Options {
 pub(crate) fn delete(options: &Options) -> Result<()> {
     let mut result = Ok(());
     for id in &options.ids {
-        if let Err(err) = delete_one(&options.root, id, options.force) {
-            if let Err(earlier) = std::mem::replace(&mut result, Err(err)) {
-                log::error(&errno::chain(&earlier));
-            }
+        if let Err(err) = delete_one(&options.root, id, options.force)
+            && let Err(earlier) = std::mem::replace(&mut result, Err(err))
+        {
+            log::error(&errno::chain(&earlier));
         }
     }
     result

@@ -55,10 +55,10 @@ pub(crate) fn run_poststart(state: &ContainerState) -> Result<()> {
         &state.poststart,
         &state.for_hooks(Status::Running),
     );
-    if ran.is_err() {
-        if let Some(init) = kill::open_init(state)? {
-            kill::send(state, &init, libc::SIGKILL)?;
-        }
+    if ran.is_err()
+        && let Some(init) = kill::open_init(state)?
+    {
+        kill::send(state, &init, libc::SIGKILL)?;
     }
     ran
 }

@@ -25,6 +25,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,10 +35,12 @@ use rustix::process::Signal;
 use teu_namespaces::Kind;
 
 use crate::errno;
+use crate::foreground::Signals;
 use crate::hooks::{self, Moment};
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
+use crate::sys;
 use attributes::Kernel;
 use paths::Procfs;
 use rootfs::Rootfs;
@@ -217,18 +220,47 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
 
 /// Waits until `teu start` writes to the fifo. No writer has opened it yet, so
 /// it must not be read before it is ready: that would look like its end.
+///
+/// A signal that would end another process ends this one too, though the kernel
+/// spares the first process of a pid namespace.
 fn wait_at(fifo: &OwnedFd) -> Result<()> {
+    let signals = Signals::block()?;
     let mut byte = [0];
     loop {
-        let waited = poll(&mut [PollFd::new(fifo, PollFlags::IN)], None);
-        match waited.and_then(|_| rustix::io::read(fifo, &mut byte)) {
-            Ok(1..) => return Ok(()),
-            // A writer that opened it and was killed before it wrote.
-            Ok(0) => std::thread::sleep(std::time::Duration::from_millis(1)),
-            Err(Errno::INTR | Errno::AGAIN) => {}
+        let mut events = [
+            PollFd::new(fifo, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        match poll(&mut events, None) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(err) => return Err(err).context("wait for the start"),
         }
+        let is_ready = !events[0].revents().is_empty();
+        if let Some(signal) = signals.next()?.filter(|signal| ends_a_process(*signal)) {
+            sys::exit(128 + signal);
+        }
+        match is_ready.then(|| rustix::io::read(fifo, &mut byte)) {
+            Some(Ok(1..)) => return Ok(()),
+            // A writer that opened it and was killed before it wrote.
+            Some(Ok(0)) => std::thread::sleep(Duration::from_millis(1)),
+            None | Some(Err(Errno::INTR | Errno::AGAIN)) => {}
+            Some(Err(err)) => return Err(err).context("wait for the start"),
+        }
     }
+}
+
+/// Whether that is what the signal does by default (signal(7)).
+fn ends_a_process(signal: i32) -> bool {
+    let others = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    !others.contains(&signal)
 }
 
 /// The container's host and domain name.

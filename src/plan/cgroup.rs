@@ -8,25 +8,17 @@ use teu_cgroups::{
     DeviceWeight, Driver, HugepageLimit, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
 };
 
-use super::devices::{self, DeviceNode};
 use crate::log;
 use crate::spec::{BlockIo, Cpu, DeviceCgroup, Memory, Network, Resources, Spec, ThrottleDevice};
 
 /// Decides the place and the limits.
 ///
-/// `nodes` are the container's device nodes: what it has, it may use. The
-/// kernel allows device rules only to the machine's root, so a rootless
+/// The kernel allows device rules only to the machine's root, so a rootless
 /// container gets none.
 ///
 /// # Errors
 /// A field with a value that means nothing.
-pub(crate) fn plan(
-    spec: &Spec,
-    id: &str,
-    driver: Driver,
-    rootless: bool,
-    nodes: &[DeviceNode],
-) -> Result<CgroupPlan> {
+pub(crate) fn plan(spec: &Spec, id: &str, driver: Driver, rootless: bool) -> Result<CgroupPlan> {
     let linux = spec.linux.as_ref();
     let path = linux.map(|linux| Path::new(&linux.cgroups_path));
     let default = Resources::default();
@@ -35,7 +27,7 @@ pub(crate) fn plan(
         .unwrap_or(&default);
     let mut limits = limits(resources)?;
     if !rootless {
-        limits.devices = Some(device_rules(&resources.devices, nodes)?);
+        limits.devices = Some(device_rules(&resources.devices)?);
     }
     let path = CgroupPath::new(path, id).context("linux.cgroupsPath")?;
     Ok(CgroupPlan {
@@ -164,31 +156,15 @@ fn network(network: &Network) -> NetworkLimits {
     }
 }
 
-/// The specification's rules, then those that every container has, then one
-/// for each of its own nodes: what is there can be used.
-fn device_rules(rules: &[DeviceCgroup], nodes: &[DeviceNode]) -> Result<Vec<DeviceRule>> {
-    let mut all = Vec::with_capacity(rules.len() + 16 + nodes.len());
+/// The specification's rules, then those that every container has. A node of
+/// `linux.devices` brings no rule with it: config.json says both.
+fn device_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
+    let mut all = Vec::with_capacity(rules.len() + 16);
     for (index, rule) in rules.iter().enumerate() {
         all.push(device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?);
     }
     all.extend(teu_cgroups::default_device_rules());
-    all.extend(nodes.iter().filter_map(rule_of_node));
     Ok(all)
-}
-
-fn rule_of_node(node: &DeviceNode) -> Option<DeviceRule> {
-    let (kind, major, minor) = match node.kind {
-        devices::DeviceKind::Character { major, minor } => (DeviceKind::Character, major, minor),
-        devices::DeviceKind::Block { major, minor } => (DeviceKind::Block, major, minor),
-        devices::DeviceKind::Fifo => return None,
-    };
-    Some(DeviceRule {
-        allow: true,
-        kind: Some(kind),
-        major: Some(major),
-        minor: Some(minor),
-        access: Access::ALL,
-    })
 }
 
 fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
@@ -227,7 +203,7 @@ mod tests {
 
     fn plan_of(config: &str) -> Result<CgroupPlan> {
         let spec: Spec = serde_json::from_str(config).expect("test input parses");
-        plan(&spec, "c1", Driver::Filesystem, false, &[])
+        plan(&spec, "c1", Driver::Filesystem, false)
     }
 
     #[test]
@@ -265,19 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_nodes_come_last() {
-        let node = DeviceNode {
-            path: "/dev/x".into(),
-            kind: devices::DeviceKind::Block { major: 8, minor: 1 },
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-        };
-        let rules = device_rules(&[], &[node]).expect("rules");
-        let last = rules.last().expect("a rule");
-        assert_eq!(
-            (last.allow, last.major, last.minor),
-            (true, Some(8), Some(1))
+    fn a_node_of_its_own_may_still_be_denied() {
+        let plan = plan_of(
+            r#"{"linux":{"devices":[{"path":"/dev/kmsg","type":"c","major":1,"minor":11}],
+                "resources":{"devices":[{"allow":false,"access":"rwm"}]}}}"#,
+        )
+        .expect("plan");
+        let rules = plan.limits.devices.expect("rules");
+        assert!(
+            !rules
+                .iter()
+                .any(|rule| (rule.major, rule.minor) == (Some(1), Some(11)))
         );
+        assert!(!rules[0].allow);
     }
 }

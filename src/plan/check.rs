@@ -22,10 +22,9 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<()> {
             bail!("{field}: teu makes Linux containers only");
         }
     }
-    if let Some(process) = &spec.process {
-        if !process.command_line.is_empty() {
-            bail!("process.commandLine: it is for Windows only; use process.args");
-        }
+    let process = spec.process.as_ref();
+    if process.is_some_and(|process| !process.command_line.is_empty()) {
+        bail!("process.commandLine: it is for Windows only; use process.args");
     }
     let Some(linux) = &spec.linux else {
         return Ok(());
@@ -36,12 +35,11 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<()> {
             bail!("linux.seccomp: not supported yet");
         }
     }
-    if let Some(rdt) = &linux.intel_rdt {
-        if rdt.enable_cmt || rdt.enable_mbm {
-            bail!(
-                "linux.intelRdt: enableCMT and enableMBM left the specification; use enableMonitoring"
-            );
-        }
+    let rdt = linux.intel_rdt.as_ref();
+    if rdt.is_some_and(|rdt| rdt.enable_cmt || rdt.enable_mbm) {
+        bail!(
+            "linux.intelRdt: enableCMT and enableMBM left the specification; use enableMonitoring"
+        );
     }
     Ok(())
 }

@@ -225,14 +225,11 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
 }
 
 fn cgroup(spec: &Spec, wishes: &Wishes, rootless: bool) -> Result<CgroupPlan> {
-    let default = Vec::new();
-    let devices = spec.linux.as_ref().map_or(&default, |linux| &linux.devices);
-    let nodes = devices::device_nodes(devices)?;
     let driver = if wishes.systemd_cgroup {
         Driver::Systemd
     } else {
         Driver::Filesystem
     };
-    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes)
+    cgroup::plan(spec, &wishes.id, driver, rootless)
 }
 pub(crate) mod sysctl;

@@ -226,21 +226,6 @@ impl Environment {
         environment.variables.reverse();
         Ok(environment)
     }
-
-    /// Adds or replaces a variable of teu's own, such as `LISTEN_FDS`.
-    ///
-    /// # Errors
-    /// The name or value has a NUL byte.
-    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let variable = CString::new(format!("{name}={value}"))
-            .with_context(|| format!("environment variable {name:?}"))?;
-        let start = variable.as_bytes()[..=name.len()].to_vec();
-        self.variables
-            .retain(|known| !known.as_bytes().starts_with(&start));
-        self.variables.push(variable);
-        self.needs_home &= name != "HOME";
-        Ok(())
-    }
 }
 
 impl Credentials {
@@ -535,14 +520,6 @@ mod tests {
         ] {
             assert_eq!(environment(&[env]).expect_err(env).to_string(), words);
         }
-    }
-
-    #[test]
-    fn own_variables_replace() {
-        let mut environment = environment(&["LISTEN_FDS=9", "LISTEN_FDSX=1"]).expect("env");
-        environment.set("LISTEN_FDS", "2").expect("set");
-        assert_eq!(variables(&environment), ["LISTEN_FDSX=1", "LISTEN_FDS=2"]);
-        environment.set("A", "\0").expect_err("nul");
     }
 
     #[test]
