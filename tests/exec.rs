@@ -26,6 +26,7 @@ tests![
     words_after_the_id_are_the_programs,
     user_namespace_is_entered,
     shared_namespaces_stay_shared,
+    root_is_the_containers_without_a_mount_namespace,
     time_namespace_is_entered,
     cgroups_are_entered,
     processes_run_on_their_cpus,
@@ -309,6 +310,24 @@ fn shared_namespaces_stay_shared() {
     }
     assert_eq!(seen["namespaces"]["mnt"], namespace(container.pid(), "mnt"));
     container.kill("KILL").ok();
+}
+
+fn root_is_the_containers_without_a_mount_namespace() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .without_namespace("mount")
+        .set("/mounts", json!([]))
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths");
+    let container = sleeping(bundle);
+    let output = exec(&container, [], "/probe list /").output().ok();
+    assert!(
+        output.answer().to_string().contains("\"probe\""),
+        "{output}"
+    );
+    // What was mounted for it was mounted where everybody sees it.
+    container.delete_force().ok();
+    nix::mount::umount(&container.bundle.rootfs()).unwrap();
 }
 
 fn time_namespace_is_entered() {

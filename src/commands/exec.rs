@@ -10,7 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use std::os::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, OwnedFd};
 use teu_cgroups::Cgroup;
 use teu_namespaces::{Beside, Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_beside};
 
@@ -96,6 +97,23 @@ fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
         return Err(Failure::ExecPaused.into());
     }
     Neighbour::new(Pid::from_raw(state.pid), init).map_err(|err| unless_stopped(err, state))
+}
+
+/// The root of a container that has no mount namespace of its own: joining one
+/// would have led there.
+fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result<Option<OwnedFd>> {
+    if neighbour.has_own(Kind::Mount) {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/root", state.pid);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root =
+        rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open {path:?}"));
+    // Looked at last: the pid was init's all the time, then.
+    match state.init_is_alive() {
+        true => root.map(Some),
+        false => Err(Failure::ExecStopped.into()),
+    }
 }
 
 /// An error, or that the container has stopped meanwhile, which explains it.
@@ -211,6 +229,11 @@ impl Process {
         let socket = options.console_socket.as_deref();
         let (console_socket, terminal) =
             create::console_sockets(has_terminal, !options.detach, socket)?;
+        let root = open_root(neighbour, state)?;
+        let given = init::exec::Given {
+            console_socket,
+            root,
+        };
         let (host_end, init_end) = pipe::pair()?;
         let host_end = Cell::new(Some(host_end));
         let mut cgroup =
@@ -221,7 +244,7 @@ impl Process {
             spawn_beside(neighbour, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
                 // With this copy open, the end of the host would go unnoticed.
                 drop(host_end.take());
-                init::exec::main(plan, init_end, console_socket, joined)
+                init::exec::main(plan, init_end, given, joined)
             })
         };
         let beside = with_inheritance(plan, start)?;

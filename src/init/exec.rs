@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::process::Signal;
+use rustix::process::{Signal, chroot, fchdir};
 
 use super::attributes::Kernel;
 use super::paths::Root;
@@ -16,16 +16,25 @@ use crate::errno;
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::exec::ExecPlan;
 
+/// What the process inherits from the host.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Where the terminal is sent.
+    pub(crate) console_socket: Option<OwnedFd>,
+    /// The container's root, where it takes more than joining to get there.
+    pub(crate) root: Option<OwnedFd>,
+}
+
 /// Runs in the cloned child; what it returns is the status it ends with.
 pub(crate) fn main(
     plan: &ExecPlan,
     host: InitEnd,
-    console_socket: Option<OwnedFd>,
+    given: Given,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
     let prepared = joined
         .map_err(Into::into)
-        .and_then(|()| prepare(plan, console_socket.as_ref()));
+        .and_then(|()| prepare(plan, &given));
     let executed = match prepared {
         Ok(program) => match host.send(&ToHost::Ready) {
             Ok(()) => execute(plan, host, &program),
@@ -45,18 +54,22 @@ pub(crate) fn main(
 
 /// Everything up to the moment before the program. The host moves this process
 /// into the container's cgroup meanwhile.
-fn prepare(plan: &ExecPlan, console_socket: Option<&OwnedFd>) -> Result<Program> {
+fn prepare(plan: &ExecPlan, given: &Given) -> Result<Program> {
     // A host that dies takes this process with it until it is ready; from then
     // on the pipe tells of its end.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("prctl(PR_SET_PDEATHSIG)")?;
     command::unblock_signals()?;
     process::start_session()?;
+    if let Some(root) = &given.root {
+        fchdir(root).context("enter the container's root")?;
+        chroot(".").context("chroot")?;
+    }
     let kernel = Kernel::default();
     if plan.keyring {
         join_keyring(plan, &kernel)?;
     }
-    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, console_socket) {
+    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
         console::set_up_another(&root()?, terminal, socket)?;
     }
     if let Some(profile) = &plan.process.lsm.apparmor_profile {
