@@ -400,7 +400,7 @@ macro_rules! commands {
 commands! {
     "create" => Create(CreateArgs),
     "delete" => Delete(DeleteArgs),
-    "exec" => Exec(Box<ExecArgs>),
+    "exec" => Exec(ExecArgs),
     "features" => Features(FeaturesArgs),
     "kill" => Kill(KillArgs),
     "list" => List(ListArgs),
