@@ -276,7 +276,9 @@ mod tests {
         let pending = kernel.set_bind_flags(tree.as_fd(), flags).expect("set");
         attach(tree.as_fd(), onto.as_fd()).expect("attach");
         if let Some(pending) = pending {
-            kernel.set_attached_bind_flags(tree.as_fd(), pending).expect("set");
+            kernel
+                .set_attached_bind_flags(tree.as_fd(), pending)
+                .expect("set");
         }
         flags_of(&target)
     }
@@ -310,9 +312,13 @@ mod tests {
                     let line = table.lines().find(|line| line.contains(&directory));
                     line.expect("mounted").contains(" shared:")
                 };
-                kernel.set_propagation(root.as_fd(), MS_SHARED).expect("shared");
+                kernel
+                    .set_propagation(root.as_fd(), MS_SHARED)
+                    .expect("shared");
                 assert!(shared());
-                kernel.set_propagation(root.as_fd(), MS_PRIVATE | MS_REC).expect("private");
+                kernel
+                    .set_propagation(root.as_fd(), MS_PRIVATE | MS_REC)
+                    .expect("private");
                 assert!(!shared());
             });
         }

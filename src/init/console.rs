@@ -89,7 +89,9 @@ fn set_size(pty: &OwnedFd, terminal: &Terminal) -> Result<()> {
 }
 
 fn bind_on_console(root: &Root, pty: &OwnedFd) -> Result<()> {
-    let (parent, name) = root.parent(Path::new("/dev/console")).context("make its directory")?;
+    let (parent, name) = root
+        .parent(Path::new("/dev/console"))
+        .context("make its directory")?;
     // A file of the image may be a link by now, which is not followed.
     let onto = file_to_cover(parent.as_fd(), &name, 0o666).context("create it")?;
     let tree = clone_handle(pty.as_fd(), false).context("open_tree")?;
@@ -126,7 +128,9 @@ mod tests {
             mount_devpts(directory);
             rustix::process::setsid().expect("setsid");
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("pair");
-            let terminal = Terminal { size: Some((25, 80)) };
+            let terminal = Terminal {
+                size: Some((25, 80)),
+            };
             set_up(root, &terminal, &theirs).expect("set up");
             let master = fd_socket::receive(&ours).expect("receive");
             let size = rustix::termios::tcgetwinsize(&master).expect("size");

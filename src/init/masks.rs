@@ -134,8 +134,14 @@ mod tests {
         fs::create_dir_all(directory.join("dev")).expect("mkdir");
         let device = rustix::fs::makedev(1, minor);
         let path = directory.join("dev/null");
-        mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)
-            .expect("mknod");
+        mknodat(
+            CWD,
+            path,
+            FileType::CharacterDevice,
+            Mode::from_raw_mode(0o666),
+            device,
+        )
+        .expect("mknod");
     }
 
     #[test]
@@ -154,7 +160,10 @@ mod tests {
                 let mut entries = fs::read_dir(directory.join(name)).expect("read");
                 assert!(entries.next().is_none());
                 let write = fs::write(directory.join(name).join("x"), "");
-                assert_eq!(write.expect_err("refused").kind(), ErrorKind::ReadOnlyFilesystem);
+                assert_eq!(
+                    write.expect_err("refused").kind(),
+                    ErrorKind::ReadOnlyFilesystem
+                );
             }
         });
     }
@@ -165,7 +174,10 @@ mod tests {
             make_null(directory, 5);
             fs::write(directory.join("secret"), "x").expect("write");
             let refused = mask_paths(root, &["/secret".into()], None).expect_err("refused");
-            assert_eq!(words(&refused), "can't mask paths: container's /dev/null is invalid");
+            assert_eq!(
+                words(&refused),
+                "can't mask paths: container's /dev/null is invalid"
+            );
         });
     }
 
@@ -181,8 +193,8 @@ mod tests {
                 make_path_readonly(root, &kernel, Path::new("/dir")).expect("read-only");
                 make_path_readonly(root, &kernel, Path::new("/missing")).expect("skipped");
                 let found = rustix::fs::statvfs(&directory).expect("statvfs").f_flag;
-                let wanted = rustix::fs::StatVfsMountFlags::RDONLY
-                    | rustix::fs::StatVfsMountFlags::NOSUID;
+                let wanted =
+                    rustix::fs::StatVfsMountFlags::RDONLY | rustix::fs::StatVfsMountFlags::NOSUID;
                 assert!(found.contains(wanted), "{found:?}");
             });
         }

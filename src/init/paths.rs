@@ -447,7 +447,11 @@ pub(super) mod tests {
             assert_eq!(inode_of(&found), inode(&rootfs), "{path}");
         }
         for path in ["/absolute/outside", "/etc/up/outside", "/../outside"] {
-            assert_eq!(root.resolve(Path::new(path)).err(), Some(Errno::NOENT), "{path}");
+            assert_eq!(
+                root.resolve(Path::new(path)).err(),
+                Some(Errno::NOENT),
+                "{path}"
+            );
         }
     }
 
@@ -461,7 +465,10 @@ pub(super) mod tests {
         for (path, made) in [
             ("/var/lib/y", "run/x/lib/y".to_owned()),
             ("/etc/../var/../new", "run/new".to_owned()),
-            ("/out/new", format!("{}/new", directory.path().display()).split_off(1)),
+            (
+                "/out/new",
+                format!("{}/new", directory.path().display()).split_off(1),
+            ),
         ] {
             let made_fd = root.mkdir_all(Path::new(path), 0o755).expect(path);
             assert_eq!(inode_of(&made_fd), inode(rootfs.join(made)), "{path}");
@@ -551,14 +558,18 @@ pub(super) mod tests {
             let status = Path::new("thread-self/status");
             procfs.open_file(status, OFlags::RDONLY).expect("open");
             assert_eq!(
-                procfs.open_file(Path::new("sys/kernel"), OFlags::PATH).err(),
+                procfs
+                    .open_file(Path::new("sys/kernel"), OFlags::PATH)
+                    .err(),
                 Some(Errno::NOENT)
             );
             let sysctl = Path::new("sys/kernel/hostname");
             let unmasked = Procfs::open_unmasked().expect("procfs");
             unmasked.open_file(sysctl, OFlags::RDONLY).expect("open");
             assert_eq!(
-                unmasked.open_file(Path::new("self/exe"), OFlags::PATH).err(),
+                unmasked
+                    .open_file(Path::new("self/exe"), OFlags::PATH)
+                    .err(),
                 Some(Errno::LOOP)
             );
             assert_eq!(Procfs::of_the_mount_namespace().err(), Some(Errno::XDEV));
