@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::failure::Failure;
 use crate::log;
-use crate::spec::Spec;
+use crate::spec::{self, FromJson, Process, Spec};
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -36,31 +36,29 @@ impl Bundle {
             }
             Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
         };
-        let spec = parse(&text).with_context(|| format!("{path:?}"))?;
+        let spec = parse(&text, &path)?;
         Ok(Bundle { dir, spec })
     }
 }
 
-/// Parses a config.json. The path of a faulty field is worked out only after
-/// the quick parse has refused it.
-fn parse(text: &[u8]) -> Result<Spec> {
-    if log::is_debug() {
-        return parse_reporting_unknown_fields(text);
-    }
-    serde_json::from_slice(text).or_else(|_| {
-        let mut json = serde_json::Deserializer::from_slice(text);
-        serde_path_to_error::deserialize(&mut json).map_err(anyhow::Error::new)
-    })
+/// Reads a process from a file of its own (`exec --process`).
+///
+/// # Errors
+/// The file cannot be read, or is not valid: the error then names the field.
+pub(crate) fn read_process(path: &Path) -> Result<Process> {
+    let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
+    parse(&text, path)
 }
 
-/// Unknown fields are allowed (config.md, "Extensibility"), but a person
-/// looking for a typing mistake wants to see them.
-fn parse_reporting_unknown_fields(text: &[u8]) -> Result<Spec> {
-    let mut json = serde_json::Deserializer::from_slice(text);
-    let mut track = serde_path_to_error::Track::new();
-    let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let spec = serde_ignored::deserialize(json, |path| {
-        log::debug(&format!("config.json: unknown field {path}"));
-    });
-    spec.map_err(|err| anyhow::anyhow!("{}: {err}", track.path()))
+/// Unknown fields are allowed, but a person looking for a typing mistake wants
+/// to see them.
+fn parse<T: FromJson>(text: &[u8], path: &Path) -> Result<T> {
+    let unknown = |place: &spec::Place<'_>| {
+        if log::is_debug() {
+            log::debug(&format!("{}: unknown field {place}", path.display()));
+        }
+    };
+    spec::from_slice(text, &unknown)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("{path:?}"))
 }

@@ -10,7 +10,8 @@
 mod args;
 mod help;
 
-use crate::commands::{create, delete, kill, list, run, spec, start, state};
+use crate::commands::{create, delete, exec, kill, list, pause, ps, run, spec, start, state};
+use crate::plan::exec::Replacements;
 use crate::root::Root;
 use anyhow::{Context, Result, bail};
 pub(crate) use args::{Command, GlobalArgs};
@@ -31,6 +32,7 @@ pub(crate) struct Cli {
 }
 
 /// What is to be done about it.
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 #[derive(Debug)]
 pub(crate) enum Asked {
     Command(Command),
@@ -60,7 +62,7 @@ const UNKNOWN_TOPIC: u8 = 3;
 
 /// The commands whose words after the container's name are not flags for us:
 /// `kill ID -9`.
-const STOP_AT_ID: &[&str] = &["kill"];
+const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
 impl Cli {
     /// Reads a command line, beginning with the program's name.
@@ -446,6 +448,22 @@ fn non_empty(value: Option<OsString>) -> Option<OsString> {
     value.filter(|value| !value.is_empty())
 }
 
+/// The path of `--pid-file`, absolute.
+fn pid_file(value: Option<OsString>) -> Result<Option<PathBuf>> {
+    let absolute = non_empty(value).map(|path| {
+        std::path::absolute(&path).with_context(|| format!("find the directory of {path:?}"))
+    });
+    absolute.transpose()
+}
+
+/// The value of an option that is compared with words or goes into JSON.
+fn text(value: OsString, name: &str) -> Result<String> {
+    match value.into_string() {
+        Ok(text) => Ok(text),
+        Err(value) => bail!("--{name} {value:?}: not UTF-8"),
+    }
+}
+
 /// A container's name. One that is not UTF-8 becomes one that no container can
 /// have, so it is refused where every name is checked.
 fn name(word: OsString) -> String {
@@ -454,9 +472,6 @@ fn name(word: OsString) -> String {
 
 impl args::BundleArgs {
     fn options(self, id: OsString, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
-        let pid_file = non_empty(self.pid_file).map(|path| {
-            std::path::absolute(&path).with_context(|| format!("find the directory of {path:?}"))
-        });
         Ok(create::Options {
             root: root.path.clone(),
             systemd_cgroup: global.systemd_cgroup,
@@ -465,7 +480,7 @@ impl args::BundleArgs {
             bundle: non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from),
             console_socket: non_empty(self.console_socket).map(PathBuf::from),
             pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
-            pid_file: pid_file.transpose()?,
+            pid_file: pid_file(self.pid_file)?,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
@@ -529,6 +544,45 @@ impl args::StateArgs {
     }
 }
 
+impl args::ExecArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<exec::Options> {
+        let value = |option: Option<OsString>, name| {
+            non_empty(option).map(|value| text(value, name)).transpose()
+        };
+        let all = |values: Vec<OsString>, name| {
+            values
+                .into_iter()
+                .map(|value| text(value, name))
+                .collect::<Result<Vec<_>>>()
+        };
+        let replacements = Replacements {
+            args: self.command,
+            cwd: value(self.cwd, "cwd")?,
+            env: all(self.env, "env")?,
+            terminal: self.tty,
+            user: value(self.user, "user")?,
+            additional_gids: self.additional_gids,
+            selinux_label: value(self.process_label, "process-label")?,
+            apparmor_profile: value(self.apparmor, "apparmor")?,
+            no_new_privileges: self.no_new_privs,
+            capabilities: all(self.cap, "cap")?,
+        };
+        Ok(exec::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            process: non_empty(self.process).map(PathBuf::from),
+            replacements,
+            detach: self.detach,
+            console_socket: non_empty(self.console_socket).map(PathBuf::from),
+            pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
+            pid_file: pid_file(self.pid_file)?,
+            preserve_fds: self.preserve_fds,
+            sub_cgroups: exec::sub_cgroups(&all(self.cgroup, "cgroup")?)?,
+            ignore_paused: self.ignore_paused,
+        })
+    }
+}
+
 impl args::KillArgs {
     pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
         let word = self.signal.filter(|word| !word.is_empty());
@@ -567,6 +621,35 @@ impl args::ListArgs {
             format: self.format.to_string_lossy().parse()?,
             quiet: self.quiet,
             filters: filters.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl args::PauseArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::ResumeArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::PsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<ps::Options> {
+        Ok(ps::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            format: self.format.to_string_lossy().parse()?,
+            args: self.args,
         })
     }
 }

@@ -14,7 +14,11 @@ pub(crate) fn text(error: impl Into<io::Error>) -> String {
     let mut letters = words.chars();
     match letters.next() {
         // "RPC …" and "I/O …" stay as they are spelled.
-        Some(first) if !letters.as_str().starts_with(|c: char| c.is_uppercase() || c == '/') => {
+        Some(first)
+            if !letters
+                .as_str()
+                .starts_with(|c: char| c.is_uppercase() || c == '/') =>
+        {
             first.to_lowercase().chain(letters).collect()
         }
         _ => words.to_owned(),

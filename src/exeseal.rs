@@ -20,8 +20,10 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use crate::{log, sys};
 
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
-const SEALS: SealFlags =
-    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+const SEALS: SealFlags = SealFlags::SEAL
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::WRITE);
 
 /// Re-executes this command from a sealed view, unless it runs from one. Does
 /// not return where it re-executes. `beside` is a directory that exists and
@@ -31,13 +33,19 @@ const SEALS: SealFlags =
 /// Neither view could be made.
 pub(crate) fn ensure_sealed(beside: &Path) -> Result<()> {
     if is_sealed() {
+        debug("using /proc/self/exe clone");
         return Ok(());
     }
     let exe = fs::read_link("/proc/self/exe").context("read the link /proc/self/exe")?;
     let sealed = match overlay_view(&exe, beside) {
-        Ok(view) => view,
+        Ok(view) => {
+            debug("using overlayfs for sealed /proc/self/exe");
+            view
+        }
         Err(err) => {
-            log::debug(&format!("exeseal: no overlay ({err:#}), copying into a sealed memfd"));
+            log::debug(&format!(
+                "exeseal: no overlay ({err:#}), copying into a sealed memfd"
+            ));
             sealed_copy().context("copy /proc/self/exe into a sealed memfd")?
         }
     };
@@ -53,8 +61,23 @@ pub(crate) fn ensure_sealed(beside: &Path) -> Result<()> {
     Err(refused).context("execute the sealed view of our own binary")
 }
 
+/// In runc's words, which its users look for, with our own name.
+fn debug(what: &str) {
+    if log::is_debug() {
+        let path = std::env::args_os().next().unwrap_or_default();
+        let program = Path::new(&path)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        log::debug(&format!("{program} exeseal: {what}"));
+    }
+}
+
 fn c_strings(strings: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>> {
-    strings.map(CString::new).collect::<Result<_, _>>().context("NUL in an argument")
+    strings
+        .map(CString::new)
+        .collect::<Result<_, _>>()
+        .context("NUL in an argument")
 }
 
 /// A sealed view was started by descriptor, and the kernel tells so in a place
@@ -67,8 +90,7 @@ fn is_sealed() -> bool {
     let Ok(exe) = File::open("/proc/self/exe") else {
         return false;
     };
-    let sealed_copy =
-        rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
+    let sealed_copy = rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
     sealed_copy || is_read_only_overlay(&exe)
 }
 
@@ -84,7 +106,8 @@ fn is_read_only_overlay(exe: &File) -> bool {
 fn overlay_view(exe: &Path, beside: &Path) -> Result<OwnedFd> {
     let dir = exe.parent().context("it has no directory")?;
     let name = exe.file_name().context("it has no name")?;
-    let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
+    let fs =
+        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
     let mut lower = escaped(dir);
     lower.push(b':');
     lower.extend(escaped(beside));
@@ -99,7 +122,8 @@ fn overlay_view(exe: &Path, beside: &Path) -> Result<OwnedFd> {
     let mount = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .context("fsmount overlay")?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(&mount, name, flags, Mode::empty()).with_context(|| format!("open {name:?} in the overlay"))
+    rustix::fs::openat(&mount, name, flags, Mode::empty())
+        .with_context(|| format!("open {name:?} in the overlay"))
 }
 
 /// A directory as an overlay option writes it.

@@ -25,18 +25,16 @@ pub(crate) enum Failure {
     NotRunning,
     /// `resume`: the container is not paused.
     NotPaused,
-    /// The container still runs, where it must not.
-    StillRunning,
-    /// The container is paused, where it must not be.
-    Paused,
-    /// The container's cgroup is gone.
-    NoCgroup,
     /// `start`: the init process has ended.
     StartStopped,
     /// `start`: the program was started before.
     StartRunning,
     /// `start`: any other status, by its word.
     StartInState(String),
+    /// `exec`: the init process has ended.
+    ExecStopped,
+    /// `exec`: the container is paused, and nobody said to wait until it is not.
+    ExecPaused,
     /// `delete`: the container has the status of that word.
     DeleteNotStopped { id: String, status: String },
     /// `delete`: the init process outlived SIGKILL.
@@ -57,13 +55,14 @@ impl fmt::Display for Failure {
             Failure::EmptyId => f.write_str("container id cannot be empty"),
             Failure::NotRunning => f.write_str("container not running"),
             Failure::NotPaused => f.write_str("container not paused"),
-            Failure::StillRunning => f.write_str("container still running"),
-            Failure::Paused => f.write_str("container paused"),
-            Failure::NoCgroup => f.write_str("cgroup not exist"),
             Failure::StartStopped => f.write_str("cannot start a container that has stopped"),
             Failure::StartRunning => f.write_str("cannot start an already running container"),
             Failure::StartInState(status) => {
                 write!(f, "cannot start a container in the {status} state")
+            }
+            Failure::ExecStopped => f.write_str("cannot exec in a stopped container"),
+            Failure::ExecPaused => {
+                f.write_str("cannot exec in a paused container (use --ignore-paused to override)")
             }
             Failure::DeleteNotStopped { id, status } => {
                 write!(
@@ -101,9 +100,6 @@ mod tests {
             (Failure::EmptyId, "container id cannot be empty"),
             (Failure::NotRunning, "container not running"),
             (Failure::NotPaused, "container not paused"),
-            (Failure::StillRunning, "container still running"),
-            (Failure::Paused, "container paused"),
-            (Failure::NoCgroup, "cgroup not exist"),
             (
                 Failure::StartStopped,
                 "cannot start a container that has stopped",
@@ -115,6 +111,11 @@ mod tests {
             (
                 Failure::StartInState("paused".into()),
                 "cannot start a container in the paused state",
+            ),
+            (Failure::ExecStopped, "cannot exec in a stopped container"),
+            (
+                Failure::ExecPaused,
+                "cannot exec in a paused container (use --ignore-paused to override)",
             ),
             (
                 Failure::DeleteNotStopped {

@@ -46,8 +46,13 @@ pub(crate) fn send(socket: impl AsFd, name: &[u8], fd: impl AsFd) -> Result<()> 
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         bail!("no room for a descriptor");
     }
-    sendmsg(socket, &[IoSlice::new(name)], &mut control, SendFlags::NOSIGNAL)
-        .context("send a descriptor")?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(name)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )
+    .context("send a descriptor")?;
     Ok(())
 }
 
@@ -59,8 +64,13 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<OwnedFd> {
     let mut name = [0; LONGEST_NAME];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .context("receive a descriptor")?;
+    recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut name)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .context("receive a descriptor")?;
     let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -80,7 +90,9 @@ mod tests {
         send(&init, b"pipe", &writer).expect("send");
         drop(writer);
         let received = receive(&host).expect("receive");
-        std::fs::File::from(received).write_all(b"x").expect("write");
+        std::fs::File::from(received)
+            .write_all(b"x")
+            .expect("write");
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("read");
         assert_eq!(text, "x");

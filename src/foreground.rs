@@ -69,13 +69,22 @@ impl Signals {
     }
 
     /// The next signal that has arrived, by number.
-    fn next(&self) -> Result<Option<i32>> {
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub(crate) fn next(&self) -> Result<Option<i32>> {
         match self.descriptor.read_signal().context("read signals")? {
             Some(signal) => Ok(Some(
                 i32::try_from(signal.ssi_signo).context("signal number")?,
             )),
             None => Ok(None),
         }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 

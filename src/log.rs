@@ -43,7 +43,6 @@ enum Format {
 enum Level {
     Error,
     Warning,
-    Info,
     Debug,
 }
 
@@ -135,12 +134,6 @@ pub(crate) fn warn(message: &str) {
     log().write(Level::Warning, message, Location::caller());
 }
 
-/// Logs what happened.
-#[track_caller]
-pub(crate) fn info(message: &str) {
-    log().write(Level::Info, message, Location::caller());
-}
-
 /// Logs a detail; only with `--debug`. Where the message costs something to
 /// make, ask `is_debug` first.
 #[track_caller]
@@ -196,7 +189,6 @@ impl Level {
         match self {
             Level::Error => "error",
             Level::Warning => "warning",
-            Level::Info => "info",
             Level::Debug => "debug",
         }
     }
@@ -206,7 +198,6 @@ impl Level {
         match self {
             Level::Error => ("ERRO", 31),
             Level::Warning => ("WARN", 33),
-            Level::Info => ("INFO", 36),
             Level::Debug => ("DEBU", 37),
         }
     }

@@ -3,6 +3,11 @@
 //! `main` reads the command line, opens the log, does what was asked, reports
 //! an error once and chooses the exit status. What the commands do is in
 //! `commands/`, a file each.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(
+    test,
+    allow(dead_code, reason = "the program is not run in unit tests")
+)]
 
 mod bundle;
 mod cli;
@@ -34,25 +39,36 @@ mod timestamp;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, features, kill, list, run, start};
+use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use crate::state::StateDir;
 use anyhow::{Context, Result};
 use std::io::Write;
-use std::process::ExitCode;
+use std::path::Path;
 
-fn main() -> ExitCode {
+/// The exit status of a command that did not do what was asked.
+const FAILED: u8 = 1;
+/// The exit status of an `exec` whose program did not run; engines know it.
+const EXEC_FAILED: u8 = 255;
+
+/// The program, called by `sys` with no more of std's start-up than it needs.
+/// Returns the exit status.
+fn run() -> u8 {
     let Cli {
         program,
         global,
         asked,
     } = Cli::read(std::env::args_os());
-    match answer(&program, &global, asked) {
-        Ok(status) => ExitCode::from(status),
+    let answered = answer(&program, &global, asked);
+    let flushed = std::io::stdout()
+        .flush()
+        .context("write to standard output");
+    match answered.and_then(|status| flushed.map(|()| status)) {
+        Ok(status) => status,
         Err(error) => {
             log::fatal(&errno::chain(&error));
-            ExitCode::FAILURE
+            FAILED
         }
     }
 }
@@ -86,12 +102,25 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::Run(args) => {
             let run = args.options(global, &root).and_then(|options| {
                 seal(&options.create)?;
-                run::run(&options)
+                commands::run::run(&options)
             });
             return run.with_context(|| format!("{program} run failed"));
         }
+        Command::Exec(args) => {
+            let exec = args.options(&root).and_then(|options| {
+                seal_exec(&options)?;
+                exec::exec(&options)
+            });
+            return Ok(exec.context("exec failed").unwrap_or_else(|error| {
+                log::fatal(&errno::chain(&error));
+                EXEC_FAILED
+            }));
+        }
         Command::Start(args) => start::start(&args.options(&root))?,
         Command::State(args) => commands::state::state(&args.options(&root))?,
+        Command::Pause(args) => pause::pause(&args.options(&root))?,
+        Command::Ps(args) => ps::ps(&args.options(&root)?)?,
+        Command::Resume(args) => pause::resume(&args.options(&root))?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
         Command::List(args) => list::list(&args.options(root)?)?,
@@ -107,8 +136,24 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
 fn seal(options: &create::Options) -> Result<()> {
     StateDir::make_root(&options.root)?;
     let inherited = ListenFds::count(options.preserve_fds)?;
-    sys::close_on_exec_from(3 + inherited.preserved).context("close_range")?;
-    exeseal::ensure_sealed(&options.root)
+    seal_beside(&options.root, inherited.preserved)
+}
+
+/// The same for a further process. Its file may be a descriptor of the
+/// caller's ("/dev/fd/63"): then all stay open, until init closes them.
+fn seal_exec(options: &exec::Options) -> Result<()> {
+    match options.process {
+        Some(_) => exeseal::ensure_sealed(&options.root),
+        None => seal_beside(&options.root, options.preserve_fds),
+    }
+}
+
+fn seal_beside(root: &Path, inherited: u32) -> Result<()> {
+    let first = inherited
+        .checked_add(3)
+        .context("too many descriptors to preserve")?;
+    sys::close_on_exec_from(first).context("close_range")?;
+    exeseal::ensure_sealed(root)
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {

@@ -298,21 +298,37 @@ impl ListenFds {
     /// One of the descriptors is not open, in runc's words.
     pub(crate) fn take(preserve: u32) -> Result<ListenFds> {
         let fds = ListenFds::count(preserve)?;
-        for index in 0..fds.preserved {
+        fds.take_over()?;
+        Ok(fds)
+    }
+
+    /// Takes over those of `--preserve-fds` only: a further process of a
+    /// container is no service.
+    ///
+    /// # Errors
+    /// As for [`ListenFds::take`].
+    pub(crate) fn take_preserved(preserved: u32) -> Result<()> {
+        ListenFds {
+            listen: 0,
+            preserved,
+        }
+        .take_over()
+    }
+
+    fn take_over(self) -> Result<()> {
+        for index in 0..self.preserved {
             if let Err(err) = sys::take_inherited_descriptor(3 + index) {
                 let err = errno::text(err);
-                match index.checked_sub(fds.listen) {
+                let (listen, preserve) = (self.listen, self.preserved - self.listen);
+                match index.checked_sub(listen) {
                     Some(index) => {
                         bail!("unable to stat preserved-fd {index} (of {preserve}): {err}")
                     }
-                    None => bail!(
-                        "unable to stat LISTEN_FDS {index} (of {}): {err}",
-                        fds.listen
-                    ),
+                    None => bail!("unable to stat LISTEN_FDS {index} (of {listen}): {err}"),
                 }
             }
         }
-        Ok(fds)
+        Ok(())
     }
 
     /// The variables that tell the program, which is process 1, of them.

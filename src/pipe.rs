@@ -165,6 +165,20 @@ impl InitEnd {
         .context("tell the host")
     }
 
+    /// Makes sure that the host has not died before it could be told to take
+    /// this process with it.
+    ///
+    /// # Errors
+    /// It has.
+    pub(crate) fn check_host(&self) -> Result<()> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::net::recv(&self.socket, &mut [0_u8; 1][..], flags) {
+            Ok((_, 0)) | Err(Errno::CONNRESET) => bail!("the host side is gone"),
+            // A message, or none yet.
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until this process is in the container's cgroup. Cheap after the
     /// first time.
     pub(crate) fn wait_for_cgroup(&mut self) -> Result<()> {
@@ -270,7 +284,12 @@ fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Recei
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
         let mut parts = [IoSliceMut::new(&mut buffer)];
-        match recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(
+            socket,
+            &mut parts,
+            &mut control,
+            flags | RecvFlags::CMSG_CLOEXEC,
+        ) {
             Ok(message) => break message.bytes,
             Err(Errno::INTR) => {}
             // The other side died with our message unread.

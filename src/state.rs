@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::hooks;
 use crate::plan::hooks::Hook;
+use crate::plan::process::Shared;
 
 /// The format of state.json. A reader refuses a newer one.
 const VERSION: u32 = 1;
@@ -56,6 +57,8 @@ pub(crate) struct ContainerState {
     /// Whether killing init kills all the others with it.
     pub(crate) private_pid_namespace: bool,
     pub(crate) rootless: bool,
+    /// What its further processes take over from it.
+    pub(crate) shared: Shared,
     /// What runs after the program was started, and after deletion.
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
@@ -89,7 +92,9 @@ impl Status {
 impl ContainerState {
     /// Nanoseconds since the epoch, for `created`.
     pub(crate) fn now() -> u64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or_default()
     }
 
@@ -99,7 +104,11 @@ impl ContainerState {
             oci_version: &self.oci_version,
             id: &self.id,
             status: status.word(),
-            pid: if status == Status::Stopped { 0 } else { self.pid },
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                self.pid
+            },
             bundle: &self.bundle,
             annotations: &self.annotations,
         }
@@ -123,7 +132,13 @@ pub(crate) struct ProcessStat {
 impl ProcessStat {
     /// `None` if there is no such process.
     pub(crate) fn read(pid: i32) -> Option<ProcessStat> {
-        ProcessStat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        // One line, always shorter than this.
+        let mut line = [0; 1024];
+        let length = File::open(format!("/proc/{pid}/stat"))
+            .ok()?
+            .read(&mut line)
+            .ok()?;
+        ProcessStat::parse(&String::from_utf8_lossy(&line[..length]))
     }
 
     /// The name in parentheses may itself hold any byte: fields count from the
@@ -181,12 +196,20 @@ impl StateDir {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 let mut builder = DirBuilder::new();
                 builder.recursive(true).mode(0o700);
-                builder.create(root).with_context(|| format!("make the root directory {root:?}"))?;
+                builder
+                    .create(root)
+                    .with_context(|| format!("make the root directory {root:?}"))?;
                 make().with_context(|| format!("make the state directory {path:?}"))?;
             }
-            Err(err) => return Err(err).with_context(|| format!("make the state directory {path:?}")),
+            Err(err) => {
+                return Err(err).with_context(|| format!("make the state directory {path:?}"));
+            }
         }
-        let mut dir = StateDir { path, lock: RefCell::default(), remove_on_drop: true };
+        let mut dir = StateDir {
+            path,
+            lock: RefCell::default(),
+            remove_on_drop: true,
+        };
         dir.lock()?;
         Ok(dir)
     }
@@ -208,7 +231,11 @@ impl StateDir {
     pub(crate) fn find(root: &Path, id: &str) -> Result<StateDir> {
         check_id(id)?;
         let path = root.join(id);
-        Ok(StateDir { path, lock: RefCell::default(), remove_on_drop: false })
+        Ok(StateDir {
+            path,
+            lock: RefCell::default(),
+            remove_on_drop: false,
+        })
     }
 
     /// What `state.json` says, or, of a container that is being created or
@@ -230,7 +257,10 @@ impl StateDir {
         let state: ContainerState =
             serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
         if state.version > VERSION {
-            bail!("{path:?}: version {} is newer than this teu knows ({VERSION})", state.version);
+            bail!(
+                "{path:?}: version {} is newer than this teu knows ({VERSION})",
+                state.version
+            );
         }
         Ok(state)
     }
@@ -251,7 +281,11 @@ impl StateDir {
     /// # Errors
     /// It cannot be written; the old one is then still there.
     pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
-        replace(&self.path.join("state.json"), &json(state)?, &state_options())
+        replace(
+            &self.path.join("state.json"),
+            &json(state)?,
+            &state_options(),
+        )
     }
 
     /// Waits until no other command changes this container.
@@ -353,15 +387,26 @@ impl StateDir {
     /// The container's status now.
     pub(crate) fn status(&self, state: &ContainerState) -> Status {
         if state.pid == 0 {
-            return if self.is_locked_by_another() { Status::Creating } else { Status::Stopped };
+            return if self.is_locked_by_another() {
+                Status::Creating
+            } else {
+                Status::Stopped
+            };
         }
         if !state.init_is_alive() {
             return Status::Stopped;
         }
-        if teu_cgroups::Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
+        if teu_cgroups::Cgroup::open(&state.cgroup)
+            .is_frozen()
+            .unwrap_or(false)
+        {
             return Status::Paused;
         }
-        if self.exec_fifo().exists() { Status::Created } else { Status::Running }
+        if self.exec_fifo().exists() {
+            Status::Created
+        } else {
+            Status::Running
+        }
     }
 
     /// Whether another command works on it: a creation that was killed does
@@ -404,10 +449,10 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        if self.remove_on_drop {
-            if let Err(err) = self.remove() {
-                crate::log::warn(&format!("{err:#}"));
-            }
+        if self.remove_on_drop
+            && let Err(err) = self.remove()
+        {
+            crate::log::warn(&crate::errno::chain(&err));
         }
     }
 }
@@ -437,7 +482,10 @@ impl Released {
 }
 
 /// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
-fn check_id(id: &str) -> Result<()> {
+///
+/// # Errors
+/// The name is empty or not allowed.
+pub(crate) fn check_id(id: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
     if id.is_empty() {
         Err(Failure::EmptyId.into())
@@ -449,7 +497,10 @@ fn check_id(id: &str) -> Result<()> {
 }
 
 fn json(state: &ContainerState) -> Result<Vec<u8>> {
-    let state = ContainerState { version: VERSION, ..state.clone() };
+    let state = ContainerState {
+        version: VERSION,
+        ..state.clone()
+    };
     let mut text = serde_json::to_vec(&state).context("write the state as JSON")?;
     text.push(b'\n');
     Ok(text)
@@ -457,7 +508,8 @@ fn json(state: &ContainerState) -> Result<Vec<u8>> {
 
 fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
     let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-    text.as_ref().is_err_and(|err| missing.contains(&err.kind()))
+    text.as_ref()
+        .is_err_and(|err| missing.contains(&err.kind()))
 }
 
 /// Writes a new file beside `path` and renames it over it.
@@ -499,7 +551,9 @@ fn state_options() -> OpenOptions {
 
 /// The file that becomes `path` when it is complete.
 fn temporary_of(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().with_context(|| format!("{path:?} has no file name"))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("{path:?} has no file name"))?;
     Ok(path.with_file_name(format!(".{}", name.to_string_lossy())))
 }
 
@@ -539,7 +593,13 @@ mod tests {
     fn a_process_with_a_strange_name_has_a_start_time() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
         let parsed = ProcessStat::parse(stat).expect("parses");
-        assert_eq!(parsed, ProcessStat { state: b'S', start_time: 4711 });
+        assert_eq!(
+            parsed,
+            ProcessStat {
+                state: b'S',
+                start_time: 4711
+            }
+        );
     }
 
     #[test]

@@ -127,7 +127,7 @@ fn cgroup_is_removed_with_its_children() {
 
 fn limit_of_a_missing_controller_is_refused() {
     needs(&[Root, CgroupV1, Teu]);
-    let limits = json!([{ "pageSize": "2MB", "limit": 0 }]);
-    let bundle = Bundle::new().set("/linux/resources/hugepageLimits", limits);
-    bundle.run().exits(1).says("hugepageLimits");
+    let limits = json!({ "mlx5_1": { "hcaHandles": 3 } });
+    let bundle = Bundle::new().set("/linux/resources/rdma", limits);
+    bundle.run().exits(1).says("linux.resources.rdma");
 }

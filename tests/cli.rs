@@ -5,6 +5,9 @@
 mod harness;
 
 mod cgroups;
+mod config;
+mod coverage;
+mod exec;
 mod failures;
 mod features;
 mod hooks;
@@ -25,6 +28,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        exec::TESTS,
+        config::TESTS,
+        coverage::TESTS,
         failures::TESTS,
         features::TESTS,
         hooks::TESTS,

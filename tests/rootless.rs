@@ -30,11 +30,16 @@ fn rootless_bundle(modes: &str) -> Bundle {
 }
 
 /// A call of the runtime by the user, with the default root.
-fn call<const N: usize>(args: [&str; N]) -> Invocation {
+pub(crate) fn call<const N: usize>(args: [&str; N]) -> Invocation {
     let call = Invocation::new(runtime()).args(args).by_user(USER);
     call.env("XDG_RUNTIME_DIR", runtime_directory())
         .env("HOME", "/nowhere")
         .env("USER", "someone")
+}
+
+/// A container of the user's, not created yet.
+pub(crate) fn user_container(modes: &str) -> Container {
+    Container::new(rootless_bundle(modes))
 }
 
 fn runtime_directory() -> PathBuf {

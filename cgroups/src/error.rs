@@ -61,6 +61,10 @@ pub enum Error {
     NotMounted,
     /// A path that can be no container's cgroup.
     Path { path: PathBuf, reason: &'static str },
+    /// A path below the container's cgroup that leads out of it.
+    OutOfCgroup { path: String },
+    /// A controller that the container has no cgroup of.
+    UnknownController { name: String },
     /// The cgroup driver is not built yet.
     Driver { name: &'static str },
     /// The verifier, or an older kernel, refused the device program.
@@ -143,6 +147,10 @@ impl fmt::Display for Error {
                     "{field}: write {value:?} to {path:?}: {}",
                     Cause(cause)
                 )
+            }
+            Error::OutOfCgroup { path } => write!(formatter, "bad sub cgroup path: {path}"),
+            Error::UnknownController { name } => {
+                write!(formatter, "unknown controller {name} in SubCgroupPaths")
             }
             Error::Refused { field, reason } => write!(formatter, "{field}: {reason}"),
             Error::NoCgroup { field, controller } => write!(

@@ -135,9 +135,13 @@ impl Directory {
         Directory { path: path.into() }
     }
 
+    /// Never creates: a missing file is a missing feature.
+    pub(crate) fn open_for_writing(&self, file: &str) -> io::Result<std::fs::File> {
+        OpenOptions::new().write(true).open(self.path.join(file))
+    }
+
     pub(crate) fn write(&self, file: &str, value: &str) -> io::Result<()> {
-        // Never creates: a missing file is a missing feature.
-        let mut file = OpenOptions::new().write(true).open(self.path.join(file))?;
+        let mut file = self.open_for_writing(file)?;
         // Nothing at all would be no write; an empty line resets a cpuset.
         let value = if value.is_empty() { "\n" } else { value };
         file.write_all(value.as_bytes())

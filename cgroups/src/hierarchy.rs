@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
+
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -34,11 +36,20 @@ pub(crate) struct Hierarchies {
 impl Hierarchies {
     /// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
     pub(crate) fn of_this_process() -> Result<Hierarchies> {
+        Hierarchies::of("/proc/self/cgroup")
+    }
+
+    /// The same, with the cgroups of another process as `own`.
+    pub(crate) fn of_process(pid: Pid) -> Result<Hierarchies> {
+        Hierarchies::of(&format!("/proc/{pid}/cgroup"))
+    }
+
+    fn of(cgroups: &str) -> Result<Hierarchies> {
         let read = |path: &str| {
             let path = Path::new(path);
             file::read(path).map_err(|cause| Error::system("read", path, cause))
         };
-        Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+        Hierarchies::parse(&read("/proc/self/mountinfo")?, &read(cgroups)?)
     }
 
     /// Matches the two files (proc_pid_mountinfo(5), cgroups(7)).

@@ -10,6 +10,7 @@ mod devices;
 mod error;
 mod file;
 mod hierarchy;
+mod join;
 mod layout;
 mod limits;
 mod path;
@@ -296,7 +297,8 @@ impl Cgroup {
         }
     }
 
-    /// Sets limits; of those not given, nothing is touched. Returns what had to
+    /// Sets limits, but for device rules (see [`Cgroup::restrict_devices`]); of
+    /// those not given, nothing is touched. Returns what had to
     /// be left out because this host's cgroup version has no such thing; runc
     /// leaves the same out without a word.
     ///
@@ -310,9 +312,6 @@ impl Cgroup {
         }
         for controller in Controller::ALL {
             ignored.extend(self.apply_controller(controller, limits)?);
-        }
-        if let Some(rules) = &limits.devices {
-            self.apply_devices(rules)?;
         }
         for (controller, steps) in v2::unified::steps(&limits.unified)? {
             match &self.v2 {
@@ -341,7 +340,15 @@ impl Cgroup {
         }
     }
 
-    fn apply_devices(&self, list: &[DeviceRule]) -> Result<()> {
+    /// Sets the device rules, if there are any. On v1 there is a moment in
+    /// which everything is denied: no process of the cgroup may be making or
+    /// opening devices meanwhile.
+    ///
+    /// Errors: as for [`Cgroup::apply`].
+    pub fn restrict_devices(&self, limits: &Limits) -> Result<()> {
+        let Some(list) = &limits.devices else {
+            return Ok(());
+        };
         let rules = devices::Rules::new(list);
         if let Some(directory) = self.v1_directory("devices") {
             return devices::v1::apply(directory, &rules);
@@ -412,7 +419,13 @@ impl Cgroup {
         if !self.has_freezer() {
             return self.kill_until_no_new(signal);
         }
-        let was_frozen = self.is_frozen()?;
+        let was_frozen = match self.is_frozen() {
+            // An interrupted creation: nothing was ever in it.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                return self.kill_until_no_new(signal);
+            }
+            frozen => frozen?,
+        };
         if !was_frozen {
             self.freeze()?;
         }

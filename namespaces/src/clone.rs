@@ -37,7 +37,11 @@ pub struct Child {
 
 impl Child {
     pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, kept: false }
+        Child {
+            pid,
+            pidfd,
+            kept: false,
+        }
     }
 
     /// Its pid in the caller's pid namespace.
@@ -153,7 +157,7 @@ fn clone_flags(plan: &NamespacePlan, kinds: &[Kind]) -> CloneFlags {
 
 const MADE_BY_CLONE: [Kind; 5] = [Kind::Mount, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts];
 
-fn socketpair() -> Result<(UnixStream, UnixStream)> {
+pub(crate) fn socketpair() -> Result<(UnixStream, UnixStream)> {
     UnixStream::pair().map_err(|err| Error::new("socketpair", err))
 }
 
@@ -207,7 +211,11 @@ fn tell(mut socket: UnixStream, word: u8) -> Result<()> {
     }
 }
 
-fn clone_into(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> Result<Cloned> {
+pub(crate) fn clone_into(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    parent: Parent,
+) -> Result<Cloned> {
     sys::clone3(flags, cgroup, parent)
         .map_err(|err| Error::new(format!("clone3 with {}", names(flags)), err))
 }
@@ -228,7 +236,7 @@ fn names(flags: CloneFlags) -> String {
 /// What the host changes about itself for its next child, to be taken back:
 /// hooks it starts later are not in the container.
 #[derive(Debug, Default)]
-struct HostNamespaces {
+pub(crate) struct HostNamespaces {
     own: Vec<Target>,
     undumpable: bool,
 }
@@ -254,7 +262,19 @@ impl HostNamespaces {
         Ok(host)
     }
 
-    fn restore(self) -> Result<()> {
+    /// Its own namespace, which it has left for its next child.
+    pub(crate) fn will_return_to(&mut self, own: Target) {
+        self.own.push(own);
+    }
+
+    /// Keeps others from looking into the next child.
+    pub(crate) fn hide(&mut self) -> Result<()> {
+        set_dumpable(false)?;
+        self.undumpable = true;
+        Ok(())
+    }
+
+    pub(crate) fn restore(self) -> Result<()> {
         for own in &self.own {
             own.join()?;
         }
@@ -266,7 +286,7 @@ impl HostNamespaces {
     }
 }
 
-fn set_dumpable(dumpable: bool) -> Result<()> {
+pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     sys::set_dumpable(dumpable).map_err(|err| Error::new("prctl(PR_SET_DUMPABLE)", err))
 }
 
@@ -288,7 +308,7 @@ fn receive(socket: &mut UnixStream) -> Result<u8> {
     }
 }
 
-fn set_root_ids() -> Result<()> {
+pub(crate) fn set_root_ids() -> Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid).map_err(|err| Error::new("setresgid 0 in the user namespace", err))?;
     setresuid(uid, uid, uid).map_err(|err| Error::new("setresuid 0 in the user namespace", err))?;
@@ -342,7 +362,11 @@ fn spawn_through_middle(
 
 /// The host's side of the middle process: does what it asks, until it names
 /// the child.
-fn serve_middle(plan: &NamespacePlan, middle: Pid, socket: &mut UnixStream) -> Result<Pid> {
+pub(crate) fn serve_middle(
+    plan: &NamespacePlan,
+    middle: Pid,
+    socket: &mut UnixStream,
+) -> Result<Pid> {
     loop {
         let mut message = [0; 5];
         socket
@@ -380,13 +404,16 @@ fn run_middle(
             child(Ok(()))
         }
         Ok(Cloned::Parent(pid, _)) => i32::from(say(&mut socket, b'p', pid.as_raw()).is_err()),
-        Err(error) => {
-            // If the host is gone, nobody is there to hear it.
-            say(&mut socket, b'e', 0).ok();
-            socket.write_all(error.to_string().as_bytes()).ok();
-            1
-        }
+        Err(error) => tell_error(&mut socket, &error),
     }
+}
+
+/// In the middle process: says what went wrong, and the status to end with.
+pub(crate) fn tell_error(socket: &mut UnixStream, error: &Error) -> i32 {
+    // If the host is gone, nobody is there to hear it.
+    say(socket, b'e', 0).ok();
+    socket.write_all(error.to_string().as_bytes()).ok();
+    1
 }
 
 /// Joins what belongs to the host, enters the user namespace, joins what
@@ -417,7 +444,7 @@ fn enter_in_middle(
     set_dumpable(false)
 }
 
-fn say(socket: &mut UnixStream, word: u8, number: i32) -> Result<()> {
+pub(crate) fn say(socket: &mut UnixStream, word: u8, number: i32) -> Result<()> {
     let mut message = [word, 0, 0, 0, 0];
     message[1..].copy_from_slice(&number.to_ne_bytes());
     socket

@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order of [`Kind::index`].
+    /// Every kind, in the order of their numbers.
     pub const ALL: [Kind; 8] = [
         Kind::User,
         Kind::Mount,

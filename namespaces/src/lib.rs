@@ -3,6 +3,7 @@
 //!
 //! Not for: what the process then does, mounts, cgroups, container bundles.
 
+mod beside;
 mod clone;
 mod error;
 pub mod id_maps;
@@ -14,6 +15,7 @@ mod time;
 
 use std::path::{Path, PathBuf};
 
+pub use beside::{Beside, Neighbour, spawn_beside};
 pub use clone::{Child, spawn};
 pub use error::{Error, Result};
 pub use kind::Kind;

@@ -131,6 +131,79 @@ pub(crate) struct StateArgs {
     pub(crate) id: OsString,
 }
 
+/// run a further process in a container
+#[derive(Debug, Parser)]
+#[command(
+    name = "exec",
+    long_about = "Runs a further process in a created or running container. It is the process of                   the bundle's\n\"config.json\" with <command> as its program and no terminal,                   unless the options say otherwise;\nor, with --process, the one in that file,                   and then the options that describe a process have\nno effect.",
+    after_help = "<container-id> is the name the container was created with. Everything after it \
+                  belongs to the\ncommand.\n\nEXIT STATUS:\n\
+                  That of the command, 128 and the number of the signal that ended it, or 255 if \
+                  it could not be\nrun. 0 with --detach.\n\nEXAMPLE:\n\
+                  To see the processes of the container \"ubuntu01\":\n\n       \
+                  # teu exec ubuntu01 ps"
+)]
+pub(crate) struct ExecArgs {
+    /// AF_UNIX socket to which the controlling side of the process's terminal is sent
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<OsString>,
+    /// AF_UNIX socket to which a pidfd of the process is sent
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<OsString>,
+    /// working directory in the container
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<OsString>,
+    /// add an environment variable; may be given several times
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<OsString>,
+    /// give the process a terminal
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// user, and group if given, by number
+    #[arg(long, short, value_name = "UID[:GID]")]
+    pub(crate) user: Option<OsString>,
+    /// add a supplementary group; may be given several times
+    #[arg(long, short = 'g', value_name = "GID", value_parser = count)]
+    pub(crate) additional_gids: Vec<u32>,
+    /// file with the process to run, as JSON like process in "config.json"
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) process: Option<OsString>,
+    /// do not wait for the process
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    /// file to write the process id of the process to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<OsString>,
+    /// SELinux label of the process
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<OsString>,
+    /// AppArmor profile of the process
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<OsString>,
+    /// let neither the process nor its children gain privileges by execve(2)
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// add a capability; may be given several times
+    #[arg(long, short, value_name = "CAPABILITY")]
+    pub(crate) cap: Vec<OsString>,
+    /// pass N more file descriptors to the process, beyond standard input, output and error
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count)]
+    pub(crate) preserve_fds: u32,
+    /// run in a cgroup below the container's, of all controllers or of those given; may be given
+    /// several times
+    #[arg(long, value_name = "[CONTROLLER[,CONTROLLER...]:]PATH")]
+    pub(crate) cgroup: Vec<OsString>,
+    /// in a paused container, wait until it is resumed
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+    /// program to run, and its arguments
+    #[arg(value_name = "command", allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
 /// send a signal to the container's init process
 #[derive(Debug, Parser)]
 #[command(
@@ -192,6 +265,52 @@ pub(crate) struct ListArgs {
     pub(crate) filter: Vec<OsString>,
 }
 
+/// pause all processes of a container
+#[derive(Debug, Parser)]
+#[command(
+    name = "pause",
+    long_about = "Stops every process of the container until \"teu resume\".",
+    after_help = EXPLAINS_ID
+)]
+pub(crate) struct PauseArgs {
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+}
+
+/// let a paused container go on
+#[derive(Debug, Parser)]
+#[command(
+    name = "resume",
+    long_about = "Lets every process of a container go on that \"teu pause\" stopped.",
+    after_help = EXPLAINS_ID
+)]
+pub(crate) struct ResumeArgs {
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+}
+
+/// show the processes of a container
+#[derive(Debug, Parser)]
+#[command(
+    name = "ps",
+    long_about = "Prints the processes of the container as the ps of this machine shows them.",
+    after_help = "<container-id> is the name the container was created with. Everything after it \
+                  is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
+)]
+pub(crate) struct PsArgs {
+    /// 'table' or 'json'
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: OsString,
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+    /// options for ps
+    #[arg(value_name = "ps options", allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
 /// write a new specification file
 #[derive(Debug, Parser)]
 #[command(
@@ -247,6 +366,7 @@ macro_rules! commands {
     ($($word:literal => $variant:ident($args:ty)),* $(,)?) => {
         /// The command asked for, with its flags.
         #[derive(Debug)]
+        #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
         pub(crate) enum Command {
             $($variant($args)),*
         }
@@ -280,9 +400,13 @@ macro_rules! commands {
 commands! {
     "create" => Create(CreateArgs),
     "delete" => Delete(DeleteArgs),
+    "exec" => Exec(ExecArgs),
     "features" => Features(FeaturesArgs),
     "kill" => Kill(KillArgs),
     "list" => List(ListArgs),
+    "pause" => Pause(PauseArgs),
+    "ps" => Ps(PsArgs),
+    "resume" => Resume(ResumeArgs),
     "run" => Run(RunArgs),
     "spec" => Spec(SpecArgs),
     "start" => Start(StartArgs),

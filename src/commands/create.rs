@@ -19,7 +19,7 @@ use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{ContainerState, ProcessStat, StateDir, Status, write_pid_file};
+use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
 use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
 
 /// What `create` needs to know.
@@ -102,6 +102,8 @@ pub(crate) struct Container {
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
+    check_id(&options.id)?;
+
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
     let bundle = Bundle::open(&options.bundle)?;
@@ -120,12 +122,23 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
     let (pipe, init_end) = pipe::pair()?;
     let cgroup_fd = cgroup.clone_target()?;
-    let child = teu_namespaces::spawn(&plan.namespaces, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
-        state_dir.leave_lock_to_host();
-        init::main(&plan, init_end, given, joined)
-    })?;
+    let child = teu_namespaces::spawn(
+        &plan.namespaces,
+        cgroup_fd.as_ref().map(AsFd::as_fd),
+        |joined| {
+            state_dir.leave_lock_to_host();
+            init::main(&plan, init_end, given, joined)
+        },
+    )?;
 
-    let mut container = Container { child, cgroup, state_dir, state, pipe, relay: None };
+    let mut container = Container {
+        child,
+        cgroup,
+        state_dir,
+        state,
+        pipe,
+        relay: None,
+    };
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {
@@ -145,14 +158,14 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
 }
 
 /// What engines know a failure of init by.
-const START: &str = "unable to start container process";
+pub(crate) const START: &str = "unable to start container process";
 
 fn init_failed(why: &str) -> anyhow::Error {
     anyhow!("error during container init: {why}")
 }
 
 /// The terminal in front of us, and the socket that brings the container's.
-type TerminalPair = (Terminal, OwnedFd);
+pub(crate) type TerminalPair = (Terminal, OwnedFd);
 
 /// What init inherits, and where its terminal will come out in the foreground.
 fn give(
@@ -165,23 +178,44 @@ fn give(
         Purpose::Create => Some(state_dir.make_exec_fifo()?),
         Purpose::RunDetached | Purpose::RunForeground => None,
     };
-    let (console_socket, terminal) = match (&plan.process.terminal, purpose, &options.console_socket) {
-        (Some(_), Purpose::RunForeground, None) => {
+    let foreground = purpose == Purpose::RunForeground;
+    let has_terminal = plan.process.terminal.is_some();
+    let (console_socket, terminal) =
+        console_sockets(has_terminal, foreground, options.console_socket.as_deref())?;
+    Ok((
+        Given {
+            console_socket,
+            exec_fifo,
+        },
+        terminal,
+    ))
+}
+
+/// Where a new process sends its terminal, if it has one, and where that comes
+/// out in the foreground.
+///
+/// # Errors
+/// The terminal would go nowhere, or the engine's socket get none, in runc's
+/// words; nobody listens there; there is no terminal to show it on.
+pub(crate) fn console_sockets(
+    has_terminal: bool,
+    foreground: bool,
+    engines_socket: Option<&Path>,
+) -> Result<(Option<OwnedFd>, Option<TerminalPair>)> {
+    Ok(match (has_terminal, foreground, engines_socket) {
+        (true, true, None) => {
             let (host, init) = fd_socket::pair()?;
             (Some(init), Some((Terminal::open()?, host)))
         }
-        (Some(_), Purpose::Create | Purpose::RunDetached, Some(path)) => {
-            (Some(fd_socket::connect(path)?), None)
-        }
-        (Some(_), Purpose::Create | Purpose::RunDetached, None) => {
+        (true, false, Some(path)) => (Some(fd_socket::connect(path)?), None),
+        (true, false, None) => {
             bail!("cannot allocate tty if runc will detach without setting console socket")
         }
         (_, _, Some(_)) => {
             bail!("cannot use console socket if runc will not detach or allocate tty")
         }
-        (None, _, None) => (None, None),
-    };
-    Ok((Given { console_socket, exec_fifo }, terminal))
+        (false, _, None) => (None, None),
+    })
 }
 
 /// What the container inherits of being a service of systemd's.
@@ -191,8 +225,12 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
     if notifies {
         variables.push(("NOTIFY_SOCKET", notify::CONTAINER_SOCKET.into()));
     }
-    let mount = notifies
-        .then(|| (state_dir.join(notify::DIRECTORY), PathBuf::from(notify::CONTAINER_DIRECTORY)));
+    let mount = notifies.then(|| {
+        (
+            state_dir.join(notify::DIRECTORY),
+            PathBuf::from(notify::CONTAINER_DIRECTORY),
+        )
+    });
     Service { variables, mount }
 }
 
@@ -228,6 +266,7 @@ impl Container {
         let cloned_into = self.cgroup.clone_target()?.is_some();
         self.cgroup.enter(pid, cloned_into)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
+        scheduling::reset_affinity(pid.as_raw());
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.
         scheduling::reset_affinity(pid.as_raw());
@@ -270,7 +309,9 @@ impl Container {
         Ok(())
     }
 
-    /// Answers what init asks, until it is ready.
+    /// Answers what init asks, until it is ready. Device rules come when it has
+    /// made its devices and mounts, which may be of a device the container
+    /// cannot use, and before anything else runs in the container.
     fn serve_init(&mut self, plan: &Plan) -> Result<()> {
         loop {
             match self.pipe.receive()? {
@@ -282,12 +323,15 @@ impl Container {
                     self.pipe.send(answer)?;
                 }
                 Some(ToHost::RunHooks) => {
+                    self.cgroup.restrict_devices(&plan.cgroup.limits)?;
                     let state = self.state.for_hooks(Status::Creating);
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     self.pipe.send(ToInit::HooksDone)?;
                 }
-                Some(ToHost::Ready) => return Ok(()),
+                Some(ToHost::Ready) => {
+                    return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?);
+                }
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }

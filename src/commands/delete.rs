@@ -32,10 +32,10 @@ pub(crate) struct Options {
 pub(crate) fn delete(options: &Options) -> Result<()> {
     let mut result = Ok(());
     for id in &options.ids {
-        if let Err(err) = delete_one(&options.root, id, options.force) {
-            if let Err(earlier) = std::mem::replace(&mut result, Err(err)) {
-                log::error(&errno::chain(&earlier));
-            }
+        if let Err(err) = delete_one(&options.root, id, options.force)
+            && let Err(earlier) = std::mem::replace(&mut result, Err(err))
+        {
+            log::error(&errno::chain(&earlier));
         }
     }
     result
@@ -45,6 +45,11 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     let mut dir = StateDir::find(root, id)?;
     match dir.lock().and_then(|()| dir.read()) {
         Ok(state) => delete_container(dir, &state, force),
+        // Nothing can be known about it any more.
+        Err(err) if force && err.downcast_ref::<Failure>().is_none() => {
+            log::warn(&errno::chain(&err));
+            dir.remove()
+        }
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => {
             // What a creation left that was killed before it wrote anything.
             dir.remove()?;
@@ -73,8 +78,14 @@ fn kill_init(state: &ContainerState) -> Result<()> {
         return Ok(());
     };
     kill::send(state, &init, libc::SIGKILL)?;
-    let mut poll = [rustix::event::PollFd::new(&init, rustix::event::PollFlags::IN)];
-    let timeout = rustix::time::Timespec { tv_sec: KILL_PATIENCE_SECONDS, tv_nsec: 0 };
+    let mut poll = [rustix::event::PollFd::new(
+        &init,
+        rustix::event::PollFlags::IN,
+    )];
+    let timeout = rustix::time::Timespec {
+        tv_sec: KILL_PATIENCE_SECONDS,
+        tv_nsec: 0,
+    };
     match rustix::event::poll(&mut poll, Some(&timeout)).context("wait for init to end")? {
         0 => Err(Failure::InitStillRunning.into()),
         _ => Ok(()),

@@ -71,22 +71,6 @@ const CAPABILITIES: &[&str] = &[
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-const MEMORY_POLICY_MODES: &[&str] = &[
-    "MPOL_BIND",
-    "MPOL_DEFAULT",
-    "MPOL_INTERLEAVE",
-    "MPOL_LOCAL",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_WEIGHTED_INTERLEAVE",
-];
-
-const MEMORY_POLICY_FLAGS: &[&str] = &[
-    "MPOL_F_NUMA_BALANCING",
-    "MPOL_F_RELATIVE_NODES",
-    "MPOL_F_STATIC_NODES",
-];
-
 /// Annotations of a specification that engines should not let everyone set,
 /// because a runtime that knows them acts on them. One that ends in "." stands
 /// for all that begin so.
@@ -144,8 +128,8 @@ struct IntelRdt {
 
 #[derive(Serialize)]
 struct MemoryPolicy {
-    modes: &'static [&'static str],
-    flags: &'static [&'static str],
+    modes: Vec<&'static str>,
+    flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -184,8 +168,8 @@ fn built() -> Features {
                 monitoring: true,
             },
             memory_policy: MemoryPolicy {
-                modes: MEMORY_POLICY_MODES,
-                flags: MEMORY_POLICY_FLAGS,
+                modes: sorted(plan::memory_policy::modes()),
+                flags: sorted(plan::memory_policy::flags()),
             },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: true },
@@ -207,6 +191,12 @@ pub(crate) fn features() -> Result<()> {
     std::io::stdout()
         .write_all(&text)
         .context("write to standard output")
+}
+
+fn sorted(words: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut words: Vec<_> = words.collect();
+    words.sort_unstable();
+    words
 }
 
 #[cfg(test)]

@@ -88,14 +88,19 @@ pub(crate) fn list(options: &Options) -> Result<()> {
         match StateDir::load(&options.root.path, &id) {
             Ok((dir, state)) => {
                 let owner = owners.name(uid);
-                views.push(StateView { owner, ..StateView::new(&dir, &state) });
+                views.push(StateView {
+                    owner,
+                    ..StateView::new(&dir, &state)
+                });
             }
             Err(err) => eprintln!("load container {id}: {}", errno::chain(&err)),
         }
     }
     views.retain(|view| options.filters.iter().all(|filter| filter.selects(view)));
     let text = text(&views, options)?;
-    io::stdout().write_all(text.as_bytes()).context("write to standard output")
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
 }
 
 /// The names of all containers, sorted, with the owners of their directories.
@@ -108,9 +113,14 @@ fn containers(root: &Root) -> Result<Vec<(String, u32)>> {
     for entry in entries {
         let entry = entry.with_context(|| format!("read the root directory {:?}", root.path))?;
         // Deleted since: not there.
-        let Ok(metadata) = entry.metadata() else { continue };
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
         if metadata.is_dir() {
-            containers.push((entry.file_name().to_string_lossy().into_owned(), metadata.uid()));
+            containers.push((
+                entry.file_name().to_string_lossy().into_owned(),
+                metadata.uid(),
+            ));
         }
     }
     containers.sort();
@@ -123,8 +133,9 @@ struct Owners(Option<String>);
 
 impl Owners {
     fn name(&mut self, uid: u32) -> String {
-        let passwd =
-            self.0.get_or_insert_with(|| fs::read_to_string("/etc/passwd").unwrap_or_default());
+        let passwd = self
+            .0
+            .get_or_insert_with(|| fs::read_to_string("/etc/passwd").unwrap_or_default());
         passwd
             .lines()
             .filter_map(|line| line.split_once(':'))

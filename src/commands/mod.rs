@@ -4,9 +4,12 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod kill;
 pub(crate) mod list;
+pub(crate) mod pause;
+pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;

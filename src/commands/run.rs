@@ -43,7 +43,10 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     }
     let mut container = create::make(&options.create, Purpose::RunForeground)?;
     let notify = let_go(&mut container)?;
-    let init = Init { pid: container.state.pid, pidfd: container.child.pidfd() };
+    let init = Init {
+        pid: container.state.pid,
+        pidfd: container.child.pidfd(),
+    };
     let status = foreground::wait(init, container.relay.take(), &signals, notify.as_ref())?;
     // Reaped by now: the pid may be another's.
     container.child.keep();
@@ -62,7 +65,10 @@ fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
     container.pipe.send(ToInit::Execute)?;
     if !container.state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
-        container.pipe.wait_for_exec().context("wait for the program to start")?;
+        container
+            .pipe
+            .wait_for_exec()
+            .context("wait for the program to start")?;
         start::run_poststart(&container.state)?;
     }
     Ok(notify)

@@ -50,11 +50,15 @@ pub(crate) fn start(options: &Options) -> Result<()> {
 /// # Errors
 /// The hook's.
 pub(crate) fn run_poststart(state: &ContainerState) -> Result<()> {
-    let ran = hooks::run(Moment::Poststart, &state.poststart, &state.for_hooks(Status::Running));
-    if ran.is_err() {
-        if let Some(init) = kill::open_init(state)? {
-            kill::send(state, &init, libc::SIGKILL)?;
-        }
+    let ran = hooks::run(
+        Moment::Poststart,
+        &state.poststart,
+        &state.for_hooks(Status::Running),
+    );
+    if ran.is_err()
+        && let Some(init) = kill::open_init(state)?
+    {
+        kill::send(state, &init, libc::SIGKILL)?;
     }
     ran
 }

@@ -52,7 +52,11 @@ impl StateView {
         StateView {
             oci_version: state.oci_version.clone(),
             id: state.id.clone(),
-            pid: if status == Status::Stopped { 0 } else { state.pid },
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                state.pid
+            },
             status: status.word().into(),
             bundle: path(&state.bundle),
             rootfs: path(&state.rootfs),
@@ -70,7 +74,9 @@ impl StateView {
 pub(crate) fn state(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
     let text = text(&StateView::new(&dir, &state))?;
-    std::io::stdout().write_all(&text).context("write to standard output")
+    std::io::stdout()
+        .write_all(&text)
+        .context("write to standard output")
 }
 
 /// The state as `teu state` prints it: without a newline at the end, as runc.

@@ -42,6 +42,19 @@ pub(crate) fn set_up(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Res
     use_terminal(&pty)
 }
 
+/// Like [`set_up`], for a process in a container that runs already: its
+/// /dev/console stays as it is.
+///
+/// # Errors
+/// As [`set_up`].
+pub(crate) fn set_up_another(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Result<()> {
+    let master = open_ptmx(root).with_context(|| format!("open {PTMX:?}"))?;
+    let pty = open_peer(&master).context("open the terminal")?;
+    set_size(&pty, terminal)?;
+    fd_socket::send(socket, PTMX.as_bytes(), &master).context("send the terminal")?;
+    use_terminal(&pty)
+}
+
 /// The ptmx of the devpts at /dev/pts. Only the kernel makes files in a devpts,
 /// so once the directory is the root of one, the name can be trusted.
 fn open_ptmx(root: &Root) -> Result<OwnedFd> {

@@ -6,12 +6,13 @@
 pub(crate) mod attributes;
 pub(crate) mod capabilities;
 pub(crate) mod command;
-pub(crate) mod loopback;
 pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
-pub(crate) mod masks;
+pub(crate) mod exec;
+pub(crate) mod loopback;
 pub(crate) mod lsm;
+pub(crate) mod masks;
 pub(crate) mod memory_policy;
 pub(crate) mod mounts;
 pub(crate) mod paths;
@@ -24,6 +25,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -33,9 +35,13 @@ use rustix::process::Signal;
 use teu_namespaces::Kind;
 
 use crate::errno;
+use crate::foreground::Signals;
 use crate::hooks::{self, Moment};
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
+use crate::plan::process::ProcessPlan;
+use crate::sys;
+use attributes::Kernel;
 use paths::Procfs;
 use rootfs::Rootfs;
 
@@ -58,7 +64,9 @@ pub(crate) fn main(
     given: Given,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
-    let prepared = joined.map_err(Into::into).and_then(|()| prepare(plan, &mut host, &given));
+    let prepared = joined
+        .map_err(Into::into)
+        .and_then(|()| prepare(plan, &mut host, &given));
     match prepared {
         Ok(program) => {
             let Err(err) = execute(plan, host, given, &program);
@@ -75,6 +83,7 @@ pub(crate) fn main(
 }
 
 /// The program, found and ready to be executed.
+#[derive(Debug)]
 struct Program {
     path: CString,
     environment: Vec<CString>,
@@ -84,7 +93,9 @@ struct Program {
 fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     // A host that dies while this process is not reading from it takes this
     // process with it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl(PR_SET_PDEATHSIG)")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("prctl(PR_SET_PDEATHSIG)")?;
+    host.check_host()?;
     command::unblock_signals()?;
     process::start_session()?;
 
@@ -100,12 +111,17 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
 
     // Hooks see the mounts made and the host's root still there
     // (runtime.md, "Lifecycle").
-    if plan.hooks.host_runs_any() {
+    if plan.hooks.any_before_entering() {
         host.run_hooks()?;
     }
     // In the container's namespaces, with the host's root and an empty environment.
     rootfs.change_directory()?;
-    hooks::run_with(Moment::CreateContainer, &plan.hooks.create_container, &plan.hook_state("creating"), &[])?;
+    hooks::run_with(
+        Moment::CreateContainer,
+        &plan.hooks.create_container,
+        &plan.hook_state("creating"),
+        &[],
+    )?;
     rootfs.enter()?;
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
@@ -124,28 +140,47 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     rootfs.make_paths_readonly()?;
     rootfs.mask()?;
 
-    scheduling::set(0, &plan.process.scheduling)?;
-    if let Some(policy) = &plan.process.memory_policy {
+    let own_limits = !plan.host_sets_limits;
+    let program = become_process(
+        &plan.process,
+        rootfs.kernel(),
+        own_limits,
+        plan.callers_streams,
+    )?;
+    host.send(&ToHost::Ready)?;
+    Ok(program)
+}
+
+/// Becomes the process of the plan in all but its program, which it finds.
+/// `sets_limits`: its resource limits are for itself to set. `callers_streams`:
+/// see `process::become_user`.
+fn become_process(
+    plan: &ProcessPlan,
+    kernel: &Kernel,
+    sets_limits: bool,
+    callers_streams: bool,
+) -> Result<Program> {
+    scheduling::set(0, &plan.scheduling)?;
+    if let Some(policy) = &plan.memory_policy {
         memory_policy::set(policy)?;
     }
-    process::set_attributes(&plan.process)?;
-    if !plan.host_sets_limits {
+    process::set_attributes(plan)?;
+    if sets_limits {
         // While this process is still root.
-        process::set_rlimits(0, &plan.process.rlimits)?;
+        process::set_rlimits(0, &plan.rlimits)?;
     }
 
-    if let Some(label) = &plan.process.lsm.selinux_label {
-        lsm::set_selinux_label(rootfs.procfs()?, label)?;
+    if let Some(label) = &plan.lsm.selinux_label {
+        lsm::set_selinux_label(kernel.procfs()?, label)?;
     }
-    let environment = process::environment(&plan.process)?;
-    process::become_user(&plan.process, rootfs.procfs()?, plan.callers_streams)?;
+    let environment = process::environment(plan)?;
+    process::become_user(plan, || kernel.procfs(), callers_streams)?;
     // As the user: what root could execute does not matter.
-    let search_path = plan.process.environment.search_path.as_deref();
-    let path = command::find(&plan.process.args[0], search_path)?;
+    let search_path = plan.environment.search_path.as_deref();
+    let path = command::find(&plan.args[0], search_path)?;
 
     // Cleared by a change of user anyway, and the host ends before the program does.
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
-    host.send(&ToHost::Ready)?;
     Ok(Program { path, environment })
 }
 
@@ -155,9 +190,19 @@ fn execute(plan: &Plan, mut host: InitEnd, given: Given, program: &Program) -> R
         wait_at(given.exec_fifo.as_ref().context("there is no exec fifo")?)?;
     }
     let state = plan.hook_state("created");
-    hooks::run_with(Moment::StartContainer, &plan.hooks.start_container, &state, &program.environment)?;
+    hooks::run_with(
+        Moment::StartContainer,
+        &plan.hooks.start_container,
+        &state,
+        &program.environment,
+    )?;
     command::restore_signals()?;
-    command::exec(&program.path, &plan.process.args, &program.environment, plan.preserved_fds)
+    command::exec(
+        &program.path,
+        &plan.process.args,
+        &program.environment,
+        plan.preserved_fds,
+    )
 }
 
 /// Keys made in the container are the container's.
@@ -175,27 +220,58 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
 
 /// Waits until `teu start` writes to the fifo. No writer has opened it yet, so
 /// it must not be read before it is ready: that would look like its end.
+///
+/// A signal that would end another process ends this one too, though the kernel
+/// spares the first process of a pid namespace.
 fn wait_at(fifo: &OwnedFd) -> Result<()> {
+    let signals = Signals::block()?;
     let mut byte = [0];
     loop {
-        let waited = poll(&mut [PollFd::new(fifo, PollFlags::IN)], None);
-        match waited.and_then(|_| rustix::io::read(fifo, &mut byte)) {
-            Ok(1..) => return Ok(()),
-            // A writer that opened it and was killed before it wrote.
-            Ok(0) => std::thread::sleep(std::time::Duration::from_millis(1)),
-            Err(Errno::INTR | Errno::AGAIN) => {}
+        let mut events = [
+            PollFd::new(fifo, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        match poll(&mut events, None) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(err) => return Err(err).context("wait for the start"),
         }
+        let is_ready = !events[0].revents().is_empty();
+        if let Some(signal) = signals.next()?.filter(|signal| ends_a_process(*signal)) {
+            sys::exit(128 + signal);
+        }
+        match is_ready.then(|| rustix::io::read(fifo, &mut byte)) {
+            Some(Ok(1..)) => return Ok(()),
+            // A writer that opened it and was killed before it wrote.
+            Some(Ok(0)) => std::thread::sleep(Duration::from_millis(1)),
+            None | Some(Err(Errno::INTR | Errno::AGAIN)) => {}
+            Some(Err(err)) => return Err(err).context("wait for the start"),
+        }
     }
+}
+
+/// Whether that is what the signal does by default (signal(7)).
+fn ends_a_process(signal: i32) -> bool {
+    let others = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    !others.contains(&signal)
 }
 
 /// The container's host and domain name.
 fn set_names(plan: &Plan) -> Result<()> {
     if !plan.hostname.is_empty() {
-        rustix::system::sethostname(plan.hostname.as_bytes()).with_context(|| format!("set hostname {:?}", plan.hostname))?;
+        rustix::system::sethostname(plan.hostname.as_bytes())
+            .with_context(|| format!("set hostname {:?}", plan.hostname))?;
     }
     if !plan.domainname.is_empty() {
-        rustix::system::setdomainname(plan.domainname.as_bytes()).with_context(|| format!("set domainname {:?}", plan.domainname))?;
+        rustix::system::setdomainname(plan.domainname.as_bytes())
+            .with_context(|| format!("set domainname {:?}", plan.domainname))?;
     }
     Ok(())
 }

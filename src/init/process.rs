@@ -73,14 +73,8 @@ pub(crate) fn join_session_keyring(container_id: &str, in_user_namespace: bool) 
     /// namespace the keyring's owner is somebody else.
     const OTHERS_MAY_SEARCH: u32 = 0x8;
     const USER_MAY_SEARCH: u32 = 0x8_0000;
-    let name = CString::new(format!("_ses.{container_id}")).context("session keyring name")?;
-    let key = match sys::join_session_keyring(&name) {
-        Ok(key) => key,
-        Err(err) if Errno::from_io_error(&err) == Some(Errno::NOSYS) => {
-            log::warn(&format!("join session keyring: {}", errno::text(err)));
-            return Ok(());
-        }
-        Err(err) => return Err(err).context("unable to join session keyring"),
+    let Some(key) = join_named_keyring(container_id)? else {
+        return Ok(());
     };
     let search = if in_user_namespace {
         OTHERS_MAY_SEARCH
@@ -93,6 +87,24 @@ pub(crate) fn join_session_keyring(container_id: &str, in_user_namespace: bool) 
     permissions
         .and_then(|now| Ok(sys::set_key_permissions(key, now | search)?))
         .context("unable to mod keyring permissions")
+}
+
+/// Joins the session keyring that the container's first process made.
+pub(crate) fn rejoin_session_keyring(container_id: &str) -> Result<()> {
+    join_named_keyring(container_id).map(drop)
+}
+
+/// `None` where the kernel has no keyrings.
+fn join_named_keyring(container_id: &str) -> Result<Option<sys::Key>> {
+    let name = CString::new(format!("_ses.{container_id}")).context("session keyring name")?;
+    match sys::join_session_keyring(&name) {
+        Ok(key) => Ok(Some(key)),
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::NOSYS) => {
+            log::warn(&format!("join session keyring: {}", errno::text(err)));
+            Ok(None)
+        }
+        Err(err) => Err(err).context("unable to join session keyring"),
+    }
 }
 
 /// The fourth field of a key's description, in hexadecimal.
@@ -108,12 +120,12 @@ fn permissions(description: Vec<u8>) -> Result<u32> {
 /// Becomes the user of the plan, with its working directory and capabilities.
 /// After this the process has no more power than the container's program.
 ///
-/// `procfs` is a trustworthy procfs (its root). `streams_are_the_callers`: the
-/// standard streams are those of a person or script in front of us, not made
-/// for the container.
-pub(crate) fn become_user(
+/// `procfs` opens a trustworthy procfs (its root). `streams_are_the_callers`:
+/// the standard streams are those of a person or script in front of us, not
+/// made for the container.
+pub(crate) fn become_user<P: AsFd>(
     plan: &ProcessPlan,
-    procfs: impl AsFd,
+    procfs: impl Fn() -> Result<P>,
     streams_are_the_callers: bool,
 ) -> Result<()> {
     // Two tries: root's directories are open to root only, and a directory of
@@ -126,7 +138,7 @@ pub(crate) fn become_user(
     // A terminal of the container's own is on all three.
     let streams_are_the_callers = streams_are_the_callers && plan.terminal.is_none();
     own_standard_streams(plan.credentials.uid, streams_are_the_callers)?;
-    set_ids(&plan.credentials, procfs.as_fd())?;
+    set_ids(&plan.credentials, procfs)?;
     if !entered && !enter_cwd(&plan.cwd)? {
         return Err(cwd_error(&plan.cwd, Errno::ACCESS));
     }
@@ -199,7 +211,7 @@ fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
 }
 
 /// Groups first: after the change of user they could not be set.
-fn set_ids(credentials: &Credentials, procfs: BorrowedFd<'_>) -> Result<()> {
+fn set_ids<P: AsFd>(credentials: &Credentials, procfs: impl Fn() -> Result<P>) -> Result<()> {
     if let Some(groups) = &credentials.groups {
         set_groups(groups, procfs)?;
     }
@@ -215,11 +227,11 @@ fn set_ids(credentials: &Credentials, procfs: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-fn set_groups(groups: &[u32], procfs: BorrowedFd<'_>) -> Result<()> {
+fn set_groups<P: AsFd>(groups: &[u32], procfs: impl Fn() -> Result<P>) -> Result<()> {
     let ids: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match set_thread_groups(&ids) {
         // A joined user namespace may forbid it for good (user_namespaces(7)).
-        Err(Errno::PERM) if setgroups_is_denied(procfs)? => {
+        Err(Errno::PERM) if setgroups_is_denied(procfs()?.as_fd())? => {
             if !groups.is_empty() {
                 log::warn("process.user.additionalGids is ignored: setgroups is denied");
             }
@@ -253,7 +265,10 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
             Ok(home) => home,
             // As with runc: an image without that file is nothing special.
             Err(err) => {
-                log::debug(&format!("HOME is not set in process.env: {err:#}"));
+                log::debug(&format!(
+                    "HOME is not set in process.env: {}",
+                    errno::chain(&err)
+                ));
                 None
             }
         };
@@ -292,6 +307,7 @@ fn home(passwd: &CStr, uid: u32) -> Result<Option<String>> {
 mod tests {
     use super::*;
     use crate::host::Host;
+    use crate::plan::process::Shared;
     use crate::spec::Spec;
     use crate::testing;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -301,7 +317,14 @@ mod tests {
     fn plan(process: &str) -> ProcessPlan {
         let json = format!(r#"{{"process":{{"args":["x"],{process}}}}}"#);
         let spec: Spec = serde_json::from_str(&json).expect("json");
-        ProcessPlan::new(&spec, &Host::new(), &NamespacePlan::default()).expect("plan")
+        let process = spec.process.expect("process");
+        ProcessPlan::of(
+            &process,
+            &Shared::default(),
+            &Host::new(),
+            &NamespacePlan::default(),
+        )
+        .expect("plan")
     }
 
     fn procfs() -> File {
@@ -327,7 +350,7 @@ mod tests {
         );
         testing::in_child(|| {
             set_attributes(&plan).expect("attributes");
-            become_user(&plan, procfs(), false).expect("become");
+            become_user(&plan, || Ok(procfs()), false).expect("become");
             assert_eq!(status("Uid:"), "1000 1000 1000 1000");
             assert_eq!(status("Gid:"), "1001 1001 1001 1001");
             assert_eq!(status("Groups:"), "5 6");
@@ -382,7 +405,7 @@ mod tests {
             r#""cwd":"{path}","user":{{"uid":1000,"gid":1000}}"#
         ));
         testing::in_child(|| {
-            become_user(&plan, procfs(), false).expect("entered as root");
+            become_user(&plan, || Ok(procfs()), false).expect("entered as root");
         });
         testing::in_child(|| {
             set_thread_uid(Uid::from_raw(1000)).expect("uid");

@@ -180,6 +180,11 @@ impl Rootfs<'_> {
         self.kernel.procfs()
     }
 
+    /// How this kernel is asked; it has the procfs, too.
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
     /// Makes the root filesystem the working directory, as createContainer
     /// hooks expect.
     ///

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::errno;
 use crate::log;
@@ -57,11 +58,20 @@ pub(crate) fn set_affinity(pid: i32, cpus: &IdList) -> Result<()> {
     sys::sched_setaffinity(pid, cpus.words()).context("set CPU affinity")
 }
 
+/// Does `start` with no other CPUs than those of the list, and goes back.
+pub(crate) fn with_affinity<T>(cpus: &IdList, start: impl FnOnce() -> T) -> Result<T> {
+    let before = sched_getaffinity(None).context("read CPU affinity")?;
+    set_affinity(0, cpus)?;
+    let started = start();
+    sched_setaffinity(None, &before).context("restore CPU affinity")?;
+    Ok(started)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing;
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use rustix::thread::CpuSet;
 
     #[test]
     fn the_kernel_shows_scheduler_and_io_priority() {
@@ -107,7 +117,11 @@ mod tests {
             sched_setaffinity(None, &one).expect("narrow");
             reset_affinity(0);
             assert_eq!(sched_getaffinity(None).expect("affinity"), all);
-            set_affinity(0, &IdList::parse("0").expect("list")).expect("set");
+            let first = IdList::parse("0").expect("list");
+            let seen = with_affinity(&first, || sched_getaffinity(None)).expect("with");
+            assert_eq!(seen.expect("affinity"), one);
+            assert_eq!(sched_getaffinity(None).expect("affinity"), all);
+            set_affinity(0, &first).expect("set");
             assert_eq!(sched_getaffinity(None).expect("affinity"), one);
         });
     }

@@ -8,56 +8,68 @@ use teu_cgroups::{
     DeviceWeight, Driver, HugepageLimit, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
 };
 
-use super::devices::{self, DeviceNode};
 use crate::log;
 use crate::spec::{BlockIo, Cpu, DeviceCgroup, Memory, Network, Resources, Spec, ThrottleDevice};
 
 /// Decides the place and the limits.
 ///
-/// `nodes` are the container's device nodes: what it has, it may use. In a
-/// user namespace the kernel forbids device rules to everyone, so none are set
-/// there.
+/// The kernel allows device rules only to the machine's root, so a rootless
+/// container gets none.
 ///
 /// # Errors
 /// A field with a value that means nothing.
-pub(crate) fn plan(
-    spec: &Spec,
-    id: &str,
-    driver: Driver,
-    rootless: bool,
-    nodes: &[DeviceNode],
-    in_user_namespace: bool,
-) -> Result<CgroupPlan> {
+pub(crate) fn plan(spec: &Spec, id: &str, driver: Driver, rootless: bool) -> Result<CgroupPlan> {
     let linux = spec.linux.as_ref();
     let path = linux.map(|linux| Path::new(&linux.cgroups_path));
     let default = Resources::default();
-    let resources = linux.and_then(|linux| linux.resources.as_ref()).unwrap_or(&default);
+    let resources = linux
+        .and_then(|linux| linux.resources.as_ref())
+        .unwrap_or(&default);
     let mut limits = limits(resources)?;
-    if !in_user_namespace {
-        limits.devices = Some(device_rules(&resources.devices, nodes)?);
+    if !rootless {
+        limits.devices = Some(device_rules(&resources.devices)?);
     }
     let path = CgroupPath::new(path, id).context("linux.cgroupsPath")?;
-    Ok(CgroupPlan { driver, path, limits, rootless })
+    Ok(CgroupPlan {
+        driver,
+        path,
+        limits,
+        rootless,
+    })
 }
 
 fn limits(resources: &Resources) -> Result<Limits> {
     Ok(Limits {
         cpu: resources.cpu.as_ref().map(cpu).unwrap_or_default(),
-        memory: resources.memory.as_ref().map(memory).transpose()?.unwrap_or_default(),
+        memory: resources
+            .memory
+            .as_ref()
+            .map(memory)
+            .transpose()?
+            .unwrap_or_default(),
         pids: resources.pids.as_ref().and_then(|pids| pids.limit),
-        block_io: resources.block_io.as_ref().map(block_io).unwrap_or_default(),
+        block_io: resources
+            .block_io
+            .as_ref()
+            .map(block_io)
+            .unwrap_or_default(),
         hugetlb: resources
             .hugepage_limits
             .iter()
-            .map(|h| HugepageLimit { page_size: h.page_size.clone(), limit: h.limit })
+            .map(|h| HugepageLimit {
+                page_size: h.page_size.clone(),
+                limit: h.limit,
+            })
             .collect(),
         network: resources.network.as_ref().map(network).unwrap_or_default(),
         rdma: resources
             .rdma
             .iter()
             .map(|(device, rdma)| {
-                let limit =
-                    RdmaLimit { hca_handles: rdma.hca_handles, hca_objects: rdma.hca_objects };
+                let limit = RdmaLimit {
+                    hca_handles: rdma.hca_handles,
+                    hca_objects: rdma.hca_objects,
+                };
                 (device.clone(), limit)
             })
             .collect(),
@@ -106,7 +118,11 @@ fn block_io(io: &BlockIo) -> BlockIoLimits {
     let rates = |devices: &[ThrottleDevice]| {
         devices
             .iter()
-            .map(|d| DeviceRate { major: d.major, minor: d.minor, rate: d.rate })
+            .map(|d| DeviceRate {
+                major: d.major,
+                minor: d.minor,
+                rate: d.rate,
+            })
             .collect()
     };
     BlockIoLimits {
@@ -132,37 +148,23 @@ fn block_io(io: &BlockIo) -> BlockIoLimits {
 fn network(network: &Network) -> NetworkLimits {
     NetworkLimits {
         class_id: network.class_id,
-        priorities: network.priorities.iter().map(|p| (p.name.clone(), p.priority)).collect(),
+        priorities: network
+            .priorities
+            .iter()
+            .map(|p| (p.name.clone(), p.priority))
+            .collect(),
     }
 }
 
-/// The specification's rules, then those that every container has, then one
-/// for each of its own nodes: what is there can be used.
-fn device_rules(rules: &[DeviceCgroup], nodes: &[DeviceNode]) -> Result<Vec<DeviceRule>> {
-    let mut all = Vec::with_capacity(rules.len() + 16 + nodes.len());
+/// The specification's rules, then those that every container has. A node of
+/// `linux.devices` brings no rule with it: config.json says both.
+fn device_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
+    let mut all = Vec::with_capacity(rules.len() + 16);
     for (index, rule) in rules.iter().enumerate() {
-        all.push(
-            device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?,
-        );
+        all.push(device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?);
     }
     all.extend(teu_cgroups::default_device_rules());
-    all.extend(nodes.iter().filter_map(rule_of_node));
     Ok(all)
-}
-
-fn rule_of_node(node: &DeviceNode) -> Option<DeviceRule> {
-    let (kind, major, minor) = match node.kind {
-        devices::DeviceKind::Character { major, minor } => (DeviceKind::Character, major, minor),
-        devices::DeviceKind::Block { major, minor } => (DeviceKind::Block, major, minor),
-        devices::DeviceKind::Fifo => return None,
-    };
-    Some(DeviceRule {
-        allow: true,
-        kind: Some(kind),
-        major: Some(major),
-        minor: Some(minor),
-        access: Access::ALL,
-    })
 }
 
 fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
@@ -173,7 +175,10 @@ fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
         other => bail!("type {other:?} is none of a, b and c"),
     };
     let Some(access) = Access::from_letters(&rule.access) else {
-        bail!("access {:?} is not made of the letters r, w and m", rule.access);
+        bail!(
+            "access {:?} is not made of the letters r, w and m",
+            rule.access
+        );
     };
     Ok(DeviceRule {
         allow: rule.allow,
@@ -198,7 +203,7 @@ mod tests {
 
     fn plan_of(config: &str) -> Result<CgroupPlan> {
         let spec: Spec = serde_json::from_str(config).expect("test input parses");
-        plan(&spec, "c1", Driver::Filesystem, false, &[], false)
+        plan(&spec, "c1", Driver::Filesystem, false)
     }
 
     #[test]
@@ -216,9 +221,18 @@ mod tests {
     #[test]
     fn a_rule_that_means_nothing_is_named() {
         for (rule, words) in [
-            (r#"{"allow":true,"access":"x"}"#, "linux.resources.devices[0]: access \"x\""),
-            (r#"{"allow":true,"type":"p","access":"r"}"#, "linux.resources.devices[0]: type \"p\""),
-            (r#"{"allow":true,"major":-2,"access":"r"}"#, "linux.resources.devices[0]: major"),
+            (
+                r#"{"allow":true,"access":"x"}"#,
+                "linux.resources.devices[0]: access \"x\"",
+            ),
+            (
+                r#"{"allow":true,"type":"p","access":"r"}"#,
+                "linux.resources.devices[0]: type \"p\"",
+            ),
+            (
+                r#"{"allow":true,"major":-2,"access":"r"}"#,
+                "linux.resources.devices[0]: major",
+            ),
         ] {
             let config = format!(r#"{{"linux":{{"resources":{{"devices":[{rule}]}}}}}}"#);
             let error = format!("{:#}", plan_of(&config).expect_err(rule));
@@ -227,16 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_nodes_come_last() {
-        let node = DeviceNode {
-            path: "/dev/x".into(),
-            kind: devices::DeviceKind::Block { major: 8, minor: 1 },
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-        };
-        let rules = device_rules(&[], &[node]).expect("rules");
-        let last = rules.last().expect("a rule");
-        assert_eq!((last.allow, last.major, last.minor), (true, Some(8), Some(1)));
+    fn a_node_of_its_own_may_still_be_denied() {
+        let plan = plan_of(
+            r#"{"linux":{"devices":[{"path":"/dev/kmsg","type":"c","major":1,"minor":11}],
+                "resources":{"devices":[{"allow":false,"access":"rwm"}]}}}"#,
+        )
+        .expect("plan");
+        let rules = plan.limits.devices.expect("rules");
+        assert!(
+            !rules
+                .iter()
+                .any(|rule| (rule.major, rule.minor) == (Some(1), Some(11)))
+        );
+        assert!(!rules[0].allow);
     }
 }

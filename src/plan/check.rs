@@ -22,10 +22,9 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<()> {
             bail!("{field}: teu makes Linux containers only");
         }
     }
-    if let Some(process) = &spec.process {
-        if !process.command_line.is_empty() {
-            bail!("process.commandLine: it is for Windows only; use process.args");
-        }
+    let process = spec.process.as_ref();
+    if process.is_some_and(|process| !process.command_line.is_empty()) {
+        bail!("process.commandLine: it is for Windows only; use process.args");
     }
     let Some(linux) = &spec.linux else {
         return Ok(());
@@ -36,10 +35,11 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<()> {
             bail!("linux.seccomp: not supported yet");
         }
     }
-    if let Some(rdt) = &linux.intel_rdt {
-        if rdt.enable_cmt || rdt.enable_mbm {
-            bail!("linux.intelRdt: enableCMT and enableMBM left the specification; use enableMonitoring");
-        }
+    let rdt = linux.intel_rdt.as_ref();
+    if rdt.is_some_and(|rdt| rdt.enable_cmt || rdt.enable_mbm) {
+        bail!(
+            "linux.intelRdt: enableCMT and enableMBM left the specification; use enableMonitoring"
+        );
     }
     Ok(())
 }
@@ -57,9 +57,18 @@ mod tests {
         let cases = [
             (r#"{"windows":{}}"#, "windows: "),
             (r#"{"vm":{"kernel":{"path":"/k"}}}"#, "vm: "),
-            (r#"{"process":{"commandLine":"a b"}}"#, "process.commandLine: "),
-            (r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#, "linux.seccomp: "),
-            (r#"{"linux":{"intelRdt":{"enableCMT":true}}}"#, "linux.intelRdt: "),
+            (
+                r#"{"process":{"commandLine":"a b"}}"#,
+                "process.commandLine: ",
+            ),
+            (
+                r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#,
+                "linux.seccomp: ",
+            ),
+            (
+                r#"{"linux":{"intelRdt":{"enableCMT":true}}}"#,
+                "linux.intelRdt: ",
+            ),
         ];
         for (config, words) in cases {
             let error = check(config).expect_err(config).to_string();

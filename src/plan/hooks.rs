@@ -51,9 +51,11 @@ impl HooksPlan {
         })
     }
 
-    /// Whether the host has hooks to run while init waits.
-    pub(crate) fn host_runs_any(&self) -> bool {
-        !self.prestart.is_empty() || !self.create_runtime.is_empty()
+    /// Whether init waits for the host before it enters the root filesystem:
+    /// for the host's hooks, or for the device rules, under which its own run.
+    pub(crate) fn any_before_entering(&self) -> bool {
+        let lists = [&self.prestart, &self.create_runtime, &self.create_container];
+        lists.iter().any(|list| !list.is_empty())
     }
 }
 
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!(hook.env.as_deref(), Some(&["A=1".to_owned()][..]));
         assert_eq!(plan.poststop[0].args, ["/b"]);
         assert_eq!(plan.poststop[1].env, None);
-        assert!(plan.host_runs_any());
+        assert!(plan.any_before_entering());
         assert!(plan.prestart.is_empty());
     }
 

@@ -1,14 +1,17 @@
 //! Lists of CPUs and memory nodes in the kernel's "list format" (cpuset(7)):
 //! `0-3,5`.
 
+use std::fmt;
+
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 /// The largest number the kernel's own list can hold is far below this; it
 /// keeps a mistyped range from taking all memory.
 const LARGEST: u32 = 65_535;
 
 /// A set of small numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IdList {
     words: Vec<u64>,
 }
@@ -59,6 +62,15 @@ impl IdList {
     }
 }
 
+/// As one number with a bit for each, as CPU masks are shown.
+impl fmt::LowerHex for IdList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = self.words.iter().rev();
+        fmt::LowerHex::fmt(words.next().unwrap_or(&0), f)?;
+        words.try_for_each(|word| write!(f, "{word:016x}"))
+    }
+}
+
 fn number(text: &str) -> Result<u32> {
     let number: u32 = text.trim().parse().with_context(|| format!("{text:?}"))?;
     if number > LARGEST {
@@ -85,6 +97,9 @@ mod tests {
             assert_eq!(list.words(), words, "{text}");
         }
         assert_eq!(IdList::parse("0-7").expect("list").count(), 8);
+        for (text, shown) in [("", "0x0"), ("0-1", "0x3"), ("64", "0x10000000000000000")] {
+            assert_eq!(format!("{:#x}", IdList::parse(text).expect("list")), shown);
+        }
     }
 
     #[test]

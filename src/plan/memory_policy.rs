@@ -3,11 +3,13 @@
 
 use anyhow::{Result, bail};
 
+use serde::{Deserialize, Serialize};
+
 use super::id_list::IdList;
 use crate::spec;
 
 /// What set_mempolicy(2) is called with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MemoryPolicyPlan {
     /// The mode and its flags, in one number as the kernel takes them.
     pub(crate) mode: i32,

@@ -7,15 +7,16 @@ pub(crate) mod capabilities;
 pub(crate) mod cgroup;
 pub(crate) mod check;
 pub(crate) mod devices;
+pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
-pub(crate) mod net_devices;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod net_devices;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
@@ -28,17 +29,17 @@ use teu_cgroups::{CgroupPlan, Driver, Location};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
-use crate::host::Host;
 use crate::hooks as hooks_state;
+use crate::host::Host;
 use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use net_devices::NetDevice;
-use sysctl::Sysctl;
-use process::ProcessPlan;
+use process::{ProcessPlan, Shared};
 use rootfs::{RootfsInput, RootfsPlan};
+use sysctl::Sysctl;
 
 /// What the command line says about a container.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +83,7 @@ pub(crate) struct Plan {
     pub(crate) cgroup_location: Location,
     pub(crate) rootfs: RootfsPlan,
     pub(crate) process: ProcessPlan,
+    pub(crate) shared: Shared,
     pub(crate) hooks: HooksPlan,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) net_devices: Vec<NetDevice>,
@@ -114,8 +116,10 @@ impl Plan {
         let linux = spec.linux.as_ref().unwrap_or(&default);
         check::refuse_unsupported(spec)?;
         let namespaces = namespaces::plan(spec, host)?;
-        let rootless = wishes.rootless.unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
-        let cgroup = cgroup(spec, host, wishes, rootless)?;
+        let rootless = wishes
+            .rootless
+            .unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
+        let cgroup = cgroup(spec, wishes, rootless)?;
         let cgroup_location = Location::find()?;
         let layout = cgroup_location.layout(&cgroup);
         let rootfs = RootfsPlan::new(&RootfsInput {
@@ -126,16 +130,22 @@ impl Plan {
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
         })?;
-        let process = ProcessPlan::new(spec, host, &namespaces)?;
+        let shared = Shared::new(spec, !wishes.no_new_keyring)?;
+        let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Plan {
             id: wishes.id.clone(),
             bundle: bundle.dir.clone(),
             annotations: spec.annotations.clone(),
             callers_streams: wishes.foreground && process.terminal.is_none(),
             process,
+            shared,
             hooks: HooksPlan::new(&spec.hooks)?,
             sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
-            net_devices: net_devices::plan(&linux.net_devices, &namespaces, host.is_unprivileged())?,
+            net_devices: net_devices::plan(
+                &linux.net_devices,
+                &namespaces,
+                host.is_unprivileged(),
+            )?,
             intel_rdt: linux
                 .intel_rdt
                 .as_ref()
@@ -179,6 +189,7 @@ impl Plan {
             cgroup: self.cgroup_location.paths(&self.cgroup),
             private_pid_namespace: self.namespaces.is_new(Kind::Pid),
             rootless: self.rootless,
+            shared: self.shared.clone(),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
             ..ContainerState::default()
@@ -193,7 +204,10 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
     }
     let mut spec = spec.clone();
     if let Some(process) = &mut spec.process {
-        let pairs = service.variables.iter().map(|(name, value)| format!("{name}={value}"));
+        let pairs = service
+            .variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
         process.env.extend(pairs);
     }
     if let Some((source, destination)) = &service.mount {
@@ -201,23 +215,21 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
             destination: destination.to_string_lossy().into_owned(),
             kind: "bind".into(),
             source: source.to_string_lossy().into_owned(),
-            options: ["bind", "nosuid", "noexec", "nodev", "ro"].map(String::from).into(),
+            options: ["bind", "nosuid", "noexec", "nodev", "ro"]
+                .map(String::from)
+                .into(),
             ..Mount::default()
         });
     }
     Cow::Owned(spec)
 }
 
-fn cgroup(
-    spec: &Spec,
-    host: &Host,
-    wishes: &Wishes,
-    rootless: bool,
-) -> Result<CgroupPlan> {
-    let default = Vec::new();
-    let devices = spec.linux.as_ref().map_or(&default, |linux| &linux.devices);
-    let nodes = devices::device_nodes(devices)?;
-    let driver = if wishes.systemd_cgroup { Driver::Systemd } else { Driver::Filesystem };
-    cgroup::plan(spec, &wishes.id, driver, rootless, &nodes, host.in_user_namespace())
+fn cgroup(spec: &Spec, wishes: &Wishes, rootless: bool) -> Result<CgroupPlan> {
+    let driver = if wishes.systemd_cgroup {
+        Driver::Systemd
+    } else {
+        Driver::Filesystem
+    };
+    cgroup::plan(spec, &wishes.id, driver, rootless)
 }
 pub(crate) mod sysctl;

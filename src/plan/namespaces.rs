@@ -24,7 +24,10 @@ pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<NamespacePlan> {
     }
     plan.id_maps = id_maps(&plan, linux, host)?;
     plan.time_offsets = time_offsets(&plan, linux)?;
-    for (field, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+    for (field, value) in [
+        ("hostname", &spec.hostname),
+        ("domainname", &spec.domainname),
+    ] {
         if !value.is_empty() && !plan.is_private(Kind::Uts) {
             bail!("unable to set {field} without a private UTS namespace");
         }
@@ -60,7 +63,9 @@ fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
     let mapped = !maps.uid.is_empty() || !maps.gid.is_empty();
     match plan.get(Kind::User) {
         Namespace::Inherited if mapped => {
-            bail!("user namespace mappings specified, but user namespace isn't enabled in the config")
+            bail!(
+                "user namespace mappings specified, but user namespace isn't enabled in the config"
+            )
         }
         Namespace::Inherited => check_rootless(host, &maps)?,
         Namespace::New if !mapped => bail!(
@@ -78,7 +83,11 @@ fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
 fn maps_from(mappings: &[IdMapping]) -> Vec<IdMap> {
     mappings
         .iter()
-        .map(|m| IdMap { container: m.container_id, host: m.host_id, size: m.size })
+        .map(|m| IdMap {
+            container: m.container_id,
+            host: m.host_id,
+            size: m.size,
+        })
         .collect()
 }
 
@@ -88,7 +97,10 @@ fn check_complete(maps: &IdMaps) -> Result<()> {
             bail!("linux.{field}: a new user namespace needs at least one mapping");
         }
         if let Some(empty) = map.iter().find(|line| line.size == 0) {
-            bail!("linux.{field}: the mapping of {} has size 0", empty.container);
+            bail!(
+                "linux.{field}: the mapping of {} has size 0",
+                empty.container
+            );
         }
     }
     Ok(())
@@ -112,7 +124,9 @@ fn must_deny_setgroups(host: &Host, gid: &[IdMap]) -> bool {
 /// containerd and CRI-O give both the path and the maps it has; anything else
 /// than those is a contradiction.
 fn maps_of_joined(path: &Path, given: IdMaps, host: &Host) -> Result<IdMaps> {
-    let theirs = host.id_maps_of(path).context("id maps of the joined user namespace")?;
+    let theirs = host
+        .id_maps_of(path)
+        .context("id maps of the joined user namespace")?;
     if given.uid.is_empty() && given.gid.is_empty() {
         return Ok(theirs);
     }
@@ -131,7 +145,9 @@ fn time_offsets(plan: &NamespacePlan, linux: &Linux) -> Result<Vec<TimeOffset>> 
     }
     match plan.get(Kind::Time) {
         Namespace::Inherited => {
-            bail!("time namespace offsets specified, but time namespace isn't enabled in the config")
+            bail!(
+                "time namespace offsets specified, but time namespace isn't enabled in the config"
+            )
         }
         Namespace::Joined(_) => bail!(
             "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one"
@@ -145,7 +161,11 @@ fn time_offsets(plan: &NamespacePlan, linux: &Linux) -> Result<Vec<TimeOffset>> 
             if !matches!(clock.as_str(), "boottime" | "monotonic") {
                 bail!("linux.timeOffsets: unknown clock {clock:?}");
             }
-            Ok(TimeOffset { clock: clock.clone(), secs: offset.secs, nanosecs: offset.nanosecs })
+            Ok(TimeOffset {
+                clock: clock.clone(),
+                secs: offset.secs,
+                nanosecs: offset.nanosecs,
+            })
         })
         .collect()
 }
@@ -170,20 +190,32 @@ mod tests {
         )
         .expect("plan");
         assert!(plan.is_new(Kind::Pid));
-        assert_eq!(plan.joined(Kind::Network), Some(Path::new("/proc/1/ns/net")));
+        assert_eq!(
+            plan.joined(Kind::Network),
+            Some(Path::new("/proc/1/ns/net"))
+        );
         assert!(!plan.is_private(Kind::Uts));
     }
 
     #[test]
     fn contradictions_are_refused_in_runcs_words() {
         let cases = [
-            (r#"{"linux":{"namespaces":[{"type":"foo"}]}}"#, "namespace {\"foo\" \"\"} does not exist"),
+            (
+                r#"{"linux":{"namespaces":[{"type":"foo"}]}}"#,
+                "namespace {\"foo\" \"\"} does not exist",
+            ),
             (
                 r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"pid"}]}}"#,
                 "malformed spec file: duplicated ns {\"pid\" \"\"}",
             ),
-            (r#"{"hostname":"a"}"#, "unable to set hostname without a private UTS namespace"),
-            (r#"{"domainname":"a"}"#, "unable to set domainname without a private UTS namespace"),
+            (
+                r#"{"hostname":"a"}"#,
+                "unable to set hostname without a private UTS namespace",
+            ),
+            (
+                r#"{"domainname":"a"}"#,
+                "unable to set domainname without a private UTS namespace",
+            ),
             (
                 r#"{"linux":{"namespaces":[{"type":"user"}]}}"#,
                 "user namespaces enabled, but no namespace path to join nor mappings to apply specified",

@@ -6,6 +6,7 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Resource, Rlimit};
+use serde::{Deserialize, Serialize};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::capabilities::CapabilitiesPlan;
@@ -44,6 +45,22 @@ pub(crate) struct ProcessPlan {
     pub(crate) capabilities: Option<CapabilitiesPlan>,
     pub(crate) lsm: LsmPlan,
     pub(crate) terminal: Option<Terminal>,
+}
+
+/// What all processes of a container have in common. Its state keeps it for
+/// `exec`, whatever becomes of the bundle.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Shared {
+    /// The mask of a process that names none; `None` leaves it what it is.
+    pub(crate) umask: Option<u32>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) personality: Option<u32>,
+    pub(crate) memory_policy: Option<MemoryPolicyPlan>,
+    /// It has CPUs of its own.
+    pub(crate) has_cpuset: bool,
+    /// It has a session keyring of its own, named after it.
+    pub(crate) new_keyring: bool,
 }
 
 /// The environment variables of the process.
@@ -87,30 +104,34 @@ impl ProcessPlan {
     ///
     /// # Errors
     /// Naming the field that is missing, wrong or not possible here.
-    pub(crate) fn new(spec: &Spec, host: &Host, namespaces: &NamespacePlan) -> Result<ProcessPlan> {
+    pub(crate) fn new(
+        spec: &Spec,
+        shared: &Shared,
+        host: &Host,
+        namespaces: &NamespacePlan,
+    ) -> Result<ProcessPlan> {
         let process = spec
             .process
             .as_ref()
             .context("process property must not be empty")?;
-        ProcessPlan::of(process, spec, host, namespaces)
+        let mut plan = ProcessPlan::of(process, shared, host, namespaces)?;
+        if plan.umask.is_none() && namespaces.is_private(Kind::Mount) {
+            plan.umask = Some(DEFAULT_UMASK);
+        }
+        Ok(plan)
     }
 
-    /// Decides about a further process of a running container (`exec`):
-    /// `process` is that process, `spec` the container's specification.
+    /// Decides about a process of the container that `shared` is of, also
+    /// about a further one (`exec`). `namespaces` are those it will be in.
     ///
     /// # Errors
     /// As for [`ProcessPlan::new`].
     pub(crate) fn of(
         process: &spec::Process,
-        spec: &Spec,
+        shared: &Shared,
         host: &Host,
         namespaces: &NamespacePlan,
     ) -> Result<ProcessPlan> {
-        let linux = spec.linux.as_ref();
-        let cpuset = linux
-            .and_then(|linux| linux.resources.as_ref())
-            .and_then(|resources| resources.cpu.as_ref())
-            .is_some_and(|cpu| !cpu.cpus.is_empty());
         // A process in another user namespace than ours has all of its
         // capabilities at first, whatever ours are.
         let capabilities = process.capabilities.as_ref().map(|wanted| {
@@ -126,24 +147,43 @@ impl ProcessPlan {
             args: args(&process.args)?,
             environment: Environment::new(&process.env)?,
             credentials: Credentials::new(&process.user, host.is_unprivileged(), namespaces)?,
-            umask: umask(&process.user, namespaces)?,
+            umask: umask(&process.user)?.or(shared.umask),
             rlimits: rlimits(&process.rlimits)?,
             no_new_privileges: process.no_new_privileges,
-            oom_score_adj: oom_score_adj(process.oom_score_adj)?,
-            scheduling: SchedulingPlan::new(process, cpuset)?,
-            memory_policy: linux
-                .and_then(|linux| linux.memory_policy.as_ref())
-                .map(MemoryPolicyPlan::new)
-                .transpose()?,
-            personality: linux
-                .and_then(|linux| linux.personality.as_ref())
-                .map(personality)
-                .transpose()?,
+            oom_score_adj: oom_score_adj(process.oom_score_adj)?.or(shared.oom_score_adj),
+            scheduling: SchedulingPlan::new(process, shared.has_cpuset)?,
+            memory_policy: shared.memory_policy.clone(),
+            personality: shared.personality,
             capabilities: capabilities.transpose()?,
             lsm: LsmPlan::new(process, host)?,
             terminal: process
                 .terminal
                 .then(|| Terminal::new(process.console_size.as_ref())),
+        })
+    }
+}
+
+impl Shared {
+    /// What the specification says; `new_keyring`: its creation made a session
+    /// keyring.
+    ///
+    /// # Errors
+    /// Naming the field that is wrong.
+    pub(crate) fn new(spec: &Spec, new_keyring: bool) -> Result<Shared> {
+        let process = spec.process.as_ref();
+        let linux = spec.linux.as_ref();
+        let cpu = linux.and_then(|linux| linux.resources.as_ref()?.cpu.as_ref());
+        let memory_policy = linux.and_then(|linux| linux.memory_policy.as_ref());
+        Ok(Shared {
+            umask: process.map_or(Ok(None), |process| umask(&process.user))?,
+            oom_score_adj: oom_score_adj(process.and_then(|process| process.oom_score_adj))?,
+            personality: linux
+                .and_then(|linux| linux.personality.as_ref())
+                .map(personality)
+                .transpose()?,
+            memory_policy: memory_policy.map(MemoryPolicyPlan::new).transpose()?,
+            has_cpuset: cpu.is_some_and(|cpu| !cpu.cpus.is_empty()),
+            new_keyring,
         })
     }
 }
@@ -185,21 +225,6 @@ impl Environment {
         }
         environment.variables.reverse();
         Ok(environment)
-    }
-
-    /// Adds or replaces a variable of teu's own, such as `LISTEN_FDS`.
-    ///
-    /// # Errors
-    /// The name or value has a NUL byte.
-    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let variable = CString::new(format!("{name}={value}"))
-            .with_context(|| format!("environment variable {name:?}"))?;
-        let start = variable.as_bytes()[..=name.len()].to_vec();
-        self.variables
-            .retain(|known| !known.as_bytes().starts_with(&start));
-        self.variables.push(variable);
-        self.needs_home &= name != "HOME";
-        Ok(())
     }
 }
 
@@ -254,12 +279,10 @@ fn args(args: &[String]) -> Result<Vec<CString>> {
     args.iter().enumerate().map(arg).collect()
 }
 
-/// Without a mount namespace runc leaves the mask alone.
-fn umask(user: &spec::User, namespaces: &NamespacePlan) -> Result<Option<u32>> {
+fn umask(user: &spec::User) -> Result<Option<u32>> {
     match user.umask {
         Some(mask) if mask > 0o777 => bail!("process.user.umask {mask:#o} is above 0777"),
-        Some(mask) => Ok(Some(mask)),
-        None => Ok(namespaces.is_private(Kind::Mount).then_some(DEFAULT_UMASK)),
+        mask => Ok(mask),
     }
 }
 
@@ -366,7 +389,12 @@ mod tests {
         let spec: Spec = serde_json::from_str(json).expect("json");
         let mut namespaces = NamespacePlan::default();
         namespaces.set(Kind::Mount, Namespace::New);
-        ProcessPlan::new(&spec, &Host::new(), &namespaces)
+        ProcessPlan::new(
+            &spec,
+            &Shared::new(&spec, false)?,
+            &Host::new(),
+            &namespaces,
+        )
     }
 
     #[test]
@@ -495,14 +523,6 @@ mod tests {
     }
 
     #[test]
-    fn own_variables_replace() {
-        let mut environment = environment(&["LISTEN_FDS=9", "LISTEN_FDSX=1"]).expect("env");
-        environment.set("LISTEN_FDS", "2").expect("set");
-        assert_eq!(variables(&environment), ["LISTEN_FDSX=1", "LISTEN_FDS=2"]);
-        environment.set("A", "\0").expect_err("nul");
-    }
-
-    #[test]
     fn who_may_set_groups() {
         let none = spec::User::default();
         let some = spec::User {
@@ -533,18 +553,40 @@ mod tests {
         let plain = NamespacePlan::default();
         let mut mount = NamespacePlan::default();
         mount.set(Kind::Mount, Namespace::New);
-        let given = spec::User {
-            umask: Some(0o77),
-            ..Default::default()
-        };
-        let none = spec::User::default();
         for (user, namespaces, mask) in [
-            (&given, &plain, Some(0o77)),
-            (&given, &mount, Some(0o77)),
-            (&none, &mount, Some(0o022)),
-            (&none, &plain, None),
+            (r#"{"umask":63}"#, &plain, Some(0o77)),
+            (r#"{"umask":63}"#, &mount, Some(0o77)),
+            ("{}", &mount, Some(0o022)),
+            ("{}", &plain, None),
         ] {
-            assert_eq!(umask(user, namespaces).expect("mask"), mask);
+            let json = format!(r#"{{"process":{{"args":["a"],"cwd":"/","user":{user}}}}}"#);
+            let spec: Spec = serde_json::from_str(&json).expect("json");
+            let shared = Shared::new(&spec, false).expect("shared");
+            let plan = ProcessPlan::new(&spec, &shared, &Host::new(), namespaces).expect("plan");
+            assert_eq!(plan.umask, mask, "{user}");
         }
+    }
+
+    #[test]
+    fn a_further_process_takes_over_what_it_does_not_say() {
+        let spec: Spec = serde_json::from_str(
+            r#"{"process":{"user":{"umask":23},"oomScoreAdj":7},
+                "linux":{"personality":{"domain":"LINUX32"},"resources":{"cpu":{"cpus":"0"}}}}"#,
+        )
+        .expect("json");
+        let shared = Shared::new(&spec, true).expect("shared");
+        let text = serde_json::to_string(&shared).expect("json");
+        assert_eq!(serde_json::from_str::<Shared>(&text).expect("json"), shared);
+        let plan = |json: &str| {
+            let process = serde_json::from_str(json).expect("json");
+            ProcessPlan::of(&process, &shared, &Host::new(), &NamespacePlan::default())
+                .expect("plan")
+        };
+        let silent = plan(r#"{"args":["a"],"cwd":"/"}"#);
+        assert_eq!((silent.umask, silent.oom_score_adj), (Some(0o27), Some(7)));
+        assert_eq!(silent.personality, Some(PER_LINUX32));
+        assert!(silent.scheduling.has_cpuset);
+        let other = plan(r#"{"args":["a"],"cwd":"/","user":{"umask":0},"oomScoreAdj":9}"#);
+        assert_eq!((other.umask, other.oom_score_adj), (Some(0), Some(9)));
     }
 }

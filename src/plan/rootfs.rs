@@ -117,7 +117,8 @@ impl RootfsPlan {
         let entrance = entrance(input);
         let propagation = propagation(&linux.rootfs_propagation, entrance)?;
         let private = input.namespaces.is_private(Kind::Mount);
-        if !private && !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()) {
+        let restricts = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+        if restricts && !private {
             bail!("unable to restrict sys entries without a private MNT namespace");
         }
         let nodes = device_nodes(&linux.devices)?;

@@ -26,6 +26,7 @@ pub(crate) enum Need {
     AppArmor,
     NoAppArmor,
     Selinux,
+    NoSelinux,
     /// systemd runs as pid 1.
     Systemd,
     /// A program in $PATH.
@@ -76,6 +77,7 @@ impl Need {
                 .is_ok_and(|enabled| enabled.starts_with('Y')),
             NoAppArmor => !AppArmor.is_met(),
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
+            NoSelinux => !Selinux.is_met(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
             Tool(name) => in_path(name),
             Teu => super::runtime().ends_with("teu"),
@@ -96,6 +98,7 @@ impl Need {
             AppArmor => "AppArmor".to_owned(),
             NoAppArmor => "a kernel without AppArmor".to_owned(),
             Selinux => "SELinux".to_owned(),
+            NoSelinux => "a kernel without SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
             Tool(name) => format!("the program {name}"),
             Teu => "a runtime named teu".to_owned(),

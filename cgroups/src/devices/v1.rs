@@ -1,6 +1,8 @@
 //! Device rules on cgroup v1 (kernel, cgroup-v1/devices.rst): a default and a
 //! set of exceptions from it, so rules with a hole in them cannot be said.
 
+use std::io::Write;
+
 use crate::devices::{Access, DeviceKind, Entry, Rules};
 use crate::error::{Error, Result};
 use crate::file::Directory;
@@ -15,15 +17,21 @@ const DENY: &str = "devices.deny";
 pub(crate) fn apply(directory: &Directory, rules: &Rules) -> Result<()> {
     check(rules)?;
     let now = directory.read_or_error("devices.list")?;
-    for (file, value) in writes(&now, rules) {
-        directory
-            .write(file, &value)
-            .map_err(|cause| Error::Limit {
-                field: FIELD.into(),
-                value,
-                path: directory.path.join(file),
-                cause,
-            })?;
+    let writes = writes(&now, rules);
+    for same_file in writes.chunk_by(|one, next| one.0 == next.0) {
+        let file = same_file[0].0;
+        let failed = |value: &str, cause| Error::Limit {
+            field: FIELD.into(),
+            value: value.to_owned(),
+            path: directory.path.join(file),
+            cause,
+        };
+        let opened = directory.open_for_writing(file);
+        let mut opened = opened.map_err(|cause| failed(&same_file[0].1, cause))?;
+        for (_, value) in same_file {
+            let written = opened.write_all(value.as_bytes());
+            written.map_err(|cause| failed(value, cause))?;
+        }
     }
     Ok(())
 }

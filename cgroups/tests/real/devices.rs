@@ -168,8 +168,8 @@ fn v1_and_v2_agree_about_devices() {
     let mut compared = 0;
     for seed in 0..300 {
         let list = random_list(seed);
-        v2.cgroup.apply(&with_devices(&list)).unwrap();
-        match v1.apply(&with_devices(&list)) {
+        v2.cgroup.restrict_devices(&with_devices(&list)).unwrap();
+        match v1.restrict_devices(&with_devices(&list)) {
             Ok(_) => {
                 assert_eq!(on_v1.ask(), on_v2.ask(), "seed {seed}: {list:?}");
                 compared += 1;
@@ -197,7 +197,10 @@ fn v2_device_programs_replace_each_other() {
     let everything = probe.ask();
     assert_eq!(everything.len(), 2 * NUMBERS.len() * 4);
     let mut allowed = |rules: &[DeviceRule]| {
-        unified.cgroup.apply(&with_devices(rules)).unwrap();
+        unified
+            .cgroup
+            .restrict_devices(&with_devices(rules))
+            .unwrap();
         probe.ask()
     };
     let all = rule(true, None, 0, 0, "rwm");
@@ -236,7 +239,7 @@ fn v1_devices_are_updated_without_a_gap() {
     let character = Some(DeviceKind::Character);
     let mut rules = vec![rule(false, None, 0, 0, "rwm")];
     rules.extend(default_device_rules());
-    cgroup.apply(&with_devices(&rules)).unwrap();
+    cgroup.restrict_devices(&with_devices(&rules)).unwrap();
     let before = file(&cgroup, "devices", "devices.list");
     assert_eq!(before.lines().count(), 11, "{before}");
     // With a cgroup below, the kernel refuses to change the default: so this
@@ -244,7 +247,7 @@ fn v1_devices_are_updated_without_a_gap() {
     std::fs::create_dir(path.join("below")).unwrap();
     rules.push(rule(true, character, 195, 1, "rw"));
     rules.push(rule(false, character, 10, 200, "rw"));
-    cgroup.apply(&with_devices(&rules)).unwrap();
+    cgroup.restrict_devices(&with_devices(&rules)).unwrap();
     let after = file(&cgroup, "devices", "devices.list");
     assert!(after.contains("c 195:1 rw"), "{after}");
     assert!(after.contains("c 10:200 m"), "{after}");

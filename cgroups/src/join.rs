@@ -1,0 +1,160 @@
+//! Where a further process of a container goes: into the container's cgroup,
+//! into one below it, or to where its init has moved.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use nix::unistd::Pid;
+
+use crate::Cgroup;
+use crate::error::{Error, Result};
+use crate::file::Directory;
+use crate::hierarchy::Hierarchies;
+use crate::saved::SavedPaths;
+
+impl Cgroup {
+    /// Like [`Cgroup::open`], but of the cgroups below the container's that
+    /// `below` names by v1 controller; with an empty name, in all hierarchies.
+    ///
+    /// Errors: a path that leads out of the container's cgroup, or a controller
+    /// that the container has no cgroup of.
+    pub fn open_below(saved: &SavedPaths, below: &BTreeMap<String, String>) -> Result<Cgroup> {
+        let mut cgroup = Cgroup::open(saved);
+        for (controller, sub) in below {
+            let mut found = false;
+            for member in &mut cgroup.v1 {
+                if controller.is_empty() || member.has(controller) {
+                    // From the saved path: controllers mounted together are
+                    // named one by one.
+                    let base = member.controllers.first().and_then(|name| saved.get(name));
+                    member.directory = descend(base.unwrap_or(&member.directory.path), sub)?;
+                    found = true;
+                }
+            }
+            if let Some(directory) = cgroup.v2.as_mut().filter(|_| controller.is_empty()) {
+                *directory = descend(&directory.path, sub)?;
+                found = true;
+            }
+            if !found {
+                return Err(Error::UnknownController {
+                    name: controller.clone(),
+                });
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// Leaves out what this user may not join, as for a rootless container.
+    #[must_use]
+    pub fn or_leave_out(mut self, lenient: bool) -> Cgroup {
+        self.lenient = lenient;
+        self
+    }
+
+    /// The cgroup that a process is in now, where there is only cgroup v2: a
+    /// service manager in a container moves itself away from the container's,
+    /// since no process may be in a cgroup that hands controllers down
+    /// (cgroups(7), "no internal processes"). `None` with cgroup v1.
+    ///
+    /// Errors: the process has ended, or its cgroup cannot be found.
+    pub fn v2_of(pid: Pid) -> Result<Option<Cgroup>> {
+        let hierarchies = Hierarchies::of_process(pid)?;
+        let v2 = hierarchies.v2.filter(|_| hierarchies.v1.is_empty());
+        Ok(v2.map(|hierarchy| Cgroup {
+            v1: Vec::new(),
+            v2: Some(Directory::new(hierarchy.mountpoint.join(hierarchy.own))),
+            made: Vec::new(),
+            lenient: false,
+        }))
+    }
+}
+
+/// `sub` below `base`, which ".." must not lead out of. There are no links in
+/// a cgroup file system, so this can be told from the words.
+fn descend(base: &Path, sub: &str) -> Result<Directory> {
+    let mut names = PathBuf::new();
+    for component in Path::new(sub).components() {
+        let is_inside = match component {
+            Component::Normal(name) => {
+                names.push(name);
+                true
+            }
+            Component::ParentDir => names.pop(),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => true,
+        };
+        if !is_inside {
+            return Err(Error::OutOfCgroup {
+                path: sub.to_owned(),
+            });
+        }
+    }
+    // Without the slash that an empty path would leave at the end.
+    Ok(Directory::new(
+        base.components()
+            .chain(names.components())
+            .collect::<PathBuf>(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> SavedPaths {
+        let text =
+            r#"{"":"/u/a","cpu":"/cpu,cpuacct/a","cpuacct":"/cpu,cpuacct/a","pids":"/pids/a"}"#;
+        serde_json::from_str(text).expect("json")
+    }
+
+    fn below(pairs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+        let pairs = pairs
+            .iter()
+            .map(|(name, sub)| ((*name).to_owned(), (*sub).to_owned()));
+        let cgroup = Cgroup::open_below(&saved(), &pairs.collect())?;
+        Ok(cgroup
+            .directories()
+            .map(|directory| directory.path.clone())
+            .collect())
+    }
+
+    #[test]
+    fn below_all_or_some() {
+        for (pairs, paths) in [
+            (&[][..], ["/cpu,cpuacct/a", "/pids/a", "/u/a"]),
+            (&[("", "/")], ["/cpu,cpuacct/a", "/pids/a", "/u/a"]),
+            (&[("", "b")], ["/cpu,cpuacct/a/b", "/pids/a/b", "/u/a/b"]),
+            (
+                &[("", "/b/./c/../d/")],
+                ["/cpu,cpuacct/a/b/d", "/pids/a/b/d", "/u/a/b/d"],
+            ),
+            (
+                &[("cpu", "b"), ("cpuacct", "b")],
+                ["/cpu,cpuacct/a/b", "/pids/a", "/u/a"],
+            ),
+            (
+                &[("cpuacct", "b"), ("pids", "c")],
+                ["/cpu,cpuacct/a/b", "/pids/a/c", "/u/a"],
+            ),
+        ] {
+            assert_eq!(
+                below(pairs).expect("below"),
+                paths.map(PathBuf::from),
+                "{pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn neither_out_nor_into_nothing() {
+        for (pair, words) in [
+            (("", ".."), "bad sub cgroup path: .."),
+            (("pids", "a/../../a2"), "bad sub cgroup path: a/../../a2"),
+            (
+                ("whaaat", "/"),
+                "unknown controller whaaat in SubCgroupPaths",
+            ),
+        ] {
+            assert_eq!(below(&[pair]).expect_err("refused").to_string(), words);
+        }
+    }
+}

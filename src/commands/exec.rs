@@ -1,0 +1,365 @@
+//! `teu exec`: run a further process in a container.
+//!
+//! This file is the host's half of the story; `init/exec.rs` is the other.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::unistd::Pid;
+use std::os::fd::AsFd;
+use teu_cgroups::Cgroup;
+use teu_namespaces::{Beside, Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_beside};
+
+use super::create::{self, TerminalPair};
+use super::kill;
+use crate::bundle::{self, Bundle};
+use crate::failure::Failure;
+use crate::foreground::{self, Init, Relay, Signals};
+use crate::host::Host;
+use crate::init::{self, process, scheduling};
+use crate::notify::ListenFds;
+use crate::pipe::{self, HostEnd, ToHost, ToInit};
+use crate::plan::exec::{ExecPlan, Replacements};
+use crate::plan::scheduling::Affinity;
+use crate::state::{ContainerState, StateDir, write_pid_file};
+use crate::{fd_socket, log};
+
+/// What `exec` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+    /// A file with the process, instead of the container's own process with
+    /// `replacements`.
+    pub(crate) process: Option<PathBuf>,
+    pub(crate) replacements: Replacements,
+    /// Whether to return once the program was started.
+    pub(crate) detach: bool,
+    /// Where the terminal goes.
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Where a pidfd of the process goes.
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Where the process id is written, absolute.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// How many descriptors beyond standard input, output and error the
+    /// process gets.
+    pub(crate) preserve_fds: u32,
+    /// Cgroups below the container's to be in, by controller; the empty name
+    /// stands for all.
+    pub(crate) sub_cgroups: BTreeMap<String, String>,
+    /// Whether to wait in a paused container until it is resumed.
+    pub(crate) ignore_paused: bool,
+}
+
+/// Runs a process in a container and returns the exit status to end with: that
+/// of the process, 128 and the signal's number if a signal ended it, 0 if
+/// detached.
+///
+/// # Errors
+/// The process could not be started; nothing of it is left then.
+pub(crate) fn exec(options: &Options) -> Result<u8> {
+    ListenFds::take_preserved(options.preserve_fds)?;
+    let (_, state) = StateDir::load(&options.root, &options.id)?;
+    let neighbour = find_init(options, &state)?;
+    let plan = options.plan(&state, &neighbour)?;
+    if options.detach {
+        let mut process = Process::start(options, &state, &neighbour, &plan)?;
+        process.child.keep();
+        return Ok(0);
+    }
+    // Before the clone, or a process that ends at once would not be noticed.
+    let signals = Signals::block()?;
+    let mut process = Process::start(options, &state, &neighbour, &plan)?;
+    let init = Init {
+        pid: process.child.pid().as_raw(),
+        pidfd: process.child.pidfd(),
+    };
+    let status = foreground::wait(init, process.relay.take(), &signals, None)?;
+    // Reaped by now: the pid may be another's.
+    process.child.keep();
+    Ok(status)
+}
+
+/// The container's init, beside which the process will be.
+fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
+    let Some(init) = kill::open_init(state)? else {
+        return Err(Failure::ExecStopped.into());
+    };
+    // As in the status: a cgroup without a freezer is never frozen.
+    if !options.ignore_paused && Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
+        return Err(Failure::ExecPaused.into());
+    }
+    Neighbour::new(Pid::from_raw(state.pid), init).map_err(|err| unless_stopped(err, state))
+}
+
+/// An error, or that the container has stopped meanwhile, which explains it.
+fn unless_stopped(err: impl Into<anyhow::Error>, state: &ContainerState) -> anyhow::Error {
+    if state.init_is_alive() {
+        err.into()
+    } else {
+        Failure::ExecStopped.into()
+    }
+}
+
+impl Options {
+    fn plan(&self, state: &ContainerState, neighbour: &Neighbour) -> Result<ExecPlan> {
+        let process = match &self.process {
+            Some(file) => bundle::read_process(file)?,
+            None => {
+                let own = Bundle::open(&state.bundle)?.spec.process;
+                self.replacements
+                    .apply(own.context("process property must not be empty")?)?
+            }
+        };
+        let mut namespaces = NamespacePlan::default();
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| neighbour.has_own(*kind))
+        {
+            let path = format!("/proc/{}/ns/{}", state.pid, kind.proc_name());
+            namespaces.set(kind, Namespace::Joined(path.into()));
+        }
+        let host = Host::new();
+        let shared = &state.shared;
+        let mut plan = ExecPlan::new(
+            &state.id,
+            &process,
+            shared,
+            &host,
+            &namespaces,
+            !self.detach,
+        )?;
+        plan.preserved_fds = self.preserve_fds;
+        if self.process.is_none() {
+            plan.set_args(self.replacements.args.clone())?;
+        }
+        Ok(plan)
+    }
+}
+
+/// Reads what `--cgroup` says, each `[CONTROLLER[,CONTROLLER...]:]PATH`.
+///
+/// # Errors
+/// A path without controllers that is not the only one, or a controller that
+/// is empty or given twice.
+pub(crate) fn sub_cgroups(words: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut paths = BTreeMap::new();
+    for word in words {
+        let (controllers, path) = match word.split_once(':') {
+            Some(("", _)) => bail!("--cgroup {word:?}: (empty <controller> prefix)"),
+            Some((controllers, path)) => (controllers, path),
+            None if words.len() > 1 => bail!("--cgroup {word:?}: (missing <controller>: prefix)"),
+            None => ("", word.as_str()),
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() && !controllers.is_empty() {
+                bail!("--cgroup {word:?}: (empty <controller> prefix)");
+            }
+            if paths
+                .insert(controller.to_owned(), path.to_owned())
+                .is_some()
+            {
+                bail!("--cgroup: controller {controller} specified multiple times");
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// A process that has been started. Dropped, it is killed, until
+/// [`Child::keep`].
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    pipe: HostEnd,
+    /// Between its terminal and ours, in the foreground.
+    relay: Option<Relay>,
+}
+
+impl Process {
+    /// Starts the process and lets it execute its program.
+    fn start(
+        options: &Options,
+        state: &ContainerState,
+        neighbour: &Neighbour,
+        plan: &ExecPlan,
+    ) -> Result<Process> {
+        let has_terminal = plan.process.terminal.is_some();
+        let socket = options.console_socket.as_deref();
+        let (console_socket, terminal) =
+            create::console_sockets(has_terminal, !options.detach, socket)?;
+        let (host_end, init_end) = pipe::pair()?;
+        let host_end = Cell::new(Some(host_end));
+        let mut cgroup =
+            Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
+        // What is wrong with the directory will be told by entering it.
+        let cgroup_fd = cgroup.clone_target().ok().flatten();
+        let start = || {
+            spawn_beside(neighbour, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
+                // With this copy open, the end of the host would go unnoticed.
+                drop(host_end.take());
+                init::exec::main(plan, init_end, console_socket, joined)
+            })
+        };
+        log::debug("nsexec container setup");
+        let beside = match plan
+            .affinity()
+            .and_then(|affinity| affinity.initial.as_ref())
+        {
+            Some(cpus) => {
+                log::debug(&format!("nsexec: affinity: {cpus:#x}"));
+                scheduling::with_affinity(cpus, start)?
+            }
+            None => start(),
+        };
+        let Beside { child, in_cgroup } = beside.map_err(|err| unless_stopped(err, state))?;
+        let pipe = host_end.take().context("the pipe is gone")?;
+        let mut process = Process {
+            child,
+            pipe,
+            relay: None,
+        };
+        let entered = process.enter_cgroup(&mut cgroup, in_cgroup, options, state);
+        match entered.and_then(|()| process.bring_up(options, plan, terminal)) {
+            Ok(()) => Ok(process),
+            Err(err) => Err(match process.pipe.last_words() {
+                Some(why) => anyhow!(why).context(create::START),
+                None => err,
+            }),
+        }
+    }
+
+    /// Moves the process into the cgroup, or to where the container's init is
+    /// by now, unless one was asked for by name.
+    fn enter_cgroup(
+        &self,
+        cgroup: &mut Cgroup,
+        in_cgroup: bool,
+        options: &Options,
+        state: &ContainerState,
+    ) -> Result<()> {
+        let pid = self.child.pid();
+        let Err(refused) = cgroup.enter(pid, in_cgroup) else {
+            return Ok(());
+        };
+        if options.sub_cgroups.is_empty()
+            && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
+            && inits.enter(pid, false).is_ok()
+        {
+            return Ok(());
+        }
+        Err(refused).with_context(|| format!("error adding pid {pid} to cgroups"))
+    }
+
+    /// The host's part while the process prepares itself.
+    fn bring_up(
+        &mut self,
+        options: &Options,
+        plan: &ExecPlan,
+        terminal: Option<TerminalPair>,
+    ) -> Result<()> {
+        let pid = self.child.pid();
+        match plan.affinity() {
+            Some(Affinity {
+                last: Some(cpus), ..
+            }) => {
+                scheduling::set_affinity(pid.as_raw(), cpus)?;
+            }
+            Some(Affinity {
+                initial: Some(_),
+                last: None,
+            }) => {}
+            _ => scheduling::reset_affinity(pid.as_raw()),
+        }
+        log::debug("child process in init()");
+        self.wait_until_ready().context(create::START)?;
+        if let Some(adjustment) = plan.process.oom_score_adj {
+            process::set_oom_score_adj(pid.as_raw(), adjustment)?;
+        }
+        if plan.host_sets_limits {
+            process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+        }
+        if let Some((terminal, socket)) = terminal {
+            let master = fd_socket::receive(&socket).context("receive the terminal")?;
+            self.relay = Some(Relay::new(terminal, master)?);
+        }
+        if let Some(socket) = &options.pidfd_socket {
+            fd_socket::send(fd_socket::connect(socket)?, b"setns", self.child.pidfd())?;
+        }
+        if let Some(file) = &options.pid_file {
+            write_pid_file(file, pid)?;
+        }
+        log::debug("setns_init: about to exec");
+        self.pipe.send(ToInit::Execute)
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        match self.pipe.receive()? {
+            Some(ToHost::Ready) => Ok(()),
+            Some(ToHost::Failed(why)) => Err(anyhow!(why)),
+            Some(other) => Err(anyhow!(
+                "message from the process: {other:?} instead of ready"
+            )),
+            None => Err(match self.child.wait() {
+                Ok(status) => anyhow!("it ended before it was ready: {status:?}"),
+                Err(err) => err.into(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Vec<(String, String)>> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Ok(sub_cgroups(&words)?.into_iter().collect())
+    }
+
+    #[test]
+    fn cgroups_below_by_controller() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs
+                .iter()
+                .map(|(name, path)| ((*name).into(), (*path).into()))
+                .collect()
+        };
+        for (words, expected) in [
+            (&[][..], &[][..]),
+            (&["a/b"], &[("", "a/b")]),
+            (&["cpu:a"], &[("cpu", "a")]),
+            (
+                &["cpu,cpuacct:a:b", "pids:/"],
+                &[("cpu", "a:b"), ("cpuacct", "a:b"), ("pids", "/")],
+            ),
+        ] {
+            assert_eq!(read(words).expect("read"), pairs(expected), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn cgroups_that_cannot_be_meant() {
+        for (words, why) in [
+            (
+                &["a", "b"][..],
+                "--cgroup \"a\": (missing <controller>: prefix)",
+            ),
+            (&[":a"], "--cgroup \":a\": (empty <controller> prefix)"),
+            (
+                &["cpu,:a"],
+                "--cgroup \"cpu,:a\": (empty <controller> prefix)",
+            ),
+            (
+                &["cpu:a", "cpu:b"],
+                "--cgroup: controller cpu specified multiple times",
+            ),
+        ] {
+            assert_eq!(read(words).expect_err("refused").to_string(), why);
+        }
+    }
+}

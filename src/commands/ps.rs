@@ -1,0 +1,133 @@
+//! `teu ps`: show the processes of a container.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use teu_cgroups::Cgroup;
+
+use crate::state::StateDir;
+
+/// What `ps` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+    pub(crate) format: Format,
+    /// Arguments for the host's ps; none stand for "-ef".
+    pub(crate) args: Vec<OsString>,
+}
+
+/// How the processes are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// As the host's ps shows them.
+    Table,
+    /// A list of process ids.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Format> {
+        match word {
+            "table" => Ok(Format::Table),
+            "json" => Ok(Format::Json),
+            _ => bail!("invalid format option"),
+        }
+    }
+}
+
+/// Prints the processes in the container's cgroup and those below it.
+///
+/// # Errors
+/// There is no such container, or the host's ps fails or names no process ids.
+pub(crate) fn ps(options: &Options) -> Result<()> {
+    let (_, state) = StateDir::load(&options.root, &options.id)?;
+    let pids = Cgroup::open(&state.cgroup).processes()?;
+    let text = match options.format {
+        Format::Json => json(&pids),
+        Format::Table => only(&pids, &host_ps(&options.args)?)?,
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
+}
+
+/// A list of numbers; an empty one is `null`, as Go writes it.
+fn json(pids: &[i32]) -> String {
+    if pids.is_empty() {
+        return "null\n".into();
+    }
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    format!("[{}]\n", pids.join(","))
+}
+
+fn host_ps(args: &[OsString]) -> Result<String> {
+    let mut command = Command::new("ps");
+    match args {
+        [] => command.arg("-ef"),
+        args => command.args(args),
+    };
+    let output = command.output().context("run ps")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("ps: {}: {}", output.status, said.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The heading of what ps said, and the lines about these processes.
+fn only(pids: &[i32], table: &str) -> Result<String> {
+    let (heading, lines) = table.split_once('\n').unwrap_or((table, ""));
+    let column = heading
+        .split_whitespace()
+        .position(|title| title == "PID")
+        .context("couldn't find PID field in ps output")?;
+    let mut text = format!("{heading}\n");
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        let pid = line.split_whitespace().nth(column).unwrap_or_default();
+        let pid: i32 = pid
+            .parse()
+            .with_context(|| format!("unable to parse pid {pid:?}"))?;
+        if pids.contains(&pid) {
+            text += line;
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_ids_as_json() {
+        assert_eq!(json(&[1, 20]), "[1,20]\n");
+        assert_eq!(json(&[]), "null\n");
+    }
+
+    #[test]
+    fn lines_of_the_processes_are_kept() {
+        let table = "UID   PID CMD\nroot    1 init\nroot   12 sh -c 1\n";
+        assert_eq!(
+            only(&[12], table).expect("table"),
+            "UID   PID CMD\nroot   12 sh -c 1\n"
+        );
+        assert_eq!(only(&[], table).expect("table"), "UID   PID CMD\n");
+    }
+
+    #[test]
+    fn a_table_without_process_ids_is_refused() {
+        let error = only(&[1], "CMD\ninit\n").expect_err("refused");
+        assert_eq!(error.to_string(), "couldn't find PID field in ps output");
+        only(&[1], "PID CMD\nx init\n").expect_err("no number");
+    }
+}

@@ -1,0 +1,99 @@
+//! DO: a further process of a running container, from the clone to the
+//! program. `init/mod.rs` is the longer way of the container's first one;
+//! `commands/exec.rs` is the host's half.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::Signal;
+
+use super::attributes::Kernel;
+use super::paths::Root;
+use super::{FAILED, Program, become_process, command, console, lsm, process};
+use crate::errno;
+use crate::pipe::{InitEnd, ToHost};
+use crate::plan::exec::ExecPlan;
+
+/// Runs in the cloned child; what it returns is the status it ends with.
+pub(crate) fn main(
+    plan: &ExecPlan,
+    host: InitEnd,
+    console_socket: Option<OwnedFd>,
+    joined: teu_namespaces::Result<()>,
+) -> i32 {
+    let prepared = joined
+        .map_err(Into::into)
+        .and_then(|()| prepare(plan, console_socket.as_ref()));
+    let executed = match prepared {
+        Ok(program) => match host.send(&ToHost::Ready) {
+            Ok(()) => execute(plan, host, &program),
+            Err(err) => Err(err),
+        },
+        Err(err) => {
+            // If the host is gone there is nobody to tell.
+            host.send(&ToHost::Failed(errno::chain(&err))).ok();
+            return FAILED;
+        }
+    };
+    let Err(err) = executed;
+    // The host has gone its way: this is told on the program's standard error.
+    eprintln!("{}", errno::chain(&err));
+    FAILED
+}
+
+/// Everything up to the moment before the program. The host moves this process
+/// into the container's cgroup meanwhile.
+fn prepare(plan: &ExecPlan, console_socket: Option<&OwnedFd>) -> Result<Program> {
+    // A host that dies takes this process with it until it is ready; from then
+    // on the pipe tells of its end.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("prctl(PR_SET_PDEATHSIG)")?;
+    command::unblock_signals()?;
+    process::start_session()?;
+    let kernel = Kernel::default();
+    if plan.keyring {
+        join_keyring(plan, &kernel)?;
+    }
+    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, console_socket) {
+        console::set_up_another(&root()?, terminal, socket)?;
+    }
+    if let Some(profile) = &plan.process.lsm.apparmor_profile {
+        lsm::set_apparmor_profile(kernel.procfs()?, profile)?;
+    }
+    become_process(
+        &plan.process,
+        &kernel,
+        !plan.host_sets_limits,
+        plan.callers_streams,
+    )
+}
+
+/// Joins the container's session keyring; its keys are this process's too.
+fn join_keyring(plan: &ExecPlan, kernel: &Kernel) -> Result<()> {
+    let label = plan.process.lsm.selinux_label.as_deref();
+    if label.is_some() {
+        lsm::set_selinux_key_label(kernel.procfs()?, label)?;
+    }
+    process::rejoin_session_keyring(&plan.id)?;
+    if label.is_some() {
+        lsm::set_selinux_key_label(kernel.procfs()?, None)?;
+    }
+    Ok(())
+}
+
+/// The container's root, which is this process's by now.
+fn root() -> Result<Root> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
+    Ok(Root::new(directory))
+}
+
+/// Waits for the host's part, and becomes the program.
+fn execute(plan: &ExecPlan, mut host: InitEnd, program: &Program) -> Result<Infallible> {
+    host.wait_for_host()?;
+    command::restore_signals()?;
+    let (args, preserved) = (&plan.process.args, plan.preserved_fds);
+    command::exec(&program.path, args, &program.environment, preserved)
+}

@@ -1,0 +1,250 @@
+//! A further process of a running container: which one, from a file or from
+//! the container's own with what the command line puts in its place.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+
+use anyhow::{Context, Result, bail};
+use teu_namespaces::{Kind, NamespacePlan};
+
+use super::process::{ProcessPlan, Shared};
+use super::scheduling::Affinity;
+use crate::host::Host;
+use crate::spec;
+
+/// What the command line puts in the place of the container's own process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Replacements {
+    /// The program and its arguments.
+    pub(crate) args: Vec<OsString>,
+    pub(crate) cwd: Option<String>,
+    /// Variables to add.
+    pub(crate) env: Vec<String>,
+    /// Whether the process gets a terminal, whatever the container's has.
+    pub(crate) terminal: bool,
+    /// `UID[:GID]`.
+    pub(crate) user: Option<String>,
+    /// Groups to add.
+    pub(crate) additional_gids: Vec<u32>,
+    pub(crate) selinux_label: Option<String>,
+    pub(crate) apparmor_profile: Option<String>,
+    pub(crate) no_new_privileges: bool,
+    /// Capabilities to add.
+    pub(crate) capabilities: Vec<String>,
+}
+
+/// Everything decided about a further process.
+#[derive(Debug)]
+pub(crate) struct ExecPlan {
+    /// The name of the container.
+    pub(crate) id: String,
+    pub(crate) process: ProcessPlan,
+    /// The container has a session keyring for it.
+    pub(crate) keyring: bool,
+    /// Descriptors from 3 on that the program gets.
+    pub(crate) preserved_fds: u32,
+    /// The standard streams are those of the person in front of it.
+    pub(crate) callers_streams: bool,
+    /// See `Plan::host_sets_limits`.
+    pub(crate) host_sets_limits: bool,
+}
+
+impl ExecPlan {
+    /// Decides about `process` in the container `id`. `foreground`: this
+    /// command stays with it and is in front of its user.
+    ///
+    /// # Errors
+    /// Naming the field that is missing, wrong or not possible here.
+    pub(crate) fn new(
+        id: &str,
+        process: &spec::Process,
+        shared: &Shared,
+        host: &Host,
+        namespaces: &NamespacePlan,
+        foreground: bool,
+    ) -> Result<ExecPlan> {
+        let process = ProcessPlan::of(process, shared, host, namespaces)?;
+        Ok(ExecPlan {
+            id: id.to_owned(),
+            keyring: shared.new_keyring,
+            preserved_fds: 0,
+            callers_streams: foreground && process.terminal.is_none(),
+            host_sets_limits: namespaces.is_private(Kind::User),
+            process,
+        })
+    }
+
+    /// The CPUs that the process runs on, if they were chosen.
+    pub(crate) fn affinity(&self) -> Option<&Affinity> {
+        self.process.scheduling.affinity.as_ref()
+    }
+
+    /// The program's arguments byte by byte, where some are no text.
+    ///
+    /// # Errors
+    /// One has a NUL byte.
+    pub(crate) fn set_args(&mut self, args: Vec<OsString>) -> Result<()> {
+        let args = args.into_iter().map(|arg| CString::new(arg.into_vec()));
+        self.process.args = args.collect::<Result<_, _>>().context("process.args")?;
+        Ok(())
+    }
+}
+
+impl Replacements {
+    /// The container's `process` with all that is replaced.
+    ///
+    /// # Errors
+    /// There is no program, or the user is no number, in runc's words.
+    pub(crate) fn apply(&self, mut process: spec::Process) -> Result<spec::Process> {
+        if self.args.is_empty() {
+            bail!("exec args cannot be empty");
+        }
+        let args = self.args.iter();
+        process.args = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        for (field, value) in [
+            (&mut process.cwd, &self.cwd),
+            (&mut process.selinux_label, &self.selinux_label),
+            (&mut process.apparmor_profile, &self.apparmor_profile),
+        ] {
+            if let Some(value) = value {
+                field.clone_from(value);
+            }
+        }
+        process.env.extend_from_slice(&self.env);
+        process.terminal = self.terminal;
+        process.no_new_privileges |= self.no_new_privileges;
+        if let Some(user) = &self.user {
+            set_user(&mut process.user, user)?;
+        }
+        process
+            .user
+            .additional_gids
+            .extend_from_slice(&self.additional_gids);
+        if let Some(capabilities) = &mut process.capabilities {
+            add_capabilities(capabilities, &self.capabilities);
+        }
+        Ok(process)
+    }
+}
+
+fn set_user(user: &mut spec::User, text: &str) -> Result<()> {
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid)),
+        None => (text, None),
+    };
+    if let Some(gid) = gid {
+        user.gid = gid.parse().with_context(|| format!("bad gid: {gid:?}"))?;
+    }
+    user.uid = uid.parse().with_context(|| format!("bad uid: {uid:?}"))?;
+    Ok(())
+}
+
+/// Never to the inheritable set: programs with file capabilities would get
+/// them (CVE-2022-29162). Without that set there is no ambient one either.
+fn add_capabilities(sets: &mut spec::Capabilities, names: &[String]) {
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        set.extend_from_slice(names);
+    }
+    if !sets.inheritable.is_empty() {
+        sets.ambient.extend_from_slice(names);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> spec::Process {
+        serde_json::from_str(
+            r#"{"terminal":true,"user":{"uid":1,"gid":2,"additionalGids":[3]},"args":["sh"],
+                "env":["A=1"],"cwd":"/a","capabilities":{"bounding":["CAP_KILL"]}}"#,
+        )
+        .expect("json")
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn nothing_but_the_program_and_the_terminal_is_replaced_unasked() {
+        let replacements = Replacements {
+            args: vec!["true".into()],
+            ..Default::default()
+        };
+        let process = replacements.apply(base()).expect("process");
+        let expected = spec::Process {
+            terminal: false,
+            args: words("true"),
+            ..base()
+        };
+        assert_eq!(process, expected);
+    }
+
+    #[test]
+    fn everything_can_be_replaced() {
+        let replacements = Replacements {
+            args: vec!["a".into(), "b".into()],
+            cwd: Some("/b".into()),
+            env: words("A=2 B=3"),
+            terminal: true,
+            user: Some("5:6".into()),
+            additional_gids: vec![7],
+            selinux_label: Some("label".into()),
+            apparmor_profile: Some("profile".into()),
+            no_new_privileges: true,
+            capabilities: words("CAP_CHOWN"),
+        };
+        let process = replacements.apply(base()).expect("process");
+        assert_eq!(process.args, ["a", "b"]);
+        assert_eq!((process.cwd.as_str(), process.terminal), ("/b", true));
+        assert_eq!(process.env, ["A=1", "A=2", "B=3"]);
+        assert_eq!((process.user.uid, process.user.gid), (5, 6));
+        assert_eq!(process.user.additional_gids, [3, 7]);
+        assert_eq!(process.selinux_label, "label");
+        assert_eq!(process.apparmor_profile, "profile");
+        assert!(process.no_new_privileges);
+        let sets = process.capabilities.expect("capabilities");
+        assert_eq!(sets.bounding, ["CAP_KILL", "CAP_CHOWN"]);
+        assert_eq!(
+            (sets.effective, sets.permitted),
+            (words("CAP_CHOWN"), words("CAP_CHOWN"))
+        );
+        assert!(sets.inheritable.is_empty() && sets.ambient.is_empty());
+    }
+
+    #[test]
+    fn added_capabilities_are_ambient_only_beside_inheritable_ones() {
+        let mut sets = spec::Capabilities {
+            inheritable: words("CAP_KILL"),
+            ..Default::default()
+        };
+        add_capabilities(&mut sets, &words("CAP_CHOWN"));
+        assert_eq!(
+            (sets.ambient, sets.inheritable),
+            (words("CAP_CHOWN"), words("CAP_KILL"))
+        );
+    }
+
+    #[test]
+    fn users_are_numbers() {
+        for (text, expected) in [("5", Some((5, 2))), ("5:0", Some((5, 0))), ("root", None)] {
+            let mut user = base().user;
+            let set = set_user(&mut user, text).is_ok();
+            assert_eq!(set.then_some((user.uid, user.gid)), expected, "{text}");
+        }
+        let words = |text| {
+            set_user(&mut base().user, text)
+                .expect_err(text)
+                .to_string()
+        };
+        assert_eq!(words("a:1"), r#"bad uid: "a""#);
+        assert_eq!(words("1:"), r#"bad gid: """#);
+    }
+
+    #[test]
+    fn there_must_be_a_program() {
+        let error = Replacements::default().apply(base()).expect_err("none");
+        assert_eq!(error.to_string(), "exec args cannot be empty");
+    }
+}

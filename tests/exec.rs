@@ -1,0 +1,700 @@
+//! exec, pause, resume and ps: further processes of a container, and all of
+//! them together.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    process_is_in_the_container,
+    created_container_takes_processes,
+    process_differs_from_the_containers,
+    process_from_a_file,
+    file_of_the_caller_is_read,
+    status_is_that_of_the_program,
+    what_cannot_be_run_is_255,
+    words_after_the_id_are_the_programs,
+    user_namespace_is_entered,
+    shared_namespaces_stay_shared,
+    time_namespace_is_entered,
+    cgroups_are_entered,
+    container_hands_down_its_settings,
+    caller_hands_down_nothing,
+    detached_process_lives_on,
+    signals_are_passed_on,
+    terminal_goes_to_the_console_socket,
+    terminal_is_the_callers,
+    terminal_needs_a_place_to_go,
+    pidfd_of_the_process_is_sent,
+    preserved_descriptors_reach_the_program,
+    working_directory_does_not_lead_out,
+    others_cannot_look_in_before_the_program_runs,
+    waiting_process_ends_with_its_host,
+    rootless_container_is_entered,
+    stopped_container_takes_no_process,
+    paused_container_stands_still,
+    paused_container_can_be_waited_for,
+    pause_and_resume_know_the_status,
+    ps_shows_the_processes,
+];
+
+/// A container that sleeps.
+fn sleeping(bundle: Bundle) -> Container {
+    Container::running(bundle.probe("sleep"))
+}
+
+/// `exec FLAGS… ID WORDS…`.
+fn exec<'a>(
+    container: &Container,
+    flags: impl IntoIterator<Item = &'a str>,
+    words: &str,
+) -> Invocation {
+    container
+        .command("exec", flags)
+        .args(words.split_whitespace())
+}
+
+/// What the probe reports from an exec with these flags.
+#[track_caller]
+fn report<'a>(container: &Container, flags: impl IntoIterator<Item = &'a str>) -> Value {
+    exec(container, flags, "/probe report")
+        .output()
+        .ok()
+        .probe()
+}
+
+/// The namespaces of a process, as the probe reports its own.
+fn namespace(pid: i32, name: &str) -> Value {
+    json!(fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap())
+}
+
+fn process_is_in_the_container() {
+    needs(&[Root]);
+    let before = HostSnapshot::take();
+    let container = sleeping(Bundle::new().namespace("cgroup").set("/hostname", "box"));
+    let seen = report(&container, []);
+    assert_eq!(
+        (&seen["hostname"], &seen["cwd"]),
+        (&json!("box"), &json!("/"))
+    );
+    assert_eq!(seen["processes"], json!([1, seen["pid"]]));
+    for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        assert_eq!(
+            seen["namespaces"][name],
+            namespace(container.pid(), name),
+            "{name}"
+        );
+    }
+    let set = |name: &str| {
+        seen["capabilities"][name]["names"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!((set("effective"), set("inheritable")), (3, 0));
+    assert_eq!(
+        (&seen["no_new_privileges"], &seen["dumpable"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(
+        seen["rlimits"]["RLIMIT_NOFILE"],
+        json!({ "soft": 1024, "hard": 1024 })
+    );
+    assert_eq!(seen["session"], seen["pid"]);
+    assert_eq!(seen["parent_death_signal"], Value::Null);
+    container.delete_force().ok();
+    before.assert_unchanged();
+}
+
+fn created_container_takes_processes() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    let seen = report(&container, []);
+    assert_eq!(seen["processes"], json!([1, seen["pid"]]));
+    assert_eq!(container.status(), "created");
+}
+
+fn process_differs_from_the_containers() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new().env("A=1"));
+    let flags = [
+        "--cwd",
+        "/tmp",
+        "-e",
+        "A=2",
+        "--env",
+        "B=3,4",
+        "--user",
+        "1000:1001",
+        "-g",
+        "5",
+        "--additional-gids",
+        "6",
+        "--cap",
+        "CAP_CHOWN",
+    ];
+    let seen = report(&container, flags);
+    assert_eq!((&seen["uid"], &seen["gid"]), (&json!(1000), &json!(1001)));
+    assert_eq!(seen["groups"], json!([5, 6]));
+    assert_eq!(seen["cwd"], "/tmp");
+    assert_eq!(
+        (&seen["env"]["A"], &seen["env"]["B"]),
+        (&json!("2"), &json!("3,4"))
+    );
+    assert_eq!(seen["env"]["HOME"], "/");
+    assert!(
+        seen["capabilities"]["bounding"]
+            .to_string()
+            .contains("CAP_CHOWN")
+    );
+    assert!(
+        !seen["capabilities"]["inheritable"]
+            .to_string()
+            .contains("CAP_CHOWN")
+    );
+    assert_eq!(seen["tty"]["stdin"], false);
+}
+
+fn process_from_a_file() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let file = scratch().join("process.json");
+    let process = json!({
+        "args": ["/probe", "report"], "cwd": "/mnt", "env": ["ONLY=1"],
+        "user": { "uid": 7, "umask": 0o27 }, "oomScoreAdj": 123,
+    });
+    fs::write(&file, process.to_string()).unwrap();
+    // What describes a process on the command line has no effect.
+    let flags = [
+        "--process",
+        file.to_str().unwrap(),
+        "--cwd",
+        "/tmp",
+        "-u",
+        "9",
+    ];
+    // The bundle is not needed.
+    fs::remove_file(container.bundle.directory.join("config.json")).unwrap();
+    let seen = report(&container, flags);
+    assert_eq!((&seen["uid"], &seen["cwd"]), (&json!(7), &json!("/mnt")));
+    assert_eq!(
+        (&seen["umask"], &seen["oom_score_adj"]),
+        (&json!("0027"), &json!(123))
+    );
+    assert_eq!(seen["env"], json!({ "ONLY": "1", "HOME": "/" }));
+    fs::write(&file, "{\"args\":1}").unwrap();
+    let refused = exec(&container, ["-p", file.to_str().unwrap()], "").output();
+    refused.exits(255).says("args");
+}
+
+fn file_of_the_caller_is_read() {
+    needs(&[Root, Tool("sh")]);
+    let container = sleeping(Bundle::new());
+    let file = scratch().join("process.json");
+    fs::write(&file, r#"{"args":["/probe","exit","4"],"cwd":"/"}"#).unwrap();
+    let shell = format!("exec 9<{}; rm {}", file.display(), file.display());
+    let call = exec(&container, ["--process", "/dev/fd/9"], "").after_shell(&shell);
+    call.output().exits(4);
+}
+
+fn status_is_that_of_the_program() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    exec(&container, [], "/probe exit 42").output().exits(42);
+    exec(&container, [], "/probe kill KILL").output().exits(137);
+    exec(&container, [], "/probe kill TERM").output().exits(143);
+    exec(&container, ["--detach"], "/probe exit 42")
+        .output()
+        .ok();
+    assert_eq!(container.status(), "running");
+}
+
+fn what_cannot_be_run_is_255() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let pid_file = scratch().join("none/pid");
+    let pid_file = pid_file.to_str().unwrap();
+    let start = "exec failed: unable to start container process: exec: \\\"";
+    for (flags, words, why) in [
+        (
+            &[][..],
+            "nosuch",
+            format!("{start}nosuch\\\": executable file not found in $PATH"),
+        ),
+        (
+            &[],
+            "/nosuch",
+            format!("{start}/nosuch\\\": stat /nosuch: no such file or directory"),
+        ),
+        (&[], "/tmp", format!("{start}/tmp\\\": is a directory")),
+        (&["--cwd", "/none"], "/probe", "chdir to cwd".into()),
+        (&["--user", "root"], "/probe", "exec failed: bad uid".into()),
+        (
+            &["--pid-file", pid_file],
+            "/probe",
+            "no such file or directory".into(),
+        ),
+        (
+            &["--cgroup", ".."],
+            "/probe",
+            "bad sub cgroup path: ..".into(),
+        ),
+        (
+            &["--cgroup", "none"],
+            "/probe",
+            "no such file or directory".into(),
+        ),
+        (&[], "", "exec args cannot be empty".into()),
+    ] {
+        let output = exec(&container, flags.iter().copied(), words)
+            .output()
+            .exits(255);
+        output.says(&why);
+    }
+    let unknown = teu(["exec", "never-was", "true"]).output();
+    unknown
+        .exits(255)
+        .says("exec failed: container does not exist");
+    // Nothing is left of them.
+    let seen = report(&container, []);
+    assert_eq!(seen["processes"].as_array().unwrap().len(), 2);
+}
+
+fn words_after_the_id_are_the_programs() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let output = exec(&container, [], "/probe echo --tty -d --user x")
+        .output()
+        .ok();
+    assert_eq!(output.stdout, "--tty -d --user x\n");
+}
+
+fn user_namespace_is_entered() {
+    needs(&[Root, UserNamespaces]);
+    let container = sleeping(Bundle::new().user_namespace());
+    let seen = report(&container, ["--user", "0:7"]);
+    assert_eq!(seen["uid_map"], json!([[0, 100_000, 65_536]]));
+    assert_eq!((&seen["uid"], &seen["gid"]), (&json!(0), &json!(7)));
+    assert_eq!(seen["groups"], json!([]));
+    assert_eq!(
+        seen["namespaces"]["user"],
+        namespace(container.pid(), "user")
+    );
+    assert_eq!(
+        seen["rlimits"]["RLIMIT_NOFILE"],
+        json!({ "soft": 1024, "hard": 1024 })
+    );
+}
+
+fn shared_namespaces_stay_shared() {
+    needs(&[Root]);
+    let bundle = Bundle::new().remove("/hostname");
+    let bundle = bundle.without_namespace("network").without_namespace("uts");
+    let container = sleeping(bundle.without_namespace("pid"));
+    let seen = report(&container, []);
+    let own = std::process::id().try_into().unwrap();
+    for name in ["net", "uts", "pid"] {
+        assert_eq!(seen["namespaces"][name], namespace(own, name), "{name}");
+    }
+    assert_eq!(seen["namespaces"]["mnt"], namespace(container.pid(), "mnt"));
+    container.kill("KILL").ok();
+}
+
+fn time_namespace_is_entered() {
+    needs(&[Root, TimeNamespaces]);
+    let offsets = json!({ "boottime": { "secs": 86_400_000, "nanosecs": 0 } });
+    let bundle = Bundle::new()
+        .namespace("time")
+        .set("/linux/timeOffsets", offsets);
+    let container = sleeping(bundle);
+    let seen = report(&container, []);
+    assert_eq!(
+        seen["namespaces"]["time"],
+        namespace(container.pid(), "time")
+    );
+    assert!(seen["clocks"]["boottime"].as_f64().unwrap() > 86_400_000.0);
+}
+
+fn cgroups_are_entered() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let file = format!("/proc/{}/cgroup", container.pid());
+    let own = fs::read_to_string(file).unwrap();
+    let output = exec(&container, [], "/probe read /proc/self/cgroup")
+        .output()
+        .ok();
+    assert_eq!(output.answer(), own);
+    let output = exec(
+        &container,
+        ["--cgroup", "/"],
+        "/probe read /proc/self/cgroup",
+    )
+    .output();
+    assert_eq!(output.ok().answer(), own);
+}
+
+fn container_hands_down_its_settings() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .set("/process/user/umask", 0o31)
+        .set("/process/oomScoreAdj", 321)
+        .set("/linux/personality", json!({ "domain": "LINUX32" }));
+    let container = sleeping(bundle);
+    // They are those of the creation.
+    let config = container.bundle.directory.join("config.json");
+    let text = fs::read_to_string(&config)
+        .unwrap()
+        .replace("LINUX32", "LINUX");
+    fs::write(&config, text).unwrap();
+    let seen = report(&container, []);
+    assert_eq!(
+        (&seen["umask"], &seen["oom_score_adj"]),
+        (&json!("0031"), &json!(321))
+    );
+    assert_eq!(seen["personality"], 8);
+}
+
+fn caller_hands_down_nothing() {
+    needs(&[Root, Tool("sh")]);
+    let container = sleeping(Bundle::new());
+    let shell = "trap '' USR1; export SECRET=1; exec 7</etc/passwd; ulimit -c 0";
+    let output = exec(&container, [], "/probe report")
+        .after_shell(shell)
+        .output();
+    let seen = output.ok().probe();
+    assert_eq!(seen["env"]["SECRET"], Value::Null);
+    let open: Vec<_> = seen["fds"].as_object().unwrap().keys().collect();
+    assert_eq!(open, ["0", "1", "2"]);
+    assert_eq!(seen["signals"]["blocked"], "0000000000000000");
+}
+
+fn detached_process_lives_on() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let file = scratch().join("exec.pid");
+    let flags = ["-d", "--pid-file", file.to_str().unwrap()];
+    exec(&container, flags, "/probe sleep").output().ok();
+    let pid: i32 = fs::read_to_string(&file).unwrap().parse().unwrap();
+    assert!(is_alive(pid) && pid != container.pid());
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/root")).unwrap(),
+        Path::new("/")
+    );
+    assert_eq!(namespace(pid, "pid"), namespace(container.pid(), "pid"));
+    container.delete_force().ok();
+    wait_until("the process ends with its container", || !is_alive(pid));
+}
+
+fn signals_are_passed_on() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let running = exec(&container, [], "/probe seq trap HUP -- exit 6").spawn();
+    wait_until("the program is ready", || {
+        running.stdout().contains("ready")
+    });
+    running.signal(Signal::SIGHUP);
+    let output = running.wait().exits(6);
+    assert!(output.stdout.contains("trapped HUP"));
+    assert_eq!(container.status(), "running");
+}
+
+fn terminal_goes_to_the_console_socket() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let socket = FdSocket::new("console");
+    let flags = ["--tty", "--detach", "--console-socket", socket.path()];
+    exec(&container, flags, "/probe report").output().ok();
+    let (name, master) = socket.receive();
+    assert_eq!(name, "/dev/pts/ptmx");
+    let text = Terminal::from_master(master).read_to_end();
+    let seen: Value = serde_json::from_str(&text).expect("a report");
+    for stream in ["stdin", "stdout", "stderr"] {
+        assert_eq!(seen["tty"][stream], true, "{stream}");
+    }
+    assert_eq!(seen["tty"]["controlling"], "136:0");
+    // The container's console is none of its business.
+    assert!(!seen["devices"].to_string().contains("/dev/console"));
+}
+
+fn terminal_is_the_callers() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let (mut terminal, other_side) = Terminal::pair();
+    terminal.resize(24, 81);
+    let call = exec(&container, ["-t"], "/probe seq winsize-watch");
+    let running = call.on_terminal(other_side).spawn();
+    terminal.expect("24x81\r\n");
+    terminal.resize(40, 132);
+    terminal.expect("40x132\r\n");
+    // Ctrl+C is for the program.
+    terminal.write("\x03");
+    running.wait().exits(130);
+}
+
+fn terminal_needs_a_place_to_go() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let socket = FdSocket::new("console");
+    for (flags, why) in [
+        (&["-t", "-d"][..], "cannot allocate tty if runc will detach"),
+        (
+            &["-d", "--console-socket", socket.path()],
+            "cannot use console socket",
+        ),
+        (
+            &["-t", "--console-socket", socket.path()],
+            "cannot use console socket",
+        ),
+    ] {
+        let output = exec(&container, flags.iter().copied(), "/probe").output();
+        output.exits(255).says(why);
+    }
+}
+
+fn pidfd_of_the_process_is_sent() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let socket = FdSocket::new("pidfd");
+    exec(
+        &container,
+        ["--pidfd-socket", socket.path()],
+        "/probe exit 0",
+    )
+    .output()
+    .ok();
+    let (text, pidfd) = socket.receive();
+    assert_eq!(text, "setns");
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut polled, PollTimeout::from(10_000_u16)), Ok(1));
+}
+
+fn preserved_descriptors_reach_the_program() {
+    needs(&[Root, Tool("sh")]);
+    let container = sleeping(Bundle::new());
+    let shell = "exec 3</dev/zero 4</dev/full 5</dev/null; export LISTEN_FDS=3 LISTEN_PID=$$";
+    let call = exec(&container, ["--preserve-fds", "2"], "/probe fds").after_shell(shell);
+    let open = call.output().ok().answer();
+    let open: Vec<_> = open.as_object().unwrap().keys().collect();
+    assert_eq!(open, ["0", "1", "2", "3", "4"]);
+    let call = exec(&container, ["--preserve-fds", "1"], "/probe fds");
+    let refused = call.after_shell("exec 3<&-").output().exits(255);
+    refused.says("unable to stat preserved-fd 0 (of 1)");
+}
+
+/// CVE-2024-21626.
+fn working_directory_does_not_lead_out() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    for number in 3..20 {
+        let directory = format!("/proc/self/fd/{number}");
+        let flags = ["--cwd", &directory];
+        let output = exec(&container, flags, "/probe list ../../../..").output();
+        let is_inside = || output.answer().to_string().contains("probe");
+        assert!(output.code() == 255 || is_inside(), "{output}");
+    }
+}
+
+/// A socket that somebody listens on whose queue is full: whoever connects
+/// waits until the first in the queue is accepted.
+struct BusySocket {
+    listener: OwnedFd,
+    _first: OwnedFd,
+}
+
+impl BusySocket {
+    fn new(path: &Path) -> BusySocket {
+        let stream = || {
+            socket(
+                AddressFamily::Unix,
+                SockType::Stream,
+                SockFlag::SOCK_CLOEXEC,
+                None,
+            )
+            .unwrap()
+        };
+        let (listener, first) = (stream(), stream());
+        let address = UnixAddr::new(path).unwrap();
+        bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &address).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        connect(std::os::fd::AsRawFd::as_raw_fd(&first), &address).unwrap();
+        BusySocket {
+            listener,
+            _first: first,
+        }
+    }
+
+    fn accept(&self) {
+        let listener = std::os::fd::AsRawFd::as_raw_fd(&self.listener);
+        nix::sys::socket::accept(listener).unwrap();
+    }
+}
+
+/// An exec that waits, all but the program done; and its process.
+fn waiting_exec(container: &Container, socket: &Path) -> (Running, i32) {
+    let flags = ["--user", "1000", "--pidfd-socket", socket.to_str().unwrap()];
+    let running = exec(container, flags, "/probe report").spawn();
+    let user = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains("\nUid:\t101000") || status.contains("\nUid:\t1000")
+    };
+    let child = || running.children().into_iter().find(|pid| user(*pid));
+    wait_until("the process is the user", || child().is_some());
+    let child = child().unwrap();
+    (running, child)
+}
+
+/// CVE-2016-9962: what is in the container sees the process before it is the
+/// program, with all that it has open.
+fn others_cannot_look_in_before_the_program_runs() {
+    needs(&[Root, UserNamespaces]);
+    let path = scratch().join("busy");
+    let socket = BusySocket::new(&path);
+    let container = sleeping(Bundle::new().user_namespace());
+    let (running, child) = waiting_exec(&container, &path);
+    // Of a process that may not be looked into root owns these files.
+    let owner = || {
+        fs::metadata(format!("/proc/{child}/environ"))
+            .unwrap()
+            .uid()
+    };
+    assert_eq!(owner(), 0);
+    socket.accept();
+    let seen = running.wait().ok().probe();
+    assert_eq!(
+        (&seen["uid"], &seen["dumpable"]),
+        (&json!(1000), &json!(true))
+    );
+}
+
+fn waiting_process_ends_with_its_host() {
+    needs(&[Root]);
+    let path = scratch().join("busy");
+    let _socket = BusySocket::new(&path);
+    let container = sleeping(Bundle::new());
+    let (running, child) = waiting_exec(&container, &path);
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    wait_until("the process has ended", || !is_alive(child));
+}
+
+fn rootless_container_is_entered() {
+    needs(&[Root, UserNamespaces]);
+    let container = crate::rootless::user_container("sleep");
+    let id = container.id.as_str();
+    let call = |words: &[&str]| crate::rootless::call([]).args(words);
+    call(&["run", "--detach", "--bundle"])
+        .arg(&container.bundle.directory)
+        .arg(id)
+        .output()
+        .ok();
+    let seen = call(&["exec", id, "/probe", "report"])
+        .output()
+        .ok()
+        .probe();
+    assert_eq!((&seen["uid"], &seen["gid"]), (&json!(0), &json!(0)));
+    assert_eq!(seen["processes"], json!([1, seen["pid"]]));
+    call(&["exec", id, "/probe", "exit", "5"]).output().exits(5);
+    call(&["delete", "--force", id]).output().ok();
+}
+
+fn stopped_container_takes_no_process() {
+    needs(&[Root]);
+    let container = Container::running(Bundle::new().probe("exit 0"));
+    container.wait();
+    let output = exec(&container, [], "/probe").output();
+    output
+        .exits(255)
+        .says("exec failed: cannot exec in a stopped container");
+}
+
+fn paused_container_stands_still() {
+    needs(&[Root, Controller("freezer")]);
+    let container = sleeping(Bundle::new());
+    container.command("pause", NO_FLAGS).output().ok();
+    assert_eq!(container.status(), "paused");
+    let why = "exec failed: cannot exec in a paused container (use --ignore-paused to override)";
+    exec(&container, [], "/probe").output().exits(255).says(why);
+    container.command("resume", NO_FLAGS).output().ok();
+    assert_eq!(container.status(), "running");
+    exec(&container, [], "/probe exit 0").output().ok();
+}
+
+fn paused_container_can_be_waited_for() {
+    needs(&[Root, Controller("freezer")]);
+    let container = sleeping(Bundle::new());
+    container.command("pause", NO_FLAGS).output().ok();
+    let running = exec(&container, ["--ignore-paused"], "/probe echo up").spawn();
+    wait_until("there is a process", || !running.children().is_empty());
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(running.stdout(), "");
+    container.command("resume", NO_FLAGS).output().ok();
+    assert_eq!(running.wait().ok().stdout, "up\n");
+}
+
+fn pause_and_resume_know_the_status() {
+    needs(&[Root, Controller("freezer")]);
+    let container = Container::created(Bundle::new().probe("exit 0"));
+    let call = |verb: &str| container.command(verb, NO_FLAGS).output();
+    call("resume").exits(1).says("container not paused");
+    call("pause").ok();
+    call("pause").exits(1).says("container not running");
+    call("resume").ok();
+    container.start().ok();
+    container.wait();
+    call("pause").exits(1).says("container not running");
+    call("resume").exits(1).says("container not paused");
+    for verb in ["pause", "resume", "ps"] {
+        teu([verb, "never-was"])
+            .output()
+            .exits(1)
+            .says("container does not exist");
+    }
+}
+
+fn ps_shows_the_processes() {
+    needs(&[Root, Tool("ps")]);
+    let container = sleeping(Bundle::new());
+    exec(&container, ["-d"], "/probe sleep").output().ok();
+    let json = container
+        .command("ps", ["--format", "json"])
+        .output()
+        .ok()
+        .json();
+    let pids = json.as_array().unwrap();
+    assert!(
+        pids.len() == 2 && pids.contains(&json!(container.pid())),
+        "{json}"
+    );
+    let table = container.command("ps", NO_FLAGS).output().ok().stdout;
+    assert_eq!(table.lines().count(), 3, "{table}");
+    let table = container
+        .command("ps", NO_FLAGS)
+        .args(["-e", "-o", "pid,args"])
+        .output()
+        .ok();
+    assert_eq!(table.stdout.matches("/probe").count(), 2, "{table}");
+    container
+        .command("ps", NO_FLAGS)
+        .args(["-e", "-o", "args"])
+        .output()
+        .exits(1);
+    container
+        .command("ps", ["-f", "xml"])
+        .output()
+        .exits(1)
+        .says("invalid format option");
+    container.kill("KILL").ok();
+    container.wait();
+    let stopped = container.command("ps", ["-f", "json"]).output().ok().stdout;
+    assert_eq!(stopped, "null\n");
+}
