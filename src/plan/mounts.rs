@@ -565,22 +565,12 @@ mod tests {
     use super::*;
     use teu_namespaces::Namespace;
 
+    #[derive(Default)]
     struct Case {
         namespaces: NamespacePlan,
         cgroup: Option<Layout>,
         unprivileged: bool,
         label: &'static str,
-    }
-
-    impl Default for Case {
-        fn default() -> Case {
-            Case {
-                namespaces: NamespacePlan::default(),
-                cgroup: None,
-                unprivileged: false,
-                label: "",
-            }
-        }
     }
 
     impl Case {
