@@ -442,6 +442,21 @@ pub(crate) fn ignore_for_test(signal: c_int) {
 /// status and what it wrote. For tests that change their process.
 #[cfg(test)]
 pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    // Set before any child is forked: setting it in one would wait for a panic
+    // that another thread of the parent was in.
+    HOOK.call_once(|| {
+        let parent = std::process::id();
+        let inherited = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::process::id() == parent {
+                return inherited(info);
+            }
+            let text = format!("{info}\n");
+            nix::unistd::write(std::io::stderr(), text.as_bytes()).ok();
+            exit(101);
+        }));
+    });
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
     // SAFETY: the tests' other threads may hold locks, of which the child needs
     // the allocator's (glibc's fork resets those) and none of Rust's own; it
@@ -451,12 +466,6 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
             rustix::stdio::dup2_stdout(&write).expect("dup2");
             rustix::stdio::dup2_stderr(&write).expect("dup2");
             drop((read, write));
-            // The panic hook may wait for a lock that another thread held.
-            std::panic::set_hook(Box::new(|info| {
-                let text = format!("{info}\n");
-                nix::unistd::write(std::io::stderr(), text.as_bytes()).ok();
-                exit(101);
-            }));
             body();
             exit(0)
         }

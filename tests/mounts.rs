@@ -1,7 +1,7 @@
 //! The root filesystem: mounts with their options, devices, masks.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ tests![
     mount_stays_in_the_container,
     shared_source_propagates_into_a_slave,
     idmapped_mount_shifts_owners,
+    source_closed_to_the_container_root_is_mounted,
+    source_of_a_user_namespace_keeps_its_locked_flags,
     symlink_does_not_lead_out_of_the_root,
     proc_is_mounted_on_a_directory_only,
     nothing_is_mounted_inside_proc,
@@ -294,6 +296,39 @@ fn idmapped_mount_shifts_owners() {
         (&answer["uid"], &answer["gid"]),
         (&json!(5000), &json!(5000))
     );
+}
+
+fn source_closed_to_the_container_root_is_mounted() {
+    needs(&[Root]);
+    let directory = source("closed");
+    let parent = scratch().join("closed-parent");
+    fs::create_dir_all(&parent).unwrap();
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::rename(&directory, parent.join("closed")).unwrap();
+    let mount = bind(parent.join("closed"), "/mnt", &["bind", "ro"]);
+    let bundle = Bundle::new().user_namespace().mount(mount);
+    let answer = bundle.probe("list /mnt").run().answer();
+    assert_eq!(answer, json!(["closed"]));
+}
+
+fn source_of_a_user_namespace_keeps_its_locked_flags() {
+    needs(&[Root]);
+    let directory = scratch().join("locked");
+    fs::create_dir_all(&directory).unwrap();
+    let flags = nix::mount::MsFlags::MS_NODEV;
+    let none: Option<&str> = None;
+    nix::mount::mount(none, &directory, Some("tmpfs"), flags, none).unwrap();
+    let with = |option: &str| {
+        let mount = bind(&directory, "/mnt", &["bind", option]);
+        Bundle::new().user_namespace().mount(mount).run()
+    };
+    let seen = with("ro").probe();
+    let options = &mount_on(&seen, "/mnt")["options"];
+    assert!(has(options, "ro") && has(options, "nodev"), "{options}");
+    let refused = with("dev").exits(1);
+    let words = "cannot clear locked flags nodev: operation not permitted";
+    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    unmount(directory);
 }
 
 fn symlink_does_not_lead_out_of_the_root() {

@@ -129,3 +129,110 @@ fn describe(kind: DeviceKind) -> String {
         DeviceKind::Fifo => "p".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::paths::tests::private_root;
+    use crate::testing::words;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::PathBuf;
+
+    fn node(path: &str, minor: u32) -> DeviceNode {
+        DeviceNode {
+            path: PathBuf::from(path),
+            kind: DeviceKind::Character { major: 1, minor },
+            mode: 0o640,
+            uid: 3,
+            gid: 4,
+        }
+    }
+
+    fn devices(nodes: Vec<DeviceNode>, bind: bool) -> Devices {
+        Devices {
+            nodes,
+            bind,
+            links: vec![("/dev/fd", "/proc/self/fd")],
+        }
+    }
+
+    #[test]
+    fn nodes_and_links_are_made() {
+        private_root("devices", |directory, root| {
+            let fifo = DeviceNode {
+                kind: DeviceKind::Fifo,
+                ..node("/run/deep/fifo", 0)
+            };
+            let all = devices(vec![node("/dev/null", 3), fifo], false);
+            // A file mode mask that is not 0 must not matter either.
+            for _ in 0..2 {
+                set_up(root, &Kernel::default(), &all).expect("set up");
+            }
+            let null = fs::metadata(directory.join("dev/null")).expect("stat");
+            assert_eq!((null.rdev(), null.mode() & 0o7777), (makedev(1, 3), 0o640));
+            assert_eq!((null.uid(), null.gid()), (3, 4));
+            assert!(directory.join("run/deep/fifo").exists());
+            for (link, target) in [("dev/fd", "/proc/self/fd"), ("dev/ptmx", "pts/ptmx")] {
+                let found = fs::read_link(directory.join(link)).expect("link");
+                assert_eq!(found, Path::new(target));
+            }
+        });
+    }
+
+    #[test]
+    fn another_file_in_the_place_of_a_device_is_an_error() {
+        private_root("devices", |directory, root| {
+            fs::create_dir(directory.join("dev")).expect("mkdir");
+            fs::write(directory.join("dev/null"), "").expect("write");
+            symlink("/dev/zero", directory.join("dev/full")).expect("symlink");
+            for (path, minor) in [("/dev/null", 3), ("/dev/full", 7)] {
+                let all = devices(vec![node(path, minor)], false);
+                let refusal = set_up(root, &Kernel::default(), &all).expect_err("refused");
+                assert_eq!(
+                    words(&refusal),
+                    format!(
+                        "create device {path:?} (c 1:{minor}): file exists and is not this device"
+                    )
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn where_nodes_cannot_be_made_the_host_s_are_bound() {
+        private_root("devices", |directory, root| {
+            let all = devices(vec![node("/dev/null", 3)], true);
+            set_up(root, &Kernel::default(), &all).expect("set up");
+            fs::write(directory.join("dev/null"), "x").expect("write");
+            let host = fs::metadata("/dev/null").expect("stat");
+            let bound = fs::metadata(directory.join("dev/null")).expect("stat");
+            assert_eq!((bound.dev(), bound.ino()), (host.dev(), host.ino()));
+
+            let other = devices(vec![node("/dev/zero", 3)], true);
+            let refusal = set_up(root, &Kernel::default(), &other).expect_err("refused");
+            assert!(
+                words(&refusal).contains("the host's \"/dev/zero\""),
+                "{refusal:#}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_dev_that_is_a_link_leads_nowhere_outside() {
+        private_root("devices", |directory, root| {
+            let outside = directory.join("outside");
+            fs::create_dir(&outside).expect("mkdir");
+            fs::write(outside.join("ptmx"), "").expect("write");
+            let rootfs = directory.join("rootfs");
+            fs::create_dir(&rootfs).expect("mkdir");
+            symlink(&outside, rootfs.join("dev")).expect("symlink");
+            let inner = Root::new(root.resolve(Path::new("/rootfs")).expect("open"));
+            set_up(&inner, &Kernel::default(), &devices(vec![], false)).expect("set up");
+            assert!(outside.join("ptmx").is_file());
+            assert!(!outside.join("fd").is_symlink());
+            let inside = rootfs.join(outside.strip_prefix("/").expect("absolute"));
+            assert!(inside.join("fd").is_symlink());
+        });
+    }
+}

@@ -375,7 +375,13 @@ fn clone_flags(recursive: bool) -> OpenTreeFlags {
 /// Moves the detached mount `tree` onto `onto`.
 pub(super) fn attach(tree: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(tree, "", onto, "", flags).context("move_mount")
+    let moved = move_mount(tree, "", onto, "", flags).map_err(|err| match err {
+        // A directory on a file, or the other way round: mount(2) has a better
+        // word for it, which engines look for.
+        Errno::INVAL if is_directory(tree) != is_directory(onto) => Errno::NOTDIR,
+        err => err,
+    });
+    moved.context("mount")
 }
 
 /// Refuses a mount that would let a container lie to the runtime about /proc.
@@ -533,4 +539,240 @@ pub(super) fn make_readonly(kernel: &Kernel, mount: BorrowedFd<'_>) -> Result<()
         }
     }
     Ok(kernel.add_flags(mount, MS_RDONLY)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::paths::tests::private_root;
+    use crate::plan::mounts::{Surroundings, mounts};
+    use crate::testing::words;
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+    use teu_namespaces::NamespacePlan;
+
+    /// Makes the mounts of `json` below `root`, then what is left to the end.
+    fn make_all(directory: &Path, root: &Root, json: &str) -> Result<()> {
+        let listed: Vec<crate::spec::Mount> = serde_json::from_str(json).expect("test data");
+        let around = Surroundings {
+            bundle_dir: directory,
+            rootfs: directory,
+            namespaces: &NamespacePlan::default(),
+            cgroup: None,
+            unprivileged: false,
+            rootless: false,
+            label: "",
+        };
+        let planned = mounts(&listed, &around).expect("planned");
+        let (_host, mut pipe) = crate::pipe::pair().expect("pair");
+        let kernel = Kernel::default();
+        let mut readonly_at_end = Vec::new();
+        let mut mounter = Mounter {
+            root,
+            kernel: &kernel,
+            pipe: &mut pipe,
+            readonly_at_end: &mut readonly_at_end,
+        };
+        for (index, mount) in planned.iter().enumerate() {
+            mounter.make(index, mount)?;
+        }
+        for (_, mount) in readonly_at_end {
+            make_readonly(&kernel, mount.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn refusal(directory: &Path, root: &Root, json: &str) -> String {
+        words(&make_all(directory, root, json).expect_err("refused"))
+    }
+
+    #[test]
+    fn a_tmpfs_keeps_the_mode_of_its_place_and_is_readonly_at_last() {
+        private_root("mounts", |directory, root| {
+            let tmp = directory.join("tmp");
+            fs::create_dir(&tmp).expect("mkdir");
+            fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1750)).expect("chmod");
+            let json = r#"[{"destination":"/tmp","type":"tmpfs","source":"x","options":["ro"]}]"#;
+            make_all(directory, root, json).expect("mounted");
+            let found = fs::metadata(&tmp).expect("stat");
+            assert_eq!(found.mode() & 0o7777, 0o1750);
+            assert_ne!(found.dev(), fs::metadata(directory).expect("stat").dev());
+            let write = fs::write(tmp.join("x"), "").expect_err("refused");
+            assert_eq!(write.kind(), ErrorKind::ReadOnlyFilesystem);
+        });
+    }
+
+    #[test]
+    fn recursive_words_count_for_a_filesystem() {
+        private_root("mounts", |directory, root| {
+            let json = r#"[{"destination":"/a","type":"tmpfs","options":["rro","rnoexec"]}]"#;
+            make_all(directory, root, json).expect("mounted");
+            let flags = rustix::fs::statvfs(directory.join("a"))
+                .expect("statvfs")
+                .f_flag;
+            let wanted =
+                rustix::fs::StatVfsMountFlags::RDONLY | rustix::fs::StatVfsMountFlags::NOEXEC;
+            assert!(flags.contains(wanted), "{flags:?}");
+        });
+    }
+
+    #[test]
+    fn a_copied_up_tmpfs_has_what_it_covers() {
+        private_root("mounts", |directory, root| {
+            let data = directory.join("data");
+            fs::create_dir_all(data.join("sub")).expect("mkdir");
+            fs::write(data.join("sub/file"), "text").expect("write");
+            let mode = fs::Permissions::from_mode(0o4711);
+            fs::set_permissions(data.join("sub/file"), mode).expect("chmod");
+            std::os::unix::fs::chown(data.join("sub"), Some(7), Some(8)).expect("chown");
+            symlink("/outside", data.join("link")).expect("symlink");
+            let fifo = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(CWD, data.join("fifo"), fifo, Mode::from_raw_mode(0o600), 0)
+                .expect("mkfifo");
+            let json = r#"[{"destination":"/data","type":"tmpfs","options":["tmpcopyup"]}]"#;
+            make_all(directory, root, json).expect("mounted");
+            let file = fs::metadata(data.join("sub/file")).expect("stat");
+            assert_eq!(file.mode() & 0o7777, 0o4711);
+            assert_eq!(fs::read(data.join("sub/file")).expect("read"), b"text");
+            let sub = fs::metadata(data.join("sub")).expect("stat");
+            assert_eq!((sub.uid(), sub.gid()), (7, 8));
+            assert_eq!(
+                fs::read_link(data.join("link")).expect("link"),
+                Path::new("/outside")
+            );
+            assert!(
+                fs::metadata(data.join("fifo"))
+                    .expect("stat")
+                    .file_type()
+                    .is_fifo()
+            );
+        });
+    }
+
+    #[test]
+    fn long_options_go_through_mount() {
+        private_root("mounts", |directory, root| {
+            let lower: Vec<String> = (0..9)
+                .map(|n| format!("{}/{}{n}", directory.display(), "x".repeat(40)))
+                .collect();
+            for (number, path) in lower.iter().enumerate() {
+                fs::create_dir(path).expect("mkdir");
+                fs::write(Path::new(path).join(format!("file{number}")), "").expect("write");
+            }
+            let json = format!(
+                r#"[{{"destination":"/merged","type":"overlay","source":"overlay",
+                "options":["ro","rnosuid","lowerdir={}"]}}]"#,
+                lower.join(":")
+            );
+            make_all(directory, root, &json).expect("mounted");
+            for number in 0..lower.len() {
+                assert!(directory.join(format!("merged/file{number}")).exists());
+            }
+            let flags = rustix::fs::statvfs(directory.join("merged"))
+                .expect("statvfs")
+                .f_flag;
+            assert!(
+                flags.contains(rustix::fs::StatVfsMountFlags::NOSUID),
+                "{flags:?}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_mount_can_be_changed() {
+        private_root("mounts", |directory, root| {
+            let json = r#"[{"destination":"/a","type":"tmpfs","source":"x"},
+                {"destination":"/a","options":["remount","bind","ro","nodev"]}]"#;
+            make_all(directory, root, json).expect("mounted");
+            let write = fs::write(directory.join("a/x"), "").expect_err("refused");
+            assert_eq!(write.kind(), ErrorKind::ReadOnlyFilesystem);
+            let json = r#"[{"destination":"/a","options":["remount","rw","size=8k"]}]"#;
+            make_all(directory, root, json).expect("remounted");
+            fs::write(directory.join("a/x"), "").expect("write");
+            let table = fs::read_to_string("/proc/self/mountinfo").expect("read");
+            assert!(
+                table
+                    .lines()
+                    .any(|line| line.contains("/a ") && line.contains("size=8k"))
+            );
+        });
+    }
+
+    #[test]
+    fn proc_cannot_be_reached_through_a_link() {
+        private_root("mounts", |directory, root| {
+            fs::create_dir(directory.join("source")).expect("mkdir");
+            fs::create_dir(directory.join("proc")).expect("mkdir");
+            symlink("/proc", directory.join("innocent")).expect("symlink");
+            symlink("proc/sys", directory.join("dangling")).expect("symlink");
+            symlink("/", directory.join("top")).expect("symlink");
+            for (destination, why) in [
+                (
+                    "/innocent",
+                    "\"/proc\" cannot be mounted because it is not of type proc",
+                ),
+                (
+                    "/dangling",
+                    "\"/proc/sys\" cannot be mounted because it is inside /proc",
+                ),
+                (
+                    "/innocent/self/attr",
+                    "cannot be mounted because it is inside /proc",
+                ),
+                ("/top", "is on the top of rootfs"),
+            ] {
+                for kind in [r#""type":"bind","source":"source""#, r#""type":"tmpfs""#] {
+                    let json = format!(r#"[{{"destination":"{destination}",{kind}}}]"#);
+                    let refusal = refusal(directory, root, &json);
+                    assert!(refusal.contains(why), "{refusal}");
+                }
+            }
+            let json = r#"[{"destination":"/innocent","type":"proc","source":"proc"}]"#;
+            let refusal = refusal(directory, root, json);
+            let words = "filesystem \"proc\" must be mounted on ordinary directory";
+            assert!(refusal.ends_with(words), "{refusal}");
+        });
+    }
+
+    #[test]
+    fn a_procfs_may_be_bound_on_proc_and_files_in_it_covered() {
+        private_root("mounts", |directory, root| {
+            fs::write(directory.join("uptime"), "1 1").expect("write");
+            let json = r#"[{"destination":"/proc","type":"bind","source":"/proc"},
+                {"destination":"/proc/uptime","type":"bind","source":"uptime"}]"#;
+            make_all(directory, root, json).expect("mounted");
+            assert_eq!(
+                fs::read(directory.join("proc/uptime")).expect("read"),
+                b"1 1"
+            );
+        });
+    }
+
+    #[test]
+    fn errors_name_the_mount_and_the_cause() {
+        private_root("mounts", |directory, root| {
+            fs::write(directory.join("file"), "").expect("write");
+            for (mount, why) in [
+                (
+                    r#""type":"bind","source":"/nowhere""#,
+                    "error mounting \"/nowhere\" to rootfs at \"/d\": open \"/nowhere\": no such file or directory",
+                ),
+                (
+                    r#""type":"tmpfs","source":"t","options":["nonsense=1"]"#,
+                    "error mounting \"t\" to rootfs at \"/d\": tmpfs: Unknown parameter 'nonsense': option \"nonsense=1\": invalid argument",
+                ),
+                (
+                    r#""type":"nofs","source":"n""#,
+                    "error mounting \"n\" to rootfs at \"/d\": open filesystem type \"nofs\": no such device",
+                ),
+            ] {
+                let json = format!(r#"[{{"destination":"/d",{mount}}}]"#);
+                assert_eq!(refusal(directory, root, &json), why);
+            }
+            let json = r#"[{"destination":"/file","type":"tmpfs","source":"t"}]"#;
+            let refusal = refusal(directory, root, json);
+            assert!(refusal.ends_with(": not a directory"), "{refusal}");
+        });
+    }
 }

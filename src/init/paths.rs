@@ -517,6 +517,42 @@ pub(super) mod tests {
         assert!(!directory.path().join("new").exists());
     }
 
+    /// CVE-2024-45310: what is made while someone exchanges a directory for a
+    /// link never lands outside.
+    #[test]
+    fn an_exchange_of_directory_and_link_never_leads_outside() {
+        let (directory, root) = root();
+        let rootfs = directory.path().join("rootfs");
+        let outside = directory.path().join("elsewhere");
+        fs::create_dir(&outside).expect("mkdir");
+        fs::create_dir(rootfs.join("a")).expect("mkdir");
+        symlink(&outside, rootfs.join("b")).expect("symlink");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let exchange = || {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            while !done.load(order) {
+                rustix::fs::renameat_with(&root, "a", &root, "b", flags).expect("exchange");
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(exchange);
+            for number in 0..500 {
+                // Either is fine: a directory inside, or an error.
+                root.mkdir_all(Path::new(&format!("/a/x{number}/y")), 0o755)
+                    .ok();
+                root.symlink("x", Path::new(&format!("/a/link{number}")))
+                    .ok();
+                let place = root.locate(Path::new(&format!("/a/file{number}")));
+                if let Ok(Location { path, found: None }) = place {
+                    root.make_mountpoint(&path, false).ok();
+                }
+            }
+            done.store(true, order);
+        });
+        assert!(fs::read_dir(&outside).expect("read").next().is_none());
+    }
+
     #[test]
     fn links_are_made_and_removed_as_such() {
         let (directory, root) = root();

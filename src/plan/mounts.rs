@@ -559,3 +559,369 @@ impl OverProc {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teu_namespaces::Namespace;
+
+    #[derive(Default)]
+    struct Case {
+        namespaces: NamespacePlan,
+        cgroup: Option<Layout>,
+        unprivileged: bool,
+        label: &'static str,
+    }
+
+    impl Case {
+        fn plan(&self, json: &str) -> Result<Vec<Mount>> {
+            let listed: Vec<spec::Mount> =
+                serde_json::from_str(&format!("[{json}]")).expect("test data");
+            mounts(
+                &listed,
+                &Surroundings {
+                    bundle_dir: Path::new("/bundle"),
+                    rootfs: Path::new("/bundle/rootfs"),
+                    namespaces: &self.namespaces,
+                    cgroup: self.cgroup.as_ref(),
+                    unprivileged: self.unprivileged,
+                    rootless: self.unprivileged,
+                    label: self.label,
+                },
+            )
+        }
+
+        fn with_user_namespace() -> Case {
+            let mut case = Case::default();
+            case.namespaces.set(Kind::User, Namespace::New);
+            case
+        }
+    }
+
+    fn plan(json: &str) -> Mount {
+        let mut mounts = Case::default().plan(json).expect("planned");
+        mounts.remove(0)
+    }
+
+    fn refusal(case: &Case, json: &str) -> String {
+        format!("{:#}", case.plan(json).expect_err("refused"))
+    }
+
+    fn bind_of(mount: &Mount) -> &Bind {
+        match &mount.kind {
+            MountKind::Bind(bind) => bind,
+            other => panic!("no bind: {other:?}"),
+        }
+    }
+
+    fn filesystem_of(mount: &Mount) -> &Filesystem {
+        match &mount.kind {
+            MountKind::Filesystem(filesystem) => filesystem,
+            other => panic!("no filesystem: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn destinations_are_clean_and_below_the_root() {
+        for (given, expected) in [
+            ("/etc/../data/./x/", "/data/x"),
+            ("relative//path", "/relative/path"),
+            ("/../../up", "/up"),
+            ("/bundle/rootfs/data", "/data"),
+            ("/bundle/rootfs2", "/bundle/rootfs2"),
+        ] {
+            let mount = plan(&format!(r#"{{"destination":"{given}","type":"tmpfs"}}"#));
+            assert_eq!(mount.destination, Path::new(expected), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_bind_without_flag_words_looks_like_its_source() {
+        let mount = plan(
+            r#"{"destination":"/d","type":"ext4","source":"src","options":["rbind","rslave"]}"#,
+        );
+        let bind = bind_of(&mount);
+        assert_eq!(bind.source, Path::new("/bundle/src"));
+        assert!(bind.recursive);
+        assert_eq!(bind.flags, None);
+        assert_eq!(mount.propagation, [libc::MS_SLAVE | MS_REC]);
+    }
+
+    #[test]
+    fn a_bind_with_only_a_clearing_word_gets_flags() {
+        let mount =
+            plan(r#"{"destination":"/d","type":"none","source":"/s","options":["bind","dev"]}"#);
+        let flags = BindFlags {
+            set: 0,
+            cleared: MS_NODEV,
+        };
+        assert_eq!(bind_of(&mount).flags, Some(flags));
+        assert!(!bind_of(&mount).recursive);
+    }
+
+    #[test]
+    fn the_type_bind_is_enough() {
+        assert!(!bind_of(&plan(r#"{"destination":"/d","type":"bind","source":"/s"}"#)).recursive);
+        assert!(
+            bind_of(&plan(
+                r#"{"destination":"/d","type":"rbind","source":"/s"}"#
+            ))
+            .recursive
+        );
+    }
+
+    #[test]
+    fn recursive_words_count_for_every_type() {
+        let mount = plan(r#"{"destination":"/d","type":"tmpfs","options":["rro"]}"#);
+        let set = libc::MOUNT_ATTR_RDONLY;
+        assert_eq!(mount.recursive, Some(Attributes { set, clear: 0 }));
+    }
+
+    #[test]
+    fn a_readonly_tmpfs_or_dev_can_be_written_to_at_first() {
+        for (destination, kind, later) in [
+            ("/tmp", "tmpfs", true),
+            ("/dev", "devtmpfs", true),
+            ("/sys", "sysfs", false),
+        ] {
+            let mount = plan(&format!(
+                r#"{{"destination":"{destination}","type":"{kind}","options":["ro","nosuid"]}}"#
+            ));
+            assert_eq!(mount.readonly_at_end, later, "{kind}");
+            let ro = if later { 0 } else { MS_RDONLY };
+            assert_eq!(filesystem_of(&mount).flags, ro | MS_NOSUID, "{kind}");
+        }
+    }
+
+    #[test]
+    fn places_of_filesystems() {
+        for (kind, place) in [
+            ("proc", Place::OrdinaryDirectory),
+            ("sysfs", Place::OrdinaryDirectory),
+            ("tmpfs", Place::KeepMode),
+            ("mqueue", Place::Any),
+        ] {
+            let mount = plan(&format!(r#"{{"destination":"/d","type":"{kind}"}}"#));
+            assert_eq!(filesystem_of(&mount).place, place, "{kind}");
+        }
+    }
+
+    #[test]
+    fn options_are_split_as_the_kernel_would() {
+        for (kind, options, expected) in [
+            (
+                "tmpfs",
+                r#"["mode=755,size=1k","nr_inodes=5"]"#,
+                vec!["mode=755", "size=1k", "nr_inodes=5"],
+            ),
+            (
+                "tmpfs",
+                r#"["context=\"a:b,c\",x"]"#,
+                vec!["context=\"a:b,c\"", "x"],
+            ),
+            (
+                "overlay",
+                r#"["lowerdir=/a\\,b:/c,index=off"]"#,
+                vec!["lowerdir=/a\\,b:/c", "index=off"],
+            ),
+            ("tmpfs", r#"["defaults","",","]"#, vec![]),
+        ] {
+            let mount = plan(&format!(
+                r#"{{"destination":"/d","type":"{kind}","options":{options}}}"#
+            ));
+            assert_eq!(filesystem_of(&mount).options, expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn the_label_is_a_context_where_files_have_one() {
+        let case = Case {
+            label: "system_u:object_r:c0,c1",
+            ..Case::default()
+        };
+        for (kind, context, root) in [
+            ("tmpfs", true, false),
+            ("proc", false, false),
+            ("mqueue", false, true),
+        ] {
+            let json = format!(r#"{{"destination":"/d","type":"{kind}"}}"#);
+            let mounts = case.plan(&json).expect("planned");
+            let filesystem = filesystem_of(&mounts[0]);
+            assert_eq!(filesystem.context.is_some(), context, "{kind}");
+            assert_eq!(filesystem.root_label.is_some(), root, "{kind}");
+        }
+    }
+
+    #[test]
+    fn id_maps() {
+        let bind = r#""destination":"/d","source":"/s","type":"bind""#;
+        let line = r#"[{"containerID":0,"hostID":1000,"size":1}]"#;
+        let given = format!(
+            r#"{{{bind},"options":["rbind","ridmap"],"uidMappings":{line},"gidMappings":{line}}}"#
+        );
+        let mount = plan(&given);
+        let map = bind_of(&mount).id_map.as_ref().expect("mapped");
+        assert_eq!(map.scope, IdMapped::Tree);
+        assert!(matches!(&map.maps, BindIdMapSource::Given(maps) if maps.uid[0].host == 1000));
+
+        let mapped = format!(r#"{{{bind},"options":["bind","idmap"]}}"#);
+        let mounts = Case::with_user_namespace().plan(&mapped).expect("planned");
+        let map = bind_of(&mounts[0]).id_map.as_ref().expect("mapped");
+        assert_eq!(
+            (&map.maps, map.scope),
+            (&BindIdMapSource::Container, IdMapped::Mount)
+        );
+
+        let half = format!(r#"{{{bind},"options":["bind"],"uidMappings":{line}}}"#);
+        for json in [&mapped, &half] {
+            assert!(
+                refusal(&Case::default(), json)
+                    .ends_with("id-mapped mounts must have both uid and gid mappings specified")
+            );
+        }
+        let rootless = Case {
+            unprivileged: true,
+            ..Case::default()
+        };
+        assert!(
+            refusal(&rootless, &given)
+                .ends_with("id-mapped mounts are not supported for rootless containers")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_mounted_is_refused_by_name() {
+        for (json, words) in [
+            (
+                r#"{"destination":"/","type":"tmpfs"}"#,
+                "is on the top of rootfs",
+            ),
+            (
+                r#"{"destination":"","type":"tmpfs"}"#,
+                "mount destination is empty",
+            ),
+            (
+                r#"{"destination":"/d\u0000","type":"tmpfs"}"#,
+                "mount field contains null byte",
+            ),
+            (
+                r#"{"destination":"/d","type":"bind","source":"/s","options":["bind","mode=5"]}"#,
+                "bind mounts cannot have any filesystem-specific options applied",
+            ),
+            (
+                r#"{"destination":"/d","type":"bind"}"#,
+                "bind mounts must have a source",
+            ),
+            (
+                r#"{"destination":"/d","type":"tmpfs","options":["idmap"]}"#,
+                "id-mapped mounts",
+            ),
+            (
+                r#"{"destination":"/d","type":"cgroup"}"#,
+                "the machine has no cgroups",
+            ),
+        ] {
+            let refusal = refusal(&Case::default(), json);
+            assert!(refusal.starts_with("invalid mount "), "{refusal}");
+            assert!(refusal.contains(words), "{refusal}");
+            assert!(refusal.contains("mounts[0]"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_namespace_decides_how_v1_hierarchies_are_shown() {
+        let view = HierarchyView {
+            options: "cpu,cpuacct".to_owned(),
+            name: "cpu,cpuacct".to_owned(),
+            directory: "/sys/fs/cgroup/cpu,cpuacct/c".into(),
+            links: vec!["cpu".to_owned(), "cpuacct".to_owned()],
+        };
+        let json = r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro"]}"#;
+        for private in [false, true] {
+            let mut case = Case {
+                cgroup: Some(Layout::V1(vec![view.clone()])),
+                ..Case::default()
+            };
+            if private {
+                case.namespaces.set(Kind::Cgroup, Namespace::New);
+            }
+            let mounts = case.plan(json).expect("planned");
+            let MountKind::CgroupV1(cgroup) = &mounts[0].kind else {
+                panic!("v1")
+            };
+            assert_eq!(cgroup.in_namespace, private);
+            assert_eq!(cgroup.flags, MS_RDONLY);
+            assert!(mounts[0].is_cgroup() && mounts[0].bind().is_none());
+        }
+    }
+
+    #[test]
+    fn the_v2_fallback_shows_the_own_cgroup_only_in_a_namespace() {
+        let layout = Layout::V2 {
+            directory: "/sys/fs/cgroup/c".into(),
+            mountpoint: "/sys/fs/cgroup".into(),
+        };
+        let json =
+            r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nsdelegate"]}"#;
+        for (private, source) in [(false, "/sys/fs/cgroup"), (true, "/sys/fs/cgroup/c")] {
+            let mut case = Case {
+                cgroup: Some(layout.clone()),
+                ..Case::default()
+            };
+            if private {
+                case.namespaces.set(Kind::Cgroup, Namespace::New);
+            }
+            let mounts = case.plan(json).expect("planned");
+            let MountKind::CgroupV2(cgroup) = &mounts[0].kind else {
+                panic!("v2")
+            };
+            assert_eq!(cgroup.filesystem.options, ["nsdelegate"]);
+            assert_eq!(cgroup.fallback.source, Path::new(source));
+            assert_eq!(
+                cgroup.fallback.flags,
+                Some(BindFlags {
+                    set: MS_RDONLY,
+                    cleared: 0
+                })
+            );
+            assert!(!cgroup.hide_if_missing);
+        }
+    }
+
+    #[test]
+    fn locked_flags() {
+        let asked = |set, cleared| BindFlags { set, cleared };
+        let locked = MS_NODEV | MS_NOSUID | MS_NOATIME;
+        assert_eq!(
+            asked(MS_RDONLY, MS_NOEXEC)
+                .with_locked(locked)
+                .expect("allowed"),
+            asked(MS_RDONLY | locked, MS_NOEXEC)
+        );
+        for (set, cleared, words) in [
+            (0, MS_NODEV | MS_RDONLY, "cannot clear locked flags nodev"),
+            (MS_RELATIME, 0, "cannot change locked atime flags noatime"),
+        ] {
+            let refusal = asked(set, cleared)
+                .with_locked(locked)
+                .expect_err("refused");
+            assert_eq!(refusal.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn proc_is_for_procfs() {
+        for (path, expected) in [
+            ("/data", OverProc::Outside),
+            ("/process", OverProc::Outside),
+            ("/proc", OverProc::OnProc),
+            ("/proc/cpuinfo", OverProc::Coverable),
+            ("/proc/sys/crypto/fips_enabled", OverProc::Coverable),
+            ("/proc/sys", OverProc::Refused),
+            ("/proc/cpuinfo/x", OverProc::Refused),
+            ("/proc/self/attr", OverProc::Refused),
+        ] {
+            assert_eq!(OverProc::of(Path::new(path)), expected, "{path}");
+        }
+    }
+}

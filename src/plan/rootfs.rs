@@ -209,3 +209,150 @@ fn unique_paths(paths: &[String]) -> Vec<PathBuf> {
     }
     unique
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teu_namespaces::Namespace;
+
+    const ROOT: &str = r#""root":{"path":"/usr"}"#;
+
+    fn plan(json: &str, kinds: &[Kind], no_pivot: bool) -> Result<RootfsPlan> {
+        let spec: Spec = serde_json::from_str(json).expect("test data");
+        let mut namespaces = NamespacePlan::default();
+        for kind in kinds {
+            namespaces.set(*kind, Namespace::New);
+        }
+        RootfsPlan::new(&RootfsInput {
+            spec: &spec,
+            bundle_dir: Path::new("/"),
+            host: &Host::new(),
+            namespaces: &namespaces,
+            cgroup: None,
+            no_pivot,
+        })
+    }
+
+    fn with_propagation(word: &str) -> RootfsPlan {
+        let json = format!(r#"{{{ROOT},"linux":{{"rootfsPropagation":"{word}"}}}}"#);
+        plan(&json, &[Kind::Mount], false).expect("planned")
+    }
+
+    fn refusal(json: &str, kinds: &[Kind], no_pivot: bool) -> String {
+        format!("{:#}", plan(json, kinds, no_pivot).expect_err("refused"))
+    }
+
+    #[test]
+    fn the_root_is_a_directory_without_links() {
+        for (json, words) in [
+            ("{}", "root must be specified"),
+            (r#"{"root":{}}"#, "root.path must be specified"),
+            (
+                r#"{"root":{"path":"/proc/self/cwd"}}"#,
+                "invalid rootfs: not an absolute path, or a symlink",
+            ),
+            (
+                r#"{"root":{"path":"/nowhere"}}"#,
+                "invalid rootfs: stat \"/nowhere\"",
+            ),
+        ] {
+            let refusal = refusal(json, &[Kind::Mount], false);
+            assert!(refusal.starts_with(words), "{refusal}");
+        }
+        let relative = plan(r#"{"root":{"path":"./usr/../usr"}}"#, &[], false).expect("planned");
+        assert_eq!(relative.path, Path::new("/usr"));
+    }
+
+    #[test]
+    fn the_host_is_a_slave_s_master_by_default() {
+        for (word, host, own, shared, follows) in [
+            ("", MS_SLAVE | MS_REC, None, false, false),
+            ("rprivate", MS_PRIVATE | MS_REC, None, false, false),
+            ("private", MS_PRIVATE, None, true, false),
+            ("rslave", MS_SLAVE | MS_REC, None, false, true),
+            ("shared", MS_SHARED, Some(MS_SHARED), true, false),
+            (
+                "runbindable",
+                MS_UNBINDABLE | MS_REC,
+                Some(MS_UNBINDABLE | MS_REC),
+                true,
+                false,
+            ),
+        ] {
+            let plan = with_propagation(word);
+            assert_eq!(plan.host_propagation, Some(host), "{word}");
+            assert_eq!(plan.propagation, own, "{word}");
+            assert_eq!(plan.host_mounts_may_be_shared, shared, "{word}");
+            assert_eq!(plan.follows_host_mounts, follows, "{word}");
+        }
+        let private = format!(r#"{{{ROOT},"linux":{{"rootfsPropagation":"private"}}}}"#);
+        assert_eq!(
+            refusal(&private, &[Kind::Mount], true),
+            "rootfsPropagation of [r]private is not safe without pivot_root"
+        );
+        for word in ["nonsense", "ro"] {
+            let json = format!(r#"{{{ROOT},"linux":{{"rootfsPropagation":"{word}"}}}}"#);
+            assert_eq!(
+                refusal(&json, &[Kind::Mount], false),
+                format!("rootfsPropagation={word} is not supported")
+            );
+        }
+    }
+
+    #[test]
+    fn the_host_s_mount_namespace_is_left_alone() {
+        let json = r#"{"root":{"path":"/usr","readonly":true}}"#;
+        let plan = plan(json, &[], true).expect("planned");
+        assert_eq!(plan.entrance, Entrance::Chroot);
+        assert_eq!((plan.host_propagation, plan.propagation), (None, None));
+        assert!(!plan.readonly);
+        let masked = format!(r#"{{{ROOT},"linux":{{"maskedPaths":["/proc/kcore"]}}}}"#);
+        assert_eq!(
+            refusal(&masked, &[], false),
+            "unable to restrict sys entries without a private MNT namespace"
+        );
+    }
+
+    #[test]
+    fn a_bind_on_dev_brings_its_own_devices() {
+        let json = |mount: &str| format!(r#"{{{ROOT},"mounts":[{mount}]}}"#);
+        let bind = json(r#"{"destination":"/dev/","source":"/dev","options":["rbind"]}"#);
+        assert!(
+            plan(&bind, &[Kind::Mount], false)
+                .expect("planned")
+                .devices
+                .is_none()
+        );
+        let tmpfs = json(r#"{"destination":"/dev","type":"tmpfs"}"#);
+        let devices = |kinds: &[Kind]| plan(&tmpfs, kinds, false).expect("planned").devices;
+        let in_user_namespace = Host::new().in_user_namespace();
+        assert_eq!(
+            devices(&[Kind::Mount]).expect("set up").bind,
+            in_user_namespace
+        );
+        assert!(devices(&[Kind::Mount, Kind::User]).expect("set up").bind);
+    }
+
+    #[test]
+    fn paths_are_clean_and_there_once() {
+        let json = format!(
+            r#"{{{ROOT},"linux":{{"maskedPaths":["/proc/a","proc/a","/proc/./b/"],
+            "readonlyPaths":["/proc/../sys"]}}}}"#
+        );
+        let plan = plan(&json, &[Kind::Mount], false).expect("planned");
+        assert_eq!(plan.masked_paths, ["/proc/a", "/proc/b"].map(PathBuf::from));
+        assert_eq!(plan.readonly_paths, [PathBuf::from("/sys")]);
+    }
+
+    #[test]
+    fn only_a_new_cgroup_namespace_is_unshared() {
+        let json = format!("{{{ROOT}}}");
+        let unshare = |kinds: &[Kind]| {
+            plan(&json, kinds, false)
+                .expect("planned")
+                .unshare_cgroup_namespace
+        };
+        assert!(unshare(&[Kind::Mount, Kind::Cgroup]));
+        assert!(!unshare(&[Kind::Mount]));
+    }
+}
