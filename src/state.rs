@@ -57,6 +57,8 @@ pub(crate) struct ContainerState {
     /// Whether killing init kills all the others with it.
     pub(crate) private_pid_namespace: bool,
     pub(crate) rootless: bool,
+    /// Whether the container's mounts are the host's, to be undone with it.
+    pub(crate) mounts_on_host: bool,
     /// What its further processes take over from it.
     pub(crate) shared: Shared,
     /// What runs after the program was started, and after deletion.

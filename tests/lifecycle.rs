@@ -31,6 +31,8 @@ tests![
     list_is_empty_without_containers,
     list_filters,
     init_that_died_before_start_is_stopped,
+    signal_before_the_start_ends_it,
+    mounts_on_the_host_end_with_the_container,
 ];
 
 fn program_waits_for_start() {
@@ -361,4 +363,38 @@ fn init_that_died_before_start_is_stopped() {
     assert_eq!(container.status(), "stopped");
     container.start().exits(1);
     container.delete().ok();
+}
+
+fn signal_before_the_start_ends_it() {
+    needs(&[Root, Teu]);
+    let container = Container::created(Bundle::new());
+    container.kill("WINCH").ok();
+    assert_eq!(container.status(), "created");
+    container.kill("TERM").ok();
+    container.wait();
+    assert_eq!(container.status(), "stopped");
+}
+
+fn mounts_on_the_host_end_with_the_container() {
+    needs(&[Root, Teu]);
+    let mounts = json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/a b", "type": "tmpfs", "source": "tmpfs" },
+        { "destination": "/a b/c", "type": "tmpfs", "source": "tmpfs" },
+    ]);
+    let bundle = Bundle::new()
+        .without_namespace("mount")
+        .set("/mounts", mounts)
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths")
+        .probe("sleep");
+    let rootfs = bundle.rootfs().display().to_string();
+    let mounted = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.lines().filter(|line| line.contains(&rootfs)).count()
+    };
+    let container = Container::running(bundle);
+    assert_eq!(mounted(), 3);
+    container.delete_force().ok();
+    assert_eq!(mounted(), 0);
 }

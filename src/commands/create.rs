@@ -3,6 +3,7 @@
 //!
 //! This file is the host's half of the story; `init/mod.rs` is the other.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -120,17 +121,21 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         notify::make_directory(state_dir.path())?;
     }
     let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
-    let (pipe, init_end) = pipe::pair()?;
+    let (host_end, init_end) = pipe::pair()?;
+    let host_end = Cell::new(Some(host_end));
     let cgroup_fd = cgroup.clone_target()?;
     let child = teu_namespaces::spawn(
         &plan.namespaces,
         cgroup_fd.as_ref().map(AsFd::as_fd),
         |joined| {
             state_dir.leave_lock_to_host();
+            // With this copy open, the end of the host would go unnoticed.
+            drop(host_end.take());
             init::main(&plan, init_end, given, joined)
         },
     )?;
 
+    let pipe = host_end.take().context("the pipe is gone")?;
     let mut container = Container {
         child,
         cgroup,

@@ -1,6 +1,11 @@
 //! `teu delete`: remove containers and everything held for them.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use nix::mount::MntFlags;
 
 use anyhow::{Context, Result};
 use teu_cgroups::Cgroup;
@@ -98,11 +103,54 @@ fn destroy(mut dir: StateDir, state: &ContainerState) -> Result<()> {
     if !state.private_pid_namespace || state.pid == 0 {
         cgroup.kill_all(libc::SIGKILL)?;
     }
+    if state.mounts_on_host {
+        unmount_below(&state.rootfs)?;
+    }
     cgroup.remove()?;
     intel_rdt::remove(&state.resctrl)?;
     dir.remove()?;
     hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     Ok(())
+}
+
+/// Undoes the mounts of a container that had no mount namespace of its own,
+/// last one first.
+fn unmount_below(rootfs: &Path) -> Result<()> {
+    let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    for mount in mounts.split(|byte| *byte == b'\n').rev() {
+        let Some(field) = mount.split(|byte| *byte == b' ').nth(4) else {
+            continue;
+        };
+        let point = unescaped(field);
+        let point = Path::new(OsStr::from_bytes(&point));
+        if point != rootfs && point.starts_with(rootfs) {
+            nix::mount::umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+                .with_context(|| format!("unmount {point:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A field of mountinfo: blanks and backslashes are octal in it
+/// (proc_pid_mountinfo(5)).
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = (*first == b'\\').then(|| after.get(..3)).flatten();
+        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    bytes
 }
 
 /// The same for a container this process made and waited for.
@@ -112,4 +160,15 @@ fn destroy(mut dir: StateDir, state: &ContainerState) -> Result<()> {
 pub(crate) fn destroy_ended(mut container: Container) -> Result<()> {
     container.keep();
     destroy(container.state_dir, &container.state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_blanks_are_read_right() {
+        assert_eq!(unescaped(b"/a\\040b\\134c"), b"/a b\\c");
+        assert_eq!(unescaped(b"/plain\\0"), b"/plain\\0");
+    }
 }

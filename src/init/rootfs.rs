@@ -120,6 +120,10 @@ fn mount_root(plan: &RootfsPlan) -> Result<Root> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(CWD, &plan.path, flags, Mode::empty())
         .with_context(|| format!("open {:?}", plan.path))?;
+    if plan.entrance == Entrance::Chroot {
+        // No mount is needed to change the root, and it would be the host's.
+        return Ok(Root::new(directory));
+    }
     let tree = clone_handle(directory.as_fd(), true)
         .with_context(|| format!("open_tree {:?}", plan.path))?;
     attach(tree.as_fd(), directory.as_fd())?;

@@ -189,6 +189,7 @@ impl Plan {
             cgroup: self.cgroup_location.paths(&self.cgroup),
             private_pid_namespace: self.namespaces.is_new(Kind::Pid),
             rootless: self.rootless,
+            mounts_on_host: !self.namespaces.is_private(Kind::Mount),
             shared: self.shared.clone(),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
