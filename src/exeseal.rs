@@ -2,20 +2,19 @@
 //! `/proc/PID/exe` of its init finds nothing it could write to
 //! (CVE-2019-5736).
 //!
-//! The view is an overlay of two lower directories and no upper one, never
-//! attached anywhere: its inodes cannot be written through and cost no copy.
-//! Where that is not allowed, a sealed memfd with a copy serves.
+//! `teu-seal` sees to that before this program has begun: the view is a
+//! read-only overlay. Where that was not allowed, or the path not to its
+//! liking, a sealed memfd with a copy serves.
 
 use std::ffi::{CStr, CString, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 
 use crate::{log, sys};
 
@@ -26,29 +25,24 @@ const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::WRITE);
 
 /// Re-executes this command from a sealed view, unless it runs from one. Does
-/// not return where it re-executes. `beside` is a directory that exists and
-/// is on no path to the binary (the overlay needs a second layer).
+/// not return where it re-executes.
 ///
 /// # Errors
-/// Neither view could be made.
-pub(crate) fn ensure_sealed(beside: &Path) -> Result<()> {
-    if is_sealed() {
-        debug("using /proc/self/exe clone");
-        return Ok(());
-    }
-    let exe = fs::read_link("/proc/self/exe").context("read the link /proc/self/exe")?;
-    let sealed = match overlay_view(&exe, beside) {
-        Ok(view) => {
+/// No view could be made.
+pub(crate) fn ensure_sealed() -> Result<()> {
+    match sealed_by() {
+        Some(Seal::Overlay) => {
             debug("using overlayfs for sealed /proc/self/exe");
-            view
+            debug("using /proc/self/exe clone");
+            return Ok(());
         }
-        Err(err) => {
-            log::debug(&format!(
-                "exeseal: no overlay ({err:#}), copying into a sealed memfd"
-            ));
-            sealed_copy().context("copy /proc/self/exe into a sealed memfd")?
+        Some(Seal::Memfd) => {
+            debug("using /proc/self/exe clone");
+            return Ok(());
         }
-    };
+        None => {}
+    }
+    let sealed = sealed_copy().context("copy /proc/self/exe into a sealed memfd")?;
     let args: Vec<OsString> = std::env::args_os().collect();
     let args = c_strings(args.iter().map(|arg| arg.as_bytes().to_vec()))?;
     let env = c_strings(std::env::vars_os().map(|(key, value)| {
@@ -80,18 +74,26 @@ fn c_strings(strings: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>> {
         .context("NUL in an argument")
 }
 
+/// What makes a view one that cannot be written through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    Overlay,
+    Memfd,
+}
+
 /// A sealed view was started by descriptor, and the kernel tells so in a place
 /// that neither arguments nor environment reach; what it runs from must be one
 /// of ours all the same, since others may execute by descriptor too.
-fn is_sealed() -> bool {
-    if !sys::executed_path().is_some_and(|path| path.to_bytes().starts_with(b"/dev/fd/")) {
-        return false;
+fn sealed_by() -> Option<Seal> {
+    if !sys::executed_path()?.to_bytes().starts_with(b"/dev/fd/") {
+        return None;
     }
-    let Ok(exe) = File::open("/proc/self/exe") else {
-        return false;
-    };
-    let sealed_copy = rustix::fs::fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
-    sealed_copy || is_read_only_overlay(&exe)
+    let exe = File::open("/proc/self/exe").ok()?;
+    if is_read_only_overlay(&exe) {
+        return Some(Seal::Overlay);
+    }
+    let seals = rustix::fs::fcntl_get_seals(&exe).ok()?;
+    seals.contains(SEALS).then_some(Seal::Memfd)
 }
 
 fn is_read_only_overlay(exe: &File) -> bool {
@@ -100,42 +102,6 @@ fn is_read_only_overlay(exe: &File) -> bool {
     overlay
         && rustix::fs::fstatvfs(exe)
             .is_ok_and(|fs| fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
-}
-
-/// The binary in a detached, read-only overlay of its directory and `beside`.
-fn overlay_view(exe: &Path, beside: &Path) -> Result<OwnedFd> {
-    let dir = exe.parent().context("it has no directory")?;
-    let name = exe.file_name().context("it has no name")?;
-    let fs =
-        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen overlay")?;
-    let mut lower = escaped(dir);
-    lower.push(b':');
-    lower.extend(escaped(beside));
-    rustix::mount::fsconfig_set_string(fs.as_fd(), "lowerdir", lower).context("set lowerdir")?;
-    // Keeps the kernel log quiet about layers on two filesystems; a kernel
-    // without the option needs no silence.
-    rustix::mount::fsconfig_set_string(fs.as_fd(), "xino", "off").ok();
-    rustix::mount::fsconfig_create(fs.as_fd()).context("make the overlay")?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let mount = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .context("fsmount overlay")?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(&mount, name, flags, Mode::empty())
-        .with_context(|| format!("open {name:?} in the overlay"))
-}
-
-/// A directory as an overlay option writes it.
-fn escaped(dir: &Path) -> Vec<u8> {
-    let mut text = Vec::new();
-    for byte in dir.as_os_str().as_bytes() {
-        if matches!(byte, b'\\' | b':' | b',') {
-            text.push(b'\\');
-        }
-        text.push(*byte);
-    }
-    text
 }
 
 fn sealed_copy() -> Result<OwnedFd> {
@@ -168,11 +134,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overlay_option_escapes_its_separators() {
-        assert_eq!(escaped(Path::new("/a:b/c\\d,e")), b"/a\\:b/c\\\\d\\,e");
-    }
-
-    #[test]
     fn a_sealed_copy_cannot_be_written() {
         let copy = sealed_copy().expect("memfd");
         assert!(rustix::io::pwrite(&copy, b"x", 0).is_err());
@@ -181,6 +142,6 @@ mod tests {
 
     #[test]
     fn a_test_binary_is_not_sealed() {
-        assert!(!is_sealed());
+        assert_eq!(sealed_by(), None);
     }
 }

@@ -38,14 +38,15 @@ mod testing;
 mod timestamp;
 mod version;
 
+// Its entry point starts this program; nothing here calls it.
+use teu_seal as _;
+
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start};
 use crate::notify::ListenFds;
 use crate::root::Root;
-use crate::state::StateDir;
 use anyhow::{Context, Result};
 use std::io::Write;
-use std::path::Path;
 
 /// The exit status of a command that did not do what was asked.
 const FAILED: u8 = 1;
@@ -83,6 +84,7 @@ fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
             refuse(&refusal)
         }
         Asked::Command(command) => {
+            close_what_nobody_gave(&command)?;
             let root = global.root()?;
             open_log(global)?;
             dispatch(program, command, global, root)
@@ -94,21 +96,21 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
     match command {
         Command::Create(args) => {
             let create = args.options(global, &root).and_then(|options| {
-                seal(&options)?;
+                exeseal::ensure_sealed()?;
                 create::create(&options)
             });
             create.with_context(|| format!("{program} create failed"))?;
         }
         Command::Run(args) => {
             let run = args.options(global, &root).and_then(|options| {
-                seal(&options.create)?;
+                exeseal::ensure_sealed()?;
                 commands::run::run(&options)
             });
             return run.with_context(|| format!("{program} run failed"));
         }
         Command::Exec(args) => {
             let exec = args.options(&root).and_then(|options| {
-                seal_exec(&options)?;
+                exeseal::ensure_sealed()?;
                 exec::exec(&options)
             });
             return Ok(exec.context("exec failed").unwrap_or_else(|error| {
@@ -130,30 +132,22 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
     Ok(0)
 }
 
-/// Goes on from a sealed view of this program, since a container may reach it
-/// through its init. The directory of all state is needed for that, and anyway.
-/// What the caller left open by accident is closed on the way.
-fn seal(options: &create::Options) -> Result<()> {
-    StateDir::make_root(&options.root)?;
-    let inherited = ListenFds::count(options.preserve_fds)?;
-    seal_beside(&options.root, inherited.preserved)
-}
-
-/// The same for a further process. Its file may be a descriptor of the
-/// caller's ("/dev/fd/63"): then all stay open, until init closes them.
-fn seal_exec(options: &exec::Options) -> Result<()> {
-    match options.process {
-        Some(_) => exeseal::ensure_sealed(&options.root),
-        None => seal_beside(&options.root, options.preserve_fds),
-    }
-}
-
-fn seal_beside(root: &Path, inherited: u32) -> Result<()> {
-    let first = inherited
+/// Closes the descriptors that the caller left open by accident, where they
+/// could get into a container. The first thing done: no other is open yet.
+///
+/// The file of `exec --process` may itself be one ("/dev/fd/63"): then all stay
+/// open, until init closes them.
+fn close_what_nobody_gave(command: &Command) -> Result<()> {
+    let given = match command {
+        Command::Create(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
+        Command::Run(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
+        Command::Exec(args) if args.process.is_none() => args.preserve_fds,
+        _ => return Ok(()),
+    };
+    let first = given
         .checked_add(3)
         .context("too many descriptors to preserve")?;
-    sys::close_on_exec_from(first).context("close_range")?;
-    exeseal::ensure_sealed(root)
+    sys::close_from(first).context("close_range")
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {

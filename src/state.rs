@@ -538,7 +538,12 @@ fn replace(path: &Path, text: &[u8], options: &OpenOptions) -> Result<()> {
 fn write_to(path: &Path, text: &[u8], options: &OpenOptions) -> io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(text)?;
-    file.set_len(text.len() as u64)
+    let length = text.len() as u64;
+    if file.metadata()?.len() > length {
+        file.set_len(length)
+    } else {
+        Ok(())
+    }
 }
 
 /// How state.json's temporary file is opened. One from the beginning of a

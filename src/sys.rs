@@ -49,32 +49,13 @@ fn check(result: c_long) -> io::Result<c_long> {
 /// Closes every descriptor from `first` on (close_range(2), Linux 5.9).
 ///
 /// This takes descriptors away from whoever owns them: only for a process that
-/// does nothing more than execve(2) and, should that fail, [`exit`].
+/// has opened none yet, or that does nothing more than execve(2) and, should
+/// that fail, [`exit`].
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: the call takes three numbers and touches no memory. The caller
-    // never returns to code that owns one of the descriptors.
+    // SAFETY: the call takes three numbers and touches no memory. No code that
+    // owns one of the descriptors runs after it.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
     Ok(())
-}
-
-/// Makes every descriptor from `first` on close with the next execve
-/// (close_range(2), CLOSE_RANGE_CLOEXEC, Linux 5.11). On 5.9 and 5.10, which
-/// lack the flag, they stay as they are: init closes all of its own anyway.
-pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: the call takes three numbers and touches no memory, and closes
-    // nothing yet.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    match check(result) {
-        Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        result => result.map(drop),
-    }
 }
 
 /// Makes a descriptor that came from the caller close-on-exec.

@@ -65,6 +65,7 @@ impl Cgroup {
             v2: Some(Directory::new(hierarchy.mountpoint.join(hierarchy.own))),
             made: Vec::new(),
             lenient: false,
+            cpus_and_mems: None,
         }))
     }
 }

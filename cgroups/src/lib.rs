@@ -129,6 +129,8 @@ pub struct Cgroup {
     made: Vec<PathBuf>,
     /// Leave out a hierarchy that this user may not use.
     lenient: bool,
+    /// What `prepare` wrote to a v1 cpuset, before anything could join.
+    cpus_and_mems: Option<(String, String)>,
 }
 
 impl Cgroup {
@@ -149,6 +151,7 @@ impl Cgroup {
             v2: None,
             made: Vec::new(),
             lenient: plan.is_lenient(),
+            cpus_and_mems: None,
         };
         for hierarchy in &hierarchies.v1 {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v1(plan, hierarchy))?;
@@ -168,13 +171,19 @@ impl Cgroup {
         };
         let (top, cpu) = (&hierarchy.mountpoint, &plan.limits.cpu);
         let existed = match member.has("cpuset") {
-            true => v1::cpuset::make(&path, top, cpu, &mut self.made)?,
+            true => {
+                let existed = v1::cpuset::make(&path, top, cpu, &mut self.made)?;
+                self.cpus_and_mems = Some((cpu.cpus.clone(), cpu.mems.clone()));
+                existed
+            }
             false => file::make(&path, top, &mut self.made)?,
         };
         if existed {
             refuse_processes(&member.directory)?;
         }
-        if member.has("freezer") && v1::freezer::is_frozen(&member.directory)? {
+        // One made just now below the root, which is never frozen, is not either.
+        let may_be_frozen = existed || path.parent() != Some(top.as_path());
+        if may_be_frozen && member.has("freezer") && v1::freezer::is_frozen(&member.directory)? {
             return Err(Error::Frozen { path });
         }
         if member.has("cpu") {
@@ -196,7 +205,8 @@ impl Cgroup {
         if existed {
             refuse_processes(&directory)?;
         }
-        if v2::freezer::is_frozen(&directory)? {
+        let may_be_frozen = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
+        if may_be_frozen && v2::freezer::is_frozen(&directory)? {
             return Err(Error::Frozen { path });
         }
         let wanted = match is_hybrid {
@@ -311,7 +321,9 @@ impl Cgroup {
             return Err(Error::refused("linux.resources.unified", reason));
         }
         for controller in Controller::ALL {
-            ignored.extend(self.apply_controller(controller, limits)?);
+            if !(controller == Controller::Cpuset && self.has_cpus_of(&limits.cpu)) {
+                ignored.extend(self.apply_controller(controller, limits)?);
+            }
         }
         for (controller, steps) in v2::unified::steps(&limits.unified)? {
             match &self.v2 {
@@ -320,6 +332,11 @@ impl Cgroup {
             }
         }
         Ok(ignored)
+    }
+
+    fn has_cpus_of(&self, cpu: &CpuLimits) -> bool {
+        let written = self.cpus_and_mems.as_ref();
+        written.is_some_and(|(cpus, mems)| *cpus == cpu.cpus && *mems == cpu.mems)
     }
 
     fn apply_controller(&self, controller: Controller, limits: &Limits) -> Result<Vec<Ignored>> {
@@ -389,6 +406,7 @@ impl Cgroup {
             v2,
             made: Vec::new(),
             lenient: false,
+            cpus_and_mems: None,
         }
     }
 

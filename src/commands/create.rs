@@ -104,6 +104,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
     check_id(&options.id)?;
+    StateDir::make_root(&options.root)?;
 
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
