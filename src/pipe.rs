@@ -32,7 +32,7 @@ use rustix::net::{
 };
 
 /// The longest message: an error text beyond this is cut.
-const LONGEST_MESSAGE: usize = 16 * 1024;
+const LONGEST_MESSAGE: usize = 4 * 1024;
 
 /// What init may say.
 #[derive(Debug)]
@@ -279,7 +279,7 @@ fn receive(socket: BorrowedFd<'_>) -> Result<Option<Received>> {
 }
 
 fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Received>> {
-    let mut buffer = vec![0; LONGEST_MESSAGE + 1];
+    let mut buffer = [0; LONGEST_MESSAGE + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
@@ -301,12 +301,10 @@ fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Recei
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    buffer.truncate(length);
-    if buffer.is_empty() {
-        return Ok(None);
+    match buffer.get(..length).and_then(<[u8]>::split_first) {
+        Some((tag, body)) => Ok(Some((*tag, body.to_vec(), fd))),
+        None => Ok(None),
     }
-    let tag = buffer.remove(0);
-    Ok(Some((tag, buffer, fd)))
 }
 
 #[cfg(test)]

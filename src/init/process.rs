@@ -301,8 +301,10 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
 fn home(passwd: &CStr, uid: u32) -> Result<Option<String>> {
     // The file is the container's: it may be a pipe that never ends or opens.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::open(passwd, flags, Mode::empty())
-        .with_context(|| format!("open {passwd:?}"))?;
+    let file = match rustix::fs::open(passwd, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        file => file.with_context(|| format!("open {passwd:?}"))?,
+    };
     let status = fstat(&file).with_context(|| format!("stat {passwd:?}"))?;
     if !FileType::from_raw_mode(status.st_mode).is_file() {
         return Err(anyhow!("{passwd:?} is no regular file"));
