@@ -52,7 +52,7 @@ const FSOPEN: usize = 430;
 const FSCONFIG: usize = 431;
 const FSMOUNT: usize = 432;
 
-const AT_FDCWD: usize = -100_isize as usize;
+const AT_FDCWD: usize = (-100_isize).cast_unsigned();
 const AT_EMPTY_PATH: usize = 0x1000;
 const AT_EXECFN: usize = 31;
 const FSCONFIG_SET_STRING: usize = 1;
