@@ -15,6 +15,7 @@ tests![
     failing_hook_stops_creation,
     later_hooks_do_not_run_after_a_failure,
     failing_poststart_hook_kills,
+    failing_poststart_hook_of_run_leaves_nothing,
     failing_poststop_hook_only_warns,
     hook_that_hangs_is_killed,
     missing_hook_is_named,
@@ -212,6 +213,18 @@ fn failing_poststart_hook_kills() {
     let container = Container::created(bundle);
     container.start().exits(1).says("poststart");
     wait_until("init is gone", || !is_alive(container.pid()));
+}
+
+fn failing_poststart_hook_of_run_leaves_nothing() {
+    needs(&[Root]);
+    let bundle = Bundle::new()
+        .probe("sleep")
+        .hook("poststart", json!({ "path": "/bin/false" }))
+        .recording_hook("poststop", &record_file());
+    let container = Container::new(bundle);
+    container.run().exits(1).says("poststart");
+    assert!(!container.has_state());
+    assert_eq!(calls().len(), 1, "the poststop hook ran");
 }
 
 fn failing_poststop_hook_only_warns() {

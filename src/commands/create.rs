@@ -152,12 +152,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
                 Some(why) => init_failed(&why).context(START),
                 None => err,
             };
-            let state = container.state.clone();
-            drop(container);
-            if let Err(err) = intel_rdt::remove(&state.resctrl) {
-                log::warn(&errno::chain(&err));
-            }
-            hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+            container.undo();
             Err(err)
         }
     }
@@ -352,6 +347,16 @@ impl Container {
             Ok(status) => anyhow!("container init ended before it was ready: {status:?}"),
             Err(err) => err.into(),
         }
+    }
+
+    /// Kills it and removes everything held for it, as deleting it would.
+    pub(crate) fn undo(self) {
+        let state = self.state.clone();
+        drop(self);
+        if let Err(err) = intel_rdt::remove(&state.resctrl) {
+            log::warn(&errno::chain(&err));
+        }
+        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }
 
     /// It outlives this process.

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
-use super::{delete, start};
+use super::delete;
 use crate::foreground::{self, Init, Signals};
 use crate::notify::NotifySocket;
 use crate::pipe::ToInit;
@@ -29,8 +29,8 @@ pub(crate) struct Options {
 /// It could not be created or started; nothing of it is left then.
 pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.detach {
-        let mut container = create::make(&options.create, Purpose::RunDetached)?;
-        if let Some(notify) = let_go(&mut container)? {
+        let (mut container, notify) = start(options, Purpose::RunDetached)?;
+        if let Some(notify) = notify {
             notify.wait_until_ready(container.state.pid)?;
         }
         container.keep();
@@ -41,8 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     if !options.no_subreaper {
         foreground::become_subreaper();
     }
-    let mut container = create::make(&options.create, Purpose::RunForeground)?;
-    let notify = let_go(&mut container)?;
+    let (mut container, notify) = start(options, Purpose::RunForeground)?;
     let init = Init {
         pid: container.state.pid,
         pidfd: container.child.pidfd(),
@@ -58,8 +57,20 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     Ok(status)
 }
 
-/// Lets init execute the program and runs the poststart hooks. Returns the
+/// Makes the container and starts it; undoes it if that fails. Comes with the
 /// socket through which the container says that it is ready.
+fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<NotifySocket>)> {
+    let mut container = create::make(&options.create, purpose)?;
+    match let_go(&mut container) {
+        Ok(notify) => Ok((container, notify)),
+        Err(err) => {
+            container.undo();
+            Err(err)
+        }
+    }
+}
+
+/// Lets init execute the program and runs the poststart hooks.
 fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
     container.pipe.send(ToInit::Execute)?;
@@ -69,7 +80,7 @@ fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
             .pipe
             .wait_for_exec()
             .context("wait for the program to start")?;
-        start::run_poststart(&container.state)?;
+        super::start::run_poststart(&container.state)?;
     }
     Ok(notify)
 }
