@@ -429,6 +429,11 @@ impl StateDir {
     /// It cannot be removed; that it is gone already is none.
     pub(crate) fn remove(&mut self) -> Result<()> {
         self.remove_on_drop = false;
+        // Most often there is nothing else in it; what there is goes below.
+        let state = fs::remove_file(self.path.join("state.json"));
+        if state.is_ok() && fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
                 Err(err).with_context(|| format!("remove the state directory {:?}", self.path))
