@@ -17,7 +17,7 @@ SHARE      := $(DESTDIR)$(PREFIX)/share
 .PHONY: all run test install lint manual docs bench clean
 
 all:
-	$(CARGO) build --release
+	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) $(CARGO) build --release
 	ln -sfn $(TRIPLE)/release/teu $(TARGET_DIR)/teu
 
 # The probe as the tests use it: optimizing it would only take time.
