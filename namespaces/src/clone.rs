@@ -155,7 +155,23 @@ fn clone_flags(plan: &NamespacePlan, kinds: &[Kind]) -> CloneFlags {
         .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
 }
 
-const MADE_BY_CLONE: [Kind; 5] = [Kind::Mount, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts];
+/// The flags for the clone, but for a user namespace.
+fn own_flags(plan: &NamespacePlan) -> CloneFlags {
+    let flags = clone_flags(plan, &[Kind::Mount, Kind::Pid, Kind::Ipc, Kind::Uts]);
+    if plan.network_at_once {
+        flags | clone_flags(plan, &[Kind::Network])
+    } else {
+        flags
+    }
+}
+
+/// In the child: makes the network namespace if clone3 did not.
+fn unshare_network(plan: &NamespacePlan) -> Result<()> {
+    if plan.network_at_once || !plan.is_new(Kind::Network) {
+        return Ok(());
+    }
+    unshare(Kind::Network.flag()).map_err(|err| Error::new("unshare the network namespace", err))
+}
 
 pub(crate) fn socketpair() -> Result<(UnixStream, UnixStream)> {
     UnixStream::pair().map_err(|err| Error::new("socketpair", err))
@@ -176,11 +192,13 @@ fn spawn_directly(
     } else {
         None
     };
-    let flags = clone_flags(plan, &MADE_BY_CLONE) | clone_flags(plan, &[Kind::User]);
+    let flags = own_flags(plan) | clone_flags(plan, &[Kind::User]);
     let cloned = clone_into(flags, cgroup, Parent::Caller);
     match cloned? {
         Cloned::Child => {
-            let joined = become_root(maps).and_then(|()| join_in_child(in_child));
+            let joined = become_root(maps)
+                .and_then(|()| join_in_child(in_child))
+                .and_then(|()| unshare_network(plan));
             sys::exit_now(child(joined))
         }
         Cloned::Parent(pid, pidfd) => {
@@ -395,13 +413,13 @@ fn run_middle(
     mut socket: UnixStream,
     child: impl FnOnce(Result<()>) -> i32,
 ) -> i32 {
-    let flags = clone_flags(plan, &MADE_BY_CLONE);
+    let flags = own_flags(plan);
     let cloned = enter_in_middle(plan, targets, &mut socket)
         .and_then(|()| clone_into(flags, None, Parent::CallersParent));
     match cloned {
         Ok(Cloned::Child) => {
             drop(socket);
-            child(Ok(()))
+            child(unshare_network(plan))
         }
         Ok(Cloned::Parent(pid, _)) => i32::from(say(&mut socket, b'p', pid.as_raw()).is_err()),
         Err(error) => tell_error(&mut socket, &error),

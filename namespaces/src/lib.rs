@@ -69,6 +69,10 @@ pub struct NamespacePlan {
     pub id_maps: IdMaps,
     /// Offsets for a new time namespace.
     pub time_offsets: Vec<TimeOffset>,
+    /// A new network namespace has to be there when [`spawn`] returns. Else the
+    /// child makes it by itself, while its parent goes on: it takes the kernel
+    /// most of the time of a start.
+    pub network_at_once: bool,
 }
 
 impl NamespacePlan {

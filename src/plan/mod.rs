@@ -115,7 +115,9 @@ impl Plan {
         let default = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&default);
         check::refuse_unsupported(spec)?;
-        let namespaces = namespaces::plan(spec, host)?;
+        let mut namespaces = namespaces::plan(spec, host)?;
+        // The host moves the devices there at once.
+        namespaces.network_at_once = !linux.net_devices.is_empty();
         let rootless = wishes
             .rootless
             .unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
