@@ -172,16 +172,17 @@ pub(crate) fn ioprio_set(pid: i32, priority: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the caller's NUMA memory policy (set_mempolicy(2)).
+/// Sets the caller's NUMA memory policy (set_mempolicy(2)); no nodes at all
+/// for a policy that takes none.
 pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
-    // The kernel takes one bit off the number it is given.
-    let bits = if nodes.is_empty() {
-        0
-    } else {
-        nodes.len() * 64 + 1
+    // The kernel takes one bit off the number it is given, also off none: then
+    // it is the null pointer that says that there are no nodes.
+    let (start, bits) = match nodes {
+        [] => (std::ptr::null(), 0),
+        nodes => (nodes.as_ptr(), nodes.len() * 64 + 1),
     };
     // SAFETY: the kernel reads at most `bits - 1` bits, which `nodes` has.
-    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) })?;
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, start, bits) })?;
     Ok(())
 }
 

@@ -17,6 +17,21 @@ mod tests {
     use crate::testing;
 
     #[test]
+    fn a_policy_without_nodes() {
+        testing::in_child(|| {
+            for mode in ["MPOL_LOCAL", "MPOL_DEFAULT"] {
+                let policy = spec::MemoryPolicy {
+                    mode: mode.into(),
+                    ..Default::default()
+                };
+                set(&MemoryPolicyPlan::new(&policy).expect("plan")).expect(mode);
+            }
+            let maps = std::fs::read_to_string("/proc/self/numa_maps").expect("numa_maps");
+            assert!(maps.contains(" default "), "{maps}");
+        });
+    }
+
+    #[test]
     fn the_kernel_shows_the_policy() {
         testing::in_child(|| {
             let policy = spec::MemoryPolicy {
