@@ -8,7 +8,7 @@ use crate::spec;
 
 /// The names of the capabilities, each at its number in
 /// `linux/capability.h`. New ones are only ever added at the end.
-const NAMES: [&str; 41] = [
+pub(crate) const NAMES: [&str; 41] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",
