@@ -14,7 +14,7 @@ DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
 SHARE      := $(DESTDIR)$(PREFIX)/share
 
-.PHONY: all run test install lint manual docs bench clean
+.PHONY: all run test install lint manual docs clean
 
 all:
 	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) $(CARGO) build --release
@@ -48,9 +48,6 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 	! command -v cargo-deny > /dev/null || $(CARGO) deny check
-
-bench: all
-	integration/bench/run
 
 clean:
 	$(CARGO) clean
