@@ -6,7 +6,8 @@
 //! ```text
 //! host: setns(pid), unshare(time)   for the next child only, taken back after
 //! host: clone3(new namespaces)      child: waits for its id maps
-//! host: writes the id maps          child: becomes root, joins the others
+//! host: writes the id maps          child: becomes root, joins the others,
+//!                                   makes its network namespace
 //! ```
 //!
 //! A user namespace together with joined namespaces or a new time namespace

@@ -6,7 +6,7 @@
 //! attached anywhere: a container that reaches it through `/proc/PID/exe` of
 //! its init finds an inode that cannot be written (CVE-2019-5736).
 //!
-//! The program names [`ENTRY`] as its entry point to the linker. Whatever goes
+//! The program names `teu_start` as its entry point to the linker. Whatever goes
 //! wrong here is passed over: the program starts as usual and has to find out
 //! for itself whether it runs from a sealed view.
 //!
@@ -17,6 +17,3 @@
 #![no_builtins]
 
 mod sys;
-
-/// The symbol of the entry point.
-pub const ENTRY: &str = "teu_start";
