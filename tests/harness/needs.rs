@@ -145,7 +145,11 @@ fn controllers() -> Vec<String> {
         .filter_map(|line| line.split(':').nth(1))
         .flat_map(|list| list.split(','));
     // What v1 has controllers for and v2 has in its core.
-    let core: &[&str] = if unified() { &["freezer", "devices"] } else { &[] };
+    let core: &[&str] = if unified() {
+        &["freezer", "devices"]
+    } else {
+        &[]
+    };
     let v2 = v2.split_whitespace().chain(core.iter().copied());
     v1.chain(v2).map(str::to_owned).collect()
 }
