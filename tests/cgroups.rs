@@ -16,6 +16,7 @@ tests![
     cpuset_holds,
     cgroup_is_removed_with_its_children,
     limit_of_a_missing_controller_is_refused,
+    init_is_born_in_its_cgroup,
 ];
 
 /// The cgroup of `pid` in the hierarchy of `controller`.
@@ -25,7 +26,9 @@ fn directory(pid: i32, controller: &str) -> PathBuf {
         let fields = text.lines().map(|line| line.splitn(3, ':').skip(1));
         let mut hierarchies =
             fields.filter_map(|mut fields| Some((fields.next()?, fields.next()?)));
-        hierarchies.find_map(|(name, path)| (name == controller).then_some(path))
+        // systemd has "cpu,cpuacct" in one, and a link for each.
+        let has = |names: &str| names.split(',').any(|name| name == controller);
+        hierarchies.find_map(|(names, path)| has(names).then_some(path))
     };
     match path(controller) {
         Some(path) => PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")),
@@ -135,4 +138,29 @@ fn limit_of_a_missing_controller_is_refused() {
     let limits = json!({ "mlx5_1": { "hcaHandles": 3 } });
     let bundle = Bundle::new().set("/linux/resources/rdma", limits);
     bundle.run().exits(1).says("linux.resources.rdma");
+}
+
+/// Moving a process takes a lock of the whole machine (cgroup_threadgroup_rwsem)
+/// for milliseconds; CLONE_INTO_CGROUP does not (clone3(2), Linux 5.7).
+fn init_is_born_in_its_cgroup() {
+    needs(&[Root, CgroupV2, Tool("strace"), Teu]);
+    let bundle = Bundle::new().set("/linux/resources/pids/limit", 40);
+    let container = Container::new(bundle);
+    let log = scratch().join("strace");
+    let strace = Invocation::new("strace")
+        .args(["--follow-forks", "--trace=clone3,open,openat,openat2"])
+        .arg("--output")
+        .arg(&log);
+    let run = strace.arg(runtime()).arg("--root").arg(state_root());
+    let run = run
+        .arg("run")
+        .arg("--bundle")
+        .arg(&container.bundle.directory);
+    assert_eq!(
+        run.arg(&container.id).output().probe()["cgroup"]["pids"],
+        "40"
+    );
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("CLONE_INTO_CGROUP"), "{log}");
+    assert!(!log.contains("cgroup.procs"), "{log}");
 }

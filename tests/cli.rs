@@ -13,6 +13,7 @@ mod features;
 mod hooks;
 mod layers;
 mod lifecycle;
+mod lsm;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         hooks::TESTS,
         layers::TESTS,
         lifecycle::TESTS,
+        lsm::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,

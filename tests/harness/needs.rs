@@ -27,6 +27,9 @@ pub(crate) enum Need {
     NoAppArmor,
     Selinux,
     NoSelinux,
+    /// A loaded AppArmor profile, or a SELinux context the policy knows: one of
+    /// those in tests/data/lsm.
+    Label(&'static str),
     /// systemd runs as pid 1.
     Systemd,
     /// A program in $PATH.
@@ -78,6 +81,7 @@ impl Need {
             NoAppArmor => !AppArmor.is_met(),
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
+            Label(label) => has_profile(label) || is_context(label),
             Systemd => Path::new("/run/systemd/system").is_dir(),
             Tool(name) => in_path(name),
             Teu => super::runtime().ends_with("teu"),
@@ -99,6 +103,7 @@ impl Need {
             NoAppArmor => "a kernel without AppArmor".to_owned(),
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
+            Label(label) => format!("the label {label}"),
             Systemd => "systemd".to_owned(),
             Tool(name) => format!("the program {name}"),
             Teu => "a runtime named teu".to_owned(),
@@ -171,6 +176,20 @@ fn effective_capabilities() -> u64 {
     let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+fn has_profile(name: &str) -> bool {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
+    let loaded = loaded.unwrap_or_default();
+    let mut names = loaded.lines().filter_map(|line| line.split(' ').next());
+    names.any(|loaded| loaded == name)
+}
+
+/// The kernel refuses the write of a context its policy does not know; without
+/// a policy it takes everything.
+fn is_context(label: &str) -> bool {
+    let takes = |label| fs::write("/sys/fs/selinux/context", label).is_ok();
+    takes(label) && !takes("no context")
 }
 
 fn in_path(name: &str) -> bool {
