@@ -110,7 +110,6 @@ struct Mount {
     options: Vec<String>,
 }
 
-<<<<<<< HEAD
 impl Mount {
     /// The options of cgroup2 itself: neither those of every filesystem nor
     /// those a security module adds (`seclabel`, `context=…`).
@@ -122,10 +121,7 @@ impl Mount {
     }
 }
 
-/// The first fields of any line, still escaped.
-=======
 /// The first fields of any line.
->>>>>>> main
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
     id: u64,
