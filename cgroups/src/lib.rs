@@ -378,8 +378,13 @@ impl Cgroup {
                 controller: "devices".into(),
             });
         };
-        if rules.allow_everything() && devices::attach::count(&directory.path)? == 0 {
-            return Ok(());
+        if rules.allow_everything() {
+            match devices::attach::count(&directory.path) {
+                // On an error the kernel has no such programs, or this user may
+                // have none: then there is none to take away either.
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => {}
+            }
         }
         devices::attach::attach(&directory.path, &devices::bpf::program(&rules))
     }

@@ -419,9 +419,21 @@ pub(crate) mod tests {
             (&["allow c 1:3 rw", "allow c 1:* r"], "rw", true),
             (&["allow c 1:* r", "allow c 1:* w"], "rw", true),
             // Not the business of 1:3: it was about *:4.
-            (&["allow c 1:* w", "deny c *:4 rw", "allow c 1:* r"], "rw", true),
-            (&["allow c 1:* w", "deny c *:3 rw", "allow c 1:* r"], "rw", false),
-            (&["allow c 1:* w", "deny c *:3 rw", "allow c 1:* r"], "r", true),
+            (
+                &["allow c 1:* w", "deny c *:4 rw", "allow c 1:* r"],
+                "rw",
+                true,
+            ),
+            (
+                &["allow c 1:* w", "deny c *:3 rw", "allow c 1:* r"],
+                "rw",
+                false,
+            ),
+            (
+                &["allow c 1:* w", "deny c *:3 rw", "allow c 1:* r"],
+                "r",
+                true,
+            ),
         ];
         for (list, letters, answer) in table {
             let asked = access(letters);
