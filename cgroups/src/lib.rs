@@ -205,16 +205,22 @@ impl Cgroup {
         if existed {
             refuse_processes(&directory)?;
         }
-        let may_be_frozen = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
-        if may_be_frozen && v2::freezer::is_frozen(&directory)? {
+        // One made just now below the root is neither frozen nor threaded.
+        let has_others_above = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
+        if has_others_above && v2::freezer::is_frozen(&directory)? {
             return Err(Error::Frozen { path });
         }
         let wanted = match is_hybrid {
             true => v2::Wanted::These(self.controllers_missing_on_v1(&plan.limits)?),
             false => v2::Wanted::All,
         };
-        if !matches!(&wanted, v2::Wanted::These(names) if names.is_empty()) {
-            v2::hand_down_controllers(&hierarchy.mountpoint, &path, &wanted)?;
+        let had_all = match &wanted {
+            v2::Wanted::These(names) if names.is_empty() => false,
+            wanted => v2::hand_down_controllers(&hierarchy.mountpoint, &path, wanted)?,
+        };
+        // A threaded one never has them all.
+        if has_others_above && !had_all {
+            v2::follow_threaded(&hierarchy.mountpoint, &path, &plan.limits)?;
         }
         self.v2 = Some(directory);
         Ok(())
@@ -352,7 +358,11 @@ impl Cgroup {
                 if controller == Controller::Memory {
                     v2::memory::check_before_update(directory, &limits.memory)?;
                 }
-                carry_out_v2(directory, controller.v2_name(), &steps)
+                let ignored = carry_out_v2(directory, controller.v2_name(), &steps)?;
+                if controller == Controller::Cpuset {
+                    v2::cpuset::check(directory, &limits.cpu)?;
+                }
+                Ok(ignored)
             }
         }
     }
