@@ -6,6 +6,7 @@
 //! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
 
 mod convert;
+mod cpu_list;
 mod devices;
 mod error;
 mod file;
@@ -358,11 +359,10 @@ impl Cgroup {
                 if controller == Controller::Memory {
                     v2::memory::check_before_update(directory, &limits.memory)?;
                 }
-                let ignored = carry_out_v2(directory, controller.v2_name(), &steps)?;
                 if controller == Controller::Cpuset {
-                    v2::cpuset::check(directory, &limits.cpu)?;
+                    v2::cpuset::check_below_parent(directory, &limits.cpu)?;
                 }
-                Ok(ignored)
+                carry_out_v2(directory, controller.v2_name(), &steps)
             }
         }
     }

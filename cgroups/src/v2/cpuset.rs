@@ -1,7 +1,6 @@
 //! cpuset on v2, where an empty file means the parent's set.
 
-use std::collections::BTreeSet;
-
+use crate::cpu_list;
 use crate::error::{Error, Result};
 use crate::file::{Directory, Steps, Write};
 use crate::limits::CpuLimits;
@@ -17,51 +16,39 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     steps
 }
 
-/// The kernel takes any processor that can exist, and gives the cgroup all of
-/// the one above where it could have none of those asked for. That is no limit.
+/// The kernel takes a set outside the parent's and quietly uses the parent's
+/// (cgroup-v2.rst, "cpuset.cpus"): refuse what would not be kept.
 ///
-/// Errors: the processors or memory nodes in force are not those asked for.
-pub(crate) fn check(directory: &Directory, cpu: &CpuLimits) -> Result<()> {
-    for (name, asked) in [("cpus", &cpu.cpus), ("mems", &cpu.mems)] {
-        if asked.is_empty() {
+/// Errors: a set with more than the parent's in it. Where the parent's cannot
+/// be read (no such controller), the write itself will tell.
+pub(crate) fn check_below_parent(directory: &Directory, cpu: &CpuLimits) -> Result<()> {
+    let Some(parent) = directory.path.parent().map(Directory::new) else {
+        return Ok(());
+    };
+    let sets = [
+        ("cpu.cpus", "cpuset.cpus", &cpu.cpus),
+        ("cpu.mems", "cpuset.mems", &cpu.mems),
+    ];
+    for (field, file, asked) in sets.into_iter().filter(|(_, _, asked)| !asked.is_empty()) {
+        let Ok(offered) = parent.read(&format!("{file}.effective")) else {
             continue;
-        }
-        let effective = directory.read_or_error(&format!("cpuset.{name}.effective"))?;
-        // As the kernel writes it, whatever way it was asked for.
-        let asked = directory.read_or_error(&format!("cpuset.{name}"))?;
-        if !members(&effective).is_subset(&members(&asked)) {
-            let path = directory.path.join(format!("cpuset.{name}"));
-            let reason = format!(
-                "write {asked:?} to {path:?}: the cgroup above has none of these, only {effective:?}"
-            );
-            return Err(Error::refused(
-                format!("linux.resources.cpu.{name}"),
-                reason,
-            ));
+        };
+        // What is no list is for the kernel to refuse.
+        let (Some(set), Some(offers)) = (cpu_list::parse(asked), cpu_list::parse(&offered)) else {
+            continue;
+        };
+        if !set.is_subset(&offers) {
+            let path = directory.path.join(file);
+            let reason = format!("{asked:?} for {path:?} is not part of the parent's {offered:?}");
+            return Err(Error::refused(format!("linux.resources.{field}"), reason));
         }
     }
     Ok(())
 }
 
-/// The numbers in a list such as "0-3,7".
-fn members(list: &str) -> BTreeSet<u32> {
-    let ranges = list.split(',').filter_map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
-    });
-    ranges.flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lists() {
-        for (list, numbers) in [("", &[][..]), ("3", &[3]), ("0-2,7\n", &[0, 1, 2, 7])] {
-            assert_eq!(members(list), numbers.iter().copied().collect(), "{list:?}");
-        }
-    }
 
     #[test]
     fn table() {

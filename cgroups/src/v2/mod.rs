@@ -131,6 +131,8 @@ pub(crate) fn explain(directory: &Directory, controller: &str, error: Error) -> 
         return error;
     }
     match directory.read("cgroup.controllers") {
+        // The core's files are of no controller.
+        _ if controller == "cgroup" => error,
         Ok(present) if !words(&present).iter().any(|name| name == controller) => {
             Error::NoController {
                 field: field.clone(),
