@@ -211,7 +211,11 @@ impl Asked {
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("teu-cgroups-proof-{}-{number}", std::process::id());
+        let name = format!(
+            "{}-proof-{}-{number}",
+            env!("CARGO_PKG_NAME"),
+            std::process::id()
+        );
         let directory = Directory::new(hierarchy.mountpoint.join(name));
         std::fs::create_dir(&directory.path).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
