@@ -319,8 +319,15 @@ fn v2_names_a_controller_that_is_not_handed_down() {
             .set("/linux/cgroupsPath", format!("/{name}")),
     );
     let below = || Bundle::new().set("/linux/cgroupsPath", format!("/{name}/box"));
-    let words = format!("controller \"{controller}\" is not available in cgroup ");
     let limited = below().set(&format!("/linux/resources/{field}"), value);
+    // If v2 has threaded controllers, those pass, and make threaded what is below.
+    let threaded = ["cpu", "cpuset", "pids"];
+    let all = fs::read_to_string(V2Alone::path("cgroup.controllers")).unwrap();
+    let words = if all.split_whitespace().any(|one| threaded.contains(&one)) {
+        "with domain controllers -- it is in an invalid state".to_owned()
+    } else {
+        format!("controller \"{controller}\" is not available in cgroup ")
+    };
     refuses(
         limited,
         &["linux.resources.", &words, &format!("{name}/box")],

@@ -206,7 +206,7 @@ impl Cgroup {
         if existed {
             refuse_processes(&directory)?;
         }
-        // One made just now below the root is neither frozen nor threaded.
+        // One made just now below the root, which is never frozen, is not either.
         let has_others_above = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
         if has_others_above && v2::freezer::is_frozen(&directory)? {
             return Err(Error::Frozen { path });
@@ -215,12 +215,13 @@ impl Cgroup {
             true => v2::Wanted::These(self.controllers_missing_on_v1(&plan.limits)?),
             false => v2::Wanted::All,
         };
-        let had_all = match &wanted {
-            v2::Wanted::These(names) if names.is_empty() => false,
-            wanted => v2::hand_down_controllers(&hierarchy.mountpoint, &path, wanted)?,
+        let may_be_threaded = match &wanted {
+            v2::Wanted::These(names) if names.is_empty() => has_others_above,
+            // One that has all controllers is not threaded. Also below the
+            // root, which in a cgroup namespace is a cgroup as any other.
+            wanted => !v2::hand_down_controllers(&hierarchy.mountpoint, &path, wanted)?,
         };
-        // A threaded one never has them all.
-        if has_others_above && !had_all {
+        if may_be_threaded {
             v2::follow_threaded(&hierarchy.mountpoint, &path, &plan.limits)?;
         }
         self.v2 = Some(directory);

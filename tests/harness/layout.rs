@@ -64,7 +64,13 @@ pub(crate) struct V2Alone {
 impl V2Alone {
     pub(crate) fn new() -> V2Alone {
         let is_so = V2Alone::path("cgroup.controllers").exists();
-        let mounted = (!is_so).then(|| Mounted::new("cgroup2", USUAL_PLACE, ""));
+        // A new mount would change the options of the one that is there: they
+        // are the hierarchy's.
+        let unified = Path::new("/sys/fs/cgroup/unified");
+        let mounted = (!is_so).then(|| match unified.join("cgroup.procs").exists() {
+            true => Mounted::bind(unified, USUAL_PLACE),
+            false => Mounted::new("cgroup2", USUAL_PLACE, ""),
+        });
         V2Alone {
             before: V2Alone::handed_down(),
             _mounted: mounted,
