@@ -17,6 +17,7 @@ tests![
     v1_alone_takes_a_container,
     hierarchies_are_found_where_they_are,
     a_cgroup_namespace_is_all_there_is,
+    a_cgroup_namespace_with_v1_hierarchies,
     paths_do_not_lead_out,
     paths_that_can_be_no_cgroup_are_refused,
 ];
@@ -222,6 +223,55 @@ fn a_cgroup_namespace_is_all_there_is() {
         "{output}"
     );
     fs::remove_dir(&own).unwrap();
+}
+
+/// The same with v1: each hierarchy is mounted anew from within the namespace,
+/// with its own cgroup as the root.
+fn a_cgroup_namespace_with_v1_hierarchies() {
+    needs(&[Root, CgroupV1, Controller("pids"), Tool("unshare"), Teu]);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let (mut join, mut mount_anew, mut made) = (String::new(), String::new(), Vec::new());
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup ")) {
+        let point = line.split(' ').nth(4).unwrap();
+        let options = line.rsplit(' ').next().unwrap().trim_start_matches("rw,");
+        let own = format!("{point}/{}own", marker());
+        fs::create_dir(&own).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(set) = fs::read_to_string(format!("{point}/{file}")) {
+                fs::write(format!("{own}/{file}"), set).unwrap();
+            }
+        }
+        join.push_str(&format!("echo $$ > {own}/cgroup.procs\n"));
+        let named = if options.contains("name=") {
+            "none,"
+        } else {
+            ""
+        };
+        let mount =
+            format!("umount {point} && mount -t cgroup -o {named}{options} none {point} && ");
+        mount_anew.push_str(&mount);
+        made.push(own);
+    }
+    let bundle = Bundle::new().set("/linux/resources/pids/limit", 40);
+    let container = Container::new(bundle.probe("read /proc/self/cgroup"));
+    let script = format!(
+        "{join}exec unshare --cgroup --mount --propagation private \
+         sh -c '{mount_anew} exec \"$0\" \"$@\"' \"$0\" \"$@\""
+    );
+    let call = container.command("run", NO_FLAGS).after_shell(&script);
+    let output = call.output().ok();
+    let seen = output.answer();
+    let v1 = seen
+        .as_str()
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with("0:"));
+    for line in v1 {
+        assert!(line.ends_with(&format!(":/{}", container.id)), "{output}");
+    }
+    for own in made {
+        fs::remove_dir(own).unwrap();
+    }
 }
 
 /// ".." means nothing above the start, as runc has it.

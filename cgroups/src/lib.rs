@@ -368,9 +368,12 @@ impl Cgroup {
         }
     }
 
-    /// Sets the device rules, if there are any. On v1 there is a moment in
-    /// which everything is denied: no process of the cgroup may be making or
-    /// opening devices meanwhile.
+    /// Sets the device rules, if there are any. On v2 one set takes the place
+    /// of the other at once. On v1 what is taken away goes before what is added
+    /// comes, so what another rule allows than before is denied for a moment;
+    /// and where the old rules or the new ones allow by default, everything is
+    /// denied, or allowed, for a moment. No process of the cgroup may be making
+    /// or opening devices then.
     ///
     /// Errors: as for [`Cgroup::apply`].
     pub fn restrict_devices(&self, limits: &Limits) -> Result<()> {
