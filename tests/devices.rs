@@ -63,7 +63,7 @@ fn a_denied_write_refuses_reading_and_writing() {
 fn the_last_rule_that_decides_counts() {
     needs(&[Root, Teu]);
     let deny = everything(false);
-    assert_eq!(opens(&[deny.clone()]), [false; 3]);
+    assert_eq!(opens(std::slice::from_ref(&deny)), [false; 3]);
     assert_eq!(opens(&[deny.clone(), rule(true, 200, "rw")]), [true; 3]);
     // Allowed one by one for the same device, and by two rules for different ones.
     assert_eq!(

@@ -15,6 +15,7 @@ tests![
     v2_alone_a_refused_birth_is_followed_by_joining,
     v2_alone_exec_follows_init,
     v1_alone_takes_a_container,
+    v2_has_what_v1_lacks,
     hierarchies_are_found_where_they_are,
     a_cgroup_namespace_is_all_there_is,
     a_cgroup_namespace_with_v1_hierarchies,
@@ -161,6 +162,36 @@ fn v1_alone_takes_a_container() {
     assert_eq!(fs::read_to_string(limit).unwrap(), "40\n");
     container.command("pause", NO_FLAGS).output().ok();
     container.command("resume", NO_FLAGS).output().ok();
+    container.delete_force().ok();
+}
+
+/// A hybrid host with controllers left on v2, which crun refuses.
+fn v2_has_what_v1_lacks() {
+    needs(&[
+        Root,
+        CgroupV1,
+        Controller("pids"),
+        DomainController,
+        Alone,
+        Teu,
+    ]);
+    let unified = "/sys/fs/cgroup/unified";
+    let _handed_down = HandedDown::by(unified);
+    let (controller, field, value) = domain_limit().unwrap();
+    let bundle = Bundle::new()
+        .probe("sleep")
+        .set("/linux/resources/pids/limit", 40);
+    let container = Container::running(bundle.set(&format!("/linux/resources/{field}"), value));
+    let read = |top: &str, path: String, file: &str| {
+        fs::read_to_string(Path::new(top).join(&path[1..]).join(file)).unwrap()
+    };
+    let file = match controller {
+        "hugetlb" => "hugetlb.2MB.max",
+        _ => "memory.max",
+    };
+    assert_ne!(read(unified, v2_cgroup_of(container.pid()), file), "max\n");
+    let path = cgroup_of(container.pid(), "pids");
+    assert_eq!(read("/sys/fs/cgroup/pids", path, "pids.max"), "40\n");
     container.delete_force().ok();
 }
 

@@ -51,13 +51,40 @@ impl Drop for Mounted {
     }
 }
 
-/// cgroup v2 alone in the usual place; nothing changes where it is that.
-///
-/// The runtime hands down all controllers of such a host, so needs `Alone`:
-/// they are taken back.
+/// Takes back what a test makes the root of a v2 hierarchy hand down; such a
+/// test needs `Alone`.
+#[derive(Debug)]
+pub(crate) struct HandedDown {
+    control: PathBuf,
+    before: String,
+}
+
+impl HandedDown {
+    /// From here on, at the root that is mounted there.
+    pub(crate) fn by(root: &str) -> HandedDown {
+        let control = Path::new(root).join("cgroup.subtree_control");
+        let before = fs::read_to_string(&control).expect("read what is handed down");
+        HandedDown { control, before }
+    }
+}
+
+impl Drop for HandedDown {
+    fn drop(&mut self) {
+        let now = fs::read_to_string(&self.control).expect("read what is handed down");
+        for name in now.split_whitespace() {
+            if !self.before.split_whitespace().any(|one| one == name) {
+                fs::write(&self.control, format!("-{name}")).expect("take a controller back");
+            }
+        }
+    }
+}
+
+/// cgroup v2 alone in the usual place; nothing changes where it is that. The
+/// runtime hands down all controllers of such a host, so needs `Alone`.
 #[derive(Debug)]
 pub(crate) struct V2Alone {
-    before: String,
+    // Dropped in this order.
+    _handed_down: HandedDown,
     _mounted: Option<Mounted>,
 }
 
@@ -72,7 +99,7 @@ impl V2Alone {
             false => Mounted::new("cgroup2", USUAL_PLACE, ""),
         });
         V2Alone {
-            before: V2Alone::handed_down(),
+            _handed_down: HandedDown::by(USUAL_PLACE),
             _mounted: mounted,
         }
     }
@@ -80,22 +107,6 @@ impl V2Alone {
     /// A file or cgroup of the hierarchy.
     pub(crate) fn path(path: &str) -> PathBuf {
         Path::new(USUAL_PLACE).join(path)
-    }
-
-    fn handed_down() -> String {
-        fs::read_to_string(V2Alone::path("cgroup.subtree_control"))
-            .expect("read what is handed down")
-    }
-}
-
-impl Drop for V2Alone {
-    fn drop(&mut self) {
-        for name in V2Alone::handed_down().split_whitespace() {
-            if !self.before.split_whitespace().any(|one| one == name) {
-                let file = V2Alone::path("cgroup.subtree_control");
-                fs::write(file, format!("-{name}")).expect("take a controller back");
-            }
-        }
     }
 }
 

@@ -34,7 +34,7 @@ mod terminal;
 pub(crate) use bundle::Bundle;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
-pub(crate) use layout::{Elsewhere, Mounted, V2Alone};
+pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};
 pub(crate) use needs::{Need::*, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};

@@ -500,7 +500,7 @@ const READING_AND_MAKING: [bool; 4] = [true, false, false, true];
 fn a_denied_write_refuses_reading_and_writing() {
     let list = DENIED_WRITE.map(rule);
     // 1:3 is the first device.
-    let answers = questions()[..4].iter().map(|&question| {
+    let answers = questions().into_iter().take(4).map(|question| {
         let answer = interpreted(&Rules::new(&list), question);
         assert_eq!(reference(&list, question), Some(answer));
         answer
