@@ -206,7 +206,10 @@ fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount
         mount.v2 == controllers.is_empty()
             && controllers.iter().all(|name| mount.options.contains(name))
     };
-    let is_usual = |mount: &&Mount| Path::new(&mount.point).starts_with(USUAL_PLACE);
+    let is_usual = |mount: &&Mount| {
+        let below = mount.point.as_bytes().strip_prefix(USUAL_PLACE.as_bytes());
+        below.is_some_and(|below| below.is_empty() || below[0] == b'/')
+    };
     mounts
         .iter()
         .filter(fits)
