@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::log;
 use crate::plan::intel_rdt::{Group, IntelRdtPlan};
 
 /// Makes the group and its monitoring group as planned, and moves the process
@@ -27,15 +28,15 @@ pub(crate) fn enter(plan: &IntelRdtPlan, pid: i32, made: &mut Vec<PathBuf>) -> R
         (Group::Shared { .. }, false) if !is_new => compare(&group, &plan.schemata)?,
         (_, false) => {
             let text = plan.schemata.join("\n") + "\n";
-            write(plan, &group.join("schemata"), &text)?;
+            write(&plan.root, &group.join("schemata"), &text)?;
         }
     }
-    write(plan, &group.join("tasks"), &pid.to_string())?;
+    write(&plan.root, &group.join("tasks"), &pid.to_string())?;
     if let Some(name) = &plan.monitoring {
         let monitoring = group.join("mon_groups").join(name);
         make(plan, &monitoring)?;
         made.push(monitoring.clone());
-        write(plan, &monitoring.join("tasks"), &pid.to_string())?;
+        write(&plan.root, &monitoring.join("tasks"), &pid.to_string())?;
     }
     Ok(())
 }
@@ -55,6 +56,47 @@ pub(crate) fn remove(made: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Schemata that were changed: as they were when dropped, until
+/// [`NewSchemata::keep`].
+#[derive(Debug)]
+pub(crate) struct NewSchemata {
+    path: PathBuf,
+    /// What was there; empty once it is to stay gone.
+    old: String,
+}
+
+/// Writes lines of a schema to a container's group, in the order given; what
+/// they do not name stays.
+///
+/// # Errors
+/// The kernel refused, with what it says about it. The old ones are there then.
+pub(crate) fn update(root: &Path, group: &Path, lines: &[String]) -> Result<NewSchemata> {
+    let path = group.join("schemata");
+    let old = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    let new = NewSchemata { path, old };
+    for line in lines {
+        write(root, &new.path, &format!("{line}\n"))?;
+    }
+    Ok(new)
+}
+
+impl NewSchemata {
+    /// They stay.
+    pub(crate) fn keep(mut self) {
+        self.old.clear();
+    }
+}
+
+impl Drop for NewSchemata {
+    fn drop(&mut self) {
+        for line in self.old.lines() {
+            if let Err(err) = fs::write(&self.path, format!("{}\n", line.trim())) {
+                log::warn(&format!("restore {:?} in {:?}: {err}", line.trim(), self.path));
+            }
+        }
+    }
 }
 
 /// Whether the group was made just now.
@@ -89,21 +131,21 @@ fn make(plan: &IntelRdtPlan, path: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(err) => {
-            let context = format!("make the resctrl group {path:?}{}", why(plan));
+            let context = format!("make the resctrl group {path:?}{}", why(&plan.root));
             Err(err).context(context)
         }
     }
 }
 
-fn write(plan: &IntelRdtPlan, path: &Path, text: &str) -> Result<()> {
+fn write(root: &Path, path: &Path, text: &str) -> Result<()> {
     fs::write(path, text)
-        .with_context(|| format!("write {:?} to {path:?}{}", text.trim_end(), why(plan)))
+        .with_context(|| format!("write {:?} to {path:?}{}", text.trim_end(), why(root)))
 }
 
 /// What the kernel says about its last refusal, which is more than an error
 /// number does.
-fn why(plan: &IntelRdtPlan) -> String {
-    match fs::read_to_string(plan.root.join("info/last_cmd_status")) {
+fn why(root: &Path) -> String {
+    match fs::read_to_string(root.join("info/last_cmd_status")) {
         Ok(status) if status.trim() != "ok" => format!(" (last_cmd_status: {})", status.trim()),
         // Nothing to add to the error itself.
         _ => String::new(),
@@ -233,6 +275,20 @@ mod tests {
         );
         assert_eq!(read(&dir, "gold/schemata"), text);
         assert!(made.is_empty());
+    }
+
+    #[test]
+    fn changed_schemata_come_back_unless_kept() {
+        let dir = machine("rdt-update");
+        let (group, old) = (dir.path().join("box"), "L3:0=ff\n");
+        fs::create_dir(&group).expect("mkdir");
+        fs::write(group.join("schemata"), old).expect("write");
+        let lines = ["L3:0=f".to_owned()];
+        drop(update(dir.path(), &group, &lines).expect("update"));
+        assert_eq!(read(&dir, "box/schemata"), old);
+        update(dir.path(), &group, &lines).expect("update").keep();
+        assert_eq!(read(&dir, "box/schemata"), "L3:0=f\n");
+        update(dir.path(), &dir.path().join("none"), &lines).expect_err("no group");
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod notify;
 mod pipe;
 mod plan;
 mod root;
+mod size;
 mod spec;
 mod state;
 mod sys;
@@ -42,7 +43,7 @@ mod version;
 use teu_seal as _;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start};
+use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start, update};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use anyhow::{Context, Result};
@@ -128,6 +129,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
         Command::Features(_) => features::features()?,
+        Command::Update(args) => update::update(&args.options(&root)?)?,
     }
     Ok(0)
 }

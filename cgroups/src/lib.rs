@@ -6,6 +6,7 @@
 //! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
 
 mod convert;
+mod cpu_list;
 mod devices;
 mod error;
 mod file;
@@ -16,6 +17,7 @@ mod limits;
 mod path;
 mod saved;
 mod sys;
+mod update;
 mod v1;
 mod v2;
 
@@ -38,6 +40,7 @@ pub use crate::limits::{
 };
 pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
+pub use crate::update::Update;
 
 /// Who makes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

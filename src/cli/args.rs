@@ -335,6 +335,87 @@ pub(crate) struct SpecArgs {
     pub(crate) rootless: bool,
 }
 
+/// change the limits of a container
+#[derive(Debug, Parser)]
+#[command(
+    name = "update",
+    long_about = "Changes the limits of a created, running or paused container. What is not given \
+                  stays as it is.\nIf one of the new limits is refused, all old ones stay in \
+                  force.\n\nWith --resources they come from a file, as JSON like linux.resources \
+                  in \"config.json\":\n\n    \
+                  {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
+                  \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000, \"cpus\": \"0-1\"},\n      \
+                  \"pids\": {\"limit\": 100},\n      \
+                  \"blockIO\": {\"weight\": 500},\n      \
+                  \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229, \
+                  \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
+                  device are added to those it has, or replace them.",
+    after_help = EXPLAINS_ID
+)]
+pub(crate) struct UpdateArgs {
+    /// read the limits from FILE, or from standard input for '-'; other options for limits have
+    /// no effect then
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) resources: Option<OsString>,
+    /// share of block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) blkio_weight: Option<OsString>,
+    /// microseconds after which the CPU quota begins anew
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<OsString>,
+    /// microseconds of CPU time in a period; -1 for no limit
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_quota: Option<OsString>,
+    /// microseconds of unused CPU time that may be saved up
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_burst: Option<OsString>,
+    /// share of CPU time against other cgroups, 2 to 262144
+    #[arg(long, value_name = "SHARES")]
+    pub(crate) cpu_share: Option<OsString>,
+    /// microseconds after which the real-time budget begins anew (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_rt_period: Option<OsString>,
+    /// microseconds of real-time scheduling in a period (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_rt_runtime: Option<OsString>,
+    /// CPUs to run on, such as '0-2,7'
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<OsString>,
+    /// memory nodes to take memory from, such as '0-1'
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<OsString>,
+    /// obsolete, without effect
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(crate) kernel_memory: Option<OsString>,
+    /// obsolete, without effect
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(crate) kernel_memory_tcp: Option<OsString>,
+    /// memory, as a number with or without a unit such as '50M'; -1 for no limit
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory: Option<OsString>,
+    /// memory that is left to the container when memory is short, like --memory
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_reservation: Option<OsString>,
+    /// memory and swap together, like --memory
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_swap: Option<OsString>,
+    /// number of processes and threads; -1 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) pids_limit: Option<OsString>,
+    /// part of the L3 cache (Intel RDT), such as 'L3:0=7f0;1=1f'
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) l3_cache_schema: Option<OsString>,
+    /// memory bandwidth (Intel RDT), such as 'MB:0=20;1=70'
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) mem_bw_schema: Option<OsString>,
+    /// 1 to run only when nothing else wants to, 0 not to
+    #[arg(long, value_name = "0|1")]
+    pub(crate) cpu_idle: Option<OsString>,
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+}
+
 /// show what this runtime supports
 #[derive(Debug, Parser)]
 #[command(
@@ -411,6 +492,7 @@ commands! {
     "spec" => Spec(SpecArgs),
     "start" => Start(StartArgs),
     "state" => State(StateArgs),
+    "update" => Update(UpdateArgs),
 }
 
 /// The definition of the global options.

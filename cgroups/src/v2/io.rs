@@ -28,11 +28,10 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     }
     let mut throttle = |field: &str, key: &str, rates: &[DeviceRate]| {
         for DeviceRate { major, minor, rate } in rates {
-            steps.write(Write::new(
-                field,
-                "io.max",
-                format!("{major}:{minor} {key}={rate}"),
-            ));
+            // 0 is the spec's "no limit", and v1's; the kernel refuses it here.
+            let rate = if *rate == 0 { "max" } else { &rate.to_string() };
+            let value = format!("{major}:{minor} {key}={rate}");
+            steps.write(Write::new(field, "io.max", value));
         }
     };
     throttle(
