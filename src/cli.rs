@@ -11,11 +11,11 @@ mod args;
 mod help;
 
 use crate::commands::{
-    create, delete, exec, kill, list, pause, ps, run, spec, start, state, update,
+    create, delete, events, exec, kill, list, pause, ps, run, spec, start, state, update,
 };
 use crate::plan::exec::Replacements;
 use crate::root::Root;
-use crate::{log, size};
+use crate::{duration, log, size};
 use anyhow::{Context, Result, bail};
 pub(crate) use args::{Command, GlobalArgs};
 use clap::{ArgAction, FromArgMatches};
@@ -24,6 +24,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
 /// What was typed.
@@ -656,6 +657,32 @@ impl args::PsArgs {
             format: self.format.to_string_lossy().parse()?,
             args: self.args,
         })
+    }
+}
+
+impl args::EventsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<events::Options> {
+        Ok(events::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            interval: interval(&self.interval)?,
+            stats: self.stats,
+        })
+    }
+}
+
+/// The value of `--interval`, in the words of urfave/cli if it is none.
+fn interval(value: &OsStr) -> Result<Duration> {
+    let word = value.to_string_lossy();
+    let (is_negative, positive) = match word.strip_prefix('-') {
+        Some(positive) => (true, positive),
+        None => (false, &*word),
+    };
+    match duration::parse(positive) {
+        // The command refuses it like no time at all.
+        Ok(_) if is_negative => Ok(Duration::ZERO),
+        Ok(interval) => Ok(interval),
+        Err(_) => bail!("invalid value {word:?} for flag -interval: parse error"),
     }
 }
 

@@ -12,6 +12,7 @@
 mod bundle;
 mod cli;
 mod commands;
+mod duration;
 mod errno;
 mod exeseal;
 mod failure;
@@ -43,7 +44,7 @@ mod version;
 use teu_seal as _;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start, update};
+use crate::commands::{create, delete, events, exec, features, kill, list, pause, ps, start, update};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use anyhow::{Context, Result};
@@ -129,6 +130,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
         Command::Features(_) => features::features()?,
+        Command::Events(args) => events::events(&args.options(&root)?)?,
         Command::Update(args) => update::update(&args.options(&root)?)?,
     }
     Ok(0)

@@ -14,8 +14,10 @@ mod hierarchy;
 mod join;
 mod layout;
 mod limits;
+mod oom;
 mod path;
 mod saved;
+mod stats;
 mod sys;
 mod update;
 mod v1;
@@ -38,8 +40,10 @@ pub use crate::limits::{
     BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
     NetworkLimits, RdmaLimit,
 };
+pub use crate::oom::OomWatch;
 pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
+pub use crate::stats::{Stats, Usage};
 pub use crate::update::Update;
 
 /// Who makes the directories.
@@ -539,22 +543,6 @@ impl Cgroup {
     /// returned.
     pub fn remove(&self) -> Result<()> {
         file::remove(self.directories())
-    }
-
-    /// How many of its processes the kernel killed for want of memory.
-    ///
-    /// Errors: the file that counts them cannot be read.
-    pub fn oom_kills(&self) -> Result<u64> {
-        let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
-            (Some(directory), _) => (directory, "memory.oom_control"),
-            (None, Some(directory)) => (directory, "memory.events"),
-            (None, None) => return Ok(0),
-        };
-        let text = directory.read_or_error(file)?;
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        Ok(count
-            .and_then(|count| count.trim().parse().ok())
-            .unwrap_or(0))
     }
 
     /// The container lives on: dropping this value removes nothing.

@@ -335,6 +335,27 @@ pub(crate) struct SpecArgs {
     pub(crate) rootless: bool,
 }
 
+/// show what a container uses and what happens to it, as JSON
+#[derive(Debug, Parser)]
+#[command(
+    name = "events",
+    long_about = "Prints lines of JSON until the container ends: of the type \"stats\" in \
+                  intervals, and of the type\n\"oom\" for each process that the kernel kills \
+                  because the container's memory is used up.",
+    after_help = EXPLAINS_ID
+)]
+pub(crate) struct EventsArgs {
+    /// time between statistics, such as '100ms' or '1m30s'
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub(crate) interval: OsString,
+    /// print statistics once and exit
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// name of the container
+    #[arg(required = true, value_name = "container-id")]
+    pub(crate) id: OsString,
+}
+
 /// change the limits of a container
 #[derive(Debug, Parser)]
 #[command(
@@ -481,6 +502,7 @@ macro_rules! commands {
 commands! {
     "create" => Create(CreateArgs),
     "delete" => Delete(DeleteArgs),
+    "events" => Events(EventsArgs),
     "exec" => Exec(ExecArgs),
     "features" => Features(FeaturesArgs),
     "kill" => Kill(KillArgs),

@@ -196,12 +196,21 @@ fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
         "b" => Some(DeviceKind::Block),
         other => bail!("type {other:?} is none of a, b and c"),
     };
-    let Some(access) = Access::from_letters(&rule.access) else {
+    let (known, others): (String, String) =
+        rule.access.chars().partition(|letter| "rwm".contains(*letter));
+    let Some(access) = Access::from_letters(&known) else {
         bail!(
             "access {:?} is not made of the letters r, w and m",
             rule.access
         );
     };
+    // As in runc, whose own tests have one too many.
+    if !others.is_empty() {
+        log::warn(&format!(
+            "linux.resources.devices: access {:?}: ignored: {others:?}",
+            rule.access
+        ));
+    }
     Ok(DeviceRule {
         allow: rule.allow,
         kind,
