@@ -11,7 +11,7 @@ mod args;
 mod help;
 
 use crate::commands::{
-    create, delete, events, exec, kill, list, pause, ps, run, spec, start, state, update,
+    create, delete, events, exec, kill, list, pause, ps, run, spec, start, state, stats, update,
 };
 use crate::plan::exec::Replacements;
 use crate::root::Root;
@@ -656,6 +656,19 @@ impl args::PsArgs {
             id: name(self.id),
             format: self.format.to_string_lossy().parse()?,
             args: self.args,
+        })
+    }
+}
+
+impl args::StatsArgs {
+    pub(crate) fn options(self, root: Root) -> Result<stats::Options> {
+        let format = non_empty(self.format).map(|word| word.to_string_lossy().parse());
+        Ok(stats::Options {
+            root,
+            ids: self.ids.into_iter().map(name).collect(),
+            interval: interval(&self.interval)?,
+            once: self.no_stream,
+            format: format.transpose()?,
         })
     }
 }

@@ -71,7 +71,16 @@ mod tests {
 
     #[test]
     fn no_words() {
-        for word in ["", "5", "s", "-1s", "1x", "1s2", "1e3s", "99999999999999h999999999999999999h"] {
+        for word in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1x",
+            "1s2",
+            "1e3s",
+            "99999999999999h999999999999999999h",
+        ] {
             let error = parse(word).expect_err(word).to_string();
             assert!(error.contains("invalid duration"), "{word}: {error}");
         }

@@ -95,7 +95,11 @@ impl Drop for NewSchemata {
     fn drop(&mut self) {
         for line in self.old.lines() {
             if let Err(err) = fs::write(&self.path, format!("{}\n", line.trim())) {
-                log::warn(&format!("restore {:?} in {:?}: {err}", line.trim(), self.path));
+                log::warn(&format!(
+                    "restore {:?} in {:?}: {err}",
+                    line.trim(),
+                    self.path
+                ));
             }
         }
     }
@@ -190,7 +194,11 @@ pub(crate) fn stats(resctrl: &Resctrl, group: &Path, id: &str) -> RdtStats {
         (stats.mem_bw_schema_root, stats.mem_bw_schema) = (line(&all, "MB"), line(&own, "MB"));
     }
     let monitoring = group.join("mon_groups").join(id);
-    let monitored = if monitoring.is_dir() { &monitoring } else { group };
+    let monitored = if monitoring.is_dir() {
+        &monitoring
+    } else {
+        group
+    };
     for domain in domains(&monitored.join("mon_data")) {
         let number = |file: &str| text(domain.join(file)).trim().parse().ok();
         let both = (number("mbm_total_bytes"), number("mbm_local_bytes"));
@@ -404,8 +412,14 @@ mod tests {
             ("info/L3/num_closids", "16\n"),
             ("schemata", "    L3:0=ff\n"),
             ("box/schemata", "    L3:0=f\n"),
-            ("box/mon_groups/c1/mon_data/mon_L3_00/mbm_total_bytes", "30\n"),
-            ("box/mon_groups/c1/mon_data/mon_L3_00/mbm_local_bytes", "20\n"),
+            (
+                "box/mon_groups/c1/mon_data/mon_L3_00/mbm_total_bytes",
+                "30\n",
+            ),
+            (
+                "box/mon_groups/c1/mon_data/mon_L3_00/mbm_local_bytes",
+                "20\n",
+            ),
             ("box/mon_groups/c1/mon_data/mon_L3_01/llc_occupancy", "7\n"),
         ];
         for (path, text) in files {

@@ -44,7 +44,9 @@ mod version;
 use teu_seal as _;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, events, exec, features, kill, list, pause, ps, start, update};
+use crate::commands::{
+    create, delete, events, exec, features, kill, list, pause, ps, start, stats, update,
+};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use anyhow::{Context, Result};
@@ -130,6 +132,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
         Command::Features(_) => features::features()?,
+        Command::Stats(args) => stats::stats(&args.options(root)?)?,
         Command::Events(args) => events::events(&args.options(&root)?)?,
         Command::Update(args) => update::update(&args.options(&root)?)?,
     }

@@ -24,7 +24,9 @@ pub(crate) fn parse(word: &str) -> Result<i64> {
         "p" | "pb" | "pib" => 5,
         _ => bail!("invalid suffix: '{unit}'"),
     };
-    let bytes = number.parse::<f64>().map(|number| number * 1024_f64.powi(exponent));
+    let bytes = number
+        .parse::<f64>()
+        .map(|number| number * 1024_f64.powi(exponent));
     match bytes {
         Ok(bytes) if (0.0..9.2e18).contains(&bytes) => {
             #[expect(clippy::cast_possible_truncation, reason = "below 2^63 by the pattern")]

@@ -37,7 +37,10 @@ pub struct Limits {
     /// Which devices may be used, in the order of the spec. `None` leaves
     /// devices alone: for a rootless user, or in a user namespace, where the
     /// kernel would refuse.
-    #[serde(with = "crate::saved::device_rules", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        with = "crate::saved::device_rules",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub devices: Option<Vec<DeviceRule>>,
 }
 

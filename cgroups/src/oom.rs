@@ -146,9 +146,8 @@ impl AsFd for OomWatch {
 
 fn register(directory: &Directory) -> Result<EventFd> {
     let path = directory.path.join("cgroup.event_control");
-    let failed = |cause: std::io::Error| {
-        Error::system("watch", &directory.path.join(CONTROL_V1), cause)
-    };
+    let failed =
+        |cause: std::io::Error| Error::system("watch", &directory.path.join(CONTROL_V1), cause);
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let event = EventFd::from_flags(flags).map_err(|errno| failed(errno.into()))?;
     // The kernel wants it open for reading while it is told, and no longer.
@@ -162,9 +161,7 @@ fn register(directory: &Directory) -> Result<EventFd> {
 
 fn add_watch(inotify: &Inotify, directory: &Directory) -> nix::Result<()> {
     let path = directory.path.join(EVENTS_V2);
-    inotify
-        .add_watch(&path, AddWatchFlags::IN_MODIFY)
-        .map(drop)
+    inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).map(drop)
 }
 
 fn kills_below(directory: &Directory) -> u64 {

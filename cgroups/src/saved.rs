@@ -90,7 +90,9 @@ pub(crate) mod device_rules {
                 rules.extend(default_rules());
             } else {
                 let rule = parse(&word);
-                rules.push(rule.ok_or_else(|| D::Error::custom(format!("no device rule: {word:?}")))?);
+                rules.push(
+                    rule.ok_or_else(|| D::Error::custom(format!("no device rule: {word:?}")))?,
+                );
             }
         }
         Ok(Some(rules))
@@ -167,7 +169,10 @@ mod tests {
         let text = serde_json::to_string(&bare).unwrap();
         assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), bare);
         assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), "{}");
-        assert_eq!(serde_json::from_str::<Limits>("{}").unwrap(), Limits::default());
+        assert_eq!(
+            serde_json::from_str::<Limits>("{}").unwrap(),
+            Limits::default()
+        );
         let error = serde_json::from_str::<Limits>(r#"{"devices":["+x 1:3 r"]}"#).unwrap_err();
         assert!(error.to_string().contains("no device rule"), "{error}");
     }

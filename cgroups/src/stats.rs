@@ -129,7 +129,10 @@ pub struct PidsStats {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BlockIoStats {
     /// Bytes.
-    #[serde(rename = "ioServiceBytesRecursive", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "ioServiceBytesRecursive",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub bytes: Vec<BlockIoEntry>,
     /// Requests.
     #[serde(rename = "ioServicedRecursive", skip_serializing_if = "Vec::is_empty")]
@@ -137,7 +140,10 @@ pub struct BlockIoStats {
     #[serde(rename = "ioQueueRecursive", skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<BlockIoEntry>,
     /// Nanoseconds, as the next.
-    #[serde(rename = "ioServiceTimeRecursive", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "ioServiceTimeRecursive",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub service_time: Vec<BlockIoEntry>,
     #[serde(rename = "ioWaitTimeRecursive", skip_serializing_if = "Vec::is_empty")]
     pub wait_time: Vec<BlockIoEntry>,
@@ -316,7 +322,10 @@ mod tests {
         assert_eq!(pressure.some.avg10, 1.5);
         assert_eq!((pressure.some.total, pressure.full.total), (123, 4));
         // Before kernel 5.13 there is no such line for the CPU.
-        assert_eq!(super::pressure("some avg10=1.50").unwrap().full, PressureLine::default());
+        assert_eq!(
+            super::pressure("some avg10=1.50").unwrap().full,
+            PressureLine::default()
+        );
     }
 
     #[test]

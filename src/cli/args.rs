@@ -356,6 +356,36 @@ pub(crate) struct EventsArgs {
     pub(crate) id: OsString,
 }
 
+/// watch what containers use
+#[derive(Debug, Parser)]
+#[command(
+    name = "stats",
+    long_about = "Shows the CPU time, memory, processes and block I/O of the containers that run, \
+                  until they have\nended. On a terminal the table is drawn again in its place; \
+                  elsewhere each look is a line of JSON.\n\nCPU % is that of one processor, so \
+                  that two busy ones make 200. MEMORY leaves out pages of files\nthat have not \
+                  been used for a while. READ and WRITTEN are bytes since the container was \
+                  created.",
+    after_help = "Each <container-id> is the name a container was created with; all that run, if \
+                  none is given.\n\nEXAMPLE:\n\
+                  To write the numbers of the container \"ubuntu01\" to a file every ten \
+                  seconds:\n\n       # teu stats --interval 10s ubuntu01 >numbers"
+)]
+pub(crate) struct StatsArgs {
+    /// 'table' or 'json' (default: as standard output is a terminal or not)
+    #[arg(long, short, value_name = "FORMAT")]
+    pub(crate) format: Option<OsString>,
+    /// time from one look to the next, such as '500ms' or '1m'
+    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    pub(crate) interval: OsString,
+    /// look once and exit
+    #[arg(long)]
+    pub(crate) no_stream: bool,
+    /// names of the containers
+    #[arg(value_name = "container-id")]
+    pub(crate) ids: Vec<OsString>,
+}
+
 /// change the limits of a container
 #[derive(Debug, Parser)]
 #[command(
@@ -514,6 +544,7 @@ commands! {
     "spec" => Spec(SpecArgs),
     "start" => Start(StartArgs),
     "state" => State(StateArgs),
+    "stats" => Stats(StatsArgs),
     "update" => Update(UpdateArgs),
 }
 

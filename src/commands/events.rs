@@ -151,7 +151,8 @@ impl Source {
 
     fn print(&self, kind: &'static str, data: Option<Data>) -> Result<()> {
         let id = &self.state.id;
-        let mut line = json::compact(&Event { kind, id, data }).context("write an event as JSON")?;
+        let mut line =
+            json::compact(&Event { kind, id, data }).context("write an event as JSON")?;
         line.push(b'\n');
         let mut output = std::io::stdout();
         output

@@ -95,7 +95,11 @@ fn new_schemata(options: &Options, state: &ContainerState) -> Result<Option<NewS
         bail!("Intel RDT/MBA: memory bandwidth schema is not enabled");
     }
     let group = state.resctrl_group.as_deref();
-    let group = group.context("the container was created without linux.intelRdt: it has no resctrl group to change")?;
-    let root = resctrl.as_ref().map_or(group, |resctrl| resctrl.root.as_path());
+    let group = group.context(
+        "the container was created without linux.intelRdt: it has no resctrl group to change",
+    )?;
+    let root = resctrl
+        .as_ref()
+        .map_or(group, |resctrl| resctrl.root.as_path());
     intel_rdt::update(root, group, &lines).map(Some)
 }

@@ -196,8 +196,10 @@ fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
         "b" => Some(DeviceKind::Block),
         other => bail!("type {other:?} is none of a, b and c"),
     };
-    let (known, others): (String, String) =
-        rule.access.chars().partition(|letter| "rwm".contains(*letter));
+    let (known, others): (String, String) = rule
+        .access
+        .chars()
+        .partition(|letter| "rwm".contains(*letter));
     let Some(access) = Access::from_letters(&known) else {
         bail!(
             "access {:?} is not made of the letters r, w and m",

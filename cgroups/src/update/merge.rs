@@ -190,7 +190,10 @@ fn devices(old: &[DeviceRule], change: &[DeviceRule]) -> Vec<DeviceRule> {
     let comes_again =
         |(at, rule): &(usize, &DeviceRule)| rules.iter().skip(at + 1).any(|later| later == *rule);
     let rules = rules.iter().enumerate().filter(|each| !comes_again(each));
-    rules.map(|(_, rule)| *rule).chain(default.to_vec()).collect()
+    rules
+        .map(|(_, rule)| *rule)
+        .chain(default.to_vec())
+        .collect()
 }
 
 #[cfg(test)]
@@ -212,7 +215,12 @@ mod tests {
                 r#"{"quota":5000,"period":9000}"#,
                 r#"{"quota":5000,"period":9000}"#,
             ),
-            ("{}", r#"{"period":9000}"#, r#"{"period":9000}"#, r#"{"period":9000}"#),
+            (
+                "{}",
+                r#"{"period":9000}"#,
+                r#"{"period":9000}"#,
+                r#"{"period":9000}"#,
+            ),
             (
                 r#"{"quota":5000,"burst":100,"idle":1,"cpus":"0"}"#,
                 r#"{"shares":0,"quota":0,"mems":"0"}"#,
@@ -261,10 +269,22 @@ mod tests {
         };
         // (old, change, merged)
         let table = [
-            ((Some(100), Some(200)), (Some(150), None), (Some(150), Some(200))),
-            ((Some(100), Some(200)), (None, Some(-1)), (Some(100), Some(-1))),
+            (
+                (Some(100), Some(200)),
+                (Some(150), None),
+                (Some(150), Some(200)),
+            ),
+            (
+                (Some(100), Some(200)),
+                (None, Some(-1)),
+                (Some(100), Some(-1)),
+            ),
             ((Some(100), Some(200)), (Some(-1), None), (Some(-1), None)),
-            ((Some(100), Some(200)), (Some(-1), Some(0)), (Some(-1), None)),
+            (
+                (Some(100), Some(200)),
+                (Some(-1), Some(0)),
+                (Some(-1), None),
+            ),
             ((Some(100), None), (Some(0), None), (Some(100), None)),
         ];
         for (old, change, expected) in table {
@@ -309,7 +329,12 @@ mod tests {
             (
                 &["deny a", "allow c 195:0 rw", "allow c 10:229 rw"],
                 &["deny c 10:229 w", "allow c 195:0 rw"],
-                &["deny a", "allow c 10:229 rw", "deny c 10:229 w", "allow c 195:0 rw"],
+                &[
+                    "deny a",
+                    "allow c 10:229 rw",
+                    "deny c 10:229 w",
+                    "allow c 195:0 rw",
+                ],
             ),
             (&["deny a", "allow b 8:0 r"], &["deny a"], &["deny a"]),
             (&["deny a"], &[], &["deny a"]),
@@ -317,6 +342,9 @@ mod tests {
             let merged = devices(&with_default(old), &list(change));
             assert_eq!(merged, with_default(expected), "{change:?}");
         }
-        assert_eq!(devices(&list(&["deny a"]), &list(&["allow b 8:0 r"])), list(&["deny a", "allow b 8:0 r"]));
+        assert_eq!(
+            devices(&list(&["deny a"]), &list(&["allow b 8:0 r"])),
+            list(&["deny a", "allow b 8:0 r"])
+        );
     }
 }

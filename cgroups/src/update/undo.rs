@@ -116,7 +116,11 @@ fn restore(cgroup: &Cgroup, old: &Limits) -> Result<()> {
 impl Old {
     fn write_back(&self) -> Result<()> {
         // Not every value that can be read can be written, so only what changed.
-        if self.directory.read(&self.file).is_ok_and(|now| now == self.text) {
+        if self
+            .directory
+            .read(&self.file)
+            .is_ok_and(|now| now == self.text)
+        {
             return Ok(());
         }
         let written = self.directory.write(&self.file, &self.value);
@@ -140,7 +144,9 @@ fn all_writes(steps: &Steps) -> impl Iterator<Item = &Write> {
 /// about to change: for one device or key, where it holds a line for each.
 fn value(file: &str, new: &str, old: &str) -> String {
     if file == "memory.oom_control" {
-        let line = old.lines().find_map(|line| line.strip_prefix("oom_kill_disable "));
+        let line = old
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill_disable "));
         return line.unwrap_or("0").to_owned();
     }
     let Some(without_line) = keyed(file) else {
@@ -151,7 +157,9 @@ fn value(file: &str, new: &str, old: &str) -> String {
         Some((key, _)) => key,
         None => "default",
     };
-    let line = old.lines().find(|line| line.split_whitespace().next() == Some(key));
+    let line = old
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some(key));
     match line {
         Some(line) => line.to_owned(),
         None => format!("{key} {without_line}"),
@@ -182,15 +190,45 @@ mod tests {
         for (file, new, old, back) in [
             ("cpu.shares", "512", "1024", "1024"),
             ("cpuset.cpus", "0", "", ""),
-            ("io.max", "8:0 rbps=5", "8:0 rbps=9 wbps=max riops=max wiops=max", "8:0 rbps=9 wbps=max riops=max wiops=max"),
-            ("io.max", "8:16 rbps=5", "8:1 rbps=9 wbps=max", "8:16 rbps=max wbps=max riops=max wiops=max"),
+            (
+                "io.max",
+                "8:0 rbps=5",
+                "8:0 rbps=9 wbps=max riops=max wiops=max",
+                "8:0 rbps=9 wbps=max riops=max wiops=max",
+            ),
+            (
+                "io.max",
+                "8:16 rbps=5",
+                "8:1 rbps=9 wbps=max",
+                "8:16 rbps=max wbps=max riops=max wiops=max",
+            ),
             ("io.weight", "500", "default 100\n8:0 200", "default 100"),
-            ("io.weight", "8:16 500", "default 100\n8:0 200", "8:16 default"),
-            ("blkio.throttle.read_bps_device", "8:0 5", "8:0 7\n8:16 9", "8:0 7"),
+            (
+                "io.weight",
+                "8:16 500",
+                "default 100\n8:0 200",
+                "8:16 default",
+            ),
+            (
+                "blkio.throttle.read_bps_device",
+                "8:0 5",
+                "8:0 7\n8:16 9",
+                "8:0 7",
+            ),
             ("blkio.throttle.read_bps_device", "8:0 5", "", "8:0 0"),
-            ("rdma.max", "mlx5_1 hca_handle=3", "mlx5_1 hca_handle=2 hca_object=max", "mlx5_1 hca_handle=2 hca_object=max"),
+            (
+                "rdma.max",
+                "mlx5_1 hca_handle=3",
+                "mlx5_1 hca_handle=2 hca_object=max",
+                "mlx5_1 hca_handle=2 hca_object=max",
+            ),
             ("net_prio.ifpriomap", "eth0 5", "lo 0\neth0 1", "eth0 1"),
-            ("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\noom_kill 3", "0"),
+            (
+                "memory.oom_control",
+                "1",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 3",
+                "0",
+            ),
         ] {
             assert_eq!(value(file, new, old), back, "{file} {new}");
         }

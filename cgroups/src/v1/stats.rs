@@ -38,7 +38,13 @@ pub(crate) fn usage<'a>(of: &dyn Fn(&str) -> Option<&'a Directory>) -> Usage {
     let stat = of("memory").map(|directory| table(directory, "memory.stat"));
     let inactive = stat.and_then(|stat| stat.get("total_inactive_file").copied());
     let bytes = of("blkio").map_or(Vec::new(), |directory| {
-        first_with_entries(directory, &["blkio.bfq.io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive"])
+        first_with_entries(
+            directory,
+            &[
+                "blkio.bfq.io_service_bytes_recursive",
+                "blkio.throttle.io_service_bytes_recursive",
+            ],
+        )
     });
     let sum = |operation| {
         let entries = bytes.iter().filter(|entry| entry.operation == operation);
@@ -70,7 +76,9 @@ pub(crate) fn pids(directory: &Directory) -> PidsStats {
 /// end of the name of the file with what is used.
 pub(crate) fn page_sizes(directory: &Directory, end: &str) -> Vec<String> {
     let entries = std::fs::read_dir(&directory.path).into_iter().flatten();
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     let sizes = names.filter_map(|name| {
         let size = name.strip_prefix("hugetlb.")?.strip_suffix(end)?;
         // Reservations are counted in files of their own.
@@ -159,7 +167,10 @@ fn block_io(directory: &Directory) -> BlockIoStats {
     // Either BFQ schedules the disk and counts, or only the throttling does.
     let both = |name: &str, throttled: &str| {
         let bfq = format!("blkio.bfq.{name}_recursive");
-        first_with_entries(directory, &[&bfq, &format!("blkio.throttle.{throttled}_recursive")])
+        first_with_entries(
+            directory,
+            &[&bfq, &format!("blkio.throttle.{throttled}_recursive")],
+        )
     };
     let bfq = |name: &str| first_with_entries(directory, &[&format!("blkio.bfq.{name}_recursive")]);
     BlockIoStats {
@@ -181,7 +192,10 @@ fn first_with_entries(directory: &Directory, files: &[&str]) -> Vec<BlockIoEntry
         let text = directory.read(file).unwrap_or_default();
         text.lines().filter_map(entry).collect::<Vec<_>>()
     });
-    lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
+    lists
+        .into_iter()
+        .find(|list| !list.is_empty())
+        .unwrap_or_default()
 }
 
 /// "8:0 Read 4096", or "8:0 4096" of files that know no kinds. The sum of all,

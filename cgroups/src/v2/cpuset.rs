@@ -39,8 +39,7 @@ pub(crate) fn check_below_parent(directory: &Directory, cpu: &CpuLimits) -> Resu
         };
         if !set.is_subset(&offers) {
             let path = directory.path.join(file);
-            let reason =
-                format!("{asked:?} for {path:?} is not part of the parent's {offered:?}");
+            let reason = format!("{asked:?} for {path:?} is not part of the parent's {offered:?}");
             return Err(Error::refused(format!("linux.resources.{field}"), reason));
         }
     }

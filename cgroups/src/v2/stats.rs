@@ -14,7 +14,11 @@ const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
 pub(crate) fn stats(directory: &Directory, stats: &mut Stats) {
     cpu(directory, stats);
     let list = |file| {
-        let numbers = directory.read(file).ok().as_deref().and_then(cpu_list::parse);
+        let numbers = directory
+            .read(file)
+            .ok()
+            .as_deref()
+            .and_then(cpu_list::parse);
         numbers.unwrap_or_default().into_iter().collect()
     };
     stats.cpuset.cpus = list("cpuset.cpus.effective");
@@ -46,7 +50,9 @@ pub(crate) fn usage(directory: &Directory) -> Usage {
         let entries = entries.filter(|entry| entry.operation == operation);
         entries.map(|entry| entry.value).sum()
     };
-    let inactive = table(directory, "memory.stat").get("inactive_file").copied();
+    let inactive = table(directory, "memory.stat")
+        .get("inactive_file")
+        .copied();
     let cpu = table(directory, "cpu.stat").get("usage_usec").copied();
     Usage {
         cpu: cpu.unwrap_or(0) * NANOSECONDS_PER_MICROSECOND,
@@ -79,9 +85,8 @@ fn cpu(directory: &Directory, stats: &mut Stats) {
 fn memory(directory: &Directory, stats: &mut Stats) {
     let events = table(directory, "memory.events");
     let swap_events = table(directory, "memory.swap.events");
-    let failures = |events: &std::collections::BTreeMap<String, u64>| {
-        events.get("max").copied().unwrap_or(0)
-    };
+    let failures =
+        |events: &std::collections::BTreeMap<String, u64>| events.get("max").copied().unwrap_or(0);
     let memory = &mut stats.memory;
     memory.raw = table(directory, "memory.stat");
     memory.cache = memory.raw.get("file").copied().unwrap_or(0);
@@ -134,9 +139,16 @@ mod tests {
     #[test]
     fn io_lines() {
         let mut stats = Stats::default();
-        io("254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=7 dios=1", &mut stats);
+        io(
+            "254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=7 dios=1",
+            &mut stats,
+        );
         io("7:0 ", &mut stats);
-        let kinds = stats.block_io.bytes.iter().map(|entry| (entry.major, entry.operation.as_str(), entry.value));
+        let kinds = stats
+            .block_io
+            .bytes
+            .iter()
+            .map(|entry| (entry.major, entry.operation.as_str(), entry.value));
         assert_eq!(
             kinds.collect::<Vec<_>>(),
             [(254, "Read", 4096), (254, "Write", 0), (254, "Discard", 7)]
