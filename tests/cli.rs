@@ -22,6 +22,7 @@ mod run;
 mod security;
 mod spec;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
@@ -45,5 +46,6 @@ fn main() -> ExitCode {
         security::TESTS,
         spec::TESTS,
         terminal::TESTS,
+        update::TESTS,
     ])
 }

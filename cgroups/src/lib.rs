@@ -23,9 +23,11 @@ mod update;
 mod v1;
 mod v2;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::file::{Directory, Steps};
@@ -455,7 +457,9 @@ impl Cgroup {
             self.freeze()?;
         }
         let sent = self.processes().and_then(|pids| send(&pids, signal));
-        if !was_frozen || signal == libc::SIGKILL {
+        if signal == libc::SIGKILL {
+            self.thaw_tree()?;
+        } else if !was_frozen {
             self.thaw()?;
         }
         sent
@@ -468,9 +472,7 @@ impl Cgroup {
         };
         match directory.write("cgroup.kill", "1") {
             // On v1 a frozen process does not die before it is thawed.
-            Ok(()) if self.v1_directory("freezer").is_some() && self.is_frozen()? => {
-                self.thaw().map(|()| true)
-            }
+            Ok(()) if self.v1_directory("freezer").is_some() => self.thaw_tree().map(|()| true),
             Ok(()) => Ok(true),
             // An older kernel, a threaded cgroup, or no cgroup any more.
             Err(error) if file::is_gone(&error) => Ok(false),
@@ -510,6 +512,36 @@ impl Cgroup {
     /// Lets the processes go on.
     pub fn thaw(&self) -> Result<()> {
         self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
+    }
+
+    /// The same, also in cgroups below that the container itself froze, so that
+    /// those who were sent SIGKILL can die of it. None frozen is fine.
+    pub fn thaw_tree(&self) -> Result<()> {
+        match self.has_freezer() {
+            true => self.with_freezer(v1::freezer::thaw_tree, v2::freezer::thaw_tree),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for the end of all processes in the cgroup and below it; whether
+    /// that came in time.
+    pub fn wait_until_empty(&self, patience: Duration) -> Result<bool> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let pids = self.processes()?;
+            if pids.is_empty() {
+                return Ok(true);
+            }
+            for pid in pids {
+                wait_for_end(pid, deadline);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            // A process whose other threads live on, or that has ended and not
+            // left yet.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether the cgroup is frozen, by itself or by one above it.
@@ -590,6 +622,22 @@ fn no_cgroup(steps: &Steps, controller: &str) -> Error {
     Error::NoCgroup {
         field,
         controller: controller.to_owned(),
+    }
+}
+
+fn wait_for_end(pid: i32, deadline: Instant) {
+    // Gone already; or a thread, which has no descriptor of this kind.
+    let Ok(process) = sys::pidfd_open(pid) else {
+        return;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    // Whatever the answer: the caller looks who is still there.
+    match poll(
+        &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
+        timeout,
+    ) {
+        Ok(_) | Err(_) => {}
     }
 }
 

@@ -11,6 +11,7 @@ use crate::devices::{self, Rules};
 use crate::error::{Error, Result};
 use crate::file::{Directory, Ignored};
 use crate::limits::{Controller, Limits};
+use crate::v1::cpuset::Cpuset;
 use crate::{Cgroup, v1, v2};
 use undo::Undo;
 
@@ -133,8 +134,15 @@ impl Cgroup {
                 continue;
             };
             let below = v1::cpuset::below_with_more(directory, file, &set)?;
-            undo.remember(below.iter().map(|each| &each.directory), file);
-            v1::cpuset::narrow(directory, file, &set, &below)?;
+            if !below.is_empty() {
+                let own = Cpuset {
+                    directory: directory.clone(),
+                    set,
+                };
+                let cpusets: Vec<Cpuset> = std::iter::once(own).chain(below).collect();
+                undo.remember_cpusets(file, &cpusets)?;
+                v1::cpuset::write_all(file, &cpusets)?;
+            }
         }
         Ok(())
     }

@@ -5,12 +5,15 @@ use crate::devices::{self, Rules};
 use crate::error::{Error, Result};
 use crate::file::{Directory, Step, Steps, Write};
 use crate::limits::Limits;
+use crate::v1::{self, cpuset::Cpuset};
 
 /// How to take an update back. Empty, it does nothing.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     /// In the order in which they may be written.
     files: Vec<Old>,
+    /// Sets of the cgroup and of those below it, by file.
+    cpusets: Vec<(&'static str, Vec<Cpuset>)>,
     /// The limits that held; of them only the device rules are needed, and
     /// only if they change.
     devices: Option<Limits>,
@@ -48,24 +51,17 @@ impl Undo {
         Ok(undo)
     }
 
-    /// The same for one file of several cgroups.
-    pub(super) fn remember<'a>(
+    /// The same for the sets of several v1 cgroups, each behind the one it is in.
+    pub(super) fn remember_cpusets(
         &mut self,
-        directories: impl Iterator<Item = &'a Directory>,
-        file: &str,
-    ) {
-        for directory in directories {
-            if let Ok(text) = directory.read(file) {
-                let (file, value) = (file.to_owned(), text.clone());
-                let directory = directory.clone();
-                self.files.push(Old {
-                    directory,
-                    file,
-                    text,
-                    value,
-                });
-            }
-        }
+        file: &'static str,
+        cpusets: &[Cpuset],
+    ) -> Result<()> {
+        let old = cpusets
+            .iter()
+            .map(|each| Cpuset::now(&each.directory, file));
+        self.cpusets.push((file, old.collect::<Result<_>>()?));
+        Ok(())
     }
 
     fn remember_write(&mut self, directory: &Directory, write: &Write) {
@@ -87,6 +83,9 @@ impl Undo {
     /// long as another value is there is tried again after the others.
     pub(super) fn carry_out(self, cgroup: &Cgroup) -> Result<()> {
         let devices = self.devices.map_or(Ok(()), |old| restore(cgroup, &old));
+        let cpusets = self.cpusets.iter().rev();
+        let cpusets = cpusets.map(|(file, old)| v1::cpuset::write_all(file, old));
+        let cpusets = cpusets.fold(Ok(()), Result::and);
         let mut left: Vec<Old> = self.files.into_iter().rev().collect();
         loop {
             let (count, mut result) = (left.len(), Ok(()));
@@ -100,7 +99,7 @@ impl Undo {
                 }
             });
             if left.is_empty() || left.len() == count {
-                return result.and(devices);
+                return result.and(cpusets).and(devices);
             }
         }
     }

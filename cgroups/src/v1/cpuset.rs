@@ -70,23 +70,33 @@ fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
     Ok(set)
 }
 
-/// A cgroup below one whose set becomes smaller, and the set it is to have.
+/// A cgroup and a set for it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Narrower {
+pub(crate) struct Cpuset {
     pub(crate) directory: Directory,
-    set: BTreeSet<u32>,
+    pub(crate) set: BTreeSet<u32>,
+}
+
+impl Cpuset {
+    /// What the cgroup has now. `file` is one of [`FILES`], here and below.
+    pub(crate) fn now(directory: &Directory, file: &str) -> Result<Cpuset> {
+        Ok(Cpuset {
+            directory: directory.clone(),
+            set: read_set(directory, file)?,
+        })
+    }
 }
 
 /// The cgroups below `directory` that have more in their set than `set`, each
 /// behind the one it is in: they are to keep what they have of it, or get all
-/// that the one above gets. `file` is one of [`FILES`].
+/// that the one above gets.
 ///
 /// Errors: a set cannot be read.
 pub(crate) fn below_with_more(
     directory: &Directory,
     file: &str,
     set: &BTreeSet<u32>,
-) -> Result<Vec<Narrower>> {
+) -> Result<Vec<Cpuset>> {
     let mut found = Vec::new();
     for below in directory.below()? {
         let has = read_set(&below, file)?;
@@ -96,7 +106,7 @@ pub(crate) fn below_with_more(
         let kept = &has & set;
         let set = if kept.is_empty() { set.clone() } else { kept };
         let further = below_with_more(&below, file, &set)?;
-        found.push(Narrower {
+        found.push(Cpuset {
             directory: below,
             set,
         });
@@ -105,26 +115,17 @@ pub(crate) fn below_with_more(
     Ok(found)
 }
 
-/// Carries that out, so that `directory` can have `set`. A set must always be
-/// part of the one above, so they first grow from the top and then shrink from
-/// below.
+/// Gives each cgroup its set, each behind the one it is in. A set must always
+/// be part of the one above, so they first grow from the top and then shrink
+/// from below.
 ///
 /// Errors: the kernel refuses, as where a set is exclusive.
-pub(crate) fn narrow(
-    directory: &Directory,
-    file: &str,
-    set: &BTreeSet<u32>,
-    below: &[Narrower],
-) -> Result<()> {
-    if below.is_empty() {
-        return Ok(());
+pub(crate) fn write_all(file: &str, cpusets: &[Cpuset]) -> Result<()> {
+    for Cpuset { directory, set } in cpusets {
+        write_set(directory, file, &(&read_set(directory, file)? | set))?;
     }
-    for each in std::iter::once(directory).chain(below.iter().map(|each| &each.directory)) {
-        let union = &read_set(each, file)? | set;
-        write_set(each, file, &union)?;
-    }
-    for each in below.iter().rev() {
-        write_set(&each.directory, file, &each.set)?;
+    for Cpuset { directory, set } in cpusets.iter().rev() {
+        write_set(directory, file, set)?;
     }
     Ok(())
 }
