@@ -7,6 +7,7 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod events;
 mod exec;
 mod failures;
 mod features;
@@ -21,6 +22,7 @@ mod rootless;
 mod run;
 mod security;
 mod spec;
+mod stats;
 mod terminal;
 mod update;
 
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        events::TESTS,
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         run::TESTS,
         security::TESTS,
         spec::TESTS,
+        stats::TESTS,
         terminal::TESTS,
         update::TESTS,
     ])
