@@ -8,6 +8,7 @@ mod cgroups;
 mod config;
 mod coverage;
 mod devices;
+mod events;
 mod exec;
 mod failures;
 mod features;
@@ -27,13 +28,16 @@ mod rootless;
 mod run;
 mod security;
 mod spec;
+mod stats;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        events::TESTS,
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         run::TESTS,
         security::TESTS,
         spec::TESTS,
+        stats::TESTS,
         terminal::TESTS,
+        update::TESTS,
     ])
 }

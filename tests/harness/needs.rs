@@ -34,6 +34,8 @@ pub(crate) enum Need {
     NoSelinux,
     /// systemd runs as pid 1.
     Systemd,
+    /// At least this many processors.
+    Processors(usize),
     /// A program in $PATH.
     Tool(&'static str),
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
@@ -85,6 +87,9 @@ impl Need {
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            Processors(count) => {
+                std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
+            }
             Tool(name) => in_path(name),
             Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
@@ -107,6 +112,7 @@ impl Need {
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
+            Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),
