@@ -7,6 +7,7 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod delete;
 mod events;
 mod exec;
 mod failures;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        delete::TESTS,
         failures::TESTS,
         features::TESTS,
         hooks::TESTS,
