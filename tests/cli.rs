@@ -8,17 +8,23 @@ mod cgroups;
 mod config;
 mod coverage;
 mod delete;
+mod devices;
 mod events;
 mod exec;
 mod failures;
 mod features;
 mod hooks;
 mod layers;
+mod layouts;
+
 mod lifecycle;
+mod limits;
+
 mod messages;
 mod mounts;
 mod namespaces;
 mod process;
+mod processors;
 mod rootless;
 mod run;
 mod security;
@@ -37,15 +43,19 @@ fn main() -> ExitCode {
         config::TESTS,
         coverage::TESTS,
         delete::TESTS,
+        devices::TESTS,
         failures::TESTS,
         features::TESTS,
         hooks::TESTS,
         layers::TESTS,
+        layouts::TESTS,
         lifecycle::TESTS,
+        limits::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
         process::TESTS,
+        processors::TESTS,
         rootless::TESTS,
         run::TESTS,
         security::TESTS,

@@ -60,7 +60,7 @@ pub struct CpuLimits {
     /// Microseconds that may be saved up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
-    /// 1: run only when nothing else wants to (SCHED_IDLE).
+    /// 1: run only when nothing else wants to (SCHED_IDLE), since kernel 5.15.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
     /// Microseconds; cgroup v1 only.
@@ -137,6 +137,7 @@ pub struct DeviceWeight {
 pub struct DeviceRate {
     pub major: i64,
     pub minor: i64,
+    /// 0 lifts the limit.
     pub rate: u64,
 }
 
@@ -153,6 +154,7 @@ pub struct HugepageLimit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkLimits {
+    /// 0 is not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_id: Option<u32>,
     /// Interface name and priority.
@@ -210,6 +212,15 @@ impl Controller {
             Controller::NetworkPriority => "net_prio",
             Controller::Rdma => "rdma",
         }
+    }
+
+    /// Whether threads of one process may differ in it (cgroup-v2.rst,
+    /// "Threads").
+    pub(crate) fn is_threaded(self) -> bool {
+        matches!(
+            self,
+            Controller::Cpu | Controller::Cpuset | Controller::Pids
+        )
     }
 
     pub(crate) fn v2_name(self) -> &'static str {

@@ -87,7 +87,7 @@ mod tests {
             throttle_read_bps: vec![rate],
             throttle_write_bps: vec![rate],
             throttle_read_iops: vec![rate],
-            throttle_write_iops: vec![rate],
+            throttle_write_iops: vec![DeviceRate { rate: 0, ..rate }],
         };
         let steps = steps(&limits);
         assert_eq!(
@@ -98,7 +98,7 @@ mod tests {
                 "io.max=8:0 rbps=1000",
                 "io.max=8:0 wbps=1000",
                 "io.max=8:0 riops=1000",
-                "io.max=8:0 wiops=1000",
+                "io.max=8:0 wiops=max",
             ]
         );
         let Step::Write(Write {
