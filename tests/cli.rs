@@ -7,6 +7,7 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod delete;
 mod devices;
 mod events;
 mod exec;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        delete::TESTS,
         devices::TESTS,
         failures::TESTS,
         features::TESTS,
