@@ -75,8 +75,9 @@ fn statistics_are_the_kernels() {
     let quota = ["--cpu-quota", "2000", "--cpu-period", "100000"];
     container.command("update", quota).output().ok();
     // However busy the machine is: more than nothing, in the end.
-    let periods = |data: &Value| data["cpu"]["throttling"]["throttledPeriods"].as_u64();
-    wait_until("it is throttled", || periods(&stats(&container)) > Some(0));
+    // It is counted when it is over.
+    let time = |data: &Value| data["cpu"]["throttling"]["throttledTime"].as_u64();
+    wait_until("it is throttled", || time(&stats(&container)) > Some(0));
     let data = stats(&container);
     assert_eq!(data["pids"], json!({ "current": 3, "limit": 40 }));
     assert_eq!(data["memory"]["usage"]["limit"], 64 << 20);
