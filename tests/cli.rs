@@ -16,10 +16,9 @@ mod features;
 mod hooks;
 mod layers;
 mod layouts;
-
 mod lifecycle;
 mod limits;
-
+mod lsm;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -51,6 +50,7 @@ fn main() -> ExitCode {
         layouts::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        lsm::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
+use super::delete;
 use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::foreground::{Relay, Terminal};
@@ -352,6 +353,11 @@ impl Container {
     pub(crate) fn undo(self) {
         let state = self.state.clone();
         drop(self);
+        if state.mounts_on_host {
+            if let Err(err) = delete::unmount_below(&state.rootfs) {
+                log::warn(&errno::chain(&err));
+            }
+        }
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn(&errno::chain(&err));
         }
