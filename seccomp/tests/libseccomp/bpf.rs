@@ -31,9 +31,20 @@ impl Data {
     }
 }
 
-/// The result of a program, and how many instructions it took.
-pub(crate) fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
+/// How a program ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) result: u32,
+    /// The instructions executed.
+    pub(crate) steps: usize,
+    /// Whether the number of the call was looked at.
+    pub(crate) loaded_number: bool,
+}
+
+/// Runs a program.
+pub(crate) fn run(program: &[Instruction], data: &Data) -> End {
     let (mut at, mut steps, mut accumulator) = (0, 0, 0_u32);
+    let mut loaded_number = false;
     loop {
         let Instruction { code, jt, jf, k } = program[at];
         steps += 1;
@@ -41,6 +52,7 @@ pub(crate) fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
         let test = match code {
             0x20 => {
                 accumulator = data.word(k);
+                loaded_number |= k == 0;
                 continue;
             }
             0x54 => {
@@ -51,7 +63,13 @@ pub(crate) fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
                 at += usize::try_from(k).expect("distance");
                 continue;
             }
-            0x06 => return (k, steps),
+            0x06 => {
+                return End {
+                    result: k,
+                    steps,
+                    loaded_number,
+                };
+            }
             0x15 => accumulator == k,
             0x25 => accumulator > k,
             0x35 => accumulator >= k,

@@ -81,8 +81,9 @@ impl Profile {
         }
     }
 
-    /// A random profile of few calls and much overlap.
-    pub(crate) fn random(random: &mut Random, names: &[&str]) -> Profile {
+    /// A random profile of few calls and much overlap; its rules have up to that
+    /// many conditions that all have to hold.
+    pub(crate) fn random(random: &mut Random, names: &[&str], most_conditions: u32) -> Profile {
         let architectures = [Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm, Arch::Ppc64le];
         let mut profile = Profile {
             default: random_action(random),
@@ -96,10 +97,7 @@ impl Profile {
         let actions: Vec<Action> = (0..2).map(|_| random_action(random)).collect();
         let arguments = 1 + random.below(3);
         for _ in 0..=random.below(8) {
-            let conditions = match random.below(4) {
-                0 => 0,
-                count => count,
-            };
+            let conditions = random.below(most_conditions + 1);
             profile.rules.push(ProfileRule {
                 names: (0..=random.below(3)).map(|_| (*random.of(&pool)).to_owned()).collect(),
                 action: *random.of(&actions),
@@ -109,19 +107,40 @@ impl Profile {
         profile
     }
 
-    /// The actions of the rules that say something about this call; the one
-    /// without conditions alone, if there is one.
-    pub(crate) fn said(&self, data: &Data, number_of: &mut dyn FnMut(Arch, &str) -> Option<u32>) -> BTreeSet<u32> {
+    /// The actions of the rules that hold for this call; of the first one without
+    /// conditions only, if there is one.
+    pub(crate) fn said(
+        &self,
+        data: &Data,
+        number_of: &mut dyn FnMut(Arch, &str) -> Option<u32>,
+    ) -> BTreeSet<u32> {
         let mut said = BTreeSet::new();
-        for arch in self.all_architectures().into_iter().filter(|arch| arch.token() == data.arch) {
+        for arch in self.all_architectures() {
+            if arch.token() != data.arch {
+                continue;
+            }
             for rule in self.rules.iter().filter(|rule| rule.action != self.default) {
-                let names = rule.names.iter();
-                let is_named = names.filter(|name| number_of(arch, name) == Some(data.number)).count() > 0;
-                let holds = alternatives(&rule.conditions)
-                    .iter()
-                    .any(|all| all.iter().all(|condition| holds(condition, arch, data)));
-                if is_named && holds {
-                    said.insert(rule.action.value());
+                for name in &rule.names {
+                    let is_direct = number_of(arch, name) == Some(data.number);
+                    let behind = multiplexed(arch, name).filter(|(number, _)| *number == data.number);
+                    for all in alternatives(&rule.conditions) {
+                        let rest_holds = |first: u8| {
+                            let mut rest = all.iter().filter(|condition| condition.index >= first);
+                            rest.all(|condition| holds(condition, arch, data))
+                        };
+                        if is_direct && rest_holds(0) {
+                            if all.iter().all(|condition| says_nothing(condition, arch)) {
+                                return BTreeSet::from([rule.action.value()]);
+                            }
+                            said.insert(rule.action.value());
+                        }
+                        // The number behind the number takes the place of a
+                        // condition on the first argument.
+                        let is_it = |(_, call): (u32, u32)| call_argument(arch, data) == u64::from(call);
+                        if behind.is_some_and(is_it) && rest_holds(1) {
+                            said.insert(rule.action.value());
+                        }
+                    }
                 }
             }
         }
@@ -162,6 +181,37 @@ impl Profile {
     }
 }
 
+fn call_argument(arch: Arch, data: &Data) -> u64 {
+    match arch {
+        Arch::X86 => data.args[0] & 0xffff_ffff,
+        _ => data.args[0],
+    }
+}
+
+/// The calls of [`crate::NAMES`] that socketcall(2) and ipc(2) make.
+fn multiplexed(arch: Arch, name: &str) -> Option<(u32, u32)> {
+    if !matches!(arch, Arch::X86 | Arch::Ppc64le) {
+        return None;
+    }
+    match name {
+        "socket" => Some((102, 1)),
+        "accept" => Some((102, 5)),
+        "send" => Some((102, 9)),
+        "semtimedop" => Some((117, 4)),
+        "shmat" => Some((117, 21)),
+        _ => None,
+    }
+}
+
+fn says_nothing(condition: &Condition, arch: Arch) -> bool {
+    let bits = if is_32_bit(arch) { 0xffff_ffff } else { u64::MAX };
+    matches!(condition.comparison, Comparison::MaskedEqual { mask, .. } if mask & bits == 0)
+}
+
+fn is_32_bit(arch: Arch) -> bool {
+    matches!(arch, Arch::X86 | Arch::X32 | Arch::Arm)
+}
+
 /// A value at or near one that a condition on the argument names.
 fn argument(random: &mut Random, index: usize, conditions: &[Condition]) -> u64 {
     let on_it: Vec<&Condition> =
@@ -189,10 +239,7 @@ fn argument(random: &mut Random, index: usize, conditions: &[Condition]) -> u64 
 
 /// Whether a condition holds, from the words of seccomp_rule_add(3).
 pub(crate) fn holds(condition: &Condition, arch: Arch, data: &Data) -> bool {
-    let bits = match arch {
-        Arch::X86 | Arch::X32 | Arch::Arm => 0xffff_ffff,
-        _ => u64::MAX,
-    };
+    let bits = if is_32_bit(arch) { 0xffff_ffff } else { u64::MAX };
     let found = data.args[usize::from(condition.index)] & bits;
     match condition.comparison {
         Comparison::NotEqual(value) => found != value & bits,
@@ -211,7 +258,7 @@ fn random_action(random: &mut Random) -> Action {
         Action::Allow,
         Action::Errno(1),
         Action::Errno(38),
-        Action::Errno(4095),
+        Action::Errno(4094),
         Action::KillProcess,
         Action::KillThread,
         Action::Trap,

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use teu_seccomp::{Action, Arch, Comparison, Condition, Instruction};
 
-use crate::bpf::{Data, run};
+use crate::bpf::{Data, End, run};
 use crate::profile::Profile;
 
 /// The program that asks libseccomp.
@@ -137,11 +137,11 @@ impl Drop for Reference {
 }
 
 impl Theirs {
-    /// What becomes of a call, and after how many instructions. The first ones
-    /// are those of runc's stub: the architecture, the number, the comparison
-    /// and the jump into the filter.
-    pub(crate) fn run(&self, data: &Data) -> (u32, usize) {
+    /// What becomes of a call. The first instructions are those of runc's stub:
+    /// load and compare the architecture and the number, jump into the filter.
+    pub(crate) fn run(&self, data: &Data) -> End {
         const ENOSYS: u32 = 0x5_0026;
+        const STUB: usize = 5;
         const X32_BIT: u32 = 1 << 30;
         let is_of = |arch: Arch| match arch {
             Arch::X86_64 => data.number & X32_BIT == 0,
@@ -152,18 +152,24 @@ impl Theirs {
             .newest
             .iter()
             .find(|(arch, _)| arch.token() == data.arch && is_of(*arch));
-        match newest {
-            Some((_, newest)) if data.number > *newest => (ENOSYS, 5),
-            _ => {
-                let (result, steps) = run(&self.program, data);
-                (result, steps + if self.newest.is_empty() { 0 } else { 5 })
-            }
+        if newest.is_some_and(|(_, newest)| data.number > *newest) {
+            return End {
+                result: ENOSYS,
+                steps: STUB,
+                loaded_number: true,
+            };
         }
+        let mut end = run(&self.program, data);
+        if !self.newest.is_empty() {
+            end.steps += STUB;
+        }
+        end
     }
 
     /// The instructions of the filter and of runc's stub, at least.
     pub(crate) fn length(&self) -> usize {
-        self.program.len() + if self.newest.is_empty() { 0 } else { 3 + 5 * self.newest.len() }
+        let stub = 3 + 5 * self.newest.len();
+        self.program.len() + if self.newest.is_empty() { 0 } else { stub }
     }
 }
 
