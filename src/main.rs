@@ -30,6 +30,7 @@ mod notify;
 mod pipe;
 mod plan;
 mod root;
+mod seccomp_agent;
 mod spec;
 mod state;
 mod sys;

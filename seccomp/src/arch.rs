@@ -124,7 +124,9 @@ pub(crate) struct Row(&'static [u16; COLUMNS.len()]);
 
 /// The numbers of the call `name`; `None` if no architecture has it.
 pub(crate) fn find(name: &str) -> Option<Row> {
-    let found = SYSCALLS.binary_search_by(|(known, _)| known.cmp(&name)).ok()?;
+    let found = SYSCALLS
+        .binary_search_by(|(known, _)| known.cmp(&name))
+        .ok()?;
     Some(Row(&SYSCALLS[found].1))
 }
 

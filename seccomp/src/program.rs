@@ -54,8 +54,17 @@ pub(crate) struct Id(u32);
 enum Node {
     Return(u32),
     /// Loads or masks, and goes on.
-    Step { code: u16, k: u32, next: Id },
-    Jump { code: u16, k: u32, then: Id, otherwise: Id },
+    Step {
+        code: u16,
+        k: u32,
+        next: Id,
+    },
+    Jump {
+        code: u16,
+        k: u32,
+        then: Id,
+        otherwise: Id,
+    },
 }
 
 /// Where a test begins, for one who has loaded what it compares and for
@@ -277,7 +286,9 @@ impl Layout<'_> {
             let follows = match self.of(id) {
                 Node::Return(_) => [None, None],
                 Node::Step { next, .. } => [Some(next), None],
-                Node::Jump { then, otherwise, .. } => [Some(otherwise), Some(then)],
+                Node::Jump {
+                    then, otherwise, ..
+                } => [Some(otherwise), Some(then)],
             };
             let missing = follows.into_iter().flatten();
             match missing.into_iter().find(|id| self.place_of(*id).is_none()) {
@@ -301,7 +312,12 @@ impl Layout<'_> {
                 }
                 self.push(code, 0, 0, k)?;
             }
-            Node::Jump { code, k, then, otherwise } => {
+            Node::Jump {
+                code,
+                k,
+                then,
+                otherwise,
+            } => {
                 // Bringing one nearer moves the other away by some.
                 let (jt, jf) = loop {
                     let near = |distance: Option<usize>| u8::try_from(distance?).ok();

@@ -118,7 +118,10 @@ impl Space {
         let allowed = builder.act(Action::Allow);
         self.push(first, default, 0);
         let newest = calls.newest.unwrap_or(u32::MAX);
-        for entries in calls.entries.chunk_by(|one, other| one.number == other.number) {
+        for entries in calls
+            .entries
+            .chunk_by(|one, other| one.number == other.number)
+        {
             let number = entries[0].number;
             if number > newest {
                 break;
@@ -161,9 +164,7 @@ fn search(ranges: &[Range], builder: &mut Builder) -> Id {
         [] => builder.act(Action::KillThread),
         [range] => range.result,
         // One number among others.
-        [before, one, after]
-            if before.result == after.result && after.start - one.start == 1 =>
-        {
+        [before, one, after] if before.result == after.result && after.start - one.start == 1 => {
             builder.is_number(one.start, one.result, before.result)
         }
         ranges => {

@@ -103,12 +103,18 @@ pub(crate) fn always_holds(condition: &Condition, is_64_bit: bool) -> bool {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the half is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the half is what is wanted"
+)]
 fn lower(value: u64) -> u32 {
     value as u32
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the half is what is wanted")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the half is what is wanted"
+)]
 fn upper(value: u64) -> u32 {
     (value >> 32) as u32
 }
@@ -199,8 +205,17 @@ fn wide(condition: &Condition, next: Branch) -> Node {
 
 impl Node {
     fn place(&self) -> Place {
-        let Test { index, upper, value, .. } = self.test;
-        let value = if self.class == Class::Less { !value } else { value };
+        let Test {
+            index,
+            upper,
+            value,
+            ..
+        } = self.test;
+        let value = if self.class == Class::Less {
+            !value
+        } else {
+            value
+        };
         (index * 2 + u8::from(upper), self.class, value)
     }
 

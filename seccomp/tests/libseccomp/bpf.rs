@@ -15,7 +15,11 @@ impl Data {
     /// The word at this offset, on a machine with the lower half first.
     fn word(&self, offset: u32) -> u32 {
         let half = |value: u64, upper: bool| {
-            let value = if upper { value >> 32 } else { value & 0xffff_ffff };
+            let value = if upper {
+                value >> 32
+            } else {
+                value & 0xffff_ffff
+            };
             u32::try_from(value).expect("half")
         };
         match offset {

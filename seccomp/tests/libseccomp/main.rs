@@ -21,11 +21,34 @@ use reference::{Reference, Theirs};
 /// Calls of every kind; all have few arguments, which does not matter to a
 /// filter.
 const NAMES: [&str; 16] = [
-    "read", "write", "open", "openat", "socket", "accept", "send", "shmat", "semtimedop", "clone",
-    "personality", "ioctl", "_llseek", "set_tls", "mmap2", "futex_waitv",
+    "read",
+    "write",
+    "open",
+    "openat",
+    "socket",
+    "accept",
+    "send",
+    "shmat",
+    "semtimedop",
+    "clone",
+    "personality",
+    "ioctl",
+    "_llseek",
+    "set_tls",
+    "mmap2",
+    "futex_waitv",
 ];
 
-const NATIVE: [&str; 8] = ["read", "write", "socket", "accept", "shmat", "clone", "personality", "ioctl"];
+const NATIVE: [&str; 8] = [
+    "read",
+    "write",
+    "socket",
+    "accept",
+    "shmat",
+    "clone",
+    "personality",
+    "ioctl",
+];
 
 #[derive(Debug, Default)]
 struct Outcome {
@@ -73,46 +96,62 @@ fn explain(
 
 #[test]
 fn random_profiles_mean_the_same() {
-    let Some(mut reference) = Reference::start() else { return };
+    let Some(mut reference) = Reference::start() else {
+        return;
+    };
     let mut random = Random::new(1);
-    for (names, most_conditions, optimize) in [(&NAMES[..], 3, 0), (&NAMES, 3, 2), (&NATIVE, 1, 0), (&NATIVE, 1, 2), (&NATIVE, 2, 0), (&NATIVE, 3, 0)] {
-    let mut outcome = Outcome::default();
-    for _ in 0..2000 {
-        let profile = Profile::random(&mut random, names, most_conditions);
-        outcome.profiles += 1;
-        let ours = profile.filter().compile();
-        let theirs = reference.compile(&profile, optimize);
-        let (ours, theirs) = match (ours, theirs) {
-            (Ok(ours), Ok(theirs)) => (ours, theirs),
-            (Err(Error::Conflict { .. }), Err(17)) => {
-                outcome.refused += 1;
-                continue;
-            }
-            (ours, theirs) => {
-                let kind = if ours.is_ok() { "only they refuse" } else { "only we refuse" };
-                if *outcome.differences.entry(kind).or_default() < 2 {
-                    println!("{kind}: {:?} {:?} {profile:?}", ours.err(), theirs.err());
+    for (names, most_conditions, optimize) in [
+        (&NAMES[..], 3, 0),
+        (&NAMES, 3, 2),
+        (&NATIVE, 1, 0),
+        (&NATIVE, 1, 2),
+        (&NATIVE, 2, 0),
+        (&NATIVE, 3, 0),
+    ] {
+        let mut outcome = Outcome::default();
+        for _ in 0..2000 {
+            let profile = Profile::random(&mut random, names, most_conditions);
+            outcome.profiles += 1;
+            let ours = profile.filter().compile();
+            let theirs = reference.compile(&profile, optimize);
+            let (ours, theirs) = match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) => (ours, theirs),
+                (Err(Error::Conflict { .. }), Err(17)) => {
+                    outcome.refused += 1;
+                    continue;
                 }
-                *outcome.differences.entry(kind).or_default() += 1;
-                continue;
-            }
-        };
-        check(&ours.instructions);
-        let numbers = numbers(&profile, &mut reference);
-        for data in profile.calls(&mut random, &numbers, 100) {
-            outcome.calls += 1;
-            let our = run(&ours.instructions, &data).result;
-            if our != theirs.run(&data).result {
-                let mut number_of = |arch: Arch, name: &str| reference.number(arch, name);
-                let kind = explain(&profile, &data, our, &theirs, &mut number_of);
-                let count = outcome.differences.entry(kind).or_default();
-                if *count < 3 {
-                    println!("{kind}: {data:x?} ours {our:x} theirs {:x?} {profile:?}", theirs.run(&data));
+                (ours, theirs) => {
+                    let kind = if ours.is_ok() {
+                        "only they refuse"
+                    } else {
+                        "only we refuse"
+                    };
+                    if *outcome.differences.entry(kind).or_default() < 2 {
+                        println!("{kind}: {:?} {:?} {profile:?}", ours.err(), theirs.err());
+                    }
+                    *outcome.differences.entry(kind).or_default() += 1;
+                    continue;
                 }
-                *count += 1;
+            };
+            check(&ours.instructions);
+            let numbers = numbers(&profile, &mut reference);
+            for data in profile.calls(&mut random, &numbers, 100) {
+                outcome.calls += 1;
+                let our = run(&ours.instructions, &data).result;
+                if our != theirs.run(&data).result {
+                    let mut number_of = |arch: Arch, name: &str| reference.number(arch, name);
+                    let kind = explain(&profile, &data, our, &theirs, &mut number_of);
+                    let count = outcome.differences.entry(kind).or_default();
+                    if *count < 3 {
+                        println!(
+                            "{kind}: {data:x?} ours {our:x} theirs {:x?} {profile:?}",
+                            theirs.run(&data)
+                        );
+                    }
+                    *count += 1;
+                }
             }
         }
-    }
-    println!("{most_conditions} {optimize} {outcome:?}");
+        println!("{most_conditions} {optimize} {outcome:?}");
     }
 }

@@ -84,7 +84,13 @@ impl Profile {
     /// A random profile of few calls and much overlap; its rules have up to that
     /// many conditions that all have to hold.
     pub(crate) fn random(random: &mut Random, names: &[&str], most_conditions: u32) -> Profile {
-        let architectures = [Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm, Arch::Ppc64le];
+        let architectures = [
+            Arch::X86,
+            Arch::X32,
+            Arch::Aarch64,
+            Arch::Arm,
+            Arch::Ppc64le,
+        ];
         let mut profile = Profile {
             default: random_action(random),
             architectures: architectures
@@ -99,9 +105,13 @@ impl Profile {
         for _ in 0..=random.below(8) {
             let conditions = random.below(most_conditions + 1);
             profile.rules.push(ProfileRule {
-                names: (0..=random.below(3)).map(|_| (*random.of(&pool)).to_owned()).collect(),
+                names: (0..=random.below(3))
+                    .map(|_| (*random.of(&pool)).to_owned())
+                    .collect(),
                 action: *random.of(&actions),
-                conditions: (0..conditions).map(|_| random_condition(random, arguments)).collect(),
+                conditions: (0..conditions)
+                    .map(|_| random_condition(random, arguments))
+                    .collect(),
             });
         }
         profile
@@ -122,7 +132,8 @@ impl Profile {
             for rule in self.rules.iter().filter(|rule| rule.action != self.default) {
                 for name in &rule.names {
                     let is_direct = number_of(arch, name) == Some(data.number);
-                    let behind = multiplexed(arch, name).filter(|(number, _)| *number == data.number);
+                    let behind =
+                        multiplexed(arch, name).filter(|(number, _)| *number == data.number);
                     for all in alternatives(&rule.conditions) {
                         let rest_holds = |first: u8| {
                             let mut rest = all.iter().filter(|condition| condition.index >= first);
@@ -136,7 +147,8 @@ impl Profile {
                         }
                         // The number behind the number takes the place of a
                         // condition on the first argument.
-                        let is_it = |(_, call): (u32, u32)| call_argument(arch, data) == u64::from(call);
+                        let is_it =
+                            |(_, call): (u32, u32)| call_argument(arch, data) == u64::from(call);
                         if behind.is_some_and(is_it) && rest_holds(1) {
                             said.insert(rule.action.value());
                         }
@@ -148,9 +160,17 @@ impl Profile {
     }
 
     /// Calls at and around everything the profile says something about.
-    pub(crate) fn calls(&self, random: &mut Random, numbers: &[(Arch, u32)], count: usize) -> Vec<Data> {
-        let conditions: Vec<Condition> =
-            self.rules.iter().flat_map(|rule| rule.conditions.clone()).collect();
+    pub(crate) fn calls(
+        &self,
+        random: &mut Random,
+        numbers: &[(Arch, u32)],
+        count: usize,
+    ) -> Vec<Data> {
+        let conditions: Vec<Condition> = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.conditions.clone())
+            .collect();
         (0..count)
             .map(|_| {
                 let (arch, mut number) = match numbers {
@@ -175,7 +195,11 @@ impl Profile {
                 for (index, arg) in args.iter_mut().enumerate() {
                     *arg = argument(random, index, &conditions);
                 }
-                Data { number, arch: token, args }
+                Data {
+                    number,
+                    arch: token,
+                    args,
+                }
             })
             .collect()
     }
@@ -204,7 +228,11 @@ fn multiplexed(arch: Arch, name: &str) -> Option<(u32, u32)> {
 }
 
 fn says_nothing(condition: &Condition, arch: Arch) -> bool {
-    let bits = if is_32_bit(arch) { 0xffff_ffff } else { u64::MAX };
+    let bits = if is_32_bit(arch) {
+        0xffff_ffff
+    } else {
+        u64::MAX
+    };
     matches!(condition.comparison, Comparison::MaskedEqual { mask, .. } if mask & bits == 0)
 }
 
@@ -214,8 +242,10 @@ fn is_32_bit(arch: Arch) -> bool {
 
 /// A value at or near one that a condition on the argument names.
 fn argument(random: &mut Random, index: usize, conditions: &[Condition]) -> u64 {
-    let on_it: Vec<&Condition> =
-        conditions.iter().filter(|condition| usize::from(condition.index) == index).collect();
+    let on_it: Vec<&Condition> = conditions
+        .iter()
+        .filter(|condition| usize::from(condition.index) == index)
+        .collect();
     if on_it.is_empty() || random.below(8) == 0 {
         return random.value();
     }
@@ -239,7 +269,11 @@ fn argument(random: &mut Random, index: usize, conditions: &[Condition]) -> u64 
 
 /// Whether a condition holds, from the words of seccomp_rule_add(3).
 pub(crate) fn holds(condition: &Condition, arch: Arch, data: &Data) -> bool {
-    let bits = if is_32_bit(arch) { 0xffff_ffff } else { u64::MAX };
+    let bits = if is_32_bit(arch) {
+        0xffff_ffff
+    } else {
+        u64::MAX
+    };
     let found = data.args[usize::from(condition.index)] & bits;
     match condition.comparison {
         Comparison::NotEqual(value) => found != value & bits,
@@ -276,7 +310,10 @@ fn random_condition(random: &mut Random, arguments: u32) -> Condition {
         3 => Comparison::Equal(value),
         4 => Comparison::GreaterOrEqual(value),
         5 => Comparison::Greater(value),
-        _ => Comparison::MaskedEqual { mask: random.value(), value },
+        _ => Comparison::MaskedEqual {
+            mask: random.value(),
+            value,
+        },
     };
     Condition {
         index: u8::try_from(random.below(arguments)).expect("index"),
@@ -286,9 +323,17 @@ fn random_condition(random: &mut Random, arguments: u32) -> Condition {
 
 fn is_for(rule: &Value, capabilities: &[&str]) -> bool {
     let (includes, excludes) = (&rule["includes"], &rule["excludes"]);
-    let has = |list: &Value| texts(list).iter().any(|name| capabilities.contains(&name.as_str()));
+    let has = |list: &Value| {
+        texts(list)
+            .iter()
+            .any(|name| capabilities.contains(&name.as_str()))
+    };
     let is_here = |list: &Value| texts(list).iter().any(|name| name == "amd64");
-    let has_all = |list: &Value| texts(list).iter().all(|name| capabilities.contains(&name.as_str()));
+    let has_all = |list: &Value| {
+        texts(list)
+            .iter()
+            .all(|name| capabilities.contains(&name.as_str()))
+    };
     (includes["arches"].is_null() || is_here(&includes["arches"]))
         && !is_here(&excludes["arches"])
         && (includes["caps"].is_null() || has_all(&includes["caps"]))
@@ -300,11 +345,16 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    list(value).iter().map(|text| text.as_str().expect("text").to_owned()).collect()
+    list(value)
+        .iter()
+        .map(|text| text.as_str().expect("text").to_owned())
+        .collect()
 }
 
 fn action(action: &Value, errno: &Value) -> Action {
-    let errno = errno.as_u64().map_or(1, |errno| u16::try_from(errno).expect("errno"));
+    let errno = errno
+        .as_u64()
+        .map_or(1, |errno| u16::try_from(errno).expect("errno"));
     match action.as_str() {
         Some("SCMP_ACT_ALLOW") => Action::Allow,
         Some("SCMP_ACT_ERRNO") => Action::Errno(errno),
@@ -320,9 +370,10 @@ fn condition(json: &Value) -> Condition {
         comparison: match json["op"].as_str() {
             Some("SCMP_CMP_EQ") => Comparison::Equal(value),
             Some("SCMP_CMP_NE") => Comparison::NotEqual(value),
-            Some("SCMP_CMP_MASKED_EQ") => {
-                Comparison::MaskedEqual { mask: value, value: number("valueTwo") }
-            }
+            Some("SCMP_CMP_MASKED_EQ") => Comparison::MaskedEqual {
+                mask: value,
+                value: number("valueTwo"),
+            },
             other => panic!("operator {other:?}"),
         },
     }

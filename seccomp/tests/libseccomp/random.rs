@@ -33,7 +33,13 @@ impl Random {
     pub(crate) fn value(&mut self) -> u64 {
         match self.below(6) {
             0 => self.below(4).into(),
-            1 => *self.of(&[0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, u64::MAX, 0x7fff_ffff]),
+            1 => *self.of(&[
+                0xffff_ffff,
+                0x1_0000_0000,
+                0x1_0000_0001,
+                u64::MAX,
+                0x7fff_ffff,
+            ]),
             2 => 1 << self.below(64),
             3 => self.below(16).into(),
             4 => u64::from(self.below(4)) << 32 | u64::from(self.below(4)),

@@ -34,7 +34,10 @@ impl Reference {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/libseccomp/reference.c");
         let is_built = BUILT.get_or_init(|| {
             let mut compiler = Command::new("cc");
-            compiler.args(["-O2", "-Wall", "-o"]).arg(&program).arg(source);
+            compiler
+                .args(["-O2", "-Wall", "-o"])
+                .arg(&program)
+                .arg(source);
             compiler.arg("-lseccomp");
             compiler.status().is_ok_and(|status| status.success())
         });
@@ -89,7 +92,11 @@ impl Reference {
         for arch in &profile.architectures {
             self.tell(&format!("arch {:x}", token(*arch)));
         }
-        for rule in profile.rules.iter().filter(|rule| rule.action != profile.default) {
+        for rule in profile
+            .rules
+            .iter()
+            .filter(|rule| rule.action != profile.default)
+        {
             for name in &rule.names {
                 for conditions in alternatives(&rule.conditions) {
                     let words: String = conditions.iter().map(words).collect();
@@ -112,7 +119,10 @@ impl Reference {
     }
 
     fn newest(&mut self, profile: &Profile) -> Vec<(Arch, u32)> {
-        if matches!(profile.default, Action::Allow | Action::Log | Action::Trace(_)) {
+        if matches!(
+            profile.default,
+            Action::Allow | Action::Log | Action::Trace(_)
+        ) {
             return vec![];
         }
         let mut newest = vec![];
@@ -186,7 +196,10 @@ pub(crate) fn alternatives(conditions: &[Condition]) -> Vec<Vec<Condition>> {
     let mut indexes: Vec<u8> = conditions.iter().map(|condition| condition.index).collect();
     indexes.sort_unstable();
     if indexes.windows(2).any(|pair| pair[0] == pair[1]) {
-        conditions.iter().map(|condition| vec![*condition]).collect()
+        conditions
+            .iter()
+            .map(|condition| vec![*condition])
+            .collect()
     } else {
         vec![conditions.to_vec()]
     }
@@ -207,7 +220,9 @@ fn words(condition: &Condition) -> String {
 }
 
 fn instruction(text: &str) -> Instruction {
-    let mut fields = text.split(':').map(|field| u32::from_str_radix(field, 16).expect("hex"));
+    let mut fields = text
+        .split(':')
+        .map(|field| u32::from_str_radix(field, 16).expect("hex"));
     let mut next = || fields.next().expect("four fields");
     Instruction {
         code: next().try_into().expect("code"),
