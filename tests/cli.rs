@@ -19,6 +19,7 @@ mod namespaces;
 mod process;
 mod rootless;
 mod run;
+mod seccomp;
 mod security;
 mod spec;
 mod terminal;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         process::TESTS,
         rootless::TESTS,
         run::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
         terminal::TESTS,
