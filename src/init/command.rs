@@ -138,13 +138,8 @@ pub(crate) fn exec(
 /// Leaves the standard streams open and as many descriptors after them.
 fn leave_only(preserved_fds: u32) -> io::Result<()> {
     let first = 3 + preserved_fds;
-    match sys::close_from(first) {
-        // A seccomp profile older than close_range(2).
-        Err(err) if matches!(err.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-            close_each_from(first)?;
-        }
-        closed => closed?,
-    }
+    // A seccomp profile older than close_range(2) answers what it likes.
+    sys::close_from(first).or_else(|_| close_each_from(first))?;
     (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
 }
 
