@@ -91,6 +91,11 @@ impl Arch {
         }
     }
 
+    /// The number of the call `name`, if it has one here.
+    pub fn number(self, name: &str) -> Option<u32> {
+        find(name)?.number(self)
+    }
+
     /// Whether arguments have 64 bits.
     pub(crate) fn is_64_bit(self) -> bool {
         !matches!(

@@ -27,6 +27,11 @@ use std::fmt;
 use program::Builder;
 use space::Space;
 
+/// The names of all system calls known.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    table::SYSCALLS.iter().map(|(name, _)| *name)
+}
+
 /// What happens to a system call (seccomp(2), "Filter return values").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {

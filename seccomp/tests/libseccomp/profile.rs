@@ -117,6 +117,49 @@ impl Profile {
         profile
     }
 
+    /// A random profile as they are written: long lists of names, and some
+    /// calls with conditions of their own.
+    pub(crate) fn random_without_overlap(random: &mut Random, names: &[String]) -> Profile {
+        let mut profile = Profile::random(random, &["read"], 0);
+        profile.rules.clear();
+        let mut names = names.to_vec();
+        for _ in 0..=random.below(2) {
+            let count = 33 + random.below(40);
+            let taken = (0..count).map(|_| take(random, &mut names));
+            profile.rules.push(ProfileRule {
+                names: taken.collect(),
+                action: random_action(random),
+                conditions: vec![],
+            });
+        }
+        for _ in 0..random.below(5) {
+            let name = take(random, &mut names);
+            let action = random_action(random);
+            let first = random_condition(random, 3);
+            let rest = (0..random.below(3)).map(|_| random_condition(random, 6));
+            let mut conditions: Vec<Condition> = std::iter::once(first).chain(rest).collect();
+            let mut seen = BTreeSet::new();
+            conditions.retain(|condition| seen.insert(condition.index));
+            // Several values for one argument, each in a rule of its own.
+            let values = if conditions.len() == 1 {
+                1 + random.below(4)
+            } else {
+                1
+            };
+            for value in 0..values {
+                if values > 1 {
+                    conditions[0].comparison = Comparison::Equal(u64::from(value) * 0x8000_0001);
+                }
+                profile.rules.push(ProfileRule {
+                    names: vec![name.clone()],
+                    action,
+                    conditions: conditions.clone(),
+                });
+            }
+        }
+        profile
+    }
+
     /// The actions of the rules that hold for this call; of the first one without
     /// conditions only, if there is one.
     pub(crate) fn said(
@@ -157,6 +200,58 @@ impl Profile {
             }
         }
         said
+    }
+
+    /// Each rule that holds for this call, taken apart: one name, one list of
+    /// conditions that all hold.
+    fn holding(
+        &self,
+        data: &Data,
+        number_of: &mut dyn FnMut(Arch, &str) -> Option<u32>,
+    ) -> Vec<ProfileRule> {
+        let mut holding = vec![];
+        for rule in &self.rules {
+            for name in &rule.names {
+                for conditions in alternatives(&rule.conditions) {
+                    let rule = ProfileRule {
+                        names: vec![name.clone()],
+                        action: rule.action,
+                        conditions,
+                    };
+                    let alone = Profile {
+                        rules: vec![rule.clone()],
+                        ..self.clone()
+                    };
+                    if !alone.said(data, number_of).is_empty() {
+                        holding.push(rule);
+                    }
+                }
+            }
+        }
+        holding
+    }
+
+    /// Whether one of the rules with the result `ours` goes before all with the
+    /// result `theirs`; `beats` tells of two.
+    pub(crate) fn order_is(
+        &self,
+        data: &Data,
+        ours: u32,
+        theirs: u32,
+        number_of: &mut dyn FnMut(Arch, &str) -> Option<u32>,
+        mut beats: impl FnMut(&ProfileRule, &ProfileRule) -> bool,
+    ) -> bool {
+        let all = self.holding(data, number_of);
+        let with = |result: u32| all.iter().filter(move |rule| rule.action.value() == result);
+        with(ours).any(|rule| with(theirs).all(|other| beats(rule, other)))
+    }
+
+    /// The profile with these two rules only.
+    pub(crate) fn with_rules_in_order(&self, one: &ProfileRule, other: &ProfileRule) -> Profile {
+        Profile {
+            rules: vec![one.clone(), other.clone()],
+            ..self.clone()
+        }
     }
 
     /// Calls at and around everything the profile says something about.
@@ -238,6 +333,11 @@ fn says_nothing(condition: &Condition, arch: Arch) -> bool {
 
 fn is_32_bit(arch: Arch) -> bool {
     matches!(arch, Arch::X86 | Arch::X32 | Arch::Arm)
+}
+
+fn take(random: &mut Random, names: &mut Vec<String>) -> String {
+    let limit = u32::try_from(names.len()).expect("few");
+    names.swap_remove(usize::try_from(random.below(limit)).expect("index"))
 }
 
 /// A value at or near one that a condition on the argument names.

@@ -25,8 +25,8 @@ static scmp_filter_ctx filter;
 static int failed;
 static struct timespec begun;
 
-/* libseccomp 2.5.4 does not come back from some rules: after a second the
- * filter is given up, with its memory. */
+/* libseccomp 2.5.4 does not come back from some rules: after five
+ * seconds the filter is given up, with its memory. */
 static sigjmp_buf back;
 
 static void give_up(int signal)
@@ -79,7 +79,7 @@ static void rule(char *rest)
 		filter = NULL;
 		return;
 	}
-	alarm(1);
+	alarm(5);
 	number = seccomp_rule_add_array(filter, action, number, count, args);
 	alarm(0);
 	if (number < 0)
@@ -101,7 +101,7 @@ static void export(void)
 		failed = -ETIMEDOUT;
 		filter = NULL;
 	} else {
-		alarm(1);
+		alarm(5);
 		note(seccomp_export_bpf(filter, file));
 		alarm(0);
 	}

@@ -1,6 +1,7 @@
 //! libseccomp, behind a small C program (`reference.c`), and what runc puts
 //! around the filter it makes.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -16,6 +17,8 @@ pub(crate) struct Reference {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    numbers: HashMap<(Arch, String), Option<u32>>,
+    known: HashMap<String, bool>,
 }
 
 /// What libseccomp, as runc uses it, does with a profile.
@@ -54,6 +57,8 @@ impl Reference {
             input: child.stdin.take(),
             output: BufReader::new(child.stdout.take().expect("stdout")),
             child,
+            numbers: HashMap::new(),
+            known: HashMap::new(),
         })
     }
 
@@ -72,17 +77,24 @@ impl Reference {
     /// The number of a call; `None` if the architecture does not have it, or
     /// has it behind another.
     pub(crate) fn number(&mut self, arch: Arch, name: &str) -> Option<u32> {
-        let number: i32 = self
-            .ask(&format!("number {:x} {name}", token(arch)))
-            .parse()
-            .expect("a number");
-        u32::try_from(number).ok()
+        if let Some(number) = self.numbers.get(&(arch, name.to_owned())) {
+            return *number;
+        }
+        let answer = self.ask(&format!("number {:x} {name}", token(arch)));
+        let number: i32 = answer.parse().expect("a number");
+        let number = u32::try_from(number).ok();
+        self.numbers.insert((arch, name.to_owned()), number);
+        number
     }
 
     /// Whether libseccomp knows the name at all.
     pub(crate) fn knows(&mut self, name: &str) -> bool {
-        let number = self.ask(&format!("number {:x} {name}", token(Arch::X86_64)));
-        number != "-1"
+        if let Some(knows) = self.known.get(name) {
+            return *knows;
+        }
+        let answer = self.ask(&format!("number {:x} {name}", token(Arch::X86_64)));
+        self.known.insert(name.to_owned(), answer != "-1");
+        answer != "-1"
     }
 
     /// The program for a profile, as runc asks for it; the errno if there is
