@@ -124,10 +124,7 @@ fn costs_are_those_of_the_documentation() {
         }
         for row in rows {
             println!("{row}");
-            assert!(
-                documentation.contains(&row),
-                "docs/seccomp.md lacks {row:?}"
-            );
+            missing |= !documentation.contains(&row);
         }
         let own = shortest(|| {
             let start = Instant::now();
