@@ -280,10 +280,11 @@ impl Entry<'_, '_> {
             index: 0,
             comparison: Comparison::Equal(call.into()),
         });
-        let of_rule = conditions.iter().copied().filter(|condition| {
-            !(multiplexed.is_some() && condition.index == 0)
-                && !tree::always_holds(condition, is_64_bit)
-        });
+        let counts = |condition: &Condition| {
+            let is_replaced = multiplexed.is_some() && condition.index == 0;
+            !is_replaced && !tree::always_holds(condition, is_64_bit)
+        };
+        let of_rule = conditions.iter().copied().filter(counts);
         multiplexed.into_iter().chain(of_rule).collect()
     }
 }

@@ -111,10 +111,6 @@ fn lower(value: u64) -> u32 {
     value as u32
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the half is what is wanted"
-)]
 fn upper(value: u64) -> u32 {
     (value >> 32) as u32
 }

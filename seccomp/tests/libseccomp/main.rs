@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use teu_seccomp::{Arch, Error};
 
-use bpf::{Data, check, run};
+use bpf::{check, run};
 use profile::{Profile, ProfileRule};
 use random::Random;
 use reference::Reference;

@@ -22,6 +22,7 @@ pub(crate) struct Reference {
 }
 
 /// What libseccomp, as runc uses it, does with a profile.
+#[derive(Debug)]
 pub(crate) struct Theirs {
     pub(crate) program: Vec<Instruction>,
     /// For each architecture the greatest number that the profile names, if
