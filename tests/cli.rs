@@ -26,6 +26,7 @@ mod process;
 mod processors;
 mod rootless;
 mod run;
+mod seccomp;
 mod security;
 mod spec;
 mod stats;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         processors::TESTS,
         rootless::TESTS,
         run::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
         stats::TESTS,

@@ -22,7 +22,7 @@ use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
 use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
-use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
+use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -328,6 +328,11 @@ impl Container {
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     self.pipe.send(ToInit::HooksDone)?;
+                }
+                Some(ToHost::SeccompListener(number)) => {
+                    let state = self.state.for_hooks(Status::Creating);
+                    let filter = plan.process.seccomp.as_ref();
+                    seccomp_agent::give_listener(filter, &self.child, number, state)?;
                 }
                 Some(ToHost::Ready) => {
                     return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?);

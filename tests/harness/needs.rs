@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Kernel(u32, u32),
     /// Effective capability by bit, where a machine restricts its root.
     Capability(u32, &'static str),
+    /// A machine of x86_64, also with programs of 32 bits.
+    X86,
     AppArmor,
     NoAppArmor,
     Selinux,
@@ -84,6 +86,7 @@ impl Need {
             TimeNamespaces => Path::new("/proc/self/ns/time").exists(),
             Kernel(major, minor) => kernel() >= (major, minor),
             Capability(bit, _) => effective_capabilities() >> bit & 1 == 1,
+            X86 => cfg!(target_arch = "x86_64"),
             AppArmor => fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with('Y')),
             NoAppArmor => !AppArmor.is_met(),
@@ -111,6 +114,7 @@ impl Need {
             TimeNamespaces => "time namespaces".to_owned(),
             Kernel(major, minor) => format!("kernel >= {major}.{minor}"),
             Capability(_, name) => format!("capability {name}"),
+            X86 => "x86_64".to_owned(),
             AppArmor => "AppArmor".to_owned(),
             NoAppArmor => "a kernel without AppArmor".to_owned(),
             Selinux => "SELinux".to_owned(),
