@@ -20,7 +20,7 @@ mod v1;
 mod v2;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
@@ -526,6 +526,12 @@ impl Cgroup {
                 })
             }
         }
+    }
+
+    /// The directory whose freezer stops the container, if there is one.
+    pub fn freezer(&self) -> Option<&Path> {
+        let directory = self.v1_directory("freezer").or(self.v2.as_ref());
+        directory.map(|directory| directory.path.as_path())
     }
 
     /// Removes the container's directories and those below them. What is gone

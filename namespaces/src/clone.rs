@@ -45,6 +45,17 @@ impl Child {
         }
     }
 
+    /// A child that another process made for this one (clone(2),
+    /// CLONE_PARENT) and that nothing else waits for.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn adopt(pid: Pid) -> Result<Child> {
+        let pidfd =
+            sys::pidfd_open(pid).map_err(|err| Error::new(format!("pidfd_open {pid}"), err))?;
+        Ok(Child::new(pid, pidfd))
+    }
+
     /// Its pid in the caller's pid namespace.
     pub fn pid(&self) -> Pid {
         self.pid
