@@ -62,7 +62,7 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     refuse_idmapped_mounts(&state)?;
     let status_fd = options.take_status_fd()?;
 
-    let mut criu = Criu::start(swrk::find()?, &Start::default(), || Ok(()))?;
+    let (mut criu, _) = Criu::start(swrk::find()?, &Start::default(), || Ok(Vec::new()))?;
     if options.pre_dump || options.flags.lazy_pages {
         criu.require_features(Features {
             memory_tracking: options.pre_dump,

@@ -107,7 +107,7 @@ fn make(options: &Options) -> Result<Restored> {
 
     // Everything that can be decided without touching the machine.
     let program = swrk::find()?;
-    let images = Images::open(&options.images, options.work.as_deref())?;
+    let mut images = Images::open(&options.images, options.work.as_deref())?;
     let streams = images.read_streams()?;
     let bundle = Bundle::open(&create.bundle)?;
     let wishes = create.wishes(Purpose::Create, ListenFds::default());
@@ -140,7 +140,7 @@ fn make(options: &Options) -> Result<Restored> {
         },
     };
     let restored = restoration
-        .run(program, &images, &streams, &namespaces)
+        .run(program, &mut images, &streams, &namespaces)
         .and_then(|notify| restoration.bring_up(terminal).map(|up| (up, notify)));
     match restored {
         Ok(((init, relay), notify)) => Ok(Restored {
@@ -187,7 +187,7 @@ impl Restoration<'_> {
     fn run(
         &mut self,
         program: std::ffi::CString,
-        images: &Images,
+        images: &mut Images,
         streams: &[String],
         namespaces: &Namespaces,
     ) -> Result<Option<NotifySocket>> {
@@ -200,10 +200,12 @@ impl Restoration<'_> {
             descriptors: namespaces.descriptors(),
             namespaces: its_namespaces,
         };
-        let criu = Criu::start(program, &start, || {
+        let (criu, directories) = Criu::start(program, &start, || {
             self.parts.state_dir.leave_lock_to_host();
-            init::restore::prepare(&self.plan.rootfs, &root)
+            init::restore::prepare(&self.plan.rootfs, &root)?;
+            images.reopen()
         })?;
+        images.replace(directories);
         self.enter_cgroup(criu.pid())?;
         let mut request = self.request(images, &root, &criu)?;
         namespaces.put_into(&mut request, criu.version())?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub(crate) struct Images {
     path: PathBuf,
     directory: File,
     /// Where CRIU works and logs, if not in the images' directory.
-    work: Option<File>,
+    work: Option<(PathBuf, File)>,
     log: PathBuf,
     log_name: &'static str,
 }
@@ -61,19 +61,46 @@ impl Images {
             }
         }
         let log = work.unwrap_or(path).join(log_name);
+        let work = match work {
+            Some(path) => Some((path.to_owned(), open_directory(path)?)),
+            None => None,
+        };
         Ok(Images {
             path: path.to_owned(),
             directory,
-            work: work.map(open_directory).transpose()?,
+            work,
             log: std::path::absolute(&log).unwrap_or(log),
             log_name,
         })
     }
 
+    /// Opens them again, for [`Images::replace`]: called in the mount namespace
+    /// of a criu that has its own. It mounts something where it works, which is
+    /// only possible in a mount of its own.
+    ///
+    /// # Errors
+    /// One is not there any more.
+    pub(crate) fn reopen(&self) -> Result<Vec<OwnedFd>> {
+        let paths = [Some(&self.path), self.work.as_ref().map(|(path, _)| path)];
+        let paths = paths.into_iter().flatten();
+        paths.map(|path| Ok(open_directory(path)?.into())).collect()
+    }
+
+    /// Puts those that [`Images::reopen`] opened in the place of ours.
+    pub(crate) fn replace(&mut self, directories: Vec<OwnedFd>) {
+        let mut directories = directories.into_iter().map(File::from);
+        if let Some(directory) = directories.next() {
+            self.directory = directory;
+        }
+        if let (Some((_, work)), Some(directory)) = (&mut self.work, directories.next()) {
+            *work = directory;
+        }
+    }
+
     /// Tells CRIU of them.
     pub(crate) fn put_into(&self, options: &mut Options) {
         options.images_dir_fd = self.directory.as_raw_fd();
-        options.work_dir_fd = self.work.as_ref().map(AsRawFd::as_raw_fd);
+        options.work_dir_fd = self.work.as_ref().map(|(_, work)| work.as_raw_fd());
         options.log_file = self.log_name;
     }
 

@@ -1,7 +1,7 @@
 //! A criu process that serves one command, and the conversation with it.
 
 use std::ffi::{CString, OsStr};
-use std::io::{IoSliceMut, Read};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,19 +15,21 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
     SocketType, recvmsg, send, socketpair,
 };
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use teu_namespaces::{Child, NamespacePlan};
 
 use super::rpc::{Features, Kind, Notification, Request, Response};
 use crate::init::command;
-use crate::{errno, log, sys};
+use crate::{errno, fd_socket, log, sys};
 
 /// The longest message that is taken; its own are below a page.
 const LONGEST_MESSAGE: usize = 10 * 4096;
 
 /// The first that can say its version.
 const OLDEST: u32 = 30_000;
+
+/// The message that brings a descriptor.
+const OPENED: &[u8] = b"opened";
 
 /// The exit status of a child that did not become criu.
 const NOT_EXECUTED: i32 = 1;
@@ -67,48 +69,52 @@ pub(crate) fn find() -> Result<CString> {
 
 impl Criu {
     /// Starts `program`, after `prepare` was done in its place, and asks for
-    /// its version. The caller must be single-threaded.
+    /// its version. Returns the descriptors too that `prepare` opened for us.
+    /// The caller must be single-threaded.
     ///
     /// # Errors
     /// What `prepare` said; it is no criu, or too old a one.
     pub(crate) fn start(
         program: CString,
         start: &Start<'_>,
-        prepare: impl FnOnce() -> Result<()>,
-    ) -> Result<Criu> {
-        let (ours, its) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .context("socketpair")?;
-        let (words, tell) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
+        prepare: impl FnOnce() -> Result<Vec<OwnedFd>>,
+    ) -> Result<(Criu, Vec<OwnedFd>)> {
+        let (ours, its) = sockets()?;
+        let (host, starting) = sockets()?;
         let child = teu_namespaces::spawn(&start.namespaces, None, |entered| {
             let entered = entered.map_err(anyhow::Error::from);
             let become_it = || become_criu(&program, start, its.as_fd());
-            let Err(err) = entered.and_then(|()| prepare()).and_then(|()| become_it());
+            let prepared = entered.and_then(|()| prepare());
+            let given = prepared.and_then(|opened| {
+                let mut opened = opened.iter();
+                opened.try_for_each(|fd| fd_socket::send(&starting, OPENED, fd))
+            });
+            let Err(err) = given.and_then(|()| become_it());
             // If the host is gone there is nobody to tell.
-            rustix::io::write(&tell, errno::chain(&err).as_bytes()).ok();
+            let words = errno::chain(&err);
+            send(&starting, words.as_bytes(), SendFlags::NOSIGNAL).ok();
             NOT_EXECUTED
         })?;
-        drop((its, tell));
+        drop((its, starting));
         let mut criu = Criu {
             child,
             socket: Some(ours),
             version: 0,
         };
-        let mut why = String::new();
-        std::fs::File::from(words)
-            .read_to_string(&mut why)
-            .context("wait for criu to start")?;
-        if !why.is_empty() {
-            bail!(why);
+        let mut opened = Vec::new();
+        // Until it is criu: that closes its end.
+        while let Some((words, descriptor)) =
+            receive(&host).context("wait for criu to start")?
+        {
+            match descriptor {
+                Some(descriptor) => opened.push(descriptor),
+                None => bail!("{}", String::from_utf8_lossy(&words)),
+            }
         }
         criu.version = criu.ask_version().context("CRIU version check failed")?;
         log::debug(&format!("Using CRIU {}", criu.version));
         criu.require_version(OLDEST)?;
-        Ok(criu)
+        Ok((criu, opened))
     }
 
     /// Its pid.
@@ -235,30 +241,44 @@ impl Criu {
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         let socket = self.socket.as_ref().context("criu is not there any more")?;
-        let mut bytes = vec![0; LONGEST_MESSAGE];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let length = loop {
-            let mut parts = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(socket, &mut parts, &mut control, flags) {
-                Ok(message) => break message.bytes,
-                Err(Errno::INTR) => {}
-                Err(err) => return Err(err).context("receive from criu"),
-            }
-        };
-        match length {
-            0 => bail!("criu ended without an answer"),
-            LONGEST_MESSAGE => bail!("receive from criu: a message that is too long"),
-            _ => {}
-        }
-        let descriptor = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        let response = Response::decode(&bytes[..length]).context("receive from criu")?;
+        let message = receive(socket).context("receive from criu")?;
+        let (bytes, descriptor) = message.context("criu ended without an answer")?;
+        let response = Response::decode(&bytes).context("receive from criu")?;
         Ok((response, descriptor))
     }
+}
+
+fn sockets() -> Result<(OwnedFd, OwnedFd)> {
+    let kind = SocketType::SEQPACKET;
+    socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).context("socketpair")
+}
+
+/// The next message with the descriptor that came with it; `None` if there is
+/// no other end any more.
+fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    let mut bytes = vec![0; LONGEST_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let length = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(socket, &mut parts, &mut control, flags) {
+            Ok(message) => break message.bytes,
+            Err(Errno::INTR) => {}
+            // It ended with our request unread.
+            Err(Errno::CONNRESET) => break 0,
+            Err(err) => return Err(err.into()),
+        }
+    };
+    if length == LONGEST_MESSAGE {
+        bail!("a message that is too long");
+    }
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    bytes.truncate(length);
+    Ok((length > 0).then_some((bytes, descriptor)))
 }
 
 impl Drop for Criu {
