@@ -63,7 +63,13 @@ pub(crate) fn for_restore(
     let rootfs = open_root(rootfs)?;
     mounts
         .iter()
-        .map(|mount| Ok((locate(&rootfs, &mount.destination)?, mount.source.clone())))
+        .map(|mount| {
+            let place = locate(&rootfs, &mount.destination)?;
+            // CRIU looks for the mount it is in by the letters of its path. One
+            // that is not there is no matter where nothing was mounted.
+            let source = fs::canonicalize(&mount.source);
+            Ok((place, source.unwrap_or_else(|_| mount.source.clone())))
+        })
         .collect()
 }
 
