@@ -103,9 +103,7 @@ impl Criu {
         };
         let mut opened = Vec::new();
         // Until it is criu: that closes its end.
-        while let Some((words, descriptor)) =
-            receive(&host).context("wait for criu to start")?
-        {
+        while let Some((words, descriptor)) = receive(&host).context("wait for criu to start")? {
             match descriptor {
                 Some(descriptor) => opened.push(descriptor),
                 None => bail!("{}", String::from_utf8_lossy(&words)),
