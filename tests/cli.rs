@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod checkpoint;
 mod config;
 mod coverage;
 mod exec;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        checkpoint::TESTS,
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,

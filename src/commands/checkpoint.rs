@@ -70,6 +70,9 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
         })?;
     }
     let images = Images::create(&options.images, options.work.as_deref())?;
+    if let Some(gid) = group_of_root(&state)? {
+        images.open_to_group(gid)?;
+    }
     let request = options.request(&state, &images, criu.version())?;
     if !options.pre_dump {
         images.write_streams(&external::streams(&state.external, state.pid))?;
@@ -104,6 +107,14 @@ fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
         }
         status => Err(refused(status).into()),
     }
+}
+
+/// The group on the host that the container's root is in, if another than here.
+fn group_of_root(state: &ContainerState) -> Result<Option<u32>> {
+    let namespace = PathBuf::from(format!("/proc/{}/ns/user", state.pid));
+    let maps = Host::new().id_maps_of(&namespace)?;
+    let root = maps.gid.iter().find(|line| line.container == 0);
+    Ok(root.map(|line| line.host).filter(|gid| *gid != 0))
 }
 
 /// CRIU would restore such a mount without its map: files would then have

@@ -291,9 +291,7 @@ impl Restoration<'_> {
 
     /// CRIU has come to a point where something is for us to do.
     fn notified(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()> {
-        let Parts {
-            state_dir, state, ..
-        } = &mut self.parts;
+        let state = &mut self.parts.state;
         match notification.script.as_str() {
             "setup-namespaces" => {
                 state.pid = notification.pid;
@@ -306,9 +304,7 @@ impl Restoration<'_> {
                 state.pid = notification.pid;
                 let stat = ProcessStat::read(state.pid).context("container init is gone")?;
                 state.start_time = stat.start_time;
-                // When it was made anew, not when it was first.
-                state.created = ContainerState::now();
-                state_dir.save(state)
+                Ok(())
             }
             "orphan-pts-master" => {
                 let master = fd.context("CRIU sent no terminal")?;
@@ -323,8 +319,16 @@ impl Restoration<'_> {
 
     /// What is left to do when the container runs.
     fn bring_up(&mut self, terminal: Option<TerminalPair>) -> Result<(Child, Option<Relay>)> {
-        let pid = Pid::from_raw(self.parts.state.pid);
+        let Parts {
+            state_dir, state, ..
+        } = &mut self.parts;
+        let pid = Pid::from_raw(state.pid);
         let init = Child::adopt(pid)?;
+        // When it was made anew, not when it was first.
+        state.created = ContainerState::now();
+        // Only now may others see it run: whoever killed it while CRIU is at it
+        // would leave CRIU waiting for it for ever.
+        state_dir.save(state)?;
         // Whoever waits for a terminal that never came shall see the end.
         self.console = None;
         let mut relay = None;

@@ -1,9 +1,9 @@
 //! The directories of a checkpoint: that of its images, and that of CRIU's log.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,6 +25,8 @@ pub(crate) struct Images {
     work: Option<(PathBuf, File)>,
     log: PathBuf,
     log_name: &'static str,
+    /// This process made the directory of the images.
+    made: bool,
 }
 
 impl Images {
@@ -34,12 +36,14 @@ impl Images {
     /// # Errors
     /// A directory cannot be made or is none.
     pub(crate) fn create(path: &Path, work: Option<&Path>) -> Result<Images> {
+        let made = !path.exists();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .with_context(|| format!("make the directory of the images {path:?}"))?;
-        Images::with_log(path, work, "dump.log")
+        let images = Images::with_log(path, work, "dump.log")?;
+        Ok(Images { made, ..images })
     }
 
     /// For a restore.
@@ -71,7 +75,27 @@ impl Images {
             work,
             log: std::path::absolute(&log).unwrap_or(log),
             log_name,
+            made: false,
         })
+    }
+
+    /// Lets a container whose root is the group `gid` on the host look for
+    /// images: CRIU opens some of them in the container's user namespace. Only
+    /// search permission, in a directory that was made here, and nobody can
+    /// write there.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn open_to_group(&self, gid: u32) -> Result<()> {
+        if !self.made {
+            return Ok(());
+        }
+        std::os::unix::fs::fchown(&self.directory, None, Some(gid))
+            .and_then(|()| {
+                self.directory
+                    .set_permissions(Permissions::from_mode(0o710))
+            })
+            .with_context(|| format!("change the owner of {:?}", self.path))
     }
 
     /// Opens them again, for [`Images::replace`]: called in the mount namespace

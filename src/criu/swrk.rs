@@ -232,9 +232,11 @@ impl Criu {
 
     fn send(&self, request: &Request<'_>) -> Result<()> {
         let socket = self.socket.as_ref().context("criu is not there any more")?;
-        send(socket, &request.encode(), SendFlags::NOSIGNAL)
-            .map(drop)
-            .with_context(|| format!("send {} to criu", request.kind.name()))
+        match send(socket, &request.encode(), SendFlags::NOSIGNAL) {
+            // It has ended, as the answer that does not come will tell.
+            Ok(_) | Err(Errno::PIPE) => Ok(()),
+            Err(err) => Err(err).with_context(|| format!("send {} to criu", request.kind.name())),
+        }
     }
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {

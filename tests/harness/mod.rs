@@ -33,7 +33,7 @@ mod terminal;
 pub(crate) use bundle::Bundle;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
-pub(crate) use needs::{Need::*, needs};
+pub(crate) use needs::{Need::*, criu_path, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::{HostSnapshot, marker};
