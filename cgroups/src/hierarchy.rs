@@ -106,11 +106,12 @@ struct Mount {
     options: Vec<String>,
 }
 
-/// The first fields of any line, still escaped.
+/// The first fields of any line.
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
-    id: &'a [u8],
-    parent: &'a [u8],
+    id: u64,
+    parent: u64,
+    /// Still escaped.
     point: &'a [u8],
 }
 
@@ -119,8 +120,7 @@ fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
     let lines: Vec<&[u8]> = mountinfo.split(|&byte| byte == b'\n').collect();
     let cgroups: Vec<(Place, Mount)> = lines
         .iter()
-        .filter(|line| line.windows(9).any(|window| window == b" - cgroup"))
-        .filter_map(|line| Some((place(line)?, mount(line)?)))
+        .filter_map(|line| mount(line).and_then(|mount| Some((place(line)?, mount))))
         .collect();
     // A host can have thousands of mounts; few are above a cgroup mount.
     let is_above = |place: &Place| cgroups.iter().any(|(one, _)| is_at_or_above(place, one));
@@ -139,23 +139,34 @@ fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
 fn place(line: &[u8]) -> Option<Place<'_>> {
     let mut fields = line.split(|&byte| byte == b' ');
     Some(Place {
-        id: fields.next()?,
-        parent: fields.next()?,
+        id: number(fields.next()?)?,
+        parent: number(fields.next()?)?,
         point: fields.nth(2)?,
     })
 }
 
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The line, if it is about cgroups.
 fn mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let (root, point) = (unescape(fields.nth(3)?), unescape(fields.next()?));
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = fields.next()?;
-    let options = String::from_utf8_lossy(fields.nth(1)?);
-    (kind == b"cgroup" || kind == b"cgroup2").then(|| Mount {
+    // The type, the source and the options come last. No field has a space in
+    // it, and how many there are before them differs.
+    let mut fields = line.rsplit(|&byte| byte == b' ');
+    let (options, kind) = (fields.next()?, fields.nth(1)?);
+    if kind != b"cgroup" && kind != b"cgroup2" {
+        return None;
+    }
+    let mut fields = line.split(|&byte| byte == b' ').skip(3);
+    Some(Mount {
         v2: kind == b"cgroup2",
-        root: root.into(),
-        point,
-        options: options.split(',').map(str::to_owned).collect(),
+        root: unescape(fields.next()?).into(),
+        point: unescape(fields.next()?),
+        options: String::from_utf8_lossy(options)
+            .split(',')
+            .map(str::to_owned)
+            .collect(),
     })
 }
 
@@ -195,7 +206,10 @@ fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount
         mount.v2 == controllers.is_empty()
             && controllers.iter().all(|name| mount.options.contains(name))
     };
-    let is_usual = |mount: &&Mount| Path::new(&mount.point).starts_with(USUAL_PLACE);
+    let is_usual = |mount: &&Mount| {
+        let below = mount.point.as_bytes().strip_prefix(USUAL_PLACE.as_bytes());
+        below.is_some_and(|below| below.is_empty() || below[0] == b'/')
+    };
     mounts
         .iter()
         .filter(fits)
