@@ -276,7 +276,7 @@ impl Restoration<'_> {
             },
             root: root.to_owned(),
             external_mounts: external::for_restore(
-                &external_mounts(&self.plan.rootfs),
+                &external_mounts(&self.plan.rootfs, &self.plan.namespaces),
                 &self.plan.rootfs.path,
             )?,
             cgroup_mode: Some(options.cgroup_mode),

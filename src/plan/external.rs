@@ -52,7 +52,7 @@ impl External {
         let nodes = rootfs.devices.iter().filter(|devices| devices.bind);
         let nodes = nodes.flat_map(|devices| devices.nodes.iter().map(|node| node.path.clone()));
         External {
-            mounts: mounts(&rootfs.mounts)
+            mounts: mounts(&rootfs.mounts, namespaces)
                 .map(|mount| mount.destination)
                 .chain(nodes)
                 .collect(),
@@ -65,7 +65,10 @@ impl External {
 
 /// All that may have been external at the checkpoint from which a container of
 /// this plan is restored.
-pub(crate) fn external_mounts(rootfs: &RootfsPlan) -> Vec<ExternalMount> {
+pub(crate) fn external_mounts(
+    rootfs: &RootfsPlan,
+    namespaces: &NamespacePlan,
+) -> Vec<ExternalMount> {
     let same = |path: PathBuf| ExternalMount {
         destination: path.clone(),
         source: path,
@@ -73,18 +76,25 @@ pub(crate) fn external_mounts(rootfs: &RootfsPlan) -> Vec<ExternalMount> {
     let nodes = rootfs.devices.iter().flat_map(|devices| &devices.nodes);
     // What covers masked files has one name for all of them.
     let null = (!rootfs.masked_paths.is_empty()).then(|| same("/dev/null".into()));
-    mounts(&rootfs.mounts)
+    mounts(&rootfs.mounts, namespaces)
         .chain(null)
         .chain(nodes.map(|node| same(node.path.clone())))
         .collect()
 }
 
 /// The mounts whose source is the host's.
-fn mounts(mounts: &[Mount]) -> impl Iterator<Item = ExternalMount> {
-    mounts.iter().flat_map(|mount| match &mount.kind {
+fn mounts(mounts: &[Mount], namespaces: &NamespacePlan) -> impl Iterator<Item = ExternalMount> {
+    // A user namespace may not mount a cgroup2 of another cgroup namespace than
+    // its own: the host's is bound.
+    let binds_cgroup2 = namespaces.is_private(Kind::User) && !namespaces.is_private(Kind::Cgroup);
+    mounts.iter().flat_map(move |mount| match &mount.kind {
         MountKind::Bind(bind) => vec![ExternalMount {
             destination: mount.destination.clone(),
             source: bind.source.clone(),
+        }],
+        MountKind::CgroupV2(cgroup) if binds_cgroup2 => vec![ExternalMount {
+            destination: mount.destination.clone(),
+            source: cgroup.fallback.source.clone(),
         }],
         MountKind::CgroupV1(cgroup) if !cgroup.in_namespace => cgroup
             .hierarchies
@@ -94,7 +104,7 @@ fn mounts(mounts: &[Mount]) -> impl Iterator<Item = ExternalMount> {
                 source: hierarchy.directory.clone(),
             })
             .collect(),
-        // In a cgroup namespace they are mounts of the container's own.
+        // Mounts of the container's own.
         MountKind::CgroupV1(_)
         | MountKind::CgroupV2(_)
         | MountKind::Filesystem(_)
