@@ -444,7 +444,6 @@ macro_rules! commands {
     ($($word:literal => $variant:ident($args:ty)),* $(,)?) => {
         /// The command asked for, with its flags.
         #[derive(Debug)]
-        #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
         pub(crate) enum Command {
             $($variant($args)),*
         }
