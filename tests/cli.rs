@@ -9,6 +9,7 @@ mod checkpoint;
 mod config;
 mod coverage;
 mod devices;
+mod events;
 mod exec;
 mod failures;
 mod features;
@@ -28,7 +29,9 @@ mod rootless;
 mod run;
 mod security;
 mod spec;
+mod stats;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
         checkpoint::TESTS,
+        events::TESTS,
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
@@ -56,6 +60,8 @@ fn main() -> ExitCode {
         run::TESTS,
         security::TESTS,
         spec::TESTS,
+        stats::TESTS,
         terminal::TESTS,
+        update::TESTS,
     ])
 }

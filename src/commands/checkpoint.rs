@@ -223,6 +223,6 @@ fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<(
     match dir.lock() {
         // Someone else saw that it had ended.
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(()),
-        locked => locked.and_then(|()| delete::destroy(dir, state)),
+        locked => locked.and_then(|()| delete::destroy(dir, state, false)),
     }
 }

@@ -375,7 +375,7 @@ impl Restored {
     /// It has ended: deletes it.
     fn delete(mut self) -> Result<()> {
         self.keep_parts();
-        delete::destroy(self.rest.state_dir, &self.rest.state)
+        delete::destroy(self.rest.state_dir, &self.rest.state, false)
     }
 
     /// It outlives this process.

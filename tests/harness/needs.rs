@@ -37,6 +37,8 @@ pub(crate) enum Need {
     NoSelinux,
     /// systemd runs as pid 1.
     Systemd,
+    /// At least this many processors.
+    Processors(usize),
     /// A program in $PATH.
     Tool(&'static str),
     /// A CRIU that works on this kernel: $TEU_TEST_CRIU, or the one in $PATH.
@@ -92,6 +94,9 @@ impl Need {
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            Processors(count) => {
+                std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
+            }
             Tool(name) => in_path(name),
             Criu => criu_says_yes(&["check"]),
             CriuFeature(name) => criu_says_yes(&["check", "--feature", name]),
@@ -116,6 +121,7 @@ impl Need {
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
+            Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Criu => "a CRIU that works".to_owned(),
             CriuFeature(name) => format!("{name} of CRIU"),

@@ -4,7 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod bpf;
 #[cfg(test)]
 mod proof;
-mod rules;
+pub(crate) mod rules;
 pub(crate) mod v1;
 
 pub use rules::{Access, DeviceKind, DeviceRule, default_rules};
