@@ -358,7 +358,12 @@ fn bound(name: &str, destination: &str) -> Value {
 
 fn mounts_of_the_host_are_mounted_again() {
     needs(&[Root, Criu]);
-    let container = counting(Bundle::new().mount(bound("data", "/mnt/data")));
+    let mut readonly = bound("data", "/mnt/readonly");
+    readonly["options"] = json!(["bind", "ro", "nosuid"]);
+    let bundle = Bundle::new()
+        .mount(bound("data", "/mnt/data"))
+        .mount(readonly);
+    let container = counting(bundle);
     fs::write(scratch().join("data/word"), "before").unwrap();
     wait_for_count(&container, 5);
     criu(&container, "checkpoint", NO_FLAGS).output().ok();
@@ -366,6 +371,9 @@ fn mounts_of_the_host_are_mounted_again() {
     restore_silent(&container, NO_FLAGS).ok();
     let path = inside(&container, "/mnt/data/word");
     assert_eq!(fs::read_to_string(path).unwrap(), "after");
+    let call = container.command("exec", NO_FLAGS);
+    let call = call.args(["/probe", "write", "/mnt/readonly/word", "x"]);
+    assert_eq!(call.output().answer(), "EROFS");
     // And can be stored once more.
     there_and_back(&container);
     let path = inside(&container, "/mnt/data/word");

@@ -8,6 +8,7 @@ mod cgroups;
 mod checkpoint;
 mod config;
 mod coverage;
+mod delete;
 mod devices;
 mod events;
 mod exec;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        delete::TESTS,
         devices::TESTS,
         failures::TESTS,
         features::TESTS,

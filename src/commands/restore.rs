@@ -3,10 +3,12 @@
 //! the mounts and namespaces they are in, come out of the images.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use teu_cgroups::Cgroup;
 use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
@@ -304,7 +306,10 @@ impl Restoration<'_> {
                 state.pid = notification.pid;
                 let stat = ProcessStat::read(state.pid).context("container init is gone")?;
                 state.start_time = stat.start_time;
-                Ok(())
+                match self.plan.rootfs.readonly {
+                    true => make_root_readonly(notification.pid),
+                    false => Ok(()),
+                }
             }
             "orphan-pts-master" => {
                 let master = fd.context("CRIU sent no terminal")?;
@@ -340,6 +345,36 @@ impl Restoration<'_> {
             write_pid_file(file, pid)?;
         }
         Ok((init, relay))
+    }
+}
+
+/// In the mount namespace of the restored process `pid`, which does not run yet.
+fn make_root_readonly(pid: i32) -> Result<()> {
+    let mut namespaces = NamespacePlan::default();
+    let path = format!("/proc/{pid}/ns/mnt");
+    namespaces.set(NamespaceKind::Mount, Namespace::Joined(path.into()));
+    let (mut words, tell) = std::io::pipe().context("pipe")?;
+    let child = teu_namespaces::spawn(&namespaces, None, |joined| {
+        let joined = joined.map_err(anyhow::Error::from);
+        let Err(err) = joined.and_then(|()| init::restore::make_root_readonly()) else {
+            return 0;
+        };
+        // If the host is gone there is nobody to tell.
+        (&tell).write_all(errno::chain(&err).as_bytes()).ok();
+        1
+    })?;
+    drop(tell);
+    let mut why = String::new();
+    words
+        .read_to_string(&mut why)
+        .context("read from a child")?;
+    let status = child.wait()?;
+    let mut child = child;
+    child.keep();
+    match status {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        _ if !why.is_empty() => bail!(why),
+        status => bail!("error setting rootfs as readonly: {status:?}"),
     }
 }
 

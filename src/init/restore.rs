@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use libc::{MS_REC, MS_SLAVE};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::mounts::{attach, clone_handle, clone_tree};
+use super::attributes::Kernel;
+use super::mounts::{attach, clone_handle, clone_tree, make_readonly};
 use super::paths::{Root, is_directory};
 use super::rootfs::{change_propagation, unmount};
 use crate::plan::mounts::{Mount, MountKind};
@@ -34,6 +35,17 @@ pub(crate) fn prepare(plan: &RootfsPlan, place: &Path) -> Result<()> {
     rustix::process::umask(mask);
     unmount(place).with_context(|| format!("unmount {place:?}"))?;
     mount(rootfs.as_fd(), onto.as_fd()).with_context(|| format!("mount {:?}", plan.path))
+}
+
+/// Called in the mount namespace of a restored container, before it runs:
+/// makes its root read-only, which a CRIU before 4.2 forgets.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn make_root_readonly() -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
+    make_readonly(&Kernel::default(), root.as_fd()).context("error setting rootfs as readonly")
 }
 
 fn mount(rootfs: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {

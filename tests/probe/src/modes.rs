@@ -299,7 +299,7 @@ fn run_away(count: usize) -> Result<Done, Failure> {
         if let ForkResult::Child = sys::fork()? {
             loop {
                 match sys::fork() {
-                    Ok(ForkResult::Parent { .. }) => std::process::exit(0),
+                    Ok(ForkResult::Parent { .. }) => return Ok(Done::Exit(0)),
                     Ok(ForkResult::Child) => {}
                     // No room for the next one yet.
                     Err(_) => std::thread::yield_now(),
