@@ -21,6 +21,7 @@ mod rootless;
 mod run;
 mod security;
 mod spec;
+mod systemd;
 mod terminal;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         run::TESTS,
         security::TESTS,
         spec::TESTS,
+        systemd::TESTS,
         terminal::TESTS,
     ])
 }

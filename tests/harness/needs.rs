@@ -29,6 +29,9 @@ pub(crate) enum Need {
     NoSelinux,
     /// systemd runs as pid 1.
     Systemd,
+    NoSystemd,
+    /// A user other than root, logged in, with a systemd of its own.
+    UserSystemd,
     /// A program in $PATH.
     Tool(&'static str),
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
@@ -79,6 +82,11 @@ impl Need {
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            NoSystemd => !Systemd.is_met(),
+            UserSystemd => {
+                let directory = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+                !Root.is_met() && Path::new(&directory).join("systemd/private").exists()
+            }
             Tool(name) => in_path(name),
             Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
@@ -100,6 +108,8 @@ impl Need {
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
+            NoSystemd => "a machine without systemd".to_owned(),
+            UserSystemd => "a user's systemd".to_owned(),
             Tool(name) => format!("the program {name}"),
             Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),

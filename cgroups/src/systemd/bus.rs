@@ -248,17 +248,18 @@ impl Bus {
 
     /// Says that the kernel knows who we are ("Authentication Protocol",
     /// EXTERNAL). No user id is named: in a user namespace we may have another
-    /// than the one the other side sees.
+    /// than the one the other side sees. An answer to the first line is DATA or,
+    /// of old versions, OK already; the second makes it OK.
+    ///
+    /// All of it is said at once, and nothing more before the answers: systemd
+    /// does not look at a message that it reads together with BEGIN until
+    /// another one comes.
     fn authenticate(&mut self) -> Result<(), Problem> {
         let deadline = Instant::now() + PATIENCE;
-        self.write(b"\0AUTH EXTERNAL\r\n")?;
-        let mut line = self.read_line(deadline)?;
-        if line == b"DATA" {
-            self.write(b"DATA\r\n")?;
-            line = self.read_line(deadline)?;
-        }
-        match line.starts_with(b"OK") {
-            true => self.write(b"BEGIN\r\n"),
+        self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        let lines = [self.read_line(deadline)?, self.read_line(deadline)?];
+        match lines.iter().any(|line| line.starts_with(b"OK")) {
+            true => Ok(()),
             false => Err(Problem::Unauthorized),
         }
     }
@@ -546,17 +547,14 @@ pub(crate) mod tests {
     }
 
     fn serve(mut socket: UnixStream, mut script: Answers) {
-        let mut line = [0; 16];
-        socket.read_exact(&mut line).unwrap();
-        assert_eq!(&line, b"\0AUTH EXTERNAL\r\n");
-        socket.write_all(b"DATA\r\n").unwrap();
-        let mut line = [0; 6];
-        socket.read_exact(&mut line).unwrap();
-        assert_eq!(&line, b"DATA\r\n");
-        socket.write_all(b"OK 0123456789abcdef\r\n").unwrap();
-        let mut line = [0; 7];
-        socket.read_exact(&mut line).unwrap();
-        assert_eq!(&line, b"BEGIN\r\n");
+        // As systemd: what comes with BEGIN would be overlooked.
+        let mut lines = [0; 1024];
+        let length = socket.read(&mut lines).unwrap();
+        let expected = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
+        assert_eq!(&lines[..length], expected);
+        socket
+            .write_all(b"DATA\r\nOK 0123456789abcdef\r\n")
+            .unwrap();
         let mut header = [0; FIXED_HEADER];
         while socket.read_exact(&mut header).is_ok() {
             let length = wire::message_length(&header).unwrap();

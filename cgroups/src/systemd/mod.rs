@@ -213,7 +213,7 @@ impl Systemd {
         let stopped = match self.job("StopUnit", &arguments) {
             // However the job ended, the cgroup is looked at next.
             Ok(_) => Ok(()),
-            Err(problem) if problem.is("NoSuchUnit") => Ok(()),
+            Err(problem) if problem.is("NoSuchUnit") => return Ok(()),
             Err(problem) => Err(failed(format!("stop systemd unit {unit:?}"), &problem)),
         };
         if stopped.is_ok() {
