@@ -11,9 +11,16 @@
 )]
 #[path = "../src/cli/args.rs"]
 mod args;
+#[allow(
+    dead_code,
+    reason = "the binary reads values, this program the definitions"
+)]
+#[path = "../src/cli/definition.rs"]
+mod definition;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use clap_complete::Shell;
+use definition::{Argument, Definition};
 use std::fs;
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -32,14 +39,53 @@ fn main() -> Result<()> {
 fn whole() -> Command {
     let commands = args::COMMANDS
         .iter()
-        .filter_map(|word| args::definition(word));
-    args::globals()
+        .filter_map(|word| args::definition(word))
+        .map(command);
+    command(args::globals())
         .version(env!("CARGO_PKG_VERSION"))
         // It is among the options already.
         .disable_version_flag(true)
-        .about("Open Container Initiative runtime")
         .subcommand_required(true)
         .subcommands(commands)
+}
+
+/// A definition as clap has it.
+fn command(definition: Definition) -> Command {
+    let command = Command::new(definition.name)
+        .about(definition.about.to_string())
+        .args(definition.flags.iter().map(|flag| argument(flag)))
+        .args(definition.words.iter().map(|word| argument(word)));
+    let command = match definition.long_about {
+        Some(text) => command.long_about(text),
+        None => command,
+    };
+    match definition.after_help {
+        Some(text) => command.after_help(text),
+        None => command,
+    }
+}
+
+fn argument(definition: &Argument) -> Arg {
+    let mut arg = Arg::new(definition.field)
+        .help(definition.help.to_string())
+        .required(definition.required)
+        .hide(definition.hidden)
+        .short(definition.short)
+        .action(match (definition.takes_value, definition.many) {
+            (false, _) => ArgAction::SetTrue,
+            (true, false) => ArgAction::Set,
+            (true, true) => ArgAction::Append,
+        });
+    if definition.long {
+        arg = arg.long(definition.name());
+    }
+    if definition.takes_value {
+        arg = arg.value_name(definition.value_name);
+    }
+    if !definition.default_value.is_empty() {
+        arg = arg.default_value(definition.default_value);
+    }
+    arg
 }
 
 /// `teu.8` and a `teu-<command>.8` for each command.

@@ -1,13 +1,14 @@
 //! The command line, read by runc's rules.
 //!
-//! The flags are defined in `cli/args.rs` for clap, but clap does not look for
-//! them in what was typed: runc's parser (urfave/cli) accepts spellings clap
-//! cannot. So `flags` below finds the flags, and clap gets each once, as
-//! `--name=value`, to turn them into the types of the definitions.
+//! The flags are defined in `cli/args.rs`. No library reads them: runc's parser
+//! (urfave/cli) accepts spellings that clap and its like cannot, and what is
+//! left to do then is a loop over a dozen words, in a process that has a
+//! millisecond.
 //!
 //! Not for doing anything: `main` dispatches, the commands act.
 
 mod args;
+mod definition;
 mod help;
 
 use crate::commands::{create, delete, exec, kill, list, pause, ps, run, spec, start, state};
@@ -16,10 +17,9 @@ use crate::plan::exec::Replacements;
 use crate::root::Root;
 use anyhow::{Context, Result, bail};
 pub(crate) use args::{Command, GlobalArgs};
-use clap::{ArgAction, FromArgMatches};
-use std::any::TypeId;
+use definition::{Argument, Definition, Fill, Options, truth};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What was typed.
@@ -102,26 +102,20 @@ impl Line<'_> {
         // the command's.
         let outcome = found.flags(words, &[&globals], Some(1));
         let rest = std::mem::take(&mut found.others);
-        let mut asked = match outcome {
+        let asked = match outcome {
             Err(message) => misused(message, help::overview(self.program)),
             Ok(()) if found.help => self.help(rest.first()),
             Ok(()) if found.is_set(&globals, "version") => Asked::Version,
             Ok(()) => self.command(&rest, &globals, &mut found),
         };
-        let global = match found.typed(&globals, &[]) {
-            Ok(matches) => GlobalArgs::from_arg_matches(&matches),
-            Err(err) => Err(err),
-        };
-        let global = global.unwrap_or_else(|err| {
-            asked = misused(err.to_string(), help::overview(self.program));
-            GlobalArgs::default()
-        });
+        let mut global = GlobalArgs::initial();
+        found.fill(&globals, &[], &mut global);
         (global, asked)
     }
 
     /// Reads the words from the command on. `found` holds the global flags
     /// before it, and receives those after it.
-    fn command(&self, words: &[OsString], globals: &clap::Command, found: &mut Found) -> Asked {
+    fn command(&self, words: &[OsString], globals: &Definition, found: &mut Found) -> Asked {
         let Some((first, rest)) = words.split_first() else {
             return Asked::Help(help::overview(self.program));
         };
@@ -147,12 +141,10 @@ impl Line<'_> {
                         ..Refusal::general()
                     });
                 }
-                let read = found
-                    .typed(&definition, &found.others)
-                    .and_then(|matches| Command::from_matches(&word, &matches));
-                match read {
-                    Ok(command) => Asked::Command(command),
-                    Err(err) => misused(err.to_string(), help(&definition)),
+                let fill = |args: &mut dyn Fill| found.fill(&definition, &found.others, args);
+                match Command::with(&word, fill) {
+                    Some(command) => Asked::Command(command),
+                    None => unknown_topic(&word),
                 }
             }
         }
@@ -177,12 +169,12 @@ impl Line<'_> {
 
     /// What is wrong with the number of words that are no flags, in runc's
     /// words.
-    fn miscounted(&self, word: &str, definition: &clap::Command, count: usize) -> Option<String> {
-        let expected = || definition.get_positionals();
-        let least = expected().filter(|arg| arg.is_required_set()).count();
-        let most = match expected().any(|arg| matches!(arg.get_action(), ArgAction::Append)) {
+    fn miscounted(&self, word: &str, definition: &Definition, count: usize) -> Option<String> {
+        let expected = &definition.words;
+        let least = expected.iter().filter(|word| word.required).count();
+        let most = match expected.iter().any(|word| word.many) {
             true => usize::MAX,
-            false => expected().count(),
+            false => expected.len(),
         };
         let (bound, number) = match count {
             _ if (least..=most).contains(&count) => return None,
@@ -230,10 +222,7 @@ fn unknown_topic(topic: &str) -> Asked {
 /// A flag that was given.
 #[derive(Debug)]
 struct Value {
-    /// The command that defines it, since `spec --rootless` is not the global
-    /// `--rootless`.
-    command: String,
-    id: String,
+    flag: &'static Argument,
     value: OsString,
 }
 
@@ -257,7 +246,7 @@ impl Found {
     fn flags(
         &mut self,
         words: &[OsString],
-        definitions: &[&clap::Command],
+        definitions: &[&Definition],
         stop: Option<usize>,
     ) -> Result<(), String> {
         let mut words = words.iter();
@@ -280,12 +269,12 @@ impl Found {
                 self.help = truth(value).ok_or_else(|| invalid(value, &name, "parse error"))?;
                 continue;
             }
-            let Some((command, flag)) = find(definitions, &name) else {
+            let Some(flag) = find(definitions, &name) else {
                 return Err(format!("flag provided but not defined: -{name}"));
             };
             let value = match value {
                 Some(value) => OsStr::from_bytes(value).to_owned(),
-                None if !flag.get_action().takes_values() => "true".into(),
+                None if !flag.takes_value => "true".into(),
                 None => match words.next() {
                     Some(next) => next.clone(),
                     None => {
@@ -294,76 +283,46 @@ impl Found {
                     }
                 },
             };
-            check(flag, &name, &value)?;
-            let id = flag.get_id().to_string();
-            self.values.push(Value {
-                command: command.get_name().to_owned(),
-                id,
-                value,
-            });
+            (flag.check)(&value).map_err(|cause| invalid(&value, &name, &cause))?;
+            self.values.push(Value { flag, value });
         }
         self.others.extend(words.cloned());
         Ok(())
     }
 
-    /// The values given for one flag of a definition.
-    fn values<'a>(
-        &'a self,
-        definition: &'a clap::Command,
-        id: &'a str,
-    ) -> impl DoubleEndedIterator<Item = &'a OsString> {
-        let given = self.values.iter();
-        given
-            .filter(move |of| of.command == definition.get_name() && of.id == id)
-            .map(|of| &of.value)
-    }
-
     /// Whether a flag that takes no value is on.
-    fn is_set(&self, definition: &clap::Command, id: &str) -> bool {
-        self.values(definition, id)
-            .next_back()
-            .is_some_and(|value| truth(value) == Some(true))
+    fn is_set(&self, definition: &Definition, field: &str) -> bool {
+        let mut last = self.of(definition).rev();
+        last.find(|given| given.flag.field == field)
+            .is_some_and(|given| truth(&given.value) == Some(true))
     }
 
-    /// Gives clap what was found of one definition, in the one spelling that
-    /// has one meaning. Of a flag given several times the last counts, unless
-    /// it collects values.
-    fn typed(
-        &self,
-        definition: &clap::Command,
-        others: &[OsString],
-    ) -> Result<clap::ArgMatches, clap::Error> {
-        let mut words: Vec<OsString> = vec!["teu".into()];
-        for flag in definition.get_arguments() {
-            let (id, Some(long)) = (flag.get_id().as_str(), flag.get_long()) else {
-                continue;
+    /// What was given of one definition: `spec --rootless` is not the global
+    /// `--rootless`.
+    fn of<'a>(&'a self, definition: &'a Definition) -> impl DoubleEndedIterator<Item = &'a Value> {
+        self.values.iter().filter(|given| {
+            let mut flags = definition.flags.iter();
+            flags.any(|flag| std::ptr::eq(*flag, given.flag))
+        })
+    }
+
+    /// Gives the options what was found of their definition. Of a flag given
+    /// several times the last counts, unless it collects values.
+    fn fill(&self, definition: &Definition, others: &[OsString], args: &mut dyn Fill) {
+        for given in self.of(definition) {
+            args.set(given.flag.field, given.value.clone());
+        }
+        let mut expected = definition.words.iter().peekable();
+        for word in others {
+            // The last takes what is left.
+            let Some(place) = expected
+                .next_if(|place| !place.many)
+                .or(expected.peek().copied())
+            else {
+                return;
             };
-            match flag.get_action() {
-                ArgAction::SetTrue if self.is_set(definition, id) => {
-                    words.push(format!("--{long}").into());
-                }
-                ArgAction::SetTrue => {}
-                ArgAction::Append => {
-                    words.extend(
-                        self.values(definition, id)
-                            .map(|value| with_value(long, value)),
-                    );
-                }
-                _ => {
-                    let last = self.values(definition, id).next_back();
-                    words.extend(last.map(|value| with_value(long, value)));
-                }
-            }
+            args.set(place.field, word.clone());
         }
-        if !others.is_empty() {
-            words.push("--".into());
-            words.extend_from_slice(others);
-        }
-        let definition = definition
-            .clone()
-            .disable_help_flag(true)
-            .disable_version_flag(true);
-        definition.try_get_matches_from(words)
     }
 }
 
@@ -390,37 +349,10 @@ fn split(word: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The flag of that name, long or short, and the definition it is from; of two
-/// the earlier.
-fn find<'a>(
-    definitions: &[&'a clap::Command],
-    name: &str,
-) -> Option<(&'a clap::Command, &'a clap::Arg)> {
-    let mut short = name.chars();
-    let short = short.next().filter(|_| short.next().is_none());
-    definitions.iter().find_map(|definition| {
-        let mut flags = definition
-            .get_arguments()
-            .filter(|arg| !arg.is_positional());
-        let named = |flag: &&clap::Arg| {
-            flag.get_long() == Some(name) || short.is_some() && flag.get_short() == short
-        };
-        flags.find(named).map(|flag| (*definition, flag))
-    })
-}
-
-/// Refuses a value that is not of the flag's type, in the words of urfave/cli.
-fn check(flag: &clap::Arg, name: &str, value: &OsStr) -> Result<(), String> {
-    if !flag.get_action().takes_values() {
-        return truth(value)
-            .map(drop)
-            .ok_or_else(|| invalid(value, name, "parse error"));
-    }
-    if flag.get_value_parser().type_id() == TypeId::of::<u32>() {
-        let number = args::count(&value.to_string_lossy());
-        return number.map(drop).map_err(|err| invalid(value, name, &err));
-    }
-    Ok(())
+/// The flag of that name, long or short; of two the earlier.
+fn find(definitions: &[&Definition], name: &str) -> Option<&'static Argument> {
+    let mut flags = definitions.iter().flat_map(|definition| &definition.flags);
+    flags.find(|flag| flag.is_named(name)).copied()
 }
 
 fn invalid(value: &OsStr, name: &str, cause: &str) -> String {
@@ -428,20 +360,6 @@ fn invalid(value: &OsStr, name: &str, cause: &str) -> String {
         "invalid value {:?} for flag -{name}: {cause}",
         value.to_string_lossy()
     )
-}
-
-/// A truth value as Go spells it; nothing at all means true.
-fn truth(value: &OsStr) -> Option<bool> {
-    match value.as_bytes() {
-        b"" | b"1" | b"t" | b"T" | b"true" | b"True" | b"TRUE" => Some(true),
-        b"0" | b"f" | b"F" | b"false" | b"False" | b"FALSE" => Some(false),
-        _ => None,
-    }
-}
-
-/// `--name=value` as one word.
-fn with_value(name: &str, value: &OsStr) -> OsString {
-    OsString::from_vec([b"--", name.as_bytes(), b"=", value.as_bytes()].concat())
 }
 
 /// The value of an option that an empty value unsets.
@@ -683,6 +601,7 @@ impl args::SpecArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     fn read(line: &str) -> Cli {
         let words = line
@@ -1055,12 +974,29 @@ mod tests {
         );
     }
 
-    /// clap checks the definitions themselves.
     #[test]
     fn definitions_are_sound() {
-        let all = args::COMMANDS
-            .iter()
-            .map(|word| args::definition(word).unwrap());
-        args::globals().subcommands(all).debug_assert();
+        let globals = args::globals();
+        for word in args::COMMANDS {
+            let definition = args::definition(word).unwrap();
+            assert_eq!(definition.name, *word);
+            assert!(!definition.about.to_string().is_empty(), "{word}");
+            let mut spellings: Vec<String> = vec!["help".into(), "h".into()];
+            for flag in &definition.flags {
+                spellings.push(flag.name());
+                spellings.extend(flag.short.map(String::from));
+                assert!(!flag.help.to_string().is_empty(), "{word} {flag:?}");
+                assert_eq!(flag.takes_value, !flag.value_name.is_empty(), "{flag:?}");
+            }
+            let count = spellings.len();
+            spellings.sort();
+            spellings.dedup();
+            assert_eq!(spellings.len(), count, "{word}: {spellings:?}");
+            // Nothing comes after a word that may be missing or that collects.
+            let words = &definition.words;
+            assert!(words.is_sorted_by_key(|word| !word.required), "{word}");
+            assert!(words.iter().rev().skip(1).all(|word| !word.many), "{word}");
+        }
+        assert!(globals.words.is_empty());
     }
 }

@@ -7,16 +7,22 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod devices;
 mod exec;
 mod failures;
 mod features;
 mod hooks;
 mod layers;
+mod layouts;
+
 mod lifecycle;
+mod limits;
+
 mod messages;
 mod mounts;
 mod namespaces;
 mod process;
+mod processors;
 mod rootless;
 mod run;
 mod security;
@@ -32,15 +38,19 @@ fn main() -> ExitCode {
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        devices::TESTS,
         failures::TESTS,
         features::TESTS,
         hooks::TESTS,
         layers::TESTS,
+        layouts::TESTS,
         lifecycle::TESTS,
+        limits::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
         process::TESTS,
+        processors::TESTS,
         rootless::TESTS,
         run::TESTS,
         security::TESTS,

@@ -12,7 +12,6 @@ tests![
     init_carries_out_and_decides_nothing,
     plan_does_not_touch_the_machine,
     crates_below_know_nothing_of_the_binary,
-    clap_stays_in_the_command_line,
     unsafe_code_has_one_address,
     only_main_ends_the_process,
 ];
@@ -177,18 +176,11 @@ fn plan_does_not_touch_the_machine() {
 
 fn crates_below_know_nothing_of_the_binary() {
     needs(&[]);
-    let forbidden = ["anyhow", "clap", "teu", "oci_spec"];
+    let forbidden = ["anyhow", "teu", "oci_spec"];
     assert_without(&sources("cgroups/src"), &forbidden);
     assert_without(&sources("namespaces/src"), &forbidden);
     assert_without(&sources("cgroups/src"), &["teu_namespaces"]);
     assert_without(&sources("namespaces/src"), &["teu_cgroups"]);
-}
-
-fn clap_stays_in_the_command_line() {
-    needs(&[]);
-    let mut sources = sources("src");
-    sources.retain(|name, _| name != "src/cli.rs" && !name.starts_with("src/cli/"));
-    assert_without(&sources, &["clap"]);
 }
 
 fn unsafe_code_has_one_address() {

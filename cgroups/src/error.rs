@@ -56,7 +56,7 @@ pub enum Error {
     /// The freezer did not finish.
     Freeze { path: PathBuf, state: String },
     /// A domain controller was asked for below a threaded cgroup.
-    Threaded { path: PathBuf },
+    Threaded { field: String, path: PathBuf },
     /// Neither cgroup v1 nor v2 is mounted.
     NotMounted,
     /// A path that can be no container's cgroup.
@@ -197,9 +197,9 @@ impl fmt::Display for Error {
                     "freeze cgroup {path:?}: unable to freeze, state is {state:?}"
                 )
             }
-            Error::Threaded { path } => write!(
+            Error::Threaded { field, path } => write!(
                 formatter,
-                "cannot enter cgroupv2 {path:?} with domain controllers \
+                "{field}: cannot enter cgroupv2 {path:?} with domain controllers \
                  -- it is in an invalid state"
             ),
             Error::NotMounted => {

@@ -106,11 +106,12 @@ struct Mount {
     options: Vec<String>,
 }
 
-/// The first fields of any line, still escaped.
+/// The first fields of any line.
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
-    id: &'a [u8],
-    parent: &'a [u8],
+    id: u64,
+    parent: u64,
+    /// Still escaped.
     point: &'a [u8],
 }
 
@@ -119,8 +120,7 @@ fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
     let lines: Vec<&[u8]> = mountinfo.split(|&byte| byte == b'\n').collect();
     let cgroups: Vec<(Place, Mount)> = lines
         .iter()
-        .filter(|line| line.windows(9).any(|window| window == b" - cgroup"))
-        .filter_map(|line| Some((place(line)?, mount(line)?)))
+        .filter_map(|line| mount(line).and_then(|mount| Some((place(line)?, mount))))
         .collect();
     // A host can have thousands of mounts; few are above a cgroup mount.
     let is_above = |place: &Place| cgroups.iter().any(|(one, _)| is_at_or_above(place, one));
@@ -139,23 +139,34 @@ fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
 fn place(line: &[u8]) -> Option<Place<'_>> {
     let mut fields = line.split(|&byte| byte == b' ');
     Some(Place {
-        id: fields.next()?,
-        parent: fields.next()?,
+        id: number(fields.next()?)?,
+        parent: number(fields.next()?)?,
         point: fields.nth(2)?,
     })
 }
 
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The line, if it is about cgroups.
 fn mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let (root, point) = (unescape(fields.nth(3)?), unescape(fields.next()?));
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = fields.next()?;
-    let options = String::from_utf8_lossy(fields.nth(1)?);
-    (kind == b"cgroup" || kind == b"cgroup2").then(|| Mount {
+    // The type, the source and the options come last. No field has a space in
+    // it, and how many there are before them differs.
+    let mut fields = line.rsplit(|&byte| byte == b' ');
+    let (options, kind) = (fields.next()?, fields.nth(1)?);
+    if kind != b"cgroup" && kind != b"cgroup2" {
+        return None;
+    }
+    let mut fields = line.split(|&byte| byte == b' ').skip(3);
+    Some(Mount {
         v2: kind == b"cgroup2",
-        root: root.into(),
-        point,
-        options: options.split(',').map(str::to_owned).collect(),
+        root: unescape(fields.next()?).into(),
+        point: unescape(fields.next()?),
+        options: String::from_utf8_lossy(options)
+            .split(',')
+            .map(str::to_owned)
+            .collect(),
     })
 }
 
@@ -195,7 +206,10 @@ fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount
         mount.v2 == controllers.is_empty()
             && controllers.iter().all(|name| mount.options.contains(name))
     };
-    let is_usual = |mount: &&Mount| Path::new(&mount.point).starts_with(USUAL_PLACE);
+    let is_usual = |mount: &&Mount| {
+        let below = mount.point.as_bytes().strip_prefix(USUAL_PLACE.as_bytes());
+        below.is_some_and(|below| below.is_empty() || below[0] == b'/')
+    };
     mounts
         .iter()
         .filter(fits)
@@ -325,6 +339,72 @@ mod tests {
         assert_eq!(found.v1[0].own, Path::new(""));
         let found = Hierarchies::parse(HYBRID, b"0::/../other\n").unwrap();
         assert_eq!(found.v2.unwrap().own, Path::new(""));
+    }
+
+    #[test]
+    fn controllers_mounted_together_in_any_order_and_without_prefixes() {
+        let mountinfo = b"\
+32 31 0:29 / /cg/a rw - cgroup none rw,cpuacct,cpu
+33 31 0:30 / /dev/cpuset rw - cgroup cpuset rw,cpuset,noprefix,release_agent=/sbin/agent
+34 31 0:31 / /cg/both rw - cgroup none rw,net_cls,net_prio
+35 31 0:32 / /cg/named rw - cgroup none rw,xattr,name=mine
+";
+        let own = b"5:net_cls,net_prio:/n\n4:name=mine:/m\n3:cpuset:/s\n2:cpu,cpuacct:/c\n";
+        let found = Hierarchies::parse(mountinfo, own).unwrap();
+        let places: Vec<String> = found
+            .v1
+            .iter()
+            .map(|one| {
+                format!(
+                    "{}={:?}",
+                    one.controllers.join(","),
+                    one.mountpoint.join(&one.own)
+                )
+            })
+            .collect();
+        assert_eq!(
+            places,
+            [
+                "net_cls,net_prio=\"/cg/both/n\"",
+                "name=mine=\"/cg/named/m\"",
+                "cpuset=\"/dev/cpuset/s\"",
+                "cpu,cpuacct=\"/cg/a/c\"",
+            ]
+        );
+    }
+
+    /// As crun refuses them: the v1 hierarchies win, v2 has the rest.
+    #[test]
+    fn hybrid_with_controllers_left_on_v2() {
+        let mountinfo = b"\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+        let found = Hierarchies::parse(mountinfo, b"2:pids:/p\n0::/u\n").unwrap();
+        assert_eq!(found.v1.len(), 1);
+        assert_eq!(found.v2.unwrap().own, Path::new("u"));
+    }
+
+    /// A container that was given its own part of the tree, by bind mounts
+    /// (without a cgroup namespace) or by new mounts (with one).
+    #[test]
+    fn inside_a_container() {
+        let bound = b"50 23 0:26 /docker/1 /sys/fs/cgroup ro - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Hierarchies::parse(bound, b"0::/docker/1\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new(""));
+        let own = b"50 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Hierarchies::parse(own, b"0::/init\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new("init"));
+        // The host's mounts, seen from a cgroup namespace.
+        let above = b"50 23 0:26 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let found = Hierarchies::parse(above, b"0::/\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new(""));
+        // A delegated part: a user's own, by its service manager.
+        let delegated = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let path = b"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n";
+        let own = Hierarchies::parse(delegated, path).unwrap().v2.unwrap().own;
+        assert!(own.ends_with("app.slice/x.scope"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
 
 mod convert;
+mod cpu_list;
 mod devices;
 mod error;
 mod file;
@@ -259,16 +260,23 @@ impl Cgroup {
         if existed {
             refuse_processes(&directory)?;
         }
-        let may_be_frozen = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
-        if may_be_frozen && v2::freezer::is_frozen(&directory)? {
+        // One made just now below the root, which is never frozen, is not either.
+        let has_others_above = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
+        if has_others_above && v2::freezer::is_frozen(&directory)? {
             return Err(Error::Frozen { path });
         }
         let wanted = match is_hybrid {
             true => v2::Wanted::These(self.controllers_missing_on_v1(&plan.limits)?),
             false => v2::Wanted::All,
         };
-        if !matches!(&wanted, v2::Wanted::These(names) if names.is_empty()) {
-            v2::hand_down_controllers(&hierarchy.mountpoint, &path, &wanted)?;
+        let may_be_threaded = match &wanted {
+            v2::Wanted::These(names) if names.is_empty() => has_others_above,
+            // One that has all controllers is not threaded. Also below the
+            // root, which in a cgroup namespace is a cgroup as any other.
+            wanted => !v2::hand_down_controllers(&hierarchy.mountpoint, &path, wanted)?,
+        };
+        if may_be_threaded {
+            v2::follow_threaded(&hierarchy.mountpoint, &path, &plan.limits)?;
         }
         self.v2 = Some(directory);
         Ok(())
@@ -442,15 +450,23 @@ impl Cgroup {
                 if controller == Controller::Memory {
                     v2::memory::check_before_update(directory, &limits.memory)?;
                 }
+                if controller == Controller::Cpuset {
+                    v2::cpuset::check_below_parent(directory, &limits.cpu)?;
+                }
                 carry_out_v2(directory, controller.v2_name(), &steps)
             }
         }
     }
 
-    /// Sets the device rules, if there are any. On v1 there is a moment in
-    /// which everything is denied: no process of the cgroup may be making or
-    /// opening devices meanwhile. Returns what systemd cannot be told of them:
-    /// it holds, but maybe not for ever.
+    /// Sets the device rules, if there are any. On v2 one set takes the place
+    /// of the other at once. On v1 what is taken away goes before what is added
+    /// comes, so what another rule allows than before is denied for a moment;
+    /// and where the old rules or the new ones allow by default, everything is
+    /// denied, or allowed, for a moment. No process of the cgroup may be making
+    /// or opening devices then.
+    ///
+    /// Returns what systemd cannot be told of them: it holds, but maybe not for
+    /// ever.
     ///
     /// Errors: as for [`Cgroup::apply`].
     #[must_use = "what was left out should be reported"]
@@ -478,8 +494,13 @@ impl Cgroup {
                 controller: "devices".into(),
             });
         };
-        if rules.allow_everything() && devices::attach::count(&directory.path)? == 0 {
-            return Ok(());
+        if rules.allow_everything() {
+            match devices::attach::count(&directory.path) {
+                // On an error the kernel has no such programs, or this user may
+                // have none: then there is none to take away either.
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => {}
+            }
         }
         devices::attach::attach(&directory.path, &devices::bpf::program(rules))
     }

@@ -44,7 +44,7 @@ pub struct CpuLimits {
     pub period: Option<u64>,
     /// Microseconds that may be saved up.
     pub burst: Option<u64>,
-    /// 1: run only when nothing else wants to (SCHED_IDLE).
+    /// 1: run only when nothing else wants to (SCHED_IDLE), since kernel 5.15.
     pub idle: Option<i64>,
     /// Microseconds; cgroup v1 only.
     pub realtime_runtime: Option<i64>,
@@ -103,6 +103,7 @@ pub struct DeviceWeight {
 pub struct DeviceRate {
     pub major: i64,
     pub minor: i64,
+    /// 0 lifts the limit.
     pub rate: u64,
 }
 
@@ -119,6 +120,7 @@ pub struct HugepageLimit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkLimits {
+    /// 0 is not set.
     pub class_id: Option<u32>,
     /// Interface name and priority.
     pub priorities: Vec<(String, u32)>,
@@ -170,6 +172,15 @@ impl Controller {
             Controller::NetworkPriority => "net_prio",
             Controller::Rdma => "rdma",
         }
+    }
+
+    /// Whether threads of one process may differ in it (cgroup-v2.rst,
+    /// "Threads").
+    pub(crate) fn is_threaded(self) -> bool {
+        matches!(
+            self,
+            Controller::Cpu | Controller::Cpuset | Controller::Pids
+        )
     }
 
     pub(crate) fn v2_name(self) -> &'static str {

@@ -333,7 +333,7 @@ fn hand_down(top: &Path, leaf: &Path, limits: &Limits) -> Result<()> {
     }
     match wanted.is_empty() {
         true => Ok(()),
-        false => v2::hand_down_controllers(top, leaf, &v2::Wanted::These(wanted)),
+        false => v2::hand_down_controllers(top, leaf, &v2::Wanted::These(wanted)).map(drop),
     }
 }
 

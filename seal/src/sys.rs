@@ -69,6 +69,8 @@ const O_NOFOLLOW: usize = 0o400_000;
 const O_NOFOLLOW: usize = 0o100_000;
 
 const LONGEST_PATH: usize = 4096;
+/// Room for the name's end and for BESIDE.
+const AFTER_PATH: usize = BESIDE.len();
 /// The other lower directory, of which an overlay needs one: below the binary's
 /// it cannot hide anything.
 const BESIDE: &[u8] = b":/dev\0";
@@ -123,10 +125,8 @@ extern "C" fn seal(stack: *const usize) {
     if !start.reaches_a_container() || start.was_executed_by_descriptor() {
         return;
     }
-    // Room for the name's end and for BESIDE.
-    let mut path = MaybeUninit::<[u8; LONGEST_PATH + 8]>::uninit();
-    let path = zeroed(&mut path);
-    let Some(slash) = own_path(path) else {
+    let mut room = MaybeUninit::<[u8; LONGEST_PATH + AFTER_PATH]>::uninit();
+    let Some((path, slash)) = own_path(&mut room) else {
         return;
     };
     // The directory's end becomes the separator of the two layers, so the name
@@ -199,22 +199,36 @@ fn open_in_overlay(context: usize, layers: &[u8], name: &[u8]) -> isize {
     view
 }
 
-/// Reads the path of our binary; the place of its last slash. None if it has a
-/// byte that overlay options would have to escape, or if its directory is `/`
-/// or on the way to the other layer.
-fn own_path(path: &mut [u8; LONGEST_PATH + 8]) -> Option<usize> {
+/// Reads the path of our binary, with `AFTER_PATH` zeros behind it; and the
+/// place of its last slash. None if it has a byte that overlay options would
+/// have to escape, or if its directory is `/` or on the way to the other layer.
+fn own_path(room: &mut MaybeUninit<[u8; LONGEST_PATH + AFTER_PATH]>) -> Option<(&mut [u8], usize)> {
+    let start = room.as_mut_ptr().cast::<u8>();
     let length = call(
         number::READLINKAT,
         AT_FDCWD,
         address(b"/proc/self/exe\0"),
-        path.as_mut_ptr() as usize,
+        start as usize,
         LONGEST_PATH,
         0,
     );
     if length <= 0 || length.cast_unsigned() >= LONGEST_PATH {
         return None;
     }
-    let path = path.get(..length.cast_unsigned())?;
+    let length = length.cast_unsigned();
+    for at in length..length + AFTER_PATH {
+        // SAFETY: `length` is below LONGEST_PATH, so `at` is inside the room.
+        unsafe { start.add(at).write_volatile(0) };
+    }
+    // SAFETY: the kernel wrote the first `length` bytes of the room and the loop
+    // those behind them; nothing else refers to the room while `path` lives.
+    let path = unsafe { core::slice::from_raw_parts_mut(start, length + AFTER_PATH) };
+    let slash = separator(path.get(..length)?)?;
+    Some((path, slash))
+}
+
+/// The place of the last slash of a path that is fit for overlay options.
+fn separator(path: &[u8]) -> Option<usize> {
     let mut slash = 0;
     for (at, byte) in path.iter().enumerate() {
         match byte {

@@ -1,73 +1,14 @@
-//! The definitions: every command, its flags and its help, as clap types.
+//! The definitions: every command, its flags and its help.
 //!
 //! Nothing here reads a command line (`cli.rs` does, by runc's rules) or
 //! prints (`cli/help.rs` does, in runc's layout). The man pages and shell
 //! completions are made from these same definitions, so this file may use
-//! nothing but clap and the standard library.
+//! nothing but `definition` and the standard library.
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use super::definition::{
+    Argument, Defined, Definition, Field, Fill, Options, default_of, definitions,
+};
 use std::ffi::OsString;
-
-/// What stands before the command, and may also stand after it.
-#[derive(Debug, Default, Args)]
-pub(crate) struct GlobalArgs {
-    /// write debug messages to the log
-    #[arg(long)]
-    pub(crate) debug: bool,
-    /// append log messages to FILE instead of writing them to standard error
-    #[arg(long, value_name = "FILE")]
-    pub(crate) log: Option<OsString>,
-    /// how log messages are written: 'text' or 'json'
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) log_format: OsString,
-    /// directory that holds the state of the containers; best on a tmpfs (default: "/run/teu", or
-    /// "$XDG_RUNTIME_DIR/teu" without privileges)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<OsString>,
-    /// let systemd make the cgroups; cgroupsPath then reads "slice:prefix:name", for example
-    /// "system.slice:teu:434234"
-    #[arg(long)]
-    pub(crate) systemd_cgroup: bool,
-    /// who makes the cgroups: 'cgroupfs' (teu itself), 'systemd', or 'disabled', which leaves the
-    /// container in the cgroup of its caller (default: 'cgroupfs', or 'systemd' with
-    /// --systemd-cgroup)
-    #[arg(long, value_name = "MANAGER")]
-    pub(crate) cgroup_manager: Option<OsString>,
-    /// go on where permission for cgroups is missing: 'true', 'false' or 'auto'
-    #[arg(long, value_name = "VALUE", default_value = "auto")]
-    pub(crate) rootless: OsString,
-    /// print the version
-    #[arg(long, short = 'v')]
-    pub(crate) version: bool,
-}
-
-/// The options that describe a new container, shared by `create` and `run`.
-#[derive(Debug, Args)]
-pub(crate) struct BundleArgs {
-    /// directory of the bundle; the current directory if not given
-    #[arg(long, short, value_name = "DIR")]
-    pub(crate) bundle: Option<OsString>,
-    /// AF_UNIX socket to which the controlling side of the container's terminal is sent
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<OsString>,
-    /// AF_UNIX socket to which a pidfd of the container's init process is sent
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) pidfd_socket: Option<OsString>,
-    /// file to write the process id of the container's init process to
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<OsString>,
-    /// change the root by moving the mount and chroot instead of pivot_root; for a root
-    /// filesystem on a ramdisk
-    #[arg(long)]
-    pub(crate) no_pivot: bool,
-    /// keep the caller's session keyring instead of making one for the container
-    #[arg(long)]
-    pub(crate) no_new_keyring: bool,
-    /// pass N more file descriptors to the container, beyond standard input, output, error and
-    /// those of $LISTEN_FDS
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count)]
-    pub(crate) preserve_fds: u32,
-}
 
 const DESCRIBES_CREATION: &str = "The container is made from a bundle: a directory with a \
 specification file named \"config.json\"\nand a root filesystem. The program that the container \
@@ -78,292 +19,323 @@ const EXPLAINS_NEW_ID: &str = "<container-id> is your name for the container. No
 
 const EXPLAINS_ID: &str = "<container-id> is the name the container was created with.";
 
-/// create a container
-#[derive(Debug, Parser)]
-#[command(name = "create", long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
-pub(crate) struct CreateArgs {
-    #[command(flatten)]
-    pub(crate) bundle: BundleArgs,
-    /// name of the new container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-}
-
-/// create and run a container
-#[derive(Debug, Parser)]
-#[command(name = "run", long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
-pub(crate) struct RunArgs {
-    #[command(flatten)]
-    pub(crate) bundle: BundleArgs,
-    /// do not wait for the container's process
-    #[arg(long, short)]
-    pub(crate) detach: bool,
-    /// do not delete the container after its process has ended
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// do not become the parent of the container's orphaned processes
-    #[arg(long)]
-    pub(crate) no_subreaper: bool,
-    /// name of the new container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-}
-
-/// start the program of a created container
-#[derive(Debug, Parser)]
-#[command(
-    name = "start",
-    long_about = "Lets the init process of a created container execute the program of its\n\
-                  specification. It does not wait for that program.",
-    after_help = EXPLAINS_ID
-)]
-pub(crate) struct StartArgs {
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-}
-
-/// output the state of a container
-#[derive(Debug, Parser)]
-#[command(
-    name = "state",
-    long_about = "Prints the state of the container as JSON, as the runtime specification defines it.",
-    after_help = EXPLAINS_ID
-)]
-pub(crate) struct StateArgs {
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-}
-
-/// run a further process in a container
-#[derive(Debug, Parser)]
-#[command(
-    name = "exec",
-    long_about = "Runs a further process in a created or running container. It is the process of                   the bundle's\n\"config.json\" with <command> as its program and no terminal,                   unless the options say otherwise;\nor, with --process, the one in that file,                   and then the options that describe a process have\nno effect.",
-    after_help = "<container-id> is the name the container was created with. Everything after it \
-                  belongs to the\ncommand.\n\nEXIT STATUS:\n\
-                  That of the command, 128 and the number of the signal that ended it, or 255 if \
-                  it could not be\nrun. 0 with --detach.\n\nEXAMPLE:\n\
-                  To see the processes of the container \"ubuntu01\":\n\n       \
-                  # teu exec ubuntu01 ps"
-)]
-pub(crate) struct ExecArgs {
-    /// AF_UNIX socket to which the controlling side of the process's terminal is sent
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) console_socket: Option<OsString>,
-    /// AF_UNIX socket to which a pidfd of the process is sent
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) pidfd_socket: Option<OsString>,
-    /// working directory in the container
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cwd: Option<OsString>,
-    /// add an environment variable; may be given several times
-    #[arg(long, short, value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<OsString>,
-    /// give the process a terminal
-    #[arg(long, short)]
-    pub(crate) tty: bool,
-    /// user, and group if given, by number
-    #[arg(long, short, value_name = "UID[:GID]")]
-    pub(crate) user: Option<OsString>,
-    /// add a supplementary group; may be given several times
-    #[arg(long, short = 'g', value_name = "GID", value_parser = count)]
-    pub(crate) additional_gids: Vec<u32>,
-    /// file with the process to run, as JSON like process in "config.json"
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) process: Option<OsString>,
-    /// do not wait for the process
-    #[arg(long, short)]
-    pub(crate) detach: bool,
-    /// file to write the process id of the process to
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pid_file: Option<OsString>,
-    /// SELinux label of the process
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) process_label: Option<OsString>,
-    /// AppArmor profile of the process
-    #[arg(long, value_name = "PROFILE")]
-    pub(crate) apparmor: Option<OsString>,
-    /// let neither the process nor its children gain privileges by execve(2)
-    #[arg(long)]
-    pub(crate) no_new_privs: bool,
-    /// add a capability; may be given several times
-    #[arg(long, short, value_name = "CAPABILITY")]
-    pub(crate) cap: Vec<OsString>,
-    /// pass N more file descriptors to the process, beyond standard input, output and error
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = count)]
-    pub(crate) preserve_fds: u32,
-    /// run in a cgroup below the container's, of all controllers or of those given; may be given
-    /// several times
-    #[arg(long, value_name = "[CONTROLLER[,CONTROLLER...]:]PATH")]
-    pub(crate) cgroup: Vec<OsString>,
-    /// in a paused container, wait until it is resumed
-    #[arg(long)]
-    pub(crate) ignore_paused: bool,
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-    /// program to run, and its arguments
-    #[arg(value_name = "command", allow_hyphen_values = true)]
-    pub(crate) command: Vec<OsString>,
-}
-
-/// send a signal to the container's init process
-#[derive(Debug, Parser)]
-#[command(
-    name = "kill",
-    after_help = "<container-id> is the name the container was created with. [signal] is a number \
-                  or a name, with or\nwithout SIG; SIGTERM if not given. Everything after the \
-                  container's name is read as the signal.\n\nEXAMPLE:\n\
-                  To send SIGKILL to the container \"ubuntu01\":\n\n       # teu kill ubuntu01 KILL"
-)]
-pub(crate) struct KillArgs {
-    /// succeed also if the container does not run
-    #[arg(long, short, hide = true)]
-    pub(crate) all: bool,
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-    /// signal to send
-    #[arg(value_name = "signal", allow_hyphen_values = true)]
-    pub(crate) signal: Option<OsString>,
-}
-
-/// delete containers and everything held for them
-#[derive(Debug, Parser)]
-#[command(
-    name = "delete",
-    after_help = "Each <container-id> is the name a container was created with.\n\nEXAMPLE:\n\
-                  To delete the stopped container \"ubuntu01\":\n\n       # teu delete ubuntu01\n\n\
-                  To delete every container that has stopped:\n\n       \
-                  # teu delete $(teu list -q --filter status=stopped)"
-)]
-pub(crate) struct DeleteArgs {
-    /// also delete a container that still runs, with SIGKILL, and one that does not exist
-    #[arg(long, short)]
-    pub(crate) force: bool,
-    /// names of the containers
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) ids: Vec<OsString>,
-}
-
-/// list the containers below the given root
-#[derive(Debug, Parser)]
-#[command(
-    name = "list",
-    after_help = "The root is that of the global option --root.\n\nEXAMPLE 1:\n\
-                  To list the containers below the default root:\n\n       # teu list\n\n\
-                  EXAMPLE 2:\nTo print the names of the containers that have stopped:\n\n       \
-                  # teu list -q --filter status=stopped"
-)]
-pub(crate) struct ListArgs {
-    /// 'table' or 'json'
-    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: OsString,
-    /// print only the names of the containers
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
-    /// only containers whose status, bundle or annotation KEY is VALUE; may be given several
-    /// times, and then all must hold
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) filter: Vec<OsString>,
-}
-
-/// pause all processes of a container
-#[derive(Debug, Parser)]
-#[command(
-    name = "pause",
-    long_about = "Stops every process of the container until \"teu resume\".",
-    after_help = EXPLAINS_ID
-)]
-pub(crate) struct PauseArgs {
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-}
-
-/// let a paused container go on
-#[derive(Debug, Parser)]
-#[command(
-    name = "resume",
-    long_about = "Lets every process of a container go on that \"teu pause\" stopped.",
-    after_help = EXPLAINS_ID
-)]
-pub(crate) struct ResumeArgs {
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-}
-
-/// show the processes of a container
-#[derive(Debug, Parser)]
-#[command(
-    name = "ps",
-    long_about = "Prints the processes of the container as the ps of this machine shows them.",
-    after_help = "<container-id> is the name the container was created with. Everything after it \
-                  is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
-)]
-pub(crate) struct PsArgs {
-    /// 'table' or 'json'
-    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: OsString,
-    /// name of the container
-    #[arg(required = true, value_name = "container-id")]
-    pub(crate) id: OsString,
-    /// options for ps
-    #[arg(value_name = "ps options", allow_hyphen_values = true)]
-    pub(crate) args: Vec<OsString>,
-}
-
-/// write a new specification file
-#[derive(Debug, Parser)]
-#[command(
-    name = "spec",
-    long_about = "Writes a specification file named \"config.json\" to begin with. Its program is \
-                  \"sh\", its root\nfilesystem the directory \"rootfs\" of the bundle; edit the \
-                  file to your needs. A file that exists\nis never overwritten.\n\nEXAMPLE:\n\
-                  To run the program \"/hello\" from an archive of a root filesystem:\n\n    \
-                  mkdir -p hello/rootfs\n    cd hello\n    tar -C rootfs -xf ../hello.tar\n    \
-                  teu spec\n    sed -i 's;\"sh\";\"/hello\";' config.json\n    \
-                  teu run container1\n\nRunning a container needs root privileges, unless the \
-                  specification was written with --rootless:\nthen the container's root is the \
-                  user who wrote it. As root of a user namespace that an\nunprivileged user \
-                  made, --rootless is not needed."
-)]
-pub(crate) struct SpecArgs {
-    /// directory of the bundle; the current directory if not given
-    #[arg(long, short, value_name = "DIR")]
-    pub(crate) bundle: Option<OsString>,
-    /// write a specification that runs without root privileges
-    #[arg(long)]
-    pub(crate) rootless: bool,
-}
-
-/// show what this runtime supports
-#[derive(Debug, Parser)]
-#[command(
-    name = "features",
-    long_about = "Prints what this runtime supports as JSON, as features.md of the runtime \
-                  specification defines it."
-)]
-pub(crate) struct FeaturesArgs {}
-
-/// Reads a number as Go's `strconv.ParseInt` with base 0 does: decimal, or
-/// with a prefix hexadecimal, octal or binary.
-pub(crate) fn count(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    let (digits, radix) = match digits.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (&digits[2..], 16),
-        [b'0', b'o' | b'O', ..] => (&digits[2..], 8),
-        [b'0', b'b' | b'B', ..] => (&digits[2..], 2),
-        [b'0', _, ..] => (&digits[1..], 8),
-        _ => (digits, 10),
-    };
-    if digits.starts_with('+') {
-        return Err("invalid digit found in string".to_owned());
+definitions! {
+    /// What stands before the command, and may also stand after it.
+    pub(crate) struct GlobalArgs {
+        /// write debug messages to the log
+        #[arg(long)]
+        pub(crate) debug: bool,
+        /// append log messages to FILE instead of writing them to standard error
+        #[arg(long, value_name = "FILE")]
+        pub(crate) log: Option<OsString>,
+        /// how log messages are written: 'text' or 'json'
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        pub(crate) log_format: OsString,
+        /// directory that holds the state of the containers; best on a tmpfs (default: "/run/teu", or
+        /// "$XDG_RUNTIME_DIR/teu" without privileges)
+        #[arg(long, value_name = "DIR")]
+        pub(crate) root: Option<OsString>,
+        /// let systemd make the cgroups; cgroupsPath then reads "slice:prefix:name", for example
+        /// "system.slice:teu:434234"
+        #[arg(long)]
+        pub(crate) systemd_cgroup: bool,
+        /// who makes the cgroups: 'cgroupfs' (teu itself), 'systemd', or 'disabled', which leaves the
+        /// container in the cgroup of its caller (default: 'cgroupfs', or 'systemd' with
+        /// --systemd-cgroup)
+        #[arg(long, value_name = "MANAGER")]
+        pub(crate) cgroup_manager: Option<OsString>,
+        /// go on where permission for cgroups is missing: 'true', 'false' or 'auto'
+        #[arg(long, value_name = "VALUE", default_value = "auto")]
+        pub(crate) rootless: OsString,
+        /// print the version
+        #[arg(long, short = 'v')]
+        pub(crate) version: bool,
     }
-    u32::from_str_radix(digits, radix).map_err(|err| err.to_string())
+
+    /// The options that describe a new container, shared by `create` and `run`.
+    pub(crate) struct BundleArgs {
+        /// directory of the bundle; the current directory if not given
+        #[arg(long, short, value_name = "DIR")]
+        pub(crate) bundle: Option<OsString>,
+        /// AF_UNIX socket to which the controlling side of the container's terminal is sent
+        #[arg(long, value_name = "SOCKET")]
+        pub(crate) console_socket: Option<OsString>,
+        /// AF_UNIX socket to which a pidfd of the container's init process is sent
+        #[arg(long, value_name = "SOCKET")]
+        pub(crate) pidfd_socket: Option<OsString>,
+        /// file to write the process id of the container's init process to
+        #[arg(long, value_name = "FILE")]
+        pub(crate) pid_file: Option<OsString>,
+        /// change the root by moving the mount and chroot instead of pivot_root; for a root
+        /// filesystem on a ramdisk
+        #[arg(long)]
+        pub(crate) no_pivot: bool,
+        /// keep the caller's session keyring instead of making one for the container
+        #[arg(long)]
+        pub(crate) no_new_keyring: bool,
+        /// pass N more file descriptors to the container, beyond standard input, output, error and
+        /// those of $LISTEN_FDS
+        #[arg(long, value_name = "N", default_value = "0")]
+        pub(crate) preserve_fds: u32,
+    }
+
+    /// create a container
+    #[command(name = "create", long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
+    pub(crate) struct CreateArgs {
+        #[command(flatten)]
+        pub(crate) bundle: BundleArgs,
+        /// name of the new container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// create and run a container
+    #[command(name = "run", long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
+    pub(crate) struct RunArgs {
+        #[command(flatten)]
+        pub(crate) bundle: BundleArgs,
+        /// do not wait for the container's process
+        #[arg(long, short)]
+        pub(crate) detach: bool,
+        /// do not delete the container after its process has ended
+        #[arg(long)]
+        pub(crate) keep: bool,
+        /// do not become the parent of the container's orphaned processes
+        #[arg(long)]
+        pub(crate) no_subreaper: bool,
+        /// name of the new container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// start the program of a created container
+    #[command(
+        name = "start",
+        long_about = "Lets the init process of a created container execute the program of its\n\
+                      specification. It does not wait for that program.",
+        after_help = EXPLAINS_ID
+    )]
+    pub(crate) struct StartArgs {
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// output the state of a container
+    #[command(
+        name = "state",
+        long_about = "Prints the state of the container as JSON, as the runtime specification defines it.",
+        after_help = EXPLAINS_ID
+    )]
+    pub(crate) struct StateArgs {
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// run a further process in a container
+    #[command(
+        name = "exec",
+        long_about = "Runs a further process in a created or running container. It is the process of                   the bundle's\n\"config.json\" with <command> as its program and no terminal,                   unless the options say otherwise;\nor, with --process, the one in that file,                   and then the options that describe a process have\nno effect.",
+        after_help = "<container-id> is the name the container was created with. Everything after it \
+                      belongs to the\ncommand.\n\nEXIT STATUS:\n\
+                      That of the command, 128 and the number of the signal that ended it, or 255 if \
+                      it could not be\nrun. 0 with --detach.\n\nEXAMPLE:\n\
+                      To see the processes of the container \"ubuntu01\":\n\n       \
+                      # teu exec ubuntu01 ps"
+    )]
+    pub(crate) struct ExecArgs {
+        /// AF_UNIX socket to which the controlling side of the process's terminal is sent
+        #[arg(long, value_name = "SOCKET")]
+        pub(crate) console_socket: Option<OsString>,
+        /// AF_UNIX socket to which a pidfd of the process is sent
+        #[arg(long, value_name = "SOCKET")]
+        pub(crate) pidfd_socket: Option<OsString>,
+        /// working directory in the container
+        #[arg(long, value_name = "DIR")]
+        pub(crate) cwd: Option<OsString>,
+        /// add an environment variable; may be given several times
+        #[arg(long, short, value_name = "NAME=VALUE")]
+        pub(crate) env: Vec<OsString>,
+        /// give the process a terminal
+        #[arg(long, short)]
+        pub(crate) tty: bool,
+        /// user, and group if given, by number
+        #[arg(long, short, value_name = "UID[:GID]")]
+        pub(crate) user: Option<OsString>,
+        /// add a supplementary group; may be given several times
+        #[arg(long, short = 'g', value_name = "GID")]
+        pub(crate) additional_gids: Vec<u32>,
+        /// file with the process to run, as JSON like process in "config.json"
+        #[arg(long, short, value_name = "FILE")]
+        pub(crate) process: Option<OsString>,
+        /// do not wait for the process
+        #[arg(long, short)]
+        pub(crate) detach: bool,
+        /// file to write the process id of the process to
+        #[arg(long, value_name = "FILE")]
+        pub(crate) pid_file: Option<OsString>,
+        /// SELinux label of the process
+        #[arg(long, value_name = "LABEL")]
+        pub(crate) process_label: Option<OsString>,
+        /// AppArmor profile of the process
+        #[arg(long, value_name = "PROFILE")]
+        pub(crate) apparmor: Option<OsString>,
+        /// let neither the process nor its children gain privileges by execve(2)
+        #[arg(long)]
+        pub(crate) no_new_privs: bool,
+        /// add a capability; may be given several times
+        #[arg(long, short, value_name = "CAPABILITY")]
+        pub(crate) cap: Vec<OsString>,
+        /// pass N more file descriptors to the process, beyond standard input, output and error
+        #[arg(long, value_name = "N", default_value = "0")]
+        pub(crate) preserve_fds: u32,
+        /// run in a cgroup below the container's, of all controllers or of those given; may be given
+        /// several times
+        #[arg(long, value_name = "[CONTROLLER[,CONTROLLER...]:]PATH")]
+        pub(crate) cgroup: Vec<OsString>,
+        /// in a paused container, wait until it is resumed
+        #[arg(long)]
+        pub(crate) ignore_paused: bool,
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+        /// program to run, and its arguments
+        #[arg(value_name = "command")]
+        pub(crate) command: Vec<OsString>,
+    }
+
+    /// send a signal to the container's init process
+    #[command(
+        name = "kill",
+        after_help = "<container-id> is the name the container was created with. [signal] is a number \
+                      or a name, with or\nwithout SIG; SIGTERM if not given. Everything after the \
+                      container's name is read as the signal.\n\nEXAMPLE:\n\
+                      To send SIGKILL to the container \"ubuntu01\":\n\n       # teu kill ubuntu01 KILL"
+    )]
+    pub(crate) struct KillArgs {
+        /// succeed also if the container does not run
+        #[arg(long, short, hidden)]
+        pub(crate) all: bool,
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+        /// signal to send
+        #[arg(value_name = "signal")]
+        pub(crate) signal: Option<OsString>,
+    }
+
+    /// delete containers and everything held for them
+    #[command(
+        name = "delete",
+        after_help = "Each <container-id> is the name a container was created with.\n\nEXAMPLE:\n\
+                      To delete the stopped container \"ubuntu01\":\n\n       # teu delete ubuntu01\n\n\
+                      To delete every container that has stopped:\n\n       \
+                      # teu delete $(teu list -q --filter status=stopped)"
+    )]
+    pub(crate) struct DeleteArgs {
+        /// also delete a container that still runs, with SIGKILL, and one that does not exist
+        #[arg(long, short)]
+        pub(crate) force: bool,
+        /// names of the containers
+        #[arg(required, value_name = "container-id")]
+        pub(crate) ids: Vec<OsString>,
+    }
+
+    /// list the containers below the given root
+    #[command(
+        name = "list",
+        after_help = "The root is that of the global option --root.\n\nEXAMPLE 1:\n\
+                      To list the containers below the default root:\n\n       # teu list\n\n\
+                      EXAMPLE 2:\nTo print the names of the containers that have stopped:\n\n       \
+                      # teu list -q --filter status=stopped"
+    )]
+    pub(crate) struct ListArgs {
+        /// 'table' or 'json'
+        #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+        pub(crate) format: OsString,
+        /// print only the names of the containers
+        #[arg(long, short)]
+        pub(crate) quiet: bool,
+        /// only containers whose status, bundle or annotation KEY is VALUE; may be given several
+        /// times, and then all must hold
+        #[arg(long, value_name = "KEY=VALUE")]
+        pub(crate) filter: Vec<OsString>,
+    }
+
+    /// pause all processes of a container
+    #[command(
+        name = "pause",
+        long_about = "Stops every process of the container until \"teu resume\".",
+        after_help = EXPLAINS_ID
+    )]
+    pub(crate) struct PauseArgs {
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// let a paused container go on
+    #[command(
+        name = "resume",
+        long_about = "Lets every process of a container go on that \"teu pause\" stopped.",
+        after_help = EXPLAINS_ID
+    )]
+    pub(crate) struct ResumeArgs {
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// show the processes of a container
+    #[command(
+        name = "ps",
+        long_about = "Prints the processes of the container as the ps of this machine shows them.",
+        after_help = "<container-id> is the name the container was created with. Everything after it \
+                      is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
+    )]
+    pub(crate) struct PsArgs {
+        /// 'table' or 'json'
+        #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+        pub(crate) format: OsString,
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+        /// options for ps
+        #[arg(value_name = "ps options")]
+        pub(crate) args: Vec<OsString>,
+    }
+
+    /// write a new specification file
+    #[command(
+        name = "spec",
+        long_about = "Writes a specification file named \"config.json\" to begin with. Its program is \
+                      \"sh\", its root\nfilesystem the directory \"rootfs\" of the bundle; edit the \
+                      file to your needs. A file that exists\nis never overwritten.\n\nEXAMPLE:\n\
+                      To run the program \"/hello\" from an archive of a root filesystem:\n\n    \
+                      mkdir -p hello/rootfs\n    cd hello\n    tar -C rootfs -xf ../hello.tar\n    \
+                      teu spec\n    sed -i 's;\"sh\";\"/hello\";' config.json\n    \
+                      teu run container1\n\nRunning a container needs root privileges, unless the \
+                      specification was written with --rootless:\nthen the container's root is the \
+                      user who wrote it. As root of a user namespace that an\nunprivileged user \
+                      made, --rootless is not needed."
+    )]
+    pub(crate) struct SpecArgs {
+        /// directory of the bundle; the current directory if not given
+        #[arg(long, short, value_name = "DIR")]
+        pub(crate) bundle: Option<OsString>,
+        /// write a specification that runs without root privileges
+        #[arg(long)]
+        pub(crate) rootless: bool,
+    }
+
+    /// show what this runtime supports
+    #[command(
+        name = "features",
+        long_about = "Prints what this runtime supports as JSON, as features.md of the runtime \
+                      specification defines it."
+    )]
+    pub(crate) struct FeaturesArgs {}
 }
 
 /// One line for each command: its word, its variant, its definition.
@@ -380,22 +352,24 @@ macro_rules! commands {
         pub(crate) const COMMANDS: &[&str] = &[$($word),*];
 
         /// The definition of one command, or none for an unknown word.
-        pub(crate) fn definition(word: &str) -> Option<clap::Command> {
+        pub(crate) fn definition(word: &str) -> Option<Definition> {
             Some(match word {
-                $($word => <$args>::command(),)*
+                $($word => <$args>::definition(),)*
                 _ => return None,
             })
         }
 
         impl Command {
-            /// The command `word` with what clap read for it.
-            pub(crate) fn from_matches(
-                word: &str,
-                matches: &clap::ArgMatches,
-            ) -> Result<Command, clap::Error> {
-                Ok(match word {
-                    $($word => Command::$variant(<$args>::from_arg_matches(matches)?),)*
-                    _ => return Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
+            /// The command `word` with options from `fill`; none for an unknown
+            /// word.
+            pub(crate) fn with(word: &str, fill: impl FnOnce(&mut dyn Fill)) -> Option<Command> {
+                Some(match word {
+                    $($word => {
+                        let mut args = <$args>::initial();
+                        fill(&mut args);
+                        Command::$variant(args)
+                    })*
+                    _ => return None,
                 })
             }
         }
@@ -419,6 +393,8 @@ commands! {
 }
 
 /// The definition of the global options.
-pub(crate) fn globals() -> clap::Command {
-    GlobalArgs::augment_args(clap::Command::new("teu"))
+pub(crate) fn globals() -> Definition {
+    let mut definition = Definition::named("teu", &["Open Container Initiative runtime"]);
+    GlobalArgs::list(&mut definition);
+    definition
 }

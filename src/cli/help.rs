@@ -1,7 +1,7 @@
 //! Help, in the layout runc's users and tests know (urfave/cli's).
 
 use super::args;
-use clap::{Arg, ArgAction, Command};
+use super::definition::{Argument, Definition};
 use std::fmt::Write;
 
 const SUMMARY: &str = "Open Container Initiative runtime";
@@ -30,7 +30,7 @@ pub(super) fn overview(program: &str) -> String {
     let mut rows: Vec<_> = args::COMMANDS
         .iter()
         .filter_map(|word| args::definition(word))
-        .map(|command| (command.get_name().to_owned(), summary(&command)))
+        .map(|command| (command.name.to_owned(), command.about.to_string()))
         .collect();
     rows.push((
         "help, h".to_owned(),
@@ -45,36 +45,25 @@ pub(super) fn overview(program: &str) -> String {
 }
 
 /// The help of one command.
-pub(super) fn of_command(program: &str, command: &Command, globals: &Command) -> String {
-    let word = command.get_name();
+pub(super) fn of_command(program: &str, command: &Definition, globals: &Definition) -> String {
+    let word = command.name;
     let mut usage = format!("{program} {word} [options]");
-    for arg in command.get_positionals() {
-        let name = arg
-            .get_value_names()
-            .and_then(|names| names.first())
-            .map_or("", |name| name);
-        let more = if matches!(arg.get_action(), ArgAction::Append) {
-            "..."
-        } else {
-            ""
-        };
-        usage += &match arg.is_required_set() {
+    for expected in &command.words {
+        let (name, more) = (expected.value_name, if expected.many { "..." } else { "" });
+        usage += &match expected.required {
             true => format!(" <{name}>{more}"),
             false => format!(" [{name}]{more}"),
         };
     }
     let mut text = format!(
         "NAME:\n   {program} {word} - {}\n\nUSAGE:\n   {usage}\n",
-        summary(command)
+        command.about
     );
-    if let Some(explanation) = command.get_after_help() {
+    if let Some(explanation) = command.after_help {
         text += &format!("\n{explanation}\n");
     }
-    if let Some(description) = command.get_long_about() {
-        text += &format!(
-            "\nDESCRIPTION:\n   {}\n",
-            indented(&description.to_string())
-        );
+    if let Some(description) = command.long_about {
+        text += &format!("\nDESCRIPTION:\n   {}\n", indented(description));
     }
     text += "\nOPTIONS:\n";
     let mut rows = flags(command);
@@ -96,13 +85,6 @@ pub(super) fn of_help(program: &str) -> String {
     )
 }
 
-fn summary(command: &Command) -> String {
-    command
-        .get_about()
-        .map(ToString::to_string)
-        .unwrap_or_default()
-}
-
 /// Lines after the first are set in like the first.
 fn indented(text: &str) -> String {
     text.replace('\n', "\n   ").replace("\n   \n", "\n\n")
@@ -113,31 +95,30 @@ fn help_flag() -> (String, String) {
 }
 
 /// Each flag's spellings and what it does.
-fn flags(command: &Command) -> Vec<(String, String)> {
-    let visible = command
-        .get_arguments()
-        .filter(|arg| !arg.is_positional() && !arg.is_hide_set());
-    visible.map(|arg| (spellings(arg), meaning(arg))).collect()
+fn flags(command: &Definition) -> Vec<(String, String)> {
+    let visible = command.flags.iter().filter(|flag| !flag.hidden);
+    visible
+        .map(|flag| (spellings(flag), meaning(flag)))
+        .collect()
 }
 
-fn spellings(arg: &Arg) -> String {
-    let value = match arg.get_value_names().and_then(|names| names.first()) {
-        Some(name) if arg.get_action().takes_values() => format!(" {name}"),
-        _ => String::new(),
+fn spellings(flag: &Argument) -> String {
+    let value = match flag.value_name {
+        "" => String::new(),
+        name => format!(" {name}"),
     };
-    let long = arg.get_long().map(|long| format!("--{long}{value}"));
-    let short = arg.get_short().map(|short| format!("-{short}{value}"));
-    long.into_iter().chain(short).collect::<Vec<_>>().join(", ")
+    let long = format!("--{}{value}", flag.name());
+    match flag.short {
+        Some(short) => format!("{long}, -{short}{value}"),
+        None => long,
+    }
 }
 
-fn meaning(arg: &Arg) -> String {
-    let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    if let [default] = arg.get_default_values()
-        && arg.get_action().takes_values()
-    {
-        text += &format!(" (default: {default:?})");
+fn meaning(flag: &Argument) -> String {
+    match flag.default_value {
+        "" => flag.help.to_string(),
+        default => format!("{} (default: {default:?})", flag.help),
     }
-    text
 }
 
 /// Two columns, the second aligned.
@@ -176,10 +157,8 @@ mod tests {
                 lines.len(),
                 "{text}"
             );
-            for flag in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-                if let Some(long) = flag.get_long() {
-                    assert!(text.contains(&format!("\n   --{long}")), "{text}");
-                }
+            for flag in command.flags.iter().filter(|flag| !flag.hidden) {
+                assert!(text.contains(&format!("\n   --{}", flag.name())), "{text}");
             }
         }
     }

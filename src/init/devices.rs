@@ -1,12 +1,13 @@
 //! DO: the nodes and links of the container's /dev.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fstat, makedev, openat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -18,19 +19,21 @@ use crate::plan::rootfs::Devices;
 
 /// Makes everything in it. The file mode mask must be 0.
 pub(super) fn set_up(root: &Root, kernel: &Kernel, devices: &Devices) -> Result<()> {
+    let mut parents = Parents { root, last: None };
     for node in &devices.nodes {
-        make_node(root, kernel, node, devices.bind)
+        make_node(&mut parents, kernel, node, devices.bind)
             .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
     }
     let ptmx = Path::new("/dev/ptmx");
-    match root.unlink(ptmx) {
+    let (parent, name) = parents.of(ptmx)?;
+    match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(err) => return Err(err).with_context(|| format!("remove {ptmx:?}")),
     }
-    root.symlink("pts/ptmx", ptmx)
-        .with_context(|| format!("symlink {ptmx:?}"))?;
+    symlinkat("pts/ptmx", parent, name).with_context(|| format!("symlink {ptmx:?}"))?;
     for (path, target) in &devices.links {
-        match root.symlink(target, Path::new(path)) {
+        let (parent, name) = parents.of(Path::new(path))?;
+        match symlinkat(*target, parent, name) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(err) => return Err(err).with_context(|| format!("symlink {path:?}")),
         }
@@ -38,40 +41,72 @@ pub(super) fn set_up(root: &Root, kernel: &Kernel, devices: &Devices) -> Result<
     Ok(())
 }
 
-fn make_node(root: &Root, kernel: &Kernel, node: &DeviceNode, bind: bool) -> Result<()> {
-    let (parent, name) = root
-        .parent(&node.path)
-        .context("make the parent directory")?;
+/// The directories of the paths, looked up once where one follows another:
+/// nearly all are in /dev.
+struct Parents<'a> {
+    root: &'a Root,
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Parents<'_> {
+    /// The directory that holds `path`, made if it is missing, and the last
+    /// name.
+    fn of<'a>(&'a mut self, path: &'a Path) -> Result<(BorrowedFd<'a>, &'a OsStr)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            bail!("{path:?} has no name");
+        };
+        let last = self.last.take();
+        let handle = match last.filter(|(path, _)| path == parent) {
+            Some((_, handle)) => handle,
+            None => self
+                .root
+                .mkdir_all(parent, 0o755)
+                .with_context(|| format!("make the directory {parent:?}"))?,
+        };
+        let (_, handle) = &*self.last.insert((parent.to_owned(), handle));
+        Ok((handle.as_fd(), name))
+    }
+}
+
+fn make_node(
+    parents: &mut Parents<'_>,
+    kernel: &Kernel,
+    node: &DeviceNode,
+    bind: bool,
+) -> Result<()> {
+    let (parent, name) = parents.of(&node.path)?;
     if bind {
-        return bind_host_node(parent.as_fd(), &name, node);
+        return bind_host_node(parent, name, node);
     }
     let (kind, device) = kind_and_number(node.kind);
-    match mknod(parent.as_fd(), &name, kind, node.mode, device) {
-        Ok(()) => own(parent.as_fd(), &name, kernel, node),
-        Err(Errno::EXIST) => {
-            let found = stat_of(parent.as_fd(), &name)?;
-            // The specification asks for an error if it is another one.
-            check(&found, node.kind)
-        }
+    match mknod(parent, name, kind, node.mode, device) {
+        Ok(()) => own(parent, name, kernel, node),
+        // The specification asks for an error if it is another one.
+        Err(Errno::EXIST) => check(&stat_of(parent, name)?, node.kind),
         // A user namespace may not make devices; use the host's
         // (config-linux.md, "Devices").
-        Err(Errno::PERM) => bind_host_node(parent.as_fd(), &name, node),
+        Err(Errno::PERM) => bind_host_node(parent, name, node),
         Err(err) => Err(err).context("mknod"),
     }
 }
 
 /// Gives the new node its owner and mode, if it is still the one just made.
 fn own(parent: BorrowedFd<'_>, name: &OsStr, kernel: &Kernel, node: &DeviceNode) -> Result<()> {
+    let made = stat_of(parent, name)?;
+    check(&made, node.kind)?;
+    if has_owner(&made, node) && has_mode(&made, node) {
+        return Ok(());
+    }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = openat(parent, name, flags, Mode::empty()).context("open the new node")?;
     let found = fstat(&handle).context("fstat")?;
     check(&found, node.kind)?;
-    if found.st_uid != node.uid || found.st_gid != node.gid {
+    if !has_owner(&found, node) {
         let owner = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
         chownat(&handle, "", owner.0, owner.1, AtFlags::EMPTY_PATH).context("chown")?;
     }
     // A default access control list of the directory may have changed it.
-    if found.st_mode & 0o7777 != node.mode {
+    if !has_mode(&found, node) {
         let descriptors = kernel
             .procfs()?
             .descriptors()
@@ -86,6 +121,14 @@ fn own(parent: BorrowedFd<'_>, name: &OsStr, kernel: &Kernel, node: &DeviceNode)
         .context("chmod")?;
     }
     Ok(())
+}
+
+fn has_owner(found: &Stat, node: &DeviceNode) -> bool {
+    (found.st_uid, found.st_gid) == (node.uid, node.gid)
+}
+
+fn has_mode(found: &Stat, node: &DeviceNode) -> bool {
+    found.st_mode & 0o7777 == node.mode
 }
 
 /// Binds the host's node of the same path on an empty file.
@@ -137,7 +180,6 @@ mod tests {
     use crate::testing::words;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
-    use std::path::PathBuf;
 
     fn node(path: &str, minor: u32) -> DeviceNode {
         DeviceNode {

@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, mkdirat,
-    mknodat, openat, openat2, readlinkat, symlinkat, unlinkat,
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, mkdirat, mknodat,
+    openat, openat2, readlinkat,
 };
 use rustix::io::{Errno, Result};
 use rustix::mount::{
@@ -143,7 +143,7 @@ impl Root {
         }
     }
 
-    /// [`Root::mkdir_all`] for a path that has no links.
+    /// [`Root::mkdir_all`] for a path that has no links and was not there.
     fn mkdir_real(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let (mut directory, missing) = self.existing_part(path)?;
         for name in missing {
@@ -162,25 +162,23 @@ impl Root {
         Ok(directory)
     }
 
-    /// The deepest directory of `path` that is there, and the names that are not.
+    /// The deepest directory above `path` that is there, and the names that are
+    /// not.
     fn existing_part(&self, path: &Path) -> Result<(OwnedFd, Vec<OsString>)> {
         let mut missing = Vec::new();
         let mut part = path;
-        loop {
-            match self.open_real(part) {
+        while let (Some(parent), Some(name)) = (part.parent(), part.file_name()) {
+            missing.push(name.to_owned());
+            match self.open_real(parent) {
                 Ok(found) => {
                     missing.reverse();
                     return Ok((require_directory(found)?, missing));
                 }
-                Err(Errno::NOENT) => {}
+                Err(Errno::NOENT) => part = parent,
                 Err(err) => return Err(err),
             }
-            let (Some(parent), Some(name)) = (part.parent(), part.file_name()) else {
-                return Err(Errno::NOENT);
-            };
-            missing.push(name.to_owned());
-            part = parent;
         }
+        Err(Errno::NOENT)
     }
 
     /// An empty file; its parents are made if they are missing.
@@ -209,18 +207,6 @@ impl Root {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = path.parent().ok_or(Errno::INVAL)?;
         Ok((self.mkdir_all(parent, 0o755)?, name.to_owned()))
-    }
-
-    /// Makes a symbolic link at `path`.
-    pub(crate) fn symlink(&self, target: &str, path: &Path) -> Result<()> {
-        let (parent, name) = self.parent(path)?;
-        symlinkat(target, &parent, &name)
-    }
-
-    /// Removes the file at `path`, or the link itself if it is one.
-    pub(crate) fn unlink(&self, path: &Path) -> Result<()> {
-        let (parent, name) = self.parent(path)?;
-        unlinkat(&parent, &name, AtFlags::empty())
     }
 }
 
@@ -541,8 +527,10 @@ pub(super) mod tests {
                 // Either is fine: a directory inside, or an error.
                 root.mkdir_all(Path::new(&format!("/a/x{number}/y")), 0o755)
                     .ok();
-                root.symlink("x", Path::new(&format!("/a/link{number}")))
-                    .ok();
+                let link = format!("/a/link{number}");
+                if let Ok((parent, name)) = root.parent(Path::new(&link)) {
+                    rustix::fs::symlinkat("x", &parent, &name).ok();
+                }
                 let place = root.locate(Path::new(&format!("/a/file{number}")));
                 if let Ok(Location { path, found: None }) = place {
                     root.make_mountpoint(&path, false).ok();
@@ -551,24 +539,6 @@ pub(super) mod tests {
             done.store(true, order);
         });
         assert!(fs::read_dir(&outside).expect("read").next().is_none());
-    }
-
-    #[test]
-    fn links_are_made_and_removed_as_such() {
-        let (directory, root) = root();
-        let rootfs = directory.path().join("rootfs");
-        let link = Path::new("/etc/link");
-        root.symlink("/outside", link).expect("symlink");
-        assert_eq!(root.symlink("x", link), Err(Errno::EXIST));
-        assert_eq!(
-            fs::read_link(rootfs.join("etc/link")).expect("readlink"),
-            Path::new("/outside")
-        );
-        root.unlink(link).expect("unlink");
-        assert!(!rootfs.join("etc/link").is_symlink());
-        for path in ["/", "/etc/.."] {
-            assert_eq!(root.unlink(Path::new(path)), Err(Errno::INVAL), "{path}");
-        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Not for: the root filesystem itself and /dev; see `rootfs.rs` and
 //! `devices.rs`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -238,14 +240,23 @@ impl Mount {
 /// starts with the path of the root filesystem itself means what is below it.
 fn destination(path: &str, rootfs: &Path) -> PathBuf {
     let clean = clean(Path::new(path));
-    match clean.strip_prefix(rootfs) {
-        Ok(below) if rootfs != Path::new("/") => Path::new("/").join(below),
+    // By bytes, which is quick: both are clean.
+    let below = clean
+        .as_os_str()
+        .as_bytes()
+        .strip_prefix(rootfs.as_os_str().as_bytes());
+    match below {
+        Some(b"") if rootfs != Path::new("/") => PathBuf::from("/"),
+        Some(below) if below.starts_with(b"/") => PathBuf::from(OsStr::from_bytes(below)),
         _ => clean,
     }
 }
 
 /// `path` below "/", without `.`, `..` and doubled slashes, by its letters only.
 pub(crate) fn clean(path: &Path) -> PathBuf {
+    if is_clean(path.as_os_str().as_bytes()) {
+        return path.to_owned();
+    }
     let mut clean = PathBuf::from("/");
     for component in path.components() {
         match component {
@@ -257,6 +268,14 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
         }
     }
     clean
+}
+
+/// Whether nothing would change, as nearly always.
+fn is_clean(path: &[u8]) -> bool {
+    path.strip_prefix(b"/").is_some_and(|path| {
+        path.split(|byte| *byte == b'/')
+            .all(|name| !matches!(name, b"" | b"." | b".."))
+    })
 }
 
 fn kind(

@@ -203,7 +203,8 @@ fn unique_paths(paths: &[String]) -> Vec<PathBuf> {
     let mut unique: Vec<PathBuf> = Vec::with_capacity(paths.len());
     for path in paths {
         let path = clean(Path::new(path));
-        if !unique.contains(&path) {
+        let is_known = |known: &PathBuf| known.as_os_str() == path.as_os_str();
+        if !unique.iter().any(is_known) {
             unique.push(path);
         }
     }

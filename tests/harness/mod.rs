@@ -23,6 +23,7 @@
 mod bundle;
 mod container;
 mod invocation;
+mod layout;
 mod needs;
 mod process;
 mod runner;
@@ -33,7 +34,8 @@ mod terminal;
 pub(crate) use bundle::Bundle;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
-pub(crate) use needs::{Need::*, needs};
+pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};
+pub(crate) use needs::{Need::*, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::{HostSnapshot, marker};

@@ -2,6 +2,8 @@
 
 pub(crate) mod attach;
 pub(crate) mod bpf;
+#[cfg(test)]
+mod proof;
 pub(crate) mod rules;
 pub(crate) mod v1;
 

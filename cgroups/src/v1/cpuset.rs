@@ -72,6 +72,31 @@ fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// A hierarchy mounted with "noprefix" has the short names. Plain files
+    /// stand in for it: it cannot be mounted where the long names are in use.
+    #[test]
+    fn short_names() {
+        let top = std::env::temp_dir().join(format!("teu-noprefix-{}", std::process::id()));
+        let path = top.join("a/b");
+        std::fs::create_dir_all(&path).unwrap();
+        for (directory, set) in [(&top, "0-3"), (&top.join("a"), ""), (&path, "")] {
+            std::fs::write(directory.join("cpus"), set).unwrap();
+            std::fs::write(directory.join("mems"), set.trim_end_matches("-3")).unwrap();
+        }
+        let limits = CpuLimits {
+            cpus: "1".into(),
+            ..Default::default()
+        };
+        assert!(make(&path, &top, &limits, &mut Vec::new()).unwrap());
+        let read = |file: &str| std::fs::read_to_string(top.join(file)).unwrap();
+        assert_eq!((read("a/cpus"), read("a/mems")), ("0-3".into(), "0".into()));
+        assert_eq!(
+            (read("a/b/cpus"), read("a/b/mems")),
+            ("1".into(), "0".into())
+        );
+        std::fs::remove_dir_all(&top).unwrap();
+    }
+
     #[test]
     fn table() {
         let limits = CpuLimits {
