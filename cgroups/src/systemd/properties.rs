@@ -6,6 +6,7 @@
 //! property for, or none in this version, is only there.
 
 use crate::convert::weight_from_shares;
+use crate::cpu_list;
 use crate::devices::{Access, DeviceKind, Entry, Rules};
 use crate::error::{Error, Result};
 use crate::file::Ignored;
@@ -23,10 +24,6 @@ const DEVICE_NUMBERS: u32 = 240;
 
 /// The kernel's own default, in microseconds (sched-bwc.rst).
 const DEFAULT_PERIOD: u64 = 100_000;
-
-/// The highest number of a processor or memory node that is passed on; Linux
-/// can be built for no more.
-const HIGHEST_CPU: usize = 8191;
 
 /// The version of the running systemd, asked for only when it matters.
 pub(crate) type Version<'a> = &'a mut dyn FnMut() -> u32;
@@ -227,21 +224,16 @@ fn processors(cpus: &str, mems: &str, version: Version) -> Vec<Property> {
 /// bytes at the end. `None` for an empty list, and for one that only the kernel
 /// can read (as "0-7:2/4"), which then is only in its file.
 fn bits(list: &str) -> Option<Vec<u8>> {
-    let mut set: Vec<u8> = Vec::new();
-    let parts = list
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
-    for part in parts {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last > HIGHEST_CPU {
-            return None;
-        }
-        set.resize(set.len().max(last / 8 + 1), 0);
-        (first..=last).for_each(|number| set[number / 8] |= 1 << (number % 8));
+    let numbers = cpu_list::parse(list)?;
+    let highest = usize::try_from(*numbers.last()?).ok()?;
+    let mut set = vec![0; highest / 8 + 1];
+    for number in numbers
+        .into_iter()
+        .filter_map(|number| usize::try_from(number).ok())
+    {
+        set[number / 8] |= 1 << (number % 8);
     }
-    (!set.is_empty()).then_some(set)
+    Some(set)
 }
 
 /// A file of cgroup v2, if there is a property for it.
