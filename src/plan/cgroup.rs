@@ -16,6 +16,9 @@ use crate::spec::{
     BlockIo, Cpu, DeviceCgroup, Memory, Mount, Network, Resources, Spec, ThrottleDevice,
 };
 
+/// What the units of containers begin with that are not told another name.
+const PROGRAM: &str = "teu";
+
 /// Who makes cgroups, as the command line says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum CgroupManager {
@@ -74,7 +77,7 @@ fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Uni
         true => Manager::User,
         false => Manager::System,
     };
-    let mut unit = Unit::new(cgroups_path, id, manager)?;
+    let mut unit = Unit::new(cgroups_path, PROGRAM, id, manager)?;
     for (key, value) in &spec.annotations {
         unit.annotate(key, value)?;
     }
@@ -307,7 +310,8 @@ mod tests {
         let nothing = NamespacePlan::default();
         for (rootless, manager) in [(false, Manager::System), (true, Manager::User)] {
             let unit = unit_of(&config("a.slice:p:n"), &nothing, rootless).expect("unit");
-            assert_eq!(unit, Unit::new("a.slice:p:n", "c1", manager).expect("unit"));
+            let expected = Unit::new("a.slice:p:n", PROGRAM, "c1", manager);
+            assert_eq!(unit, expected.expect("unit"));
         }
         let error = unit_of(&config("/a/b"), &nothing, false).expect_err("refused");
         assert!(
@@ -324,7 +328,7 @@ mod tests {
     fn annotations_about_the_unit_are_read() {
         let config = r#"{"annotations":{"org.systemd.property.KillMode":"'mixed'","other":"x"}}"#;
         let nothing = NamespacePlan::default();
-        let mut expected = Unit::new("", "c1", Manager::System).expect("unit");
+        let mut expected = Unit::new("", PROGRAM, "c1", Manager::System).expect("unit");
         assert_ne!(unit_of(config, &nothing, false).expect("unit"), expected);
         let name = "org.systemd.property.KillMode";
         expected.annotate(name, "'mixed'").expect("annotation");

@@ -515,7 +515,7 @@ pub(crate) mod tests {
 
     impl Fake {
         pub(crate) fn new(name: &str, scripts: Vec<Answers>) -> Fake {
-            let path = std::env::temp_dir().join(format!("teu-bus-{name}-{}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("systemd-{name}-{}", std::process::id()));
             if path.exists() {
                 std::fs::remove_file(&path).unwrap();
             }

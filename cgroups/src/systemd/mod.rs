@@ -355,7 +355,7 @@ mod tests {
     }
 
     fn unit() -> Unit {
-        Unit::new("a.slice:p:n", "c", Manager::System).unwrap()
+        Unit::new("a.slice:p:n", "box", "c", Manager::System).unwrap()
     }
 
     #[test]

@@ -32,11 +32,16 @@ pub struct Unit {
 
 impl Unit {
     /// From `linux.cgroupsPath`, which here is "slice:prefix:name"; an empty one
-    /// means the scope "teu-ID.scope", and an empty slice system.slice or, of a
-    /// user, user.slice.
+    /// means the scope "PROGRAM-ID.scope", and an empty slice system.slice or, of
+    /// a user, user.slice.
     ///
     /// Errors: a path of another form, or a name that no slice or unit can have.
-    pub fn new(cgroups_path: &str, container_id: &str, manager: Manager) -> Result<Unit> {
+    pub fn new(
+        cgroups_path: &str,
+        program: &str,
+        container_id: &str,
+        manager: Manager,
+    ) -> Result<Unit> {
         let refuse = |reason: String| Err(Error::refused("linux.cgroupsPath", reason));
         let default_slice = match manager {
             Manager::System => "system.slice",
@@ -44,7 +49,7 @@ impl Unit {
         };
         let words: Vec<&str> = cgroups_path.split(':').collect();
         let (slice, prefix, own_name) = match words[..] {
-            [""] => ("", "teu", escape(container_id)),
+            [""] => ("", program, escape(container_id)),
             [slice, prefix, name] => (slice, prefix, name.to_owned()),
             _ => {
                 return refuse(format!(
@@ -69,7 +74,7 @@ impl Unit {
             false => return refuse(format!("{name:?} is no name that a unit can have")),
         };
         Ok(Unit {
-            description: format!("teu container {own_name}"),
+            description: format!("{program} container {own_name}"),
             name,
             slice: slice.to_owned(),
             path,
@@ -228,14 +233,14 @@ mod tests {
     use super::*;
 
     fn unit(path: &str) -> Result<Unit> {
-        Unit::new(path, "a+1", Manager::System)
+        Unit::new(path, "box", "a+1", Manager::System)
     }
 
     #[test]
     fn names_and_places() {
         // (cgroupsPath, unit, place)
         let table = [
-            ("", "teu-a\\x2b1.scope", "system.slice/teu-a\\x2b1.scope"),
+            ("", "box-a\\x2b1.scope", "system.slice/box-a\\x2b1.scope"),
             (
                 "system.slice:docker:1234",
                 "docker-1234.scope",
@@ -260,8 +265,8 @@ mod tests {
             assert_eq!(unit.name(), name, "{path}");
             assert_eq!(unit.path(), PathBuf::from(place), "{path}");
         }
-        let unit = Unit::new("", "c", Manager::User).unwrap();
-        assert_eq!(unit.path(), PathBuf::from("user.slice/teu-c.scope"));
+        let unit = Unit::new("", "box", "c", Manager::User).unwrap();
+        assert_eq!(unit.path(), PathBuf::from("user.slice/box-c.scope"));
     }
 
     #[test]
@@ -351,7 +356,7 @@ mod tests {
             all.iter().map(Property::line).collect::<Vec<_>>()
         };
         let mut expected = vec![
-            "Description=s teu container n",
+            "Description=s box container n",
             "Slice=s a.slice",
             "Delegate=b true",
             "PIDs=au [u 7]",
