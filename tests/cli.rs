@@ -7,7 +7,9 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod delete;
 mod devices;
+mod events;
 mod exec;
 mod failures;
 mod features;
@@ -27,17 +29,21 @@ mod rootless;
 mod run;
 mod security;
 mod spec;
+mod stats;
 mod systemd;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        events::TESTS,
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        delete::TESTS,
         devices::TESTS,
         failures::TESTS,
         features::TESTS,
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         security::TESTS,
         spec::TESTS,
         systemd::TESTS,
+        stats::TESTS,
         terminal::TESTS,
+        update::TESTS,
     ])
 }

@@ -16,6 +16,8 @@ tests![
     names_that_no_unit_can_have_are_refused,
     limits_are_known_to_systemd_and_to_the_kernel,
     the_quota_is_rounded_as_systemd_does,
+    an_update_reaches_systemd_and_the_files,
+    a_refused_update_is_taken_back,
     unified_files_are_known_to_systemd,
     devices_survive_a_reload,
     denied_devices_stay_denied_after_a_reload,
@@ -275,6 +277,85 @@ fn the_quota_is_rounded_as_systemd_does() {
         true => assert_file(&directory, "cpu.max", "34000 100000"),
         false => assert_file(&directory, "cpu.cfs_quota_us", "34000"),
     }
+}
+
+fn an_update_reaches_systemd_and_the_files() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("memory"),
+    ]);
+    let container = running(Bundle::new().set("/linux/resources/pids/limit", 40));
+    let unit = format!("teu-{}.scope", container.id);
+    let update = container.command("update", NO_FLAGS);
+    let limits = [
+        "--pids-limit",
+        "20",
+        "--memory",
+        "64M",
+        "--cpu-share",
+        "512",
+    ];
+    update.args(limits).output().ok();
+    assert_properties(&unit, &[("TasksMax", "20"), ("NeedDaemonReload", "no")]);
+    let file = |controller, name: &str, value| {
+        assert_file(&directory(container.pid(), controller), name, value);
+    };
+    file("pids", "pids.max", "20");
+    if is_v2() {
+        assert_properties(&unit, &[("MemoryMax", "67108864"), ("CPUWeight", "59")]);
+        file("memory", "memory.max", "67108864");
+        file("cpu", "cpu.weight", "59");
+    } else {
+        assert_properties(&unit, &[("MemoryLimit", "67108864"), ("CPUShares", "512")]);
+        file("memory", "memory.limit_in_bytes", "67108864");
+        file("cpu", "cpu.shares", "512");
+    }
+    // No device is lost, and a new one is there to stay.
+    let rules = json!({ "devices": [
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm" },
+    ] });
+    let update = container.command("update", ["--resources", "-"]);
+    update.stdin(rules.to_string()).output().ok();
+    let mknod = container.command("exec", NO_FLAGS);
+    mknod
+        .args(["/probe", "mknod", "/dev/kmsg", "c", "1", "11"])
+        .output();
+    for _ in 0..2 {
+        open(&container, "/dev/null", "rw").ok();
+        open(&container, "/dev/full", "w").ok();
+        systemctl(["daemon-reload"]).ok();
+        file("pids", "pids.max", "20");
+    }
+    let allowed = property(&unit, "DeviceAllow");
+    assert!(allowed.contains("/dev/char/1:11 rwm"), "{allowed}");
+    assert_eq!(container.status(), "running");
+}
+
+fn a_refused_update_is_taken_back() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("cpuset"),
+    ]);
+    let container = running(Bundle::new().set("/linux/resources/pids/limit", 40));
+    let unit = format!("teu-{}.scope", container.id);
+    let update = container.command("update", NO_FLAGS);
+    let limits = ["--pids-limit", "20", "--cpuset-cpus", "4095"];
+    update
+        .args(limits)
+        .output()
+        .exits(1)
+        .says("linux.resources.cpu.cpus");
+    assert_file(&directory(container.pid(), "pids"), "pids.max", "40");
+    assert_eq!(property(&unit, "TasksMax"), "40");
+    systemctl(["daemon-reload"]).ok();
+    assert_file(&directory(container.pid(), "pids"), "pids.max", "40");
+    assert_eq!(property(&unit, "AllowedCPUs"), "");
 }
 
 fn unified_files_are_known_to_systemd() {

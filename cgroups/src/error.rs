@@ -57,6 +57,9 @@ pub enum Error {
     Freeze { path: PathBuf, state: String },
     /// A domain controller was asked for below a threaded cgroup.
     Threaded { field: String, path: PathBuf },
+    /// An update failed, and after it a value that it had replaced could not be
+    /// restored.
+    NotTakenBack { cause: Box<Error>, left: Box<Error> },
     /// Neither cgroup v1 nor v2 is mounted.
     NotMounted,
     /// A path that can be no container's cgroup.
@@ -105,6 +108,7 @@ impl Error {
             | Error::Enter { cause, .. }
             | Error::Limit { cause, .. }
             | Error::DeviceProgram { cause, .. } => cause.raw_os_error(),
+            Error::NotTakenBack { cause, .. } => cause.raw_os_error(),
             _ => None,
         }
     }
@@ -202,6 +206,9 @@ impl fmt::Display for Error {
                 "{field}: cannot enter cgroupv2 {path:?} with domain controllers \
                  -- it is in an invalid state"
             ),
+            Error::NotTakenBack { cause, left } => {
+                write!(formatter, "{cause}; and then {left}")
+            }
             Error::NotMounted => {
                 formatter.write_str("find cgroups: no cgroup hierarchy is mounted")
             }

@@ -14,17 +14,22 @@ mod hierarchy;
 mod join;
 mod layout;
 mod limits;
+mod oom;
 mod path;
 mod saved;
+mod stats;
 mod sys;
 mod systemd;
 mod unit;
+mod update;
 mod v1;
 mod v2;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::file::{Directory, Steps};
@@ -40,9 +45,12 @@ pub use crate::limits::{
     BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
     NetworkLimits, RdmaLimit,
 };
+pub use crate::oom::OomWatch;
 pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
+pub use crate::stats::{Stats, Usage};
 pub use crate::systemd::{Manager, Unit, owner_of_user_manager};
+pub use crate::update::Update;
 
 /// Who makes the directories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -397,19 +405,16 @@ impl Cgroup {
     /// Errors: by the field of the spec, the file, the value and the cause.
     #[must_use = "what was left out should be reported"]
     pub fn apply(&self, limits: &Limits) -> Result<Vec<Ignored>> {
-        if self.disabled {
-            return left_out(limits);
+        match &self.unit {
+            _ if self.disabled => left_out(limits),
+            Some(unit) => self.apply_with_unit(unit, limits),
+            None => self.apply_to_files(limits),
         }
+    }
+
+    fn apply_to_files(&self, limits: &Limits) -> Result<Vec<Ignored>> {
         let mut ignored = Vec::new();
         self.refuse_unified_on_v1(limits)?;
-        let of_unit;
-        let limits = match &self.unit {
-            Some(unit) => {
-                of_unit = self.apply_to_unit(unit, limits)?;
-                &of_unit
-            }
-            None => limits,
-        };
         for controller in Controller::ALL {
             if !(controller == Controller::Cpuset && self.has_cpus_of(&limits.cpu)) {
                 ignored.extend(self.apply_controller(controller, limits)?);
@@ -459,11 +464,10 @@ impl Cgroup {
     }
 
     /// Sets the device rules, if there are any. On v2 one set takes the place
-    /// of the other at once. On v1 what is taken away goes before what is added
-    /// comes, so what another rule allows than before is denied for a moment;
-    /// and where the old rules or the new ones allow by default, everything is
-    /// denied, or allowed, for a moment. No process of the cgroup may be making
-    /// or opening devices then.
+    /// of the other at once. On v1 what both allow is so all the time, but where
+    /// the old rules or the new ones allow by default, everything is denied, or
+    /// allowed, for a moment: no process of the cgroup may be making or opening
+    /// devices then. [`Cgroup::update`] sees to that.
     ///
     /// Returns what systemd cannot be told of them: it holds, but maybe not for
     /// ever.
@@ -475,10 +479,7 @@ impl Cgroup {
             return Ok(Vec::new());
         };
         let rules = devices::Rules::new(list);
-        let ignored = match &self.unit {
-            Some(unit) => self.restrict_devices_of_unit(unit, &rules)?,
-            None => Vec::new(),
-        };
+        let ignored = self.tell_devices(&rules)?;
         self.restrict_devices_in_files(&rules).map(|()| ignored)
     }
 
@@ -570,7 +571,9 @@ impl Cgroup {
             self.freeze()?;
         }
         let sent = self.processes().and_then(|pids| send(&pids, signal));
-        if !was_frozen || signal == libc::SIGKILL {
+        if signal == libc::SIGKILL {
+            self.thaw_tree()?;
+        } else if !was_frozen {
             self.thaw()?;
         }
         sent
@@ -583,9 +586,7 @@ impl Cgroup {
         };
         match directory.write("cgroup.kill", "1") {
             // On v1 a frozen process does not die before it is thawed.
-            Ok(()) if self.v1_directory("freezer").is_some() && self.is_frozen()? => {
-                self.thaw().map(|()| true)
-            }
+            Ok(()) if self.v1_directory("freezer").is_some() => self.thaw_tree().map(|()| true),
             Ok(()) => Ok(true),
             // An older kernel, a threaded cgroup, or no cgroup any more.
             Err(error) if file::is_gone(&error) => Ok(false),
@@ -627,6 +628,36 @@ impl Cgroup {
         self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
     }
 
+    /// The same, also in cgroups below that the container itself froze, so that
+    /// those who were sent SIGKILL can die of it. None frozen is fine.
+    pub fn thaw_tree(&self) -> Result<()> {
+        match self.has_freezer() {
+            true => self.with_freezer(v1::freezer::thaw_tree, v2::freezer::thaw_tree),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for the end of all processes in the cgroup and below it; whether
+    /// that came in time.
+    pub fn wait_until_empty(&self, patience: Duration) -> Result<bool> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let pids = self.processes()?;
+            if pids.is_empty() {
+                return Ok(true);
+            }
+            for pid in pids {
+                wait_for_end(pid, deadline);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            // A process whose other threads live on, or that has ended and not
+            // left yet.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Whether the cgroup is frozen, by itself or by one above it.
     pub fn is_frozen(&self) -> Result<bool> {
         self.with_freezer(v1::freezer::is_frozen, v2::freezer::is_frozen)
@@ -655,22 +686,6 @@ impl Cgroup {
         let stopped = self.unit.as_ref().map_or(Ok(()), UnitOfCgroup::stop);
         let removed = file::remove(self.directories());
         stopped.and(removed)
-    }
-
-    /// How many of its processes the kernel killed for want of memory.
-    ///
-    /// Errors: the file that counts them cannot be read.
-    pub fn oom_kills(&self) -> Result<u64> {
-        let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
-            (Some(directory), _) => (directory, "memory.oom_control"),
-            (None, Some(directory)) => (directory, "memory.events"),
-            (None, None) => return Ok(0),
-        };
-        let text = directory.read_or_error(file)?;
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        Ok(count
-            .and_then(|count| count.trim().parse().ok())
-            .unwrap_or(0))
     }
 
     /// The container lives on: dropping this value removes nothing.
@@ -742,6 +757,22 @@ fn no_cgroup(steps: &Steps, controller: &str) -> Error {
     Error::NoCgroup {
         field,
         controller: controller.to_owned(),
+    }
+}
+
+fn wait_for_end(pid: i32, deadline: Instant) {
+    // Gone already; or a thread, which has no descriptor of this kind.
+    let Ok(process) = sys::pidfd_open(pid) else {
+        return;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    // Whatever the answer: the caller looks who is still there.
+    match poll(
+        &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
+        timeout,
+    ) {
+        Ok(_) | Err(_) => {}
     }
 }
 

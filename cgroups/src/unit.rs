@@ -257,32 +257,42 @@ impl Cgroup {
         member.directory.enter(pid)
     }
 
-    /// Tells systemd new limits, before they are written to the files, and
-    /// returns what is to be written there.
-    pub(crate) fn apply_to_unit(&self, unit: &UnitOfCgroup, limits: &Limits) -> Result<Limits> {
-        let limits = systemd::rounded(limits);
-        if unit.told.borrow().limits.as_ref() == Some(&limits) {
-            return Ok(limits);
-        }
-        systemd::check(&limits)?;
-        self.check_steps(&limits)?;
-        let is_v2 = self.v1.is_empty();
-        if let (true, Some(directory)) = (is_v2, &self.v2) {
-            // The kernel would kill at systemd's write already.
-            v2::memory::check_before_update(directory, &limits.memory)?;
-        }
-        let mut systemd = unit.systemd.borrow_mut();
-        self.while_frozen(|| systemd.set_limits(&unit.saved.name, &limits, is_v2))?;
-        unit.told.borrow_mut().limits = Some(limits.clone());
-        Ok(limits)
-    }
-
-    /// Tells systemd the device rules. Returns what it cannot be told.
-    pub(crate) fn restrict_devices_of_unit(
+    /// Writes limits to the files, tells them to systemd, and writes them again:
+    /// what the kernel refuses systemd is not to know, and what systemd has no
+    /// property for it may just have overwritten.
+    pub(crate) fn apply_with_unit(
         &self,
         unit: &UnitOfCgroup,
-        rules: &devices::Rules,
+        limits: &Limits,
     ) -> Result<Vec<Ignored>> {
+        let limits = systemd::rounded(limits);
+        systemd::check(&limits)?;
+        let ignored = self.apply_to_files(&limits)?;
+        if unit.told.borrow().limits.as_ref() == Some(&limits) {
+            return Ok(ignored);
+        }
+        self.tell_limits(&limits)?;
+        self.apply_to_files(&limits)
+    }
+
+    /// Tells systemd limits, if it is its cgroup.
+    pub(crate) fn tell_limits(&self, limits: &Limits) -> Result<()> {
+        let Some(unit) = &self.unit else {
+            return Ok(());
+        };
+        let is_v2 = self.v1.is_empty();
+        let mut systemd = unit.systemd.borrow_mut();
+        self.while_frozen(|| systemd.set_limits(&unit.saved.name, limits, is_v2))?;
+        unit.told.borrow_mut().limits = Some(limits.clone());
+        Ok(())
+    }
+
+    /// Tells systemd the device rules, if it is its cgroup. Returns what it
+    /// cannot be told.
+    pub(crate) fn tell_devices(&self, rules: &devices::Rules) -> Result<Vec<Ignored>> {
+        let Some(unit) = &self.unit else {
+            return Ok(Vec::new());
+        };
         if unit.told.borrow().devices.as_ref() == Some(rules) {
             return Ok(Vec::new());
         }
@@ -297,7 +307,7 @@ impl Cgroup {
     /// On v1, systemd writes all of a unit's settings when one changes, and of
     /// the device rules first that everything is denied: no program of a
     /// running container is to see that.
-    fn while_frozen<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn while_frozen<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         let runs = self.unit.as_ref().is_some_and(|unit| !unit.started);
         let freezes = runs && self.v1_directory("freezer").is_some() && !self.is_frozen()?;
         if freezes {

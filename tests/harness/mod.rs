@@ -21,6 +21,7 @@
 #![allow(dead_code, reason = "a harness offers more than its present tests use")]
 
 mod bundle;
+mod cgroup;
 mod container;
 mod invocation;
 mod layout;
@@ -32,6 +33,7 @@ mod sys;
 mod terminal;
 
 pub(crate) use bundle::Bundle;
+pub(crate) use cgroup::CgroupFiles;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
 pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};

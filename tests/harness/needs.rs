@@ -37,6 +37,8 @@ pub(crate) enum Need {
     NoSystemd,
     /// A user other than root, logged in, with a systemd of its own.
     UserSystemd,
+    /// At least this many processors.
+    Processors(usize),
     /// A program in $PATH.
     Tool(&'static str),
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
@@ -93,6 +95,9 @@ impl Need {
                 let directory = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
                 !Root.is_met() && Path::new(&directory).join("systemd/private").exists()
             }
+            Processors(count) => {
+                std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
+            }
             Tool(name) => in_path(name),
             Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
@@ -117,6 +122,7 @@ impl Need {
             Systemd => "systemd".to_owned(),
             NoSystemd => "a machine without systemd".to_owned(),
             UserSystemd => "a user's systemd".to_owned(),
+            Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),

@@ -6,6 +6,7 @@ pub(crate) mod freezer;
 pub(crate) mod hugetlb;
 pub(crate) mod io;
 pub(crate) mod memory;
+pub(crate) mod stats;
 pub(crate) mod unified;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::file::{Directory, Steps};
 use crate::limits::{Controller, Limits};
 use crate::v1;
+pub(crate) use stats::{stats, usage};
 
 const ONLY_V1: &str = "cgroup v2 has no such setting";
 
