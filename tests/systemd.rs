@@ -581,12 +581,15 @@ fn without_a_bus_nothing_is_left() {
         .command("create", SYSTEMD)
         .env("DBUS_SYSTEM_BUS_ADDRESS", bus);
     container.detach(create).ok();
-    let delete = container.command("delete", ["--force"]);
-    delete
-        .env("DBUS_SYSTEM_BUS_ADDRESS", nowhere)
-        .output()
-        .exits(1)
-        .says("connect to");
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    // Without anyone to ask, as long as there is something to ask about.
+    let delete = container.command("delete", NO_FLAGS);
+    let deleted = delete.env("DBUS_SYSTEM_BUS_ADDRESS", nowhere).output();
+    assert!(
+        deleted.status.success() || deleted.stderr.contains("connect to"),
+        "{deleted}"
+    );
     container.delete_force().ok();
     assert_gone(&format!("teu-{}.scope", container.id), &container);
 }

@@ -681,11 +681,16 @@ impl Cgroup {
     ///
     /// One that fails does not keep the others from going; the first error is
     /// returned. systemd stops its unit first, and old versions leave cgroups
-    /// below it.
+    /// below it. If it cannot be asked, but the cgroup is gone, so is what made
+    /// it: the systemd of a user who logged out.
     pub fn remove(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), UnitOfCgroup::stop);
+        let was_there = self.directories().any(|directory| directory.path.exists());
         let removed = file::remove(self.directories());
-        stopped.and(removed)
+        match was_there {
+            true => stopped.and(removed),
+            false => removed,
+        }
     }
 
     /// The container lives on: dropping this value removes nothing.

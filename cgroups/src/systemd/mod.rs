@@ -135,13 +135,28 @@ impl Systemd {
             Ok(result) => format!("the job is {result:?}"),
             // The answer was lost, but maybe not the question.
             Err(_) if is_in_unit(pid, unit.name()) => return Ok(()),
-            Err(problem) => problem.to_string(),
+            Err(problem @ Problem::Refused { .. }) => problem.to_string(),
+            Err(problem) => {
+                self.give_up(unit);
+                problem.to_string()
+            }
         };
         self.reset_failed(unit.name());
         Err(Error::Systemd {
             doing: doing(),
             reason,
         })
+    }
+
+    /// Best effort: a start that was not heard of again may still be under way.
+    /// A slice could be others' as well.
+    fn give_up(&mut self, unit: &Unit) {
+        if unit.is_slice() {
+            return;
+        }
+        match self.call(MANAGER, "StopUnit", &stop_arguments(unit.name())) {
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// Changes limits, until the unit ends.
@@ -206,11 +221,13 @@ impl Systemd {
     /// Stops the unit and waits for that, and lets systemd forget it if it
     /// failed. One that is gone already is fine.
     pub(crate) fn stop(&mut self, unit: &str) -> Result<()> {
-        let arguments = [
-            Value::String(unit.to_owned()),
-            Value::String("replace".into()),
-        ];
-        let stopped = match self.job("StopUnit", &arguments) {
+        let arguments = stop_arguments(unit);
+        let mut ended = self.job("StopUnit", &arguments);
+        if ended == Err(Problem::Closed) {
+            // systemd was executed again, and knows what it was about.
+            ended = self.job("StopUnit", &arguments);
+        }
+        let stopped = match ended {
             // However the job ended, the cgroup is looked at next.
             Ok(_) => Ok(()),
             Err(problem) if problem.is("NoSuchUnit") => return Ok(()),
@@ -310,6 +327,13 @@ fn failed(doing: String, problem: &Problem) -> Error {
         doing,
         reason: problem.to_string(),
     }
+}
+
+fn stop_arguments(unit: &str) -> [Value; 2] {
+    [
+        Value::String(unit.to_owned()),
+        Value::String("replace".into()),
+    ]
 }
 
 fn pairs(properties: &[Property]) -> Value {
