@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod checkpoint;
 mod config;
 mod coverage;
 mod delete;
@@ -26,9 +27,11 @@ mod process;
 mod processors;
 mod rootless;
 mod run;
+mod seccomp;
 mod security;
 mod spec;
 mod stats;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -37,6 +40,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
         config::TESTS,
@@ -58,8 +62,10 @@ fn main() -> ExitCode {
         processors::TESTS,
         rootless::TESTS,
         run::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
+        systemd::TESTS,
         stats::TESTS,
         terminal::TESTS,
         update::TESTS,
