@@ -12,8 +12,10 @@ mod definition;
 mod help;
 
 use crate::commands::{
-    create, delete, events, exec, kill, list, pause, ps, run, spec, start, state, stats, update,
+    checkpoint, create, delete, events, exec, kill, list, pause, ps, restore, run, spec, start,
+    state, stats, update,
 };
+use crate::criu::rpc::{CgroupMode, Flags, PageServer};
 use crate::plan::exec::Replacements;
 use crate::root::Root;
 use crate::{duration, log, size};
@@ -446,6 +448,120 @@ impl args::RunArgs {
             detach: self.detach,
             keep: self.keep,
             no_subreaper: self.no_subreaper,
+        })
+    }
+}
+
+impl args::CriuArgs {
+    fn images(&self) -> PathBuf {
+        non_empty(self.image_path.clone()).map_or_else(|| "checkpoint".into(), PathBuf::from)
+    }
+
+    fn work(&self) -> Option<PathBuf> {
+        non_empty(self.work_path.clone()).map(PathBuf::from)
+    }
+
+    fn flags(&self) -> Result<Flags> {
+        if let Some(other) = self.empty_ns.iter().find(|kind| *kind != "network") {
+            bail!("namespace {other:?} is not supported");
+        }
+        Ok(Flags {
+            external_unix_sockets: self.ext_unix_sk,
+            tcp_established: self.tcp_established,
+            shell_job: self.shell_job,
+            file_locks: self.file_locks,
+            auto_dedup: self.auto_dedup,
+            lazy_pages: self.lazy_pages,
+            ..Flags::default()
+        })
+    }
+
+    fn cgroup_mode(&self) -> Result<CgroupMode> {
+        let mode = self.manage_cgroups_mode.as_deref().unwrap_or_default();
+        Ok(match mode.as_bytes() {
+            b"" => CgroupMode::Default,
+            b"soft" => CgroupMode::Soft,
+            b"full" => CgroupMode::Full,
+            b"strict" => CgroupMode::Strict,
+            b"ignore" => CgroupMode::Ignore,
+            _ => bail!("invalid manage-cgroups-mode value {mode:?}"),
+        })
+    }
+}
+
+/// The value of `--page-server`.
+fn page_server(value: Option<OsString>) -> Result<Option<PageServer>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = text(value, "page-server")?;
+    let parts = value.rsplit_once(':').map(|(address, port)| {
+        let inner = address.strip_prefix('[');
+        (
+            inner
+                .and_then(|inner| inner.strip_suffix(']'))
+                .unwrap_or(address),
+            port,
+        )
+    });
+    match parts {
+        Some((address, port)) if !address.is_empty() && !port.is_empty() => Ok(Some(PageServer {
+            address: address.to_owned(),
+            port: match port.parse::<u16>() {
+                Ok(port) => port.into(),
+                Err(_) => bail!("--page-server {value:?}: Invalid port number"),
+            },
+        })),
+        _ => bail!("Use --page-server ADDRESS:PORT to specify page server"),
+    }
+}
+
+impl args::CheckpointArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<checkpoint::Options> {
+        Ok(checkpoint::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            images: self.criu.images(),
+            work: self.criu.work(),
+            parent: non_empty(self.parent_path),
+            pre_dump: self.pre_dump,
+            flags: Flags {
+                leave_running: self.leave_running,
+                tcp_skip_in_flight: self.tcp_skip_in_flight,
+                link_remap: self.link_remap,
+                ..self.criu.flags()?
+            },
+            page_server: page_server(self.page_server)?,
+            status_fd: u32::try_from(self.status_fd).ok(),
+            cgroup_mode: self.criu.cgroup_mode()?,
+        })
+    }
+}
+
+impl args::RestoreArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<restore::Options> {
+        let words = |value: Option<OsString>, name| {
+            non_empty(value).map(|value| text(value, name)).transpose()
+        };
+        let bundle = args::BundleArgs {
+            bundle: self.bundle,
+            console_socket: self.console_socket,
+            pidfd_socket: None,
+            pid_file: self.pid_file,
+            no_pivot: self.no_pivot,
+            no_new_keyring: false,
+            preserve_fds: 0,
+        };
+        Ok(restore::Options {
+            create: bundle.options(self.id, global, root)?,
+            images: self.criu.images(),
+            work: self.criu.work(),
+            flags: self.criu.flags()?,
+            cgroup_mode: self.criu.cgroup_mode()?,
+            detach: self.detach,
+            no_subreaper: self.no_subreaper,
+            lsm_profile: words(self.lsm_profile, "lsm-profile")?,
+            lsm_mount_context: words(self.lsm_mount_context, "lsm-mount-context")?,
         })
     }
 }

@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod checkpoint;
 mod config;
 mod coverage;
 mod delete;
@@ -38,6 +39,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
         config::TESTS,

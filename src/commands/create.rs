@@ -21,7 +21,9 @@ use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
+use crate::state::{
+    ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
+};
 use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent};
 
 /// What `create` needs to know.
@@ -115,7 +117,10 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that.
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
-    let state = plan.state();
+    let mut state = plan.state();
+    if plan.process.terminal.is_none() {
+        state.external.pipes = stream_pipes();
+    }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
@@ -237,7 +242,8 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
 }
 
 impl Options {
-    fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
+    /// What the plan of a container made for `purpose` depends on.
+    pub(super) fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
         Wishes {
             id: self.id.clone(),
             systemd_cgroup: self.systemd_cgroup,
@@ -358,10 +364,10 @@ impl Container {
     pub(crate) fn undo(self) {
         let state = self.state.clone();
         drop(self);
-        if state.mounts_on_host {
-            if let Err(err) = delete::unmount_below(&state.rootfs) {
-                log::warn(&errno::chain(&err));
-            }
+        if state.mounts_on_host
+            && let Err(err) = delete::unmount_below(&state.rootfs)
+        {
+            log::warn(&errno::chain(&err));
         }
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn(&errno::chain(&err));

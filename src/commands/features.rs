@@ -113,6 +113,8 @@ fn built() -> Features {
     let annotations = [
         Some(("teu.version", version::VERSION)),
         commit.map(|c| ("teu.commit", c)),
+        // The key engines look for.
+        Some(("org.opencontainers.runc.checkpoint.enabled", "true")),
     ];
     Features {
         oci_version_min: OLDEST_SPECIFICATION,
@@ -203,6 +205,8 @@ mod tests {
         );
         assert_eq!(json["linux"]["netDevices"]["enabled"], true);
         assert_eq!(json["annotations"]["teu.version"], version::VERSION);
+        let checkpoint = "org.opencontainers.runc.checkpoint.enabled";
+        assert_eq!(json["annotations"][checkpoint], "true");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod cgroup;
 pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod exec;
+pub(crate) mod external;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
@@ -35,6 +36,7 @@ use crate::host::Host;
 use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
+use external::External;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use net_devices::NetDevice;
@@ -199,6 +201,7 @@ impl Plan {
             rootless: self.rootless,
             mounts_on_host: !self.namespaces.is_private(Kind::Mount),
             shared: self.shared.clone(),
+            external: External::new(&self.rootfs, &self.namespaces),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
             resctrl_group: self.intel_rdt.as_ref().map(IntelRdtPlan::directory),
