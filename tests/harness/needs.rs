@@ -42,6 +42,9 @@ pub(crate) enum Need {
     Label(&'static str),
     /// systemd runs as pid 1.
     Systemd,
+    NoSystemd,
+    /// A user other than root, logged in, with a systemd of its own.
+    UserSystemd,
     /// At least this many processors.
     Processors(usize),
     /// A program in $PATH.
@@ -101,6 +104,11 @@ impl Need {
             NoSelinux => !Selinux.is_met(),
             Label(label) => has_profile(label) || is_context(label),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            NoSystemd => !Systemd.is_met(),
+            UserSystemd => {
+                let directory = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+                !Root.is_met() && Path::new(&directory).join("systemd/private").exists()
+            }
             Processors(count) => {
                 std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
             }
@@ -130,6 +138,8 @@ impl Need {
             NoSelinux => "a kernel without SELinux".to_owned(),
             Label(label) => format!("the label {label}"),
             Systemd => "systemd".to_owned(),
+            NoSystemd => "a machine without systemd".to_owned(),
+            UserSystemd => "a user's systemd".to_owned(),
             Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Criu => "a CRIU that works".to_owned(),
