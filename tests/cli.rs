@@ -17,10 +17,9 @@ mod features;
 mod hooks;
 mod layers;
 mod layouts;
-
 mod lifecycle;
 mod limits;
-
+mod lsm;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -28,6 +27,7 @@ mod process;
 mod processors;
 mod rootless;
 mod run;
+mod seccomp;
 mod security;
 mod spec;
 mod stats;
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         layouts::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        lsm::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         processors::TESTS,
         rootless::TESTS,
         run::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
         stats::TESTS,

@@ -128,6 +128,7 @@ fn process_mode(words: &[&str]) -> Result<Done, Failure> {
             CloneFlags::empty(),
         )?),
         ["syscall", call, args @ ..] => return syscall(call, args),
+        ["syscall32", call] => Done::Answer(json!(sys::syscall_32(number(call)?)?)),
         ["hostname", name] => answer(nix::unistd::sethostname(name)?),
         _ => return file_mode(words),
     };
