@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod checkpoint;
 mod config;
 mod coverage;
 mod delete;
@@ -16,10 +17,9 @@ mod features;
 mod hooks;
 mod layers;
 mod layouts;
-
 mod lifecycle;
 mod limits;
-
+mod lsm;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -27,6 +27,7 @@ mod process;
 mod processors;
 mod rootless;
 mod run;
+mod seccomp;
 mod security;
 mod spec;
 mod stats;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
         config::TESTS,
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         layouts::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        lsm::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         processors::TESTS,
         rootless::TESTS,
         run::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
         systemd::TESTS,

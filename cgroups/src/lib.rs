@@ -26,7 +26,7 @@ mod v1;
 mod v2;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -673,6 +673,12 @@ impl Cgroup {
             (None, Some(directory)) => on_v2(directory),
             (None, None) => Err(Error::NoFreezer),
         }
+    }
+
+    /// The directory whose freezer stops the container, if there is one.
+    pub fn freezer(&self) -> Option<&Path> {
+        let directory = self.v1_directory("freezer").or(self.v2.as_ref());
+        directory.map(|directory| directory.path.as_path())
     }
 
     /// Removes the container's directories and those below them. What is gone

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
+use super::delete;
 use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::foreground::{Relay, Terminal};
@@ -21,8 +22,10 @@ use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
-use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
+use crate::state::{
+    ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
+};
+use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -115,7 +118,10 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that.
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
-    let state = plan.state();
+    let mut state = plan.state();
+    if plan.process.terminal.is_none() {
+        state.external.pipes = stream_pipes();
+    }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
@@ -237,7 +243,8 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
 }
 
 impl Options {
-    fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
+    /// What the plan of a container made for `purpose` depends on.
+    pub(super) fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
         Wishes {
             id: self.id.clone(),
             cgroup_manager: self.cgroup_manager,
@@ -329,6 +336,11 @@ impl Container {
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     self.pipe.send(ToInit::HooksDone)?;
                 }
+                Some(ToHost::SeccompListener(number)) => {
+                    let state = self.state.for_hooks(Status::Creating);
+                    let filter = plan.process.seccomp.as_ref();
+                    seccomp_agent::give_listener(filter, &self.child, number, state)?;
+                }
                 Some(ToHost::Ready) => return self.restrict_devices(plan),
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
@@ -358,6 +370,11 @@ impl Container {
     pub(crate) fn undo(self) {
         let state = self.state.clone();
         drop(self);
+        if state.mounts_on_host
+            && let Err(err) = delete::unmount_below(&state.rootfs)
+        {
+            log::warn(&errno::chain(&err));
+        }
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn(&errno::chain(&err));
         }

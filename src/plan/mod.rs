@@ -8,6 +8,7 @@ pub(crate) mod cgroup;
 pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod exec;
+pub(crate) mod external;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
@@ -20,6 +21,7 @@ pub(crate) mod net_devices;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
+pub(crate) mod seccomp;
 
 use anyhow::Result;
 use std::borrow::Cow;
@@ -35,11 +37,13 @@ use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
 use cgroup::CgroupManager;
+use external::External;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use net_devices::NetDevice;
 use process::{ProcessPlan, Shared};
 use rootfs::{RootfsInput, RootfsPlan};
+use seccomp::SeccompFilter;
 use sysctl::Sysctl;
 
 /// What the command line says about a container.
@@ -136,7 +140,10 @@ impl Plan {
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
         })?;
-        let shared = Shared::new(spec, !wishes.no_new_keyring)?;
+        let mut shared = Shared::new(spec, !wishes.no_new_keyring)?;
+        if let Some(seccomp) = &linux.seccomp {
+            shared.seccomp = SeccompFilter::new(seccomp, host)?;
+        }
         let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Plan {
             id: wishes.id.clone(),
@@ -198,6 +205,7 @@ impl Plan {
             rootless: self.rootless,
             mounts_on_host: !self.namespaces.is_private(Kind::Mount),
             shared: self.shared.clone(),
+            external: External::new(&self.rootfs, &self.namespaces),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
             resctrl_group: self.intel_rdt.as_ref().map(IntelRdtPlan::directory),
