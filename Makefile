@@ -1,6 +1,6 @@
-# Build, try, test and install teu. The longer recipes are scripts:
-# tests/show
-# (what `make run` does) and integration/test (what `make test` does).
+# Build, try, test and install teu. The longer recipes are scripts: tests/show
+# (what `make run` does), integration/test (what `make test` does) and
+# integration/bench/run.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -14,7 +14,7 @@ DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
 SHARE      := $(DESTDIR)$(PREFIX)/share
 
-.PHONY: all run test install lint manual docs clean
+.PHONY: all run test bench install lint manual docs clean
 
 all:
 	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) $(CARGO) build --release
@@ -27,6 +27,9 @@ run: all
 
 test:
 	integration/test
+
+bench: all
+	integration/run bench
 
 # Man pages and completions come from the definitions of the command line.
 manual:

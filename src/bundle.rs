@@ -2,14 +2,14 @@
 //! filesystem (runtime-spec, bundle.md). Read once, never written.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::failure::Failure;
 use crate::log;
-use crate::spec::{self, FromJson, Process, Spec};
+use crate::spec::{self, FromJson, Process, Resources, Spec};
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -46,6 +46,22 @@ impl Bundle {
 /// # Errors
 /// The file cannot be read, or is not valid: the error then names the field.
 pub(crate) fn read_process(path: &Path) -> Result<Process> {
+    let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
+    parse(&text, path)
+}
+
+/// Reads new resources (`update --resources`): what linux.resources holds, from
+/// a file or, for "-", from standard input.
+///
+/// # Errors
+/// The text cannot be read, or is not valid: the error then names the field.
+pub(crate) fn read_resources(path: &Path) -> Result<Resources> {
+    if path == Path::new("-") {
+        let mut text = Vec::new();
+        let read = io::stdin().read_to_end(&mut text);
+        read.context("read standard input")?;
+        return parse(&text, Path::new("standard input"));
+    }
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
     parse(&text, path)
 }

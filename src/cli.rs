@@ -11,15 +11,21 @@ mod args;
 mod definition;
 mod help;
 
-use crate::commands::{create, delete, exec, kill, list, pause, ps, run, spec, start, state};
+use crate::commands::{
+    create, delete, events, exec, kill, list, pause, ps, run, spec, start, state, stats, update,
+};
 use crate::plan::exec::Replacements;
 use crate::root::Root;
+use crate::{duration, log, size};
 use anyhow::{Context, Result, bail};
 pub(crate) use args::{Command, GlobalArgs};
 use definition::{Argument, Definition, Fill, Options, truth};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
 /// What was typed.
 #[derive(Debug)]
@@ -569,6 +575,139 @@ impl args::PsArgs {
             format: self.format.to_string_lossy().parse()?,
             args: self.args,
         })
+    }
+}
+
+impl args::StatsArgs {
+    pub(crate) fn options(self, root: Root) -> Result<stats::Options> {
+        let format = non_empty(self.format).map(|word| word.to_string_lossy().parse());
+        Ok(stats::Options {
+            root,
+            ids: self.ids.into_iter().map(name).collect(),
+            interval: interval(&self.interval)?,
+            once: self.no_stream,
+            format: format.transpose()?,
+        })
+    }
+}
+
+impl args::EventsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<events::Options> {
+        Ok(events::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            interval: interval(&self.interval)?,
+            stats: self.stats,
+        })
+    }
+}
+
+/// The value of `--interval`, in the words of urfave/cli if it is none.
+fn interval(value: &OsStr) -> Result<Duration> {
+    let word = value.to_string_lossy();
+    let (is_negative, positive) = match word.strip_prefix('-') {
+        Some(positive) => (true, positive),
+        None => (false, &*word),
+    };
+    match duration::parse(positive) {
+        // The command refuses it like no time at all.
+        Ok(_) if is_negative => Ok(Duration::ZERO),
+        Ok(interval) => Ok(interval),
+        Err(_) => bail!("invalid value {word:?} for flag -interval: parse error"),
+    }
+}
+
+impl args::UpdateArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<update::Options> {
+        let schema = |value: &Option<OsString>, name| {
+            let value = value.clone().map(|value| text(value, name)).transpose();
+            value.map(Option::unwrap_or_default)
+        };
+        let (l3_cache_schema, memory_bandwidth_schema) = (
+            schema(&self.l3_cache_schema, "l3-cache-schema")?,
+            schema(&self.mem_bw_schema, "mem-bw-schema")?,
+        );
+        let id = name(self.id.clone());
+        let change = match non_empty(self.resources.clone()) {
+            Some(file) => update::Change::File(file.into()),
+            None => update::Change::Given(Box::new(self.limits()?)),
+        };
+        Ok(update::Options {
+            root: root.path.clone(),
+            id,
+            change,
+            l3_cache_schema,
+            memory_bandwidth_schema,
+        })
+    }
+
+    fn limits(self) -> Result<Limits> {
+        let kernel_memory = [
+            bytes(self.kernel_memory, "kernel-memory")?,
+            bytes(self.kernel_memory_tcp, "kernel-memory-tcp")?,
+        ];
+        if kernel_memory.iter().any(Option::is_some) {
+            log::warn("Kernel memory settings are ignored and will be removed");
+        }
+        let list = |value: Option<OsString>, name| {
+            let value = value.map(|value| text(value, name)).transpose();
+            value.map(Option::unwrap_or_default)
+        };
+        Ok(Limits {
+            cpu: CpuLimits {
+                shares: number(self.cpu_share, "cpu-share")?,
+                quota: number(self.cpu_quota, "cpu-quota")?,
+                period: number(self.cpu_period, "cpu-period")?,
+                burst: number(self.cpu_burst, "cpu-burst")?,
+                idle: number(self.cpu_idle, "cpu-idle")?,
+                realtime_runtime: number(self.cpu_rt_runtime, "cpu-rt-runtime")?,
+                realtime_period: number(self.cpu_rt_period, "cpu-rt-period")?,
+                cpus: list(self.cpuset_cpus, "cpuset-cpus")?,
+                mems: list(self.cpuset_mems, "cpuset-mems")?,
+            },
+            memory: MemoryLimits {
+                limit: bytes(self.memory, "memory")?,
+                reservation: bytes(self.memory_reservation, "memory-reservation")?,
+                swap: bytes(self.memory_swap, "memory-swap")?,
+                ..MemoryLimits::default()
+            },
+            pids: number(self.pids_limit, "pids-limit")?,
+            block_io: BlockIoLimits {
+                weight: number(self.blkio_weight, "blkio-weight")?,
+                ..BlockIoLimits::default()
+            },
+            ..Limits::default()
+        })
+    }
+}
+
+/// A decimal number; none for no value, or an empty one.
+fn number<T: FromStr<Err: std::fmt::Display>>(
+    value: Option<OsString>,
+    name: &str,
+) -> Result<Option<T>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(err) => bail!("invalid value for {name}: {value:?}: {err}"),
+    }
+}
+
+/// A number of bytes with or without a unit, or -1; none as for a number.
+fn bytes(value: Option<OsString>, name: &str) -> Result<Option<i64>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    match &*value {
+        "-1" => Ok(Some(-1)),
+        value => match size::parse(value) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(err) => bail!("invalid value for {name}: {err}"),
+        },
     }
 }
 

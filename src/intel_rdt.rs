@@ -6,7 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
+use crate::host::Resctrl;
+use crate::log;
 use crate::plan::intel_rdt::{Group, IntelRdtPlan};
 
 /// Makes the group and its monitoring group as planned, and moves the process
@@ -27,15 +30,15 @@ pub(crate) fn enter(plan: &IntelRdtPlan, pid: i32, made: &mut Vec<PathBuf>) -> R
         (Group::Shared { .. }, false) if !is_new => compare(&group, &plan.schemata)?,
         (_, false) => {
             let text = plan.schemata.join("\n") + "\n";
-            write(plan, &group.join("schemata"), &text)?;
+            write(&plan.root, &group.join("schemata"), &text)?;
         }
     }
-    write(plan, &group.join("tasks"), &pid.to_string())?;
+    write(&plan.root, &group.join("tasks"), &pid.to_string())?;
     if let Some(name) = &plan.monitoring {
         let monitoring = group.join("mon_groups").join(name);
         make(plan, &monitoring)?;
         made.push(monitoring.clone());
-        write(plan, &monitoring.join("tasks"), &pid.to_string())?;
+        write(&plan.root, &monitoring.join("tasks"), &pid.to_string())?;
     }
     Ok(())
 }
@@ -55,6 +58,171 @@ pub(crate) fn remove(made: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Schemata that were changed: as they were when dropped, until
+/// [`NewSchemata::keep`].
+#[derive(Debug)]
+pub(crate) struct NewSchemata {
+    path: PathBuf,
+    /// What was there; empty once it is to stay gone.
+    old: String,
+}
+
+/// Writes lines of a schema to a container's group, in the order given; what
+/// they do not name stays.
+///
+/// # Errors
+/// The kernel refused, with what it says about it. The old ones are there then.
+pub(crate) fn update(root: &Path, group: &Path, lines: &[String]) -> Result<NewSchemata> {
+    let path = group.join("schemata");
+    let old = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    let new = NewSchemata { path, old };
+    for line in lines {
+        write(root, &new.path, &format!("{line}\n"))?;
+    }
+    Ok(new)
+}
+
+impl NewSchemata {
+    /// They stay.
+    pub(crate) fn keep(mut self) {
+        self.old.clear();
+    }
+}
+
+impl Drop for NewSchemata {
+    fn drop(&mut self) {
+        for line in self.old.lines() {
+            if let Err(err) = fs::write(&self.path, format!("{}\n", line.trim())) {
+                log::warn(&format!(
+                    "restore {:?} in {:?}: {err}",
+                    line.trim(),
+                    self.path
+                ));
+            }
+        }
+    }
+}
+
+/// What `events` tells about a container's group, by runc's names.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct RdtStats {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l3_cache_info: Option<CacheInfo>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    l3_cache_schema_root: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    l3_cache_schema: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mem_bw_info: Option<BandwidthInfo>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mem_bw_schema_root: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mem_bw_schema: String,
+    /// By memory domain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mbm_stats: Vec<Bandwidth>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cmt_stats: Vec<Occupancy>,
+    /// All lines of the group.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    schemata: Vec<String>,
+}
+
+/// What the L3 cache can be divided into.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct CacheInfo {
+    cbm_mask: String,
+    min_cbm_bits: u64,
+    num_closids: u64,
+}
+
+/// What memory bandwidth can be divided into.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct BandwidthInfo {
+    bandwidth_gran: u64,
+    delay_linear: u64,
+    min_bandwidth: u64,
+    num_closids: u64,
+}
+
+/// Bytes moved to and from memory.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Bandwidth {
+    mbm_total_bytes: u64,
+    mbm_local_bytes: u64,
+}
+
+/// Bytes of the L3 cache in use.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Occupancy {
+    llc_occupancy: u64,
+}
+
+/// Reads what the machine has to divide and what the group, or the container's
+/// monitoring group in it, has got. What is missing is left out.
+pub(crate) fn stats(resctrl: &Resctrl, group: &Path, id: &str) -> RdtStats {
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let info = |path: &str| text(resctrl.root.join("info").join(path)).trim().to_owned();
+    let number = |path: &str| info(path).parse().unwrap_or(0);
+    let lines = |group: &Path| -> Vec<String> {
+        let text = text(group.join("schemata"));
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    };
+    let (all, own) = (lines(&resctrl.root), lines(group));
+    let line = |lines: &[String], resource: &str| {
+        let line = lines.iter().find(|line| line.starts_with(resource));
+        line.cloned().unwrap_or_default()
+    };
+    let mut stats = RdtStats::default();
+    if resctrl.has_cache_allocation {
+        stats.l3_cache_info = Some(CacheInfo {
+            cbm_mask: info("L3/cbm_mask"),
+            min_cbm_bits: number("L3/min_cbm_bits"),
+            num_closids: number("L3/num_closids"),
+        });
+        (stats.l3_cache_schema_root, stats.l3_cache_schema) = (line(&all, "L3"), line(&own, "L3"));
+    }
+    if resctrl.has_bandwidth_allocation {
+        stats.mem_bw_info = Some(BandwidthInfo {
+            bandwidth_gran: number("MB/bandwidth_gran"),
+            delay_linear: number("MB/delay_linear"),
+            min_bandwidth: number("MB/min_bandwidth"),
+            num_closids: number("MB/num_closids"),
+        });
+        (stats.mem_bw_schema_root, stats.mem_bw_schema) = (line(&all, "MB"), line(&own, "MB"));
+    }
+    let monitoring = group.join("mon_groups").join(id);
+    let monitored = if monitoring.is_dir() {
+        &monitoring
+    } else {
+        group
+    };
+    for domain in domains(&monitored.join("mon_data")) {
+        let number = |file: &str| text(domain.join(file)).trim().parse().ok();
+        let both = (number("mbm_total_bytes"), number("mbm_local_bytes"));
+        if let (Some(mbm_total_bytes), Some(mbm_local_bytes)) = both {
+            stats.mbm_stats.push(Bandwidth {
+                mbm_total_bytes,
+                mbm_local_bytes,
+            });
+        }
+        let occupancy = number("llc_occupancy");
+        stats
+            .cmt_stats
+            .extend(occupancy.map(|llc_occupancy| Occupancy { llc_occupancy }));
+    }
+    stats.schemata = own;
+    stats
+}
+
+/// The directories of a group's domains, "mon_L3_00" and so on, in order.
+fn domains(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut domains: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    domains.sort();
+    domains
 }
 
 /// Whether the group was made just now.
@@ -89,21 +257,21 @@ fn make(plan: &IntelRdtPlan, path: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(err) => {
-            let context = format!("make the resctrl group {path:?}{}", why(plan));
+            let context = format!("make the resctrl group {path:?}{}", why(&plan.root));
             Err(err).context(context)
         }
     }
 }
 
-fn write(plan: &IntelRdtPlan, path: &Path, text: &str) -> Result<()> {
+fn write(root: &Path, path: &Path, text: &str) -> Result<()> {
     fs::write(path, text)
-        .with_context(|| format!("write {:?} to {path:?}{}", text.trim_end(), why(plan)))
+        .with_context(|| format!("write {:?} to {path:?}{}", text.trim_end(), why(root)))
 }
 
 /// What the kernel says about its last refusal, which is more than an error
 /// number does.
-fn why(plan: &IntelRdtPlan) -> String {
-    match fs::read_to_string(plan.root.join("info/last_cmd_status")) {
+fn why(root: &Path) -> String {
+    match fs::read_to_string(root.join("info/last_cmd_status")) {
         Ok(status) if status.trim() != "ok" => format!(" (last_cmd_status: {})", status.trim()),
         // Nothing to add to the error itself.
         _ => String::new(),
@@ -233,6 +401,56 @@ mod tests {
         );
         assert_eq!(read(&dir, "gold/schemata"), text);
         assert!(made.is_empty());
+    }
+
+    #[test]
+    fn statistics_have_runcs_names() {
+        let dir = machine("rdt-stats");
+        let files = [
+            ("info/L3/cbm_mask", "ff\n"),
+            ("info/L3/min_cbm_bits", "2\n"),
+            ("info/L3/num_closids", "16\n"),
+            ("schemata", "    L3:0=ff\n"),
+            ("box/schemata", "    L3:0=f\n"),
+            (
+                "box/mon_groups/c1/mon_data/mon_L3_00/mbm_total_bytes",
+                "30\n",
+            ),
+            (
+                "box/mon_groups/c1/mon_data/mon_L3_00/mbm_local_bytes",
+                "20\n",
+            ),
+            ("box/mon_groups/c1/mon_data/mon_L3_01/llc_occupancy", "7\n"),
+        ];
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            fs::write(path, text).expect("write");
+        }
+        let resctrl = Resctrl {
+            root: dir.path().to_owned(),
+            has_cache_allocation: true,
+            has_bandwidth_allocation: false,
+        };
+        let stats = stats(&resctrl, &dir.path().join("box"), "c1");
+        assert_eq!(
+            serde_json::to_string(&stats).expect("json"),
+            r#"{"l3_cache_info":{"cbm_mask":"ff","min_cbm_bits":2,"num_closids":16},"l3_cache_schema_root":"L3:0=ff","l3_cache_schema":"L3:0=f","mbm_stats":[{"mbm_total_bytes":30,"mbm_local_bytes":20}],"cmt_stats":[{"llc_occupancy":7}],"schemata":["L3:0=f"]}"#
+        );
+    }
+
+    #[test]
+    fn changed_schemata_come_back_unless_kept() {
+        let dir = machine("rdt-update");
+        let (group, old) = (dir.path().join("box"), "L3:0=ff\n");
+        fs::create_dir(&group).expect("mkdir");
+        fs::write(group.join("schemata"), old).expect("write");
+        let lines = ["L3:0=f".to_owned()];
+        drop(update(dir.path(), &group, &lines).expect("update"));
+        assert_eq!(read(&dir, "box/schemata"), old);
+        update(dir.path(), &group, &lines).expect("update").keep();
+        assert_eq!(read(&dir, "box/schemata"), "L3:0=f\n");
+        update(dir.path(), &dir.path().join("none"), &lines).expect_err("no group");
     }
 
     #[test]

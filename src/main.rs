@@ -12,6 +12,7 @@
 mod bundle;
 mod cli;
 mod commands;
+mod duration;
 mod errno;
 mod exeseal;
 mod failure;
@@ -30,6 +31,7 @@ mod notify;
 mod pipe;
 mod plan;
 mod root;
+mod size;
 mod spec;
 mod state;
 mod sys;
@@ -42,7 +44,9 @@ mod version;
 use teu_seal as _;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
-use crate::commands::{create, delete, exec, features, kill, list, pause, ps, start};
+use crate::commands::{
+    create, delete, events, exec, features, kill, list, pause, ps, start, stats, update,
+};
 use crate::notify::ListenFds;
 use crate::root::Root;
 use anyhow::{Context, Result};
@@ -128,6 +132,9 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
         Command::Features(_) => features::features()?,
+        Command::Stats(args) => stats::stats(&args.options(root)?)?,
+        Command::Events(args) => events::events(&args.options(&root)?)?,
+        Command::Update(args) => update::update(&args.options(&root)?)?,
     }
     Ok(0)
 }

@@ -54,6 +54,8 @@ pub(crate) struct ContainerState {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Where the container's cgroup is.
     pub(crate) cgroup: teu_cgroups::SavedPaths,
+    /// What limits hold: the next update begins with them.
+    pub(crate) limits: teu_cgroups::Limits,
     /// Whether killing init kills all the others with it.
     pub(crate) private_pid_namespace: bool,
     pub(crate) rootless: bool,
@@ -66,6 +68,9 @@ pub(crate) struct ContainerState {
     pub(crate) poststop: Vec<Hook>,
     /// Directories of the resctrl filesystem to remove with the container.
     pub(crate) resctrl: Vec<PathBuf>,
+    /// The container's group in the resctrl filesystem, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl_group: Option<PathBuf>,
 }
 
 /// The status of a container (runtime.md, "State"), computed when asked for.

@@ -7,43 +7,59 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod devices;
+mod events;
 mod exec;
 mod failures;
 mod features;
 mod hooks;
 mod layers;
+mod layouts;
+
 mod lifecycle;
+mod limits;
+
 mod messages;
 mod mounts;
 mod namespaces;
 mod process;
+mod processors;
 mod rootless;
 mod run;
 mod security;
 mod spec;
+mod stats;
 mod terminal;
+mod update;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        events::TESTS,
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        devices::TESTS,
         failures::TESTS,
         features::TESTS,
         hooks::TESTS,
         layers::TESTS,
+        layouts::TESTS,
         lifecycle::TESTS,
+        limits::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
         process::TESTS,
+        processors::TESTS,
         rootless::TESTS,
         run::TESTS,
         security::TESTS,
         spec::TESTS,
+        stats::TESTS,
         terminal::TESTS,
+        update::TESTS,
     ])
 }

@@ -56,7 +56,10 @@ pub enum Error {
     /// The freezer did not finish.
     Freeze { path: PathBuf, state: String },
     /// A domain controller was asked for below a threaded cgroup.
-    Threaded { path: PathBuf },
+    Threaded { field: String, path: PathBuf },
+    /// An update failed, and after it a value that it had replaced could not be
+    /// restored.
+    NotTakenBack { cause: Box<Error>, left: Box<Error> },
     /// Neither cgroup v1 nor v2 is mounted.
     NotMounted,
     /// A path that can be no container's cgroup.
@@ -99,6 +102,7 @@ impl Error {
             | Error::Enter { cause, .. }
             | Error::Limit { cause, .. }
             | Error::DeviceProgram { cause, .. } => cause.raw_os_error(),
+            Error::NotTakenBack { cause, .. } => cause.raw_os_error(),
             _ => None,
         }
     }
@@ -191,11 +195,14 @@ impl fmt::Display for Error {
                     "freeze cgroup {path:?}: unable to freeze, state is {state:?}"
                 )
             }
-            Error::Threaded { path } => write!(
+            Error::Threaded { field, path } => write!(
                 formatter,
-                "cannot enter cgroupv2 {path:?} with domain controllers \
+                "{field}: cannot enter cgroupv2 {path:?} with domain controllers \
                  -- it is in an invalid state"
             ),
+            Error::NotTakenBack { cause, left } => {
+                write!(formatter, "{cause}; and then {left}")
+            }
             Error::NotMounted => {
                 formatter.write_str("find cgroups: no cgroup hierarchy is mounted")
             }

@@ -55,6 +55,14 @@ impl Write {
     pub(crate) fn or(self, other: Write) -> Write {
         self.if_missing(Missing::Instead(Box::new(other)))
     }
+
+    /// What is written where the kernel has no such file.
+    pub(crate) fn instead(&self) -> Option<&Write> {
+        match &self.missing {
+            Missing::Instead(other) => Some(other),
+            _ => None,
+        }
+    }
 }
 
 /// One step of applying limits.

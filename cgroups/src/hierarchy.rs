@@ -342,6 +342,72 @@ mod tests {
     }
 
     #[test]
+    fn controllers_mounted_together_in_any_order_and_without_prefixes() {
+        let mountinfo = b"\
+32 31 0:29 / /cg/a rw - cgroup none rw,cpuacct,cpu
+33 31 0:30 / /dev/cpuset rw - cgroup cpuset rw,cpuset,noprefix,release_agent=/sbin/agent
+34 31 0:31 / /cg/both rw - cgroup none rw,net_cls,net_prio
+35 31 0:32 / /cg/named rw - cgroup none rw,xattr,name=mine
+";
+        let own = b"5:net_cls,net_prio:/n\n4:name=mine:/m\n3:cpuset:/s\n2:cpu,cpuacct:/c\n";
+        let found = Hierarchies::parse(mountinfo, own).unwrap();
+        let places: Vec<String> = found
+            .v1
+            .iter()
+            .map(|one| {
+                format!(
+                    "{}={:?}",
+                    one.controllers.join(","),
+                    one.mountpoint.join(&one.own)
+                )
+            })
+            .collect();
+        assert_eq!(
+            places,
+            [
+                "net_cls,net_prio=\"/cg/both/n\"",
+                "name=mine=\"/cg/named/m\"",
+                "cpuset=\"/dev/cpuset/s\"",
+                "cpu,cpuacct=\"/cg/a/c\"",
+            ]
+        );
+    }
+
+    /// As crun refuses them: the v1 hierarchies win, v2 has the rest.
+    #[test]
+    fn hybrid_with_controllers_left_on_v2() {
+        let mountinfo = b"\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+        let found = Hierarchies::parse(mountinfo, b"2:pids:/p\n0::/u\n").unwrap();
+        assert_eq!(found.v1.len(), 1);
+        assert_eq!(found.v2.unwrap().own, Path::new("u"));
+    }
+
+    /// A container that was given its own part of the tree, by bind mounts
+    /// (without a cgroup namespace) or by new mounts (with one).
+    #[test]
+    fn inside_a_container() {
+        let bound = b"50 23 0:26 /docker/1 /sys/fs/cgroup ro - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Hierarchies::parse(bound, b"0::/docker/1\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new(""));
+        let own = b"50 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Hierarchies::parse(own, b"0::/init\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new("init"));
+        // The host's mounts, seen from a cgroup namespace.
+        let above = b"50 23 0:26 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let found = Hierarchies::parse(above, b"0::/\n").unwrap();
+        assert_eq!(found.v2.unwrap().own, Path::new(""));
+        // A delegated part: a user's own, by its service manager.
+        let delegated = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        let path = b"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n";
+        let own = Hierarchies::parse(delegated, path).unwrap().v2.unwrap().own;
+        assert!(own.ends_with("app.slice/x.scope"));
+    }
+
+    #[test]
     fn nothing_mounted_is_an_error() {
         let error = Hierarchies::parse(b"", b"0::/\n").unwrap_err();
         assert_eq!(

@@ -6,6 +6,7 @@
 //! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
 
 mod convert;
+mod cpu_list;
 mod devices;
 mod error;
 mod file;
@@ -13,15 +14,20 @@ mod hierarchy;
 mod join;
 mod layout;
 mod limits;
+mod oom;
 mod path;
 mod saved;
+mod stats;
 mod sys;
+mod update;
 mod v1;
 mod v2;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::file::{Directory, Steps};
@@ -36,8 +42,11 @@ pub use crate::limits::{
     BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
     NetworkLimits, RdmaLimit,
 };
+pub use crate::oom::OomWatch;
 pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
+pub use crate::stats::{Stats, Usage};
+pub use crate::update::Update;
 
 /// Who makes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,16 +214,23 @@ impl Cgroup {
         if existed {
             refuse_processes(&directory)?;
         }
-        let may_be_frozen = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
-        if may_be_frozen && v2::freezer::is_frozen(&directory)? {
+        // One made just now below the root, which is never frozen, is not either.
+        let has_others_above = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
+        if has_others_above && v2::freezer::is_frozen(&directory)? {
             return Err(Error::Frozen { path });
         }
         let wanted = match is_hybrid {
             true => v2::Wanted::These(self.controllers_missing_on_v1(&plan.limits)?),
             false => v2::Wanted::All,
         };
-        if !matches!(&wanted, v2::Wanted::These(names) if names.is_empty()) {
-            v2::hand_down_controllers(&hierarchy.mountpoint, &path, &wanted)?;
+        let may_be_threaded = match &wanted {
+            v2::Wanted::These(names) if names.is_empty() => has_others_above,
+            // One that has all controllers is not threaded. Also below the
+            // root, which in a cgroup namespace is a cgroup as any other.
+            wanted => !v2::hand_down_controllers(&hierarchy.mountpoint, &path, wanted)?,
+        };
+        if may_be_threaded {
+            v2::follow_threaded(&hierarchy.mountpoint, &path, &plan.limits)?;
         }
         self.v2 = Some(directory);
         Ok(())
@@ -352,14 +368,20 @@ impl Cgroup {
                 if controller == Controller::Memory {
                     v2::memory::check_before_update(directory, &limits.memory)?;
                 }
+                if controller == Controller::Cpuset {
+                    v2::cpuset::check_below_parent(directory, &limits.cpu)?;
+                }
                 carry_out_v2(directory, controller.v2_name(), &steps)
             }
         }
     }
 
-    /// Sets the device rules, if there are any. On v1 there is a moment in
-    /// which everything is denied: no process of the cgroup may be making or
-    /// opening devices meanwhile.
+    /// Sets the device rules, if there are any. On v2 one set takes the place
+    /// of the other at once. On v1 what is taken away goes before what is added
+    /// comes, so what another rule allows than before is denied for a moment;
+    /// and where the old rules or the new ones allow by default, everything is
+    /// denied, or allowed, for a moment. No process of the cgroup may be making
+    /// or opening devices then.
     ///
     /// Errors: as for [`Cgroup::apply`].
     pub fn restrict_devices(&self, limits: &Limits) -> Result<()> {
@@ -378,8 +400,13 @@ impl Cgroup {
                 controller: "devices".into(),
             });
         };
-        if rules.allow_everything() && devices::attach::count(&directory.path)? == 0 {
-            return Ok(());
+        if rules.allow_everything() {
+            match devices::attach::count(&directory.path) {
+                // On an error the kernel has no such programs, or this user may
+                // have none: then there is none to take away either.
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => {}
+            }
         }
         devices::attach::attach(&directory.path, &devices::bpf::program(&rules))
     }
@@ -448,7 +475,9 @@ impl Cgroup {
             self.freeze()?;
         }
         let sent = self.processes().and_then(|pids| send(&pids, signal));
-        if !was_frozen || signal == libc::SIGKILL {
+        if signal == libc::SIGKILL {
+            self.thaw_tree()?;
+        } else if !was_frozen {
             self.thaw()?;
         }
         sent
@@ -461,9 +490,7 @@ impl Cgroup {
         };
         match directory.write("cgroup.kill", "1") {
             // On v1 a frozen process does not die before it is thawed.
-            Ok(()) if self.v1_directory("freezer").is_some() && self.is_frozen()? => {
-                self.thaw().map(|()| true)
-            }
+            Ok(()) if self.v1_directory("freezer").is_some() => self.thaw_tree().map(|()| true),
             Ok(()) => Ok(true),
             // An older kernel, a threaded cgroup, or no cgroup any more.
             Err(error) if file::is_gone(&error) => Ok(false),
@@ -505,6 +532,36 @@ impl Cgroup {
         self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
     }
 
+    /// The same, also in cgroups below that the container itself froze, so that
+    /// those who were sent SIGKILL can die of it. None frozen is fine.
+    pub fn thaw_tree(&self) -> Result<()> {
+        match self.has_freezer() {
+            true => self.with_freezer(v1::freezer::thaw_tree, v2::freezer::thaw_tree),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for the end of all processes in the cgroup and below it; whether
+    /// that came in time.
+    pub fn wait_until_empty(&self, patience: Duration) -> Result<bool> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let pids = self.processes()?;
+            if pids.is_empty() {
+                return Ok(true);
+            }
+            for pid in pids {
+                wait_for_end(pid, deadline);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            // A process whose other threads live on, or that has ended and not
+            // left yet.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Whether the cgroup is frozen, by itself or by one above it.
     pub fn is_frozen(&self) -> Result<bool> {
         self.with_freezer(v1::freezer::is_frozen, v2::freezer::is_frozen)
@@ -536,22 +593,6 @@ impl Cgroup {
     /// returned.
     pub fn remove(&self) -> Result<()> {
         file::remove(self.directories())
-    }
-
-    /// How many of its processes the kernel killed for want of memory.
-    ///
-    /// Errors: the file that counts them cannot be read.
-    pub fn oom_kills(&self) -> Result<u64> {
-        let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
-            (Some(directory), _) => (directory, "memory.oom_control"),
-            (None, Some(directory)) => (directory, "memory.events"),
-            (None, None) => return Ok(0),
-        };
-        let text = directory.read_or_error(file)?;
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        Ok(count
-            .and_then(|count| count.trim().parse().ok())
-            .unwrap_or(0))
     }
 
     /// The container lives on: dropping this value removes nothing.
@@ -599,6 +640,22 @@ fn no_cgroup(steps: &Steps, controller: &str) -> Error {
     Error::NoCgroup {
         field,
         controller: controller.to_owned(),
+    }
+}
+
+fn wait_for_end(pid: i32, deadline: Instant) {
+    // Gone already; or a thread, which has no descriptor of this kind.
+    let Ok(process) = sys::pidfd_open(pid) else {
+        return;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    // Whatever the answer: the caller looks who is still there.
+    match poll(
+        &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
+        timeout,
+    ) {
+        Ok(_) | Err(_) => {}
     }
 }
 

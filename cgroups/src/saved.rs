@@ -1,4 +1,5 @@
-//! The paths of a container's cgroup, for later commands.
+//! What later commands need to know of a container's cgroup, in the form it is
+//! kept in: its paths, and its device rules as short words.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,9 +58,124 @@ impl SavedPaths {
     }
 }
 
+/// Device rules as words of the kernel's v1 interface behind a sign: "-a *:* rwm",
+/// "+c 1:3 rw". Those that every container has are one word, "default".
+pub(crate) mod device_rules {
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::devices::{Access, DeviceKind, DeviceRule, default_rules};
+
+    const DEFAULT: &str = "default";
+
+    pub(crate) fn serialize<S: Serializer>(
+        rules: &Option<Vec<DeviceRule>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match rules {
+            None => serializer.serialize_none(),
+            Some(rules) => serializer.collect_seq(words(rules)),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<DeviceRule>>, D::Error> {
+        let Some(words) = Option::<Vec<String>>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let mut rules = Vec::with_capacity(words.len() + 16);
+        for word in words {
+            if word == DEFAULT {
+                rules.extend(default_rules());
+            } else {
+                let rule = parse(&word);
+                rules.push(
+                    rule.ok_or_else(|| D::Error::custom(format!("no device rule: {word:?}")))?,
+                );
+            }
+        }
+        Ok(Some(rules))
+    }
+
+    fn words(rules: &[DeviceRule]) -> Vec<String> {
+        match rules.strip_suffix(default_rules().as_slice()) {
+            Some(rules) => {
+                let default = std::iter::once(DEFAULT.to_owned());
+                rules.iter().map(word).chain(default).collect()
+            }
+            None => rules.iter().map(word).collect(),
+        }
+    }
+
+    fn word(rule: &DeviceRule) -> String {
+        let sign = if rule.allow { '+' } else { '-' };
+        let kind = match rule.kind {
+            None => 'a',
+            Some(DeviceKind::Block) => 'b',
+            Some(DeviceKind::Character) => 'c',
+        };
+        let number = |number: Option<u32>| number.map_or("*".into(), |number| number.to_string());
+        let (major, minor) = (number(rule.major), number(rule.minor));
+        format!("{sign}{kind} {major}:{minor} {}", rule.access)
+    }
+
+    fn parse(word: &str) -> Option<DeviceRule> {
+        let mut parts = word.split(' ');
+        let kind = parts.next()?;
+        let (major, minor) = parts.next()?.split_once(':')?;
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            _ => text.parse().ok().map(Some),
+        };
+        Some(DeviceRule {
+            allow: kind.starts_with('+'),
+            kind: match kind.get(1..)? {
+                "a" => None,
+                "b" => Some(DeviceKind::Block),
+                "c" => Some(DeviceKind::Character),
+                _ => return None,
+            },
+            major: number(major)?,
+            minor: number(minor)?,
+            access: Access::from_letters(parts.next()?)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::{DeviceRule, default_rules};
+    use crate::limits::Limits;
+
+    #[test]
+    fn limits_are_short_and_come_back() {
+        use crate::devices::rules::tests::rule;
+        let user = ["deny a", "allow c 195:* rw", "allow b 8:0 r"].map(rule);
+        let limits = |rules: Vec<DeviceRule>| Limits {
+            pids: Some(7),
+            devices: Some(rules),
+            ..Limits::default()
+        };
+        let with_default = limits(user.into_iter().chain(default_rules()).collect());
+        let text = serde_json::to_string(&with_default).unwrap();
+        assert_eq!(
+            text,
+            r#"{"pids":7,"devices":["-a *:* rwm","+c 195:* rw","+b 8:0 r","default"]}"#
+        );
+        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), with_default);
+        let bare = limits(user.to_vec());
+        let text = serde_json::to_string(&bare).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), bare);
+        assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), "{}");
+        assert_eq!(
+            serde_json::from_str::<Limits>("{}").unwrap(),
+            Limits::default()
+        );
+        let error = serde_json::from_str::<Limits>(r#"{"devices":["+x 1:3 r"]}"#).unwrap_err();
+        assert!(error.to_string().contains("no device rule"), "{error}");
+    }
 
     #[test]
     fn there_and_back() {

@@ -1,4 +1,5 @@
-//! System calls nix does not wrap: bpf(2), and kill(2) with any number.
+//! System calls nix does not wrap: bpf(2), pidfd_open(2), and kill(2) with any
+//! number.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -155,6 +156,15 @@ pub(crate) fn program_by_id(id: u32) -> nix::Result<OwnedFd> {
     let mut attributes = Attributes::new().word(0, id);
     // SAFETY: this command's attributes hold a number, no address.
     owned(unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut attributes) }?)
+}
+
+/// A descriptor that becomes readable when the process ends (pidfd_open(2),
+/// kernel 5.3; always O_CLOEXEC).
+pub(crate) fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers and touches no memory of ours.
+    owned(Errno::result(unsafe {
+        libc::syscall(libc::SYS_pidfd_open, pid, 0)
+    })?)
 }
 
 /// kill(2) with any signal number, real-time ones included.

@@ -14,8 +14,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
 use crate::clone::{
-    Child, HostNamespaces, clone_into, say, serve_middle, set_dumpable, set_root_ids, socketpair,
-    tell_error,
+    Child, HostNamespaces, clone, clone_into, say, serve_middle, set_dumpable, set_root_ids,
+    socketpair, tell_error,
 };
 use crate::error::{Error, Result};
 use crate::sys::{self, Cloned, Parent};
@@ -28,15 +28,6 @@ pub struct Neighbour {
     pidfd: OwnedFd,
     /// The namespaces that are not the caller's.
     others: CloneFlags,
-}
-
-/// A process that was started.
-#[derive(Debug)]
-pub struct Beside {
-    pub child: Child,
-    /// Whether it was born in the cgroup. If the kernel refused that, it is in
-    /// the caller's.
-    pub in_cgroup: bool,
 }
 
 impl Neighbour {
@@ -99,9 +90,9 @@ fn is_shared(kind: Kind, pid: Pid) -> Result<bool> {
 }
 
 /// Starts a process in the namespaces of `neighbour`, and in the v2 cgroup
-/// whose directory `cgroup` is if the kernel lets it. It runs `child` and ends
-/// with the status that returns; `child` is told whether all namespaces could
-/// be joined.
+/// whose directory `cgroup` is if the kernel lets it ([`Child::is_in_cgroup`]).
+/// It runs `child` and ends with the status that returns; `child` is told
+/// whether all namespaces could be joined.
 ///
 /// From before it can be seen in the namespaces until its execve, others there
 /// cannot look into it (CVE-2016-9962).
@@ -114,7 +105,7 @@ pub fn spawn_beside(
     neighbour: &Neighbour,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Beside> {
+) -> Result<Child> {
     let pid_flag = Kind::Pid.flag();
     let mut host = HostNamespaces::default();
     if neighbour.has_own(Kind::Pid) {
@@ -133,7 +124,7 @@ pub fn spawn_beside(
         }
     }
     host.hide()?;
-    let cloned = clone_beside(cgroup);
+    let cloned = clone_into(CloneFlags::empty(), cgroup, Parent::Caller);
     if let Ok((Cloned::Child, _)) = cloned {
         sys::exit_now(child(neighbour.join_all(pid_flag)))
     }
@@ -141,23 +132,9 @@ pub fn spawn_beside(
     started(cloned?)
 }
 
-/// Clones into the cgroup, or else, if that is refused, not into it.
-fn clone_beside(cgroup: Option<BorrowedFd<'_>>) -> Result<(Cloned, bool)> {
-    let none = CloneFlags::empty();
-    if cgroup.is_some()
-        && let Ok(cloned) = clone_into(none, cgroup, Parent::Caller)
-    {
-        return Ok((cloned, true));
-    }
-    clone_into(none, None, Parent::Caller).map(|cloned| (cloned, false))
-}
-
-fn started((cloned, in_cgroup): (Cloned, bool)) -> Result<Beside> {
+fn started((cloned, in_cgroup): (Cloned, bool)) -> Result<Child> {
     match cloned {
-        Cloned::Parent(pid, pidfd) => Ok(Beside {
-            child: Child::new(pid, pidfd),
-            in_cgroup,
-        }),
+        Cloned::Parent(pid, pidfd) => Ok(Child::new(pid, pidfd, in_cgroup)),
         Cloned::Child => Err(Error::message("clone3 returned twice as the child")),
     }
 }
@@ -166,14 +143,13 @@ fn spawn_through_middle(
     neighbour: &Neighbour,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Beside> {
+) -> Result<Child> {
     let (mut host, mut middle) = socketpair()?;
-    let cloned = clone_beside(cgroup)?;
+    let cloned = clone_into(CloneFlags::empty(), cgroup, Parent::Caller)?;
     if let (Cloned::Child, _) = cloned {
         drop(host);
         let entered = set_dumpable(false).and_then(|()| neighbour.join_all(CloneFlags::empty()));
-        let cloned =
-            entered.and_then(|()| clone_into(CloneFlags::empty(), None, Parent::CallersParent));
+        let cloned = entered.and_then(|()| clone(CloneFlags::empty(), Parent::CallersParent));
         sys::exit_now(match cloned {
             Ok(Cloned::Child) => {
                 drop(middle);
@@ -183,20 +159,14 @@ fn spawn_through_middle(
             Err(error) => tell_error(&mut middle, &error),
         })
     }
-    let Beside {
-        child: mut process,
-        in_cgroup,
-    } = started(cloned)?;
+    let mut process = started(cloned)?;
     drop(middle);
     let pid = serve_middle(&NamespacePlan::default(), process.pid(), &mut host)?;
     process.wait()?;
     // Reaped: its pid may be another's by now.
     process.keep();
     let pidfd = sys::pidfd_open(pid).map_err(|err| Error::new(format!("pidfd_open {pid}"), err))?;
-    Ok(Beside {
-        child: Child::new(pid, pidfd),
-        in_cgroup,
-    })
+    Ok(Child::new(pid, pidfd, process.is_in_cgroup()))
 }
 
 #[cfg(test)]

@@ -33,16 +33,24 @@ use crate::{Kind, NamespacePlan, id_maps, time};
 pub struct Child {
     pid: Pid,
     pidfd: OwnedFd,
+    in_cgroup: bool,
     kept: bool,
 }
 
 impl Child {
-    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Child {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd, in_cgroup: bool) -> Child {
         Child {
             pid,
             pidfd,
+            in_cgroup,
             kept: false,
         }
+    }
+
+    /// Whether it was born in the cgroup it was meant for. If none was given,
+    /// or the kernel refused it, the child is in the caller's.
+    pub fn is_in_cgroup(&self) -> bool {
+        self.in_cgroup
     }
 
     /// Its pid in the caller's pid namespace.
@@ -117,8 +125,9 @@ pub(crate) fn wait(pid: Pid) -> Result<WaitStatus> {
 }
 
 /// Starts a process in the namespaces of `plan`, and in the v2 cgroup whose
-/// directory `cgroup` is. It runs `child` and ends with the status that
-/// returns; `child` is told whether all namespaces could be joined.
+/// directory `cgroup` is if the kernel lets it ([`Child::is_in_cgroup`]). It
+/// runs `child` and ends with the status that returns; `child` is told whether
+/// all namespaces could be joined.
 ///
 /// A new cgroup namespace is not made here: its root would be the parent's
 /// cgroup. The child unshares it once it is in its own.
@@ -196,18 +205,14 @@ fn spawn_directly(
     let flags = own_flags(plan) | clone_flags(plan, &[Kind::User]);
     let cloned = clone_into(flags, cgroup, Parent::Caller);
     match cloned? {
-        Cloned::Child => {
+        (Cloned::Child, _) => {
             let joined = become_root(maps)
                 .and_then(|()| join_in_child(in_child))
                 .and_then(|()| unshare_network(plan));
             sys::exit_now(child(joined))
         }
-        Cloned::Parent(pid, pidfd) => {
-            let child = Child {
-                pid,
-                pidfd,
-                kept: false,
-            };
+        (Cloned::Parent(pid, pidfd), in_cgroup) => {
+            let child = Child::new(pid, pidfd, in_cgroup);
             host.restore()?;
             if let Some((host, init)) = maps {
                 drop(init);
@@ -230,12 +235,26 @@ fn tell(mut socket: UnixStream, word: u8) -> Result<()> {
     }
 }
 
+/// Clones into the cgroup, or else, if that is refused, not into it; says
+/// which. What is wrong with the cgroup is told to whoever enters it later, by
+/// name: it hands controllers down (EBUSY), is below a threaded one
+/// (EOPNOTSUPP), is gone (ENODEV) or another user's (EACCES). If it was not the
+/// cgroup, the second clone says so.
 pub(crate) fn clone_into(
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
     parent: Parent,
-) -> Result<Cloned> {
-    sys::clone3(flags, cgroup, parent)
+) -> Result<(Cloned, bool)> {
+    if cgroup.is_some()
+        && let Ok(cloned) = sys::clone3(flags, cgroup, parent)
+    {
+        return Ok((cloned, true));
+    }
+    clone(flags, parent).map(|cloned| (cloned, false))
+}
+
+pub(crate) fn clone(flags: CloneFlags, parent: Parent) -> Result<Cloned> {
+    sys::clone3(flags, None, parent)
         .map_err(|err| Error::new(format!("clone3 with {}", names(flags)), err))
 }
 
@@ -352,17 +371,13 @@ fn spawn_through_middle(
 ) -> Result<Child> {
     let (mut host, middle) = socketpair()?;
     match clone_into(CloneFlags::empty(), cgroup, Parent::Caller)? {
-        Cloned::Child => {
+        (Cloned::Child, _) => {
             drop(host);
             sys::exit_now(run_middle(plan, targets, middle, child))
         }
-        Cloned::Parent(pid, pidfd) => {
+        (Cloned::Parent(pid, pidfd), in_cgroup) => {
             drop(middle);
-            let middle = Child {
-                pid,
-                pidfd,
-                kept: false,
-            };
+            let middle = Child::new(pid, pidfd, in_cgroup);
             let init = serve_middle(plan, pid, &mut host)?;
             middle.wait()?;
             // Reaped: its pid may be another's by now.
@@ -370,11 +385,7 @@ fn spawn_through_middle(
             middle.keep();
             let pidfd = sys::pidfd_open(init)
                 .map_err(|err| Error::new(format!("pidfd_open {init}"), err))?;
-            Ok(Child {
-                pid: init,
-                pidfd,
-                kept: false,
-            })
+            Ok(Child::new(init, pidfd, in_cgroup))
         }
     }
 }
@@ -416,7 +427,7 @@ fn run_middle(
 ) -> i32 {
     let flags = own_flags(plan);
     let cloned = enter_in_middle(plan, targets, &mut socket)
-        .and_then(|()| clone_into(flags, None, Parent::CallersParent));
+        .and_then(|()| clone(flags, Parent::CallersParent));
     match cloned {
         Ok(Cloned::Child) => {
             drop(socket);

@@ -31,7 +31,7 @@ pub fn user_namespace_with(maps: &IdMaps) -> Result<OwnedFd> {
             child.read_exact(&mut [0]).ok();
             sys::exit_now(0)
         }
-        Cloned::Parent(pid, pidfd) => Child::new(pid, pidfd),
+        Cloned::Parent(pid, pidfd) => Child::new(pid, pidfd, false),
     };
     id_maps::write(process.pid(), maps)?;
     let path = format!("/proc/{}/ns/user", process.pid());

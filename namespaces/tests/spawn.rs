@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use teu_namespaces::{Child, IdMap, Kind, Namespace, NamespacePlan, TimeOffset, spawn};
 
 fn main() {
-    let cases: [(&str, fn()); 9] = [
+    let cases: [(&str, fn()); 11] = [
         (
             "every new namespace differs and no other",
             every_new_namespace_differs,
@@ -45,6 +46,8 @@ fn main() {
             a_refused_map_leaves_no_child,
         ),
         ("the host stays where it was", the_host_stays_where_it_was),
+        ("a child is born in its cgroup", born_in_its_cgroup),
+        ("a refused cgroup is left out", a_refused_cgroup_is_left_out),
     ];
     if !nix::unistd::geteuid().is_root() {
         println!(
@@ -88,8 +91,14 @@ fn look() -> Seen {
 
 /// A child that tells what it sees and then waits to be killed.
 fn child_of(plan: &NamespacePlan) -> (Child, Seen) {
+    child_in(plan, None)
+}
+
+fn child_in(plan: &NamespacePlan, cgroup: Option<&Path>) -> (Child, Seen) {
+    let cgroup = cgroup.map(|path| fs::File::open(path).expect("open the cgroup"));
+    let cgroup = cgroup.as_ref().map(AsFd::as_fd);
     let (mut host, mut inside) = UnixStream::pair().expect("socketpair");
-    let child = spawn(plan, None, move |joined| {
+    let child = spawn(plan, cgroup, move |joined| {
         let mut text = String::new();
         if let Err(err) = &joined {
             text = format!("error={err}\n");
@@ -293,5 +302,73 @@ fn the_host_stays_where_it_was() {
         let own_file = file.split('_').next().expect("a word");
         let link = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).expect("link");
         assert_eq!(link(file), link(own_file), "{file}");
+    }
+}
+
+/// A v2 cgroup of the test's own, with those below it; removed when dropped.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// `None` without a v2 hierarchy; says so.
+    fn new() -> Option<Cgroup> {
+        let tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let is_v2 = |top: &&Path| top.join("cgroup.controllers").exists();
+        let Some(top) = tops.into_iter().find(is_v2) else {
+            println!("skipped: no hierarchy \"\"");
+            return None;
+        };
+        let cgroup = Cgroup(top.join(format!("teu-spawn-test-{}", std::process::id())));
+        fs::create_dir_all(cgroup.0.join("below")).expect("make cgroups");
+        Some(cgroup)
+    }
+
+    /// What the last line of /proc/PID/cgroup says of those in it.
+    fn name(&self) -> String {
+        let name = self.0.file_name().expect("a name").to_string_lossy();
+        format!("0::/{name}")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        fs::remove_dir(self.0.join("below")).expect("remove the inner cgroup");
+        fs::remove_dir(&self.0).expect("remove the cgroup");
+    }
+}
+
+fn v2_cgroup_of(child: &Child) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", child.pid())).expect("read");
+    text.lines().last().expect("a line").to_owned()
+}
+
+/// Directly, and through the middle process.
+fn plans() -> [NamespacePlan; 2] {
+    [plan_of(&[Kind::Mount]), plan_of(&[Kind::User, Kind::Time])]
+}
+
+fn born_in_its_cgroup() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    for plan in plans() {
+        let (child, _) = child_in(&plan, Some(&cgroup.0));
+        assert!(child.is_in_cgroup());
+        assert_eq!(v2_cgroup_of(&child), cgroup.name());
+    }
+}
+
+/// EBADF is what a descriptor of no cgroup gets, as one of cgroup v1 does;
+/// EOPNOTSUPP a cgroup below a threaded one. Kernels without the flag say E2BIG.
+fn a_refused_cgroup_is_left_out() {
+    let (child, _) = child_in(&plan_of(&[Kind::Mount]), Some(Path::new("/")));
+    assert!(!child.is_in_cgroup());
+    let Some(cgroup) = Cgroup::new() else { return };
+    fs::write(cgroup.0.join("cgroup.type"), "threaded").expect("make it threaded");
+    let below = cgroup.0.join("below");
+    let kind = fs::read_to_string(below.join("cgroup.type")).expect("read");
+    assert_eq!(kind, "domain invalid\n");
+    let own = fs::read_to_string("/proc/self/cgroup").expect("read");
+    for plan in plans() {
+        let (child, _) = child_in(&plan, Some(&below));
+        assert!(!child.is_in_cgroup());
+        assert_eq!(Some(&*v2_cgroup_of(&child)), own.lines().last());
     }
 }

@@ -324,6 +324,135 @@ definitions! {
         pub(crate) rootless: bool,
     }
 
+    /// watch what containers use
+    #[command(
+        name = "stats",
+        long_about = "Shows the CPU time, memory, processes and block I/O of the containers that run, \
+                      until they have\nended. On a terminal the table is drawn again in its place; \
+                      elsewhere each look is a line of JSON.\n\nCPU % is that of one processor, so \
+                      that two busy ones make 200. MEMORY leaves out pages of files\nthat have not \
+                      been used for a while. READ and WRITTEN are bytes since the container was \
+                      created.",
+        after_help = "Each <container-id> is the name a container was created with; all that run, if \
+                      none is given.\n\nEXAMPLE:\n\
+                      To write the numbers of the container \"ubuntu01\" to a file every ten \
+                      seconds:\n\n       # teu stats --interval 10s ubuntu01 >numbers"
+    )]
+    pub(crate) struct StatsArgs {
+        /// 'table' or 'json' (default: as standard output is a terminal or not)
+        #[arg(long, short, value_name = "FORMAT")]
+        pub(crate) format: Option<OsString>,
+        /// time from one look to the next, such as '500ms' or '1m'
+        #[arg(long, value_name = "DURATION", default_value = "1s")]
+        pub(crate) interval: OsString,
+        /// look once and exit
+        #[arg(long)]
+        pub(crate) no_stream: bool,
+        /// names of the containers
+        #[arg(value_name = "container-id")]
+        pub(crate) ids: Vec<OsString>,
+    }
+
+    /// show what a container uses and what happens to it, as JSON
+    #[command(
+        name = "events",
+        long_about = "Prints lines of JSON until the container ends: of the type \"stats\" in \
+                      intervals, and of the type\n\"oom\" for each process that the kernel kills \
+                      because the container's memory is used up.",
+        after_help = EXPLAINS_ID
+    )]
+    pub(crate) struct EventsArgs {
+        /// time between statistics, such as '100ms' or '1m30s'
+        #[arg(long, value_name = "DURATION", default_value = "5s")]
+        pub(crate) interval: OsString,
+        /// print statistics once and exit
+        #[arg(long)]
+        pub(crate) stats: bool,
+        /// name of the container
+        #[arg(required = true, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// change the limits of a container
+    #[command(
+        name = "update",
+        long_about = "Changes the limits of a created, running or paused container. What is not given \
+                      stays as it is.\nIf one of the new limits is refused, all old ones stay in \
+                      force.\n\nWith --resources they come from a file, as JSON like linux.resources \
+                      in \"config.json\":\n\n    \
+                      {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
+                      \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000, \"cpus\": \"0-1\"},\n      \
+                      \"pids\": {\"limit\": 100},\n      \
+                      \"blockIO\": {\"weight\": 500},\n      \
+                      \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229, \
+                      \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
+                      device are added to those it has, or replace them.",
+        after_help = EXPLAINS_ID
+    )]
+    pub(crate) struct UpdateArgs {
+        /// read the limits from FILE, or from standard input for '-'; other options for limits have
+        /// no effect then
+        #[arg(long, short, value_name = "FILE")]
+        pub(crate) resources: Option<OsString>,
+        /// share of block I/O, 10 to 1000
+        #[arg(long, value_name = "WEIGHT")]
+        pub(crate) blkio_weight: Option<OsString>,
+        /// microseconds after which the CPU quota begins anew
+        #[arg(long, value_name = "MICROSECONDS")]
+        pub(crate) cpu_period: Option<OsString>,
+        /// microseconds of CPU time in a period; -1 for no limit
+        #[arg(long, value_name = "MICROSECONDS")]
+        pub(crate) cpu_quota: Option<OsString>,
+        /// microseconds of unused CPU time that may be saved up
+        #[arg(long, value_name = "MICROSECONDS")]
+        pub(crate) cpu_burst: Option<OsString>,
+        /// share of CPU time against other cgroups, 2 to 262144
+        #[arg(long, value_name = "SHARES")]
+        pub(crate) cpu_share: Option<OsString>,
+        /// microseconds after which the real-time budget begins anew (cgroup v1)
+        #[arg(long, value_name = "MICROSECONDS")]
+        pub(crate) cpu_rt_period: Option<OsString>,
+        /// microseconds of real-time scheduling in a period (cgroup v1)
+        #[arg(long, value_name = "MICROSECONDS")]
+        pub(crate) cpu_rt_runtime: Option<OsString>,
+        /// CPUs to run on, such as '0-2,7'
+        #[arg(long, value_name = "LIST")]
+        pub(crate) cpuset_cpus: Option<OsString>,
+        /// memory nodes to take memory from, such as '0-1'
+        #[arg(long, value_name = "LIST")]
+        pub(crate) cpuset_mems: Option<OsString>,
+        /// obsolete, without effect
+        #[arg(long, value_name = "BYTES", hidden)]
+        pub(crate) kernel_memory: Option<OsString>,
+        /// obsolete, without effect
+        #[arg(long, value_name = "BYTES", hidden)]
+        pub(crate) kernel_memory_tcp: Option<OsString>,
+        /// memory, as a number with or without a unit such as '50M'; -1 for no limit
+        #[arg(long, value_name = "BYTES")]
+        pub(crate) memory: Option<OsString>,
+        /// memory that is left to the container when memory is short, like --memory
+        #[arg(long, value_name = "BYTES")]
+        pub(crate) memory_reservation: Option<OsString>,
+        /// memory and swap together, like --memory
+        #[arg(long, value_name = "BYTES")]
+        pub(crate) memory_swap: Option<OsString>,
+        /// number of processes and threads; -1 for no limit
+        #[arg(long, value_name = "NUMBER")]
+        pub(crate) pids_limit: Option<OsString>,
+        /// part of the L3 cache (Intel RDT), such as 'L3:0=7f0;1=1f'
+        #[arg(long, value_name = "SCHEMA")]
+        pub(crate) l3_cache_schema: Option<OsString>,
+        /// memory bandwidth (Intel RDT), such as 'MB:0=20;1=70'
+        #[arg(long, value_name = "SCHEMA")]
+        pub(crate) mem_bw_schema: Option<OsString>,
+        /// 1 to run only when nothing else wants to, 0 not to
+        #[arg(long, value_name = "0|1")]
+        pub(crate) cpu_idle: Option<OsString>,
+        /// name of the container
+        #[arg(required = true, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
     /// show what this runtime supports
     #[command(
         name = "features",
@@ -338,7 +467,7 @@ macro_rules! commands {
     ($($word:literal => $variant:ident($args:ty)),* $(,)?) => {
         /// The command asked for, with its flags.
         #[derive(Debug)]
-        #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
+        #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
         pub(crate) enum Command {
             $($variant($args)),*
         }
@@ -374,6 +503,7 @@ macro_rules! commands {
 commands! {
     "create" => Create(CreateArgs),
     "delete" => Delete(DeleteArgs),
+    "events" => Events(EventsArgs),
     "exec" => Exec(ExecArgs),
     "features" => Features(FeaturesArgs),
     "kill" => Kill(KillArgs),
@@ -385,6 +515,8 @@ commands! {
     "spec" => Spec(SpecArgs),
     "start" => Start(StartArgs),
     "state" => State(StateArgs),
+    "stats" => Stats(StatsArgs),
+    "update" => Update(UpdateArgs),
 }
 
 /// The definition of the global options.

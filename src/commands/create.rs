@@ -278,8 +278,7 @@ impl Container {
     ) -> Result<()> {
         let pid = self.child.pid();
         // Init is making its mounts meanwhile.
-        let cloned_into = self.cgroup.clone_target()?.is_some();
-        self.cgroup.enter(pid, cloned_into)?;
+        self.cgroup.enter(pid, self.child.is_in_cgroup())?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.

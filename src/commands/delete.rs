@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::mount::MntFlags;
+use rustix::time::Timespec;
 
 use anyhow::{Context, Result};
 use teu_cgroups::Cgroup;
@@ -16,8 +18,8 @@ use crate::failure::Failure;
 use crate::state::{ContainerState, StateDir, Status};
 use crate::{errno, hooks, intel_rdt, log};
 
-/// How long a killed init may take to end.
-const KILL_PATIENCE_SECONDS: i64 = 10;
+/// How long killed processes may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `delete` needs to know.
 #[derive(Debug, Clone)]
@@ -74,7 +76,7 @@ fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Resul
             return Err(Failure::DeleteNotStopped { id, status }.into());
         }
     }
-    destroy(dir, state)
+    destroy(dir, state, force)
 }
 
 /// Kills init and waits for its end; that it ended by itself is no error.
@@ -87,10 +89,7 @@ fn kill_init(state: &ContainerState) -> Result<()> {
         &init,
         rustix::event::PollFlags::IN,
     )];
-    let timeout = rustix::time::Timespec {
-        tv_sec: KILL_PATIENCE_SECONDS,
-        tv_nsec: 0,
-    };
+    let timeout = Timespec::try_from(KILL_PATIENCE).context("wait for init to end")?;
     match rustix::event::poll(&mut poll, Some(&timeout)).context("wait for init to end")? {
         0 => Err(Failure::InitStillRunning.into()),
         _ => Ok(()),
@@ -98,10 +97,14 @@ fn kill_init(state: &ContainerState) -> Result<()> {
 }
 
 /// Removes what is held for a container whose init has ended.
-fn destroy(mut dir: StateDir, state: &ContainerState) -> Result<()> {
+fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
-    if !state.private_pid_namespace || state.pid == 0 {
+    let has_others = !state.private_pid_namespace || state.pid == 0;
+    // By force also those that somebody else put into the container's cgroup.
+    if has_others || force && !cgroup.processes()?.is_empty() {
         cgroup.kill_all(libc::SIGKILL)?;
+        // If they take longer, removing the cgroup says so.
+        cgroup.wait_until_empty(KILL_PATIENCE)?;
     }
     if state.mounts_on_host {
         unmount_below(&state.rootfs)?;
@@ -159,7 +162,7 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 /// Something could not be removed.
 pub(crate) fn destroy_ended(mut container: Container) -> Result<()> {
     container.keep();
-    destroy(container.state_dir, &container.state)
+    destroy(container.state_dir, &container.state, false)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use teu_cgroups::Cgroup;
-use teu_namespaces::{Beside, Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_beside};
+use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_beside};
 
 use super::create::{self, TerminalPair};
 use super::kill;
@@ -247,15 +247,14 @@ impl Process {
                 init::exec::main(plan, init_end, given, joined)
             })
         };
-        let beside = with_inheritance(plan, start)?;
-        let Beside { child, in_cgroup } = beside.map_err(|err| unless_stopped(err, state))?;
+        let child = with_inheritance(plan, start)?.map_err(|err| unless_stopped(err, state))?;
         let pipe = host_end.take().context("the pipe is gone")?;
         let mut process = Process {
             child,
             pipe,
             relay: None,
         };
-        let entered = process.enter_cgroup(&mut cgroup, in_cgroup, options, state);
+        let entered = process.enter_cgroup(&mut cgroup, options, state);
         match entered.and_then(|()| process.bring_up(options, plan, terminal)) {
             Ok(()) => Ok(process),
             Err(err) => Err(match process.pipe.last_words() {
@@ -270,12 +269,11 @@ impl Process {
     fn enter_cgroup(
         &self,
         cgroup: &mut Cgroup,
-        in_cgroup: bool,
         options: &Options,
         state: &ContainerState,
     ) -> Result<()> {
         let pid = self.child.pid();
-        let Err(refused) = cgroup.enter(pid, in_cgroup) else {
+        let Err(refused) = cgroup.enter(pid, self.child.is_in_cgroup()) else {
             return Ok(());
         };
         if options.sub_cgroups.is_empty()

@@ -76,7 +76,8 @@ pub(crate) fn open_init(state: &ContainerState) -> Result<Option<OwnedFd>> {
     Ok(state.init_is_alive().then_some(init))
 }
 
-/// Sends init a signal. A frozen one dies of SIGKILL only once it is thawed.
+/// Sends init a signal. A frozen one dies of SIGKILL only once it is thawed, and
+/// init waits for all others of its pid namespace.
 ///
 /// # Errors
 /// The kernel refused, or init is gone.
@@ -87,11 +88,10 @@ pub(crate) fn send(state: &ContainerState, init: &OwnedFd, signal: i32) -> Resul
         }
         sent => sent.with_context(|| format!("send signal {signal} to process {}", state.pid))?,
     }
-    let cgroup = Cgroup::open(&state.cgroup);
-    if signal == libc::SIGKILL && cgroup.is_frozen().unwrap_or(false) {
-        cgroup.thaw()?;
+    match signal {
+        libc::SIGKILL => Ok(Cgroup::open(&state.cgroup).thaw_tree()?),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The number of a signal written as a number, or as a name with or without

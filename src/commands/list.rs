@@ -104,7 +104,10 @@ pub(crate) fn list(options: &Options) -> Result<()> {
 }
 
 /// The names of all containers, sorted, with the owners of their directories.
-fn containers(root: &Root) -> Result<Vec<(String, u32)>> {
+///
+/// # Errors
+/// The directory of all state cannot be read, or was named and is not there.
+pub(super) fn containers(root: &Root) -> Result<Vec<(String, u32)>> {
     let entries = match fs::read_dir(&root.path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound && !root.given => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("read the root directory {:?}", root.path))?,

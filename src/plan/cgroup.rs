@@ -38,6 +38,23 @@ pub(crate) fn plan(spec: &Spec, id: &str, driver: Driver, rootless: bool) -> Res
     })
 }
 
+/// Decides what an update of a container's resources means. Device rules are
+/// those that are added: no list changes none.
+///
+/// # Errors
+/// A field with a value that means nothing.
+pub(crate) fn change(resources: &Resources) -> Result<Limits> {
+    let rules = &resources.devices;
+    let devices = match rules.is_empty() {
+        true => None,
+        false => Some(given_rules(rules)?),
+    };
+    Ok(Limits {
+        devices,
+        ..limits(resources)?
+    })
+}
+
 fn limits(resources: &Resources) -> Result<Limits> {
     Ok(Limits {
         cpu: resources.cpu.as_ref().map(cpu).unwrap_or_default(),
@@ -159,11 +176,16 @@ fn network(network: &Network) -> NetworkLimits {
 /// The specification's rules, then those that every container has. A node of
 /// `linux.devices` brings no rule with it: config.json says both.
 fn device_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
+    let mut all = given_rules(rules)?;
+    all.extend(teu_cgroups::default_device_rules());
+    Ok(all)
+}
+
+fn given_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
     let mut all = Vec::with_capacity(rules.len() + 16);
     for (index, rule) in rules.iter().enumerate() {
         all.push(device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?);
     }
-    all.extend(teu_cgroups::default_device_rules());
     Ok(all)
 }
 
@@ -174,12 +196,23 @@ fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
         "b" => Some(DeviceKind::Block),
         other => bail!("type {other:?} is none of a, b and c"),
     };
-    let Some(access) = Access::from_letters(&rule.access) else {
+    let (known, others): (String, String) = rule
+        .access
+        .chars()
+        .partition(|letter| "rwm".contains(*letter));
+    let Some(access) = Access::from_letters(&known) else {
         bail!(
             "access {:?} is not made of the letters r, w and m",
             rule.access
         );
     };
+    // As in runc, whose own tests have one too many.
+    if !others.is_empty() {
+        log::warn(&format!(
+            "linux.resources.devices: access {:?}: ignored: {others:?}",
+            rule.access
+        ));
+    }
     Ok(DeviceRule {
         allow: rule.allow,
         kind,

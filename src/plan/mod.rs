@@ -189,12 +189,14 @@ impl Plan {
             rootfs: self.rootfs.path.clone(),
             annotations: self.annotations.clone(),
             cgroup: self.cgroup_location.paths(&self.cgroup),
+            limits: self.cgroup.limits.clone(),
             private_pid_namespace: self.namespaces.is_new(Kind::Pid),
             rootless: self.rootless,
             mounts_on_host: !self.namespaces.is_private(Kind::Mount),
             shared: self.shared.clone(),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
+            resctrl_group: self.intel_rdt.as_ref().map(IntelRdtPlan::directory),
             ..ContainerState::default()
         }
     }

@@ -21,8 +21,10 @@
 #![allow(dead_code, reason = "a harness offers more than its present tests use")]
 
 mod bundle;
+mod cgroup;
 mod container;
 mod invocation;
+mod layout;
 mod needs;
 mod process;
 mod runner;
@@ -31,9 +33,11 @@ mod sys;
 mod terminal;
 
 pub(crate) use bundle::Bundle;
+pub(crate) use cgroup::CgroupFiles;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
-pub(crate) use needs::{Need::*, needs};
+pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};
+pub(crate) use needs::{Need::*, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::{HostSnapshot, marker};

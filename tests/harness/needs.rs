@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use serde_json::{Value, json};
+
 use super::runner::{LIMIT_SECONDS, hold_machine_alone};
 
 /// One need; a test that lacks it is skipped and counted as that.
@@ -17,6 +19,9 @@ pub(crate) enum Need {
     CgroupV2,
     /// A controller in a v1 hierarchy or in the unified one.
     Controller(&'static str),
+    /// The unified hierarchy, also of a hybrid machine, has a controller that
+    /// threaded cgroups cannot have: see [`domain_limit`].
+    DomainController,
     UserNamespaces,
     TimeNamespaces,
     /// At least this kernel version.
@@ -29,6 +34,8 @@ pub(crate) enum Need {
     NoSelinux,
     /// systemd runs as pid 1.
     Systemd,
+    /// At least this many processors.
+    Processors(usize),
     /// A program in $PATH.
     Tool(&'static str),
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
@@ -66,6 +73,7 @@ impl Need {
             CgroupV1 => !unified(),
             CgroupV2 => unified(),
             Controller(name) => controllers().iter().any(|controller| controller == name),
+            DomainController => domain_limit().is_some(),
             UserNamespaces => {
                 Path::new("/proc/self/ns/user").exists()
                     && number("/proc/sys/user/max_user_namespaces") != Some(0)
@@ -79,6 +87,9 @@ impl Need {
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            Processors(count) => {
+                std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
+            }
             Tool(name) => in_path(name),
             Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
@@ -91,6 +102,7 @@ impl Need {
             CgroupV1 => "cgroup v1".to_owned(),
             CgroupV2 => "cgroup v2".to_owned(),
             Controller(name) => format!("the {name} controller"),
+            DomainController => "a controller of cgroup v2 that is not threaded".to_owned(),
             UserNamespaces => "user namespaces".to_owned(),
             TimeNamespaces => "time namespaces".to_owned(),
             Kernel(major, minor) => format!("kernel >= {major}.{minor}"),
@@ -100,6 +112,7 @@ impl Need {
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
             Systemd => "systemd".to_owned(),
+            Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),
@@ -135,6 +148,25 @@ pub(super) fn machine_kind() -> String {
 
 fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// A limit for the first such controller: its name, the field below
+/// linux.resources with the limit's place in it, and a value.
+pub(crate) fn domain_limit() -> Option<(&'static str, &'static str, Value)> {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let present = read("/sys/fs/cgroup/cgroup.controllers")
+        .or_else(|| read("/sys/fs/cgroup/unified/cgroup.controllers"))?;
+    let limits = [
+        ("memory", "memory/limit", json!(64 << 20)),
+        (
+            "hugetlb",
+            "hugepageLimits",
+            json!([{ "pageSize": "2MB", "limit": 4 << 20 }]),
+        ),
+    ];
+    limits
+        .into_iter()
+        .find(|(name, ..)| present.split_whitespace().any(|one| one == *name))
 }
 
 fn controllers() -> Vec<String> {

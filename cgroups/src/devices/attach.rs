@@ -42,11 +42,7 @@ fn open(directory: &Path) -> Result<File> {
 
 fn replace(cgroup: BorrowedFd, program: BorrowedFd, old: &[OwnedFd]) -> nix::Result<()> {
     if let [only] = old {
-        match sys::attach_device_program(cgroup, program, Some(only.as_fd())) {
-            // Before kernel 5.6 there is no such flag.
-            Err(Errno::EINVAL) => {}
-            result => return result,
-        }
+        return sys::attach_device_program(cgroup, program, Some(only.as_fd()));
     }
     sys::attach_device_program(cgroup, program, None)?;
     for program in old {

@@ -2,7 +2,9 @@
 
 pub(crate) mod attach;
 pub(crate) mod bpf;
-mod rules;
+#[cfg(test)]
+mod proof;
+pub(crate) mod rules;
 pub(crate) mod v1;
 
 pub use rules::{Access, DeviceKind, DeviceRule, default_rules};

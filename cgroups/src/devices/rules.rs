@@ -77,6 +77,14 @@ impl Access {
         Access(self.0 & !other.0)
     }
 
+    fn with(self, other: Access) -> Access {
+        Access(self.0 | other.0)
+    }
+
+    fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     pub(crate) fn is_all(self) -> bool {
         self == Access::ALL
     }
@@ -236,31 +244,29 @@ impl Rules {
         }
     }
 
-    fn push_entry(&mut self, mut new: Entry) {
-        for entry in &mut self.entries {
-            if new.contains(entry) {
-                // An allow of the same devices joins the new one below.
-                let joins = entry.allow == new.allow && new.same_devices(entry);
-                if !joins {
-                    entry.access = entry.access.without(new.access);
-                }
+    fn push_entry(&mut self, new: Entry) {
+        for entry in self.entries.iter_mut().filter(|entry| new.contains(entry)) {
+            // One of the same mind stays unless it says nothing more: it may
+            // be the only one that covers a request by itself.
+            if entry.allow != new.allow || entry.access.without(new.access).is_none() {
+                entry.access = entry.access.without(new.access);
             }
         }
-        self.entries.retain(|entry| entry.access.bits() != 0);
-        let same = |entry: &Entry| entry.allow == new.allow && entry.same_devices(&new);
-        if let Some(position) = self.entries.iter().position(same) {
-            // Moving the older one to the end must not lift it over a rule that
-            // came in between and says otherwise.
-            let against = |entry: &Entry| entry.allow != new.allow && entry.meets(&new);
-            if !self.entries[position..].iter().any(against) {
-                let older = self.entries.remove(position);
-                new.access = Access(older.access.0 | new.access.0);
+        self.entries.retain(|entry| !entry.access.is_none());
+        // Rules for the same devices are one. What comes after the older one
+        // and denies still has the last word there.
+        let mut said = None;
+        for (position, entry) in self.entries.iter_mut().enumerate() {
+            if entry.allow == new.allow && entry.same_devices(&new) {
+                entry.access = entry.access.with(new.access);
+                said = Some(position);
             }
         }
         let says_otherwise = |entry: &Entry| {
             entry.allow != new.allow && entry.meets(&new) && entry.access.overlaps(new.access)
         };
-        if new.allow != self.default_allow || self.entries.iter().any(says_otherwise) {
+        let is_new = said.is_none() && new.allow != self.default_allow;
+        if is_new || self.entries[said.unwrap_or(0)..].iter().any(says_otherwise) {
             self.entries.push(new);
         }
     }
@@ -278,7 +284,7 @@ impl Rules {
         let decides = |entry: &&Entry| {
             entry.contains(&device)
                 && match entry.allow {
-                    true => access.without(entry.access).bits() == 0,
+                    true => access.without(entry.access).is_none(),
                     false => entry.access.overlaps(access),
                 }
         };
@@ -400,7 +406,7 @@ pub(crate) mod tests {
         let character = DeviceKind::Character;
         let access = |letters| Access::from_letters(letters).unwrap();
         // (list, access asked of c 1:3, answer)
-        let table: [(&[&str], &str, bool); 9] = [
+        let table: [(&[&str], &str, bool); 14] = [
             (&[], "r", false),
             (&["allow a"], "rwm", true),
             (&["allow a", "deny c 1:3 w"], "rw", false),
@@ -410,6 +416,24 @@ pub(crate) mod tests {
             (&["allow c 1:* rwm", "deny c 1:3 w"], "rw", false),
             (&["allow c 1:* rwm", "deny c 1:3 w"], "r", true),
             (&["allow c 1:* rw", "allow c 1:3 r"], "rw", true),
+            (&["allow c 1:3 rw", "allow c 1:* r"], "rw", true),
+            (&["allow c 1:* r", "allow c 1:* w"], "rw", true),
+            // Not the business of 1:3: it was about *:4.
+            (
+                &["allow c 1:* w", "deny c *:4 rw", "allow c 1:* r"],
+                "rw",
+                true,
+            ),
+            (
+                &["allow c 1:* w", "deny c *:3 rw", "allow c 1:* r"],
+                "rw",
+                false,
+            ),
+            (
+                &["allow c 1:* w", "deny c *:3 rw", "allow c 1:* r"],
+                "r",
+                true,
+            ),
         ];
         for (list, letters, answer) in table {
             let asked = access(letters);

@@ -8,16 +8,27 @@ use crate::error::{Error, Result};
 use crate::file::Directory;
 
 const FIELD: &str = "linux.resources.devices";
+const LIST: &str = "devices.list";
 const ALLOW: &str = "devices.allow";
 const DENY: &str = "devices.deny";
 
 /// Makes the cgroup's list say what `rules` say, with as few moments of another
-/// truth as the interface permits: entries are taken away before others are
-/// added, and the default is touched only if it has to change.
+/// truth as the interface permits: what is allowed before and after is so all
+/// the time, and the default is touched only if it has to change.
 pub(crate) fn apply(directory: &Directory, rules: &Rules) -> Result<()> {
+    change(directory, None, rules)
+}
+
+/// The same, from rules that are known: where everything is allowed by default,
+/// the kernel does not show what is denied.
+pub(crate) fn change(directory: &Directory, old: Option<&Rules>, rules: &Rules) -> Result<()> {
     check(rules)?;
-    let now = directory.read_or_error("devices.list")?;
-    let writes = writes(&now, rules);
+    let now = directory.read_or_error(LIST)?;
+    let old = old.filter(|old| old.default_allow && check(old).is_ok());
+    let writes = match old.filter(|_| rules.default_allow && allows_by_default(&now)) {
+        Some(old) => exceptions(&old.entries, &rules.entries, DENY, ALLOW),
+        None => writes(&now, rules),
+    };
     for same_file in writes.chunk_by(|one, next| one.0 == next.0) {
         let file = same_file[0].0;
         let failed = |value: &str, cause| Error::Limit {
@@ -36,8 +47,19 @@ pub(crate) fn apply(directory: &Directory, rules: &Rules) -> Result<()> {
     Ok(())
 }
 
+/// Whether the default has to be turned around, for which there is a moment
+/// without exceptions.
+pub(crate) fn changes_default(directory: &Directory, rules: &Rules) -> Result<bool> {
+    let now = directory.read_or_error(LIST)?;
+    Ok(allows_by_default(&now) != rules.default_allow)
+}
+
+fn allows_by_default(list: &str) -> bool {
+    list.lines().any(|line| line.starts_with('a'))
+}
+
 /// Every entry has to be an exception from the default.
-fn check(rules: &Rules) -> Result<()> {
+pub(crate) fn check(rules: &Rules) -> Result<()> {
     let is_hole = |entry: &&Entry| entry.allow == rules.default_allow;
     let Some(hole) = rules.entries.iter().find(is_hole) else {
         return Ok(());
@@ -61,40 +83,42 @@ fn check(rules: &Rules) -> Result<()> {
 /// One line per write: the kernel reads no further.
 fn writes(now: &str, rules: &Rules) -> Vec<(&'static str, String)> {
     let everything = "a *:* rwm";
-    let allows_now = now.lines().any(|line| line.starts_with('a'));
-    let mut writes = Vec::new();
+    let allows_now = allows_by_default(now);
     if rules.default_allow {
         // Denied exceptions are not shown, so there is nothing to compare with.
-        writes.push((ALLOW, everything.to_owned()));
-        writes.extend(rules.entries.iter().map(|entry| (DENY, entry.to_string())));
-        return writes;
+        let denied = rules.entries.iter().map(|entry| (DENY, entry.to_string()));
+        return std::iter::once((ALLOW, everything.to_owned()))
+            .chain(denied)
+            .collect();
     }
-    let present: Vec<Entry> = match allows_now {
-        true => Vec::new(),
-        false => now.lines().filter_map(parse).collect(),
-    };
     if allows_now {
-        writes.push((DENY, everything.to_owned()));
+        let allowed = rules.entries.iter().map(|entry| (ALLOW, entry.to_string()));
+        return std::iter::once((DENY, everything.to_owned()))
+            .chain(allowed)
+            .collect();
     }
-    for entry in &present {
-        let kept = |wanted: &&Entry| same_device(wanted, entry);
-        let kept = rules
-            .entries
-            .iter()
-            .find(kept)
-            .map_or(0, |wanted| wanted.access.bits());
-        let lost = entry.access.bits() & !kept;
-        writes.extend(with_access(entry, lost).map(|lost| (DENY, lost.to_string())));
-    }
-    for entry in &rules.entries {
-        let there = |present: &&Entry| same_device(present, entry);
-        let there = present
-            .iter()
-            .find(there)
-            .map_or(0, |present| present.access.bits());
-        let gained = entry.access.bits() & !there;
-        writes.extend(with_access(entry, gained).map(|gained| (ALLOW, gained.to_string())));
-    }
+    let present: Vec<Entry> = now.lines().filter_map(parse).collect();
+    exceptions(&present, &rules.entries, ALLOW, DENY)
+}
+
+/// From one set of exceptions to another: first what is new, then away with
+/// what is no longer wanted, so that nothing in both is ever missing.
+fn exceptions(
+    old: &[Entry],
+    new: &[Entry],
+    add: &'static str,
+    remove: &'static str,
+) -> Vec<(&'static str, String)> {
+    let mut writes = Vec::new();
+    let mut difference = |file, entries: &[Entry], others: &[Entry]| {
+        for entry in entries {
+            let same = others.iter().find(|other| same_device(other, entry));
+            let rest = entry.access.bits() & !same.map_or(0, |same| same.access.bits());
+            writes.extend(with_access(entry, rest).map(|rest| (file, rest.to_string())));
+        }
+    };
+    difference(add, new, old);
+    difference(remove, old, new);
     writes
 }
 
@@ -163,13 +187,26 @@ mod tests {
                     "allow c *:* m",
                     "allow b 8:0 r",
                 ],
-                &["deny=c 1:3 m", "allow=c 1:5 w", "allow=c *:* m"],
+                &["allow=c 1:5 w", "allow=c *:* m", "deny=c 1:3 m"],
             ),
             ("c 1:3 rw", &["allow c 1:3 rw"], &[]),
         ];
         for (now, list, expected) in table {
             assert_eq!(lines(now, list), expected, "{now:?} {list:?}");
         }
+    }
+
+    #[test]
+    fn known_denials_are_compared() {
+        let (old, new) = (
+            rules(&["allow a", "deny b 8:0 rw"]),
+            rules(&["allow a", "deny b 8:0 r", "deny c 1:3 w"]),
+        );
+        let writes = exceptions(&old.entries, &new.entries, DENY, ALLOW);
+        assert_eq!(
+            writes,
+            [(DENY, "c 1:3 w".to_owned()), (ALLOW, "b 8:0 w".to_owned())]
+        );
     }
 
     #[test]

@@ -23,10 +23,10 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     for device in &block_io.weight_device {
         let value = |number| format!("{}:{} {number}", device.major, device.minor);
         let field = "blockIO.weightDevice";
-        if let Some(number) = device.weight {
+        if let Some(number) = device.weight.filter(|&number| number != 0) {
             steps.write(weight(field, "weight_device", &value(number)));
         }
-        if let Some(number) = device.leaf_weight {
+        if let Some(number) = device.leaf_weight.filter(|&number| number != 0) {
             steps.write(Write::new(field, "blkio.leaf_weight_device", value(number)));
         }
     }
@@ -79,7 +79,7 @@ mod tests {
                 major: 8,
                 minor: 16,
                 weight: Some(300),
-                leaf_weight: None,
+                leaf_weight: Some(0),
             }],
             throttle_read_bps: vec![rate],
             throttle_write_iops: vec![rate],

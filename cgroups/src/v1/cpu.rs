@@ -8,9 +8,7 @@ use crate::limits::CpuLimits;
 pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     let mut steps = Steps::default();
     let shares = shares(cpu)?;
-    let idle = cpu
-        .idle
-        .map(|idle| Write::new("cpu.idle", "cpu.idle", idle));
+    let idle = cpu.idle.map(idle_write);
     // An idle group has fixed shares and refuses others: leave idle first, but
     // enter it last.
     if cpu.idle == Some(1) {
@@ -42,6 +40,16 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     steps.in_any_order(bandwidth);
     steps.steps.extend(realtime_steps(cpu).steps);
     Ok(steps)
+}
+
+/// The file came with kernel 5.15; without it nothing is idle. The same on v2.
+pub(crate) fn idle_write(idle: i64) -> Write {
+    let missing = if idle == 0 {
+        Missing::Skip
+    } else {
+        Missing::Fail
+    };
+    Write::new("cpu.idle", "cpu.idle", idle).if_missing(missing)
 }
 
 /// Real-time budgets also have to be there before a real-time process may join

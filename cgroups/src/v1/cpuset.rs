@@ -1,13 +1,15 @@
 //! cpuset on v1, where a new cgroup has no processors and no memory nodes and
 //! takes no process until it has both.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::cpu_list;
 use crate::error::{Error, Result};
 use crate::file::{self, Directory, Steps, Write};
 use crate::limits::CpuLimits;
 
-const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+pub(crate) const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();
@@ -68,9 +70,108 @@ fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
     Ok(set)
 }
 
+/// A cgroup and a set for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Cpuset {
+    pub(crate) directory: Directory,
+    pub(crate) set: BTreeSet<u32>,
+}
+
+impl Cpuset {
+    /// What the cgroup has now. `file` is one of [`FILES`], here and below.
+    pub(crate) fn now(directory: &Directory, file: &str) -> Result<Cpuset> {
+        Ok(Cpuset {
+            directory: directory.clone(),
+            set: read_set(directory, file)?,
+        })
+    }
+}
+
+/// The cgroups below `directory` that have more in their set than `set`, each
+/// behind the one it is in: they are to keep what they have of it, or get all
+/// that the one above gets.
+///
+/// Errors: a set cannot be read.
+pub(crate) fn below_with_more(
+    directory: &Directory,
+    file: &str,
+    set: &BTreeSet<u32>,
+) -> Result<Vec<Cpuset>> {
+    let mut found = Vec::new();
+    for below in directory.below()? {
+        let has = read_set(&below, file)?;
+        if has.is_subset(set) {
+            continue;
+        }
+        let kept = &has & set;
+        let set = if kept.is_empty() { set.clone() } else { kept };
+        let further = below_with_more(&below, file, &set)?;
+        found.push(Cpuset {
+            directory: below,
+            set,
+        });
+        found.extend(further);
+    }
+    Ok(found)
+}
+
+/// Gives each cgroup its set, each behind the one it is in. A set must always
+/// be part of the one above, so they first grow from the top and then shrink
+/// from below.
+///
+/// Errors: the kernel refuses, as where a set is exclusive.
+pub(crate) fn write_all(file: &str, cpusets: &[Cpuset]) -> Result<()> {
+    for Cpuset { directory, set } in cpusets {
+        write_set(directory, file, &(&read_set(directory, file)? | set))?;
+    }
+    for Cpuset { directory, set } in cpusets.iter().rev() {
+        write_set(directory, file, set)?;
+    }
+    Ok(())
+}
+
+/// Empty where the file has its short name, as in [`steps`]: nothing is
+/// narrowed there.
+fn read_set(directory: &Directory, file: &str) -> Result<BTreeSet<u32>> {
+    match directory.read(file) {
+        Ok(text) => Ok(cpu_list::parse(&text).unwrap_or_default()),
+        Err(error) if file::is_gone(&error) => Ok(BTreeSet::new()),
+        Err(cause) => Err(Error::system("read", &directory.path.join(file), cause)),
+    }
+}
+
+fn write_set(directory: &Directory, file: &str, set: &BTreeSet<u32>) -> Result<()> {
+    directory.write_or_error(file, &cpu_list::format(set))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A hierarchy mounted with "noprefix" has the short names. Plain files
+    /// stand in for it: it cannot be mounted where the long names are in use.
+    #[test]
+    fn short_names() {
+        let top = std::env::temp_dir().join(format!("teu-noprefix-{}", std::process::id()));
+        let path = top.join("a/b");
+        std::fs::create_dir_all(&path).unwrap();
+        for (directory, set) in [(&top, "0-3"), (&top.join("a"), ""), (&path, "")] {
+            std::fs::write(directory.join("cpus"), set).unwrap();
+            std::fs::write(directory.join("mems"), set.trim_end_matches("-3")).unwrap();
+        }
+        let limits = CpuLimits {
+            cpus: "1".into(),
+            ..Default::default()
+        };
+        assert!(make(&path, &top, &limits, &mut Vec::new()).unwrap());
+        let read = |file: &str| std::fs::read_to_string(top.join(file)).unwrap();
+        assert_eq!((read("a/cpus"), read("a/mems")), ("0-3".into(), "0".into()));
+        assert_eq!(
+            (read("a/b/cpus"), read("a/b/mems")),
+            ("1".into(), "0".into())
+        );
+        std::fs::remove_dir_all(&top).unwrap();
+    }
 
     #[test]
     fn table() {

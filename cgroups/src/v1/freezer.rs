@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::file::Directory;
+use crate::file::{self, Directory};
 
 const STATE: &str = "freezer.state";
 
@@ -43,6 +43,19 @@ pub(crate) fn freeze(directory: &Directory) -> Result<()> {
 
 pub(crate) fn thaw(directory: &Directory) -> Result<()> {
     directory.write_or_error(STATE, "THAWED")
+}
+
+/// Thaws the cgroup and all below it that the container may have frozen: a
+/// frozen process does not even die of SIGKILL.
+pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
+    for below in directory.below()? {
+        thaw_tree(&below)?;
+    }
+    match directory.read(STATE) {
+        Ok(state) if state == "THAWED" => Ok(()),
+        Err(error) if file::is_gone(&error) => Ok(()),
+        _ => thaw(directory),
+    }
 }
 
 /// Also true where a cgroup above is frozen, and while freezing.

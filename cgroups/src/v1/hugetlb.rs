@@ -32,7 +32,9 @@ fn is_page_size(text: &str) -> bool {
         .iter()
         .find_map(|unit| text.strip_suffix(unit));
     number.is_some_and(|number| {
-        number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty()
+        number.bytes().all(|byte| byte.is_ascii_digit())
+            && !number.is_empty()
+            && !number.starts_with('0')
     })
 }
 
@@ -53,7 +55,7 @@ mod tests {
                 "hugetlb.2MB.rsvd.limit_in_bytes=4096"
             ]
         );
-        for page_size in ["2M", "../2MB", "MB", "", "2/MB"] {
+        for page_size in ["2M", "02MB", "../2MB", "MB", "", "2/MB"] {
             let limits = [HugepageLimit {
                 page_size: page_size.into(),
                 limit: 0,

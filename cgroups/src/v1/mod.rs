@@ -9,10 +9,12 @@ pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod pids;
 pub(crate) mod rdma;
+pub(crate) mod stats;
 
 use crate::error::Result;
 use crate::file::{Directory, Steps};
 use crate::limits::{Controller, Limits};
+pub(crate) use stats::{stats, usage};
 
 /// The container's directory in one v1 hierarchy.
 #[derive(Debug)]

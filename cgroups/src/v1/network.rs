@@ -6,7 +6,7 @@ use crate::limits::NetworkLimits;
 
 pub(crate) fn class_steps(network: &NetworkLimits) -> Steps {
     let mut steps = Steps::default();
-    if let Some(class_id) = network.class_id {
+    if let Some(class_id) = network.class_id.filter(|&class_id| class_id != 0) {
         steps.write(Write::new("network.classID", "net_cls.classid", class_id));
     }
     steps

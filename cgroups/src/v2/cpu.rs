@@ -4,6 +4,7 @@ use super::ONLY_V1;
 use crate::convert::weight_from_shares;
 use crate::file::{Missing, Steps, Write};
 use crate::limits::CpuLimits;
+use crate::v1::cpu::idle_write;
 
 /// The kernel's own default (cgroup-v2.rst, "cpu.max"), in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -11,7 +12,7 @@ const DEFAULT_PERIOD: u64 = 100_000;
 pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();
     if let Some(idle) = cpu.idle {
-        steps.write(Write::new("cpu.idle", "cpu.idle", idle));
+        steps.write(idle_write(idle));
     }
     match cpu.shares.map(weight_from_shares) {
         None | Some(0) => {}

@@ -28,6 +28,15 @@ pub(crate) fn thaw(directory: &Directory) -> Result<()> {
     directory.write_or_error("cgroup.freeze", "0")
 }
 
+/// Thaws a frozen cgroup. Those below need not be for their processes to die.
+pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
+    match is_frozen(directory) {
+        Ok(true) => thaw(directory),
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Also true where a cgroup above is frozen.
 pub(crate) fn is_frozen(directory: &Directory) -> Result<bool> {
     event(directory, "frozen")

@@ -28,11 +28,10 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     }
     let mut throttle = |field: &str, key: &str, rates: &[DeviceRate]| {
         for DeviceRate { major, minor, rate } in rates {
-            steps.write(Write::new(
-                field,
-                "io.max",
-                format!("{major}:{minor} {key}={rate}"),
-            ));
+            // 0 is the spec's "no limit", and v1's; the kernel refuses it here.
+            let rate = if *rate == 0 { "max" } else { &rate.to_string() };
+            let value = format!("{major}:{minor} {key}={rate}");
+            steps.write(Write::new(field, "io.max", value));
         }
     };
     throttle(
@@ -88,7 +87,7 @@ mod tests {
             throttle_read_bps: vec![rate],
             throttle_write_bps: vec![rate],
             throttle_read_iops: vec![rate],
-            throttle_write_iops: vec![rate],
+            throttle_write_iops: vec![DeviceRate { rate: 0, ..rate }],
         };
         let steps = steps(&limits);
         assert_eq!(
@@ -99,7 +98,7 @@ mod tests {
                 "io.max=8:0 rbps=1000",
                 "io.max=8:0 wbps=1000",
                 "io.max=8:0 riops=1000",
-                "io.max=8:0 wiops=1000",
+                "io.max=8:0 wiops=max",
             ]
         );
         let Step::Write(Write {

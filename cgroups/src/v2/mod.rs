@@ -6,6 +6,7 @@ pub(crate) mod freezer;
 pub(crate) mod hugetlb;
 pub(crate) mod io;
 pub(crate) mod memory;
+pub(crate) mod stats;
 pub(crate) mod unified;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::file::{Directory, Steps};
 use crate::limits::{Controller, Limits};
 use crate::v1;
+pub(crate) use stats::{stats, usage};
 
 const ONLY_V1: &str = "cgroup v2 has no such setting";
 
@@ -28,7 +30,7 @@ pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
         Controller::Cpu => steps = cpu::steps(&limits.cpu),
         Controller::Hugetlb => steps = hugetlb::steps(&limits.hugetlb)?,
         Controller::Rdma => steps = v1::rdma::steps(&limits.rdma)?,
-        Controller::NetworkClass if limits.network.class_id.is_some() => {
+        Controller::NetworkClass if limits.network.class_id.is_some_and(|id| id != 0) => {
             steps.ignore("network.classID", ONLY_V1);
         }
         Controller::NetworkPriority if !limits.network.priorities.is_empty() => {
@@ -51,16 +53,15 @@ pub(crate) enum Wanted {
 /// Hands controllers down from `top` to `leaf`, which exists. A controller that
 /// some level will not hand on (it has processes of its own, or belongs to
 /// another user) is left out here: a limit that needs it fails by its name.
-///
-/// Errors: `leaf` is below a threaded cgroup, where it takes no process.
-pub(crate) fn hand_down_controllers(top: &Path, leaf: &Path, wanted: &Wanted) -> Result<()> {
+/// Returns whether `leaf` had all of them already.
+pub(crate) fn hand_down_controllers(top: &Path, leaf: &Path, wanted: &Wanted) -> Result<bool> {
     let wanted: Vec<String> = match wanted {
         Wanted::All => words(&Directory::new(top).read_or_error("cgroup.controllers")?),
         Wanted::These(names) => names.iter().map(|&name| name.to_owned()).collect(),
     };
     let directory = Directory::new(leaf);
     if !wanted.is_empty() && has_all(&directory, &wanted)? {
-        return Ok(());
+        return Ok(true);
     }
     let below_top = leaf.strip_prefix(top).unwrap_or(Path::new(""));
     let mut level = top.to_owned();
@@ -68,10 +69,32 @@ pub(crate) fn hand_down_controllers(top: &Path, leaf: &Path, wanted: &Wanted) ->
         enable(&Directory::new(&level), &wanted);
         level.push(name);
     }
-    if directory.read_or_error("cgroup.type")? == "domain invalid" {
-        return Err(Error::Threaded {
-            path: leaf.to_owned(),
-        });
+    Ok(false)
+}
+
+/// Makes a cgroup below a threaded one threaded as well, with those between:
+/// it takes no process otherwise (cgroup-v2.rst, "Threads").
+///
+/// Errors: `limits` has one that threaded cgroups cannot have.
+pub(crate) fn follow_threaded(top: &Path, leaf: &Path, limits: &Limits) -> Result<()> {
+    if Directory::new(leaf).read_or_error("cgroup.type")? != "domain invalid" {
+        return Ok(());
+    }
+    for controller in Controller::ALL.into_iter().filter(|one| !one.is_threaded()) {
+        if let Some(field) = steps(controller, limits)?.first_field() {
+            return Err(Error::Threaded {
+                field: field.to_owned(),
+                path: leaf.to_owned(),
+            });
+        }
+    }
+    let mut level = top.to_owned();
+    for name in leaf.strip_prefix(top).unwrap_or(Path::new("")).components() {
+        level.push(name);
+        let directory = Directory::new(&level);
+        if directory.read_or_error("cgroup.type")? == "domain invalid" {
+            directory.write_or_error("cgroup.type", "threaded")?;
+        }
     }
     Ok(())
 }
@@ -110,6 +133,8 @@ pub(crate) fn explain(directory: &Directory, controller: &str, error: Error) -> 
         return error;
     }
     match directory.read("cgroup.controllers") {
+        // The core's files are of no controller.
+        _ if controller == "cgroup" => error,
         Ok(present) if !words(&present).iter().any(|name| name == controller) => {
             Error::NoController {
                 field: field.clone(),

@@ -5,6 +5,14 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::file::{Steps, Write};
 
+/// Files that would move, stop or end processes, the container's init first.
+const NO_LIMITS: [&str; 4] = [
+    "cgroup.procs",
+    "cgroup.threads",
+    "cgroup.freeze",
+    "cgroup.kill",
+];
+
 /// The writes, each with the controller it needs. A value of several lines is
 /// several writes: the kernel takes one device or key at a time.
 pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, Steps)>> {
@@ -19,6 +27,9 @@ pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, S
             Some((controller, _)) if !controller.is_empty() => controller,
             _ => return refuse("must be in the form CONTROLLER.PARAMETER"),
         };
+        if NO_LIMITS.contains(&file.as_str()) {
+            return refuse("is no limit: it acts on the processes of the cgroup");
+        }
         let mut steps = Steps::default();
         let lines: Vec<&str> = value.lines().collect();
         // An empty value is one too: it resets cpuset.cpus.
@@ -62,6 +73,9 @@ mod tests {
         assert!(words("../memory.max").contains("must be a file name (no slashes)"));
         for file in ["memory", ".max", ""] {
             assert!(words(file).contains("must be in the form CONTROLLER.PARAMETER"));
+        }
+        for file in NO_LIMITS {
+            assert!(words(file).contains("is no limit"));
         }
     }
 }

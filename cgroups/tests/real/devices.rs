@@ -1,5 +1,6 @@
-//! Device rules, asked of the kernel by a process inside. Needs root and cgroup
-//! v1 devices, or v2 with CONFIG_CGROUP_BPF, or both.
+//! Device rules through the public interface, asked of the kernel by a process
+//! inside. Needs root and cgroup v1 devices, or v2 with CONFIG_CGROUP_BPF. What
+//! rules mean is proved in src/devices/proof.rs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -128,61 +129,6 @@ fn with_devices(rules: &[DeviceRule]) -> Limits {
         devices: Some(rules.to_vec()),
         ..Default::default()
     }
-}
-
-/// A short random list; 0 stands for every number.
-fn random_list(seed: u64) -> Vec<DeviceRule> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = |bound: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from((state >> 33) % bound).unwrap()
-    };
-    let kinds = [None, Some(DeviceKind::Block), Some(DeviceKind::Character)];
-    let letters = ["r", "w", "m", "rw", "rm", "wm", "rwm", "rwm"];
-    (0..=next(5))
-        .map(|_| {
-            let numbers = [next(3), next(3)].map(|number| u32::try_from(number).unwrap());
-            rule(
-                next(3) > 0,
-                kinds[next(3)],
-                numbers[0],
-                numbers[1],
-                letters[next(8)],
-            )
-        })
-        .collect()
-}
-
-#[test]
-fn v1_and_v2_agree_about_devices() {
-    if !has(&["devices", ""]) {
-        return;
-    }
-    let (mut on_v1, mut on_v2) = (Probe::new(), Probe::new());
-    let mut v1 = prepare(&plan(&unique("devices"), Limits::default())).unwrap();
-    v1.enter(on_v1.child.pid(), false).unwrap();
-    let mut v2 = Unified::new("devices");
-    v2.cgroup.enter(on_v2.child.pid(), false).unwrap();
-    let mut compared = 0;
-    for seed in 0..300 {
-        let list = random_list(seed);
-        v2.cgroup.restrict_devices(&with_devices(&list)).unwrap();
-        match v1.restrict_devices(&with_devices(&list)) {
-            Ok(_) => {
-                assert_eq!(on_v1.ask(), on_v2.ask(), "seed {seed}: {list:?}");
-                compared += 1;
-            }
-            Err(error) => assert!(
-                error.to_string().contains("cgroup v1 cannot except"),
-                "{error}"
-            ),
-        }
-    }
-    eprintln!("{compared} of 300 lists can be said on v1");
-    assert!(compared > 100);
-    drop((on_v1, on_v2));
 }
 
 #[test]

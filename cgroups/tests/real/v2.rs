@@ -305,10 +305,28 @@ fn pure_below_a_threaded_cgroup() {
     let outer = Unified::new("threaded");
     std::fs::write(outer.path.join("cgroup.type"), "threaded").unwrap();
     let name = outer.path.file_name().unwrap().to_str().unwrap();
-    let error = prepare(&plan(&format!("{name}/a"), Limits::default())).unwrap_err();
+    let memory = MemoryLimits {
+        limit: Some(4096),
+        ..Default::default()
+    };
+    let limits = Limits {
+        memory,
+        ..Default::default()
+    };
+    let error = prepare(&plan(&format!("{name}/a/b"), limits)).unwrap_err();
+    let words = error.to_string();
     assert!(
-        error.to_string().contains("it is in an invalid state"),
-        "{error}"
+        words.starts_with("linux.resources.memory.limit: "),
+        "{words}"
     );
+    assert!(words.contains("it is in an invalid state"), "{words}");
     assert!(!outer.path.join("a").exists());
+    // Without such limits it becomes threaded, too, and takes processes.
+    let mut cgroup = prepare(&plan(&format!("{name}/a/b"), Limits::default())).unwrap();
+    assert_eq!(read(&cgroup, "cgroup.type"), "threaded");
+    let mut sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
+    cgroup.kill_all(SIGKILL).unwrap();
+    assert!(sleeper.ends());
 }

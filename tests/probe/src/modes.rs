@@ -114,6 +114,7 @@ fn process_mode(words: &[&str]) -> Result<Done, Failure> {
         ["trap", names @ ..] => return trap(names),
         ["winsize-watch"] => return watch_window_size(),
         ["fork", count] => return fork(number(count)?),
+        ["run-away", count] => return run_away(number(count)?),
         ["spin", seconds] => spin(Duration::from_secs_f64(number(seconds)?)),
         ["allocate", bytes] => allocate(number(bytes)?),
         ["notify"] => return notify("READY=1"),
@@ -135,6 +136,7 @@ fn process_mode(words: &[&str]) -> Result<Done, Failure> {
 fn file_mode(words: &[&str]) -> Result<Done, Failure> {
     let done = match words {
         ["open", path, access] => return open(path, access),
+        ["reopen", path, seconds] => reopen(path, Duration::from_secs_f64(number(seconds)?)),
         ["stat", path] => Done::Answer(describe(path, &fs::metadata(path)?)),
         ["lstat", path] => Done::Answer(describe(path, &fs::symlink_metadata(path)?)),
         ["read", path] => Done::Answer(json!(
@@ -270,6 +272,45 @@ fn fork(count: usize) -> Result<Done, Failure> {
         }
     }
     Ok(Done::Answer(json!(children)))
+}
+
+/// Starts `count` children each of which is followed by its own child at once,
+/// and so on for ever: whoever lists them is too late. Then sleeps.
+fn run_away(count: usize) -> Result<Done, Failure> {
+    for _ in 0..count {
+        if let ForkResult::Child = sys::fork()? {
+            loop {
+                match sys::fork() {
+                    Ok(ForkResult::Parent { .. }) => std::process::exit(0),
+                    Ok(ForkResult::Child) => {}
+                    // No room for the next one yet.
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+        }
+    }
+    println!("{}", json!({ "ok": "running away" }));
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Opens `path` again and again for `wall` and answers how often that was
+/// possible, and how often not by the names of the errnos.
+fn reopen(path: &str, wall: Duration) -> Done {
+    let start = Instant::now();
+    let mut counts = std::collections::BTreeMap::<String, u64>::new();
+    while start.elapsed() < wall {
+        let outcome = match fs::File::open(path) {
+            Ok(_) => "opened".to_owned(),
+            Err(error) => {
+                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                report::errno_name(errno).to_string()
+            }
+        };
+        *counts.entry(outcome).or_default() += 1;
+    }
+    Done::Answer(json!(counts))
 }
 
 /// Computes for `wall` and answers the CPU time got and the CPUs it ran on.

@@ -1,0 +1,194 @@
+//! New limits for a cgroup that has some: what holds afterwards, what has to
+//! be written for it, and how it is taken back if not all of it can be.
+//!
+//! Not for the files themselves; see `v1` and `v2`.
+
+mod merge;
+mod undo;
+
+use crate::cpu_list;
+use crate::devices::{self, Rules};
+use crate::error::{Error, Result};
+use crate::file::{Directory, Ignored};
+use crate::limits::{Controller, Limits};
+use crate::v1::cpuset::Cpuset;
+use crate::{Cgroup, v1, v2};
+use undo::Undo;
+
+/// Limits that were changed and are not final yet: dropped, they are as they
+/// were, until [`Update::keep`].
+#[derive(Debug)]
+pub struct Update<'a> {
+    cgroup: &'a Cgroup,
+    limits: Limits,
+    ignored: Vec<Ignored>,
+    undo: Undo,
+}
+
+impl Update<'_> {
+    /// All that holds now: what the next update begins with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The new limits stay. Returns what had to be left out; see
+    /// [`Cgroup::apply`].
+    #[must_use = "what was left out should be reported"]
+    pub fn keep(mut self) -> Vec<Ignored> {
+        self.undo = Undo::default();
+        std::mem::take(&mut self.ignored)
+    }
+
+    /// The old limits come back.
+    ///
+    /// Errors: the kernel refuses one of them by now.
+    pub fn take_back(mut self) -> Result<()> {
+        std::mem::take(&mut self.undo).carry_out(self.cgroup)
+    }
+}
+
+impl Drop for Update<'_> {
+    fn drop(&mut self) {
+        // Drop cannot report, and the caller has an error already.
+        match std::mem::take(&mut self.undo).carry_out(self.cgroup) {
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+impl Cgroup {
+    /// Changes limits: of `change`, what is not set stays as it is in `old`,
+    /// the limits in force. Rules and rates for single devices are added to
+    /// the old ones, of which a later one for the same device wins. Only what
+    /// changes is written, with what the kernel wants along with it.
+    ///
+    /// Errors: by the field, the file, the value and the cause. The old limits
+    /// are then in force again.
+    pub fn update(&self, old: &Limits, change: &Limits) -> Result<Update<'_>> {
+        let limits = merge::merged(old, change);
+        let writes = merge::writes(&limits, change);
+        self.check(&limits, &writes)?;
+        let mut update = Update {
+            cgroup: self,
+            undo: Undo::new(self, old, &writes)?,
+            limits,
+            ignored: Vec::new(),
+        };
+        match self.carry_out_update(old, &writes, &mut update.undo) {
+            Ok(ignored) => {
+                update.ignored = ignored;
+                Ok(update)
+            }
+            Err(cause) => match update.take_back() {
+                Ok(()) => Err(cause),
+                Err(left) => Err(Error::NotTakenBack {
+                    cause: Box::new(cause),
+                    left: Box::new(left),
+                }),
+            },
+        }
+    }
+
+    /// What can be known before anything is written.
+    fn check(&self, limits: &Limits, writes: &Limits) -> Result<()> {
+        let memory = &limits.memory;
+        let (limit, swap) = (memory.limit.unwrap_or(0), memory.swap.unwrap_or(0));
+        let changes_memory = writes.memory.limit.is_some() || writes.memory.swap.is_some();
+        if changes_memory && swap > 0 && (limit > swap || limit == -1 && self.has_v1("memory")) {
+            return Err(Error::refused(
+                "linux.resources.memory.swap",
+                "memory+swap limit should be >= memory limit",
+            ));
+        }
+        if let Some(list) = &writes.devices
+            && self.has_v1("devices")
+        {
+            devices::v1::check(&Rules::new(list))?;
+        }
+        if let (None, Some(directory)) = (self.v1_directory("cpuset"), &self.v2) {
+            v2::cpuset::check_below_parent(directory, &writes.cpu)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_update(
+        &self,
+        old: &Limits,
+        writes: &Limits,
+        undo: &mut Undo,
+    ) -> Result<Vec<Ignored>> {
+        if let Some(directory) = self.v1_directory("cpuset") {
+            self.make_room(directory, writes, undo)?;
+        }
+        let ignored = self.apply(writes)?;
+        self.change_devices(old, writes)?;
+        Ok(ignored)
+    }
+
+    /// v1 wants the sets of cgroups below inside of the new one.
+    fn make_room(&self, directory: &Directory, writes: &Limits, undo: &mut Undo) -> Result<()> {
+        let [cpus, mems] = v1::cpuset::FILES;
+        for (file, set) in [(cpus, &writes.cpu.cpus), (mems, &writes.cpu.mems)] {
+            // What is no list is for the kernel to refuse.
+            let Some(set) = cpu_list::parse(set).filter(|set| !set.is_empty()) else {
+                continue;
+            };
+            let below = v1::cpuset::below_with_more(directory, file, &set)?;
+            if !below.is_empty() {
+                let own = Cpuset {
+                    directory: directory.clone(),
+                    set,
+                };
+                let cpusets: Vec<Cpuset> = std::iter::once(own).chain(below).collect();
+                undo.remember_cpusets(file, &cpusets)?;
+                v1::cpuset::write_all(file, &cpusets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// On v1, going from "everything but" to "nothing but" or back has a moment
+    /// in which nothing, or everything, is allowed: no process sees it.
+    fn change_devices(&self, old: &Limits, writes: &Limits) -> Result<()> {
+        let Some(list) = &writes.devices else {
+            return Ok(());
+        };
+        let Some(directory) = self.v1_directory("devices") else {
+            return self.restrict_devices(writes);
+        };
+        let old = old.devices.as_deref().map(Rules::new);
+        let rules = Rules::new(list);
+        let has_moment = devices::v1::changes_default(directory, &rules)?;
+        let freezes = has_moment && self.has_v1("freezer") && !self.is_frozen()?;
+        if freezes {
+            self.freeze()?;
+        }
+        let applied = devices::v1::change(directory, old.as_ref(), &rules);
+        if freezes {
+            self.thaw()?;
+        }
+        applied
+    }
+
+    fn has_v1(&self, controller: &str) -> bool {
+        self.v1_directory(controller).is_some()
+    }
+
+    /// The directory and the writes of each controller that `limits` concern.
+    fn all_steps(&self, limits: &Limits) -> Result<Vec<(&Directory, crate::file::Steps)>> {
+        let mut all = Vec::new();
+        for controller in Controller::ALL {
+            if let Some(directory) = self.v1_directory(controller.v1_name()) {
+                all.push((directory, v1::steps(controller, limits)?));
+            } else if let Some(directory) = &self.v2 {
+                all.push((directory, v2::steps(controller, limits)?));
+            }
+        }
+        if let Some(directory) = &self.v2 {
+            for (_, steps) in v2::unified::steps(&limits.unified)? {
+                all.push((directory, steps));
+            }
+        }
+        Ok(all)
+    }
+}

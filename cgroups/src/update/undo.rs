@@ -1,0 +1,235 @@
+//! What the files of a cgroup said before they were changed.
+
+use crate::Cgroup;
+use crate::devices::{self, Rules};
+use crate::error::{Error, Result};
+use crate::file::{Directory, Step, Steps, Write};
+use crate::limits::Limits;
+use crate::v1::{self, cpuset::Cpuset};
+
+/// How to take an update back. Empty, it does nothing.
+#[derive(Debug, Default)]
+pub(super) struct Undo {
+    /// In the order in which they may be written.
+    files: Vec<Old>,
+    /// Sets of the cgroup and of those below it, by file.
+    cpusets: Vec<(&'static str, Vec<Cpuset>)>,
+    /// The limits that held; of them only the device rules are needed, and
+    /// only if they change.
+    devices: Option<Limits>,
+}
+
+/// A file and what it said.
+#[derive(Debug, PartialEq, Eq)]
+struct Old {
+    directory: Directory,
+    file: String,
+    /// All of it, to see whether it has changed.
+    text: String,
+    /// What makes it say so again.
+    value: String,
+}
+
+impl Undo {
+    /// Reads what `writes` are going to replace.
+    ///
+    /// Errors: those of turning `writes` into writes; a file that is not there
+    /// or cannot be read has nothing that could come back.
+    pub(super) fn new(cgroup: &Cgroup, old: &Limits, writes: &Limits) -> Result<Undo> {
+        let mut undo = Undo::default();
+        for (directory, steps) in cgroup.all_steps(writes)? {
+            for write in all_writes(&steps) {
+                undo.remember_write(directory, write);
+            }
+        }
+        if let (Some(_), Some(rules)) = (&writes.devices, &old.devices) {
+            undo.devices = Some(Limits {
+                devices: Some(rules.clone()),
+                ..Limits::default()
+            });
+        }
+        Ok(undo)
+    }
+
+    /// The same for the sets of several v1 cgroups, each behind the one it is in.
+    pub(super) fn remember_cpusets(
+        &mut self,
+        file: &'static str,
+        cpusets: &[Cpuset],
+    ) -> Result<()> {
+        let old = cpusets
+            .iter()
+            .map(|each| Cpuset::now(&each.directory, file));
+        self.cpusets.push((file, old.collect::<Result<_>>()?));
+        Ok(())
+    }
+
+    fn remember_write(&mut self, directory: &Directory, write: &Write) {
+        let Ok(text) = directory.read(&write.file) else {
+            return;
+        };
+        let old = Old {
+            value: value(&write.file, &write.value, &text),
+            directory: directory.clone(),
+            file: write.file.clone(),
+            text,
+        };
+        if !self.files.contains(&old) {
+            self.files.push(old);
+        }
+    }
+
+    /// Writes it all back, in the reverse order. What the kernel refuses as
+    /// long as another value is there is tried again after the others.
+    pub(super) fn carry_out(self, cgroup: &Cgroup) -> Result<()> {
+        let devices = self.devices.map_or(Ok(()), |old| restore(cgroup, &old));
+        let cpusets = self.cpusets.iter().rev();
+        let cpusets = cpusets.map(|(file, old)| v1::cpuset::write_all(file, old));
+        let cpusets = cpusets.fold(Ok(()), Result::and);
+        let mut left: Vec<Old> = self.files.into_iter().rev().collect();
+        loop {
+            let (count, mut result) = (left.len(), Ok(()));
+            left.retain(|old| match old.write_back() {
+                Ok(()) => false,
+                Err(error) => {
+                    if result.is_ok() {
+                        result = Err(error);
+                    }
+                    true
+                }
+            });
+            if left.is_empty() || left.len() == count {
+                return result.and(cpusets).and(devices);
+            }
+        }
+    }
+}
+
+fn restore(cgroup: &Cgroup, old: &Limits) -> Result<()> {
+    match (cgroup.v1_directory("devices"), &old.devices) {
+        (Some(directory), Some(list)) => devices::v1::apply(directory, &Rules::new(list)),
+        _ => cgroup.restrict_devices(old),
+    }
+}
+
+impl Old {
+    fn write_back(&self) -> Result<()> {
+        // Not every value that can be read can be written, so only what changed.
+        if self
+            .directory
+            .read(&self.file)
+            .is_ok_and(|now| now == self.text)
+        {
+            return Ok(());
+        }
+        let written = self.directory.write(&self.file, &self.value);
+        written.map_err(|cause| {
+            let path = self.directory.path.join(&self.file);
+            Error::system("restore the value of", &path, cause)
+        })
+    }
+}
+
+/// All writes of the list, also those in place of others.
+fn all_writes(steps: &Steps) -> impl Iterator<Item = &Write> {
+    let writes = steps.steps.iter().flat_map(|step| match step {
+        Step::Write(write) => std::slice::from_ref(write),
+        Step::InAnyOrder(writes) => writes,
+    });
+    writes.flat_map(|write| std::iter::successors(Some(write), |write| write.instead()))
+}
+
+/// The value that makes `file` say again what it said (`old`) of what `new` is
+/// about to change: for one device or key, where it holds a line for each.
+fn value(file: &str, new: &str, old: &str) -> String {
+    if file == "memory.oom_control" {
+        let line = old
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill_disable "));
+        return line.unwrap_or("0").to_owned();
+    }
+    let Some(without_line) = keyed(file) else {
+        return old.to_owned();
+    };
+    // A weight alone is that of all devices.
+    let key = match new.split_once(' ') {
+        Some((key, _)) => key,
+        None => "default",
+    };
+    let line = old
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some(key));
+    match line {
+        Some(line) => line.to_owned(),
+        None => format!("{key} {without_line}"),
+    }
+}
+
+/// Of a file with a line for each device or key: what means the same as having
+/// no line (kernel, cgroup-v2.rst and cgroup-v1/).
+fn keyed(file: &str) -> Option<&'static str> {
+    match file {
+        "io.max" => Some("rbps=max wbps=max riops=max wiops=max"),
+        "io.weight" | "io.bfq.weight" => Some("default"),
+        "io.latency" => Some("target=0"),
+        "rdma.max" => Some("hca_handle=max hca_object=max"),
+        "misc.max" => Some("max"),
+        "net_prio.ifpriomap" => Some("0"),
+        _ if file.ends_with("_device") => Some("0"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_brings_the_old_value_back() {
+        for (file, new, old, back) in [
+            ("cpu.shares", "512", "1024", "1024"),
+            ("cpuset.cpus", "0", "", ""),
+            (
+                "io.max",
+                "8:0 rbps=5",
+                "8:0 rbps=9 wbps=max riops=max wiops=max",
+                "8:0 rbps=9 wbps=max riops=max wiops=max",
+            ),
+            (
+                "io.max",
+                "8:16 rbps=5",
+                "8:1 rbps=9 wbps=max",
+                "8:16 rbps=max wbps=max riops=max wiops=max",
+            ),
+            ("io.weight", "500", "default 100\n8:0 200", "default 100"),
+            (
+                "io.weight",
+                "8:16 500",
+                "default 100\n8:0 200",
+                "8:16 default",
+            ),
+            (
+                "blkio.throttle.read_bps_device",
+                "8:0 5",
+                "8:0 7\n8:16 9",
+                "8:0 7",
+            ),
+            ("blkio.throttle.read_bps_device", "8:0 5", "", "8:0 0"),
+            (
+                "rdma.max",
+                "mlx5_1 hca_handle=3",
+                "mlx5_1 hca_handle=2 hca_object=max",
+                "mlx5_1 hca_handle=2 hca_object=max",
+            ),
+            ("net_prio.ifpriomap", "eth0 5", "lo 0\neth0 1", "eth0 1"),
+            (
+                "memory.oom_control",
+                "1",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 3",
+                "0",
+            ),
+        ] {
+            assert_eq!(value(file, new, old), back, "{file} {new}");
+        }
+    }
+}

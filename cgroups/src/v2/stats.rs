@@ -1,0 +1,158 @@
+//! What v2 counts.
+
+use crate::cpu_list;
+use crate::file::Directory;
+use crate::stats::{
+    BlockIoEntry, CpuUsage, HugetlbStats, MemoryUsage, Stats, Throttling, Usage, limit, number,
+    parse, table,
+};
+use crate::v1;
+
+const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
+
+/// Reads the numbers of all controllers that the cgroup has.
+pub(crate) fn stats(directory: &Directory, stats: &mut Stats) {
+    cpu(directory, stats);
+    let list = |file| {
+        let numbers = directory
+            .read(file)
+            .ok()
+            .as_deref()
+            .and_then(cpu_list::parse);
+        numbers.unwrap_or_default().into_iter().collect()
+    };
+    stats.cpuset.cpus = list("cpuset.cpus.effective");
+    stats.cpuset.mems = list("cpuset.mems.effective");
+    memory(directory, stats);
+    stats.pids = v1::stats::pids(directory);
+    for line in directory.read("io.stat").unwrap_or_default().lines() {
+        io(line, stats);
+    }
+    for size in v1::stats::page_sizes(directory, ".current") {
+        let events = table(directory, &format!("hugetlb.{size}.events"));
+        let usage = HugetlbStats {
+            usage: number(directory, &format!("hugetlb.{size}.current")),
+            max: 0,
+            failures: events.get("max").copied().unwrap_or(0),
+        };
+        stats.hugetlb.insert(size, usage);
+    }
+}
+
+/// Reads the few numbers for watching.
+pub(crate) fn usage(directory: &Directory) -> Usage {
+    let mut all = Stats::default();
+    for line in directory.read("io.stat").unwrap_or_default().lines() {
+        io(line, &mut all);
+    }
+    let sum = |operation| {
+        let entries = all.block_io.bytes.iter();
+        let entries = entries.filter(|entry| entry.operation == operation);
+        entries.map(|entry| entry.value).sum()
+    };
+    let inactive = table(directory, "memory.stat")
+        .get("inactive_file")
+        .copied();
+    let cpu = table(directory, "cpu.stat").get("usage_usec").copied();
+    Usage {
+        cpu: cpu.unwrap_or(0) * NANOSECONDS_PER_MICROSECOND,
+        memory: number(directory, "memory.current").saturating_sub(inactive.unwrap_or(0)),
+        memory_limit: limit(number(directory, "memory.max")).filter(|limit| *limit != 0),
+        pids: number(directory, "pids.current"),
+        pids_limit: limit(number(directory, "pids.max")).filter(|limit| *limit != 0),
+        read: sum("Read"),
+        written: sum("Write"),
+    }
+}
+
+fn cpu(directory: &Directory, stats: &mut Stats) {
+    let stat = table(directory, "cpu.stat");
+    let count = |name| stat.get(name).copied().unwrap_or(0);
+    let time = |name| count(name) * NANOSECONDS_PER_MICROSECOND;
+    stats.cpu.usage = CpuUsage {
+        total: time("usage_usec"),
+        kernel: time("system_usec"),
+        user: time("user_usec"),
+        ..CpuUsage::default()
+    };
+    stats.cpu.throttling = Throttling {
+        periods: count("nr_periods"),
+        throttled_periods: count("nr_throttled"),
+        throttled_time: time("throttled_usec"),
+    };
+}
+
+fn memory(directory: &Directory, stats: &mut Stats) {
+    let events = table(directory, "memory.events");
+    let swap_events = table(directory, "memory.swap.events");
+    let failures =
+        |events: &std::collections::BTreeMap<String, u64>| events.get("max").copied().unwrap_or(0);
+    let memory = &mut stats.memory;
+    memory.raw = table(directory, "memory.stat");
+    memory.cache = memory.raw.get("file").copied().unwrap_or(0);
+    memory.usage = MemoryUsage {
+        limit: number(directory, "memory.max"),
+        usage: number(directory, "memory.current"),
+        // Since kernel 5.19, for swap since 6.5.
+        max: number(directory, "memory.peak"),
+        failures: failures(&events),
+    };
+    // v1 counts both together, and so do those who read this.
+    memory.swap = MemoryUsage {
+        limit: number(directory, "memory.swap.max").saturating_add(memory.usage.limit),
+        usage: number(directory, "memory.swap.current") + memory.usage.usage,
+        max: number(directory, "memory.swap.peak") + memory.usage.max,
+        failures: failures(&swap_events),
+    };
+}
+
+/// "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6".
+fn io(line: &str, stats: &mut Stats) {
+    let mut words = line.split(' ');
+    let device = words.next().and_then(|device| device.split_once(':'));
+    let Some((Ok(major), Ok(minor))) = device.map(|(a, b)| (a.parse(), b.parse())) else {
+        return;
+    };
+    for (name, value) in words.filter_map(|word| word.split_once('=')) {
+        let (list, operation) = match name {
+            "rbytes" => (&mut stats.block_io.bytes, "Read"),
+            "wbytes" => (&mut stats.block_io.bytes, "Write"),
+            "dbytes" => (&mut stats.block_io.bytes, "Discard"),
+            "rios" => (&mut stats.block_io.requests, "Read"),
+            "wios" => (&mut stats.block_io.requests, "Write"),
+            "dios" => (&mut stats.block_io.requests, "Discard"),
+            _ => continue,
+        };
+        list.push(BlockIoEntry {
+            major,
+            minor,
+            operation: operation.to_owned(),
+            value: parse(value),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn io_lines() {
+        let mut stats = Stats::default();
+        io(
+            "254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=7 dios=1",
+            &mut stats,
+        );
+        io("7:0 ", &mut stats);
+        let kinds = stats
+            .block_io
+            .bytes
+            .iter()
+            .map(|entry| (entry.major, entry.operation.as_str(), entry.value));
+        assert_eq!(
+            kinds.collect::<Vec<_>>(),
+            [(254, "Read", 4096), (254, "Write", 0), (254, "Discard", 7)]
+        );
+        assert_eq!(stats.block_io.requests.len(), 3);
+    }
+}

@@ -1,0 +1,65 @@
+/*
+ * The two programs of the benchmark, static and small so that they weigh
+ * nothing beside what is measured.
+ *
+ *   programs                the container: ends at once, or with an argument
+ *                           waits to be killed
+ *   programs measure CMD …  runs CMD with the null device as its standard
+ *                           streams and prints wall time and CPU time in
+ *                           microseconds, peak memory in KiB and wait status
+ *
+ * The measuring process must be small: a child begins with its parent's peak
+ * memory (getrusage(2)).
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static long microseconds(struct timeval time)
+{
+	return time.tv_sec * 1000000L + time.tv_usec;
+}
+
+static long now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000L + time.tv_nsec / 1000;
+}
+
+static int measure(char **command)
+{
+	struct rusage used;
+	int null = open("/dev/null", O_RDWR);
+	int status;
+	long start = now();
+	pid_t child = vfork();
+
+	if (child == 0) {
+		dup2(null, 0);
+		dup2(null, 1);
+		dup2(null, 2);
+		execv(command[0], command);
+		_exit(127);
+	}
+	if (child < 0 || wait4(child, &status, 0, &used) < 0)
+		return 1;
+	printf("%ld %ld %ld %d\n", now() - start,
+	       microseconds(used.ru_utime) + microseconds(used.ru_stime),
+	       used.ru_maxrss, status);
+	return 0;
+}
+
+int main(int count, char **words)
+{
+	if (count > 2 && strcmp(words[1], "measure") == 0)
+		return measure(words + 2);
+	if (count > 1)
+		pause();
+	return 0;
+}

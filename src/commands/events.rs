@@ -1,0 +1,188 @@
+//! `teu events`: what happens to a container and what it uses, a line of JSON
+//! for each.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags};
+use rustix::time::Timespec;
+use serde::Serialize;
+use teu_cgroups::{Cgroup, OomWatch, Stats};
+
+use super::kill;
+use crate::host::{Host, Resctrl};
+use crate::intel_rdt::{self, RdtStats};
+use crate::json;
+use crate::state::{ContainerState, StateDir};
+
+/// What `events` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+    /// The time from one line of statistics to the next.
+    pub(crate) interval: Duration,
+    /// Whether to print statistics once and be done.
+    pub(crate) stats: bool,
+}
+
+/// One line, by runc's names (its types/events.go).
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
+}
+
+#[derive(Debug, Serialize)]
+struct Data {
+    #[serde(flatten)]
+    stats: Stats,
+    intel_rdt: RdtStats,
+    /// Always null, as in runc: a runtime does not know what of the network
+    /// namespace is the container's.
+    network_interfaces: (),
+}
+
+/// The kernel may tell on v1 that memory is short before it kills: how often
+/// and how long its counter is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
+
+/// Prints statistics, once or in intervals, and each kill for want of memory,
+/// until the container has ended.
+///
+/// # Errors
+/// The container is not there or does not run; the interval is 0.
+pub(crate) fn events(options: &Options) -> Result<()> {
+    if options.interval.is_zero() {
+        bail!("duration interval must be greater than 0");
+    }
+    let (_, state) = StateDir::load(&options.root, &options.id)?;
+    let Some(init) = kill::open_init(&state)? else {
+        bail!("container with id {} is not running", state.id);
+    };
+    let cgroup = Cgroup::open(&state.cgroup);
+    let source = Source {
+        resctrl: match &state.resctrl_group {
+            Some(_) => Host::new().resctrl()?,
+            None => None,
+        },
+        state,
+        cgroup,
+    };
+    if options.stats {
+        return source.print_stats();
+    }
+    let watch = source.cgroup.watch_oom()?;
+    source.stream(&init, watch, options.interval)
+}
+
+/// Where the numbers come from.
+struct Source {
+    state: ContainerState,
+    cgroup: Cgroup,
+    resctrl: Option<Resctrl>,
+}
+
+impl Source {
+    fn stream(
+        &self,
+        init: &OwnedFd,
+        mut watch: Option<OomWatch>,
+        interval: Duration,
+    ) -> Result<()> {
+        let mut next = Instant::now() + interval;
+        let mut short_since = None;
+        loop {
+            let wait = match short_since {
+                Some(_) => LOOK_AGAIN,
+                None => next.saturating_duration_since(Instant::now()),
+            };
+            let Woken { ended, news } = wait_for(init, watch.as_ref(), wait)?;
+            if let Some(watch) = &mut watch {
+                let kills = watch.new_kills();
+                for _ in 0..kills {
+                    self.print("oom", None)?;
+                }
+                let is_early = news && watch.may_tell_early();
+                short_since = match short_since.or(is_early.then(Instant::now)) {
+                    Some(_) if kills > 0 => None,
+                    Some(since) if since.elapsed() > LOOK_AGAIN_FOR => {
+                        // With the killer disabled, this is all there is to tell.
+                        if watch.is_stuck() {
+                            self.print("oom", None)?;
+                        }
+                        None
+                    }
+                    other => other,
+                };
+            }
+            if ended {
+                return Ok(());
+            }
+            if Instant::now() >= next {
+                self.print_stats()?;
+                // Late by more than one, as after a suspend, none are made up for.
+                next = (next + interval).max(Instant::now());
+            }
+        }
+    }
+
+    fn print_stats(&self) -> Result<()> {
+        let intel_rdt = match (&self.resctrl, &self.state.resctrl_group) {
+            (Some(resctrl), Some(group)) => intel_rdt::stats(resctrl, group, &self.state.id),
+            _ => RdtStats::default(),
+        };
+        let data = Data {
+            stats: self.cgroup.stats(),
+            intel_rdt,
+            network_interfaces: (),
+        };
+        self.print("stats", Some(data))
+    }
+
+    fn print(&self, kind: &'static str, data: Option<Data>) -> Result<()> {
+        let id = &self.state.id;
+        let mut line =
+            json::compact(&Event { kind, id, data }).context("write an event as JSON")?;
+        line.push(b'\n');
+        let mut output = std::io::stdout();
+        output
+            .write_all(&line)
+            .and_then(|()| output.flush())
+            .context("write to standard output")
+    }
+}
+
+/// Why a wait was over, if not for its time.
+struct Woken {
+    /// Init is dead.
+    ended: bool,
+    /// The kernel has news of memory.
+    news: bool,
+}
+
+fn wait_for(init: &OwnedFd, watch: Option<&OomWatch>, time: Duration) -> Result<Woken> {
+    let mut fds = vec![PollFd::new(init, PollFlags::IN)];
+    if let Some(watch) = watch {
+        fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
+    }
+    let timeout = Timespec::try_from(time).context("wait for an event")?;
+    match rustix::event::poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(err) => return Err(err).context("wait for an event"),
+    }
+    let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+    Ok(Woken {
+        ended: is_ready(0),
+        news: is_ready(1),
+    })
+}

@@ -1,0 +1,139 @@
+//! Device rules, asked of the kernel by the container. What rules mean in
+//! general is proved in cgroups/src/devices/proof.rs.
+
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    a_denied_write_refuses_reading_and_writing,
+    the_last_rule_that_decides_counts,
+    the_usual_devices_open_whatever_the_list_says,
+    nodes_are_made_as_the_rules_say,
+    a_hole_is_refused_where_it_cannot_be,
+    on_v2_alone_the_rules_mean_the_same,
+];
+
+/// No driver has this number, so that a device which may be opened is not
+/// there (ENXIO), and one which may not is not permitted.
+const NOTHING: u64 = 200;
+
+fn rule(allow: bool, minor: i64, access: &str) -> Value {
+    json!({ "allow": allow, "type": "c", "major": 1, "minor": minor, "access": access })
+}
+
+/// Which of opening for reading, writing and both may be done with 1:200.
+fn opens(rules: &[Value]) -> [bool; 3] {
+    let bundle = Bundle::new();
+    let node = bundle.rootfs().join("etc/node");
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(&node, SFlag::S_IFCHR, mode, makedev(1, NOTHING)).unwrap();
+    let bundle = bundle.set("/linux/resources/devices", rules);
+    let modes = "open /etc/node r; open /etc/node w; open /etc/node rw";
+    let answers = bundle.probe(modes).run().answers();
+    let errno = |answer: &Value| answer["errno"].as_str().unwrap().to_owned();
+    let errnos: Vec<String> = answers.iter().map(errno).collect();
+    assert!(
+        errnos
+            .iter()
+            .all(|errno| errno == "EPERM" || errno == "ENXIO"),
+        "{errnos:?}"
+    );
+    [0, 1, 2].map(|at: usize| errnos[at] == "ENXIO")
+}
+
+fn everything(allow: bool) -> Value {
+    json!({ "allow": allow, "access": "rwm" })
+}
+
+/// runc, crun and youki let the third through on v2.
+fn a_denied_write_refuses_reading_and_writing() {
+    needs(&[Root, Teu]);
+    assert_eq!(
+        opens(&[everything(true), rule(false, 200, "w")]),
+        [true, false, false]
+    );
+    assert_eq!(
+        opens(&[everything(true), rule(false, 200, "r")]),
+        [false, true, false]
+    );
+}
+
+fn the_last_rule_that_decides_counts() {
+    needs(&[Root, Teu]);
+    let deny = everything(false);
+    assert_eq!(opens(std::slice::from_ref(&deny)), [false; 3]);
+    assert_eq!(opens(&[deny.clone(), rule(true, 200, "rw")]), [true; 3]);
+    // Allowed one by one for the same device, and by two rules for different ones.
+    assert_eq!(
+        opens(&[deny.clone(), rule(true, 200, "r"), rule(true, 200, "w")]),
+        [true; 3]
+    );
+    assert_eq!(
+        opens(&[deny.clone(), rule(true, 200, "r"), rule(true, -1, "w")]),
+        [true, true, false]
+    );
+    // A wider rule takes nothing from a narrower one.
+    assert_eq!(
+        opens(&[deny.clone(), rule(true, 200, "rw"), rule(true, -1, "r")]),
+        [true; 3]
+    );
+    assert_eq!(
+        opens(&[deny, rule(true, 200, "rw"), rule(false, -1, "w")]),
+        [true, false, false]
+    );
+}
+
+fn the_usual_devices_open_whatever_the_list_says() {
+    needs(&[Root]);
+    let bundle = Bundle::new().set("/linux/resources/devices", json!([everything(false)]));
+    let modes = "open /dev/null rw; open /dev/zero rw; open /dev/full rw; open /dev/random r; \
+                 open /dev/urandom r; open /dev/ptmx rw";
+    let answers = bundle.probe(modes).run().ok().answers();
+    assert!(
+        answers.iter().all(|answer| answer["ok"] == true),
+        "{answers:?}"
+    );
+}
+
+/// Making any node is allowed to all, opening it is another matter; a rule for
+/// making alone comes too early to forbid it.
+fn nodes_are_made_as_the_rules_say() {
+    needs(&[Root, Capability(27, "CAP_MKNOD")]);
+    let all = ["CAP_MKNOD"];
+    let bundle = Bundle::new().capabilities(all).set(
+        "/linux/resources/devices",
+        json!([everything(false), rule(false, 200, "m"),]),
+    );
+    let modes =
+        "mknod /etc/made c 1 200; open /etc/made r; mknod /etc/block b 7 250; open /etc/block r";
+    let answers = bundle.probe(modes).run().answers();
+    assert_eq!(answers[0]["ok"], true);
+    assert_eq!(answers[1]["errno"], "EPERM");
+    assert_eq!(answers[2]["ok"], true);
+    assert_eq!(answers[3]["errno"], "EPERM");
+}
+
+fn holes() -> [Value; 3] {
+    [
+        everything(false),
+        rule(true, -1, "rw"),
+        rule(false, 200, "w"),
+    ]
+}
+
+fn a_hole_is_refused_where_it_cannot_be() {
+    needs(&[Root, CgroupV1, Controller("devices"), Teu]);
+    let bundle = Bundle::new().set("/linux/resources/devices", json!(holes()));
+    let words = r#"linux.resources.devices: cgroup v1 cannot except \"deny c 1:200 w\" from \"allow c 1:* rw\"; cgroup v2 can"#;
+    Container::new(bundle).create().exits(1).says(words);
+}
+
+fn on_v2_alone_the_rules_mean_the_same() {
+    needs(&[Root, Alone, Teu]);
+    let _v2 = V2Alone::new();
+    a_denied_write_refuses_reading_and_writing();
+    the_last_rule_that_decides_counts();
+    assert_eq!(opens(&holes()), [true, false, false]);
+}

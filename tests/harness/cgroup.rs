@@ -1,0 +1,67 @@
+//! The cgroup of a process, as the kernel shows it on v1 and on v2.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a process is, hierarchy by hierarchy.
+pub(crate) struct CgroupFiles {
+    memberships: String,
+}
+
+impl CgroupFiles {
+    /// Of a process by its pid on the host.
+    #[track_caller]
+    pub(crate) fn of(pid: i32) -> CgroupFiles {
+        let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        CgroupFiles {
+            memberships: memberships.expect("read the cgroups of a process"),
+        }
+    }
+
+    /// Whether the controller is in a v1 hierarchy.
+    pub(crate) fn is_v1(&self, controller: &str) -> bool {
+        self.inner(controller).is_some()
+    }
+
+    /// The directory with the files of a controller, by its v1 name.
+    #[track_caller]
+    pub(crate) fn directory(&self, controller: &str) -> PathBuf {
+        if let Some(path) = self.inner(controller) {
+            return PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}"));
+        }
+        let path = self.inner("").expect("a membership in cgroup v2");
+        PathBuf::from(format!("/sys/fs/cgroup{path}"))
+    }
+
+    /// A file of a controller: by its name on v1, or on v2.
+    #[track_caller]
+    pub(crate) fn read(&self, controller: &str, on_v1: &str, on_v2: &str) -> String {
+        let file = if self.is_v1(controller) { on_v1 } else { on_v2 };
+        read(&self.directory(controller).join(file))
+    }
+
+    /// A cgroup below in every hierarchy with this file in it; made, and
+    /// returned for whoever wants to put something there.
+    #[track_caller]
+    pub(crate) fn make_below(&self, controller: &str, name: &str) -> PathBuf {
+        let path = self.directory(controller).join(name);
+        fs::create_dir_all(&path).expect("make a cgroup below");
+        path
+    }
+
+    fn inner(&self, controller: &str) -> Option<&str> {
+        self.memberships.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let has = fields.next()?.split(',').any(|name| name == controller);
+            has.then(|| fields.next()).flatten()
+        })
+    }
+}
+
+#[track_caller]
+fn read(path: &Path) -> String {
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) => panic!("read {}: {error}", path.display()),
+    }
+}
