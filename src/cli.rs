@@ -795,6 +795,74 @@ mod tests {
         assert_eq!(options.root, Path::new("/r"));
     }
 
+    fn update(line: &str) -> Result<update::Options> {
+        let cli = read(line);
+        let root = cli.global.root()?;
+        match cli.asked {
+            Asked::Command(Command::Update(args)) => args.options(&root),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn as_engines_update_and_watch() {
+        // containerd; Podman; a person.
+        let options = update("teu --root /r --log-format json update --resources=- c1").unwrap();
+        assert!(matches!(&options.change, update::Change::File(path) if path == Path::new("-")));
+        let options = update("teu update --resources /tmp/update.json c1").unwrap();
+        assert!(matches!(options.change, update::Change::File(_)));
+        let line = "teu update c1 --memory 1.5g --memory-swap -1 --cpu-quota=-1 --pids-limit -1 \
+                    --cpu-share 512 --cpuset-cpus 0-1 --blkio-weight 500 --cpu-idle 1";
+        let update::Change::Given(limits) = update(line).unwrap().change else {
+            panic!()
+        };
+        let expected = Limits {
+            cpu: CpuLimits {
+                shares: Some(512),
+                quota: Some(-1),
+                idle: Some(1),
+                cpus: "0-1".into(),
+                ..CpuLimits::default()
+            },
+            memory: MemoryLimits {
+                limit: Some(3 << 29),
+                swap: Some(-1),
+                ..MemoryLimits::default()
+            },
+            pids: Some(-1),
+            block_io: BlockIoLimits {
+                weight: Some(500),
+                ..BlockIoLimits::default()
+            },
+            ..Limits::default()
+        };
+        assert_eq!(*limits, expected);
+        let error = update("teu update --pids-limit x c1")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("invalid value for pids-limit: "),
+            "{error}"
+        );
+
+        let Command::Events(args) = command("teu --root /r events --stats c1") else {
+            panic!()
+        };
+        assert!(args.stats);
+        let Command::Events(args) = command("teu events --interval=5s c1") else {
+            panic!()
+        };
+        let root = Root::choose(None).unwrap();
+        assert_eq!(
+            args.options(&root).unwrap().interval,
+            Duration::from_secs(5)
+        );
+        let Command::Stats(args) = command("teu stats --no-stream a b") else {
+            panic!()
+        };
+        assert!(args.no_stream && args.ids == ["a", "b"]);
+    }
+
     #[test]
     fn every_spelling_of_a_flag() {
         for line in [

@@ -363,6 +363,7 @@ fn signal_words(signal: i32) -> String {
         libc::SIGPIPE => "broken pipe".into(),
         libc::SIGALRM => "alarm clock".into(),
         libc::SIGTERM => "terminated".into(),
+        libc::SIGSYS => "bad system call".into(),
         other => format!("signal {other}"),
     }
 }
@@ -437,6 +438,10 @@ mod tests {
                 "exit status 3, stdout: a\n, stderr: b\n",
             ),
             ("kill -9 $$", "signal: killed, stdout: , stderr: "),
+            (
+                "kill -SYS $$",
+                "signal: bad system call, stdout: , stderr: ",
+            ),
         ] {
             let error = run_shell(script).expect_err(script);
             assert_eq!(

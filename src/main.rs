@@ -31,6 +31,7 @@ mod notify;
 mod pipe;
 mod plan;
 mod root;
+mod seccomp_agent;
 mod size;
 mod spec;
 mod state;

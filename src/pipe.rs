@@ -12,6 +12,7 @@
 //!  | <----------------------- RunHooks | only if there are such hooks
 //!  | prestart, createRuntime hooks     |
 //!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
+//!  | <----------------- SeccompListener| only if its filter has one
 //!  | <-------------------------- Ready |
 //!  | save state, pid file              |
 //!  | Execute, or WaitAtFifo ---------> | execve, or waits at the exec fifo
@@ -41,6 +42,9 @@ pub(crate) enum ToHost {
     OpenMountSource(usize),
     /// The mounts are made: time for the prestart and createRuntime hooks.
     RunHooks,
+    /// The listener of the process's system call filter is this descriptor of
+    /// the process.
+    SeccompListener(i32),
     /// Everything is done but the program itself.
     Ready,
     /// It went wrong: the whole error, outermost first.
@@ -107,6 +111,10 @@ impl HostEnd {
                 ToHost::OpenMountSource(index)
             }
             b'H' => ToHost::RunHooks,
+            b'L' => {
+                let number = text(body).parse();
+                ToHost::SeccompListener(number.context("message from init: descriptor")?)
+            }
             b'R' => ToHost::Ready,
             b'F' => ToHost::Failed(text(body)),
             other => bail!("message from init: unknown tag {other}"),
@@ -153,16 +161,31 @@ impl HostEnd {
 }
 
 impl InitEnd {
-    /// Tells the host something.
+    /// Tells the host something. By write(2): it has to work when the process's
+    /// system call filter is loaded and its listener is not yet with anybody.
     pub(crate) fn send(&self, message: &ToHost) -> Result<()> {
-        let socket = self.socket.as_fd();
-        match message {
-            ToHost::OpenMountSource(index) => send(socket, b'O', &index.to_string(), None),
-            ToHost::RunHooks => send(socket, b'H', "", None),
-            ToHost::Ready => send(socket, b'R', "", None),
-            ToHost::Failed(why) => send(socket, b'F', why, None),
+        let (tag, body) = match message {
+            ToHost::OpenMountSource(index) => ("O", index.to_string()),
+            ToHost::RunHooks => ("H", String::new()),
+            ToHost::SeccompListener(number) => ("L", number.to_string()),
+            ToHost::Ready => ("R", String::new()),
+            ToHost::Failed(why) => ("F", why.clone()),
+        };
+        let mut message = format!("{tag}{body}").into_bytes();
+        message.truncate(LONGEST_MESSAGE);
+        loop {
+            match rustix::io::write(&self.socket, &message) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(err) => return Err(err).context("tell the host"),
+            }
         }
-        .context("tell the host")
+    }
+
+    /// Offers the host the listener of this process's system call filter, which
+    /// is its descriptor `number`.
+    pub(crate) fn offer_listener(&self, number: i32) -> Result<()> {
+        self.send(&ToHost::SeccompListener(number))
     }
 
     /// Makes sure that the host has not died before it could be told to take
@@ -214,10 +237,18 @@ impl InitEnd {
     /// Waits until the host has done its part; whether the program is then to
     /// be executed at once, and not when another command says so.
     pub(crate) fn wait_for_host(&mut self) -> Result<bool> {
-        match self.receive()? {
-            ToInit::Execute => Ok(true),
-            ToInit::WaitAtFifo => Ok(false),
-            other => bail!("message from the host: {other:?} instead of its end"),
+        let mut tag = [0];
+        loop {
+            // Not recvmsg(2): profiles that let a program start allow this.
+            match (rustix::io::read(&self.socket, &mut tag), tag) {
+                (Ok(1..), [b'X']) => return Ok(true),
+                (Ok(1..), [b'W']) => return Ok(false),
+                (Ok(1..), [b'C']) => self.entered_cgroup = true,
+                (Ok(1..), [other]) => bail!("message from the host: {other} instead of its end"),
+                (Ok(0) | Err(Errno::CONNRESET), _) => bail!("the host side is gone"),
+                (Err(Errno::INTR), _) => {}
+                (Err(err), _) => return Err(err).context("wait for the host"),
+            }
         }
     }
 
@@ -243,8 +274,6 @@ impl InitEnd {
             (b'M', Some(fd)) => ToInit::MountSource(fd),
             (b'N', _) => ToInit::NoMountSource(text(body)),
             (b'D', _) => ToInit::HooksDone,
-            (b'X', _) => ToInit::Execute,
-            (b'W', _) => ToInit::WaitAtFifo,
             (other, _) => bail!("message from the host: unknown tag {other}"),
         })
     }

@@ -5,9 +5,10 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_long, c_ulong};
+use teu_seccomp::Instruction;
 
 /// Where the C library starts the program. std's own start-up, which this
 /// replaces, reads /proc/self/maps, asks for the CPUs and sets up a stack for
@@ -56,6 +57,18 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // owns one of the descriptors runs after it.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
     Ok(())
+}
+
+/// Closes a descriptor, if there is one of that number. As [`close_from`], only
+/// for a process that does nothing more than execve(2).
+pub(crate) fn close_if_open(number: u32) -> io::Result<()> {
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the call takes a number. No code that owns the descriptor runs
+    // after it.
+    match check(unsafe { libc::close(fd) }.into()) {
+        Err(err) if err.raw_os_error() != Some(libc::EBADF) => Err(err),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a descriptor that came from the caller close-on-exec.
@@ -257,6 +270,64 @@ pub(crate) fn set_key_permissions(key: Key, permissions: u32) -> io::Result<()> 
         )
     })?;
     Ok(())
+}
+
+/// Loads a system call filter for this process and all it starts (seccomp(2),
+/// `SECCOMP_SET_MODE_FILTER`). With `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the
+/// flags there is a listener, close-on-exec.
+///
+/// # Errors
+/// EACCES without CAP_SYS_ADMIN and no_new_privs, EINVAL for a program or a flag
+/// that the kernel does not take.
+pub(crate) fn set_seccomp_filter(
+    flags: u32,
+    program: &[Instruction],
+) -> io::Result<Option<OwnedFd>> {
+    const NEW_LISTENER: u32 = 1 << 3;
+    let program = SockFprog {
+        length: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        instructions: program.as_ptr(),
+    };
+    // SAFETY: `program` has the layout of `struct sock_fprog`, and points to as
+    // many instructions, laid out as `struct sock_filter`, as it says; the
+    // kernel copies them.
+    let result = check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
+    })?;
+    if flags & NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    let listener = c_int::try_from(result).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: with that flag the result is a descriptor that the kernel made
+    // just now, so nothing else owns it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(listener) }))
+}
+
+/// `struct sock_fprog` of linux/filter.h.
+#[repr(C)]
+struct SockFprog {
+    length: u16,
+    instructions: *const Instruction,
+}
+
+/// Whether the kernel knows these flags of `SECCOMP_SET_MODE_FILTER`.
+pub(crate) fn knows_seccomp_flags(flags: u32) -> bool {
+    // SAFETY: no program is at the null pointer, so none is loaded; the kernel
+    // says EFAULT once it has taken the flags.
+    let result = check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::null::<SockFprog>(),
+        )
+    });
+    result.is_err_and(|err| err.raw_os_error() == Some(libc::EFAULT))
 }
 
 /// Starts the program `path` with the three standard streams given and no other

@@ -7,6 +7,7 @@ mod harness;
 mod cgroups;
 mod config;
 mod coverage;
+mod delete;
 mod devices;
 mod events;
 mod exec;
@@ -15,10 +16,9 @@ mod features;
 mod hooks;
 mod layers;
 mod layouts;
-
 mod lifecycle;
 mod limits;
-
+mod lsm;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -26,6 +26,7 @@ mod process;
 mod processors;
 mod rootless;
 mod run;
+mod seccomp;
 mod security;
 mod spec;
 mod stats;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         exec::TESTS,
         config::TESTS,
         coverage::TESTS,
+        delete::TESTS,
         devices::TESTS,
         failures::TESTS,
         features::TESTS,
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         layouts::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        lsm::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         processors::TESTS,
         rootless::TESTS,
         run::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
         stats::TESTS,

@@ -65,16 +65,19 @@ fn statistics_are_the_kernels() {
         Controller("memory"),
         Controller("cpuset"),
     ]);
-    let bundle = Bundle::new().probe("fork 2; spin 0.3; sleep");
+    let bundle = Bundle::new().probe("fork 2; spin 20; sleep");
     let bundle = bundle
         .set("/linux/resources/memory/limit", 64 << 20)
         .set("/linux/resources/pids/limit", 40)
-        .set(
-            "/linux/resources/cpu",
-            json!({ "cpus": "0", "quota": 20_000, "period": 100_000 }),
-        );
+        .set("/linux/resources/cpu", json!({ "cpus": "0" }));
     let container = Container::running(bundle);
-    container.wait_for_output("cpu_seconds");
+    container.wait_for_output("ok");
+    let quota = ["--cpu-quota", "2000", "--cpu-period", "100000"];
+    container.command("update", quota).output().ok();
+    // However busy the machine is: more than nothing, in the end.
+    // It is counted when it is over.
+    let time = |data: &Value| data["cpu"]["throttling"]["throttledTime"].as_u64();
+    wait_until("it is throttled", || time(&stats(&container)) > Some(0));
     let data = stats(&container);
     assert_eq!(data["pids"], json!({ "current": 3, "limit": 40 }));
     assert_eq!(data["memory"]["usage"]["limit"], 64 << 20);
@@ -85,21 +88,14 @@ fn statistics_are_the_kernels() {
         "{data}"
     );
     assert_eq!(data["cpuset"]["cpus"], json!([0]));
-    // A fifth of 0.3 seconds, and a period more or less.
+    // Nanoseconds: some thousandths of a second at least, and not many seconds.
+    let nanoseconds = 1_000_000..5_000_000_000;
     let total = data["cpu"]["usage"]["total"].as_u64().unwrap();
-    assert!(
-        (20_000_000..200_000_000).contains(&total),
-        "{}",
-        data["cpu"]
-    );
-    assert!(
-        data["cpu"]["throttling"]["throttledPeriods"].as_u64() > Some(0),
-        "{data}"
-    );
+    assert!(nanoseconds.contains(&total), "{}", data["cpu"]);
     let throttled = data["cpu"]["throttling"]["throttledTime"].as_u64().unwrap();
-    assert!((10_000_000..1_000_000_000).contains(&throttled), "{data}");
-    let cgroup = CgroupFiles::of(container.pid());
-    if cgroup.directory("").join("cpu.pressure").exists() {
+    assert!(nanoseconds.contains(&throttled), "{}", data["cpu"]);
+    let unified = CgroupFiles::of(container.pid()).unified();
+    if unified.is_some_and(|directory| directory.join("cpu.pressure").exists()) {
         let waited = data["cpu"]["psi"]["some"]["total"].as_u64();
         assert!(waited > Some(0), "{}", data["cpu"]);
     }
@@ -112,7 +108,7 @@ fn lines_come_in_intervals_until_the_end() {
     wait_until("three lines", || events.stdout().lines().count() >= 3);
     container.kill("KILL").ok();
     let output = events.wait().ok();
-    assert!(output.took < Duration::from_secs(8), "{output}");
+    assert!(output.took < patience(Duration::from_secs(8)), "{output}");
     let kinds = output.answers();
     assert!(
         kinds.iter().all(|event| event["type"] == "stats"),

@@ -179,13 +179,24 @@ fn crates_below_know_nothing_of_the_binary() {
     let forbidden = ["anyhow", "teu", "oci_spec"];
     assert_without(&sources("cgroups/src"), &forbidden);
     assert_without(&sources("namespaces/src"), &forbidden);
+    assert_without(&sources("seccomp/src"), &forbidden);
+    assert_without(
+        &sources("seccomp/src"),
+        &["libc", "nix", "rustix", "std::fs", "std::process"],
+    );
     assert_without(&sources("cgroups/src"), &["teu_namespaces"]);
     assert_without(&sources("namespaces/src"), &["teu_cgroups"]);
 }
 
 fn unsafe_code_has_one_address() {
     needs(&[]);
-    for directory in ["src", "cgroups/src", "namespaces/src", "tests"] {
+    for directory in [
+        "src",
+        "cgroups/src",
+        "namespaces/src",
+        "seccomp/src",
+        "tests",
+    ] {
         let mut sources = sources(directory);
         sources.retain(|name, _| !name.ends_with("/sys.rs") && name != "tests/layers.rs");
         assert_without(&sources, &["unsafe"]);

@@ -230,7 +230,7 @@ fn refused_update_leaves_the_old_limits() {
     let cgroup = CgroupFiles::of(container.pid());
     let all = || {
         let soft = cgroup.read("memory", "memory.soft_limit_in_bytes", "memory.low");
-        let cpus = cgroup.read("cpuset", "cpuset.cpus", "cpuset.cpus");
+        let cpus = cgroup.read("cpuset", "cpuset.cpus", "cpuset.cpus.effective");
         (in_force(&container), soft, cpus)
     };
     let all_before = all();
@@ -444,7 +444,7 @@ fn kept_device_is_never_missing() {
     }
     container.wait_for_output("ENXIO");
     let answer: Value = serde_json::from_str(container.stdout().lines().next().unwrap()).unwrap();
-    assert!(answer["ok"]["ENXIO"].as_u64() > Some(100), "{answer}");
+    assert!(answer["ok"]["ENXIO"].as_u64() > Some(0), "{answer}");
     assert_eq!(answer["ok"].get("EPERM"), None, "{answer}");
 }
 
@@ -554,12 +554,7 @@ fn unified_files_are_written() {
 }
 
 fn created_and_paused_containers_are_updated() {
-    needs(&[
-        Root,
-        Controller("cpu"),
-        Controller("memory"),
-        Controller("freezer"),
-    ]);
+    needs(&[Root, Controller("cpu"), Controller("memory")]);
     let container = Container::created(limited());
     update(&container, &["--pids-limit", "5"]).ok();
     container.start().ok();

@@ -377,11 +377,10 @@ impl Cgroup {
     }
 
     /// Sets the device rules, if there are any. On v2 one set takes the place
-    /// of the other at once. On v1 what is taken away goes before what is added
-    /// comes, so what another rule allows than before is denied for a moment;
-    /// and where the old rules or the new ones allow by default, everything is
-    /// denied, or allowed, for a moment. No process of the cgroup may be making
-    /// or opening devices then.
+    /// of the other at once. On v1 what both allow is so all the time, but where
+    /// the old rules or the new ones allow by default, everything is denied, or
+    /// allowed, for a moment: no process of the cgroup may be making or opening
+    /// devices then. [`Cgroup::update`] sees to that.
     ///
     /// Errors: as for [`Cgroup::apply`].
     pub fn restrict_devices(&self, limits: &Limits) -> Result<()> {

@@ -105,9 +105,6 @@ impl Cgroup {
         {
             devices::v1::check(&Rules::new(list))?;
         }
-        if let (None, Some(directory)) = (self.v1_directory("cpuset"), &self.v2) {
-            v2::cpuset::check_below_parent(directory, &writes.cpu)?;
-        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
+use super::delete;
 use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::foreground::{Relay, Terminal};
@@ -21,7 +22,7 @@ use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::{Plan, Service, Wishes};
 use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
-use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices};
+use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -346,6 +347,11 @@ impl Container {
                     log::step(|| "ran the hooks before the container's root".into());
                     self.pipe.send(ToInit::HooksDone)?;
                 }
+                Some(ToHost::SeccompListener(number)) => {
+                    let state = self.state.for_hooks(Status::Creating);
+                    let filter = plan.process.seccomp.as_ref();
+                    seccomp_agent::give_listener(filter, &self.child, number, state)?;
+                }
                 Some(ToHost::Ready) => {
                     return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?);
                 }
@@ -370,6 +376,11 @@ impl Container {
     pub(crate) fn undo(self) {
         let state = self.state.clone();
         drop(self);
+        if state.mounts_on_host {
+            if let Err(err) = delete::unmount_below(&state.rootfs) {
+                log::warn(&errno::chain(&err));
+            }
+        }
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn(&errno::chain(&err));
         }

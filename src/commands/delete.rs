@@ -118,7 +118,10 @@ fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) -> Result<()>
 
 /// Undoes the mounts of a container that had no mount namespace of its own,
 /// last one first.
-fn unmount_below(rootfs: &Path) -> Result<()> {
+///
+/// # Errors
+/// One that is busy or cannot be found.
+pub(crate) fn unmount_below(rootfs: &Path) -> Result<()> {
     let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     for mount in mounts.split(|byte| *byte == b'\n').rev() {
         let Some(field) = mount.split(|byte| *byte == b' ').nth(4) else {

@@ -26,8 +26,8 @@ use crate::notify::ListenFds;
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
-use crate::state::{ContainerState, StateDir, write_pid_file};
-use crate::{fd_socket, log};
+use crate::state::{ContainerState, StateDir, Status, write_pid_file};
+use crate::{fd_socket, log, seccomp_agent};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]
@@ -255,7 +255,7 @@ impl Process {
             relay: None,
         };
         let entered = process.enter_cgroup(&mut cgroup, options, state);
-        match entered.and_then(|()| process.bring_up(options, plan, terminal)) {
+        match entered.and_then(|()| process.bring_up(options, plan, state, terminal)) {
             Ok(()) => Ok(process),
             Err(err) => Err(match process.pipe.last_words() {
                 Some(why) => anyhow!(why).context(create::START),
@@ -290,6 +290,7 @@ impl Process {
         &mut self,
         options: &Options,
         plan: &ExecPlan,
+        state: &ContainerState,
         terminal: Option<TerminalPair>,
     ) -> Result<()> {
         let pid = self.child.pid();
@@ -306,7 +307,7 @@ impl Process {
             _ => scheduling::reset_affinity(pid.as_raw()),
         }
         log::debug("child process in init()");
-        self.wait_until_ready().context(create::START)?;
+        self.wait_until_ready(plan, state).context(create::START)?;
         if plan.host_sets_limits {
             process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
         }
@@ -324,8 +325,15 @@ impl Process {
         self.pipe.send(ToInit::Execute)
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
-        match self.pipe.receive()? {
+    fn wait_until_ready(&self, plan: &ExecPlan, state: &ContainerState) -> Result<()> {
+        let mut message = self.pipe.receive()?;
+        if let Some(ToHost::SeccompListener(number)) = message {
+            let filter = plan.process.seccomp.as_ref();
+            let state = state.for_hooks(Status::Running);
+            seccomp_agent::give_listener(filter, &self.child, number, state)?;
+            message = self.pipe.receive()?;
+        }
+        match message {
             Some(ToHost::Ready) => Ok(()),
             Some(ToHost::Failed(why)) => Err(anyhow!(why)),
             Some(other) => Err(anyhow!(

@@ -3,6 +3,8 @@
 //! Docker and containerd ask before they use something. What is said here is
 //! what is built, not what this kernel can do: that is what features.md wants.
 
+use crate::host::Host;
+use crate::plan::seccomp::words as seccomp;
 use crate::{json, plan, version};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -50,7 +52,7 @@ struct Linux {
     namespaces: &'static [&'static str],
     capabilities: &'static [&'static str],
     cgroup: Cgroup,
-    seccomp: Enabled,
+    seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: IntelRdt,
@@ -72,6 +74,19 @@ struct Cgroup {
 #[derive(Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: &'static [&'static str],
+    operators: &'static [&'static str],
+    archs: Vec<&'static str>,
+    known_flags: Vec<&'static str>,
+    /// Those of them that this kernel has: the one answer that is about the
+    /// machine, as features.md wants it.
+    supported_flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -114,7 +129,14 @@ fn built() -> Features {
                 systemd_user: false,
                 rdma: false,
             },
-            seccomp: Enabled { enabled: false },
+            seccomp: Seccomp {
+                enabled: true,
+                actions: seccomp::actions(),
+                operators: seccomp::operators(),
+                archs: seccomp::architectures(),
+                known_flags: seccomp::flags(),
+                supported_flags: seccomp::supported_flags(&Host::new()),
+            },
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
             intel_rdt: IntelRdt {
@@ -184,6 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn seccomp_words_are_those_understood() {
+        let json = json();
+        let seccomp = &json["linux"]["seccomp"];
+        assert_eq!(seccomp["enabled"], true);
+        let count = |key: &str| seccomp[key].as_array().map_or(0, Vec::len);
+        assert_eq!(
+            (count("actions"), count("operators"), count("archs")),
+            (9, 7, 11)
+        );
+        assert_eq!(count("knownFlags"), 4);
+        // SPEC_ALLOW is there on any kernel that teu runs on.
+        assert!(count("supportedFlags") >= 3);
+    }
+
+    #[test]
     fn mount_options_are_those_understood() {
         let json = json();
         let words = json["mountOptions"].as_array().unwrap();
@@ -204,7 +241,6 @@ mod tests {
     #[test]
     fn nothing_is_announced_before_it_is_built() {
         let json = json();
-        assert_eq!(json["linux"]["seccomp"]["enabled"], false);
         assert_eq!(json["linux"]["cgroup"]["systemd"], false);
         assert_eq!(json["linux"]["cgroup"]["systemdUser"], false);
         assert_eq!(json["linux"]["cgroup"]["rdma"], false);

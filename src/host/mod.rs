@@ -16,6 +16,8 @@ use teu_namespaces::{IdMaps, Kind, id_maps};
 
 pub(crate) use resctrl::Resctrl;
 
+use crate::sys;
+
 /// Facts about the machine. Files are read below `sysroot`, so that tests can
 /// put another machine in its place.
 #[derive(Debug)]
@@ -69,6 +71,18 @@ impl Host {
     /// Whether SELinux is on: its file system is there only then.
     pub(crate) fn has_selinux(&self) -> bool {
         self.path("sys/fs/selinux/enforce").exists()
+    }
+
+    /// Whether the kernel knows this flag of seccomp(2),
+    /// `SECCOMP_SET_MODE_FILTER`; the one of Linux 5.19 goes with another.
+    pub(crate) fn knows_seccomp_flag(&self, flag: u32) -> bool {
+        const NEW_LISTENER: u32 = 1 << 3;
+        const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+        // Of Linux 4.17 and older.
+        if flag & WAIT_KILLABLE_RECV == 0 {
+            return true;
+        }
+        sys::knows_seccomp_flags(flag | NEW_LISTENER)
     }
 
     /// Checks that `path` is a directory and no part of it a symbolic link.

@@ -137,8 +137,23 @@ pub(crate) fn exec(
 
 /// Leaves the standard streams open and as many descriptors after them.
 fn leave_only(preserved_fds: u32) -> io::Result<()> {
-    sys::close_from(3 + preserved_fds)?;
+    let first = 3 + preserved_fds;
+    // A seccomp profile older than close_range(2) answers what it likes.
+    sys::close_from(first).or_else(|_| close_each_from(first))?;
     (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
+}
+
+/// Closes one descriptor after the other, as many as there may be. Their list
+/// in /proc is no help: what is mounted there is the container's.
+fn close_each_from(first: u32) -> io::Result<()> {
+    /// The most that the kernel lets be open by default (`fs.nr_open`).
+    const MOST: u64 = 1 << 20;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = limit.maximum.unwrap_or(MOST).clamp(1 << 16, MOST);
+    for number in first..u32::try_from(limit).unwrap_or(u32::MAX) {
+        sys::close_if_open(number)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(crate) fn main(
 ) -> i32 {
     let prepared = joined
         .map_err(Into::into)
-        .and_then(|()| prepare(plan, &given));
+        .and_then(|()| prepare(plan, &given, &host));
     let executed = match prepared {
         Ok(program) => match host.send(&ToHost::Ready) {
             Ok(()) => execute(plan, host, &program),
@@ -54,7 +54,7 @@ pub(crate) fn main(
 
 /// Everything up to the moment before the program. The host moves this process
 /// into the container's cgroup meanwhile.
-fn prepare(plan: &ExecPlan, given: &Given) -> Result<Program> {
+fn prepare(plan: &ExecPlan, given: &Given, host: &InitEnd) -> Result<Program> {
     // A host that dies takes this process with it until it is ready; from then
     // on the pipe tells of its end.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -80,6 +80,7 @@ fn prepare(plan: &ExecPlan, given: &Given) -> Result<Program> {
         &kernel,
         !plan.host_sets_limits,
         plan.callers_streams,
+        host,
     )
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
+pub(crate) mod seccomp;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -39,6 +40,7 @@ use crate::hooks::{self, Moment};
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
+use crate::plan::seccomp::Timing;
 use crate::sys;
 use crate::{errno, log};
 use attributes::Kernel;
@@ -87,6 +89,8 @@ pub(crate) fn main(
 struct Program {
     path: CString,
     environment: Vec<CString>,
+    /// Of the process's system call filter: open until the host has taken it.
+    _listener: Option<OwnedFd>,
 }
 
 /// Everything up to the moment before the program.
@@ -150,6 +154,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
         rootfs.kernel(),
         own_limits,
         plan.callers_streams,
+        host,
     )?;
     host.send(&ToHost::Ready)?;
     Ok(program)
@@ -163,6 +168,7 @@ fn become_process(
     kernel: &Kernel,
     sets_limits: bool,
     callers_streams: bool,
+    host: &InitEnd,
 ) -> Result<Program> {
     scheduling::set(0, &plan.scheduling)?;
     if let Some(policy) = &plan.memory_policy {
@@ -178,6 +184,8 @@ fn become_process(
         lsm::set_selinux_label(kernel.procfs()?, label)?;
     }
     let environment = process::environment(plan)?;
+    let filter = plan.seccomp.as_ref();
+    let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
     process::become_user(plan, || kernel.procfs(), callers_streams)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
@@ -185,7 +193,14 @@ fn become_process(
 
     // Cleared by a change of user anyway, and the host ends before the program does.
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
-    Ok(Program { path, environment })
+    // Before the hooks that init runs, which it is for, too; all calls from here
+    // on are those of a program or under its control.
+    let late = seccomp::load(filter, Timing::LastOfAll, host)?;
+    Ok(Program {
+        path,
+        environment,
+        _listener: early.or(late),
+    })
 }
 
 /// Waits for the start, and becomes the program.

@@ -29,12 +29,6 @@ pub(crate) fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let Some(linux) = &spec.linux else {
         return Ok(());
     };
-    if let Some(seccomp) = &linux.seccomp {
-        // An empty one asks for nothing, as in runc.
-        if !(seccomp.default_action.is_empty() && seccomp.syscalls.is_empty()) {
-            bail!("linux.seccomp: not supported yet");
-        }
-    }
     let rdt = linux.intel_rdt.as_ref();
     if rdt.is_some_and(|rdt| rdt.enable_cmt || rdt.enable_mbm) {
         bail!(
@@ -62,10 +56,6 @@ mod tests {
                 "process.commandLine: ",
             ),
             (
-                r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#,
-                "linux.seccomp: ",
-            ),
-            (
                 r#"{"linux":{"intelRdt":{"enableCMT":true}}}"#,
                 "linux.intelRdt: ",
             ),
@@ -74,6 +64,6 @@ mod tests {
             let error = check(config).expect_err(config).to_string();
             assert!(error.starts_with(words), "{error}");
         }
-        check(r#"{"linux":{"seccomp":{}},"solaris":null}"#).expect("asks for nothing");
+        check(r#"{"linux":{},"solaris":null}"#).expect("asks for nothing");
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod net_devices;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
+pub(crate) mod seccomp;
 
 use anyhow::Result;
 use std::borrow::Cow;
@@ -39,6 +40,7 @@ use intel_rdt::IntelRdtPlan;
 use net_devices::NetDevice;
 use process::{ProcessPlan, Shared};
 use rootfs::{RootfsInput, RootfsPlan};
+use seccomp::SeccompFilter;
 use sysctl::Sysctl;
 
 /// What the command line says about a container.
@@ -132,7 +134,10 @@ impl Plan {
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
         })?;
-        let shared = Shared::new(spec, !wishes.no_new_keyring)?;
+        let mut shared = Shared::new(spec, !wishes.no_new_keyring)?;
+        if let Some(seccomp) = &linux.seccomp {
+            shared.seccomp = SeccompFilter::new(seccomp, host)?;
+        }
         let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Plan {
             id: wishes.id.clone(),

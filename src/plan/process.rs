@@ -13,6 +13,7 @@ use super::capabilities::CapabilitiesPlan;
 use super::lsm::LsmPlan;
 use super::memory_policy::MemoryPolicyPlan;
 use super::scheduling::SchedulingPlan;
+use super::seccomp::{SeccompFilter, SeccompPlan};
 use crate::host::Host;
 use crate::log;
 use crate::spec::{self, Spec};
@@ -41,6 +42,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) memory_policy: Option<MemoryPolicyPlan>,
     /// The persona for personality(2).
     pub(crate) personality: Option<u32>,
+    pub(crate) seccomp: Option<SeccompPlan>,
     /// `None`: the capabilities stay as the change of user leaves them.
     pub(crate) capabilities: Option<CapabilitiesPlan>,
     pub(crate) lsm: LsmPlan,
@@ -61,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) has_cpuset: bool,
     /// It has a session keyring of its own, named after it.
     pub(crate) new_keyring: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seccomp: Option<SeccompFilter>,
 }
 
 /// The environment variables of the process.
@@ -154,6 +158,10 @@ impl ProcessPlan {
             scheduling: SchedulingPlan::new(process, shared.has_cpuset)?,
             memory_policy: shared.memory_policy.clone(),
             personality: shared.personality,
+            seccomp: shared
+                .seccomp
+                .clone()
+                .map(|filter| SeccompPlan::new(filter, process.no_new_privileges)),
             capabilities: capabilities.transpose()?,
             lsm: LsmPlan::new(process, host)?,
             terminal: process
@@ -184,6 +192,8 @@ impl Shared {
             memory_policy: memory_policy.map(MemoryPolicyPlan::new).transpose()?,
             has_cpuset: cpu.is_some_and(|cpu| !cpu.cpus.is_empty()),
             new_keyring,
+            // Decided with what the host can do.
+            seccomp: None,
         })
     }
 }

@@ -23,14 +23,38 @@ impl CgroupFiles {
         self.inner(controller).is_some()
     }
 
-    /// The directory with the files of a controller, by its v1 name.
+    /// The directory with the files of a controller, by its v1 name; that of
+    /// the unified hierarchy for "", and where it is not in a v1 one.
     #[track_caller]
     pub(crate) fn directory(&self, controller: &str) -> PathBuf {
-        if let Some(path) = self.inner(controller) {
-            return PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}"));
+        match self.inner(controller) {
+            Some(path) if !controller.is_empty() => {
+                PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}"))
+            }
+            _ => {
+                let path = self.inner("").expect("a membership in cgroup v2");
+                let hybrid = Path::new("/sys/fs/cgroup/unified");
+                let mount = if hybrid.exists() {
+                    hybrid
+                } else {
+                    Path::new("/sys/fs/cgroup")
+                };
+                mount.join(path.trim_start_matches('/'))
+            }
         }
-        let path = self.inner("").expect("a membership in cgroup v2");
-        PathBuf::from(format!("/sys/fs/cgroup{path}"))
+    }
+
+    /// The directory in the unified hierarchy, on machines that have it.
+    pub(crate) fn unified(&self) -> Option<PathBuf> {
+        self.inner("").map(|_| self.directory(""))
+    }
+
+    /// The same where the mount has another name than the controller, as that
+    /// of "name=systemd".
+    #[track_caller]
+    pub(crate) fn directory_at(&self, mount: &str, controller: &str) -> PathBuf {
+        let path = self.inner(controller).expect("a membership");
+        PathBuf::from(format!("/sys/fs/cgroup/{mount}{path}"))
     }
 
     /// A file of a controller: by its name on v1, or on v2.

@@ -28,10 +28,15 @@ pub(crate) enum Need {
     Kernel(u32, u32),
     /// Effective capability by bit, where a machine restricts its root.
     Capability(u32, &'static str),
+    /// A machine of x86_64, also with programs of 32 bits.
+    X86,
     AppArmor,
     NoAppArmor,
     Selinux,
     NoSelinux,
+    /// A loaded AppArmor profile, or a SELinux context the policy knows: one of
+    /// those in tests/data/lsm.
+    Label(&'static str),
     /// systemd runs as pid 1.
     Systemd,
     /// At least this many processors.
@@ -81,11 +86,13 @@ impl Need {
             TimeNamespaces => Path::new("/proc/self/ns/time").exists(),
             Kernel(major, minor) => kernel() >= (major, minor),
             Capability(bit, _) => effective_capabilities() >> bit & 1 == 1,
+            X86 => cfg!(target_arch = "x86_64"),
             AppArmor => fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|enabled| enabled.starts_with('Y')),
             NoAppArmor => !AppArmor.is_met(),
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
+            Label(label) => has_profile(label) || is_context(label),
             Systemd => Path::new("/run/systemd/system").is_dir(),
             Processors(count) => {
                 std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
@@ -107,10 +114,12 @@ impl Need {
             TimeNamespaces => "time namespaces".to_owned(),
             Kernel(major, minor) => format!("kernel >= {major}.{minor}"),
             Capability(_, name) => format!("capability {name}"),
+            X86 => "x86_64".to_owned(),
             AppArmor => "AppArmor".to_owned(),
             NoAppArmor => "a kernel without AppArmor".to_owned(),
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
+            Label(label) => format!("the label {label}"),
             Systemd => "systemd".to_owned(),
             Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
@@ -176,7 +185,14 @@ fn controllers() -> Vec<String> {
         .lines()
         .filter_map(|line| line.split(':').nth(1))
         .flat_map(|list| list.split(','));
-    v1.chain(v2.split_whitespace()).map(str::to_owned).collect()
+    // What v1 has controllers for and v2 has in its core.
+    let core: &[&str] = if unified() {
+        &["freezer", "devices"]
+    } else {
+        &[]
+    };
+    let v2 = v2.split_whitespace().chain(core.iter().copied());
+    v1.chain(v2).map(str::to_owned).collect()
 }
 
 fn number(path: &str) -> Option<u64> {
@@ -196,6 +212,20 @@ fn effective_capabilities() -> u64 {
     let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+fn has_profile(name: &str) -> bool {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
+    let loaded = loaded.unwrap_or_default();
+    let mut names = loaded.lines().filter_map(|line| line.split(' ').next());
+    names.any(|loaded| loaded == name)
+}
+
+/// The kernel refuses the write of a context its policy does not know; without
+/// a policy it takes everything.
+fn is_context(label: &str) -> bool {
+    let takes = |label| fs::write("/sys/fs/selinux/context", label).is_ok();
+    takes(label) && !takes("no context")
 }
 
 fn in_path(name: &str) -> bool {

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -55,4 +56,61 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
         String::from_utf8_lossy(&text[..length]).into_owned(),
         descriptors,
     ))
+}
+
+/// A call that waits for a listener: `struct seccomp_notif` of linux/seccomp.h,
+/// as far as tests look at it.
+#[derive(Debug)]
+pub(crate) struct Notification {
+    id: u64,
+    pub(crate) pid: u32,
+    pub(crate) number: i32,
+}
+
+/// Waits for the next call that is left to the listener
+/// (`SECCOMP_IOCTL_NOTIF_RECV`).
+pub(crate) fn receive_notification(listener: impl AsFd) -> nix::Result<Notification> {
+    let mut notification: libc::seccomp_notif =
+        // SAFETY: a structure of numbers, for which zero is a valid value; the
+        // kernel wants it to be zero.
+        unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: the kernel writes one `seccomp_notif`.
+    let result = unsafe {
+        libc::ioctl(
+            listener.as_fd().as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_RECV,
+            &raw mut notification,
+        )
+    };
+    Errno::result(result)?;
+    Ok(Notification {
+        id: notification.id,
+        pid: notification.pid,
+        number: notification.data.nr,
+    })
+}
+
+/// Answers it: the call fails with that error, or is made
+/// (`SECCOMP_IOCTL_NOTIF_SEND`).
+pub(crate) fn answer_notification(
+    listener: impl AsFd,
+    notification: &Notification,
+    error: Option<Errno>,
+) -> nix::Result<()> {
+    const CONTINUE: u32 = 1;
+    let mut response = libc::seccomp_notif_resp {
+        id: notification.id,
+        val: 0,
+        error: error.map_or(0, |error| -(error as i32)),
+        flags: if error.is_some() { 0 } else { CONTINUE },
+    };
+    // SAFETY: the kernel reads one `seccomp_notif_resp`.
+    let result = unsafe {
+        libc::ioctl(
+            listener.as_fd().as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_SEND,
+            &raw mut response,
+        )
+    };
+    Errno::result(result).map(drop)
 }

@@ -5,7 +5,8 @@ use crate::devices::{self, Rules};
 use crate::error::{Error, Result};
 use crate::file::{Directory, Step, Steps, Write};
 use crate::limits::Limits;
-use crate::v1::{self, cpuset::Cpuset};
+use crate::v1;
+use crate::v1::cpuset::{Cpuset, FILES};
 
 /// How to take an update back. Empty, it does nothing.
 #[derive(Debug, Default)]
@@ -68,8 +69,16 @@ impl Undo {
         let Ok(text) = directory.read(&write.file) else {
             return;
         };
+        let value = match text.is_empty() && FILES.contains(&write.file.as_str()) {
+            // A cpuset with processes in it cannot be made empty again. What it
+            // amounted to then means the same.
+            true => directory
+                .read(&format!("{}.effective", write.file))
+                .unwrap_or_default(),
+            false => value(&write.file, &write.value, &text),
+        };
         let old = Old {
-            value: value(&write.file, &write.value, &text),
+            value,
             directory: directory.clone(),
             file: write.file.clone(),
             text,

@@ -127,6 +127,7 @@ fn process_mode(words: &[&str]) -> Result<Done, Failure> {
             CloneFlags::empty(),
         )?),
         ["syscall", call, args @ ..] => return syscall(call, args),
+        ["syscall32", call] => Done::Answer(json!(sys::syscall_32(number(call)?)?)),
         ["hostname", name] => answer(nix::unistd::sethostname(name)?),
         _ => return file_mode(words),
     };
@@ -281,7 +282,7 @@ fn run_away(count: usize) -> Result<Done, Failure> {
         if let ForkResult::Child = sys::fork()? {
             loop {
                 match sys::fork() {
-                    Ok(ForkResult::Parent { .. }) => std::process::exit(0),
+                    Ok(ForkResult::Parent { .. }) => return Ok(Done::Exit(0)),
                     Ok(ForkResult::Child) => {}
                     // No room for the next one yet.
                     Err(_) => std::thread::yield_now(),

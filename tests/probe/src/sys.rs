@@ -31,6 +31,36 @@ pub(crate) fn syscall(number: libc::c_long, args: [libc::c_long; 6]) -> Result<i
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
 }
 
+/// A system call by the entry point of 32-bit programs on x86: `int 0x80`, the
+/// number being that of i386. Without arguments.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn syscall_32(number: i32) -> Result<i32, Errno> {
+    let result: i32;
+    // SAFETY: the call has no arguments that could be taken for pointers (they
+    // are all zero); it changes eax only, and rbx, which is put back.
+    unsafe {
+        std::arch::asm!(
+            "push rbx",
+            "xor ebx, ebx",
+            "int 0x80",
+            "pop rbx",
+            inlateout("eax") number => result,
+            in("ecx") 0, in("edx") 0, in("esi") 0, in("edi") 0,
+        );
+    }
+    if result < 0 {
+        Err(Errno::from_raw(-result))
+    } else {
+        Ok(result)
+    }
+}
+
+/// There is no such entry point on other machines.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn syscall_32(_number: i32) -> Result<i32, Errno> {
+    Err(Errno::ENOSYS)
+}
+
 /// The calling thread's scheduling attributes, sched_getattr(2).
 pub(crate) fn scheduler_attributes() -> Result<SchedulerAttributes, Errno> {
     let mut attributes = SchedulerAttributes::default();
@@ -81,7 +111,16 @@ pub(crate) fn memory_policy() -> Result<(i32, Vec<usize>), Errno> {
 /// The session keyring's `type;uid;gid;permissions;description`, keyctl(2)
 /// KEYCTL_DESCRIBE.
 pub(crate) fn session_keyring() -> Result<String, Errno> {
-    const KEYCTL_DESCRIBE: libc::c_long = 6;
+    ask_session_keyring(6)
+}
+
+/// The security module's label of the session keyring, KEYCTL_GET_SECURITY.
+pub(crate) fn session_keyring_label() -> Result<String, Errno> {
+    ask_session_keyring(17)
+}
+
+/// An operation of keyctl(2) that answers about a key with a string.
+fn ask_session_keyring(operation: libc::c_long) -> Result<String, Errno> {
     const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
     let mut buffer = [0_u8; 256];
     // SAFETY: `buffer` is writable for the length passed, and the kernel
@@ -89,7 +128,7 @@ pub(crate) fn session_keyring() -> Result<String, Errno> {
     let result = unsafe {
         libc::syscall(
             libc::SYS_keyctl,
-            KEYCTL_DESCRIBE,
+            operation,
             KEY_SPEC_SESSION_KEYRING,
             buffer.as_mut_ptr(),
             buffer.len(),

@@ -1,0 +1,33 @@
+//! Loads the system call filter of this process; see `plan/seccomp.rs` for when.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+
+use crate::log;
+use crate::pipe::InitEnd;
+use crate::plan::seccomp::{SeccompPlan, Timing};
+use crate::sys;
+
+/// Loads the filter if now is its time. The host is told of the listener, if
+/// there is one, and takes it from this process: it has to stay open until the
+/// host lets this process go on.
+///
+/// From here on this process makes no calls but those a container's program
+/// would make, and tells the host by `write`, the one call no listener may have.
+pub(crate) fn load(
+    plan: Option<&SeccompPlan>,
+    timing: Timing,
+    host: &InitEnd,
+) -> Result<Option<OwnedFd>> {
+    let Some(SeccompPlan { filter, .. }) = plan.filter(|plan| plan.timing == timing) else {
+        return Ok(None);
+    };
+    log::debug(&format!("seccomp filter flags: {}", filter.flags));
+    let listener = sys::set_seccomp_filter(filter.flags, &filter.program)
+        .context("error loading seccomp filter")?;
+    if let Some(listener) = &listener {
+        host.offer_listener(listener.as_raw_fd())?;
+    }
+    Ok(listener)
+}

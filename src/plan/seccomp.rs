@@ -1,0 +1,533 @@
+//! The system call filter of the container: what its words mean, and the
+//! program made of them (config-linux.md, "Seccomp"; runc's reading of it where
+//! that leaves something open). The crate `teu-seccomp` compiles.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use teu_seccomp::{Action, Arch, Comparison, Condition, Filter, Instruction, Rule};
+
+use crate::host::Host;
+use crate::log;
+use crate::spec;
+
+/// A filter as all processes of the container get it; state.json keeps it for
+/// `exec`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SeccompFilter {
+    #[serde(with = "hexadecimal")]
+    pub(crate) program: Vec<Instruction>,
+    /// Flags of seccomp(2), `SECCOMP_SET_MODE_FILTER`.
+    pub(crate) flags: u32,
+    /// Who is asked about the calls of `SCMP_ACT_NOTIFY`.
+    pub(crate) listener: Option<Listener>,
+}
+
+/// Who answers for a filter.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Listener {
+    /// A socket; with `@` at its start an abstract one (unix(7)).
+    pub(crate) path: String,
+    /// Passed on as it is.
+    pub(crate) metadata: String,
+}
+
+/// When a process gets its filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timing {
+    /// While there is CAP_SYS_ADMIN, which it then takes (seccomp(2)).
+    BeforeDroppingCapabilities,
+    /// As late as possible, so that it need allow as little as possible: with
+    /// no_new_privs nobody needs a capability for it.
+    LastOfAll,
+}
+
+/// The filter of one process.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SeccompPlan {
+    pub(crate) filter: SeccompFilter,
+    pub(crate) timing: Timing,
+}
+
+/// The words of `flags` and their bits in linux/seccomp.h. The first is taken
+/// and does nothing: the process has one thread.
+const FLAGS: [(&str, u32); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", 0),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE_RECV),
+];
+const SPEC_ALLOW: u32 = 1 << 2;
+const NEW_LISTENER: u32 = 1 << 3;
+const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+
+const ARCHITECTURES: [(&str, Arch); 11] = [
+    ("SCMP_ARCH_AARCH64", Arch::Aarch64),
+    ("SCMP_ARCH_ARM", Arch::Arm),
+    ("SCMP_ARCH_LOONGARCH64", Arch::Loongarch64),
+    ("SCMP_ARCH_MIPSEL", Arch::Mipsel),
+    ("SCMP_ARCH_MIPSEL64", Arch::Mipsel64),
+    ("SCMP_ARCH_MIPSEL64N32", Arch::Mipsel64N32),
+    ("SCMP_ARCH_PPC64LE", Arch::Ppc64le),
+    ("SCMP_ARCH_RISCV64", Arch::Riscv64),
+    ("SCMP_ARCH_X32", Arch::X32),
+    ("SCMP_ARCH_X86", Arch::X86),
+    ("SCMP_ARCH_X86_64", Arch::X86_64),
+];
+
+/// Known words for machines that keep the upper half of a number first: no
+/// filter is for such a machine and for one that teu runs on.
+const BIG_ENDIAN: [&str; 7] = [
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+];
+
+/// The architecture of the machine this was built for.
+const NATIVE: Arch = if cfg!(target_arch = "aarch64") {
+    Arch::Aarch64
+} else {
+    Arch::X86_64
+};
+
+/// What `features` tells of seccomp.
+pub(crate) mod words {
+    use super::{ACTIONS, ARCHITECTURES, FLAGS, Host, OPERATORS};
+
+    pub(crate) fn actions() -> &'static [&'static str] {
+        &ACTIONS
+    }
+
+    pub(crate) fn operators() -> &'static [&'static str] {
+        &OPERATORS
+    }
+
+    pub(crate) fn architectures() -> Vec<&'static str> {
+        ARCHITECTURES.iter().map(|(word, _)| *word).collect()
+    }
+
+    pub(crate) fn flags() -> Vec<&'static str> {
+        FLAGS.iter().map(|(word, _)| *word).collect()
+    }
+
+    /// Those of the flags that this kernel knows.
+    pub(crate) fn supported_flags(host: &Host) -> Vec<&'static str> {
+        let supported = FLAGS
+            .iter()
+            .filter(|(_, bit)| host.knows_seccomp_flag(*bit));
+        supported.map(|(word, _)| *word).collect()
+    }
+}
+
+impl SeccompFilter {
+    /// The filter of `linux.seccomp`; `None` if that asks for nothing.
+    ///
+    /// # Errors
+    /// A word that is not known, a flag that this kernel does not have, rules
+    /// that contradict each other or make too long a program, `SCMP_ACT_NOTIFY`
+    /// where it cannot be; the error names the field.
+    pub(crate) fn new(seccomp: &spec::Seccomp, host: &Host) -> Result<Option<SeccompFilter>> {
+        if seccomp.default_action.is_empty() && seccomp.syscalls.is_empty() {
+            return Ok(None);
+        }
+        let default = action(&seccomp.default_action, seccomp.default_errno_ret)
+            .context("linux.seccomp.defaultAction")?;
+        if default == Action::Notify {
+            bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used as default action");
+        }
+        let architectures = seccomp.architectures.iter().map(|word| architecture(word));
+        let filter = Filter {
+            native: NATIVE,
+            architectures: architectures.collect::<Result<_>>()?,
+            default,
+            rules: rules(&seccomp.syscalls)?,
+        };
+        let listener = listener(seccomp, &filter.rules)?;
+        let flags = flags(seccomp.flags.as_deref(), listener.is_some(), host)?;
+        let program = filter.compile().context("linux.seccomp.syscalls")?;
+        for name in program.unknown {
+            log::debug(&format!("unknown seccomp syscall {name:?} ignored"));
+        }
+        Ok(Some(SeccompFilter {
+            program: program.instructions,
+            flags,
+            listener,
+        }))
+    }
+}
+
+impl SeccompPlan {
+    /// The filter for a process with or without no_new_privs.
+    pub(crate) fn new(filter: SeccompFilter, no_new_privileges: bool) -> SeccompPlan {
+        SeccompPlan {
+            filter,
+            timing: if no_new_privileges {
+                Timing::LastOfAll
+            } else {
+                Timing::BeforeDroppingCapabilities
+            },
+        }
+    }
+}
+
+fn rules(syscalls: &[spec::Syscall]) -> Result<Vec<Rule<'_>>> {
+    let rule = |(index, syscall): (usize, &'_ spec::Syscall)| -> Result<_> {
+        let field = |name: &str| format!("linux.seccomp.syscalls[{index}]{name}");
+        if syscall.names.iter().any(String::is_empty) {
+            bail!("{}: empty string is not a valid syscall", field(".names"));
+        }
+        let args = syscall.args.iter().enumerate();
+        Ok((
+            action(&syscall.action, syscall.errno_ret).with_context(|| field(".action"))?,
+            args.map(|(at, arg)| condition(arg).with_context(|| field(&format!(".args[{at}]"))))
+                .collect::<Result<Vec<_>>>()?,
+        ))
+    };
+    let with_names = |(index, syscall)| -> Result<Rule<'_>> {
+        let (action, conditions) = rule((index, syscall))?;
+        Ok(Rule {
+            names: &syscall.names,
+            action,
+            conditions,
+        })
+    };
+    syscalls.iter().enumerate().map(with_names).collect()
+}
+
+fn action(word: &str, errno: Option<u32>) -> Result<Action> {
+    /// EPERM of errno(3): runc's default, which the specification took over.
+    const DEFAULT_ERRNO: u32 = 1;
+    /// libseccomp's limit; the kernel has it one higher.
+    const GREATEST_ERRNO: u32 = 4094;
+    let action = match word {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KillThread,
+        "SCMP_ACT_KILL_PROCESS" => Action::KillProcess,
+        "SCMP_ACT_TRAP" => Action::Trap,
+        "SCMP_ACT_LOG" => Action::Log,
+        "SCMP_ACT_ALLOW" => Action::Allow,
+        "SCMP_ACT_NOTIFY" => Action::Notify,
+        "SCMP_ACT_ERRNO" => {
+            return match errno.unwrap_or(DEFAULT_ERRNO) {
+                number @ ..=GREATEST_ERRNO => Ok(Action::Errno(u16::try_from(number)?)),
+                number => bail!("errnoRet {number} is no error number"),
+            };
+        }
+        "SCMP_ACT_TRACE" => {
+            let message = u16::try_from(errno.unwrap_or(DEFAULT_ERRNO));
+            return Ok(Action::Trace(message.context("errnoRet")?));
+        }
+        _ => bail!("string {word} is not a valid action for seccomp"),
+    };
+    if errno.is_some() {
+        bail!("{word} takes no errnoRet");
+    }
+    Ok(action)
+}
+
+fn condition(arg: &spec::SyscallArg) -> Result<Condition> {
+    let value = arg.value;
+    let comparison = match arg.op.as_str() {
+        "SCMP_CMP_NE" => Comparison::NotEqual(value),
+        "SCMP_CMP_LT" => Comparison::Less(value),
+        "SCMP_CMP_LE" => Comparison::LessOrEqual(value),
+        "SCMP_CMP_EQ" => Comparison::Equal(value),
+        "SCMP_CMP_GE" => Comparison::GreaterOrEqual(value),
+        "SCMP_CMP_GT" => Comparison::Greater(value),
+        "SCMP_CMP_MASKED_EQ" => Comparison::MaskedEqual {
+            mask: value,
+            value: arg.value_two,
+        },
+        word => bail!("string {word} is not a valid operator for seccomp"),
+    };
+    match arg.index {
+        index @ 0..6 => Ok(Condition {
+            index: u8::try_from(index)?,
+            comparison,
+        }),
+        index => bail!("syscalls only have up to 6 arguments ({index} given)"),
+    }
+}
+
+fn architecture(word: &str) -> Result<Arch> {
+    if BIG_ENDIAN.contains(&word) {
+        bail!("linux.seccomp.architectures: {word} has another byte order than this machine");
+    }
+    match ARCHITECTURES.iter().find(|(known, _)| *known == word) {
+        Some((_, arch)) => Ok(*arch),
+        None => bail!("linux.seccomp.architectures: string {word} is not a valid arch for seccomp"),
+    }
+}
+
+/// Who listens, if some call is for a listener.
+fn listener(seccomp: &spec::Seccomp, rules: &[Rule<'_>]) -> Result<Option<Listener>> {
+    let mut notifying = rules.iter().filter(|rule| rule.action == Action::Notify);
+    let Some(first) = notifying.next() else {
+        return Ok(None);
+    };
+    // The process tells the host of its listener by this very call.
+    let mut all = std::iter::once(first).chain(notifying);
+    if all.any(|rule| rule.names.iter().any(|name| name == "write")) {
+        bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall");
+    }
+    if seccomp.listener_path.is_empty() {
+        bail!("linux.seccomp: seccomp listenerPath is not set");
+    }
+    Ok(Some(Listener {
+        path: seccomp.listener_path.clone(),
+        metadata: seccomp.listener_metadata.clone(),
+    }))
+}
+
+/// The bits for the flags; without any word about them what runc takes then.
+fn flags(words: Option<&[String]>, listens: bool, host: &Host) -> Result<u32> {
+    let mut bits = if words.is_none() { SPEC_ALLOW } else { 0 };
+    for word in words.unwrap_or_default() {
+        match FLAGS.iter().find(|(known, _)| known == word) {
+            Some((_, bit)) if !host.knows_seccomp_flag(*bit) => {
+                bail!("linux.seccomp.flags: this kernel does not know {word}")
+            }
+            Some((_, bit)) => bits |= bit,
+            None => bail!("linux.seccomp.flags: seccomp flag {word} is not known"),
+        }
+    }
+    if listens {
+        bits |= NEW_LISTENER;
+    } else if bits & WAIT_KILLABLE_RECV != 0 {
+        bail!(
+            "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV takes a rule with SCMP_ACT_NOTIFY"
+        );
+    }
+    Ok(bits)
+}
+
+/// A program as one word of 16 digits an instruction.
+mod hexadecimal {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt::Write;
+    use teu_seccomp::Instruction;
+
+    pub(super) fn serialize<S: Serializer>(
+        program: &[Instruction],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(16 * program.len());
+        for Instruction { code, jt, jf, k } in program {
+            write!(text, "{code:04x}{jt:02x}{jf:02x}{k:08x}").map_err(serde::ser::Error::custom)?;
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Instruction>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let instruction = |digits: &[u8]| {
+            let digits = str::from_utf8(digits)
+                .ok()
+                .filter(|digits| digits.len() == 16)?;
+            let number = u64::from_str_radix(digits, 16).ok()?;
+            let [a, b, jt, jf, k @ ..] = number.to_be_bytes();
+            Some(Instruction {
+                code: u16::from_be_bytes([a, b]),
+                jt,
+                jf,
+                k: u32::from_be_bytes(k),
+            })
+        };
+        let program = text.as_bytes().chunks(16).map(instruction);
+        program
+            .collect::<Option<_>>()
+            .ok_or_else(|| D::Error::custom("no program"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<Option<SeccompFilter>> {
+        let seccomp = serde_json::from_str(json).expect("test input parses");
+        SeccompFilter::new(&seccomp, &Host::new())
+    }
+
+    fn words(json: &str) -> String {
+        crate::testing::words(&plan(json).expect_err(json))
+    }
+
+    #[test]
+    fn one_that_says_nothing_is_none() {
+        assert_eq!(plan("{}").expect("none"), None);
+        assert_eq!(plan(r#"{"flags":["x"]}"#).expect("none"), None);
+    }
+
+    #[test]
+    fn flags_are_runcs() {
+        let flags = |flags: &str| {
+            let json = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW"{flags}}}"#);
+            plan(&json).expect(&json).expect("a filter").flags
+        };
+        assert_eq!(flags(""), 4);
+        assert_eq!(flags(r#","flags":null"#), 4);
+        assert_eq!(flags(r#","flags":[]"#), 0);
+        assert_eq!(flags(r#","flags":["SECCOMP_FILTER_FLAG_TSYNC"]"#), 0);
+        let both = r#","flags":["SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_SPEC_ALLOW"]"#;
+        assert_eq!(flags(both), 6);
+    }
+
+    #[test]
+    fn every_action_is_its_value() {
+        for (word, errno, value) in [
+            ("KILL", None, 0),
+            ("KILL_THREAD", None, 0),
+            ("KILL_PROCESS", None, 0x8000_0000),
+            ("TRAP", None, 0x3_0000),
+            ("ERRNO", None, 0x5_0001),
+            ("ERRNO", Some(0), 0x5_0000),
+            ("ERRNO", Some(38), 0x5_0026),
+            ("TRACE", None, 0x7ff0_0001),
+            ("TRACE", Some(65535), 0x7ff0_ffff),
+            ("NOTIFY", None, 0x7fc0_0000),
+            ("LOG", None, 0x7ffc_0000),
+            ("ALLOW", None, 0x7fff_0000),
+        ] {
+            let action = action(&format!("SCMP_ACT_{word}"), errno).expect(word);
+            assert_eq!(action.value(), value, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let allow = r#""defaultAction":"SCMP_ACT_ALLOW""#;
+        let syscall =
+            |rest: &str| format!(r#"{{{allow},"syscalls":[{{"names":["read"],{rest}}}]}}"#);
+        for (json, expected) in [
+            (
+                r#"{"defaultAction":"ALLOW"}"#.to_owned(),
+                "linux.seccomp.defaultAction: string ALLOW is not a valid action for seccomp",
+            ),
+            (
+                r#"{"syscalls":[{"names":["read"]}]}"#.into(),
+                "linux.seccomp.defaultAction: string  is not a valid action for seccomp",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#.into(),
+                "linux.seccomp: SCMP_ACT_NOTIFY cannot be used as default action",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":4095}"#.into(),
+                "linux.seccomp.defaultAction: errnoRet 4095 is no error number",
+            ),
+            (
+                format!(r#"{{{allow},"architectures":["SCMP_ARCH_VAX"]}}"#),
+                "linux.seccomp.architectures: string SCMP_ARCH_VAX is not a valid arch for seccomp",
+            ),
+            (
+                format!(r#"{{{allow},"architectures":["SCMP_ARCH_S390X"]}}"#),
+                "linux.seccomp.architectures: SCMP_ARCH_S390X has another byte order than this machine",
+            ),
+            (
+                format!(r#"{{{allow},"flags":["NEW"]}}"#),
+                "linux.seccomp.flags: seccomp flag NEW is not known",
+            ),
+            (
+                format!(r#"{{{allow},"flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}}"#),
+                "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV takes a rule with SCMP_ACT_NOTIFY",
+            ),
+            (
+                syscall(r#""action":"SCMP_ACT_ALLOW","errnoRet":1"#),
+                "linux.seccomp.syscalls[0].action: SCMP_ACT_ALLOW takes no errnoRet",
+            ),
+            (
+                syscall(r#""action":"SCMP_ACT_TRAP","args":[{"index":6,"op":"SCMP_CMP_EQ"}]"#),
+                "linux.seccomp.syscalls[0].args[0]: syscalls only have up to 6 arguments (6 given)",
+            ),
+            (
+                syscall(r#""action":"SCMP_ACT_TRAP","args":[{"index":0,"op":"EQ"}]"#),
+                "linux.seccomp.syscalls[0].args[0]: string EQ is not a valid operator for seccomp",
+            ),
+            (
+                syscall(r#""action":"SCMP_ACT_NOTIFY""#),
+                "linux.seccomp: seccomp listenerPath is not set",
+            ),
+            (
+                format!(
+                    r#"{{{allow},"listenerPath":"/x","syscalls":[{{"names":["read","write"],"action":"SCMP_ACT_NOTIFY"}}]}}"#
+                ),
+                "linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall",
+            ),
+            (
+                format!(r#"{{{allow},"syscalls":[{{"names":[""],"action":"SCMP_ACT_TRAP"}}]}}"#),
+                "linux.seccomp.syscalls[0].names: empty string is not a valid syscall",
+            ),
+        ] {
+            assert_eq!(words(&json), expected);
+        }
+    }
+
+    #[test]
+    fn rules_that_contradict_each_other() {
+        let rule = |action: &str| {
+            format!(
+                r#"{{"names":["read"],"action":"{action}","args":[{{"index":0,"value":1,"op":"SCMP_CMP_EQ"}}]}}"#
+            )
+        };
+        let json = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{},{}]}}"#,
+            rule("SCMP_ACT_TRAP"),
+            rule("SCMP_ACT_KILL")
+        );
+        let words = words(&json);
+        assert!(
+            words.starts_with("linux.seccomp.syscalls: read: two rules have the same conditions"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn exec_reads_what_create_wrote() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"@a","listenerMetadata":"m",
+            "syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}"#;
+        let filter = plan(json).expect("plan").expect("a filter");
+        let text = serde_json::to_string(&filter).expect("write");
+        assert_eq!(
+            serde_json::from_str::<SeccompFilter>(&text).expect("read"),
+            filter
+        );
+        serde_json::from_str::<SeccompFilter>(r#"{"program":"00"}"#).expect_err("no program");
+    }
+
+    #[test]
+    fn only_no_new_privileges_makes_it_late() {
+        let timing = |late| SeccompPlan::new(SeccompFilter::default(), late).timing;
+        assert_eq!(timing(true), Timing::LastOfAll);
+        assert_eq!(timing(false), Timing::BeforeDroppingCapabilities);
+    }
+}

@@ -1,0 +1,68 @@
+//! The seccomp agent: who answers for the calls that a filter leaves to a
+//! listener (config-linux.md, "The Container Process State"). The host's part;
+//! see `init/seccomp.rs` for the other.
+
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+
+use anyhow::{Context, Result};
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use serde::Serialize;
+use teu_namespaces::Child;
+
+use crate::plan::seccomp::SeccompPlan;
+use crate::{fd_socket, hooks, json, version};
+
+/// What the agent is told with the listener.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerProcessState<'a> {
+    oci_version: &'a str,
+    /// The names of the descriptors that come along.
+    fds: [&'a str; 1],
+    /// The process that has the filter.
+    pid: i32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    metadata: &'a str,
+    state: hooks::State<'a>,
+}
+
+/// Takes the listener, descriptor `number` of the process `child`, and gives it
+/// to the agent that the plan names. `state` is that of the container.
+///
+/// # Errors
+/// The agent cannot be reached.
+pub(crate) fn give_listener(
+    plan: Option<&SeccompPlan>,
+    child: &Child,
+    number: i32,
+    state: hooks::State<'_>,
+) -> Result<()> {
+    let listener = plan.and_then(|plan| plan.filter.listener.as_ref());
+    let listener = listener.context("seccomp listenerPath is not set")?;
+    let descriptor = pidfd_getfd(child.pidfd(), number, PidfdGetfdFlags::empty())
+        .context("take the seccomp listener")?;
+    let agent = connect(&listener.path)
+        .context("failed to connect with seccomp agent specified in the seccomp profile")?;
+    let message = json::compact(&ContainerProcessState {
+        oci_version: version::SPECIFICATION,
+        fds: ["seccompFd"],
+        pid: child.pid().as_raw(),
+        metadata: &listener.metadata,
+        state,
+    })?;
+    fd_socket::send(agent, &message, descriptor)
+        .with_context(|| format!("cannot send seccomp fd to {}", listener.path))
+}
+
+/// Connects to the agent's socket; `@` stands for the zero byte of an abstract
+/// name (unix(7)), as in Go's `net.Dial`.
+fn connect(path: &str) -> Result<OwnedFd> {
+    let address = match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(path),
+    };
+    let stream = address.and_then(|address| UnixStream::connect_addr(&address));
+    Ok(stream.with_context(|| format!("dial unix {path}"))?.into())
+}

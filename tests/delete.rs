@@ -1,0 +1,192 @@
+//! kill, delete and ps where processes are many, elsewhere, or somebody else's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::harness::*;
+
+tests![
+    kill_catches_those_who_run_away,
+    force_delete_ends_processes_in_cgroups_below,
+    force_delete_ends_processes_frozen_below,
+    kill_ends_processes_frozen_below,
+    paused_container_with_its_hosts_processes_is_deleted,
+    somebody_elses_process_goes_only_by_force,
+    ps_shows_processes_in_cgroups_below,
+];
+
+/// The container's cgroups in all hierarchies of the machine.
+fn all_directories(pid: i32) -> Vec<PathBuf> {
+    let cgroup = CgroupFiles::of(pid);
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let names = text.lines().filter_map(|line| line.split(':').nth(1));
+    let directories = names.map(|name| match name.strip_prefix("name=") {
+        Some(name) => cgroup.directory_at(name, &format!("name={name}")),
+        None => cgroup.directory(name),
+    });
+    directories.filter(|directory| directory.exists()).collect()
+}
+
+/// Makes a cgroup below the container's in all hierarchies and moves a process
+/// into it.
+fn move_below(container: &Container, pid: i32, name: &str) -> Vec<PathBuf> {
+    let mut below = Vec::new();
+    for directory in all_directories(container.pid()) {
+        let path = directory.join(name);
+        fs::create_dir(&path).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // On v1 it is empty, and takes no process; on v2 that means all.
+            let is_v1 = path.join("cpuset.sched_load_balance").exists();
+            if is_v1 && let Ok(set) = fs::read_to_string(directory.join(file)) {
+                fs::write(path.join(file), set).unwrap();
+            }
+        }
+        fs::write(path.join("cgroup.procs"), pid.to_string()).unwrap();
+        below.push(path);
+    }
+    below
+}
+
+/// A container that shares the host's processes, and the pids of `count`
+/// children of its init.
+fn with_children(count: usize) -> (Container, Vec<i32>) {
+    let bundle = Bundle::new().without_namespace("pid");
+    let container = Container::running(bundle.probe(&format!("fork {count}; sleep")));
+    container.wait_for_output("ok");
+    let answer: serde_json::Value = serde_json::from_str(&container.stdout()).unwrap();
+    let pids = answer["ok"].as_array().unwrap().iter();
+    let pids = pids.map(|pid| i32::try_from(pid.as_i64().unwrap()).unwrap());
+    let pids = pids.collect();
+    (container, pids)
+}
+
+/// Freezes one cgroup.
+fn freeze(directories: &[PathBuf]) {
+    let has = |file: &str| {
+        directories
+            .iter()
+            .map(|path| path.join(file))
+            .find(|path| path.exists())
+    };
+    let (file, word) = match has("freezer.state") {
+        Some(file) => (file, "FROZEN"),
+        None => (has("cgroup.freeze").unwrap(), "1"),
+    };
+    fs::write(file, word).unwrap();
+}
+
+#[track_caller]
+fn assert_gone(directories: &[PathBuf], pids: &[i32]) {
+    let left: Vec<&Path> = directories
+        .iter()
+        .map(PathBuf::as_path)
+        .filter(|path| path.exists())
+        .collect();
+    assert!(left.is_empty(), "left: {left:?}");
+    wait_until("its processes have ended", || {
+        !pids.iter().any(|pid| is_alive(*pid))
+    });
+}
+
+fn kill_catches_those_who_run_away() {
+    needs(&[Root, Controller("pids")]);
+    let bundle = Bundle::new()
+        .without_namespace("pid")
+        .set("/linux/resources/pids/limit", 30);
+    let container = Container::running(bundle.probe("run-away 3"));
+    container.wait_for_output("running away");
+    let directories = all_directories(container.pid());
+    let pids = directories
+        .iter()
+        .find(|path| path.join("pids.current").exists())
+        .unwrap();
+    container.kill("KILL").ok();
+    wait_until("nobody is left", || {
+        fs::read_to_string(pids.join("pids.current"))
+            .unwrap()
+            .trim()
+            == "0"
+    });
+    container.delete().ok();
+    assert_gone(&directories, &[]);
+}
+
+fn force_delete_ends_processes_in_cgroups_below() {
+    needs(&[Root]);
+    let (container, pids) = with_children(4);
+    let directories = all_directories(container.pid());
+    for (number, pid) in pids.iter().enumerate() {
+        move_below(&container, *pid, &format!("below{number}"));
+    }
+    let output = container.delete_force().ok();
+    assert!(output.took < Duration::from_secs(5), "{output}");
+    assert_gone(&directories, &pids);
+}
+
+fn force_delete_ends_processes_frozen_below() {
+    needs(&[Root]);
+    // In a pid namespace of its own: init waits for the frozen one to die.
+    let container = Container::running(Bundle::new().probe("fork 1; sleep"));
+    container.wait_for_output("ok");
+    let directories = all_directories(container.pid());
+    let pids = fs::read_to_string(directories[0].join("cgroup.procs")).unwrap();
+    let pids: Vec<i32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
+    let child = *pids.iter().find(|pid| **pid != container.pid()).unwrap();
+    freeze(&move_below(&container, child, "below"));
+    let output = container.delete_force().ok();
+    assert!(output.took < Duration::from_secs(5), "{output}");
+    assert_gone(&directories, &pids);
+}
+
+fn kill_ends_processes_frozen_below() {
+    needs(&[Root]);
+    let (container, pids) = with_children(1);
+    let directories = all_directories(container.pid());
+    freeze(&move_below(&container, pids[0], "below"));
+    container.kill("KILL").ok();
+    wait_until("all have ended", || {
+        !is_alive(pids[0]) && !is_alive(container.pid())
+    });
+    container.delete().ok();
+    assert_gone(&directories, &pids);
+}
+
+fn paused_container_with_its_hosts_processes_is_deleted() {
+    needs(&[Root]);
+    let (container, pids) = with_children(2);
+    let directories = all_directories(container.pid());
+    container.command("pause", NO_FLAGS).output().ok();
+    container.delete_force().ok();
+    assert_gone(&directories, &pids);
+}
+
+fn somebody_elses_process_goes_only_by_force() {
+    needs(&[Root, Teu]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let directories = all_directories(container.pid());
+    let probe = container.bundle.host_probe();
+    let stranger = Invocation::new(probe).arg("sleep").spawn();
+    for directory in &directories {
+        fs::write(directory.join("cgroup.procs"), stranger.pid.to_string()).unwrap();
+    }
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    container.delete().exits(1).says("device or resource busy");
+    assert!(is_alive(stranger.pid));
+    assert!(container.has_state());
+    container.delete_force().ok();
+    assert_gone(&directories, &[stranger.pid]);
+}
+
+fn ps_shows_processes_in_cgroups_below() {
+    needs(&[Root]);
+    let (container, mut pids) = with_children(2);
+    move_below(&container, pids[0], "below");
+    pids.push(container.pid());
+    pids.sort_unstable();
+    let output = container.command("ps", ["--format", "json"]).output().ok();
+    let mut shown: Vec<i32> = serde_json::from_str(&output.stdout).unwrap();
+    shown.sort_unstable();
+    assert_eq!(shown, pids);
+}
