@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod compatibility;
 mod config;
 mod coverage;
 mod delete;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         events::TESTS,
         exec::TESTS,
+        compatibility::TESTS,
         config::TESTS,
         coverage::TESTS,
         delete::TESTS,
