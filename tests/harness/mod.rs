@@ -37,7 +37,7 @@ pub(crate) use cgroup::CgroupFiles;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
 pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};
-pub(crate) use needs::{Need::*, domain_limit, needs};
+pub(crate) use needs::{Need::*, criu_path, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::{HostSnapshot, marker};
