@@ -146,7 +146,7 @@ fn every_difference_names_its_reason_and_a_test() {
         }
         for test in cells.last().unwrap().split(", ") {
             let test = test.trim_matches('`');
-            if !is_test(test) {
+            if !is_test(test) && !test.starts_with("not tested: ") {
                 faults.push(format!("{what}: there is no test {test}"));
             }
         }
