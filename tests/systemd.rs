@@ -127,7 +127,7 @@ fn without_systemd_it_is_refused() {
 }
 
 fn a_scope_holds_the_container() {
-    needs(&[Systemd, Root, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let container = created(Bundle::new());
     let unit = format!("teu-{}.scope", container.id);
     let pid = container.pid();
@@ -160,7 +160,7 @@ fn a_scope_holds_the_container() {
 }
 
 fn slice_prefix_and_name_are_followed() {
-    needs(&[Systemd, Root, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let pod = marker().replace('-', "_");
     let path = format!("machine-{pod}.slice:box:{}1", marker());
     let container = created(Bundle::new().set("/linux/cgroupsPath", path.as_str()));
@@ -175,7 +175,7 @@ fn slice_prefix_and_name_are_followed() {
 }
 
 fn a_slice_can_be_the_container() {
-    needs(&[Systemd, Root, Teu, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Teu, Tool("systemctl")]);
     let unit = format!("{}.slice", marker().replace('-', "_"));
     let path = format!("::{unit}");
     let container = running(Bundle::new().set("/linux/cgroupsPath", path.as_str()));
@@ -189,7 +189,7 @@ fn a_slice_can_be_the_container() {
 }
 
 fn names_that_no_unit_can_have_are_refused() {
-    needs(&[Systemd, Root]);
+    needs(&[Seconds(120), Systemd, Root]);
     for (path, words) in [
         ("/a/b", "expected cgroupsPath to be of format"),
         ("a:b", "expected cgroupsPath to be of format"),
@@ -267,7 +267,13 @@ fn limits_are_known_to_systemd_and_to_the_kernel() {
 }
 
 fn the_quota_is_rounded_as_systemd_does() {
-    needs(&[Systemd, Root, Tool("systemctl"), Controller("cpu")]);
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("cpu"),
+    ]);
     let cpu = json!({ "quota": 33_333, "period": 100_000 });
     let container = created(Bundle::new().set("/linux/resources/cpu", cpu));
     let unit = format!("teu-{}.scope", container.id);
@@ -359,7 +365,7 @@ fn a_refused_update_is_taken_back() {
 }
 
 fn unified_files_are_known_to_systemd() {
-    needs(&[Systemd, Root, CgroupV2, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, CgroupV2, Tool("systemctl")]);
     let files = json!({
         "memory.min": "131072", "memory.low": "524288", "memory.high": "20M",
         "memory.max": "41943040", "memory.oom.group": "1", "pids.max": "99",
@@ -460,7 +466,7 @@ fn denied_devices_stay_denied_after_a_reload() {
 }
 
 fn annotations_are_properties() {
-    needs(&[Systemd, Root, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let annotations = json!({
         "org.systemd.property.TimeoutStopSec": "7",
         "org.systemd.property.CollectMode": "'inactive-or-failed'",
@@ -490,7 +496,7 @@ fn annotations_are_properties() {
 }
 
 fn a_unit_that_failed_goes_with_its_container() {
-    needs(&[Systemd, Root, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let annotations = json!({
         "org.systemd.property.RuntimeMaxSec": "4",
         "org.systemd.property.TimeoutStopSec": "1",
@@ -506,7 +512,7 @@ fn a_unit_that_failed_goes_with_its_container() {
 }
 
 fn further_processes_join_the_scope() {
-    needs(&[Systemd, Root]);
+    needs(&[Seconds(120), Systemd, Root]);
     let container = running(Bundle::new());
     let init = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
     let file = scratch().join("pid");
@@ -521,7 +527,7 @@ fn further_processes_join_the_scope() {
 }
 
 fn a_scope_is_paused_killed_and_listed_without_the_flag() {
-    needs(&[Systemd, Root]);
+    needs(&[Seconds(120), Systemd, Root]);
     let container = running(Bundle::new());
     container.command("pause", NO_FLAGS).output().ok();
     assert_eq!(container.status(), "paused");
@@ -535,7 +541,7 @@ fn a_scope_is_paused_killed_and_listed_without_the_flag() {
 }
 
 fn a_unit_that_is_there_is_not_touched() {
-    needs(&[Systemd, Root, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let path = format!("system.slice:box:{}2", marker());
     let bundle = || Bundle::new().set("/linux/cgroupsPath", path.as_str());
     let first = running(bundle());
@@ -551,7 +557,7 @@ fn a_unit_that_is_there_is_not_touched() {
 }
 
 fn a_failed_creation_leaves_no_unit() {
-    needs(&[Systemd, Root, Tool("systemctl")]);
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let missing = Bundle::new().args(["/no-such-program"]);
     let refused = Bundle::new().set(
         "/linux/resources/hugepageLimits",
@@ -565,7 +571,7 @@ fn a_failed_creation_leaves_no_unit() {
 }
 
 fn without_a_bus_nothing_is_left() {
-    needs(&[Systemd, Root, Teu]);
+    needs(&[Seconds(120), Systemd, Root, Teu]);
     let nowhere = "unix:path=/nonexistent/bus";
     let container = Container::new(Bundle::new());
     let create = container.command("create", SYSTEMD);
@@ -595,7 +601,7 @@ fn without_a_bus_nothing_is_left() {
 }
 
 fn a_cgroup_of_its_own_belongs_to_the_container() {
-    needs(&[Systemd, Root, CgroupV2, UserNamespaces]);
+    needs(&[Seconds(120), Systemd, Root, CgroupV2, UserNamespaces]);
     let mount = |access: &str| {
         json!({
             "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
@@ -644,7 +650,13 @@ fn users_bundle(modes: &str) -> Bundle {
 }
 
 fn a_user_has_scopes_of_its_own() {
-    needs(&[UserSystemd, CgroupV2, UserNamespaces, Tool("systemctl")]);
+    needs(&[
+        Seconds(120),
+        UserSystemd,
+        CgroupV2,
+        UserNamespaces,
+        Tool("systemctl"),
+    ]);
     let container = Container::new(users_bundle("sleep"));
     container.create_with(SYSTEMD).ok();
     let unit = format!("teu-{}.scope", container.id);
@@ -670,7 +682,13 @@ fn a_user_has_scopes_of_its_own() {
 }
 
 fn a_users_limits_hold() {
-    needs(&[UserSystemd, CgroupV2, UserNamespaces, Tool("systemctl")]);
+    needs(&[
+        Seconds(120),
+        UserSystemd,
+        CgroupV2,
+        UserNamespaces,
+        Tool("systemctl"),
+    ]);
     let bundle = users_bundle("sleep")
         .set("/linux/resources/memory/limit", 32 << 20)
         .set("/linux/resources/pids/limit", 9);
@@ -687,7 +705,13 @@ fn a_users_limits_hold() {
 }
 
 fn root_of_a_user_namespace_asks_the_users_systemd() {
-    needs(&[UserSystemd, CgroupV2, UserNamespaces, Tool("unshare")]);
+    needs(&[
+        Seconds(120),
+        UserSystemd,
+        CgroupV2,
+        UserNamespaces,
+        Tool("unshare"),
+    ]);
     let container = Container::new(
         users_bundle("report")
             .remove("/linux/uidMappings")
