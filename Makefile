@@ -14,7 +14,7 @@ DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
 SHARE      := $(DESTDIR)$(PREFIX)/share
 
-.PHONY: all run test bench install lint manual docs clean
+.PHONY: all run test vm-test bench install lint manual docs clean
 
 all:
 	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) $(CARGO) build --release
@@ -27,6 +27,10 @@ run: all
 
 test:
 	integration/test
+
+# What wants another machine: cgroup v2 and v1, systemd, AppArmor, SELinux.
+vm-test: all
+	integration/run vm --runtime $(TARGET_DIR)/teu
 
 bench: all
 	integration/run bench

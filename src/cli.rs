@@ -12,8 +12,11 @@ mod definition;
 mod help;
 
 use crate::commands::{
-    create, delete, events, exec, kill, list, pause, ps, run, spec, start, state, stats, update,
+    checkpoint, create, delete, events, exec, kill, list, pause, ps, restore, run, spec, start,
+    state, stats, update,
 };
+use crate::criu::rpc::{CgroupMode, Flags, PageServer};
+use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::root::Root;
 use crate::{duration, log, size};
@@ -398,7 +401,7 @@ impl args::BundleArgs {
     fn options(self, id: OsString, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
         Ok(create::Options {
             root: root.path.clone(),
-            systemd_cgroup: global.systemd_cgroup,
+            cgroup_manager: global.cgroup_manager()?,
             rootless: global.rootless_cgroups()?,
             id: name(id),
             bundle: non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from),
@@ -416,6 +419,21 @@ impl GlobalArgs {
     /// Where the state of containers is, as `--root` and the environment say.
     pub(crate) fn root(&self) -> Result<Root> {
         Root::choose(self.root.as_deref())
+    }
+
+    /// What `--cgroup-manager` says or, without it, `--systemd-cgroup`; of crun,
+    /// which has both, engines use the first for `disabled`.
+    fn cgroup_manager(&self) -> Result<CgroupManager> {
+        match self.cgroup_manager.as_deref().map(OsStr::as_bytes) {
+            None | Some(b"") if self.systemd_cgroup => Ok(CgroupManager::Systemd),
+            None | Some(b"" | b"cgroupfs") => Ok(CgroupManager::Filesystem),
+            Some(b"systemd") => Ok(CgroupManager::Systemd),
+            Some(b"disabled") => Ok(CgroupManager::Disabled),
+            Some(_) => bail!(
+                "--cgroup-manager {:?}: not one of cgroupfs, systemd, disabled",
+                self.cgroup_manager.as_deref().unwrap_or_default()
+            ),
+        }
     }
 
     /// The value of `--rootless`. Only the commands that make a container look
@@ -446,6 +464,120 @@ impl args::RunArgs {
             detach: self.detach,
             keep: self.keep,
             no_subreaper: self.no_subreaper,
+        })
+    }
+}
+
+impl args::CriuArgs {
+    fn images(&self) -> PathBuf {
+        non_empty(self.image_path.clone()).map_or_else(|| "checkpoint".into(), PathBuf::from)
+    }
+
+    fn work(&self) -> Option<PathBuf> {
+        non_empty(self.work_path.clone()).map(PathBuf::from)
+    }
+
+    fn flags(&self) -> Result<Flags> {
+        if let Some(other) = self.empty_ns.iter().find(|kind| *kind != "network") {
+            bail!("namespace {other:?} is not supported");
+        }
+        Ok(Flags {
+            external_unix_sockets: self.ext_unix_sk,
+            tcp_established: self.tcp_established,
+            shell_job: self.shell_job,
+            file_locks: self.file_locks,
+            auto_dedup: self.auto_dedup,
+            lazy_pages: self.lazy_pages,
+            ..Flags::default()
+        })
+    }
+
+    fn cgroup_mode(&self) -> Result<CgroupMode> {
+        let mode = self.manage_cgroups_mode.as_deref().unwrap_or_default();
+        Ok(match mode.as_bytes() {
+            b"" => CgroupMode::Default,
+            b"soft" => CgroupMode::Soft,
+            b"full" => CgroupMode::Full,
+            b"strict" => CgroupMode::Strict,
+            b"ignore" => CgroupMode::Ignore,
+            _ => bail!("invalid manage-cgroups-mode value {mode:?}"),
+        })
+    }
+}
+
+/// The value of `--page-server`.
+fn page_server(value: Option<OsString>) -> Result<Option<PageServer>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = text(value, "page-server")?;
+    let parts = value.rsplit_once(':').map(|(address, port)| {
+        let inner = address.strip_prefix('[');
+        (
+            inner
+                .and_then(|inner| inner.strip_suffix(']'))
+                .unwrap_or(address),
+            port,
+        )
+    });
+    match parts {
+        Some((address, port)) if !address.is_empty() && !port.is_empty() => Ok(Some(PageServer {
+            address: address.to_owned(),
+            port: match port.parse::<u16>() {
+                Ok(port) => port.into(),
+                Err(_) => bail!("--page-server {value:?}: Invalid port number"),
+            },
+        })),
+        _ => bail!("Use --page-server ADDRESS:PORT to specify page server"),
+    }
+}
+
+impl args::CheckpointArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<checkpoint::Options> {
+        Ok(checkpoint::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            images: self.criu.images(),
+            work: self.criu.work(),
+            parent: non_empty(self.parent_path),
+            pre_dump: self.pre_dump,
+            flags: Flags {
+                leave_running: self.leave_running,
+                tcp_skip_in_flight: self.tcp_skip_in_flight,
+                link_remap: self.link_remap,
+                ..self.criu.flags()?
+            },
+            page_server: page_server(self.page_server)?,
+            status_fd: u32::try_from(self.status_fd).ok(),
+            cgroup_mode: self.criu.cgroup_mode()?,
+        })
+    }
+}
+
+impl args::RestoreArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<restore::Options> {
+        let words = |value: Option<OsString>, name| {
+            non_empty(value).map(|value| text(value, name)).transpose()
+        };
+        let bundle = args::BundleArgs {
+            bundle: self.bundle,
+            console_socket: self.console_socket,
+            pidfd_socket: None,
+            pid_file: self.pid_file,
+            no_pivot: self.no_pivot,
+            no_new_keyring: false,
+            preserve_fds: 0,
+        };
+        Ok(restore::Options {
+            create: bundle.options(self.id, global, root)?,
+            images: self.criu.images(),
+            work: self.criu.work(),
+            flags: self.criu.flags()?,
+            cgroup_mode: self.criu.cgroup_mode()?,
+            detach: self.detach,
+            no_subreaper: self.no_subreaper,
+            lsm_profile: words(self.lsm_profile, "lsm-profile")?,
+            lsm_mount_context: words(self.lsm_mount_context, "lsm-mount-context")?,
         })
     }
 }
@@ -771,7 +903,8 @@ mod tests {
         assert_eq!(options.root, Path::new("/r"));
         assert_eq!(options.bundle, Path::new("/b"));
         assert_eq!(options.pid_file.as_deref(), Some(Path::new("/b/init.pid")));
-        assert!(options.no_pivot && !options.no_new_keyring && !options.systemd_cgroup);
+        assert!(options.no_pivot && !options.no_new_keyring);
+        assert_eq!(options.cgroup_manager, CgroupManager::Filesystem);
         assert_eq!(options.id, "c1");
         let global = read(line).global;
         assert_eq!(global.log.as_deref(), Some(OsStr::new("/b/log.json")));
@@ -791,8 +924,103 @@ mod tests {
     #[test]
     fn as_podman_and_crio_call() {
         let options = create("teu --systemd-cgroup --root=/r create --bundle X --pid-file /p c1");
-        assert!(options.systemd_cgroup);
+        assert_eq!(options.cgroup_manager, CgroupManager::Systemd);
         assert_eq!(options.root, Path::new("/r"));
+        // Without cgroups, to a runtime that containers.conf says can do so.
+        let options = create("teu --root=/r --cgroup-manager disabled create --bundle X c1");
+        assert_eq!(options.cgroup_manager, CgroupManager::Disabled);
+    }
+
+    #[test]
+    fn the_cgroup_manager_is_chosen() {
+        for (flags, manager) in [
+            ("", CgroupManager::Filesystem),
+            ("--cgroup-manager=", CgroupManager::Filesystem),
+            ("--cgroup-manager=cgroupfs", CgroupManager::Filesystem),
+            ("--cgroup-manager systemd", CgroupManager::Systemd),
+            (
+                "--systemd-cgroup --cgroup-manager=disabled",
+                CgroupManager::Disabled,
+            ),
+            ("--systemd-cgroup --cgroup-manager=", CgroupManager::Systemd),
+        ] {
+            let options = create(&format!("teu {flags} create c1"));
+            assert_eq!(options.cgroup_manager, manager, "{flags}");
+        }
+        let global = read("teu --cgroup-manager=none list").global;
+        let error = global.cgroup_manager().expect_err("refused").to_string();
+        assert_eq!(
+            error,
+            "--cgroup-manager \"none\": not one of cgroupfs, systemd, disabled"
+        );
+    }
+
+    fn update(line: &str) -> Result<update::Options> {
+        let cli = read(line);
+        let root = cli.global.root()?;
+        match cli.asked {
+            Asked::Command(Command::Update(args)) => args.options(&root),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn as_engines_update_and_watch() {
+        // containerd; Podman; a person.
+        let options = update("teu --root /r --log-format json update --resources=- c1").unwrap();
+        assert!(matches!(&options.change, update::Change::File(path) if path == Path::new("-")));
+        let options = update("teu update --resources /tmp/update.json c1").unwrap();
+        assert!(matches!(options.change, update::Change::File(_)));
+        let line = "teu update c1 --memory 1.5g --memory-swap -1 --cpu-quota=-1 --pids-limit -1 \
+                    --cpu-share 512 --cpuset-cpus 0-1 --blkio-weight 500 --cpu-idle 1";
+        let update::Change::Given(limits) = update(line).unwrap().change else {
+            panic!()
+        };
+        let expected = Limits {
+            cpu: CpuLimits {
+                shares: Some(512),
+                quota: Some(-1),
+                idle: Some(1),
+                cpus: "0-1".into(),
+                ..CpuLimits::default()
+            },
+            memory: MemoryLimits {
+                limit: Some(3 << 29),
+                swap: Some(-1),
+                ..MemoryLimits::default()
+            },
+            pids: Some(-1),
+            block_io: BlockIoLimits {
+                weight: Some(500),
+                ..BlockIoLimits::default()
+            },
+            ..Limits::default()
+        };
+        assert_eq!(*limits, expected);
+        let error = update("teu update --pids-limit x c1")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("invalid value for pids-limit: "),
+            "{error}"
+        );
+
+        let Command::Events(args) = command("teu --root /r events --stats c1") else {
+            panic!()
+        };
+        assert!(args.stats);
+        let Command::Events(args) = command("teu events --interval=5s c1") else {
+            panic!()
+        };
+        let root = Root::choose(None).unwrap();
+        assert_eq!(
+            args.options(&root).unwrap().interval,
+            Duration::from_secs(5)
+        );
+        let Command::Stats(args) = command("teu stats --no-stream a b") else {
+            panic!()
+        };
+        assert!(args.no_stream && args.ids == ["a", "b"]);
     }
 
     #[test]

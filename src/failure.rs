@@ -35,6 +35,8 @@ pub(crate) enum Failure {
     ExecStopped,
     /// `exec`: the container is paused, and nobody said to wait until it is not.
     ExecPaused,
+    /// `checkpoint`: there is nothing to store, in the status of that word.
+    CheckpointInState(String),
     /// `delete`: the container has the status of that word.
     DeleteNotStopped { id: String, status: String },
     /// `delete`: the init process outlived SIGKILL.
@@ -63,6 +65,9 @@ impl fmt::Display for Failure {
             Failure::ExecStopped => f.write_str("cannot exec in a stopped container"),
             Failure::ExecPaused => {
                 f.write_str("cannot exec in a paused container (use --ignore-paused to override)")
+            }
+            Failure::CheckpointInState(status) => {
+                write!(f, "Container cannot be checkpointed in {status} state")
             }
             Failure::DeleteNotStopped { id, status } => {
                 write!(
@@ -116,6 +121,10 @@ mod tests {
             (
                 Failure::ExecPaused,
                 "cannot exec in a paused container (use --ignore-paused to override)",
+            ),
+            (
+                Failure::CheckpointInState("stopped".into()),
+                "Container cannot be checkpointed in stopped state",
             ),
             (
                 Failure::DeleteNotStopped {

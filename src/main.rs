@@ -12,6 +12,7 @@
 mod bundle;
 mod cli;
 mod commands;
+mod criu;
 mod duration;
 mod errno;
 mod exeseal;
@@ -123,6 +124,12 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
                 EXEC_FAILED
             }));
         }
+        Command::Checkpoint(args) => {
+            commands::checkpoint::checkpoint(&args.options(&root)?)?;
+        }
+        Command::Restore(args) => {
+            return commands::restore::restore(&args.options(global, &root)?);
+        }
         Command::Start(args) => start::start(&args.options(&root))?,
         Command::State(args) => commands::state::state(&args.options(&root))?,
         Command::Pause(args) => pause::pause(&args.options(&root))?,
@@ -149,6 +156,7 @@ fn close_what_nobody_gave(command: &Command) -> Result<()> {
     let given = match command {
         Command::Create(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
         Command::Run(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
+        Command::Restore(_) => 0,
         Command::Exec(args) if args.process.is_none() => args.preserve_fds,
         _ => return Ok(()),
     };

@@ -21,11 +21,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::stdio::{stderr, stdin, stdout};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::hooks;
+use crate::plan::external::External;
 use crate::plan::hooks::Hook;
 use crate::plan::process::Shared;
 
@@ -63,6 +65,8 @@ pub(crate) struct ContainerState {
     pub(crate) mounts_on_host: bool,
     /// What its further processes take over from it.
     pub(crate) shared: Shared,
+    /// What of it is the host's, for a checkpoint.
+    pub(crate) external: External,
     /// What runs after the program was started, and after deletion.
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
@@ -127,6 +131,18 @@ impl ContainerState {
             && ProcessStat::read(self.pid)
                 .is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive())
     }
+}
+
+/// The caller's pipes among our standard streams, which a process of ours
+/// inherits: `pipe:[7]`, as links in /proc have it; empty words for others.
+pub(crate) fn stream_pipes() -> [String; 3] {
+    [stdin(), stdout(), stderr()].map(|stream| match rustix::fs::fstat(stream) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo => {
+            format!("pipe:[{}]", stat.st_ino)
+        }
+        // No other stream can be handed to CRIU by a name.
+        _ => String::new(),
+    })
 }
 
 /// What `/proc/PID/stat` says of a process.

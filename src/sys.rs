@@ -90,6 +90,41 @@ pub(crate) fn take_inherited_descriptor(number: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes over a descriptor that came from the caller, by its number.
+///
+/// # Errors
+/// As for [`take_inherited_descriptor`].
+pub(crate) fn own_inherited_descriptor(number: u32) -> io::Result<OwnedFd> {
+    take_inherited_descriptor(number)?;
+    let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: it is open, and was without close-on-exec a moment ago, which
+    // every descriptor of this program has: so it is the caller's, and no part
+    // of the program owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes `given` the descriptors from 3 on, for the program to be executed, and
+/// closes all others but the standard streams.
+///
+/// Like [`close_from`], which it uses, only before execve(2) or [`exit`].
+pub(crate) fn leave_only(given: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let first_free = c_int::try_from(3 + given.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut copies = Vec::with_capacity(given.len());
+    for fd in given {
+        // Out of the way of the numbers they are to have.
+        // SAFETY: the call takes three numbers; the copy has a number of its own.
+        let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, first_free) };
+        copies.push(check(copy.into())?);
+    }
+    for (number, copy) in (3..).zip(copies) {
+        let copy = c_int::try_from(copy).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: what had the number is closed by it; no code that owns that
+        // runs after this.
+        check(unsafe { libc::dup2(copy, number) }.into())?;
+    }
+    close_from(first_free.cast_unsigned())
+}
+
 /// Lets execve(2) leave a descriptor open that the caller gave us.
 pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;

@@ -5,6 +5,8 @@
 mod harness;
 
 mod cgroups;
+mod checkpoint;
+mod compatibility;
 mod config;
 mod coverage;
 mod delete;
@@ -16,10 +18,9 @@ mod features;
 mod hooks;
 mod layers;
 mod layouts;
-
 mod lifecycle;
 mod limits;
-
+mod lsm;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -31,6 +32,7 @@ mod seccomp;
 mod security;
 mod spec;
 mod stats;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -39,8 +41,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         cgroups::TESTS,
+        checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
+        compatibility::TESTS,
         config::TESTS,
         coverage::TESTS,
         delete::TESTS,
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         layouts::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        lsm::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
@@ -62,6 +67,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
+        systemd::TESTS,
         stats::TESTS,
         terminal::TESTS,
         update::TESTS,

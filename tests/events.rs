@@ -75,8 +75,9 @@ fn statistics_are_the_kernels() {
     let quota = ["--cpu-quota", "2000", "--cpu-period", "100000"];
     container.command("update", quota).output().ok();
     // However busy the machine is: more than nothing, in the end.
-    let periods = |data: &Value| data["cpu"]["throttling"]["throttledPeriods"].as_u64();
-    wait_until("it is throttled", || periods(&stats(&container)) > Some(0));
+    // It is counted when it is over.
+    let time = |data: &Value| data["cpu"]["throttling"]["throttledTime"].as_u64();
+    wait_until("it is throttled", || time(&stats(&container)) > Some(0));
     let data = stats(&container);
     assert_eq!(data["pids"], json!({ "current": 3, "limit": 40 }));
     assert_eq!(data["memory"]["usage"]["limit"], 64 << 20);
@@ -93,8 +94,8 @@ fn statistics_are_the_kernels() {
     assert!(nanoseconds.contains(&total), "{}", data["cpu"]);
     let throttled = data["cpu"]["throttling"]["throttledTime"].as_u64().unwrap();
     assert!(nanoseconds.contains(&throttled), "{}", data["cpu"]);
-    let cgroup = CgroupFiles::of(container.pid());
-    if cgroup.directory("").join("cpu.pressure").exists() {
+    let unified = CgroupFiles::of(container.pid()).unified();
+    if unified.is_some_and(|directory| directory.join("cpu.pressure").exists()) {
         let waited = data["cpu"]["psi"]["some"]["total"].as_u64();
         assert!(waited > Some(0), "{}", data["cpu"]);
     }
@@ -107,7 +108,7 @@ fn lines_come_in_intervals_until_the_end() {
     wait_until("three lines", || events.stdout().lines().count() >= 3);
     container.kill("KILL").ok();
     let output = events.wait().ok();
-    assert!(output.took < Duration::from_secs(8), "{output}");
+    assert!(output.took < patience(Duration::from_secs(8)), "{output}");
     let kinds = output.answers();
     assert!(
         kinds.iter().all(|event| event["type"] == "stats"),

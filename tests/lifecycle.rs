@@ -33,6 +33,7 @@ tests![
     init_that_died_before_start_is_stopped,
     signal_before_the_start_ends_it,
     mounts_on_the_host_end_with_the_container,
+    mounts_on_the_host_end_with_a_failed_creation,
 ];
 
 fn program_waits_for_start() {
@@ -388,13 +389,34 @@ fn mounts_on_the_host_end_with_the_container() {
         .remove("/linux/maskedPaths")
         .remove("/linux/readonlyPaths")
         .probe("sleep");
-    let rootfs = bundle.rootfs().display().to_string();
-    let mounted = || {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        mounts.lines().filter(|line| line.contains(&rootfs)).count()
-    };
+    let mounted = mount_counter(&bundle);
     let container = Container::running(bundle);
     assert_eq!(mounted(), 3);
     container.delete_force().ok();
     assert_eq!(mounted(), 0);
+}
+
+fn mounts_on_the_host_end_with_a_failed_creation() {
+    needs(&[Root, Teu]);
+    let mounts = json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/mnt", "type": "no-such-filesystem", "source": "none" },
+    ]);
+    let bundle = Bundle::new()
+        .without_namespace("mount")
+        .set("/mounts", mounts)
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths");
+    let mounted = mount_counter(&bundle);
+    Container::new(bundle).create().exits(1);
+    assert_eq!(mounted(), 0);
+}
+
+/// Counts this namespace's mounts in the bundle's root filesystem.
+fn mount_counter(bundle: &Bundle) -> impl Fn() -> usize + use<> {
+    let rootfs = bundle.rootfs().display().to_string();
+    move || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.lines().filter(|line| line.contains(&rootfs)).count()
+    }
 }

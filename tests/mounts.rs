@@ -37,6 +37,7 @@ tests![
     masked_paths_are_hidden,
     readonly_paths_refuse_writes,
     cgroup_mount_shows_the_own_cgroup,
+    cgroup2_mount_shows_the_own_cgroup,
     root_is_private_by_default,
     root_propagation_is_set,
     missing_rootfs_is_refused,
@@ -499,6 +500,21 @@ fn cgroup_mount_shows_the_own_cgroup() {
             .ok();
         assert_eq!(output.answer(), "1\n");
     }
+}
+
+fn cgroup2_mount_shows_the_own_cgroup() {
+    needs(&[Root, CgroupV2]);
+    let own = Bundle::new()
+        .namespace("cgroup")
+        .probe("read /sys/fs/cgroup/cgroup.procs");
+    assert_eq!(own.run().ok().answer(), "1\n");
+    // Outside a cgroup namespace there is only the whole hierarchy to mount.
+    let all = Bundle::new().probe("read /sys/fs/cgroup/cgroup.procs");
+    let all = all.run().ok().answer().to_string();
+    assert!(
+        all.starts_with("\"0\\n") || all.contains("\\n1\\n"),
+        "{all}"
+    );
 }
 
 fn root_is_private_by_default() {

@@ -190,7 +190,7 @@ fn ready_message_reaches_the_notify_socket() {
     let path = scratch().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(patience(Duration::from_secs(10))))
         .unwrap();
     let container = Container::new(Bundle::new().probe("notify; sleep"));
     let running = container

@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -291,6 +291,10 @@ impl Directory {
 
     /// The cgroups directly below this one.
     pub(crate) fn below(&self) -> Result<Vec<Directory>> {
+        // The kernel counts links as on a disk: two, and one for each below.
+        if std::fs::metadata(&self.path).is_ok_and(|this| this.nlink() == 2) {
+            return Ok(Vec::new());
+        }
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if is_gone(&error) => return Ok(Vec::new()),

@@ -24,6 +24,9 @@ pub(crate) struct Hierarchy {
     /// where it cannot be seen through the mount (a container that was given
     /// another part of the tree): the mount is then all there is to work with.
     pub(crate) own: PathBuf,
+    /// What a v2 hierarchy as a whole was mounted with, as `nsdelegate`
+    /// (cgroups(7), "Cgroups delegation").
+    pub(crate) flags: Vec<String>,
 }
 
 /// All hierarchies that can be used.
@@ -83,6 +86,7 @@ impl Hierarchies {
                 controllers,
                 mountpoint: mount.point.clone().into(),
                 own,
+                flags: if is_v2 { mount.flags() } else { Vec::new() },
             };
             if is_v2 {
                 found.v2 = Some(hierarchy);
@@ -104,6 +108,17 @@ struct Mount {
     root: PathBuf,
     point: OsString,
     options: Vec<String>,
+}
+
+impl Mount {
+    /// The options of cgroup2 itself: neither those of every filesystem nor
+    /// those a security module adds (`seclabel`, `context=…`).
+    fn flags(&self) -> Vec<String> {
+        let is_own = |option: &&String| {
+            !matches!(option.as_str(), "rw" | "ro" | "seclabel") && !option.contains('=')
+        };
+        self.options.iter().filter(is_own).cloned().collect()
+    }
 }
 
 /// The first fields of any line.
@@ -263,11 +278,13 @@ mod tests {
                     controllers: vec!["cpu".into(), "cpuacct".into()],
                     mountpoint: "/sys/fs/cgroup/cpu,cpuacct".into(),
                     own: "a/b".into(),
+                    flags: Vec::new(),
                 },
                 Hierarchy {
                     controllers: vec!["name=systemd".into()],
                     mountpoint: "/sys/fs/cgroup/systemd".into(),
                     own: "s".into(),
+                    flags: Vec::new(),
                 },
             ]
         );
@@ -279,16 +296,15 @@ mod tests {
     #[test]
     fn unified_hides_v1_mounts_elsewhere() {
         let mountinfo = b"\
-30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate
+30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,seclabel,nsdelegate
 99 23 0:77 / /mnt/freezer rw - cgroup cgroup rw,freezer
 ";
         let own = b"1:freezer:/\n0::/user.slice/session-1.scope\n";
         let found = Hierarchies::parse(mountinfo, own).unwrap();
         assert_eq!(found.v1, []);
-        assert_eq!(
-            found.v2.unwrap().own,
-            Path::new("user.slice/session-1.scope")
-        );
+        let v2 = found.v2.unwrap();
+        assert_eq!(v2.own, Path::new("user.slice/session-1.scope"));
+        assert_eq!(v2.flags, ["nsdelegate"]);
     }
 
     #[test]

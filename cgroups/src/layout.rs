@@ -17,6 +17,9 @@ pub enum Layout {
         directory: PathBuf,
         /// Where the host has the hierarchy.
         mountpoint: PathBuf,
+        /// What the hierarchy was mounted with. In the first cgroup namespace
+        /// another mount without them takes them from the whole machine.
+        flags: Vec<String>,
     },
 }
 
@@ -41,6 +44,7 @@ impl Layout {
             (Some(hierarchy), true) => Layout::V2 {
                 directory: paths.get("").map_or_else(|| own(hierarchy), Path::to_owned),
                 mountpoint: hierarchy.mountpoint.clone(),
+                flags: hierarchy.flags.clone(),
             },
             _ => Layout::V1(hierarchies.v1.iter().map(|one| view(one, paths)).collect()),
         }
@@ -89,6 +93,7 @@ mod tests {
             controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
             mountpoint: mountpoint.into(),
             own: "user".into(),
+            flags: Vec::new(),
         }
     }
 
@@ -134,7 +139,8 @@ mod tests {
             Layout::new(&hierarchies, &paths),
             Layout::V2 {
                 directory,
-                mountpoint: "/cg".into()
+                mountpoint: "/cg".into(),
+                flags: Vec::new(),
             }
         );
     }

@@ -100,6 +100,7 @@ mod tests {
             controllers: Vec::new(),
             mountpoint: "/cg".into(),
             own: own.into(),
+            flags: Vec::new(),
         }
     }
 

@@ -47,6 +47,17 @@ impl Child {
         }
     }
 
+    /// A child that another process made for this one (clone(2),
+    /// CLONE_PARENT) and that nothing else waits for.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn adopt(pid: Pid) -> Result<Child> {
+        let pidfd =
+            sys::pidfd_open(pid).map_err(|err| Error::new(format!("pidfd_open {pid}"), err))?;
+        Ok(Child::new(pid, pidfd, false))
+    }
+
     /// Whether it was born in the cgroup it was meant for. If none was given,
     /// or the kernel refused it, the child is in the caller's.
     pub fn is_in_cgroup(&self) -> bool {

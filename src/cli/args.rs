@@ -19,6 +19,13 @@ const EXPLAINS_NEW_ID: &str = "<container-id> is your name for the container. No
 
 const EXPLAINS_ID: &str = "<container-id> is the name the container was created with.";
 
+const DESCRIBES_CHECKPOINT: &str = "Stores the processes of a running container in image files, with \
+criu(8). The container is then\ndeleted, unless it is to go on; \"teu restore\" brings it back.";
+
+const DESCRIBES_RESTORE: &str = "Brings a container back from the image files of \
+\"teu checkpoint\". The bundle must be that of the\ncontainer stored; its root filesystem is \
+not in the image files.";
+
 definitions! {
     /// What stands before the command, and may also stand after it.
     pub(crate) struct GlobalArgs {
@@ -39,6 +46,11 @@ definitions! {
         /// "system.slice:teu:434234"
         #[arg(long)]
         pub(crate) systemd_cgroup: bool,
+        /// who makes the cgroups: 'cgroupfs' (teu itself), 'systemd', or 'disabled', which leaves the
+        /// container in the cgroup of its caller (default: 'cgroupfs', or 'systemd' with
+        /// --systemd-cgroup)
+        #[arg(long, value_name = "MANAGER")]
+        pub(crate) cgroup_manager: Option<OsString>,
         /// go on where permission for cgroups is missing: 'true', 'false' or 'auto'
         #[arg(long, value_name = "VALUE", default_value = "auto")]
         pub(crate) rootless: OsString,
@@ -98,6 +110,105 @@ definitions! {
         /// do not become the parent of the container's orphaned processes
         #[arg(long)]
         pub(crate) no_subreaper: bool,
+        /// name of the new container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// The options of CRIU, shared by `checkpoint` and `restore`.
+    pub(crate) struct CriuArgs {
+        /// directory of the image files (default: "checkpoint" in the current directory)
+        #[arg(long, value_name = "DIR")]
+        pub(crate) image_path: Option<OsString>,
+        /// directory of CRIU's log and other work files (default: that of the image files)
+        #[arg(long, value_name = "DIR")]
+        pub(crate) work_path: Option<OsString>,
+        /// also with open TCP connections
+        #[arg(long)]
+        pub(crate) tcp_established: bool,
+        /// also with sockets connected to others outside of the container
+        #[arg(long)]
+        pub(crate) ext_unix_sk: bool,
+        /// also with a terminal or session of the caller's
+        #[arg(long)]
+        pub(crate) shell_job: bool,
+        /// leave memory where it is until it is used, and then fetch it through userfaultfd(2)
+        #[arg(long)]
+        pub(crate) lazy_pages: bool,
+        /// also with file locks
+        #[arg(long)]
+        pub(crate) file_locks: bool,
+        /// what CRIU does about cgroups: 'soft', 'full', 'strict' or 'ignore' (default: "soft")
+        #[arg(long, value_name = "MODE")]
+        pub(crate) manage_cgroups_mode: Option<OsString>,
+        /// leave out what is in the namespace; only 'network', which always is
+        #[arg(long, value_name = "NAMESPACE")]
+        pub(crate) empty_ns: Vec<OsString>,
+        /// keep memory that is in several image files in one of them only
+        #[arg(long)]
+        pub(crate) auto_dedup: bool,
+    }
+
+    /// store a running container in files
+    #[command(name = "checkpoint", long_about = DESCRIBES_CHECKPOINT, after_help = EXPLAINS_ID)]
+    pub(crate) struct CheckpointArgs {
+        #[command(flatten)]
+        pub(crate) criu: CriuArgs,
+        /// directory of the image files of the pre-dump before this, seen from that of this one's
+        #[arg(long, value_name = "DIR")]
+        pub(crate) parent_path: Option<OsString>,
+        /// leave the container running
+        #[arg(long)]
+        pub(crate) leave_running: bool,
+        /// leave out TCP connections that are being made
+        #[arg(long)]
+        pub(crate) tcp_skip_in_flight: bool,
+        /// link files again that were deleted and are still open
+        #[arg(long)]
+        pub(crate) link_remap: bool,
+        /// file descriptor to which a NUL byte is written once lazy pages can be fetched
+        #[arg(long, value_name = "FD", default_value = "-1")]
+        pub(crate) status_fd: i32,
+        /// send memory to the page server there instead of writing it to files
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        pub(crate) page_server: Option<OsString>,
+        /// store only memory and leave the container running
+        #[arg(long)]
+        pub(crate) pre_dump: bool,
+        /// name of the container
+        #[arg(required, value_name = "container-id")]
+        pub(crate) id: OsString,
+    }
+
+    /// bring a container back from files
+    #[command(name = "restore", long_about = DESCRIBES_RESTORE, after_help = EXPLAINS_NEW_ID)]
+    pub(crate) struct RestoreArgs {
+        /// directory of the bundle; the current directory if not given
+        #[arg(long, short, value_name = "DIR")]
+        pub(crate) bundle: Option<OsString>,
+        /// AF_UNIX socket to which the controlling side of the container's terminal is sent
+        #[arg(long, value_name = "SOCKET")]
+        pub(crate) console_socket: Option<OsString>,
+        /// do not wait for the container's process
+        #[arg(long, short)]
+        pub(crate) detach: bool,
+        /// file to write the process id of the container's init process to
+        #[arg(long, value_name = "FILE")]
+        pub(crate) pid_file: Option<OsString>,
+        /// do not become the parent of the container's orphaned processes
+        #[arg(long)]
+        pub(crate) no_subreaper: bool,
+        /// without effect: CRIU changes the root
+        #[arg(long)]
+        pub(crate) no_pivot: bool,
+        #[command(flatten)]
+        pub(crate) criu: CriuArgs,
+        /// security profile to use instead of that in the image files, as "apparmor:NAME"
+        #[arg(long, value_name = "TYPE:NAME")]
+        pub(crate) lsm_profile: Option<OsString>,
+        /// SELinux context of the mounts, instead of that in the image files
+        #[arg(long, value_name = "CONTEXT")]
+        pub(crate) lsm_mount_context: Option<OsString>,
         /// name of the new container
         #[arg(required, value_name = "container-id")]
         pub(crate) id: OsString,
@@ -501,6 +612,7 @@ macro_rules! commands {
 }
 
 commands! {
+    "checkpoint" => Checkpoint(CheckpointArgs),
     "create" => Create(CreateArgs),
     "delete" => Delete(DeleteArgs),
     "events" => Events(EventsArgs),
@@ -510,6 +622,7 @@ commands! {
     "list" => List(ListArgs),
     "pause" => Pause(PauseArgs),
     "ps" => Ps(PsArgs),
+    "restore" => Restore(RestoreArgs),
     "resume" => Resume(ResumeArgs),
     "run" => Run(RunArgs),
     "spec" => Spec(SpecArgs),

@@ -167,6 +167,21 @@ impl Field for u32 {
     }
 }
 
+/// The number of a descriptor.
+impl Field for i32 {
+    fn initial(default_value: &str) -> i32 {
+        descriptor(default_value).unwrap_or(-1)
+    }
+    fn set(&mut self, value: OsString) {
+        if let Ok(number) = descriptor(&value.to_string_lossy()) {
+            *self = number;
+        }
+    }
+    fn check(value: &OsStr) -> Result<(), String> {
+        descriptor(&value.to_string_lossy()).map(drop)
+    }
+}
+
 impl Field for Vec<u32> {
     const MANY: bool = true;
     fn initial(_: &str) -> Vec<u32> {
@@ -204,6 +219,17 @@ pub(crate) fn count(text: &str) -> Result<u32, String> {
         return Err("invalid digit found in string".to_owned());
     }
     u32::from_str_radix(digits, radix).map_err(|err| err.to_string())
+}
+
+/// The number of a descriptor; a negative one, which stands for none, is -1.
+fn descriptor(text: &str) -> Result<i32, String> {
+    match text.strip_prefix('-') {
+        Some(number) => count(number).map(|_| -1),
+        None => {
+            let number = count(text)?;
+            i32::try_from(number).map_err(|err| err.to_string())
+        }
+    }
 }
 
 /// Options that are read into a struct.

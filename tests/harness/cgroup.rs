@@ -44,6 +44,11 @@ impl CgroupFiles {
         }
     }
 
+    /// The directory in the unified hierarchy, on machines that have it.
+    pub(crate) fn unified(&self) -> Option<PathBuf> {
+        self.inner("").map(|_| self.directory(""))
+    }
+
     /// The same where the mount has another name than the controller, as that
     /// of "name=systemd".
     #[track_caller]

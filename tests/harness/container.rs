@@ -99,6 +99,13 @@ impl Container {
         output
     }
 
+    /// Remembers the pid of a container that was restored.
+    #[track_caller]
+    pub(crate) fn found_again(&self) {
+        let pid = self.state()["pid"].as_i64();
+        self.pid.set(pid.and_then(|pid| pid.try_into().ok()));
+    }
+
     #[track_caller]
     pub(crate) fn start(&self) -> Output {
         self.command("start", NO_FLAGS).output()

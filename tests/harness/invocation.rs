@@ -67,6 +67,13 @@ impl Invocation {
         self
     }
 
+    /// An argument before the last one there is by now.
+    pub(crate) fn arg_before_last(mut self, arg: impl AsRef<OsStr>) -> Self {
+        let last = self.words.len().saturating_sub(1);
+        self.words.insert(last, arg.as_ref().to_owned());
+        self
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment
             .push((name.into(), Some(value.as_ref().to_owned())));

@@ -37,7 +37,7 @@ pub(crate) use cgroup::CgroupFiles;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
 pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};
-pub(crate) use needs::{Need::*, domain_limit, needs};
+pub(crate) use needs::{Need::*, criu_path, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::{HostSnapshot, marker};
@@ -48,6 +48,7 @@ pub(crate) use terminal::{FdSocket, Terminal};
 pub(crate) const NO_FLAGS: [&str; 0] = [];
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directory of the running test: its bundles, its state root and
 /// whatever else it wants to keep there. Removed by the runner.
@@ -58,6 +59,16 @@ pub(crate) fn scratch() -> PathBuf {
 /// The `--root` of every runtime call of the running test.
 pub(crate) fn state_root() -> PathBuf {
     scratch().join("state")
+}
+
+/// How long to wait for what takes no longer than `limit` on a common machine:
+/// longer by $TEU_TEST_SLOWNESS, which an emulated machine has measured.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    let slowness = std::env::var("TEU_TEST_SLOWNESS").map(|slowness| slowness.parse());
+    match slowness {
+        Ok(slowness) => limit.mul_f64(slowness.expect("$TEU_TEST_SLOWNESS is a number")),
+        Err(_) => limit,
+    }
 }
 
 /// A file of this repository.

@@ -1,11 +1,14 @@
 //! What a test needs from the machine it runs on.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use super::process;
 use super::runner::{LIMIT_SECONDS, hold_machine_alone};
 
 /// One need; a test that lacks it is skipped and counted as that.
@@ -34,12 +37,22 @@ pub(crate) enum Need {
     NoAppArmor,
     Selinux,
     NoSelinux,
+    /// A loaded AppArmor profile, or a SELinux context the policy knows: one of
+    /// those in tests/data/lsm.
+    Label(&'static str),
     /// systemd runs as pid 1.
     Systemd,
+    NoSystemd,
+    /// A user other than root, logged in, with a systemd of its own.
+    UserSystemd,
     /// At least this many processors.
     Processors(usize),
     /// A program in $PATH.
     Tool(&'static str),
+    /// A CRIU that works on this kernel: $TEU_TEST_CRIU, or the one in $PATH.
+    Criu,
+    /// And that can do this, by the word of `criu check --feature`.
+    CriuFeature(&'static str),
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
     /// or behaviour where teu differs on purpose, or of newer specifications.
     Teu,
@@ -89,11 +102,19 @@ impl Need {
             NoAppArmor => !AppArmor.is_met(),
             Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             NoSelinux => !Selinux.is_met(),
+            Label(label) => has_profile(label) || is_context(label),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            NoSystemd => !Systemd.is_met(),
+            UserSystemd => {
+                let directory = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+                !Root.is_met() && Path::new(&directory).join("systemd/private").exists()
+            }
             Processors(count) => {
                 std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
             }
             Tool(name) => in_path(name),
+            Criu => criu_says_yes(&["check"]),
+            CriuFeature(name) => criu_says_yes(&["check", "--feature", name]),
             Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
         }
@@ -115,9 +136,14 @@ impl Need {
             NoAppArmor => "a kernel without AppArmor".to_owned(),
             Selinux => "SELinux".to_owned(),
             NoSelinux => "a kernel without SELinux".to_owned(),
+            Label(label) => format!("the label {label}"),
             Systemd => "systemd".to_owned(),
+            NoSystemd => "a machine without systemd".to_owned(),
+            UserSystemd => "a user's systemd".to_owned(),
             Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
+            Criu => "a CRIU that works".to_owned(),
+            CriuFeature(name) => format!("{name} of CRIU"),
             Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),
             Alone => "the machine alone".to_owned(),
@@ -147,6 +173,10 @@ pub(super) fn machine_kind() -> String {
             .filter(|(need, _)| need.is_met())
             .map(|(_, word)| *word),
     );
+    // One that is installed is taken for granted where it works.
+    if std::env::var_os("TEU_TEST_CRIU").is_some() {
+        words.push("criu");
+    }
     words.join("-")
 }
 
@@ -180,7 +210,14 @@ fn controllers() -> Vec<String> {
         .lines()
         .filter_map(|line| line.split(':').nth(1))
         .flat_map(|list| list.split(','));
-    v1.chain(v2.split_whitespace()).map(str::to_owned).collect()
+    // What v1 has controllers for and v2 has in its core.
+    let core: &[&str] = if unified() {
+        &["freezer", "devices"]
+    } else {
+        &[]
+    };
+    let v2 = v2.split_whitespace().chain(core.iter().copied());
+    v1.chain(v2).map(str::to_owned).collect()
 }
 
 fn number(path: &str) -> Option<u64> {
@@ -200,6 +237,53 @@ fn effective_capabilities() -> u64 {
     let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+fn has_profile(name: &str) -> bool {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
+    let loaded = loaded.unwrap_or_default();
+    let mut names = loaded.lines().filter_map(|line| line.split(' ').next());
+    names.any(|loaded| loaded == name)
+}
+
+/// The kernel refuses the write of a context its policy does not know; without
+/// a policy it takes everything.
+fn is_context(label: &str) -> bool {
+    let takes = |label| fs::write("/sys/fs/selinux/context", label).is_ok();
+    takes(label) && !takes("no context")
+}
+
+/// The $PATH by which a runtime finds the CRIU of the tests.
+pub(crate) fn criu_path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let Some(program) = std::env::var_os("TEU_TEST_CRIU") else {
+        return path;
+    };
+    let directory = Path::new(&program).parent().expect("a path of CRIU");
+    let directories = [directory.to_owned()];
+    let directories = directories.into_iter().chain(std::env::split_paths(&path));
+    std::env::join_paths(directories).expect("a PATH")
+}
+
+fn criu_says_yes(args: &[&str]) -> bool {
+    let program = std::env::split_paths(&criu_path())
+        .map(|directory| directory.join("criu"))
+        .find(|program| program.is_file());
+    let Some(program) = program else {
+        return false;
+    };
+    let mut command = Command::new(program);
+    command.args(args);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else {
+        return false;
+    };
+    let pid = child.id().try_into().expect("a pid");
+    // In a test all children are reaped in the background.
+    child
+        .wait()
+        .unwrap_or_else(|_| process::wait(pid))
+        .success()
 }
 
 fn in_path(name: &str) -> bool {

@@ -12,6 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::patience;
+
 /// Exit statuses nobody has asked for yet, by pid.
 static EXITS: Mutex<Option<HashMap<i32, ExitStatus>>> = Mutex::new(None);
 static NEW_EXIT: Condvar = Condvar::new();
@@ -101,7 +103,7 @@ pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
 
 /// Kills everything below `ancestor`, and what appears there meanwhile.
 pub(super) fn kill_descendants(ancestor: i32) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + patience(Duration::from_secs(5));
     loop {
         let left = descendants(ancestor);
         if left.is_empty() || Instant::now() > deadline {
@@ -125,14 +127,16 @@ pub(super) fn command_line(pid: i32) -> String {
     words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
-/// Asks `is_so` every few milliseconds until it holds; panics after 10 seconds.
+/// Asks `is_so` every few milliseconds until it holds; panics after 10 seconds,
+/// or more on a slow machine.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let limit = patience(Duration::from_secs(10));
+    let deadline = Instant::now() + limit;
     while !is_so() {
         assert!(
             Instant::now() < deadline,
-            "waited 10 seconds in vain until {what}"
+            "waited {limit:?} in vain until {what}"
         );
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -20,9 +20,9 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::needs::{Skip, machine_kind};
 use super::snapshot::{HostSnapshot, marker};
-use super::{process, repository, runtime, state_root};
+use super::{patience, process, repository, runtime, state_root};
 
-/// How long the running test may take.
+/// How long the running test may take on a common machine.
 pub(super) static LIMIT_SECONDS: AtomicU64 = AtomicU64::new(30);
 /// How long the runner waits before it takes a worker for lost.
 const LOST: Duration = Duration::from_secs(900);
@@ -250,7 +250,7 @@ fn wait_for(mut worker: std::process::Child) -> Option<u8> {
         if let Some(status) = worker.try_wait().expect("wait for a worker") {
             return status.code().and_then(|code| code.try_into().ok());
         }
-        if start.elapsed() > LOST {
+        if start.elapsed() > patience(LOST) {
             process::kill_descendants(worker.id().try_into().expect("a pid"));
             worker.kill().expect("kill a worker");
         }
@@ -383,13 +383,12 @@ pub(super) fn hold_machine_alone() {
 fn watch_time() {
     let start = Instant::now();
     std::thread::spawn(move || {
-        while start.elapsed().as_secs() < LIMIT_SECONDS.load(Ordering::Relaxed) {
+        // The test may ask for more while it runs.
+        let limit = || patience(Duration::from_secs(LIMIT_SECONDS.load(Ordering::Relaxed)));
+        while start.elapsed() < limit() {
             std::thread::sleep(Duration::from_millis(50));
         }
-        eprintln!(
-            "the test took longer than {} seconds",
-            LIMIT_SECONDS.load(Ordering::Relaxed)
-        );
+        eprintln!("the test took longer than {:?}", limit());
         for pid in process::descendants(own_pid()) {
             eprintln!("still running: {pid} {}", process::command_line(pid));
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{process, state_root};
+use super::{patience, process, state_root};
 
 /// What the ids of all containers of this run start with, in a worker those of
 /// its test, and so what everything named after them holds.
@@ -64,7 +64,7 @@ impl HostSnapshot {
     /// What is there now and was not, or the other way round; waits up to two
     /// seconds for what the kernel takes down after a command has returned.
     pub(crate) fn differences(&self) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let deadline = Instant::now() + patience(Duration::from_secs(2));
         loop {
             let now = HostSnapshot::take();
             if now == *self || Instant::now() > deadline {

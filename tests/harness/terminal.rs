@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::openpty;
 
-use super::{scratch, sys};
+use super::{patience, scratch, sys};
 
-/// How long anything here waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything here waits on a common machine.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A listening socket for one descriptor, as engines offer it with
 /// `--console-socket` and `--pidfd-socket`.
@@ -40,7 +40,7 @@ impl FdSocket {
     /// The one descriptor sent, and the text that came with it.
     #[track_caller]
     pub(crate) fn receive(&self) -> (String, OwnedFd) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(LIMIT);
         let stream = loop {
             match self.listener.accept() {
                 Ok((stream, _)) => break stream,
@@ -59,7 +59,7 @@ impl FdSocket {
             .set_nonblocking(false)
             .expect("make the connection blocking");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(patience(LIMIT)))
             .expect("set the time to wait");
         let (text, descriptors) = sys::receive(&stream).expect("receive a descriptor");
         let count = descriptors.len();
@@ -116,7 +116,7 @@ impl Terminal {
     /// was read up to there.
     #[track_caller]
     pub(crate) fn expect(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(LIMIT);
         loop {
             if let Some(at) = self.seen.find(text) {
                 return self.seen.drain(..at + text.len()).collect();
@@ -134,7 +134,7 @@ impl Terminal {
     /// Reads until the other side is closed.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(LIMIT);
         while self.read_some() {
             assert!(
                 Instant::now() < deadline,

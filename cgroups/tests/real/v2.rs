@@ -122,15 +122,19 @@ fn pure_a_whole_life() {
         seen.lines().any(|line| line == format!("0::/{name}/a")),
         "{seen}"
     );
-    assert_eq!(
-        Location::find()
-            .unwrap()
-            .layout(&plan(&format!("{name}/a"), Limits::default())),
-        Layout::V2 {
-            directory: Path::new("/sys/fs/cgroup").join(&name).join("a"),
-            mountpoint: "/sys/fs/cgroup".into(),
-        }
-    );
+    let layout = Location::find()
+        .unwrap()
+        .layout(&plan(&format!("{name}/a"), Limits::default()));
+    let Layout::V2 {
+        directory,
+        mountpoint,
+        ..
+    } = layout
+    else {
+        panic!("{layout:?}");
+    };
+    assert_eq!(directory, Path::new("/sys/fs/cgroup").join(&name).join("a"));
+    assert_eq!(mountpoint, Path::new("/sys/fs/cgroup"));
     let again = prepare(&plan(&format!("{name}/a"), Limits::default())).unwrap_err();
     assert!(
         again

@@ -99,6 +99,7 @@ fn run_one(mode: &[String]) -> Result<Done, Failure> {
             std::thread::sleep(Duration::from_secs_f64(number(seconds)?));
             answer(())
         }
+        ["count", file] => return count(file),
         ["exit", code] => Done::Exit(number(code)?),
         _ => return process_mode(&words),
     };
@@ -234,6 +235,23 @@ fn cat() -> Result<Done, Failure> {
         io::stdout().write_all(&buffer[..length])?;
         io::stdout().flush()?;
     }
+}
+
+/// Counts in its memory, and writes the number to `file`; ends with 7 when
+/// there is `FILE.stop`.
+fn count(file: &str) -> Result<Done, Failure> {
+    let next = format!("{file}.next");
+    let stop = format!("{file}.stop");
+    for number in 1_u64.. {
+        fs::write(&next, format!("{number}\n"))?;
+        // A reader sees the one or the other, never an empty file.
+        fs::rename(&next, file)?;
+        if Path::new(&stop).exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(Done::Exit(7))
 }
 
 /// Prints "ready", waits for one of the signals and prints "trapped NAME".

@@ -117,6 +117,7 @@ fn identity() -> Value {
             "current": text("/proc/self/attr/current"),
             "exec": text("/proc/self/attr/exec"),
             "apparmor": text("/proc/self/attr/apparmor/current"),
+            "keyring": sys::session_keyring_label().ok(),
         },
         "keyring": sys::session_keyring().ok(),
     })

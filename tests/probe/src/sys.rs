@@ -111,7 +111,16 @@ pub(crate) fn memory_policy() -> Result<(i32, Vec<usize>), Errno> {
 /// The session keyring's `type;uid;gid;permissions;description`, keyctl(2)
 /// KEYCTL_DESCRIBE.
 pub(crate) fn session_keyring() -> Result<String, Errno> {
-    const KEYCTL_DESCRIBE: libc::c_long = 6;
+    ask_session_keyring(6)
+}
+
+/// The security module's label of the session keyring, KEYCTL_GET_SECURITY.
+pub(crate) fn session_keyring_label() -> Result<String, Errno> {
+    ask_session_keyring(17)
+}
+
+/// An operation of keyctl(2) that answers about a key with a string.
+fn ask_session_keyring(operation: libc::c_long) -> Result<String, Errno> {
     const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
     let mut buffer = [0_u8; 256];
     // SAFETY: `buffer` is writable for the length passed, and the kernel
@@ -119,7 +128,7 @@ pub(crate) fn session_keyring() -> Result<String, Errno> {
     let result = unsafe {
         libc::syscall(
             libc::SYS_keyctl,
-            KEYCTL_DESCRIBE,
+            operation,
             KEY_SPEC_SESSION_KEYRING,
             buffer.as_mut_ptr(),
             buffer.len(),

@@ -1,0 +1,228 @@
+//! `teu checkpoint`: store a running container in files, by CRIU.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{OFlags, fcntl_getfl};
+use teu_cgroups::Cgroup;
+
+use super::{delete, kill};
+use crate::criu::images::{self, Images};
+use crate::criu::rpc::{self, CgroupMode, Features, Flags, Kind, PageServer, Request};
+use crate::criu::swrk::{self, Criu, Start};
+use crate::criu::{configuration, external};
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::state::{ContainerState, StateDir, Status};
+use crate::{errno, log, sys};
+
+/// The first CRIU that knows how to freeze a v2 cgroup.
+const FREEZES_V2: u32 = 31_400;
+
+/// The first CRIU that says by a notification that its pages may be fetched.
+const NOTIFIES_READINESS: u32 = 31_500;
+
+/// What `checkpoint` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The directory of all state, absolute.
+    pub(crate) root: PathBuf,
+    /// The name of the container, not checked yet.
+    pub(crate) id: String,
+    /// Where the images go.
+    pub(crate) images: PathBuf,
+    /// Where the log goes, if not there.
+    pub(crate) work: Option<PathBuf>,
+    /// The images of the pre-dump before, from those of this one.
+    pub(crate) parent: Option<OsString>,
+    /// Store memory only, and let the container go on.
+    pub(crate) pre_dump: bool,
+    pub(crate) flags: Flags,
+    pub(crate) page_server: Option<PageServer>,
+    /// The caller's descriptor to write a NUL to once pages can be fetched.
+    pub(crate) status_fd: Option<u32>,
+    pub(crate) cgroup_mode: CgroupMode,
+}
+
+/// Stores the container, which ends by that and is deleted, unless it was asked
+/// to go on.
+///
+/// # Errors
+/// It is not there or does not run; an option is wrong; there is no CRIU that
+/// can do it. The container then runs as before.
+pub(crate) fn checkpoint(options: &Options) -> Result<()> {
+    warn_if_rootless("checkpoint");
+    let (dir, state) = StateDir::load(&options.root, &options.id)?;
+    let init = find_init(&dir, &state)?;
+    if let Some(parent) = &options.parent {
+        images::check_parent(&options.images, Path::new(parent))?;
+    }
+    refuse_idmapped_mounts(&state)?;
+    let status_fd = options.take_status_fd()?;
+
+    let (mut criu, _) = Criu::start(swrk::find()?, &Start::default(), || Ok(Vec::new()))?;
+    if options.pre_dump || options.flags.lazy_pages {
+        criu.require_features(Features {
+            memory_tracking: options.pre_dump,
+            lazy_pages: options.flags.lazy_pages,
+        })?;
+    }
+    let images = Images::create(&options.images, options.work.as_deref())?;
+    if let Some(gid) = group_of_root(&state)? {
+        images.open_to_group(gid)?;
+    }
+    let request = options.request(&state, &images, criu.version())?;
+    if !options.pre_dump {
+        images.write_streams(&external::streams(&state.external, state.pid))?;
+    }
+    dump(options, criu, &request, status_fd).map_err(|err| images.explain(&err))?;
+    if !options.flags.leave_running
+        && !options.pre_dump
+        && let Err(err) = remove(dir, &state, &init)
+    {
+        // It was stored, which is what was asked for.
+        log::warn(&errno::chain(&err));
+    }
+    Ok(())
+}
+
+/// As runc does: it may work, and CRIU says why if it does not.
+pub(super) fn warn_if_rootless(command: &str) {
+    let host = Host::new();
+    if host.is_unprivileged() || host.in_user_namespace() {
+        log::warn(&format!(
+            "teu {command} is untested with rootless containers"
+        ));
+    }
+}
+
+fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
+    let refused = |status: Status| Failure::CheckpointInState(status.word().to_owned());
+    match dir.status(state) {
+        Status::Running | Status::Paused => {
+            let init = kill::open_init(state)?;
+            Ok(init.ok_or_else(|| refused(Status::Stopped))?)
+        }
+        status => Err(refused(status).into()),
+    }
+}
+
+/// The group on the host that the container's root is in, if another than here.
+fn group_of_root(state: &ContainerState) -> Result<Option<u32>> {
+    let namespace = PathBuf::from(format!("/proc/{}/ns/user", state.pid));
+    let maps = Host::new().id_maps_of(&namespace)?;
+    let root = maps.gid.iter().find(|line| line.container == 0);
+    Ok(root.map(|line| line.host).filter(|gid| *gid != 0))
+}
+
+/// CRIU would restore such a mount without its map: files would then have
+/// other owners than they had.
+fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
+    let path = format!("/proc/{}/mountinfo", state.pid);
+    let table = std::fs::read(&path).with_context(|| format!("read {path:?}"))?;
+    for mount in table.split(|byte| *byte == b'\n') {
+        let fields: Vec<&[u8]> = mount.split(|byte| *byte == b' ').collect();
+        let (Some(place), Some(options)) = (fields.get(4), fields.get(5)) else {
+            continue;
+        };
+        if options
+            .split(|byte| *byte == b',')
+            .any(|word| word == b"idmapped")
+        {
+            let place = String::from_utf8_lossy(place);
+            bail!("mount {place:?} is idmapped: CRIU cannot restore such mounts");
+        }
+    }
+    Ok(())
+}
+
+impl Options {
+    /// The caller's descriptor for lazy pages.
+    fn take_status_fd(&self) -> Result<Option<OwnedFd>> {
+        let Some(number) = self.status_fd.filter(|_| self.flags.lazy_pages) else {
+            return Ok(None);
+        };
+        let take = || -> Result<OwnedFd> {
+            let fd = sys::own_inherited_descriptor(number).map_err(|_| rustix::io::Errno::BADF)?;
+            let mode = fcntl_getfl(&fd)? & OFlags::ACCMODE;
+            if mode == OFlags::RDONLY {
+                bail!("not writable");
+            }
+            Ok(fd)
+        };
+        take()
+            .map(Some)
+            .with_context(|| format!("invalid --status-fd argument {number}"))
+    }
+
+    fn request(
+        &self,
+        state: &ContainerState,
+        images: &Images,
+        version: u32,
+    ) -> Result<rpc::Options> {
+        let mut request = rpc::Options {
+            pid: Some(state.pid),
+            flags: self.flags,
+            page_server: self.page_server.clone(),
+            root: state.rootfs.clone(),
+            parent_img: self.parent.clone(),
+            cgroup_mode: Some(self.cgroup_mode),
+            external: external::namespaces_for_dump(&state.external, state.pid, version)?,
+            config_file: configuration(&state.annotations),
+            ..rpc::Options::default()
+        };
+        images.put_into(&mut request);
+        request.flags.track_memory = self.parent.is_some();
+        let cgroup = Cgroup::open(&state.cgroup);
+        if version >= FREEZES_V2 || state.cgroup.get("freezer").is_some() {
+            request.freeze_cgroup = cgroup.freezer().map(Path::to_owned);
+        }
+        if self.flags.lazy_pages && version < NOTIFIES_READINESS {
+            request.status_fd = self.status_fd.and_then(|number| number.try_into().ok());
+        }
+        if !self.pre_dump {
+            request.external_mounts =
+                external::for_dump(&state.external, state.pid, &state.rootfs)?;
+        }
+        Ok(request)
+    }
+}
+
+fn dump(
+    options: &Options,
+    criu: Criu,
+    request: &rpc::Options,
+    mut status_fd: Option<OwnedFd>,
+) -> Result<()> {
+    let kind = if options.pre_dump {
+        Kind::PreDump
+    } else {
+        Kind::Dump
+    };
+    criu.carry_out(&Request::last(kind, request), |notification, _| {
+        if notification.script == "status-ready"
+            && let Some(fd) = status_fd.take()
+            && let Err(err) = rustix::io::write(&fd, &[0])
+        {
+            // Whoever wanted to know is gone; others may fetch the pages.
+            log::warn(&format!(
+                "can't write \\0 to status fd: {}",
+                errno::text(err)
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// Deletes the container that CRIU has ended.
+fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<()> {
+    delete::wait_for_end(init)?;
+    match dir.lock() {
+        // Someone else saw that it had ended.
+        Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(()),
+        locked => locked.and_then(|()| delete::destroy(dir, state, false)),
+    }
+}

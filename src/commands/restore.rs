@@ -1,0 +1,429 @@
+//! `teu restore`: bring a container back that was stored by a checkpoint, by
+//! CRIU. It is made from a bundle like a new one, but that its processes, and
+//! the mounts and namespaces they are in, come out of the images.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use teu_cgroups::Cgroup;
+use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
+
+use super::create::{self, Purpose, TerminalPair};
+use super::{checkpoint, delete};
+use crate::bundle::Bundle;
+use crate::criu::configuration;
+use crate::criu::external::{self, Namespaces};
+use crate::criu::images::Images;
+use crate::criu::rpc::{self, CgroupMode, Flags, Kind, Notification, Request};
+use crate::criu::swrk::{self, Criu, Start};
+use crate::foreground::{self, Init, Relay, Signals};
+use crate::hooks::{self, Moment};
+use crate::host::Host;
+use crate::init;
+use crate::notify::{self, ListenFds, NotifySocket};
+use crate::plan::Plan;
+use crate::plan::external::external_mounts;
+use crate::plan::mounts::MountKind;
+use crate::state::{
+    ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
+};
+use crate::{errno, fd_socket, intel_rdt, log};
+
+/// The directory below the state directory where the root filesystem is mounted
+/// for CRIU.
+const ROOT: &str = "criu-root";
+
+/// The first CRIU that can restore with another LSM profile.
+const CHANGES_PROFILES: u32 = 31_600;
+
+/// What `restore` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// What it has in common with `create`.
+    pub(crate) create: create::Options,
+    /// Where the images are.
+    pub(crate) images: PathBuf,
+    /// Where the log goes, if not there.
+    pub(crate) work: Option<PathBuf>,
+    pub(crate) flags: Flags,
+    pub(crate) cgroup_mode: CgroupMode,
+    /// Whether to return once the container runs.
+    pub(crate) detach: bool,
+    /// Whether orphans of the container go to the machine's init.
+    pub(crate) no_subreaper: bool,
+    /// `TYPE:NAME`.
+    pub(crate) lsm_profile: Option<String>,
+    pub(crate) lsm_mount_context: Option<String>,
+}
+
+/// Restores a container and returns the exit status to end with: that of its
+/// init, 128 and the signal's number if a signal ended it, 0 if detached.
+///
+/// # Errors
+/// It could not be restored; nothing of it is left then.
+pub(crate) fn restore(options: &Options) -> Result<u8> {
+    checkpoint::warn_if_rootless("restore");
+    if options.detach {
+        make(options)?.keep();
+        return Ok(0);
+    }
+    // Before the container is there, or its end could be missed.
+    let signals = Signals::block()?;
+    if !options.no_subreaper {
+        foreground::become_subreaper();
+    }
+    let mut restored = make(options)?;
+    let status = restored.wait(&signals)?;
+    restored.delete()?;
+    Ok(status)
+}
+
+/// A container that has been restored. Dropped, it is undone, until
+/// [`Restored::keep`].
+#[derive(Debug)]
+struct Restored {
+    // Dropped in this order: the process, then what it was in.
+    init: Child,
+    rest: Parts,
+    relay: Option<Relay>,
+    notify: Option<NotifySocket>,
+}
+
+/// What is held for a container besides its processes.
+#[derive(Debug)]
+struct Parts {
+    cgroup: Cgroup,
+    state_dir: StateDir,
+    state: ContainerState,
+}
+
+fn make(options: &Options) -> Result<Restored> {
+    let create = &options.create;
+    check_id(&create.id)?;
+    StateDir::make_root(&create.root)?;
+
+    // Everything that can be decided without touching the machine.
+    let program = swrk::find()?;
+    let mut images = Images::open(&options.images, options.work.as_deref())?;
+    let streams = images.read_streams()?;
+    let bundle = Bundle::open(&create.bundle)?;
+    let wishes = create.wishes(Purpose::Create, ListenFds::default());
+    let plan = Plan::new(&bundle, &Host::new(), &wishes)?;
+    refuse_what_criu_cannot(&plan)?;
+    let namespaces = Namespaces::open(&plan.namespaces)?;
+    let has_terminal = plan.process.terminal.is_some();
+    let (console, terminal) = create::console_sockets(
+        has_terminal,
+        !options.detach,
+        create.console_socket.as_deref(),
+    )?;
+
+    // From here each step leaves something behind, which its owner undoes.
+    let state_dir = StateDir::reserve(&create.root, &create.id)?;
+    let mut state = plan.state();
+    state_dir.begin(&state)?;
+    if !has_terminal {
+        state.external.pipes = stream_pipes();
+    }
+    let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
+    let mut restoration = Restoration {
+        options,
+        plan: &plan,
+        console,
+        parts: Parts {
+            cgroup,
+            state_dir,
+            state,
+        },
+    };
+    let restored = restoration
+        .run(program, &mut images, &streams, &namespaces)
+        .and_then(|notify| restoration.bring_up(terminal).map(|up| (up, notify)));
+    match restored {
+        Ok(((init, relay), notify)) => Ok(Restored {
+            init,
+            rest: restoration.parts,
+            relay,
+            notify,
+        }),
+        Err(err) => {
+            restoration.parts.undo();
+            Err(err)
+        }
+    }
+}
+
+/// What CRIU would restore as something else than it was.
+fn refuse_what_criu_cannot(plan: &Plan) -> Result<()> {
+    if !plan.namespaces.is_private(NamespaceKind::Mount) {
+        bail!("a container without a mount namespace of its own cannot be restored");
+    }
+    for mount in &plan.rootfs.mounts {
+        if matches!(&mount.kind, MountKind::Bind(bind) if bind.id_map.is_some()) {
+            bail!(
+                "mount {:?} is idmapped: CRIU cannot restore such mounts",
+                mount.destination
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A restore under way.
+struct Restoration<'a> {
+    options: &'a Options,
+    plan: &'a Plan,
+    /// Where the container's terminal goes.
+    console: Option<OwnedFd>,
+    parts: Parts,
+}
+
+impl Restoration<'_> {
+    /// Lets CRIU do it, in a mount namespace where the root filesystem is as it
+    /// wants it, and in the container's cgroup. The state then knows init.
+    fn run(
+        &mut self,
+        program: std::ffi::CString,
+        images: &mut Images,
+        streams: &[String],
+        namespaces: &Namespaces,
+    ) -> Result<Option<NotifySocket>> {
+        let notify = self.make_notify_socket()?;
+        let root = self.make_root()?;
+        let mut its_namespaces = NamespacePlan::default();
+        its_namespaces.set(NamespaceKind::Mount, Namespace::New);
+        let start = Start {
+            our_streams: self.console.is_none(),
+            descriptors: namespaces.descriptors(),
+            namespaces: its_namespaces,
+        };
+        let (criu, directories) = Criu::start(program, &start, || {
+            self.parts.state_dir.leave_lock_to_host();
+            init::restore::prepare(&self.plan.rootfs, &root)?;
+            images.reopen()
+        })?;
+        images.replace(directories);
+        self.enter_cgroup(criu.pid())?;
+        let mut request = self.request(images, &root, &criu)?;
+        namespaces.put_into(&mut request, criu.version())?;
+        request.inherited.extend(external::pipes(streams));
+        request.cgroup_roots = external::cgroup_roots(criu.pid().as_raw())?;
+        let restored = criu.carry_out(
+            &Request::last(Kind::Restore, &request),
+            |notification, descriptor| self.notified(notification, descriptor),
+        );
+        restored.map_err(|err| images.explain(&err))?;
+        fs::remove_dir(&root).with_context(|| format!("remove the directory {root:?}"))?;
+        Ok(notify)
+    }
+
+    /// A service's socket is mounted in the container. It has said long ago
+    /// that it is ready, so nobody waits for that.
+    fn make_notify_socket(&self) -> Result<Option<NotifySocket>> {
+        if !self.plan.notifies {
+            return Ok(None);
+        }
+        let directory = self.parts.state_dir.path();
+        notify::make_directory(directory)?;
+        if self.options.detach {
+            return Ok(None);
+        }
+        NotifySocket::bind(directory)
+    }
+
+    /// The place for the root filesystem, its path without links.
+    fn make_root(&self) -> Result<PathBuf> {
+        let root = self.parts.state_dir.path().join(ROOT);
+        fs::create_dir(&root)
+            .and_then(|()| fs::canonicalize(&root))
+            .with_context(|| format!("make the directory {root:?}"))
+    }
+
+    /// What CRIU restores is then in the cgroup, with its limits, from the
+    /// beginning.
+    fn enter_cgroup(&mut self, pid: Pid) -> Result<()> {
+        let Parts { cgroup, state, .. } = &mut self.parts;
+        cgroup.enter(pid, false)?;
+        state.cgroup = cgroup.saved_paths();
+        if let Some(rdt) = &self.plan.intel_rdt {
+            intel_rdt::enter(rdt, pid.as_raw(), &mut state.resctrl)?;
+        }
+        let limits = &self.plan.cgroup.limits;
+        for ignored in cgroup.apply(limits)? {
+            log::warn(&ignored.to_string());
+        }
+        for ignored in cgroup.restrict_devices(limits)? {
+            log::warn(&ignored.to_string());
+        }
+        Ok(())
+    }
+
+    fn request(&self, images: &Images, root: &Path, criu: &Criu) -> Result<rpc::Options> {
+        let options = self.options;
+        for (flag, value) in [
+            ("--lsm-profile", &options.lsm_profile),
+            ("--lsm-mount-context", &options.lsm_mount_context),
+        ] {
+            if value.is_some() && criu.version() < CHANGES_PROFILES {
+                bail!("{flag} requires at least CRIU 3.16");
+            }
+        }
+        let mut request = rpc::Options {
+            flags: Flags {
+                evasive_devices: true,
+                restore_as_sibling: true,
+                ..options.flags
+            },
+            root: root.to_owned(),
+            external_mounts: external::for_restore(
+                &external_mounts(&self.plan.rootfs, &self.plan.namespaces),
+                &self.plan.rootfs.path,
+            )?,
+            cgroup_mode: Some(options.cgroup_mode),
+            config_file: configuration(&self.plan.annotations),
+            lsm_profile: options.lsm_profile.clone(),
+            lsm_mount_context: options.lsm_mount_context.clone(),
+            ..rpc::Options::default()
+        };
+        images.put_into(&mut request);
+        Ok(request)
+    }
+
+    /// CRIU has come to a point where something is for us to do.
+    fn notified(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()> {
+        let state = &mut self.parts.state;
+        match notification.script.as_str() {
+            "setup-namespaces" => {
+                state.pid = notification.pid;
+                let hooks = &self.plan.hooks;
+                let state = state.for_hooks(Status::Creating);
+                hooks::run(Moment::Prestart, &hooks.prestart, &state)?;
+                hooks::run(Moment::CreateRuntime, &hooks.create_runtime, &state)
+            }
+            "post-restore" => {
+                state.pid = notification.pid;
+                let stat = ProcessStat::read(state.pid).context("container init is gone")?;
+                state.start_time = stat.start_time;
+                match self.plan.rootfs.readonly {
+                    true => make_root_readonly(notification.pid),
+                    false => Ok(()),
+                }
+            }
+            "orphan-pts-master" => {
+                let master = fd.context("CRIU sent no terminal")?;
+                let Some(console) = &self.console else {
+                    bail!("the container had a terminal: process.terminal is not set");
+                };
+                fd_socket::send(console, b"orphan-pts-master", &master)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is left to do when the container runs.
+    fn bring_up(&mut self, terminal: Option<TerminalPair>) -> Result<(Child, Option<Relay>)> {
+        let Parts {
+            state_dir, state, ..
+        } = &mut self.parts;
+        let pid = Pid::from_raw(state.pid);
+        let init = Child::adopt(pid)?;
+        // When it was made anew, not when it was first.
+        state.created = ContainerState::now();
+        // Only now may others see it run: whoever killed it while CRIU is at it
+        // would leave CRIU waiting for it for ever.
+        state_dir.save(state)?;
+        // Whoever waits for a terminal that never came shall see the end.
+        self.console = None;
+        let mut relay = None;
+        if let Some((terminal, socket)) = terminal {
+            let master = fd_socket::receive(&socket).context("receive the terminal")?;
+            relay = Some(Relay::new(terminal, master)?);
+        }
+        if let Some(file) = &self.options.create.pid_file {
+            write_pid_file(file, pid)?;
+        }
+        Ok((init, relay))
+    }
+}
+
+/// In the mount namespace of the restored process `pid`, which does not run yet.
+fn make_root_readonly(pid: i32) -> Result<()> {
+    let mut namespaces = NamespacePlan::default();
+    let path = format!("/proc/{pid}/ns/mnt");
+    namespaces.set(NamespaceKind::Mount, Namespace::Joined(path.into()));
+    let (mut words, tell) = std::io::pipe().context("pipe")?;
+    let child = teu_namespaces::spawn(&namespaces, None, |joined| {
+        let joined = joined.map_err(anyhow::Error::from);
+        let Err(err) = joined.and_then(|()| init::restore::make_root_readonly()) else {
+            return 0;
+        };
+        // If the host is gone there is nobody to tell.
+        (&tell).write_all(errno::chain(&err).as_bytes()).ok();
+        1
+    })?;
+    drop(tell);
+    let mut why = String::new();
+    words
+        .read_to_string(&mut why)
+        .context("read from a child")?;
+    let status = child.wait()?;
+    let mut child = child;
+    child.keep();
+    match status {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        _ if !why.is_empty() => bail!(why),
+        status => bail!("error setting rootfs as readonly: {status:?}"),
+    }
+}
+
+impl Parts {
+    /// Ends what may be left of the container and removes the rest, as deleting
+    /// it would.
+    fn undo(self) {
+        let state = self.state.clone();
+        if let Err(err) = self.cgroup.kill_all(libc::SIGKILL) {
+            log::warn(&errno::chain(&err.into()));
+        }
+        drop(self);
+        if let Err(err) = intel_rdt::remove(&state.resctrl) {
+            log::warn(&errno::chain(&err));
+        }
+        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+    }
+}
+
+impl Restored {
+    /// Stays in front of it until its init has ended.
+    fn wait(&mut self, signals: &Signals) -> Result<u8> {
+        let init = Init {
+            pid: self.rest.state.pid,
+            pidfd: self.init.pidfd(),
+        };
+        let status = foreground::wait(init, self.relay.take(), signals, self.notify.as_ref())?;
+        // Reaped by now: the pid may be another's.
+        self.init.keep();
+        Ok(status)
+    }
+
+    /// It has ended: deletes it.
+    fn delete(mut self) -> Result<()> {
+        self.keep_parts();
+        delete::destroy(self.rest.state_dir, &self.rest.state, false)
+    }
+
+    /// It outlives this process.
+    fn keep(mut self) {
+        self.init.keep();
+        self.keep_parts();
+    }
+
+    fn keep_parts(&mut self) {
+        self.rest.cgroup.keep();
+        self.rest.state_dir.keep();
+    }
+}

@@ -1,0 +1,253 @@
+//! The container's external mounts, namespaces and streams in CRIU's words.
+//! What they are is decided in `plan/external.rs`; here is looked where they are.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use teu_namespaces::{Kind, Namespace, NamespacePlan};
+
+use super::rpc::{JoinedNamespace, Options};
+use super::swrk::FIRST_DESCRIPTOR;
+use crate::init::paths::{Root, is_directory};
+use crate::plan::external::{EXTERNAL_NAMESPACES, External, ExternalMount};
+
+/// What covers masked files.
+const NULL: &str = "/dev/null";
+
+/// For a dump of the container whose init is `pid`: its external mounts.
+///
+/// Where a destination leads is looked up in the container; it is called what
+/// it leads to in the root filesystem alone, which is all there is of it at the
+/// time of the restore.
+///
+/// # Errors
+/// Its root filesystem cannot be looked into.
+pub(crate) fn for_dump(
+    external: &External,
+    pid: i32,
+    rootfs: &Path,
+) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let inside = open_root(Path::new(&format!("/proc/{pid}/root")))?;
+    let rootfs = open_root(rootfs)?;
+    let mut mounts = Vec::new();
+    for destination in &external.mounts {
+        let key = locate(&inside, destination)?;
+        mounts.push((key, locate(&rootfs, destination)?));
+    }
+    for path in &external.masked {
+        match inside.resolve(path) {
+            Ok(found) if !is_directory(found.as_fd()).context("stat")? => {
+                mounts.push((locate(&inside, path)?, NULL.into()));
+            }
+            // Directories are covered by a filesystem of the container's own.
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(err) => return Err(err).with_context(|| format!("look up {path:?}")),
+        }
+    }
+    Ok(mounts)
+}
+
+/// For a restore: what to mount for each external mount.
+///
+/// # Errors
+/// The root filesystem cannot be looked into.
+pub(crate) fn for_restore(
+    mounts: &[ExternalMount],
+    rootfs: &Path,
+) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let rootfs = open_root(rootfs)?;
+    mounts
+        .iter()
+        .map(|mount| {
+            let place = locate(&rootfs, &mount.destination)?;
+            // CRIU looks for the mount it is in by the letters of its path. One
+            // that is not there is no matter where nothing was mounted.
+            let source = fs::canonicalize(&mount.source);
+            Ok((place, source.unwrap_or_else(|_| mount.source.clone())))
+        })
+        .collect()
+}
+
+fn open_root(path: &Path) -> Result<Root> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory =
+        openat(CWD, path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
+    Ok(Root::new(directory))
+}
+
+fn locate(root: &Root, path: &Path) -> Result<PathBuf> {
+    let place = root
+        .locate(path)
+        .with_context(|| format!("look up {path:?}"))?;
+    Ok(place.path)
+}
+
+/// For a dump: the namespaces that are to be left alone, by number and name.
+///
+/// # Errors
+/// This CRIU is too old for one of them; init is gone.
+pub(crate) fn namespaces_for_dump(
+    external: &External,
+    pid: i32,
+    version: u32,
+) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (_, word, name, least) in EXTERNAL_NAMESPACES {
+        if !external.namespaces.iter().any(|joined| joined == word) {
+            continue;
+        }
+        if version < least {
+            bail!(
+                "criu lacks support for external {word} namespace during checkpointing process (old criu version?)"
+            );
+        }
+        let path = format!("/proc/{pid}/ns/{word}");
+        let namespace = fs::metadata(&path).with_context(|| format!("stat {path:?}"))?;
+        found.push(format!("{word}[{}]:{name}", namespace.ino()));
+    }
+    Ok(found)
+}
+
+/// The namespaces that a restored container is to be in, and are there.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    /// Given to criu.
+    inherited: Vec<(&'static str, OwnedFd, u32, &'static str)>,
+    joined: Vec<JoinedNamespace>,
+}
+
+impl Namespaces {
+    /// Opens those of the plan that have a path.
+    ///
+    /// # Errors
+    /// One is not there, or is of a kind that CRIU cannot join.
+    pub(crate) fn open(plan: &NamespacePlan) -> Result<Namespaces> {
+        let mut namespaces = Namespaces {
+            inherited: Vec::new(),
+            joined: Vec::new(),
+        };
+        for kind in Kind::ALL {
+            let Namespace::Joined(path) = plan.get(kind) else {
+                continue;
+            };
+            let external = EXTERNAL_NAMESPACES.iter().find(|(of, ..)| *of == kind);
+            match external {
+                Some((_, word, name, least)) => {
+                    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                    let opened = openat(CWD, path, flags, Mode::empty())
+                        .with_context(|| format!("open the {word} namespace {path:?}"))?;
+                    namespaces.inherited.push((name, opened, *least, word));
+                }
+                None if kind == Kind::Cgroup => {
+                    bail!("cgroup namespace {path:?}: CRIU cannot restore into an existing one")
+                }
+                None => namespaces.joined.push(JoinedNamespace {
+                    kind: kind.proc_name(),
+                    path: path.clone(),
+                }),
+            }
+        }
+        Ok(namespaces)
+    }
+
+    /// What criu is to be given.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let inherited = self.inherited.iter();
+        inherited.map(|(_, opened, ..)| opened.as_fd()).collect()
+    }
+
+    /// Tells CRIU of them.
+    ///
+    /// # Errors
+    /// It is too old for one of them.
+    pub(crate) fn put_into(&self, options: &mut Options, version: u32) -> Result<()> {
+        for (number, (name, _, least, word)) in (FIRST_DESCRIPTOR..).zip(&self.inherited) {
+            if version < *least {
+                bail!(
+                    "criu lacks support for external {word} namespace during the restoration process (old criu version?)"
+                );
+            }
+            options.inherited.push(((*name).to_owned(), number));
+        }
+        options.joined.clone_from(&self.joined);
+        Ok(())
+    }
+}
+
+/// The names of the standard streams of the process `pid`: the caller's pipes
+/// as they were given to it, and whatever it has instead of others.
+pub(crate) fn streams(external: &External, pid: i32) -> Vec<String> {
+    let name = |(number, pipe): (usize, &String)| match pipe.as_str() {
+        // Closed, most likely; only pipes are looked for on a restore.
+        "" => fs::read_link(format!("/proc/{pid}/fd/{number}"))
+            .map(|link| link.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        pipe => pipe.to_owned(),
+    };
+    external.pipes.iter().enumerate().map(name).collect()
+}
+
+/// For a restore: the pipes among the streams at the checkpoint are our streams
+/// now.
+pub(crate) fn pipes(streams: &[String]) -> Vec<(String, i32)> {
+    (0..)
+        .zip(streams)
+        .filter(|(_, name)| name.contains("pipe:"))
+        .map(|(number, name)| (name.clone(), number))
+        .collect()
+}
+
+/// The cgroups of the process `pid`, by controller: where CRIU is to put what
+/// was in the container's cgroup (proc_pid_cgroup(5)).
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<(String, String)>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    Ok(roots_in(&text))
+}
+
+fn roots_in(text: &str) -> Vec<(String, String)> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            Some((fields.next()?, fields.next()?))
+        })
+        .flat_map(|(controllers, path)| {
+            controllers
+                .split(',')
+                .map(|controller| (controller.to_owned(), path.to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_controller_has_its_cgroup() {
+        let text = "12:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/d\n";
+        let owned = |(controller, path): (&str, &str)| (controller.to_owned(), path.to_owned());
+        let expected = [
+            ("cpu", "/a"),
+            ("cpuacct", "/a"),
+            ("name=systemd", "/b:c"),
+            ("", "/d"),
+        ];
+        assert_eq!(roots_in(text), expected.map(owned));
+    }
+
+    #[test]
+    fn pipes_are_inherited_by_number() {
+        let streams = ["/dev/null", "pipe:[7]", "pipe:[7]"].map(str::to_owned);
+        let expected = [("pipe:[7]".to_owned(), 1), ("pipe:[7]".to_owned(), 2)];
+        assert_eq!(pipes(&streams), expected);
+    }
+}

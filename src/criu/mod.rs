@@ -1,0 +1,53 @@
+//! CRIU, the program that stores processes in files and brings them back
+//! (criu(8)), as `checkpoint` and `restore` talk to it.
+//!
+//! One `criu swrk 3` is started for a command. Requests, notifications and
+//! responses go over a SOCK_SEQPACKET pair as protocol buffers.
+//!
+//! Not for: what a container has that is the host's (`plan/external.rs`), and
+//! what is done about CRIU's notifications (the commands).
+
+pub(crate) mod external;
+pub(crate) mod images;
+pub(crate) mod logfile;
+pub(crate) mod rpc;
+pub(crate) mod swrk;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The annotation that names a configuration file for CRIU; an empty one asks
+/// for none.
+const ANNOTATION: &str = "org.criu.config";
+
+/// Where the machine's administrator may configure CRIU for us, and where it
+/// was always done for runc. What is there overrules the command line.
+const CONFIGURATION: [&str; 2] = ["/etc/criu/teu.conf", "/etc/criu/runc.conf"];
+
+/// The configuration file that CRIU is to read. It reads none that is not
+/// there.
+pub(crate) fn configuration(annotations: &BTreeMap<String, String>) -> Option<String> {
+    match annotations.get(ANNOTATION) {
+        Some(path) => Some(path.clone()).filter(|path| !path.is_empty()),
+        None => {
+            let [own, runc] = CONFIGURATION;
+            let file = if Path::new(own).exists() { own } else { runc };
+            Some(file.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotation_overrules() {
+        let with = |value: &str| BTreeMap::from([(ANNOTATION.to_owned(), value.to_owned())]);
+        assert_eq!(configuration(&with("/a")).as_deref(), Some("/a"));
+        assert_eq!(configuration(&with("")), None);
+        let default = configuration(&BTreeMap::new()).expect("a default");
+        assert!(CONFIGURATION.contains(&default.as_str()), "{default}");
+    }
+}

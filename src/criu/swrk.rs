@@ -1,0 +1,343 @@
+//! A criu process that serves one command, and the conversation with it.
+
+use std::ffi::{CString, OsStr};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
+    SocketType, recvmsg, send, socketpair,
+};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use teu_namespaces::{Child, NamespacePlan};
+
+use super::rpc::{Features, Kind, Notification, Request, Response};
+use crate::init::command;
+use crate::{errno, fd_socket, log, sys};
+
+/// The longest message that is taken; its own are below a page.
+const LONGEST_MESSAGE: usize = 10 * 4096;
+
+/// The first that can say its version.
+const OLDEST: u32 = 30_000;
+
+/// The message that brings a descriptor.
+const OPENED: &[u8] = b"opened";
+
+/// The exit status of a child that did not become criu.
+const NOT_EXECUTED: i32 = 1;
+
+/// A running `criu swrk`. Dropped, it is told that nobody listens any more, and
+/// waited for: what it began it undoes, which one that was killed would not.
+#[derive(Debug)]
+pub(crate) struct Criu {
+    child: Child,
+    socket: Option<OwnedFd>,
+    version: u32,
+}
+
+/// What a criu is started with.
+#[derive(Debug, Default)]
+pub(crate) struct Start<'a> {
+    /// Its standard streams are ours; else nothing.
+    pub(crate) our_streams: bool,
+    /// Its descriptors from [`FIRST_DESCRIPTOR`] on.
+    pub(crate) descriptors: Vec<BorrowedFd<'a>>,
+    /// Where it runs.
+    pub(crate) namespaces: NamespacePlan,
+}
+
+/// The first descriptor that a criu may be given: its standard streams and its
+/// socket are before it.
+pub(crate) const FIRST_DESCRIPTOR: i32 = 4;
+
+/// The program, found in $PATH.
+///
+/// # Errors
+/// It is not there, in the words of Go's `exec.LookPath`.
+pub(crate) fn find() -> Result<CString> {
+    let search_path = std::env::var("PATH").ok();
+    command::find(c"criu", search_path.as_deref()).context("CRIU version check failed")
+}
+
+impl Criu {
+    /// Starts `program`, after `prepare` was done in its place, and asks for
+    /// its version. Returns the descriptors too that `prepare` opened for us.
+    /// The caller must be single-threaded.
+    ///
+    /// # Errors
+    /// What `prepare` said; it is no criu, or too old a one.
+    pub(crate) fn start(
+        program: CString,
+        start: &Start<'_>,
+        prepare: impl FnOnce() -> Result<Vec<OwnedFd>>,
+    ) -> Result<(Criu, Vec<OwnedFd>)> {
+        let (ours, its) = sockets()?;
+        let (host, starting) = sockets()?;
+        let child = teu_namespaces::spawn(&start.namespaces, None, |entered| {
+            let entered = entered.map_err(anyhow::Error::from);
+            let become_it = || become_criu(&program, start, its.as_fd());
+            let prepared = entered.and_then(|()| prepare());
+            let given = prepared.and_then(|opened| {
+                let mut opened = opened.iter();
+                opened.try_for_each(|fd| fd_socket::send(&starting, OPENED, fd))
+            });
+            let Err(err) = given.and_then(|()| become_it());
+            // If the host is gone there is nobody to tell.
+            let words = errno::chain(&err);
+            send(&starting, words.as_bytes(), SendFlags::NOSIGNAL).ok();
+            NOT_EXECUTED
+        })?;
+        drop((its, starting));
+        let mut criu = Criu {
+            child,
+            socket: Some(ours),
+            version: 0,
+        };
+        let mut opened = Vec::new();
+        // Until it is criu: that closes its end.
+        while let Some((words, descriptor)) = receive(&host).context("wait for criu to start")? {
+            match descriptor {
+                Some(descriptor) => opened.push(descriptor),
+                None => bail!("{}", String::from_utf8_lossy(&words)),
+            }
+        }
+        criu.version = criu.ask_version().context("CRIU version check failed")?;
+        log::debug(&format!("Using CRIU {}", criu.version));
+        criu.require_version(OLDEST)?;
+        Ok((criu, opened))
+    }
+
+    /// Its pid.
+    pub(crate) fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
+    /// 40201 is 4.2.1.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn ask_version(&mut self) -> Result<u32> {
+        self.send(&Request::question(Kind::Version))?;
+        let (response, _) = self.receive()?;
+        check(&response, Kind::Version)?;
+        Ok(response.version)
+    }
+
+    /// Fails unless it is `least` or newer.
+    ///
+    /// # Errors
+    /// In runc's words.
+    pub(crate) fn require_version(&self, least: u32) -> Result<()> {
+        if self.version < least {
+            bail!("CRIU version {} must be {least} or higher", self.version);
+        }
+        Ok(())
+    }
+
+    /// Fails unless all that is `wanted` works with it on this kernel.
+    ///
+    /// # Errors
+    /// In runc's words.
+    pub(crate) fn require_features(&mut self, wanted: Features) -> Result<()> {
+        let there = self
+            .ask_features(wanted)
+            .context("CRIU feature check failed")?;
+        let mut missing = Vec::new();
+        if wanted.memory_tracking && !there.memory_tracking {
+            missing.push("MemTrack");
+        }
+        if wanted.lazy_pages && !there.lazy_pages {
+            missing.push("LazyPages");
+        }
+        if !missing.is_empty() {
+            bail!("criu is missing features: [{}]", missing.join(" "));
+        }
+        Ok(())
+    }
+
+    fn ask_features(&mut self, wanted: Features) -> Result<Features> {
+        let mut request = Request::question(Kind::FeatureCheck);
+        request.features = Some(wanted);
+        self.send(&request)?;
+        let (response, _) = self.receive()?;
+        check(&response, Kind::FeatureCheck)?;
+        Ok(response.features)
+    }
+
+    /// Sends the request that it is there for and waits for the outcome.
+    /// Meanwhile `notified` is called with each notification, and with the
+    /// descriptor that came with it; if that fails, criu is told so and undoes
+    /// what it did.
+    ///
+    /// # Errors
+    /// The one of `notified`; what criu says; criu ended without a word.
+    pub(crate) fn carry_out(
+        mut self,
+        request: &Request<'_>,
+        mut notified: impl FnMut(&Notification, Option<OwnedFd>) -> Result<()>,
+    ) -> Result<()> {
+        log::debug(&format!("Using CRIU in {} mode", request.kind.name()));
+        if let Some(options) = request.options.filter(|_| log::is_debug()) {
+            log::debug(&format!("CRIU options: {options:?}"));
+        }
+        self.send(request)?;
+        let mut ours = Ok(());
+        loop {
+            let (response, descriptor) = match self.receive() {
+                Ok(message) => message,
+                // It gave up because of what we told it.
+                Err(_) if ours.is_err() => return ours,
+                Err(err) => return Err(err),
+            };
+            if response.kind != Some(Kind::Notify) {
+                ours?;
+                check(&response, request.kind)?;
+                return self.wait_for_end(request.kind);
+            }
+            check(&response, Kind::Notify)?;
+            log::debug(&format!("notify: {}", response.notification.script));
+            let outcome = notified(&response.notification, descriptor);
+            let success = outcome.is_ok();
+            if ours.is_ok() {
+                ours = outcome;
+            }
+            self.send(&Request::notified(success))?;
+        }
+    }
+
+    /// It ends by itself when it has said how it went.
+    fn wait_for_end(&mut self, kind: Kind) -> Result<()> {
+        self.socket = None;
+        let status = self.child.wait()?;
+        // Reaped: the pid may be another's.
+        self.child.keep();
+        match status {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            // It waits for the next of a series, which does not come.
+            _ if kind == Kind::PreDump => Ok(()),
+            WaitStatus::Exited(_, status) => bail!("criu failed: exit status {status}"),
+            WaitStatus::Signaled(_, signal, _) => bail!("criu failed: {signal}"),
+            status => bail!("criu failed: {status:?}"),
+        }
+    }
+
+    fn send(&self, request: &Request<'_>) -> Result<()> {
+        let socket = self.socket.as_ref().context("criu is not there any more")?;
+        match send(socket, &request.encode(), SendFlags::NOSIGNAL) {
+            // It has ended, as the answer that does not come will tell.
+            Ok(_) | Err(Errno::PIPE) => Ok(()),
+            Err(err) => Err(err).with_context(|| format!("send {} to criu", request.kind.name())),
+        }
+    }
+
+    fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
+        let socket = self.socket.as_ref().context("criu is not there any more")?;
+        let message = receive(socket).context("receive from criu")?;
+        let (bytes, descriptor) = message.context("criu ended without an answer")?;
+        let response = Response::decode(&bytes).context("receive from criu")?;
+        Ok((response, descriptor))
+    }
+}
+
+fn sockets() -> Result<(OwnedFd, OwnedFd)> {
+    let kind = SocketType::SEQPACKET;
+    socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).context("socketpair")
+}
+
+/// The next message with the descriptor that came with it; `None` if there is
+/// no other end any more.
+fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    let mut bytes = vec![0; LONGEST_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let length = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(socket, &mut parts, &mut control, flags) {
+            Ok(message) => break message.bytes,
+            Err(Errno::INTR) => {}
+            // It ended with our request unread.
+            Err(Errno::CONNRESET) => break 0,
+            Err(err) => return Err(err.into()),
+        }
+    };
+    if length == LONGEST_MESSAGE {
+        bail!("a message that is too long");
+    }
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    bytes.truncate(length);
+    Ok((length > 0).then_some((bytes, descriptor)))
+}
+
+impl Drop for Criu {
+    fn drop(&mut self) {
+        if self.socket.take().is_some() && self.child.wait().is_ok() {
+            self.child.keep();
+        }
+    }
+}
+
+/// Fails unless `response` is the success of a request of that kind.
+fn check(response: &Response, kind: Kind) -> Result<()> {
+    let Some(said) = response.kind else {
+        bail!("unable to parse the response of criu");
+    };
+    if !response.success {
+        // Its words are the first error it met, seldom the one that mattered.
+        bail!(
+            "criu failed: type {} errno {}",
+            said.name(),
+            response.error_number
+        );
+    }
+    if said != kind {
+        bail!("criu answered {} to {}", said.name(), kind.name());
+    }
+    Ok(())
+}
+
+/// In the child: executes the program. Returns only if it could not.
+fn become_criu(
+    program: &CString,
+    start: &Start<'_>,
+    socket: BorrowedFd<'_>,
+) -> Result<std::convert::Infallible> {
+    if !start.our_streams {
+        let null = openat(
+            CWD,
+            "/dev/null",
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .context("open \"/dev/null\"")?;
+        dup2_stdin(&null).context("dup")?;
+        dup2_stdout(&null).context("dup")?;
+        dup2_stderr(&null).context("dup")?;
+    }
+    let environment: Vec<CString> = std::env::vars_os()
+        .filter_map(|(name, value)| pair(&name, &value))
+        .collect();
+    command::restore_signals()?;
+    let mut descriptors = vec![socket];
+    descriptors.extend(&start.descriptors);
+    let preserved = u32::try_from(descriptors.len()).context("too many descriptors")?;
+    sys::leave_only(&descriptors).context("arrange the descriptors of criu")?;
+    let args = [c"criu".into(), c"swrk".into(), c"3".into()];
+    command::exec(program, &args, &environment, preserved)
+}
+
+fn pair(name: &OsStr, value: &OsStr) -> Option<CString> {
+    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+}

@@ -1,0 +1,139 @@
+//! Security modules: what the labels a container is given keep it from. They
+//! are those of tests/data/lsm, which a test machine has loaded.
+
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    apparmor_profile_confines,
+    apparmor_profile_of_exec_confines,
+    apparmor_profile_that_is_not_loaded_is_refused,
+    selinux_label_confines,
+    selinux_label_of_exec_is_its_own,
+    selinux_label_is_the_session_keyrings,
+    selinux_label_that_is_unknown_is_refused,
+    selinux_mount_label_is_on_mounts,
+];
+
+const PROFILE: &str = "teu-test";
+const PROFILE_OF_EXEC: &str = "teu-test-exec";
+
+const PROCESS_LABEL: &str = "teu_u:teu_r:teu_container_t:s0:c1,c2";
+const EXEC_LABEL: &str = "teu_u:teu_r:teu_container_t:s0:c1";
+const MOUNT_LABEL: &str = "teu_u:object_r:teu_file_t:s0:c1,c2";
+
+const SECRETS: &str = "open /etc/secret r; open /etc/other-secret r";
+
+/// A container with two files that one profile each keeps from being read.
+fn with_secrets() -> Bundle {
+    Bundle::new()
+        .file("/etc/secret", "secret")
+        .file("/etc/other-secret", "secret")
+}
+
+/// What one of its programs was given.
+fn reported(output: Output) -> Value {
+    output.probe()["lsm"].clone()
+}
+
+fn apparmor_profile_confines() {
+    needs(&[Root, AppArmor, Label(PROFILE)]);
+    let bundle = || with_secrets().set("/process/apparmorProfile", PROFILE);
+    let seen = reported(bundle().run());
+    assert_eq!(seen["apparmor"], format!("{PROFILE} (enforce)"));
+    let output = bundle().probe(SECRETS).run();
+    assert_eq!(output.answers()[0], json!({ "errno": "EACCES" }));
+    assert!(output.answers()[1].get("ok").is_some(), "{output}");
+}
+
+fn apparmor_profile_of_exec_confines() {
+    needs(&[Root, AppArmor, Label(PROFILE), Label(PROFILE_OF_EXEC)]);
+    let bundle = with_secrets().set("/process/apparmorProfile", PROFILE);
+    let container = Container::running(bundle.probe("sleep"));
+    let exec = |flags: &[&str], words: &str| {
+        let call = container.command("exec", flags);
+        call.args(words.split_whitespace()).output()
+    };
+    let seen = reported(exec(&[], "/probe report"));
+    assert_eq!(seen["apparmor"], format!("{PROFILE} (enforce)"));
+    let flags = ["--apparmor", PROFILE_OF_EXEC];
+    let seen = reported(exec(&flags, "/probe report"));
+    assert_eq!(seen["apparmor"], format!("{PROFILE_OF_EXEC} (enforce)"));
+    exec(&flags, "/probe open /etc/secret r").ok();
+    let refused = exec(&flags, "/probe open /etc/other-secret r").exits(1);
+    assert_eq!(refused.answer(), "EACCES");
+}
+
+fn apparmor_profile_that_is_not_loaded_is_refused() {
+    needs(&[Root, AppArmor]);
+    let bundle = Bundle::new().set("/process/apparmorProfile", "teu-test-nowhere");
+    let output = bundle.run().exits(1);
+    output.says("unable to apply apparmor profile: apparmor failed to apply profile");
+}
+
+/// With privileges to gain: a policy must allow a transition without them by a
+/// capability of its own, and ours has none.
+fn labelled() -> Bundle {
+    Bundle::new()
+        .set("/process/noNewPrivileges", false)
+        .set("/process/selinuxLabel", PROCESS_LABEL)
+        .set("/linux/mountLabel", MOUNT_LABEL)
+}
+
+fn selinux_label_confines() {
+    needs(&[Root, Selinux, Label(PROCESS_LABEL), Label(MOUNT_LABEL)]);
+    assert_eq!(reported(labelled().run())["current"], PROCESS_LABEL);
+    // The host's file stays shut; what it makes itself has its mounts' label.
+    let bundle = labelled()
+        .file("/etc/file", "text")
+        .probe("open /etc/file r; write /dev/shm/file text; open /dev/shm/file r");
+    let output = bundle.run();
+    assert_eq!(output.answers()[0], json!({ "errno": "EACCES" }));
+    for answer in &output.answers()[1..] {
+        assert!(answer.get("ok").is_some(), "{output}");
+    }
+}
+
+fn selinux_label_of_exec_is_its_own() {
+    needs(&[Root, Selinux, Label(PROCESS_LABEL), Label(EXEC_LABEL)]);
+    let container = Container::running(labelled().probe("sleep"));
+    let exec = |flags: &[&str]| {
+        let call = container.command("exec", flags).args(["/probe", "report"]);
+        call.output().probe()
+    };
+    assert_eq!(exec(&[])["lsm"]["current"], PROCESS_LABEL);
+    let seen = exec(&["--process-label", EXEC_LABEL]);
+    assert_eq!(seen["lsm"]["current"], EXEC_LABEL);
+}
+
+fn selinux_label_is_the_session_keyrings() {
+    needs(&[Root, Selinux, Label(PROCESS_LABEL)]);
+    assert_eq!(reported(labelled().run())["keyring"], PROCESS_LABEL);
+}
+
+fn selinux_label_that_is_unknown_is_refused() {
+    needs(&[Root, Selinux, Label(PROCESS_LABEL)]);
+    let bundle = labelled().set("/process/selinuxLabel", "teu_u:teu_r:teu_nowhere_t:s0");
+    bundle.run().exits(1).says("teu_nowhere_t");
+}
+
+fn selinux_mount_label_is_on_mounts() {
+    needs(&[Root, Selinux, Label(MOUNT_LABEL), Tool("getfattr")]);
+    let container = Container::running(labelled().probe("sleep"));
+    for mount in ["/dev", "/dev/shm", "/dev/mqueue"] {
+        let path = format!("/proc/{}/root{mount}", container.pid());
+        let words = [
+            "--absolute-names",
+            "--only-values",
+            "--name=security.selinux",
+        ];
+        let label = Invocation::new("getfattr")
+            .args(words)
+            .arg(path)
+            .output()
+            .ok()
+            .stdout;
+        assert_eq!(label.trim_end_matches('\0'), MOUNT_LABEL, "{mount}");
+    }
+}
