@@ -16,6 +16,7 @@ use crate::commands::{
     state, stats, update,
 };
 use crate::criu::rpc::{CgroupMode, Flags, PageServer};
+use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::root::Root;
 use crate::{duration, log, size};
@@ -400,7 +401,7 @@ impl args::BundleArgs {
     fn options(self, id: OsString, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
         Ok(create::Options {
             root: root.path.clone(),
-            systemd_cgroup: global.systemd_cgroup,
+            cgroup_manager: global.cgroup_manager()?,
             rootless: global.rootless_cgroups()?,
             id: name(id),
             bundle: non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from),
@@ -418,6 +419,21 @@ impl GlobalArgs {
     /// Where the state of containers is, as `--root` and the environment say.
     pub(crate) fn root(&self) -> Result<Root> {
         Root::choose(self.root.as_deref())
+    }
+
+    /// What `--cgroup-manager` says or, without it, `--systemd-cgroup`; of crun,
+    /// which has both, engines use the first for `disabled`.
+    fn cgroup_manager(&self) -> Result<CgroupManager> {
+        match self.cgroup_manager.as_deref().map(OsStr::as_bytes) {
+            None | Some(b"") if self.systemd_cgroup => Ok(CgroupManager::Systemd),
+            None | Some(b"" | b"cgroupfs") => Ok(CgroupManager::Filesystem),
+            Some(b"systemd") => Ok(CgroupManager::Systemd),
+            Some(b"disabled") => Ok(CgroupManager::Disabled),
+            Some(_) => bail!(
+                "--cgroup-manager {:?}: not one of cgroupfs, systemd, disabled",
+                self.cgroup_manager.as_deref().unwrap_or_default()
+            ),
+        }
     }
 
     /// The value of `--rootless`. Only the commands that make a container look
@@ -887,7 +903,8 @@ mod tests {
         assert_eq!(options.root, Path::new("/r"));
         assert_eq!(options.bundle, Path::new("/b"));
         assert_eq!(options.pid_file.as_deref(), Some(Path::new("/b/init.pid")));
-        assert!(options.no_pivot && !options.no_new_keyring && !options.systemd_cgroup);
+        assert!(options.no_pivot && !options.no_new_keyring);
+        assert_eq!(options.cgroup_manager, CgroupManager::Filesystem);
         assert_eq!(options.id, "c1");
         let global = read(line).global;
         assert_eq!(global.log.as_deref(), Some(OsStr::new("/b/log.json")));
@@ -907,8 +924,35 @@ mod tests {
     #[test]
     fn as_podman_and_crio_call() {
         let options = create("teu --systemd-cgroup --root=/r create --bundle X --pid-file /p c1");
-        assert!(options.systemd_cgroup);
+        assert_eq!(options.cgroup_manager, CgroupManager::Systemd);
         assert_eq!(options.root, Path::new("/r"));
+        // Without cgroups, to a runtime that containers.conf says can do so.
+        let options = create("teu --root=/r --cgroup-manager disabled create --bundle X c1");
+        assert_eq!(options.cgroup_manager, CgroupManager::Disabled);
+    }
+
+    #[test]
+    fn the_cgroup_manager_is_chosen() {
+        for (flags, manager) in [
+            ("", CgroupManager::Filesystem),
+            ("--cgroup-manager=", CgroupManager::Filesystem),
+            ("--cgroup-manager=cgroupfs", CgroupManager::Filesystem),
+            ("--cgroup-manager systemd", CgroupManager::Systemd),
+            (
+                "--systemd-cgroup --cgroup-manager=disabled",
+                CgroupManager::Disabled,
+            ),
+            ("--systemd-cgroup --cgroup-manager=", CgroupManager::Systemd),
+        ] {
+            let options = create(&format!("teu {flags} create c1"));
+            assert_eq!(options.cgroup_manager, manager, "{flags}");
+        }
+        let global = read("teu --cgroup-manager=none list").global;
+        let error = global.cgroup_manager().expect_err("refused").to_string();
+        assert_eq!(
+            error,
+            "--cgroup-manager \"none\": not one of cgroupfs, systemd, disabled"
+        );
     }
 
     fn update(line: &str) -> Result<update::Options> {

@@ -6,6 +6,7 @@ mod harness;
 
 mod cgroups;
 mod checkpoint;
+mod compatibility;
 mod config;
 mod coverage;
 mod delete;
@@ -31,6 +32,7 @@ mod seccomp;
 mod security;
 mod spec;
 mod stats;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
+        compatibility::TESTS,
         config::TESTS,
         coverage::TESTS,
         delete::TESTS,
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         security::TESTS,
         spec::TESTS,
+        systemd::TESTS,
         stats::TESTS,
         terminal::TESTS,
         update::TESTS,

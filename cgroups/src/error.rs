@@ -68,8 +68,14 @@ pub enum Error {
     OutOfCgroup { path: String },
     /// A controller that the container has no cgroup of.
     UnknownController { name: String },
-    /// The cgroup driver is not built yet.
-    Driver { name: &'static str },
+    /// The machine was not booted with systemd.
+    NoSystemd,
+    /// The systemd of a user makes cgroups with v2 only.
+    NoUserManagerOnV1,
+    /// systemd refused, could not be reached, or did not answer.
+    Systemd { doing: String, reason: String },
+    /// The container is in no cgroup that could be frozen.
+    NoFreezer,
     /// The verifier, or an older kernel, refused the device program.
     DeviceProgram {
         doing: &'static str,
@@ -209,8 +215,14 @@ impl fmt::Display for Error {
             Error::Path { path, reason } => {
                 write!(formatter, "linux.cgroupsPath: {path:?} {reason}")
             }
-            Error::Driver { name } => {
-                write!(formatter, "cgroup driver {name:?} is not supported yet")
+            Error::NoSystemd => formatter
+                .write_str("systemd not running on this host, cannot use systemd cgroups manager"),
+            Error::NoUserManagerOnV1 => {
+                formatter.write_str("cannot use rootless systemd cgroups manager on cgroup v1")
+            }
+            Error::Systemd { doing, reason } => write!(formatter, "{doing}: {reason}"),
+            Error::NoFreezer => {
+                formatter.write_str("cannot toggle freezer: cgroups not configured for container")
             }
             Error::DeviceProgram {
                 doing,

@@ -60,13 +60,8 @@ impl Cgroup {
     pub fn v2_of(pid: Pid) -> Result<Option<Cgroup>> {
         let hierarchies = Hierarchies::of_process(pid)?;
         let v2 = hierarchies.v2.filter(|_| hierarchies.v1.is_empty());
-        Ok(v2.map(|hierarchy| Cgroup {
-            v1: Vec::new(),
-            v2: Some(Directory::new(hierarchy.mountpoint.join(hierarchy.own))),
-            made: Vec::new(),
-            lenient: false,
-            cpus_and_mems: None,
-        }))
+        let directory = v2.map(|own| Directory::new(own.mountpoint.join(own.own)));
+        Ok(directory.map(|directory| Cgroup::of(Vec::new(), Some(directory))))
     }
 }
 

@@ -19,6 +19,8 @@ mod path;
 mod saved;
 mod stats;
 mod sys;
+mod systemd;
+mod unit;
 mod update;
 mod v1;
 mod v2;
@@ -33,6 +35,7 @@ use nix::unistd::Pid;
 use crate::file::{Directory, Steps};
 use crate::hierarchy::{Hierarchies, Hierarchy};
 use crate::limits::Controller;
+use crate::unit::{Asked, UnitOfCgroup};
 
 pub use crate::devices::{Access, DeviceKind, DeviceRule, default_rules as default_device_rules};
 pub use crate::error::{Error, Result};
@@ -46,16 +49,19 @@ pub use crate::oom::OomWatch;
 pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
 pub use crate::stats::{Stats, Usage};
+pub use crate::systemd::{Manager, Unit, owner_of_user_manager};
 pub use crate::update::Update;
 
 /// Who makes the directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Driver {
-    /// We do, in the cgroup file system.
+    /// We do, in the cgroup file system, at [`CgroupPlan::path`].
     #[default]
     Filesystem,
-    /// systemd does, as a transient scope. Refused for now.
-    Systemd,
+    /// systemd does, as this unit.
+    Systemd(Box<Unit>),
+    /// Nobody: the container stays in the cgroup of its maker.
+    Disabled,
 }
 
 /// Everything decided about a container's cgroup before it exists.
@@ -73,7 +79,7 @@ pub struct CgroupPlan {
 impl CgroupPlan {
     /// Whether a hierarchy that this user may not use is left out.
     fn is_lenient(&self) -> bool {
-        self.rootless && !self.path.is_explicit()
+        self.driver == Driver::Filesystem && self.rootless && !self.path.is_explicit()
     }
 }
 
@@ -82,6 +88,7 @@ impl CgroupPlan {
 #[derive(Debug)]
 pub struct Location {
     hierarchies: Hierarchies,
+    systemd: Option<Asked>,
 }
 
 impl Location {
@@ -92,12 +99,42 @@ impl Location {
     pub fn find() -> Result<Location> {
         Ok(Location {
             hierarchies: Hierarchies::of_this_process()?,
+            systemd: None,
         })
+    }
+
+    /// Finds them for a plan, with what systemd or their absence makes of it.
+    ///
+    /// Errors: as for [`Location::find`]; there is no systemd to ask, or it
+    /// does not answer.
+    pub fn find_for(plan: &CgroupPlan) -> Result<Location> {
+        let mut location = match Location::find() {
+            Err(Error::NotMounted) if plan.driver == Driver::Disabled => Location {
+                hierarchies: Hierarchies {
+                    v1: Vec::new(),
+                    v2: None,
+                },
+                systemd: None,
+            },
+            found => found?,
+        };
+        if let Some(unit) = plan.unit() {
+            location.systemd = Some(Asked::ask(unit, &location.hierarchies)?);
+        }
+        Ok(location)
     }
 
     /// Where [`Cgroup::prepare`] will make the container's cgroup: what
     /// [`Cgroup::open`] needs to remove one whose making was interrupted.
     pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
+        match &plan.driver {
+            Driver::Filesystem => {}
+            Driver::Disabled => return SavedPaths::default(),
+            Driver::Systemd(unit) => {
+                let (v1, v2) = self.paths_of_unit(unit);
+                return SavedPaths::new(&v1, v2.as_ref()).with_unit(unit.saved());
+            }
+        }
         let members: Vec<v1::Member> = self
             .hierarchies
             .v1
@@ -128,8 +165,9 @@ impl Location {
 
 /// A container's cgroup: a directory in every hierarchy.
 ///
-/// Dropping it removes the directories that [`Cgroup::prepare`] made, unless
-/// [`Cgroup::keep`] was called; one from [`Cgroup::open`] leaves all in place.
+/// Dropping it removes the directories that [`Cgroup::prepare`] made, and stops
+/// the unit that [`Cgroup::enter`] started, unless [`Cgroup::keep`] was called;
+/// one from [`Cgroup::open`] leaves all in place.
 #[derive(Debug)]
 pub struct Cgroup {
     v1: Vec<v1::Member>,
@@ -140,28 +178,31 @@ pub struct Cgroup {
     lenient: bool,
     /// What `prepare` wrote to a v1 cpuset, before anything could join.
     cpus_and_mems: Option<(String, String)>,
+    /// Where systemd makes the directories.
+    unit: Option<UnitOfCgroup>,
+    /// There is none on purpose: limits are left out.
+    disabled: bool,
 }
 
 impl Cgroup {
     /// Makes the container's directory in every mounted hierarchy, ready to
     /// take processes: on v1 with processors and memory nodes, on v2 with its
-    /// controllers.
+    /// controllers. Where systemd makes it, that happens in [`Cgroup::enter`].
     ///
     /// Errors: a directory cannot be made, has processes in it already, or is
     /// frozen (also through a cgroup above it); real-time and cpuset limits
     /// that v1 wants set before the first process joins.
     pub fn prepare(plan: &CgroupPlan, location: &Location) -> Result<Cgroup> {
-        if plan.driver == Driver::Systemd {
-            return Err(Error::Driver { name: "systemd" });
+        let mut cgroup = Cgroup::of(Vec::new(), None);
+        match &plan.driver {
+            Driver::Systemd(unit) => return Cgroup::prepare_unit(plan, unit, location),
+            Driver::Disabled => {
+                cgroup.disabled = true;
+                return Ok(cgroup);
+            }
+            Driver::Filesystem => cgroup.lenient = plan.is_lenient(),
         }
         let hierarchies = &location.hierarchies;
-        let mut cgroup = Cgroup {
-            v1: Vec::new(),
-            v2: None,
-            made: Vec::new(),
-            lenient: plan.is_lenient(),
-            cpus_and_mems: None,
-        };
         for hierarchy in &hierarchies.v1 {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v1(plan, hierarchy))?;
         }
@@ -170,6 +211,19 @@ impl Cgroup {
             cgroup.unless_lenient(|cgroup| cgroup.prepare_v2(plan, hierarchy, is_hybrid))?;
         }
         Ok(cgroup)
+    }
+
+    /// These directories, and nothing made or left out.
+    fn of(v1: Vec<v1::Member>, v2: Option<Directory>) -> Cgroup {
+        Cgroup {
+            v1,
+            v2,
+            made: Vec::new(),
+            lenient: false,
+            cpus_and_mems: None,
+            unit: None,
+            disabled: false,
+        }
     }
 
     fn prepare_v1(&mut self, plan: &CgroupPlan, hierarchy: &Hierarchy) -> Result<()> {
@@ -269,9 +323,17 @@ impl Cgroup {
 
     /// The directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
     /// spares a new process the wait of an attach. `None` where there is a v1
-    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway. If the
-    /// clone fails, clone without and enter.
+    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway; and where
+    /// systemd is going to make it, of a process that exists. If the clone
+    /// fails, clone without and enter.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
+        if self
+            .unit
+            .as_ref()
+            .is_some_and(UnitOfCgroup::is_to_be_started)
+        {
+            return Ok(None);
+        }
         match &self.v2 {
             Some(directory) if self.v1.is_empty() => {
                 // The standard library opens with O_CLOEXEC.
@@ -289,8 +351,17 @@ impl Cgroup {
     /// A rootless user who may not do so (and gave no path) leaves the
     /// hierarchy out, and the directory made for it goes away: limits would
     /// bind nobody there.
+    ///
+    /// Where systemd makes the cgroup, the unit is started around the process.
     pub fn enter(&mut self, pid: Pid, entered_by_clone: bool) -> Result<()> {
         let pid = pid.as_raw();
+        if self
+            .unit
+            .as_ref()
+            .is_some_and(UnitOfCgroup::is_to_be_started)
+        {
+            return self.start_unit(pid);
+        }
         let mut refused = Vec::new();
         for (position, member) in self.v1.iter().enumerate() {
             match member.directory.enter(pid) {
@@ -305,7 +376,10 @@ impl Cgroup {
         let Some(directory) = self.v2.take_if(|_| !entered_by_clone) else {
             return Ok(());
         };
-        let result = directory.enter(pid);
+        let result = match (directory.enter(pid), &self.unit) {
+            (Err(error), Some(unit)) if error.is_permission() => unit.attach(&directory.path, pid),
+            (result, _) => result,
+        };
         if self.lenient && result.as_ref().is_err_and(Error::is_permission) {
             return self.abandon(&directory);
         }
@@ -331,11 +405,16 @@ impl Cgroup {
     /// Errors: by the field of the spec, the file, the value and the cause.
     #[must_use = "what was left out should be reported"]
     pub fn apply(&self, limits: &Limits) -> Result<Vec<Ignored>> {
-        let mut ignored = Vec::new();
-        if !self.v1.is_empty() && !limits.unified.is_empty() {
-            let reason = "invalid configuration: cannot use unified on cgroup v1";
-            return Err(Error::refused("linux.resources.unified", reason));
+        match &self.unit {
+            _ if self.disabled => left_out(limits),
+            Some(unit) => self.apply_with_unit(unit, limits),
+            None => self.apply_to_files(limits),
         }
+    }
+
+    fn apply_to_files(&self, limits: &Limits) -> Result<Vec<Ignored>> {
+        let mut ignored = Vec::new();
+        self.refuse_unified_on_v1(limits)?;
         for controller in Controller::ALL {
             if !(controller == Controller::Cpuset && self.has_cpus_of(&limits.cpu)) {
                 ignored.extend(self.apply_controller(controller, limits)?);
@@ -348,6 +427,14 @@ impl Cgroup {
             }
         }
         Ok(ignored)
+    }
+
+    fn refuse_unified_on_v1(&self, limits: &Limits) -> Result<()> {
+        if self.v1.is_empty() || limits.unified.is_empty() {
+            return Ok(());
+        }
+        let reason = "invalid configuration: cannot use unified on cgroup v1";
+        Err(Error::refused("linux.resources.unified", reason))
     }
 
     fn has_cpus_of(&self, cpu: &CpuLimits) -> bool {
@@ -382,14 +469,23 @@ impl Cgroup {
     /// allowed, for a moment: no process of the cgroup may be making or opening
     /// devices then. [`Cgroup::update`] sees to that.
     ///
+    /// Returns what systemd cannot be told of them: it holds, but maybe not for
+    /// ever.
+    ///
     /// Errors: as for [`Cgroup::apply`].
-    pub fn restrict_devices(&self, limits: &Limits) -> Result<()> {
-        let Some(list) = &limits.devices else {
-            return Ok(());
+    #[must_use = "what was left out should be reported"]
+    pub fn restrict_devices(&self, limits: &Limits) -> Result<Vec<Ignored>> {
+        let Some(list) = limits.devices.as_ref().filter(|_| !self.disabled) else {
+            return Ok(Vec::new());
         };
         let rules = devices::Rules::new(list);
+        let ignored = self.tell_devices(&rules)?;
+        self.restrict_devices_in_files(&rules).map(|()| ignored)
+    }
+
+    fn restrict_devices_in_files(&self, rules: &devices::Rules) -> Result<()> {
         if let Some(directory) = self.v1_directory("devices") {
-            return devices::v1::apply(directory, &rules);
+            return devices::v1::apply(directory, rules);
         }
         let Some(directory) = &self.v2 else {
             // No devices hierarchy is no protection: that must not pass.
@@ -407,7 +503,7 @@ impl Cgroup {
                 Ok(_) => {}
             }
         }
-        devices::attach::attach(&directory.path, &devices::bpf::program(&rules))
+        devices::attach::attach(&directory.path, &devices::bpf::program(rules))
     }
 
     fn v1_directory(&self, controller: &str) -> Option<&Directory> {
@@ -427,18 +523,19 @@ impl Cgroup {
     /// The cgroup of an existing container; looks at nothing.
     pub fn open(saved: &SavedPaths) -> Cgroup {
         let (v1, v2) = saved.members();
-        Cgroup {
-            v1,
-            v2,
-            made: Vec::new(),
-            lenient: false,
-            cpus_and_mems: None,
-        }
+        let mut cgroup = Cgroup::of(v1, v2);
+        let path = cgroup.v2.as_ref().map(|directory| directory.path.as_path());
+        cgroup.unit = saved.unit().map(|unit| UnitOfCgroup::open(unit, path));
+        cgroup
     }
 
     /// What [`Cgroup::open`] needs later.
     pub fn saved_paths(&self) -> SavedPaths {
-        SavedPaths::new(&self.v1, self.v2.as_ref())
+        let paths = SavedPaths::new(&self.v1, self.v2.as_ref());
+        match &self.unit {
+            Some(unit) => paths.with_unit(unit.saved.clone()),
+            None => paths,
+        }
     }
 
     /// Every process in the cgroup and the cgroups below it; none if it is gone.
@@ -574,13 +671,7 @@ impl Cgroup {
         match (self.v1_directory("freezer"), &self.v2) {
             (Some(directory), _) => on_v1(directory),
             (None, Some(directory)) => on_v2(directory),
-            (None, None) => {
-                let controller = "freezer".to_owned();
-                Err(Error::NoCgroup {
-                    field: "freeze".into(),
-                    controller,
-                })
-            }
+            (None, None) => Err(Error::NoFreezer),
         }
     }
 
@@ -595,19 +686,33 @@ impl Cgroup {
     /// then an error.
     ///
     /// One that fails does not keep the others from going; the first error is
-    /// returned.
+    /// returned. systemd stops its unit first, and old versions leave cgroups
+    /// below it. If it cannot be asked, but the cgroup is gone, so is what made
+    /// it: the systemd of a user who logged out.
     pub fn remove(&self) -> Result<()> {
-        file::remove(self.directories())
+        let stopped = self.unit.as_ref().map_or(Ok(()), UnitOfCgroup::stop);
+        let was_there = self.directories().any(|directory| directory.path.exists());
+        let removed = file::remove(self.directories());
+        match was_there {
+            true => stopped.and(removed),
+            false => removed,
+        }
     }
 
     /// The container lives on: dropping this value removes nothing.
     pub fn keep(&mut self) {
         self.made.clear();
+        if let Some(unit) = &mut self.unit {
+            unit.keep();
+        }
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        if let Some(unit) = &self.unit {
+            self.drop_unit(unit);
+        }
         let is_made = |directory: &&Directory| self.made.contains(&directory.path);
         // Drop cannot report: what stays has a process that someone else put
         // there.
@@ -622,6 +727,24 @@ impl Drop for Cgroup {
             }
         }
     }
+}
+
+/// All that was asked of a cgroup that is not to be.
+fn left_out(limits: &Limits) -> Result<Vec<Ignored>> {
+    let mut ignored = Vec::new();
+    let mut leave_out = |steps: &Steps| {
+        if let Some(field) = steps.first_field() {
+            let (field, reason) = (field.to_owned(), "cgroups are disabled".to_owned());
+            ignored.push(Ignored { field, reason });
+        }
+    };
+    for controller in Controller::ALL {
+        leave_out(&v1::steps(controller, limits)?);
+    }
+    for (_, steps) in v2::unified::steps(&limits.unified)? {
+        leave_out(&steps);
+    }
+    Ok(ignored)
 }
 
 fn refuse_processes(directory: &Directory) -> Result<()> {

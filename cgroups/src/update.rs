@@ -117,9 +117,11 @@ impl Cgroup {
         if let Some(directory) = self.v1_directory("cpuset") {
             self.make_room(directory, writes, undo)?;
         }
-        let ignored = self.apply(writes)?;
-        self.change_devices(old, writes)?;
-        Ok(ignored)
+        self.while_frozen(|| {
+            let mut ignored = self.apply(writes)?;
+            ignored.extend(self.change_devices(old, writes)?);
+            Ok(ignored)
+        })
     }
 
     /// v1 wants the sets of cgroups below inside of the new one.
@@ -146,11 +148,18 @@ impl Cgroup {
 
     /// On v1, going from "everything but" to "nothing but" or back has a moment
     /// in which nothing, or everything, is allowed: no process sees it.
-    fn change_devices(&self, old: &Limits, writes: &Limits) -> Result<()> {
+    fn change_devices(&self, old: &Limits, writes: &Limits) -> Result<Vec<Ignored>> {
+        let directory = self.v1_directory("devices");
+        if self.unit.is_some() {
+            // With any other limit, systemd has written the rules as it knows
+            // them.
+            let changes = directory.is_none() || writes.devices.is_some();
+            return self.restrict_devices(if changes { writes } else { old });
+        }
         let Some(list) = &writes.devices else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let Some(directory) = self.v1_directory("devices") else {
+        let Some(directory) = directory else {
             return self.restrict_devices(writes);
         };
         let old = old.devices.as_deref().map(Rules::new);
@@ -164,7 +173,7 @@ impl Cgroup {
         if freezes {
             self.thaw()?;
         }
-        applied
+        applied.map(|()| Vec::new())
     }
 
     fn has_v1(&self, controller: &str) -> bool {

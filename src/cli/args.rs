@@ -46,6 +46,11 @@ definitions! {
         /// "system.slice:teu:434234"
         #[arg(long)]
         pub(crate) systemd_cgroup: bool,
+        /// who makes the cgroups: 'cgroupfs' (teu itself), 'systemd', or 'disabled', which leaves the
+        /// container in the cgroup of its caller (default: 'cgroupfs', or 'systemd' with
+        /// --systemd-cgroup)
+        #[arg(long, value_name = "MANAGER")]
+        pub(crate) cgroup_manager: Option<OsString>,
         /// go on where permission for cgroups is missing: 'true', 'false' or 'auto'
         #[arg(long, value_name = "VALUE", default_value = "auto")]
         pub(crate) rootless: OsString,

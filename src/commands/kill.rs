@@ -47,14 +47,20 @@ pub(crate) fn kill(options: &Options) -> Result<()> {
 }
 
 fn kill_everyone(state: &ContainerState) -> Result<()> {
-    let killed = Cgroup::open(&state.cgroup).kill_all(libc::SIGKILL);
-    match killed {
-        // A user without a cgroup of its own has only init to kill.
-        Err(_) if state.rootless => match open_init(state)? {
-            Some(init) => send(state, &init, libc::SIGKILL),
-            None => Ok(()),
-        },
+    if state.cgroup.is_empty() {
+        return kill_init(state);
+    }
+    match Cgroup::open(&state.cgroup).kill_all(libc::SIGKILL) {
+        Err(_) if state.rootless => kill_init(state),
         killed => Ok(killed?),
+    }
+}
+
+/// All that can be found of a container without a cgroup of its own.
+fn kill_init(state: &ContainerState) -> Result<()> {
+    match open_init(state)? {
+        Some(init) => send(state, &init, libc::SIGKILL),
+        None => Ok(()),
     }
 }
 

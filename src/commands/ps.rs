@@ -1,6 +1,7 @@
 //! `teu ps`: show the processes of a container.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use teu_cgroups::Cgroup;
 
-use crate::state::StateDir;
+use crate::state::{ContainerState, StateDir};
 
 /// What `ps` needs to know.
 #[derive(Debug, Clone)]
@@ -44,13 +45,17 @@ impl FromStr for Format {
     }
 }
 
-/// Prints the processes in the container's cgroup and those below it.
+/// Prints the processes in the container's cgroup and those below it; of a
+/// container without one, those in its pid namespace.
 ///
 /// # Errors
 /// There is no such container, or the host's ps fails or names no process ids.
 pub(crate) fn ps(options: &Options) -> Result<()> {
     let (_, state) = StateDir::load(&options.root, &options.id)?;
-    let pids = Cgroup::open(&state.cgroup).processes()?;
+    let pids = match state.cgroup.is_empty() {
+        true => in_namespace_of_init(&state),
+        false => Cgroup::open(&state.cgroup).processes()?,
+    };
     let text = match options.format {
         Format::Json => json(&pids),
         Format::Table => only(&pids, &host_ps(&options.args)?)?,
@@ -58,6 +63,23 @@ pub(crate) fn ps(options: &Options) -> Result<()> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("write to standard output")
+}
+
+/// The processes of a container that is in no cgroup of its own: those in its
+/// pid namespace or, if that is the host's, init alone.
+fn in_namespace_of_init(state: &ContainerState) -> Vec<i32> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(state.pid).filter(|_| state.init_is_alive());
+    let Some(own) = own else {
+        return Vec::new();
+    };
+    if !state.private_pid_namespace {
+        return vec![state.pid];
+    }
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| namespace(pid).as_ref() == Some(&own))
+        .collect()
 }
 
 /// A list of numbers; an empty one is `null`, as Go writes it.

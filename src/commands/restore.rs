@@ -257,7 +257,10 @@ impl Restoration<'_> {
         for ignored in cgroup.apply(limits)? {
             log::warn(&ignored.to_string());
         }
-        Ok(cgroup.restrict_devices(limits)?)
+        for ignored in cgroup.restrict_devices(limits)? {
+            log::warn(&ignored.to_string());
+        }
+        Ok(())
     }
 
     fn request(&self, images: &Images, root: &Path, criu: &Criu) -> Result<rpc::Options> {

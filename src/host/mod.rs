@@ -60,6 +60,12 @@ impl Host {
         })
     }
 
+    /// Whether root of a user namespace is really a user of the machine, whose
+    /// systemd is that user's: else it is root of a container with a systemd.
+    pub(crate) fn is_served_by_users_systemd(&self) -> bool {
+        teu_cgroups::owner_of_user_manager().is_some_and(|owner| owner != 0)
+    }
+
     /// The id maps of the user namespace at `path`.
     ///
     /// # Errors

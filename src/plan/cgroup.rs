@@ -5,11 +5,28 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use teu_cgroups::{
     Access, BlockIoLimits, CgroupPath, CgroupPlan, CpuLimits, DeviceKind, DeviceRate, DeviceRule,
-    DeviceWeight, Driver, HugepageLimit, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
+    DeviceWeight, Driver, HugepageLimit, Limits, Manager, MemoryLimits, NetworkLimits, RdmaLimit,
+    Unit,
 };
+use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::log;
-use crate::spec::{BlockIo, Cpu, DeviceCgroup, Memory, Network, Resources, Spec, ThrottleDevice};
+use crate::plan::Wishes;
+use crate::spec::{
+    BlockIo, Cpu, DeviceCgroup, Memory, Mount, Network, Resources, Spec, ThrottleDevice,
+};
+
+/// What the units of containers begin with that are not told another name.
+const PROGRAM: &str = "teu";
+
+/// Who makes cgroups, as the command line says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum CgroupManager {
+    #[default]
+    Filesystem,
+    Systemd,
+    Disabled,
+}
 
 /// Decides the place and the limits.
 ///
@@ -18,9 +35,14 @@ use crate::spec::{BlockIo, Cpu, DeviceCgroup, Memory, Network, Resources, Spec, 
 ///
 /// # Errors
 /// A field with a value that means nothing.
-pub(crate) fn plan(spec: &Spec, id: &str, driver: Driver, rootless: bool) -> Result<CgroupPlan> {
+pub(crate) fn plan(
+    spec: &Spec,
+    namespaces: &NamespacePlan,
+    wishes: &Wishes,
+    rootless: bool,
+) -> Result<CgroupPlan> {
     let linux = spec.linux.as_ref();
-    let path = linux.map(|linux| Path::new(&linux.cgroups_path));
+    let cgroups_path = linux.map_or("", |linux| &linux.cgroups_path);
     let default = Resources::default();
     let resources = linux
         .and_then(|linux| linux.resources.as_ref())
@@ -29,12 +51,62 @@ pub(crate) fn plan(spec: &Spec, id: &str, driver: Driver, rootless: bool) -> Res
     if !rootless {
         limits.devices = Some(device_rules(&resources.devices)?);
     }
-    let path = CgroupPath::new(path, id).context("linux.cgroupsPath")?;
+    let (driver, path) = match wishes.cgroup_manager {
+        CgroupManager::Filesystem => (Driver::Filesystem, cgroups_path),
+        CgroupManager::Disabled => (Driver::Disabled, ""),
+        CgroupManager::Systemd => {
+            let mut unit = unit(spec, &wishes.id, cgroups_path, rootless)?;
+            if let Some(owner) = owner(spec, namespaces) {
+                unit.delegate_to(owner);
+            }
+            (Driver::Systemd(Box::new(unit)), "")
+        }
+    };
+    let path = CgroupPath::new(Some(Path::new(path)), &wishes.id).context("linux.cgroupsPath")?;
     Ok(CgroupPlan {
         driver,
         path,
         limits,
         rootless,
+    })
+}
+
+/// The unit that systemd will make: the machine's systemd, or the user's.
+fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Unit> {
+    let manager = match rootless {
+        true => Manager::User,
+        false => Manager::System,
+    };
+    let mut unit = Unit::new(cgroups_path, PROGRAM, id, manager)?;
+    for (key, value) in &spec.annotations {
+        unit.annotate(key, value)?;
+    }
+    Ok(unit)
+}
+
+/// Whose the container's cgroup is to be, by the host's user id: its program's,
+/// if that sees nothing but its own cgroups and may write there.
+fn owner(spec: &Spec, namespaces: &NamespacePlan) -> Option<u32> {
+    let is_writable_view = |mount: &Mount| {
+        mount.source == "cgroup"
+            && Path::new(&mount.destination)
+                .components()
+                .eq(Path::new("/sys/fs/cgroup").components())
+            && !mount
+                .options
+                .iter()
+                .any(|option| option == "ro" || option == "rro")
+    };
+    if !namespaces.is_private(Kind::Cgroup) || !spec.mounts.iter().any(is_writable_view) {
+        return None;
+    }
+    let user = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    if !namespaces.is_private(Kind::User) {
+        return Some(user);
+    }
+    namespaces.id_maps.uid.iter().find_map(|map| {
+        let offset = user.checked_sub(map.container)?;
+        (offset < map.size).then(|| map.host.checked_add(offset))?
     })
 }
 
@@ -235,8 +307,109 @@ mod tests {
     use super::*;
 
     fn plan_of(config: &str) -> Result<CgroupPlan> {
+        plan_with(
+            config,
+            CgroupManager::Filesystem,
+            &NamespacePlan::default(),
+            false,
+        )
+    }
+
+    fn plan_with(
+        config: &str,
+        cgroup_manager: CgroupManager,
+        namespaces: &NamespacePlan,
+        rootless: bool,
+    ) -> Result<CgroupPlan> {
         let spec: Spec = serde_json::from_str(config).expect("test input parses");
-        plan(&spec, "c1", Driver::Filesystem, false)
+        let wishes = Wishes {
+            id: "c1".into(),
+            cgroup_manager,
+            ..Wishes::default()
+        };
+        plan(&spec, namespaces, &wishes, rootless)
+    }
+
+    fn unit_of(config: &str, namespaces: &NamespacePlan, rootless: bool) -> Result<Unit> {
+        match plan_with(config, CgroupManager::Systemd, namespaces, rootless)?.driver {
+            Driver::Systemd(unit) => Ok(*unit),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn cgroups_path_is_read_as_the_manager_wants_it() {
+        let config = |path: &str| format!(r#"{{"linux":{{"cgroupsPath":"{path}"}}}}"#);
+        let nothing = NamespacePlan::default();
+        for (rootless, manager) in [(false, Manager::System), (true, Manager::User)] {
+            let unit = unit_of(&config("a.slice:p:n"), &nothing, rootless).expect("unit");
+            let expected = Unit::new("a.slice:p:n", PROGRAM, "c1", manager);
+            assert_eq!(unit, expected.expect("unit"));
+        }
+        let error = unit_of(&config("/a/b"), &nothing, false).expect_err("refused");
+        assert!(
+            error.to_string().starts_with("linux.cgroupsPath: expected"),
+            "{error}"
+        );
+        // Where there is to be none, no path can be wrong.
+        for manager in [CgroupManager::Disabled, CgroupManager::Filesystem] {
+            plan_with(&config("a:b"), manager, &nothing, false).expect("plan");
+        }
+    }
+
+    #[test]
+    fn annotations_about_the_unit_are_read() {
+        let config = r#"{"annotations":{"org.systemd.property.KillMode":"'mixed'","other":"x"}}"#;
+        let nothing = NamespacePlan::default();
+        let mut expected = Unit::new("", PROGRAM, "c1", Manager::System).expect("unit");
+        assert_ne!(unit_of(config, &nothing, false).expect("unit"), expected);
+        let name = "org.systemd.property.KillMode";
+        expected.annotate(name, "'mixed'").expect("annotation");
+        assert_eq!(unit_of(config, &nothing, false).expect("unit"), expected);
+        let wrong = r#"{"annotations":{"org.systemd.property.KillMode":"mixed"}}"#;
+        let error = unit_of(wrong, &nothing, false)
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.starts_with("annotations[\"org.systemd.property.KillMode\"]: "),
+            "{error}"
+        );
+        plan_of(wrong).expect("only systemd reads it");
+    }
+
+    #[test]
+    fn only_a_writable_view_of_the_own_cgroup_is_given_away() {
+        use teu_namespaces::{IdMap, Namespace};
+        let config = |options: &str| {
+            format!(
+                r#"{{"process":{{"user":{{"uid":7}}}},"mounts":[{{"destination":"/sys/fs/cgroup/",
+                    "type":"cgroup","source":"cgroup","options":[{options}]}}]}}"#
+            )
+        };
+        let owner_of = |options: &str, kinds: &[Kind]| {
+            let spec: Spec = serde_json::from_str(&config(options)).expect("test input parses");
+            let mut namespaces = NamespacePlan::default();
+            kinds
+                .iter()
+                .for_each(|&kind| namespaces.set(kind, Namespace::New));
+            namespaces.id_maps.uid = vec![
+                IdMap {
+                    container: 0,
+                    host: 1000,
+                    size: 1,
+                },
+                IdMap {
+                    container: 1,
+                    host: 100_000,
+                    size: 10,
+                },
+            ];
+            owner(&spec, &namespaces)
+        };
+        assert_eq!(owner_of("", &[Kind::Cgroup]), Some(7));
+        assert_eq!(owner_of("", &[Kind::Cgroup, Kind::User]), Some(100_006));
+        assert_eq!(owner_of("\"ro\"", &[Kind::Cgroup]), None);
+        assert_eq!(owner_of("", &[Kind::User]), None);
     }
 
     #[test]

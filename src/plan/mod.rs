@@ -27,7 +27,7 @@ use anyhow::Result;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use teu_cgroups::{CgroupPlan, Driver, Location};
+use teu_cgroups::{CgroupPlan, Location};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
@@ -36,6 +36,7 @@ use crate::host::Host;
 use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
+use cgroup::CgroupManager;
 use external::External;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
@@ -50,8 +51,8 @@ use sysctl::Sysctl;
 pub(crate) struct Wishes {
     /// Its name.
     pub(crate) id: String,
-    /// systemd makes the cgroup.
-    pub(crate) systemd_cgroup: bool,
+    /// Who makes the cgroup.
+    pub(crate) cgroup_manager: CgroupManager,
     /// Missing permission for cgroups is no error; `None` decides by the user.
     pub(crate) rootless: Option<bool>,
     /// Move the root mount and chroot instead of pivot_root.
@@ -122,11 +123,14 @@ impl Plan {
         let mut namespaces = namespaces::plan(spec, host)?;
         // The host moves the devices there at once.
         namespaces.network_at_once = !linux.net_devices.is_empty();
-        let rootless = wishes
-            .rootless
-            .unwrap_or_else(|| host.is_unprivileged() || host.in_user_namespace());
-        let cgroup = cgroup(spec, wishes, rootless)?;
-        let cgroup_location = Location::find()?;
+        let rootless = wishes.rootless.unwrap_or_else(|| {
+            host.is_unprivileged()
+                || host.in_user_namespace()
+                    && (wishes.cgroup_manager != CgroupManager::Systemd
+                        || host.is_served_by_users_systemd())
+        });
+        let cgroup = cgroup::plan(spec, &namespaces, wishes, rootless)?;
+        let cgroup_location = Location::find_for(&cgroup)?;
         let layout = cgroup_location.layout(&cgroup);
         let rootfs = RootfsPlan::new(&RootfsInput {
             spec,
@@ -237,12 +241,4 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
     Cow::Owned(spec)
 }
 
-fn cgroup(spec: &Spec, wishes: &Wishes, rootless: bool) -> Result<CgroupPlan> {
-    let driver = if wishes.systemd_cgroup {
-        Driver::Systemd
-    } else {
-        Driver::Filesystem
-    };
-    cgroup::plan(spec, &wishes.id, driver, rootless)
-}
 pub(crate) mod sysctl;

@@ -42,6 +42,9 @@ pub(crate) enum Need {
     Label(&'static str),
     /// systemd runs as pid 1.
     Systemd,
+    NoSystemd,
+    /// A user other than root, logged in, with a systemd of its own.
+    UserSystemd,
     /// At least this many processors.
     Processors(usize),
     /// A program in $PATH.
@@ -101,6 +104,11 @@ impl Need {
             NoSelinux => !Selinux.is_met(),
             Label(label) => has_profile(label) || is_context(label),
             Systemd => Path::new("/run/systemd/system").is_dir(),
+            NoSystemd => !Systemd.is_met(),
+            UserSystemd => {
+                let directory = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+                !Root.is_met() && Path::new(&directory).join("systemd/private").exists()
+            }
             Processors(count) => {
                 std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
             }
@@ -130,6 +138,8 @@ impl Need {
             NoSelinux => "a kernel without SELinux".to_owned(),
             Label(label) => format!("the label {label}"),
             Systemd => "systemd".to_owned(),
+            NoSystemd => "a machine without systemd".to_owned(),
+            UserSystemd => "a user's systemd".to_owned(),
             Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Criu => "a CRIU that works".to_owned(),
@@ -229,6 +239,20 @@ fn effective_capabilities() -> u64 {
         .unwrap_or(0)
 }
 
+fn has_profile(name: &str) -> bool {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
+    let loaded = loaded.unwrap_or_default();
+    let mut names = loaded.lines().filter_map(|line| line.split(' ').next());
+    names.any(|loaded| loaded == name)
+}
+
+/// The kernel refuses the write of a context its policy does not know; without
+/// a policy it takes everything.
+fn is_context(label: &str) -> bool {
+    let takes = |label| fs::write("/sys/fs/selinux/context", label).is_ok();
+    takes(label) && !takes("no context")
+}
+
 /// The $PATH by which a runtime finds the CRIU of the tests.
 pub(crate) fn criu_path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -260,20 +284,6 @@ fn criu_says_yes(args: &[&str]) -> bool {
         .wait()
         .unwrap_or_else(|_| process::wait(pid))
         .success()
-}
-
-fn has_profile(name: &str) -> bool {
-    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
-    let loaded = loaded.unwrap_or_default();
-    let mut names = loaded.lines().filter_map(|line| line.split(' ').next());
-    names.any(|loaded| loaded == name)
-}
-
-/// The kernel refuses the write of a context its policy does not know; without
-/// a policy it takes everything.
-fn is_context(label: &str) -> bool {
-    let takes = |label| fs::write("/sys/fs/selinux/context", label).is_ok();
-    takes(label) && !takes("no context")
 }
 
 fn in_path(name: &str) -> bool {

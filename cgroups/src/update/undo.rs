@@ -8,6 +8,9 @@ use crate::limits::Limits;
 use crate::v1;
 use crate::v1::cpuset::{Cpuset, FILES};
 
+/// The kernel's own `cpu.shares`.
+const DEFAULT_SHARES: u64 = 1024;
+
 /// How to take an update back. Empty, it does nothing.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
@@ -18,6 +21,8 @@ pub(super) struct Undo {
     /// The limits that held; of them only the device rules are needed, and
     /// only if they change.
     devices: Option<Limits>,
+    /// What systemd, if it is its cgroup, is to be told again.
+    told: Option<Limits>,
 }
 
 /// A file and what it said.
@@ -43,6 +48,7 @@ impl Undo {
                 undo.remember_write(directory, write);
             }
         }
+        undo.told = Some(before(old, writes));
         if let (Some(_), Some(rules)) = (&writes.devices, &old.devices) {
             undo.devices = Some(Limits {
                 devices: Some(rules.clone()),
@@ -91,6 +97,8 @@ impl Undo {
     /// Writes it all back, in the reverse order. What the kernel refuses as
     /// long as another value is there is tried again after the others.
     pub(super) fn carry_out(self, cgroup: &Cgroup) -> Result<()> {
+        // What systemd writes then is what the files said.
+        let told = self.told.map_or(Ok(()), |old| cgroup.tell_limits(&old));
         let devices = self.devices.map_or(Ok(()), |old| restore(cgroup, &old));
         let cpusets = self.cpusets.iter().rev();
         let cpusets = cpusets.map(|(file, old)| v1::cpuset::write_all(file, old));
@@ -108,7 +116,7 @@ impl Undo {
                 }
             });
             if left.is_empty() || left.len() == count {
-                return result.and(cpusets).and(devices);
+                return result.and(cpusets).and(devices).and(told);
             }
         }
     }
@@ -116,9 +124,48 @@ impl Undo {
 
 fn restore(cgroup: &Cgroup, old: &Limits) -> Result<()> {
     match (cgroup.v1_directory("devices"), &old.devices) {
-        (Some(directory), Some(list)) => devices::v1::apply(directory, &Rules::new(list)),
-        _ => cgroup.restrict_devices(old),
+        (Some(directory), Some(list)) => {
+            let rules = Rules::new(list);
+            cgroup.tell_devices(&rules)?;
+            devices::v1::apply(directory, &rules)
+        }
+        _ => cgroup.restrict_devices(old).map(drop),
     }
+}
+
+/// Of what `writes` change, what it was before: a limit where there was one,
+/// and else the words for none.
+fn before(old: &Limits, writes: &Limits) -> Limits {
+    let or_none = |new: Option<i64>, old: Option<i64>| new.map(|_| old.unwrap_or(-1));
+    let mut before = Limits {
+        pids: or_none(writes.pids, old.pids),
+        ..Limits::default()
+    };
+    let (cpu, memory) = (&writes.cpu, &writes.memory);
+    before.memory.limit = or_none(memory.limit, old.memory.limit);
+    before.memory.swap = or_none(memory.swap, old.memory.swap);
+    before.memory.reservation = memory.reservation.and(old.memory.reservation);
+    before.cpu.quota = or_none(cpu.quota, old.cpu.quota);
+    before.cpu.period = cpu.period.and(old.cpu.period);
+    before.cpu.shares = cpu.shares.map(|_| old.cpu.shares.unwrap_or(DEFAULT_SHARES));
+    before.cpu.idle = cpu.idle.and(old.cpu.idle);
+    before.block_io.weight = writes.block_io.weight.and(old.block_io.weight);
+    for (new, old, before) in [
+        (&cpu.cpus, &old.cpu.cpus, &mut before.cpu.cpus),
+        (&cpu.mems, &old.cpu.mems, &mut before.cpu.mems),
+    ] {
+        if !new.is_empty() {
+            before.clone_from(old);
+        }
+    }
+    let changed = old
+        .unified
+        .iter()
+        .filter(|(file, _)| writes.unified.contains_key(*file));
+    before.unified = changed
+        .map(|(file, value)| (file.clone(), value.clone()))
+        .collect();
+    before
 }
 
 impl Old {

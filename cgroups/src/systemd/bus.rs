@@ -1,0 +1,696 @@
+//! A connection to systemd's manager: where it listens, who we are, calls and
+//! the ends of jobs. Not for what is asked of it; see the module above.
+//!
+//! The manager has a socket of its own beside its name on the bus. It is what
+//! systemctl(1) uses as root, spares the way through the bus daemon, and needs
+//! no `Hello` and no subscription; it is also there before the bus is and after
+//! it crashed. Where it is missing or refuses us the bus is asked.
+
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, GetSockOpt, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, setsockopt,
+    socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use crate::systemd::Manager;
+use crate::systemd::wire::{self, Call, FIXED_HEADER, Kind, Message, Value};
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const OBJECT: &str = "/org/freedesktop/systemd1";
+
+/// The interface of the manager itself (org.freedesktop.systemd1(5)).
+pub(crate) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
+/// How long the manager may take to accept us: on a busy machine its backlog
+/// is full for a while.
+const CONNECT_SECONDS: i64 = 15;
+
+/// How long an answer or a job may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a call did not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The manager, or the bus, said no.
+    Refused {
+        name: String,
+        text: String,
+    },
+    /// The other side closed the connection; it may be back soon.
+    Closed,
+    /// No answer in time.
+    TimedOut,
+    /// A message beyond the limit.
+    TooLong,
+    /// Bytes that are no message: what they would have had to be.
+    Malformed(&'static str),
+    /// We are nobody who may talk here.
+    Unauthorized,
+    /// Where the connection went, and what the kernel said.
+    Connect {
+        to: Address,
+        cause: Errno,
+    },
+    /// Nothing tells where a user's manager is.
+    NoAddress,
+    System(Errno),
+}
+
+impl Problem {
+    /// Whether it is the error of that name, without "org.freedesktop.systemd1.".
+    pub(crate) fn is(&self, short_name: &str) -> bool {
+        matches!(self, Problem::Refused { name, .. }
+            if name.strip_prefix(SERVICE).and_then(|rest| rest.strip_prefix('.')) == Some(short_name))
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Problem::Refused { name, text } => write!(formatter, "systemd said {name}: {text:?}"),
+            Problem::Closed => formatter.write_str("systemd closed the connection"),
+            Problem::TimedOut => {
+                write!(
+                    formatter,
+                    "systemd did not answer in {} s",
+                    PATIENCE.as_secs()
+                )
+            }
+            Problem::TooLong => formatter.write_str("the message is too long for D-Bus"),
+            Problem::Malformed(what) => write!(formatter, "systemd sent {what}"),
+            Problem::Unauthorized => formatter.write_str("the bus refused to authenticate us"),
+            Problem::Connect { to, cause } => {
+                write!(
+                    formatter,
+                    "connect to {to}: {}",
+                    cause.desc().to_lowercase()
+                )
+            }
+            Problem::NoAddress => formatter.write_str(
+                "neither $DBUS_SESSION_BUS_ADDRESS nor $XDG_RUNTIME_DIR leads to the user's \
+                 systemd (hint: log in, and install dbus-user-session)",
+            ),
+            Problem::System(cause) => formatter.write_str(&cause.desc().to_lowercase()),
+        }
+    }
+}
+
+/// Where a manager can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// Its own socket.
+    Direct(PathBuf),
+    /// The bus that it is on.
+    Bus(PathBuf),
+    /// The same, by a name without a file (unix(7), "abstract").
+    AbstractBus(Vec<u8>),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Direct(path) | Address::Bus(path) => write!(formatter, "{path:?}"),
+            Address::AbstractBus(name) => {
+                write!(
+                    formatter,
+                    "{:?}",
+                    format!("@{}", String::from_utf8_lossy(name))
+                )
+            }
+        }
+    }
+}
+
+/// Where to try, in this order. An address in the environment is somebody's
+/// wish, so it is the only one then.
+pub(crate) fn addresses(
+    manager: Manager,
+    variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
+) -> Vec<Address> {
+    let given = variable(match manager {
+        Manager::System => "DBUS_SYSTEM_BUS_ADDRESS",
+        Manager::User => "DBUS_SESSION_BUS_ADDRESS",
+    });
+    let runtime_directory = variable("XDG_RUNTIME_DIR").filter(|value| !value.is_empty());
+    if let Some(given) = given.filter(|given| !given.is_empty()) {
+        return parse(
+            &given.into_vec(),
+            runtime_directory.as_deref().map(Path::new),
+        );
+    }
+    let (directory, bus) = match (manager, runtime_directory) {
+        (Manager::System, _) => (PathBuf::from("/run"), "dbus/system_bus_socket"),
+        (Manager::User, Some(directory)) => (PathBuf::from(directory), "bus"),
+        (Manager::User, None) => return Vec::new(),
+    };
+    vec![
+        Address::Direct(directory.join("systemd/private")),
+        Address::Bus(directory.join(bus)),
+    ]
+}
+
+/// The Unix sockets among D-Bus addresses ("Server Addresses"):
+/// `unix:path=/run/user/1000/bus,guid=...;unix:abstract=...`.
+fn parse(text: &[u8], runtime_directory: Option<&Path>) -> Vec<Address> {
+    let path = |bytes: Vec<u8>| PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    let unix = |address: &[u8]| {
+        let pairs = address.strip_prefix(b"unix:")?;
+        pairs.split(|&byte| byte == b',').find_map(|pair| {
+            let equals = pair.iter().position(|&byte| byte == b'=')?;
+            let (key, value) = (&pair[..equals], unescape(&pair[equals + 1..]));
+            match key {
+                b"path" => Some(Address::Bus(path(value))),
+                b"abstract" => Some(Address::AbstractBus(value)),
+                b"runtime" => Some(Address::Bus(runtime_directory?.join("bus"))),
+                _ => None,
+            }
+        })
+    };
+    text.split(|&byte| byte == b';').filter_map(unix).collect()
+}
+
+/// Undoes `%2f`.
+fn unescape(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| first == b'%');
+        let escaped = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    bytes
+}
+
+/// The end of a job, as the manager told everybody.
+#[derive(Debug)]
+struct FinishedJob {
+    sender: String,
+    path: String,
+    result: String,
+}
+
+/// A connection, authenticated and ready for calls.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    socket: UnixStream,
+    /// Whether a bus is between us and the manager.
+    through_bus: bool,
+    serial: u32,
+    /// Read, but not looked at yet.
+    received: Vec<u8>,
+    finished: Vec<FinishedJob>,
+}
+
+impl Bus {
+    /// Connects to the first of the addresses that lets us.
+    ///
+    /// Errors: what went wrong with the last one.
+    pub(crate) fn connect(addresses: &[Address]) -> Result<Bus, Problem> {
+        let mut last = Problem::NoAddress;
+        for address in addresses {
+            match Bus::connect_to(address) {
+                Ok(bus) => return Ok(bus),
+                Err(problem) => last = problem,
+            }
+        }
+        Err(last)
+    }
+
+    fn connect_to(address: &Address) -> Result<Bus, Problem> {
+        let failed = |cause| Problem::Connect {
+            to: address.clone(),
+            cause,
+        };
+        let mut bus = Bus {
+            socket: open(address).map_err(failed)?,
+            through_bus: !matches!(address, Address::Direct(_)),
+            serial: 0,
+            received: Vec::new(),
+            finished: Vec::new(),
+        };
+        bus.authenticate()?;
+        if bus.through_bus {
+            bus.register()?;
+        }
+        Ok(bus)
+    }
+
+    /// Says that the kernel knows who we are ("Authentication Protocol",
+    /// EXTERNAL). No user id is named: in a user namespace we may have another
+    /// than the one the other side sees. An answer to the first line is DATA or,
+    /// of old versions, OK already; the second makes it OK.
+    ///
+    /// All of it is said at once, and nothing more before the answers: systemd
+    /// does not look at a message that it reads together with BEGIN until
+    /// another one comes.
+    fn authenticate(&mut self) -> Result<(), Problem> {
+        let deadline = Instant::now() + PATIENCE;
+        self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        let lines = [self.read_line(deadline)?, self.read_line(deadline)?];
+        match lines.iter().any(|line| line.starts_with(b"OK")) {
+            true => Ok(()),
+            false => Err(Problem::Unauthorized),
+        }
+    }
+
+    /// Becomes known to the bus and asks to be told about jobs. The manager
+    /// sends its signals only if someone has subscribed.
+    fn register(&mut self) -> Result<(), Problem> {
+        const BUS: &str = "org.freedesktop.DBus";
+        let rule =
+            format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='JobRemoved'");
+        let rule = [Value::String(rule)];
+        let of_bus = |member, arguments| Call {
+            destination: Some(BUS),
+            path: "/org/freedesktop/DBus",
+            interface: BUS,
+            member,
+            arguments,
+        };
+        let of_manager = Call {
+            destination: Some(SERVICE),
+            path: OBJECT,
+            interface: MANAGER,
+            member: "Subscribe",
+            arguments: &[],
+        };
+        // All at once, then all answers.
+        let calls = [of_bus("Hello", &[]), of_bus("AddMatch", &rule), of_manager];
+        let mut serials = Vec::new();
+        for call in &calls {
+            serials.push(self.send(call)?);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        for serial in serials {
+            self.wait_for_answer(serial, deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Calls a method of the manager and waits for the answer.
+    pub(crate) fn call(
+        &mut self,
+        interface: &str,
+        member: &str,
+        arguments: &[Value],
+    ) -> Result<Message, Problem> {
+        self.call_object(OBJECT, interface, member, arguments)
+    }
+
+    /// The same of another object of the manager's.
+    pub(crate) fn call_object(
+        &mut self,
+        path: &str,
+        interface: &str,
+        member: &str,
+        arguments: &[Value],
+    ) -> Result<Message, Problem> {
+        let serial = self.send(&Call {
+            destination: self.through_bus.then_some(SERVICE),
+            path,
+            interface,
+            member,
+            arguments,
+        })?;
+        self.wait_for_answer(serial, Instant::now() + PATIENCE)
+    }
+
+    /// Waits for the end of the job that `answer` names, and returns its
+    /// result: "done", or what else became of it.
+    pub(crate) fn wait_for_job(&mut self, answer: &Message) -> Result<String, Problem> {
+        let job = answer.body().text()?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // Only of the manager itself: anyone on a bus can send signals.
+            let is_it = |one: &FinishedJob| one.path == job && one.sender == answer.sender;
+            if let Some(position) = self.finished.iter().position(is_it) {
+                return Ok(self.finished.swap_remove(position).result);
+            }
+            let message = self.receive(deadline)?;
+            self.note(message)?;
+        }
+    }
+
+    fn send(&mut self, call: &Call) -> Result<u32, Problem> {
+        self.serial += 1;
+        let bytes = call.encode(self.serial)?;
+        self.write(&bytes)?;
+        Ok(self.serial)
+    }
+
+    fn wait_for_answer(&mut self, serial: u32, deadline: Instant) -> Result<Message, Problem> {
+        loop {
+            let message = self.receive(deadline)?;
+            match message.kind {
+                Kind::Return if message.reply_to == serial => return Ok(message),
+                Kind::Error if message.reply_to == serial => {
+                    let text = match message.signature.starts_with('s') {
+                        true => message.body().text()?,
+                        false => String::new(),
+                    };
+                    let name = message.error_name;
+                    return Err(Problem::Refused { name, text });
+                }
+                _ => self.note(message)?,
+            }
+        }
+    }
+
+    /// Keeps the ends of jobs: one may come before the answer that names it.
+    fn note(&mut self, message: Message) -> Result<(), Problem> {
+        let is_end = message.kind == Kind::Signal
+            && message.interface == MANAGER
+            && message.member == "JobRemoved"
+            && message.signature == "uoss";
+        if is_end {
+            let mut body = message.body();
+            body.uint32()?;
+            let path = body.text()?;
+            body.text()?;
+            let result = body.text()?;
+            self.finished.push(FinishedJob {
+                sender: message.sender,
+                path,
+                result,
+            });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match send(self.socket.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Err(Problem::TimedOut),
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Problem::Closed),
+                Err(cause) => return Err(Problem::System(cause)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next line of the authentication.
+    fn read_line(&mut self, deadline: Instant) -> Result<Vec<u8>, Problem> {
+        const LONGEST_LINE: usize = 4096;
+        loop {
+            let end = self.received.windows(2).position(|pair| pair == b"\r\n");
+            if let Some(end) = end {
+                let line = self.received[..end].to_vec();
+                self.received.drain(..end + 2);
+                return Ok(line);
+            }
+            if self.received.len() > LONGEST_LINE {
+                return Err(Problem::Malformed(
+                    "a line of the authentication without an end",
+                ));
+            }
+            self.read_more(deadline)?;
+        }
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Result<Message, Problem> {
+        self.fill(FIXED_HEADER, deadline)?;
+        let mut header = [0; FIXED_HEADER];
+        header.copy_from_slice(&self.received[..FIXED_HEADER]);
+        let length = wire::message_length(&header)?;
+        self.fill(length, deadline)?;
+        let message = Message::decode(&self.received[..length])?;
+        self.received.drain(..length);
+        Ok(message)
+    }
+
+    fn fill(&mut self, length: usize, deadline: Instant) -> Result<(), Problem> {
+        while self.received.len() < length {
+            self.read_more(deadline)?;
+        }
+        Ok(())
+    }
+
+    fn read_more(&mut self, deadline: Instant) -> Result<(), Problem> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Problem::TimedOut);
+        }
+        let failed = |error: std::io::Error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ECONNRESET) => Problem::Closed,
+            Some(cause) => Problem::System(cause),
+            None => Problem::Closed,
+        };
+        self.socket.set_read_timeout(Some(left)).map_err(failed)?;
+        let mut buffer = [0; 4096];
+        match self.socket.read(&mut buffer) {
+            Ok(0) => Err(Problem::Closed),
+            Ok(count) => {
+                self.received.extend_from_slice(&buffer[..count]);
+                Ok(())
+            }
+            // What was waited for may have become due: looked at above.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// The process that listens there.
+pub(crate) fn listener(address: &Address) -> nix::Result<i32> {
+    let socket = open(address)?;
+    sockopt::PeerCredentials.get(&socket).map(|peer| peer.pid())
+}
+
+/// Connects, and waits for a place in the backlog if need be.
+fn open(address: &Address) -> nix::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let patience = TimeVal::new(CONNECT_SECONDS, 0);
+    setsockopt(&fd, sockopt::SendTimeout, &patience)?;
+    let to = match address {
+        Address::Direct(path) | Address::Bus(path) => UnixAddr::new(path)?,
+        Address::AbstractBus(name) => UnixAddr::new_abstract(name)?,
+    };
+    loop {
+        match connect(fd.as_raw_fd(), &to) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(|()| UnixStream::from(fd)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::systemd::wire::tests::answer;
+    use std::ffi::OsString;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixListener;
+
+    /// What the manager of a test does with a call.
+    pub(crate) type Answers = Box<dyn FnMut(&Message, u32, &mut UnixStream) + Send>;
+
+    /// A manager that listens at a socket of its own, for as many connections
+    /// as there are scripts.
+    pub(crate) struct Fake {
+        pub(crate) address: Address,
+        thread: Option<std::thread::JoinHandle<()>>,
+    }
+
+    impl Fake {
+        pub(crate) fn new(name: &str, scripts: Vec<Answers>) -> Fake {
+            let path = std::env::temp_dir().join(format!("systemd-{name}-{}", std::process::id()));
+            if path.exists() {
+                std::fs::remove_file(&path).unwrap();
+            }
+            let listener = UnixListener::bind(&path).unwrap();
+            let thread = std::thread::spawn(move || {
+                for script in scripts {
+                    let (socket, _) = listener.accept().unwrap();
+                    serve(socket, script);
+                }
+            });
+            Fake {
+                address: Address::Direct(path),
+                thread: Some(thread),
+            }
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            if let Address::Direct(path) = &self.address {
+                std::fs::remove_file(path).unwrap();
+            }
+            if let Some(thread) = self.thread.take()
+                && !std::thread::panicking()
+            {
+                thread.join().unwrap();
+            }
+        }
+    }
+
+    fn serve(mut socket: UnixStream, mut script: Answers) {
+        // As systemd: what comes with BEGIN would be overlooked.
+        let mut lines = [0; 1024];
+        let length = socket.read(&mut lines).unwrap();
+        let expected = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
+        assert_eq!(&lines[..length], expected);
+        socket
+            .write_all(b"DATA\r\nOK 0123456789abcdef\r\n")
+            .unwrap();
+        let mut header = [0; FIXED_HEADER];
+        while socket.read_exact(&mut header).is_ok() {
+            let length = wire::message_length(&header).unwrap();
+            let mut bytes = header.to_vec();
+            bytes.resize(length, 0);
+            socket.read_exact(&mut bytes[FIXED_HEADER..]).unwrap();
+            let serial = u32::from_ne_bytes(header[8..12].try_into().unwrap());
+            script(&Message::decode(&bytes).unwrap(), serial, &mut socket);
+        }
+    }
+
+    pub(crate) fn reply(to: u32, body: &[Value]) -> Vec<u8> {
+        answer(2, to, ["", "", ""], body)
+    }
+
+    pub(crate) fn refusal(to: u32, name: &str) -> Vec<u8> {
+        let name = format!("{SERVICE}.{name}");
+        answer(3, to, ["", "", &name], &[Value::String("no".into())])
+    }
+
+    pub(crate) fn job_removed(path: &str, result: &str) -> Vec<u8> {
+        let body = [
+            Value::Uint32(1),
+            Value::ObjectPath(path.into()),
+            Value::String("x.scope".into()),
+            Value::String(result.into()),
+        ];
+        answer(4, 0, [MANAGER, "JobRemoved", ""], &body)
+    }
+
+    fn job(path: &str) -> Value {
+        Value::ObjectPath(path.into())
+    }
+
+    #[test]
+    fn addresses_come_from_the_environment_or_the_usual_places() {
+        let of = |manager, pairs: &'static [(&str, &str)]| {
+            addresses(manager, &move |name: &str| {
+                let pair = pairs.iter().find(|pair| pair.0 == name);
+                pair.map(|pair| OsString::from(pair.1))
+            })
+        };
+        let direct = |path: &str| Address::Direct(path.into());
+        let bus = |path: &str| Address::Bus(path.into());
+        assert_eq!(
+            of(Manager::System, &[("XDG_RUNTIME_DIR", "/run/user/0")]),
+            [
+                direct("/run/systemd/private"),
+                bus("/run/dbus/system_bus_socket")
+            ]
+        );
+        assert_eq!(
+            of(
+                Manager::User,
+                &[
+                    ("XDG_RUNTIME_DIR", "/run/user/7"),
+                    ("DBUS_SESSION_BUS_ADDRESS", "")
+                ]
+            ),
+            [
+                direct("/run/user/7/systemd/private"),
+                bus("/run/user/7/bus")
+            ]
+        );
+        assert_eq!(of(Manager::User, &[]), []);
+        assert_eq!(
+            of(
+                Manager::User,
+                &[
+                    ("XDG_RUNTIME_DIR", "/run/user/7"),
+                    (
+                        "DBUS_SESSION_BUS_ADDRESS",
+                        "tcp:host=x;unix:guid=1,path=/a%20b;unix:abstract=/tmp/d,guid=2;unix:runtime=yes"
+                    )
+                ]
+            ),
+            [
+                bus("/a b"),
+                Address::AbstractBus(b"/tmp/d".to_vec()),
+                bus("/run/user/7/bus")
+            ]
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_job_may_come_before_its_name() {
+        let script: Answers = Box::new(|call, serial, socket| {
+            assert_eq!(call.member, "StopUnit");
+            socket.write_all(&job_removed("/job/1", "failed")).unwrap();
+            socket.write_all(&job_removed("/job/2", "done")).unwrap();
+            // In pieces, as a socket may bring it.
+            let bytes = reply(serial, &[job("/job/2")]);
+            for part in bytes.chunks(7) {
+                socket.write_all(part).unwrap();
+            }
+        });
+        let fake = Fake::new("early", vec![script]);
+        let mut bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
+        let answer = bus.call(MANAGER, "StopUnit", &[]).unwrap();
+        assert_eq!(bus.wait_for_job(&answer).unwrap(), "done");
+        drop(bus);
+    }
+
+    #[test]
+    fn refusals_and_ends_are_told_apart() {
+        let script: Answers = Box::new(|call, serial, socket| match call.member.as_str() {
+            "A" => socket.write_all(&refusal(serial, "UnitExists")).unwrap(),
+            "B" => socket.write_all(&[0xFF; 64]).unwrap(),
+            _ => socket.shutdown(std::net::Shutdown::Both).unwrap(),
+        });
+        let closing: Answers = Box::new(|_, _, socket| {
+            socket.shutdown(std::net::Shutdown::Both).unwrap();
+        });
+        let fake = Fake::new("ends", vec![script, closing]);
+        let mut bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
+        let problem = bus.call(MANAGER, "A", &[]).unwrap_err();
+        assert!(problem.is("UnitExists") && !problem.is("NoSuchUnit"));
+        assert_eq!(
+            problem.to_string(),
+            "systemd said org.freedesktop.systemd1.UnitExists: \"no\""
+        );
+        let problem = bus.call(MANAGER, "B", &[]).unwrap_err();
+        assert!(matches!(problem, Problem::Malformed(_)), "{problem:?}");
+        drop(bus);
+        let mut bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
+        assert_eq!(bus.call(MANAGER, "C", &[]), Err(Problem::Closed));
+    }
+
+    #[test]
+    fn nobody_there_names_the_socket() {
+        let nobody = Address::Bus("/nonexistent/bus".into());
+        let problem = Bus::connect(&[nobody]).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "connect to \"/nonexistent/bus\": no such file or directory"
+        );
+        assert_eq!(Bus::connect(&[]).unwrap_err(), Problem::NoAddress);
+    }
+}

@@ -1,0 +1,761 @@
+//! Limits as properties of a unit (systemd.resource-control(5)), so that
+//! systemd knows them too: what it does not know it overwrites the next time it
+//! touches the unit. Pure; who sends them is the module above.
+//!
+//! The cgroup's files are written as well, and last: what systemd has no
+//! property for, or none in this version, is only there.
+
+use crate::convert::weight_from_shares;
+use crate::cpu_list;
+use crate::devices::{Access, DeviceKind, Entry, Rules};
+use crate::error::{Error, Result};
+use crate::file::Ignored;
+use crate::limits::{CpuLimits, Limits};
+use crate::systemd::wire::Value;
+
+/// systemd's spelling of "no limit".
+const INFINITY: u64 = u64::MAX;
+
+/// Versions of systemd that learned something.
+const CPU_QUOTA_PERIOD: u32 = 242;
+const ALLOWED_CPUS: u32 = 244;
+const CPU_IDLE: u32 = 252;
+const DEVICE_NUMBERS: u32 = 240;
+
+/// The kernel's own default, in microseconds (sched-bwc.rst).
+const DEFAULT_PERIOD: u64 = 100_000;
+
+/// The version of the running systemd, asked for only when it matters.
+pub(crate) type Version<'a> = &'a mut dyn FnMut() -> u32;
+
+/// A property and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    pub(crate) value: Value,
+}
+
+impl Property {
+    pub(crate) fn new(name: &str, value: Value) -> Property {
+        let name = name.to_owned();
+        Property { name, value }
+    }
+
+    pub(crate) fn text(name: &str, text: &str) -> Property {
+        Property::new(name, Value::String(text.to_owned()))
+    }
+
+    pub(crate) fn texts(name: &str, texts: &[&str]) -> Property {
+        let texts = texts.iter().map(|&text| Value::String(text.to_owned()));
+        Property::new(name, Value::Array("s".into(), texts.collect()))
+    }
+
+    pub(crate) fn truth(name: &str, truth: bool) -> Property {
+        Property::new(name, Value::Bool(truth))
+    }
+
+    pub(crate) fn number(name: &str, number: u64) -> Property {
+        Property::new(name, Value::Uint64(number))
+    }
+
+    /// As an element of "a(sv)".
+    pub(crate) fn pair(&self) -> Value {
+        let value = Value::Variant(Box::new(self.value.clone()));
+        Value::Struct(vec![Value::String(self.name.clone()), value])
+    }
+
+    /// As "Name=type value", for tables in tests.
+    #[cfg(test)]
+    pub(crate) fn line(&self) -> String {
+        format!("{}={}", self.name, tests::shown(&self.value))
+    }
+}
+
+/// The limits with the quota that systemd makes of it: it counts in whole
+/// percents of a processor, rounded up, and would write its own number
+/// sooner or later. Processes below the container's may rely on the cgroup's
+/// being no smaller than what was asked for.
+pub(crate) fn rounded(limits: &Limits) -> Limits {
+    let mut limits = limits.clone();
+    let cpu = &mut limits.cpu;
+    if let (Some(quota @ 1..), period) = (cpu.quota, period(cpu)) {
+        let exact = per_second(quota, period);
+        let percents = round_up(exact);
+        if percents != exact {
+            let quota = percents * u128::from(period) / 1_000_000;
+            cpu.quota = i64::try_from(quota).ok().or(cpu.quota);
+        }
+    }
+    limits
+}
+
+/// In microseconds; never 0.
+fn period(cpu: &CpuLimits) -> u64 {
+    cpu.period
+        .filter(|&period| period != 0)
+        .unwrap_or(DEFAULT_PERIOD)
+}
+
+/// Microseconds of processor time in a second.
+fn per_second(quota: i64, period: u64) -> u128 {
+    u128::from(quota.unsigned_abs()) * 1_000_000 / u128::from(period)
+}
+
+/// To the next percent of a processor.
+fn round_up(per_second: u128) -> u128 {
+    per_second.next_multiple_of(10_000)
+}
+
+/// The limits on a machine with cgroup v1.
+pub(crate) fn on_v1(limits: &Limits, version: Version) -> Vec<Property> {
+    let mut all = Vec::new();
+    all.extend(bytes("MemoryLimit", limits.memory.limit));
+    if let Some(shares) = limits.cpu.shares.filter(|&shares| shares != 0) {
+        all.push(Property::number("CPUShares", shares));
+    }
+    all.extend(quota(limits.cpu.quota, limits.cpu.period, version));
+    if let Some(weight) = limits.block_io.weight.filter(|&weight| weight != 0) {
+        all.push(Property::number("BlockIOWeight", weight.into()));
+    }
+    all.extend(limits.pids.map(tasks_maximum));
+    all.extend(processors(&limits.cpu.cpus, &limits.cpu.mems, version));
+    all
+}
+
+/// The limits on a machine with cgroup v2.
+pub(crate) fn on_v2(limits: &Limits, version: Version) -> Vec<Property> {
+    let mut all = Vec::new();
+    let memory = &limits.memory;
+    all.extend(bytes("MemoryMax", memory.limit));
+    all.extend(bytes("MemoryLow", memory.reservation));
+    // What cannot be converted was refused before.
+    let (limit, swap) = (
+        memory.limit.unwrap_or_default(),
+        memory.swap.unwrap_or_default(),
+    );
+    if let Ok(Some(swap)) = crate::convert::swap_only(limit, swap)
+        && let Some(swap) = maximum(&swap)
+    {
+        all.push(Property::number("MemorySwapMax", swap));
+    }
+    all.extend(weight(limits, version));
+    all.extend(quota(limits.cpu.quota, limits.cpu.period, version));
+    all.extend(limits.pids.map(tasks_maximum));
+    all.extend(processors(&limits.cpu.cpus, &limits.cpu.mems, version));
+    for (file, value) in &limits.unified {
+        all.extend(unified(file, value.trim(), version));
+    }
+    all
+}
+
+/// -1 lifts a limit, 0 is not set; other negative numbers were refused before.
+fn bytes(name: &str, number: Option<i64>) -> Option<Property> {
+    match number? {
+        0 => None,
+        number => Some(Property::number(
+            name,
+            u64::try_from(number).unwrap_or(INFINITY),
+        )),
+    }
+}
+
+/// systemd takes no 0, which for the spec means 1.
+fn tasks_maximum(limit: i64) -> Property {
+    let limit = u64::try_from(limit).map_or(INFINITY, |limit| limit.max(1));
+    Property::number("TasksMax", limit)
+}
+
+/// `CPUWeight` 0 is how an idle cgroup is said, which then has no weight.
+fn weight(limits: &Limits, version: Version) -> Option<Property> {
+    let cpu = &limits.cpu;
+    let file = |name: &str| limits.unified.get(name).map(|value| value.trim());
+    let is_idle = match file("cpu.idle") {
+        Some(value) => value == "1",
+        None => cpu.idle == Some(1),
+    };
+    if is_idle && version() >= CPU_IDLE {
+        return Some(Property::number("CPUWeight", 0));
+    }
+    let weight = match file("cpu.weight") {
+        Some(value) => value.parse().ok(),
+        None => cpu.shares.map(weight_from_shares),
+    };
+    let weight = weight.filter(|&weight| weight != 0);
+    weight.map(|weight| Property::number("CPUWeight", weight))
+}
+
+fn quota(quota: Option<i64>, given_period: Option<u64>, version: Version) -> Vec<Property> {
+    let quota = quota.unwrap_or_default();
+    let given_period = given_period.unwrap_or_default();
+    let mut all = Vec::new();
+    if given_period != 0 && version() >= CPU_QUOTA_PERIOD {
+        all.push(Property::number("CPUQuotaPeriodUSec", given_period));
+    }
+    if quota != 0 || given_period != 0 {
+        let period = if given_period == 0 {
+            DEFAULT_PERIOD
+        } else {
+            given_period
+        };
+        let per_second = match quota {
+            1.. => u64::try_from(round_up(per_second(quota, period))).unwrap_or(INFINITY),
+            _ => INFINITY,
+        };
+        all.push(Property::number("CPUQuotaPerSecUSec", per_second));
+    }
+    all
+}
+
+fn processors(cpus: &str, mems: &str, version: Version) -> Vec<Property> {
+    let pairs = [("AllowedCPUs", cpus), ("AllowedMemoryNodes", mems)];
+    let sets = pairs
+        .into_iter()
+        .filter_map(|(name, list)| Some((name, bits(list)?)));
+    let all: Vec<Property> = sets
+        .map(|(name, bits)| Property::new(name, Value::bytes(&bits)))
+        .collect();
+    match all.is_empty() || version() >= ALLOWED_CPUS {
+        true => all,
+        false => Vec::new(),
+    }
+}
+
+/// A list as "0-3,7" as a set of bits, the lowest byte first and without zero
+/// bytes at the end. `None` for an empty list, and for one that only the kernel
+/// can read (as "0-7:2/4"), which then is only in its file.
+fn bits(list: &str) -> Option<Vec<u8>> {
+    let numbers = cpu_list::parse(list)?;
+    let highest = usize::try_from(*numbers.last()?).ok()?;
+    let mut set = vec![0; highest / 8 + 1];
+    for number in numbers
+        .into_iter()
+        .filter_map(|number| usize::try_from(number).ok())
+    {
+        set[number / 8] |= 1 << (number % 8);
+    }
+    Some(set)
+}
+
+/// A file of cgroup v2, if there is a property for it.
+fn unified(file: &str, value: &str, version: Version) -> Vec<Property> {
+    let name = match file {
+        "cpu.max" => {
+            let mut words = value.split_whitespace();
+            let limit = words.next().map(|word| match word {
+                "max" => Some(-1),
+                word => word.parse().ok(),
+            });
+            let period = words
+                .next()
+                .map_or(Some(DEFAULT_PERIOD), |word| word.parse().ok());
+            return match (limit.flatten(), period) {
+                (Some(limit), Some(period)) => quota(Some(limit), Some(period), version),
+                _ => Vec::new(),
+            };
+        }
+        "cpuset.cpus" => return processors(value, "", version),
+        "cpuset.mems" => return processors("", value, version),
+        "memory.high" => "MemoryHigh",
+        "memory.low" => "MemoryLow",
+        "memory.max" => "MemoryMax",
+        "memory.min" => "MemoryMin",
+        "memory.swap.max" => "MemorySwapMax",
+        "pids.max" => "TasksMax",
+        // cpu.idle and cpu.weight are one property; memory.oom.group one that
+        // is said when the unit starts. The others have none.
+        _ => return Vec::new(),
+    };
+    let number = maximum(value).map(|number| match name {
+        "TasksMax" => number.max(1),
+        _ => number,
+    });
+    number
+        .map(|number| Property::number(name, number))
+        .into_iter()
+        .collect()
+}
+
+/// A number as the kernel reads it, also as "64M". `None` if it is none; the
+/// kernel will say so.
+fn maximum(value: &str) -> Option<u64> {
+    if value == "max" {
+        return Some(INFINITY);
+    }
+    let shift = match value.bytes().last()?.to_ascii_uppercase() {
+        b'K' => 10,
+        b'M' => 20,
+        b'G' => 30,
+        b'T' => 40,
+        _ => return value.parse().ok(),
+    };
+    let number: u64 = value[..value.len() - 1].parse().ok()?;
+    number.checked_mul(1 << shift)
+}
+
+/// The device rules: the list is emptied, closed and filled again, in this
+/// order, since systemd otherwise takes the unit's files for newer than what it
+/// has loaded (NeedDaemonReload).
+///
+/// systemd knows only lists of what is allowed. On v2 it may allow more than
+/// the rules say, since our own program restricts the container as well and
+/// systemd leaves that alone; but it must never allow less. On v1 it writes the
+/// same list as we do, and would open what the rules deny.
+pub(crate) fn devices(
+    rules: &Rules,
+    is_v2: bool,
+    version: u32,
+    proc_devices: &dyn Fn() -> String,
+) -> (Vec<Property>, Vec<Ignored>) {
+    let open = || vec![device_list(&[]), Property::text("DevicePolicy", "auto")];
+    if rules.allow_everything() || rules.default_allow && is_v2 {
+        return (open(), Vec::new());
+    }
+    let mut ignored = Vec::new();
+    let mut ignore = |what: String| {
+        let field = "linux.resources.devices".to_owned();
+        let reason = format!("systemd cannot be told {what}, and denies it when it is reloaded");
+        ignored.push(Ignored { field, reason });
+    };
+    let mut list = Vec::new();
+    if rules.default_allow {
+        ignore("to allow everything but a few devices".into());
+    } else {
+        for entry in joined(&rules.entries) {
+            match path(&entry, version, proc_devices) {
+                Some(path) => list.push((path, entry.access)),
+                None if is_v2 => return (open(), Vec::new()),
+                None => ignore(format!("to allow {:?}", entry.to_string())),
+            }
+        }
+    }
+    let closed = Property::text("DevicePolicy", "strict");
+    (vec![device_list(&[]), closed, device_list(&list)], ignored)
+}
+
+/// What is allowed; systemd takes one access for each device.
+fn joined(entries: &[Entry]) -> Vec<Entry> {
+    let mut all: Vec<Entry> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.allow) {
+        let same = |other: &&mut Entry| {
+            (other.kind, other.major, other.minor) == (entry.kind, entry.major, entry.minor)
+        };
+        match all.iter_mut().find(same) {
+            Some(other) => {
+                let bits = other.access.bits() | entry.access.bits();
+                other.access = Access::from_bits(bits).unwrap_or(entry.access);
+            }
+            None => all.push(*entry),
+        }
+    }
+    all
+}
+
+fn device_list(list: &[(String, Access)]) -> Property {
+    let text = |text: String| Value::String(text);
+    let pairs = list
+        .iter()
+        .map(|(path, access)| Value::Struct(vec![text(path.clone()), text(access.to_string())]));
+    Property::new("DeviceAllow", Value::Array("(ss)".into(), pairs.collect()))
+}
+
+/// What systemd calls the devices of an entry. `None` if it has no words for
+/// them.
+fn path(entry: &Entry, version: u32, proc_devices: &dyn Fn() -> String) -> Option<String> {
+    let kind = match entry.kind {
+        DeviceKind::Block => "block",
+        DeviceKind::Character => "char",
+    };
+    match (entry.major, entry.minor) {
+        (None, None) => Some(format!("{kind}-*")),
+        (None, Some(_)) => None,
+        (Some(major), None) if version >= DEVICE_NUMBERS => Some(format!("{kind}-{major}")),
+        (Some(major), None) => {
+            group(&proc_devices(), entry.kind, major).map(|group| format!("{kind}-{group}"))
+        }
+        // Before version 240 it looks at the path, and warns if it is missing.
+        (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
+    }
+}
+
+/// The name of a driver's devices in /proc/devices.
+fn group(proc_devices: &str, kind: DeviceKind, major: u32) -> Option<String> {
+    let heading = match kind {
+        DeviceKind::Block => "Block devices:",
+        DeviceKind::Character => "Character devices:",
+    };
+    let section = proc_devices
+        .lines()
+        .skip_while(|line| *line != heading)
+        .skip(1);
+    let mut lines = section.take_while(|line| !line.is_empty());
+    lines.find_map(|line| {
+        let (number, name) = line.trim_start().split_once(' ')?;
+        (number.parse() == Ok(major)).then(|| name.to_owned())
+    })
+}
+
+/// Whether the limits can be told to systemd at all; said before anything is
+/// changed.
+pub(crate) fn check(limits: &Limits) -> Result<()> {
+    let memory = &limits.memory;
+    for (field, value) in [("limit", memory.limit), ("reservation", memory.reservation)] {
+        if let Some(value @ ..-1) = value {
+            let reason = format!("invalid memory value: {value}");
+            return Err(Error::refused(
+                format!("linux.resources.memory.{field}"),
+                reason,
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::rules::tests::rules;
+    use crate::limits::MemoryLimits;
+
+    pub(super) fn shown(value: &Value) -> String {
+        let list = |values: &[Value]| values.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let text = match value {
+            Value::Byte(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Int32(number) => number.to_string(),
+            Value::Uint32(number) => number.to_string(),
+            Value::Uint64(INFINITY) => "infinity".into(),
+            Value::Uint64(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            Value::Array(_, values) => format!("[{}]", list(values)),
+            Value::Struct(fields) => return format!("({})", list(fields)),
+            other => format!("{other:?}"),
+        };
+        format!("{} {text}", value.signature())
+    }
+
+    fn lines(properties: &[Property]) -> Vec<String> {
+        properties.iter().map(Property::line).collect()
+    }
+
+    fn unified_limits(pairs: &[(&str, &str)]) -> Limits {
+        let pairs = pairs
+            .iter()
+            .map(|(file, value)| ((*file).into(), (*value).into()));
+        Limits {
+            unified: pairs.collect(),
+            ..Limits::default()
+        }
+    }
+
+    fn full() -> Limits {
+        let mut limits = Limits {
+            cpu: CpuLimits {
+                shares: Some(512),
+                quota: Some(5000),
+                period: Some(10_000),
+                cpus: "0-1".into(),
+                mems: "0".into(),
+                ..Default::default()
+            },
+            memory: MemoryLimits {
+                limit: Some(4096),
+                reservation: Some(1024),
+                swap: Some(8192),
+                ..Default::default()
+            },
+            pids: Some(7),
+            ..Default::default()
+        };
+        limits.block_io.weight = Some(500);
+        limits
+    }
+
+    #[test]
+    fn limits_on_v1() {
+        let expected = [
+            "MemoryLimit=t 4096",
+            "CPUShares=t 512",
+            "CPUQuotaPeriodUSec=t 10000",
+            "CPUQuotaPerSecUSec=t 500000",
+            "BlockIOWeight=t 500",
+            "TasksMax=t 7",
+            "AllowedCPUs=ay [y 3]",
+            "AllowedMemoryNodes=ay [y 1]",
+        ];
+        assert_eq!(lines(&on_v1(&full(), &mut || 252)), expected);
+        let old: Vec<&str> = expected[..6]
+            .iter()
+            .copied()
+            .filter(|line| !line.contains("Period"))
+            .collect();
+        assert_eq!(lines(&on_v1(&full(), &mut || 219)), old);
+        // Nothing asked for, nothing asked.
+        let unasked = &mut || panic!("the version does not matter");
+        assert_eq!(on_v1(&Limits::default(), unasked), []);
+    }
+
+    #[test]
+    fn limits_on_v2() {
+        let expected = [
+            "MemoryMax=t 4096",
+            "MemoryLow=t 1024",
+            "MemorySwapMax=t 4096",
+            "CPUWeight=t 59",
+            "CPUQuotaPeriodUSec=t 10000",
+            "CPUQuotaPerSecUSec=t 500000",
+            "TasksMax=t 7",
+            "AllowedCPUs=ay [y 3]",
+            "AllowedMemoryNodes=ay [y 1]",
+        ];
+        assert_eq!(lines(&on_v2(&full(), &mut || 252)), expected);
+        let unasked = &mut || panic!("the version does not matter");
+        assert_eq!(on_v2(&Limits::default(), unasked), []);
+    }
+
+    #[test]
+    fn limits_that_are_lifted() {
+        let mut limits = Limits {
+            pids: Some(-1),
+            ..Default::default()
+        };
+        limits.memory.limit = Some(-1);
+        limits.cpu.quota = Some(-1);
+        assert_eq!(
+            lines(&on_v2(&limits, &mut || 252)),
+            [
+                "MemoryMax=t infinity",
+                "MemorySwapMax=t infinity",
+                "CPUQuotaPerSecUSec=t infinity",
+                "TasksMax=t infinity"
+            ]
+        );
+        limits.pids = Some(0);
+        assert_eq!(
+            lines(&on_v1(&limits, &mut || 252)),
+            [
+                "MemoryLimit=t infinity",
+                "CPUQuotaPerSecUSec=t infinity",
+                "TasksMax=t 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_idle_cgroup_has_no_weight() {
+        let mut limits = Limits::default();
+        (limits.cpu.shares, limits.cpu.idle) = (Some(512), Some(1));
+        assert_eq!(lines(&on_v2(&limits, &mut || 252)), ["CPUWeight=t 0"]);
+        assert_eq!(lines(&on_v2(&limits, &mut || 251)), ["CPUWeight=t 59"]);
+        let both = unified_limits(&[("cpu.idle", "1\n"), ("cpu.weight", "33")]);
+        assert_eq!(lines(&on_v2(&both, &mut || 252)), ["CPUWeight=t 0"]);
+        let weight = unified_limits(&[("cpu.idle", "0"), ("cpu.weight", "33")]);
+        assert_eq!(lines(&on_v2(&weight, &mut || 252)), ["CPUWeight=t 33"]);
+    }
+
+    #[test]
+    fn unified_files_with_a_property() {
+        let limits = unified_limits(&[
+            ("cpu.max", "5000 10000"),
+            ("cpuset.cpus", "1,3-4"),
+            ("cpuset.mems", "0"),
+            ("hugetlb.2MB.max", "0"),
+            ("io.max", "8:0 rbps=1"),
+            ("memory.high", "20M"),
+            ("memory.low", "524288"),
+            ("memory.max", "max"),
+            ("memory.min", "131072"),
+            ("memory.oom.group", "1"),
+            ("memory.swap.max", "1g"),
+            ("pids.max", "0"),
+        ]);
+        assert_eq!(
+            lines(&on_v2(&limits, &mut || 252)),
+            [
+                "CPUQuotaPeriodUSec=t 10000",
+                "CPUQuotaPerSecUSec=t 500000",
+                "AllowedCPUs=ay [y 26]",
+                "AllowedMemoryNodes=ay [y 1]",
+                "MemoryHigh=t 20971520",
+                "MemoryLow=t 524288",
+                "MemoryMax=t infinity",
+                "MemoryMin=t 131072",
+                "MemorySwapMax=t 1073741824",
+                "TasksMax=t 1",
+            ]
+        );
+        // What only the kernel can judge is left to it.
+        for (file, value) in [
+            ("cpu.max", "a b"),
+            ("cpu.max", ""),
+            ("memory.max", "1X"),
+            ("memory.max", "K"),
+            ("pids.max", ""),
+        ] {
+            assert_eq!(
+                on_v2(&unified_limits(&[(file, value)]), &mut || 252),
+                [],
+                "{file}={value}"
+            );
+        }
+        let open = unified_limits(&[("cpu.max", "max")]);
+        assert_eq!(
+            lines(&on_v2(&open, &mut || 252)),
+            [
+                "CPUQuotaPeriodUSec=t 100000",
+                "CPUQuotaPerSecUSec=t infinity"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_quota_is_rounded_up_to_percents() {
+        // (quota, period, microseconds per second, quota for the file)
+        let table = [
+            (5000, 10_000, 500_000, 5000),
+            (4001, 10_000, 410_000, 4100),
+            (1, 100_000, 10_000, 1000),
+            (100_000, 0, 1_000_000, 100_000),
+            (33_333, 100_000, 340_000, 34_000),
+            (3000, 8000, 380_000, 3040),
+            (i64::MAX, 1, INFINITY, i64::MAX),
+        ];
+        for (given, period, per_second, written) in table {
+            let mut limits = Limits::default();
+            (limits.cpu.quota, limits.cpu.period) = (Some(given), Some(period));
+            let properties = on_v2(&limits, &mut || 252);
+            let last = properties.last().unwrap();
+            assert_eq!(
+                last,
+                &Property::number("CPUQuotaPerSecUSec", per_second),
+                "{given} {period}"
+            );
+            assert_eq!(
+                rounded(&limits).cpu.quota,
+                Some(written),
+                "{given} {period}"
+            );
+        }
+        for quota in [None, Some(0), Some(-1)] {
+            let mut limits = Limits::default();
+            limits.cpu.quota = quota;
+            assert_eq!(rounded(&limits), limits);
+        }
+    }
+
+    #[test]
+    fn lists_of_processors_as_bits() {
+        let table: [(&str, Option<&[u8]>); 12] = [
+            ("0", Some(&[1])),
+            ("0-3,7", Some(&[0x8f])),
+            (" 1 , 2,", Some(&[6])),
+            ("8", Some(&[0, 1])),
+            ("5-8", Some(&[0xe0, 1])),
+            ("0,16", Some(&[1, 0, 1])),
+            ("", None),
+            (",", None),
+            ("3-1", None),
+            ("x", None),
+            ("0-7:2/4", None),
+            ("4294967295", None),
+        ];
+        for (list, expected) in table {
+            assert_eq!(bits(list).as_deref(), expected, "{list:?}");
+        }
+    }
+
+    const PROC_DEVICES: &str = "\
+Character devices:
+  1 mem
+136 pts
+195 nvidia-frontend
+
+Block devices:
+  1 ramdisk
+259 blkext
+";
+
+    fn device_lines(list: &[&str], is_v2: bool, version: u32) -> (Vec<String>, usize) {
+        let (properties, ignored) = devices(&rules(list), is_v2, version, &|| PROC_DEVICES.into());
+        (lines(&properties), ignored.len())
+    }
+
+    #[test]
+    fn device_rules() {
+        let reset = "DeviceAllow=a(ss) []";
+        let (strict, auto) = ("DevicePolicy=s strict", "DevicePolicy=s auto");
+        let open = vec![reset, auto];
+        // (rules, v2, properties, ignored)
+        let table: [(&[&str], bool, Vec<&str>, usize); 9] = [
+            (&[], true, vec![reset, strict, reset], 0),
+            (&["allow a"], true, open.clone(), 0),
+            (&["allow a"], false, open.clone(), 0),
+            (
+                &["allow c 1:3 rw", "allow c 136:* rwm", "allow b *:* m"],
+                false,
+                vec![
+                    reset,
+                    strict,
+                    "DeviceAllow=a(ss) [(s /dev/char/1:3, s rw), (s char-136, s rwm), (s block-*, s m)]",
+                ],
+                0,
+            ),
+            // What only our own program can say.
+            (&["allow a", "deny c 1:3 w"], true, open.clone(), 0),
+            (
+                &["allow a", "deny c 1:3 w"],
+                false,
+                vec![reset, strict, reset],
+                1,
+            ),
+            (&["allow c *:3 r", "allow c 1:5 r"], true, open, 0),
+            (
+                &["allow c *:3 r", "allow c 1:5 r"],
+                false,
+                vec![reset, strict, "DeviceAllow=a(ss) [(s /dev/char/1:5, s r)]"],
+                1,
+            ),
+            // More than the rules allow, but never less.
+            (
+                &["allow c 1:* r", "deny c 1:3 r", "allow c 1:5 w"],
+                true,
+                vec![
+                    reset,
+                    strict,
+                    "DeviceAllow=a(ss) [(s char-1, s r), (s /dev/char/1:5, s w)]",
+                ],
+                0,
+            ),
+        ];
+        for (list, is_v2, properties, ignored) in table {
+            let properties = properties.into_iter().map(str::to_owned).collect();
+            assert_eq!(
+                device_lines(list, is_v2, 252),
+                (properties, ignored),
+                "{list:?} {is_v2}"
+            );
+        }
+    }
+
+    #[test]
+    fn old_versions_know_drivers_by_name() {
+        let list = ["allow c 195:* rw", "allow b 1:* r", "allow c 7:* r"];
+        let (lines, ignored) = device_lines(&list, false, 239);
+        assert_eq!(
+            lines[2],
+            "DeviceAllow=a(ss) [(s char-nvidia-frontend, s rw), (s block-ramdisk, s r)]"
+        );
+        assert_eq!(ignored, 1);
+    }
+
+    #[test]
+    fn negative_amounts_are_refused() {
+        let mut limits = Limits::default();
+        limits.memory.reservation = Some(-2);
+        assert_eq!(
+            check(&limits).unwrap_err().to_string(),
+            "linux.resources.memory.reservation: invalid memory value: -2"
+        );
+        limits.memory.reservation = Some(-1);
+        check(&limits).unwrap();
+    }
+}

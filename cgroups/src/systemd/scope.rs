@@ -1,0 +1,384 @@
+//! The unit of a container: its name, its slice, and where systemd puts its
+//! cgroup (systemd.unit(5), systemd.slice(5)). Decides; talks to nobody.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::systemd::properties::Property;
+use crate::systemd::text;
+use crate::systemd::wire::Value;
+use crate::systemd::{Manager, SavedUnit};
+
+/// Annotations with this prefix are properties of the unit.
+const ANNOTATION: &str = "org.systemd.property.";
+
+/// systemd's UNIT_NAME_MAX.
+const LONGEST_NAME: usize = 255;
+
+/// The unit that a container will be: a transient scope, or the slice that was
+/// asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    name: String,
+    slice: String,
+    /// Below the cgroup of its manager.
+    path: PathBuf,
+    manager: Manager,
+    description: String,
+    properties: Vec<Property>,
+    owner: Option<u32>,
+}
+
+impl Unit {
+    /// From `linux.cgroupsPath`, which here is "slice:prefix:name"; an empty one
+    /// means the scope "PROGRAM-ID.scope", and an empty slice system.slice or, of
+    /// a user, user.slice.
+    ///
+    /// Errors: a path of another form, or a name that no slice or unit can have.
+    pub fn new(
+        cgroups_path: &str,
+        program: &str,
+        container_id: &str,
+        manager: Manager,
+    ) -> Result<Unit> {
+        let refuse = |reason: String| Err(Error::refused("linux.cgroupsPath", reason));
+        let default_slice = match manager {
+            Manager::System => "system.slice",
+            Manager::User => "user.slice",
+        };
+        let words: Vec<&str> = cgroups_path.split(':').collect();
+        let (slice, prefix, own_name) = match words[..] {
+            [""] => ("", program, escape(container_id)),
+            [slice, prefix, name] => (slice, prefix, name.to_owned()),
+            _ => {
+                return refuse(format!(
+                    "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd \
+                     cgroups, got {cgroups_path:?} instead"
+                ));
+            }
+        };
+        let slice = if slice.is_empty() {
+            default_slice
+        } else {
+            slice
+        };
+        let name = match own_name.ends_with(".slice") {
+            true => own_name.clone(),
+            false => format!("{prefix}-{own_name}.scope"),
+        };
+        let path = expand_slice(slice)?;
+        let path = match name.ends_with(".slice") {
+            true => expand_slice(&name)?,
+            false if is_unit_name(&name) => path.join(&name),
+            false => return refuse(format!("{name:?} is no name that a unit can have")),
+        };
+        Ok(Unit {
+            description: format!("{program} container {own_name}"),
+            name,
+            slice: slice.to_owned(),
+            path,
+            manager,
+            properties: Vec::new(),
+            owner: None,
+        })
+    }
+
+    /// Takes what the annotation `key` says, if it is about the unit:
+    /// `org.systemd.property.NAME`, its value in GVariant's text format. Names
+    /// in seconds, as TimeoutStopSec, are those of unit files; the manager
+    /// itself knows them in microseconds.
+    ///
+    /// Errors: a name that is none, or a value that cannot be read.
+    pub fn annotate(&mut self, key: &str, value: &str) -> Result<()> {
+        let Some(name) = key.strip_prefix(ANNOTATION) else {
+            return Ok(());
+        };
+        let refuse = |reason: String| Err(Error::refused(format!("annotations[{key:?}]"), reason));
+        if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return refuse("a property's name has at least three letters and nothing else".into());
+        }
+        let seconds = name
+            .strip_suffix("Sec")
+            .filter(|stem| stem.ends_with(|letter: char| letter.is_ascii_lowercase()));
+        let (name, value) = match seconds {
+            Some(stem) => (format!("{stem}USec"), text::parse_seconds(value)),
+            None => (name.to_owned(), text::parse(value)),
+        };
+        match value {
+            Ok(value) => {
+                self.properties.push(Property { name, value });
+                Ok(())
+            }
+            Err(reason) => refuse(reason),
+        }
+    }
+
+    /// On v2, gives the cgroup to this user of the host, so that the container
+    /// may make cgroups below it.
+    pub fn delegate_to(&mut self, owner: u32) {
+        self.owner = Some(owner);
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn manager(&self) -> Manager {
+        self.manager
+    }
+
+    pub(crate) fn owner(&self) -> Option<u32> {
+        self.owner
+    }
+
+    /// A slice holds no processes of its own in systemd's eyes, so none can be
+    /// named when it is started.
+    pub(crate) fn is_slice(&self) -> bool {
+        self.name.ends_with(".slice")
+    }
+
+    /// The unit's cgroup below that of its manager.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn saved(&self) -> SavedUnit {
+        SavedUnit {
+            name: self.name.clone(),
+            manager: self.manager,
+        }
+    }
+
+    /// What the unit is started with. `version` is systemd's; the caller adds
+    /// the limits.
+    pub(crate) fn start_properties(
+        &self,
+        pid: i32,
+        limits: &Limits,
+        is_v2: bool,
+        version: &mut dyn FnMut() -> u32,
+    ) -> Vec<Property> {
+        let mut all = vec![Property::text("Description", &self.description)];
+        if self.is_slice() {
+            all.push(Property::texts("Wants", &[&self.slice]));
+        } else {
+            let pid = Value::Uint32(pid.unsigned_abs());
+            all.push(Property::text("Slice", &self.slice));
+            all.push(Property::truth("Delegate", true));
+            all.push(Property::new("PIDs", Value::Array("u".into(), vec![pid])));
+        }
+        let block_io = match is_v2 {
+            true => "IOAccounting",
+            false => "BlockIOAccounting",
+        };
+        for name in [
+            "MemoryAccounting",
+            "CPUAccounting",
+            block_io,
+            "TasksAccounting",
+        ] {
+            all.push(Property::truth(name, true));
+        }
+        all.push(Property::truth("DefaultDependencies", false));
+        all.extend(self.properties.iter().cloned());
+        // To be said at the start: a running scope cannot change it.
+        let group = limits.unified.get("memory.oom.group").filter(|_| is_v2);
+        let policy = match group.map(|text| text.trim()) {
+            Some("0") => Some("continue"),
+            Some("1") => Some("kill"),
+            _ => None,
+        };
+        if let Some(policy) = policy.filter(|_| !self.is_slice() && version() >= 253) {
+            all.push(Property::text("OOMPolicy", policy));
+        }
+        all
+    }
+}
+
+/// Where a slice is: "a-b.slice" lies in "a.slice", and "-.slice" is the root.
+fn expand_slice(slice: &str) -> Result<PathBuf> {
+    let refuse = || Error::refused("linux.cgroupsPath", format!("invalid slice name: {slice}"));
+    let stem = slice.strip_suffix(".slice").ok_or_else(refuse)?;
+    if stem == "-" {
+        return Ok(PathBuf::new());
+    }
+    if !is_unit_name(slice) || stem.split('-').any(str::is_empty) {
+        return Err(refuse());
+    }
+    let dashes = stem.match_indices('-').map(|(at, _)| at);
+    let ends = dashes.chain([stem.len()]);
+    Ok(ends.map(|end| format!("{}.slice", &stem[..end])).collect())
+}
+
+/// As systemd checks it (basic/unit-name.c): so that the error names the field
+/// and nothing is made before.
+fn is_unit_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
+    name.len() <= LONGEST_NAME
+        && !stem.is_empty()
+        && !stem.starts_with('@')
+        && name.bytes().all(is_allowed)
+}
+
+/// A container's id as part of a unit's name: of the letters that an id may
+/// have, "+" alone is not one that systemd takes (systemd-escape(1)).
+fn escape(id: &str) -> String {
+    id.replace('+', "\\x2b")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(path: &str) -> Result<Unit> {
+        Unit::new(path, "box", "a+1", Manager::System)
+    }
+
+    #[test]
+    fn names_and_places() {
+        // (cgroupsPath, unit, place)
+        let table = [
+            ("", "box-a\\x2b1.scope", "system.slice/box-a\\x2b1.scope"),
+            (
+                "system.slice:docker:1234",
+                "docker-1234.scope",
+                "system.slice/docker-1234.scope",
+            ),
+            (":p:n", "p-n.scope", "system.slice/p-n.scope"),
+            ("-.slice:p:n", "p-n.scope", "p-n.scope"),
+            (
+                "a-b-c.slice:p:n",
+                "p-n.scope",
+                "a.slice/a-b.slice/a-b-c.slice/p-n.scope",
+            ),
+            // A container that is a slice: where its own name puts it.
+            (
+                "a.slice:ignored:a-b.slice",
+                "a-b.slice",
+                "a.slice/a-b.slice",
+            ),
+        ];
+        for (path, name, place) in table {
+            let unit = unit(path).unwrap();
+            assert_eq!(unit.name(), name, "{path}");
+            assert_eq!(unit.path(), PathBuf::from(place), "{path}");
+        }
+        let unit = Unit::new("", "box", "c", Manager::User).unwrap();
+        assert_eq!(unit.path(), PathBuf::from("user.slice/box-c.scope"));
+    }
+
+    #[test]
+    fn names_that_nobody_can_have() {
+        let long = format!("a.slice:p:{}", "x".repeat(300));
+        let table = [
+            (
+                "/a/b",
+                "expected cgroupsPath to be of format \"slice:prefix:name\"",
+            ),
+            ("a:b", "expected cgroupsPath to be of format"),
+            ("a:b:c:d", "expected cgroupsPath to be of format"),
+            ("a.scope:p:n", "invalid slice name: a.scope"),
+            (".slice:p:n", "invalid slice name: .slice"),
+            ("a--b.slice:p:n", "invalid slice name: a--b.slice"),
+            ("-a.slice:p:n", "invalid slice name: -a.slice"),
+            ("a/b.slice:p:n", "invalid slice name: a/b.slice"),
+            (
+                "..slice:p:../../x",
+                "\"p-../../x.scope\" is no name that a unit can have",
+            ),
+            (
+                "a.slice:p:n n",
+                "\"p-n n.scope\" is no name that a unit can have",
+            ),
+            ("a.slice:p:x/.slice", "invalid slice name: x/.slice"),
+            (&long, "is no name that a unit can have"),
+        ];
+        for (path, words) in table {
+            let error = unit(path).unwrap_err().to_string();
+            assert!(error.starts_with("linux.cgroupsPath: "), "{error}");
+            assert!(error.contains(words), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn annotations_become_properties() {
+        let mut unit = unit("").unwrap();
+        unit.annotate("org.example.x", "what").unwrap();
+        unit.annotate("org.systemd.property.TimeoutStopSec", "2")
+            .unwrap();
+        unit.annotate("org.systemd.property.CollectMode", "'inactive-or-failed'")
+            .unwrap();
+        // No letter before: this one is its own name.
+        unit.annotate("org.systemd.property.ASec", "2").unwrap();
+        let lines: Vec<String> = unit.properties.iter().map(Property::line).collect();
+        assert_eq!(
+            lines,
+            [
+                "TimeoutStopUSec=t 2000000",
+                "CollectMode=s inactive-or-failed",
+                "ASec=i 2"
+            ]
+        );
+        for (key, value, words) in [
+            (
+                "org.systemd.property.",
+                "1",
+                "a property's name has at least three letters",
+            ),
+            (
+                "org.systemd.property.A-b",
+                "1",
+                "a property's name has at least three letters",
+            ),
+            (
+                "org.systemd.property.Abc",
+                "x",
+                "\"x\" is neither a value nor a type",
+            ),
+            ("org.systemd.property.AbSec", "'1'", "'1' is not a number"),
+        ] {
+            let error = unit.annotate(key, value).unwrap_err().to_string();
+            let words = format!("annotations[{key:?}]: {words}");
+            assert!(error.starts_with(&words), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_unit_starts_with() {
+        let mut unit = unit("a.slice:p:n").unwrap();
+        unit.annotate("org.systemd.property.KillMode", "'mixed'")
+            .unwrap();
+        let mut limits = Limits::default();
+        let lines = |unit: &Unit, limits: &Limits, is_v2| {
+            let all = unit.start_properties(7, limits, is_v2, &mut || 253);
+            all.iter().map(Property::line).collect::<Vec<_>>()
+        };
+        let mut expected = vec![
+            "Description=s box container n",
+            "Slice=s a.slice",
+            "Delegate=b true",
+            "PIDs=au [u 7]",
+            "MemoryAccounting=b true",
+            "CPUAccounting=b true",
+            "IOAccounting=b true",
+            "TasksAccounting=b true",
+            "DefaultDependencies=b false",
+            "KillMode=s mixed",
+        ];
+        assert_eq!(lines(&unit, &limits, true), expected);
+        limits.unified.insert("memory.oom.group".into(), "1".into());
+        expected.push("OOMPolicy=s kill");
+        assert_eq!(lines(&unit, &limits, true), expected);
+        let slice = self::unit("a.slice::a-b.slice").unwrap();
+        let lines = lines(&slice, &limits, false);
+        assert_eq!(lines[1], "Wants=as [s a.slice]");
+        assert!(lines.contains(&"BlockIOAccounting=b true".to_owned()));
+        assert!(
+            !lines
+                .iter()
+                .any(|line| line.starts_with("PIDs") || line.starts_with("OOM"))
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! A cgroup that systemd makes: what of [`Cgroup`]'s work goes through it, and
+//! what remains to be done in the files.
+//!
+//! systemd makes a scope around a process that exists. So nothing can be made
+//! before, and the process is moved by systemd: into the unified hierarchy, or
+//! into those v1 hierarchies that systemd manages. The others are ours.
+
+use std::cell::RefCell;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+use crate::error::{Error, Result};
+use crate::file::{self, Directory, Ignored};
+use crate::hierarchy::Hierarchies;
+use crate::limits::{Controller, Limits};
+use crate::systemd::{self, Manager, SavedUnit, Systemd, Unit};
+use crate::{Cgroup, CgroupPlan, Driver, Location, devices, v1, v2};
+
+/// systemd's side of a cgroup.
+#[derive(Debug)]
+pub(crate) struct UnitOfCgroup {
+    pub(crate) saved: SavedUnit,
+    systemd: RefCell<Systemd>,
+    /// The unit's directory in the unified hierarchy.
+    v2: Option<PathBuf>,
+    /// Until it is started.
+    to_start: Option<Box<ToStart>>,
+    /// What systemd was told when it was started, and since.
+    told: RefCell<Told>,
+    /// To be stopped when dropped.
+    started: bool,
+}
+
+/// A unit, and what it is started with.
+#[derive(Debug)]
+struct ToStart {
+    unit: Unit,
+    limits: Limits,
+    /// Mountpoints of the v1 hierarchies, in the order of the members.
+    v1_tops: Vec<PathBuf>,
+    v2_top: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    limits: Option<Limits>,
+    devices: Option<devices::Rules>,
+}
+
+impl UnitOfCgroup {
+    /// The unit of an existing cgroup.
+    pub(crate) fn open(saved: &SavedUnit, v2: Option<&Path>) -> UnitOfCgroup {
+        UnitOfCgroup {
+            systemd: RefCell::new(Systemd::new(saved.manager)),
+            saved: saved.clone(),
+            v2: v2.map(Path::to_owned),
+            to_start: None,
+            told: RefCell::default(),
+            started: false,
+        }
+    }
+
+    pub(crate) fn is_to_be_started(&self) -> bool {
+        self.to_start.is_some()
+    }
+
+    /// Moves a process into the unit's cgroup or one below it, for a user who
+    /// may not do so.
+    pub(crate) fn attach(&self, directory: &Path, pid: i32) -> Result<()> {
+        let base = self.v2.as_deref().unwrap_or(directory);
+        let below = directory.strip_prefix(base).unwrap_or(Path::new(""));
+        let mut systemd = self.systemd.borrow_mut();
+        systemd.attach(&self.saved.name, below, pid)
+    }
+
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.systemd.borrow_mut().stop(&self.saved.name)
+    }
+
+    pub(crate) fn keep(&mut self) {
+        self.started = false;
+    }
+}
+
+/// What there is to know about systemd before a container is made.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The manager's own cgroup, below the mountpoints.
+    pub(crate) base: PathBuf,
+    /// The connection that it took to ask.
+    systemd: RefCell<Option<Systemd>>,
+}
+
+impl Asked {
+    /// Errors: the machine has no systemd, or it serves no users here.
+    pub(crate) fn ask(unit: &Unit, hierarchies: &Hierarchies) -> Result<Asked> {
+        if !systemd::is_running() {
+            return Err(Error::NoSystemd);
+        }
+        let mut systemd = Systemd::new(unit.manager());
+        let base = match unit.manager() {
+            Manager::System => base_of_system_manager()?,
+            Manager::User if !hierarchies.v1.is_empty() => return Err(Error::NoUserManagerOnV1),
+            Manager::User => systemd.control_group()?,
+        };
+        Ok(Asked {
+            base,
+            systemd: RefCell::new(Some(systemd)),
+        })
+    }
+}
+
+/// Where systemd's own tree begins: at the root, but for a systemd in a
+/// container that sees the host's cgroups. It is in "init.scope" itself.
+fn base_of_system_manager() -> Result<PathBuf> {
+    const OWN: &str = "/init.scope";
+    let cgroups = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let is_elsewhere = |line: &str| {
+        let path = line.splitn(3, ':').nth(2);
+        path.is_some_and(|path| path != OWN && path.ends_with(OWN))
+    };
+    if !cgroups.lines().any(is_elsewhere) {
+        return Ok(PathBuf::new());
+    }
+    let hierarchies = Hierarchies::of_process(Pid::from_raw(1))?;
+    let is_systemds = |hierarchy: &&crate::hierarchy::Hierarchy| {
+        hierarchy
+            .controllers
+            .iter()
+            .any(|name| name == "name=systemd")
+    };
+    let hierarchy = hierarchies
+        .v1
+        .iter()
+        .find(is_systemds)
+        .or(hierarchies.v2.as_ref());
+    let own = hierarchy.and_then(|hierarchy| hierarchy.own.parent());
+    Ok(own.unwrap_or(Path::new("")).to_owned())
+}
+
+impl Location {
+    pub(crate) fn paths_of_unit(&self, unit: &Unit) -> (Vec<v1::Member>, Option<Directory>) {
+        let base = self
+            .systemd
+            .as_ref()
+            .map_or(Path::new(""), |asked| &asked.base);
+        let place = base.join(unit.path());
+        let member = |hierarchy: &crate::hierarchy::Hierarchy| v1::Member {
+            controllers: hierarchy.controllers.clone(),
+            directory: Directory::new(hierarchy.mountpoint.join(&place)),
+        };
+        let v2 = self.hierarchies.v2.as_ref();
+        (
+            self.hierarchies.v1.iter().map(member).collect(),
+            v2.map(|hierarchy| Directory::new(hierarchy.mountpoint.join(&place))),
+        )
+    }
+}
+
+impl Cgroup {
+    /// Makes nothing yet: looks whether the unit can be made.
+    pub(crate) fn prepare_unit(
+        plan: &CgroupPlan,
+        unit: &Unit,
+        location: &Location,
+    ) -> Result<Cgroup> {
+        let (v1, v2) = location.paths_of_unit(unit);
+        let limits = systemd::rounded(&plan.limits);
+        systemd::check(&limits)?;
+        let saved = unit.saved();
+        let hierarchies = &location.hierarchies;
+        let v1_tops = hierarchies.v1.iter().map(|one| one.mountpoint.clone());
+        let mut of_cgroup = UnitOfCgroup::open(&saved, v2.as_ref().map(|one| one.path.as_path()));
+        of_cgroup.to_start = Some(Box::new(ToStart {
+            unit: unit.clone(),
+            limits,
+            v1_tops: v1_tops.collect(),
+            v2_top: hierarchies.v2.as_ref().map(|one| one.mountpoint.clone()),
+        }));
+        let asked = location.systemd.as_ref();
+        if let Some(systemd) = asked.and_then(|asked| asked.systemd.borrow_mut().take()) {
+            of_cgroup.systemd = RefCell::new(systemd);
+        }
+        let mut cgroup = Cgroup::of(v1, v2);
+        cgroup.unit = Some(of_cgroup);
+        cgroup.check_steps(&plan.limits)?;
+        for directory in cgroup.directories() {
+            crate::refuse_processes(directory)?;
+        }
+        Ok(cgroup)
+    }
+
+    /// Whether the limits mean anything, before anything is changed for them.
+    fn check_steps(&self, limits: &Limits) -> Result<()> {
+        self.refuse_unified_on_v1(limits)?;
+        for controller in Controller::ALL {
+            match self.v1_directory(controller.v1_name()) {
+                Some(_) => v1::steps(controller, limits).map(drop)?,
+                None => v2::steps(controller, limits).map(drop)?,
+            }
+        }
+        v2::unified::steps(&limits.unified).map(drop)
+    }
+
+    /// Starts the unit with the process in it, and joins what systemd leaves.
+    pub(crate) fn start_unit(&mut self, pid: i32) -> Result<()> {
+        let is_v2 = self.v1.is_empty();
+        let Some(of_cgroup) = &mut self.unit else {
+            return Ok(());
+        };
+        let Some(to_start) = of_cgroup.to_start.take() else {
+            return Ok(());
+        };
+        let ToStart { unit, limits, .. } = &*to_start;
+        of_cgroup
+            .systemd
+            .get_mut()
+            .start(unit, pid, limits, is_v2)?;
+        of_cgroup.started = true;
+        of_cgroup.told.get_mut().limits = Some(limits.clone());
+        let is_slice = unit.is_slice();
+        for position in 0..self.v1.len() {
+            let by_systemd = !is_slice && self.v1[position].has("name=systemd");
+            if !by_systemd {
+                self.join_v1(position, &to_start.v1_tops[position], limits, pid)?;
+            }
+        }
+        if let (Some(top), Some(directory)) = (&to_start.v2_top, &self.v2) {
+            if is_slice {
+                file::make(&directory.path, top, &mut self.made)?;
+                directory.enter(pid)?;
+            }
+            if is_v2 {
+                hand_down(top, &directory.path, limits)?;
+                if let Some(owner) = unit.owner() {
+                    give(&directory.path, owner)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn join_v1(&mut self, position: usize, top: &Path, limits: &Limits, pid: i32) -> Result<()> {
+        let member = &self.v1[position];
+        let (path, cpu) = (&member.directory.path, &limits.cpu);
+        if member.has("cpuset") {
+            v1::cpuset::make(path, top, cpu, &mut self.made)?;
+            self.cpus_and_mems = Some((cpu.cpus.clone(), cpu.mems.clone()));
+        } else {
+            file::make(path, top, &mut self.made)?;
+        }
+        if member.has("cpu") {
+            member.directory.carry_out(&v1::cpu::realtime_steps(cpu))?;
+        }
+        member.directory.enter(pid)
+    }
+
+    /// Writes limits to the files, tells them to systemd, and writes them again:
+    /// what the kernel refuses systemd is not to know, and what systemd has no
+    /// property for it may just have overwritten.
+    pub(crate) fn apply_with_unit(
+        &self,
+        unit: &UnitOfCgroup,
+        limits: &Limits,
+    ) -> Result<Vec<Ignored>> {
+        let limits = systemd::rounded(limits);
+        systemd::check(&limits)?;
+        let ignored = self.apply_to_files(&limits)?;
+        if unit.told.borrow().limits.as_ref() == Some(&limits) {
+            return Ok(ignored);
+        }
+        self.tell_limits(&limits)?;
+        self.apply_to_files(&limits)
+    }
+
+    /// Tells systemd limits, if it is its cgroup.
+    pub(crate) fn tell_limits(&self, limits: &Limits) -> Result<()> {
+        let Some(unit) = &self.unit else {
+            return Ok(());
+        };
+        let is_v2 = self.v1.is_empty();
+        let mut systemd = unit.systemd.borrow_mut();
+        self.while_frozen(|| systemd.set_limits(&unit.saved.name, limits, is_v2))?;
+        unit.told.borrow_mut().limits = Some(limits.clone());
+        Ok(())
+    }
+
+    /// Tells systemd the device rules, if it is its cgroup. Returns what it
+    /// cannot be told.
+    pub(crate) fn tell_devices(&self, rules: &devices::Rules) -> Result<Vec<Ignored>> {
+        let Some(unit) = &self.unit else {
+            return Ok(Vec::new());
+        };
+        if unit.told.borrow().devices.as_ref() == Some(rules) {
+            return Ok(Vec::new());
+        }
+        let is_v2 = self.v1.is_empty();
+        let mut systemd = unit.systemd.borrow_mut();
+        let name = &unit.saved.name;
+        let ignored = self.while_frozen(|| systemd.set_devices(name, rules, is_v2))?;
+        unit.told.borrow_mut().devices = Some(rules.clone());
+        Ok(ignored)
+    }
+
+    /// On v1, systemd writes all of a unit's settings when one changes, and of
+    /// the device rules first that everything is denied: no program of a
+    /// running container is to see that.
+    pub(crate) fn while_frozen<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let runs = self.unit.as_ref().is_some_and(|unit| !unit.started);
+        let freezes = runs && self.v1_directory("freezer").is_some() && !self.is_frozen()?;
+        if freezes {
+            self.freeze()?;
+        }
+        let changed = change();
+        if freezes {
+            self.thaw()?;
+        }
+        changed
+    }
+
+    /// After a failed creation: ends all that may be in the unit, and the unit.
+    pub(crate) fn drop_unit(&self, unit: &UnitOfCgroup) {
+        if !unit.started {
+            return;
+        }
+        // A unit with processes is stopped only after they had their time.
+        match self.kill_all(libc::SIGKILL).and_then(|()| self.remove()) {
+            // Drop cannot report; the error that led here is told.
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+/// systemd hands down the controllers that it knows; a limit may need another.
+fn hand_down(top: &Path, leaf: &Path, limits: &Limits) -> Result<()> {
+    let mut wanted = Vec::new();
+    for controller in Controller::ALL {
+        if v2::steps(controller, limits)?.first_field().is_some() {
+            wanted.push(controller.v2_name());
+        }
+    }
+    match wanted.is_empty() {
+        true => Ok(()),
+        false => v2::hand_down_controllers(top, leaf, &v2::Wanted::These(wanted)).map(drop),
+    }
+}
+
+/// Makes the cgroup another user's, with the files that the kernel says belong
+/// to who manages the cgroups below (cgroups(7), "Cgroups delegation").
+fn give(directory: &Path, owner: u32) -> Result<()> {
+    const LIST: &str = "/sys/kernel/cgroup/delegate";
+    let failed = |path: &Path, cause| Error::system("give to the container", path, cause);
+    chown(directory, Some(owner), None).map_err(|cause| failed(directory, cause))?;
+    let list = file::read(Path::new(LIST))
+        .map_err(|cause| Error::system("read", Path::new(LIST), cause))?;
+    for name in String::from_utf8_lossy(&list).lines() {
+        let path = directory.join(name);
+        match chown(&path, Some(owner), None) {
+            // Files of a controller that is not there.
+            Err(cause) if file::is_gone(&cause) => {}
+            result => result.map_err(|cause| failed(&path, cause))?,
+        }
+    }
+    Ok(())
+}
+
+impl CgroupPlan {
+    /// The unit, if systemd makes the cgroup.
+    pub(crate) fn unit(&self) -> Option<&Unit> {
+        match &self.driver {
+            Driver::Systemd(unit) => Some(unit),
+            Driver::Filesystem | Driver::Disabled => None,
+        }
+    }
+}

@@ -1,0 +1,771 @@
+//! Cgroups that systemd makes, and none at all: `--systemd-cgroup` and
+//! `--cgroup-manager`. Asked are systemctl(1), the kernel and the container.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::harness::*;
+
+tests![
+    without_systemd_it_is_refused,
+    a_scope_holds_the_container,
+    slice_prefix_and_name_are_followed,
+    a_slice_can_be_the_container,
+    names_that_no_unit_can_have_are_refused,
+    limits_are_known_to_systemd_and_to_the_kernel,
+    the_quota_is_rounded_as_systemd_does,
+    an_update_reaches_systemd_and_the_files,
+    a_refused_update_is_taken_back,
+    unified_files_are_known_to_systemd,
+    devices_survive_a_reload,
+    denied_devices_stay_denied_after_a_reload,
+    annotations_are_properties,
+    a_unit_that_failed_goes_with_its_container,
+    further_processes_join_the_scope,
+    a_scope_is_paused_killed_and_listed_without_the_flag,
+    a_unit_that_is_there_is_not_touched,
+    a_failed_creation_leaves_no_unit,
+    without_a_bus_nothing_is_left,
+    a_cgroup_of_its_own_belongs_to_the_container,
+    a_user_has_scopes_of_its_own,
+    a_users_limits_hold,
+    root_of_a_user_namespace_asks_the_users_systemd,
+    without_cgroups_the_container_stays_where_it_is,
+];
+
+const SYSTEMD: [&str; 1] = ["--systemd-cgroup"];
+
+/// A container that sleeps, created with the flag.
+#[track_caller]
+fn created(bundle: Bundle) -> Container {
+    let container = Container::new(bundle.probe("sleep"));
+    container.create_with(SYSTEMD).ok();
+    container
+}
+
+#[track_caller]
+fn running(bundle: Bundle) -> Container {
+    let container = created(bundle);
+    container.start().ok();
+    container
+}
+
+fn systemctl<const N: usize>(args: [&str; N]) -> Output {
+    let call = Invocation::new("systemctl");
+    let is_root = nix::unistd::geteuid().is_root();
+    let call = if is_root { call } else { call.arg("--user") };
+    call.args(args).output()
+}
+
+/// A property of a unit, as systemctl shows it.
+#[track_caller]
+fn property(unit: &str, name: &str) -> String {
+    let shown = systemctl(["show", "--property", name, unit]).ok();
+    let line = &shown.stdout;
+    let (_, value) = line.trim_end().split_once('=').expect("name and value");
+    value.to_owned()
+}
+
+#[track_caller]
+fn assert_properties(unit: &str, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(property(unit, name), *value, "{name} of {unit}");
+    }
+}
+
+fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The directory of the container's cgroup that has this controller.
+fn directory(pid: i32, controller: &str) -> PathBuf {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let names = fields.next()?;
+        let is_it = match is_v2() {
+            true => names.is_empty(),
+            false => names.split(',').any(|name| name == controller),
+        };
+        is_it.then(|| fields.next()).flatten()
+    });
+    let path = path.unwrap().trim_start_matches('/');
+    match is_v2() {
+        true => Path::new("/sys/fs/cgroup").join(path),
+        false => Path::new("/sys/fs/cgroup").join(controller).join(path),
+    }
+}
+
+#[track_caller]
+fn assert_file(directory: &Path, name: &str, expected: &str) {
+    let text = fs::read_to_string(directory.join(name)).unwrap();
+    assert_eq!(text.trim_end(), expected, "{name}");
+}
+
+/// The unit is neither loaded nor has it left a cgroup.
+#[track_caller]
+fn assert_gone(unit: &str, container: &Container) {
+    // systemctl: "no such unit".
+    wait_until("the unit is gone", || {
+        systemctl(["status", unit]).status.code() == Some(4)
+    });
+    assert!(!container.has_state());
+}
+
+fn without_systemd_it_is_refused() {
+    needs(&[NoSystemd, Root]);
+    for flag in ["--systemd-cgroup", "--cgroup-manager=systemd"] {
+        let container = Container::new(Bundle::new());
+        container
+            .create_with([flag])
+            .exits(1)
+            .says("systemd not running on this host, cannot use systemd cgroups manager");
+        assert!(!container.has_state());
+    }
+}
+
+fn a_scope_holds_the_container() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let container = created(Bundle::new());
+    let unit = format!("teu-{}.scope", container.id);
+    let pid = container.pid();
+    let place = format!("system.slice/{unit}");
+    for controller in ["pids", "memory", "cpuset", "freezer"] {
+        if !is_v2() && !Path::new("/sys/fs/cgroup").join(controller).exists() {
+            continue;
+        }
+        let directory = directory(pid, controller);
+        assert!(directory.ends_with(&place), "{}", directory.display());
+    }
+    assert_properties(
+        &unit,
+        &[
+            ("ActiveState", "active"),
+            ("Slice", "system.slice"),
+            ("Description", &format!("teu container {}", container.id)),
+            ("Delegate", "yes"),
+            ("NeedDaemonReload", "no"),
+        ],
+    );
+    let pids = directory(pid, "pids");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+    assert_gone(&unit, &container);
+    assert!(!pids.exists());
+}
+
+fn slice_prefix_and_name_are_followed() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let pod = marker().replace('-', "_");
+    let path = format!("machine-{pod}.slice:box:{}1", marker());
+    let container = created(Bundle::new().set("/linux/cgroupsPath", path.as_str()));
+    let unit = format!("box-{}1.scope", marker());
+    let place = format!("machine.slice/machine-{pod}.slice/{unit}");
+    let directory = directory(container.pid(), "pids");
+    assert!(directory.ends_with(&place), "{}", directory.display());
+    assert_eq!(property(&unit, "Slice"), format!("machine-{pod}.slice"));
+    container.delete_force().ok();
+    assert_gone(&unit, &container);
+    systemctl(["stop", &format!("machine-{pod}.slice")]).ok();
+}
+
+fn a_slice_can_be_the_container() {
+    needs(&[Seconds(120), Systemd, Root, Teu, Tool("systemctl")]);
+    let unit = format!("{}.slice", marker().replace('-', "_"));
+    let path = format!("::{unit}");
+    let container = running(Bundle::new().set("/linux/cgroupsPath", path.as_str()));
+    let directory = directory(container.pid(), "pids");
+    assert!(directory.ends_with(&unit), "{}", directory.display());
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    container.delete_force().ok();
+    // Any slice can be loaded, so there is none that systemd does not know.
+    assert_eq!(property(&unit, "ActiveState"), "inactive");
+    assert!(!directory.exists());
+}
+
+fn names_that_no_unit_can_have_are_refused() {
+    needs(&[Seconds(120), Systemd, Root]);
+    for (path, words) in [
+        ("/a/b", "expected cgroupsPath to be of format"),
+        ("a:b", "expected cgroupsPath to be of format"),
+        ("x--y.slice:p:n", "invalid slice name: x--y.slice"),
+        ("x.scope:p:n", "invalid slice name: x.scope"),
+    ] {
+        let container = Container::new(Bundle::new().set("/linux/cgroupsPath", path));
+        container.create_with(SYSTEMD).exits(1).says(words);
+        assert!(!container.has_state());
+    }
+}
+
+fn limits_are_known_to_systemd_and_to_the_kernel() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("memory"),
+        Controller("cpuset"),
+    ]);
+    let bundle = Bundle::new()
+        .set(
+            "/linux/resources/memory",
+            json!({ "limit": 64 << 20, "reservation": 32 << 20 }),
+        )
+        .set(
+            "/linux/resources/cpu",
+            json!({ "shares": 512, "quota": 50_000, "period": 200_000, "cpus": "0", "mems": "0" }),
+        )
+        .set("/linux/resources/pids/limit", 40);
+    let container = created(bundle);
+    let unit = format!("teu-{}.scope", container.id);
+    let file = |controller, name: &str, value| {
+        assert_file(&directory(container.pid(), controller), name, value);
+    };
+    let both = [
+        ("TasksMax", "40"),
+        ("CPUQuotaPerSecUSec", "250ms"),
+        ("CPUQuotaPeriodUSec", "200ms"),
+        ("AllowedCPUs", "0"),
+        ("AllowedMemoryNodes", "0"),
+    ];
+    assert_properties(&unit, &both);
+    file("pids", "pids.max", "40");
+    file("cpuset", "cpuset.cpus", "0");
+    if is_v2() {
+        assert_properties(
+            &unit,
+            &[
+                ("MemoryMax", "67108864"),
+                ("MemoryLow", "33554432"),
+                ("CPUWeight", "59"),
+            ],
+        );
+        file("memory", "memory.max", "67108864");
+        file("memory", "memory.low", "33554432");
+        file("cpu", "cpu.weight", "59");
+        file("cpu", "cpu.max", "50000 200000");
+    } else {
+        assert_properties(&unit, &[("MemoryLimit", "67108864"), ("CPUShares", "512")]);
+        file("memory", "memory.limit_in_bytes", "67108864");
+        file("memory", "memory.soft_limit_in_bytes", "33554432");
+        file("cpu", "cpu.shares", "512");
+        file("cpu", "cpu.cfs_quota_us", "50000");
+        file("cpu", "cpu.cfs_period_us", "200000");
+    }
+    // What systemd knows it does not take back.
+    systemctl(["daemon-reload"]).ok();
+    file("pids", "pids.max", "40");
+    match is_v2() {
+        true => file("cpu", "cpu.max", "50000 200000"),
+        false => file("cpu", "cpu.cfs_quota_us", "50000"),
+    }
+}
+
+fn the_quota_is_rounded_as_systemd_does() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("cpu"),
+    ]);
+    let cpu = json!({ "quota": 33_333, "period": 100_000 });
+    let container = created(Bundle::new().set("/linux/resources/cpu", cpu));
+    let unit = format!("teu-{}.scope", container.id);
+    assert_eq!(property(&unit, "CPUQuotaPerSecUSec"), "340ms");
+    let directory = directory(container.pid(), "cpu");
+    match is_v2() {
+        true => assert_file(&directory, "cpu.max", "34000 100000"),
+        false => assert_file(&directory, "cpu.cfs_quota_us", "34000"),
+    }
+}
+
+fn an_update_reaches_systemd_and_the_files() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("memory"),
+    ]);
+    let container = running(Bundle::new().set("/linux/resources/pids/limit", 40));
+    let unit = format!("teu-{}.scope", container.id);
+    let update = container.command("update", NO_FLAGS);
+    let limits = [
+        "--pids-limit",
+        "20",
+        "--memory",
+        "64M",
+        "--cpu-share",
+        "512",
+    ];
+    update.args(limits).output().ok();
+    assert_properties(&unit, &[("TasksMax", "20"), ("NeedDaemonReload", "no")]);
+    let file = |controller, name: &str, value| {
+        assert_file(&directory(container.pid(), controller), name, value);
+    };
+    file("pids", "pids.max", "20");
+    if is_v2() {
+        assert_properties(&unit, &[("MemoryMax", "67108864"), ("CPUWeight", "59")]);
+        file("memory", "memory.max", "67108864");
+        file("cpu", "cpu.weight", "59");
+    } else {
+        assert_properties(&unit, &[("MemoryLimit", "67108864"), ("CPUShares", "512")]);
+        file("memory", "memory.limit_in_bytes", "67108864");
+        file("cpu", "cpu.shares", "512");
+    }
+    // No device is lost, and a new one is there to stay.
+    let rules = json!({ "devices": [
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm" },
+    ] });
+    let update = container.command("update", ["--resources", "-"]);
+    update.stdin(rules.to_string()).output().ok();
+    let mknod = container.command("exec", NO_FLAGS);
+    mknod
+        .args(["/probe", "mknod", "/dev/kmsg", "c", "1", "11"])
+        .output();
+    for _ in 0..2 {
+        open(&container, "/dev/null", "rw").ok();
+        open(&container, "/dev/full", "w").ok();
+        systemctl(["daemon-reload"]).ok();
+        file("pids", "pids.max", "20");
+    }
+    let allowed = property(&unit, "DeviceAllow");
+    assert!(allowed.contains("/dev/char/1:11 rwm"), "{allowed}");
+    assert_eq!(container.status(), "running");
+}
+
+fn a_refused_update_is_taken_back() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("cpuset"),
+    ]);
+    let container = running(Bundle::new().set("/linux/resources/pids/limit", 40));
+    let unit = format!("teu-{}.scope", container.id);
+    let update = container.command("update", NO_FLAGS);
+    let limits = ["--pids-limit", "20", "--cpuset-cpus", "4095"];
+    update
+        .args(limits)
+        .output()
+        .exits(1)
+        .says("linux.resources.cpu.cpus");
+    assert_file(&directory(container.pid(), "pids"), "pids.max", "40");
+    assert_eq!(property(&unit, "TasksMax"), "40");
+    systemctl(["daemon-reload"]).ok();
+    assert_file(&directory(container.pid(), "pids"), "pids.max", "40");
+    assert_eq!(property(&unit, "AllowedCPUs"), "");
+}
+
+fn unified_files_are_known_to_systemd() {
+    needs(&[Seconds(120), Systemd, Root, CgroupV2, Tool("systemctl")]);
+    let files = json!({
+        "memory.min": "131072", "memory.low": "524288", "memory.high": "20M",
+        "memory.max": "41943040", "memory.oom.group": "1", "pids.max": "99",
+        "cpu.max": "20000 100000", "cpu.weight": "33", "cpuset.cpus": "0",
+    });
+    let container = created(Bundle::new().set("/linux/resources/unified", files));
+    let unit = format!("teu-{}.scope", container.id);
+    assert_properties(
+        &unit,
+        &[
+            ("MemoryMin", "131072"),
+            ("MemoryLow", "524288"),
+            ("MemoryHigh", "20971520"),
+            ("MemoryMax", "41943040"),
+            ("OOMPolicy", "kill"),
+            ("TasksMax", "99"),
+            ("CPUQuotaPerSecUSec", "200ms"),
+            ("CPUWeight", "33"),
+            ("AllowedCPUs", "0"),
+        ],
+    );
+    let directory = directory(container.pid(), "");
+    assert_file(&directory, "memory.high", "20971520");
+    assert_file(&directory, "memory.oom.group", "1");
+    assert_file(&directory, "cpu.max", "20000 100000");
+}
+
+/// What a further process says to opening a device.
+#[track_caller]
+fn open(container: &Container, path: &str, access: &str) -> Output {
+    let exec = container.command("exec", NO_FLAGS);
+    exec.args(["/probe", "open", path, access]).output()
+}
+
+fn devices_survive_a_reload() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let rules = json!([
+        { "allow": false, "access": "rwm" },
+        // A rule that systemd has no words for.
+        { "allow": true, "type": "c", "minor": 11, "access": "w" },
+    ]);
+    let kmsg =
+        json!({ "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666 });
+    let plain = Bundle::new().push("/linux/devices", kmsg.clone());
+    let container = running(plain);
+    let unit = format!("teu-{}.scope", container.id);
+    for _ in 0..3 {
+        assert_properties(
+            &unit,
+            &[("NeedDaemonReload", "no"), ("DevicePolicy", "strict")],
+        );
+        open(&container, "/dev/null", "rw").ok();
+        open(&container, "/dev/full", "w").ok();
+        let refused = open(&container, "/dev/kmsg", "w").exits(1).answer();
+        assert_eq!(refused, "EPERM");
+        systemctl(["daemon-reload"]).ok();
+    }
+    if !is_v2() {
+        return;
+    }
+    let bundle = Bundle::new()
+        .push("/linux/devices", kmsg)
+        .set("/linux/resources/devices", rules);
+    let container = running(bundle);
+    for _ in 0..2 {
+        open(&container, "/dev/null", "rw").ok();
+        open(&container, "/dev/kmsg", "w").ok();
+        systemctl(["daemon-reload"]).ok();
+    }
+}
+
+fn denied_devices_stay_denied_after_a_reload() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let rules = json!([
+        { "allow": true, "access": "rwm" },
+        { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" },
+    ]);
+    let kmsg =
+        json!({ "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666 });
+    let container = Container::new(
+        Bundle::new()
+            .push("/linux/devices", kmsg)
+            .set("/linux/resources/devices", rules)
+            .probe("sleep"),
+    );
+    let created = container.create_with(SYSTEMD).ok();
+    if !is_v2() {
+        created.says("systemd cannot be told to allow everything but a few devices");
+    }
+    container.start().ok();
+    open(&container, "/dev/null", "rw").ok();
+    open(&container, "/dev/kmsg", "w").exits(1);
+    systemctl(["daemon-reload"]).ok();
+    open(&container, "/dev/kmsg", "w").exits(1);
+    if is_v2() {
+        open(&container, "/dev/null", "rw").ok();
+    }
+}
+
+fn annotations_are_properties() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let annotations = json!({
+        "org.systemd.property.TimeoutStopSec": "7",
+        "org.systemd.property.CollectMode": "'inactive-or-failed'",
+    });
+    let container = created(Bundle::new().set("/annotations", annotations));
+    let unit = format!("teu-{}.scope", container.id);
+    assert_properties(
+        &unit,
+        &[
+            ("TimeoutStopUSec", "7s"),
+            ("CollectMode", "inactive-or-failed"),
+        ],
+    );
+    for (name, value, words) in [
+        (
+            "TimeoutStopSec",
+            "'7'",
+            "org.systemd.property.TimeoutStopSec",
+        ),
+        ("NoSuchThing", "1", "NoSuchThing"),
+    ] {
+        let annotations = json!({ format!("org.systemd.property.{name}"): value });
+        let container = Container::new(Bundle::new().set("/annotations", annotations));
+        container.create_with(SYSTEMD).exits(1).says(words);
+        assert_gone(&format!("teu-{}.scope", container.id), &container);
+    }
+}
+
+fn a_unit_that_failed_goes_with_its_container() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let annotations = json!({
+        "org.systemd.property.RuntimeMaxSec": "4",
+        "org.systemd.property.TimeoutStopSec": "1",
+    });
+    let container = running(Bundle::new().set("/annotations", annotations));
+    let unit = format!("teu-{}.scope", container.id);
+    container.wait_for_status("stopped");
+    wait_until("the unit has failed", || {
+        property(&unit, "ActiveState") == "failed"
+    });
+    container.delete().ok();
+    assert_gone(&unit, &container);
+}
+
+fn further_processes_join_the_scope() {
+    needs(&[Seconds(120), Systemd, Root]);
+    let container = running(Bundle::new());
+    let init = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    let file = scratch().join("pid");
+    let exec = teu(["exec", "--detach", "--pid-file"]).arg(&file);
+    exec.arg(&container.id)
+        .args(["/probe", "sleep"])
+        .output()
+        .ok();
+    let pid = fs::read_to_string(file).unwrap();
+    let joined = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(joined, init);
+}
+
+fn a_scope_is_paused_killed_and_listed_without_the_flag() {
+    needs(&[Seconds(120), Systemd, Root]);
+    let container = running(Bundle::new());
+    container.command("pause", NO_FLAGS).output().ok();
+    assert_eq!(container.status(), "paused");
+    container.command("resume", NO_FLAGS).output().ok();
+    assert_eq!(container.status(), "running");
+    let listed = container.command("ps", ["--format", "json"]).output().ok();
+    assert_eq!(listed.json(), json!([container.pid()]));
+    container.command("pause", NO_FLAGS).output().ok();
+    container.delete_force().ok();
+    assert_gone(&format!("teu-{}.scope", container.id), &container);
+}
+
+fn a_unit_that_is_there_is_not_touched() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let path = format!("system.slice:box:{}2", marker());
+    let bundle = || Bundle::new().set("/linux/cgroupsPath", path.as_str());
+    let first = running(bundle());
+    let second = Container::new(bundle());
+    second
+        .create_with(SYSTEMD)
+        .exits(1)
+        .says("container's cgroup is not empty");
+    assert!(!second.has_state());
+    assert_eq!(first.status(), "running");
+    let unit = format!("box-{}2.scope", marker());
+    assert_eq!(property(&unit, "ActiveState"), "active");
+}
+
+fn a_failed_creation_leaves_no_unit() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let missing = Bundle::new().args(["/no-such-program"]);
+    let refused = Bundle::new().set(
+        "/linux/resources/hugepageLimits",
+        json!([{ "pageSize": "3MB", "limit": 1 }]),
+    );
+    for bundle in [missing, refused] {
+        let container = Container::new(bundle);
+        container.create_with(SYSTEMD).exits(1);
+        assert_gone(&format!("teu-{}.scope", container.id), &container);
+    }
+}
+
+fn without_a_bus_nothing_is_left() {
+    needs(&[Seconds(120), Systemd, Root, Teu]);
+    let nowhere = "unix:path=/nonexistent/bus";
+    let container = Container::new(Bundle::new());
+    let create = container.command("create", SYSTEMD);
+    let output = create
+        .env("DBUS_SYSTEM_BUS_ADDRESS", nowhere)
+        .output()
+        .exits(1);
+    output.says("no such file or directory");
+    assert!(!container.has_state());
+    // The bus itself, instead of systemd's own socket.
+    let bus = "unix:path=/run/dbus/system_bus_socket";
+    let create = container
+        .command("create", SYSTEMD)
+        .env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+    container.detach(create).ok();
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    // Without anyone to ask, as long as there is something to ask about.
+    let delete = container.command("delete", NO_FLAGS);
+    let deleted = delete.env("DBUS_SYSTEM_BUS_ADDRESS", nowhere).output();
+    assert!(
+        deleted.status.success() || deleted.stderr.contains("connect to"),
+        "{deleted}"
+    );
+    container.delete_force().ok();
+    assert_gone(&format!("teu-{}.scope", container.id), &container);
+}
+
+fn a_cgroup_of_its_own_belongs_to_the_container() {
+    needs(&[Seconds(120), Systemd, Root, CgroupV2, UserNamespaces]);
+    let mount = |access: &str| {
+        json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", access],
+        })
+    };
+    let owner = |bundle: Bundle, file: &str| {
+        let container = running(bundle);
+        let exec = container.command("exec", NO_FLAGS);
+        let exec = exec.args(["/probe", "stat", &format!("/sys/fs/cgroup{file}")]);
+        exec.output().ok().answer()["uid"].clone()
+    };
+    let bundle = |access: &str| {
+        let bundle = Bundle::new()
+            .without_mount("/sys/fs/cgroup")
+            .user_namespace();
+        bundle.mount(mount(access))
+    };
+    const NOBODY: u32 = 65_534;
+    for (file, uid) in [("", 0), ("/cgroup.procs", 0), ("/memory.max", NOBODY)] {
+        assert_eq!(
+            owner(bundle("rw").namespace("cgroup"), file),
+            json!(uid),
+            "{file}"
+        );
+    }
+    assert_eq!(owner(bundle("ro").namespace("cgroup"), ""), json!(NOBODY));
+    // The container may now make cgroups below its own.
+    let container = running(bundle("rw").namespace("cgroup"));
+    let exec = container.command("exec", NO_FLAGS);
+    exec.args(["/probe", "mkdir", "/sys/fs/cgroup/below"])
+        .output()
+        .ok();
+    let below = directory(container.pid(), "").join("below");
+    assert!(below.is_dir());
+    container.delete_force().ok();
+    assert!(!below.exists());
+}
+
+/// What `spec --rootless` of the user gives.
+fn users_bundle(modes: &str) -> Bundle {
+    let bundle = Bundle::new();
+    let spec = Invocation::new(runtime()).args(["spec", "--rootless"]);
+    spec.in_directory(&bundle.directory).output().ok();
+    bundle.read().set("/process/terminal", false).probe(modes)
+}
+
+fn a_user_has_scopes_of_its_own() {
+    needs(&[
+        Seconds(120),
+        UserSystemd,
+        CgroupV2,
+        UserNamespaces,
+        Tool("systemctl"),
+    ]);
+    let container = Container::new(users_bundle("sleep"));
+    container.create_with(SYSTEMD).ok();
+    let unit = format!("teu-{}.scope", container.id);
+    let uid = nix::unistd::geteuid();
+    let place = format!("user-{uid}.slice/user@{uid}.service/user.slice/{unit}");
+    let directory = directory(container.pid(), "");
+    assert!(directory.ends_with(&place), "{}", directory.display());
+    container.start().ok();
+    // No user may move a process from its session to there: systemd does.
+    let file = scratch().join("pid");
+    let exec = teu(["exec", "--detach", "--pid-file"])
+        .arg(&file)
+        .arg(&container.id);
+    exec.args(["/probe", "sleep"]).output().ok();
+    let pid = fs::read_to_string(file).unwrap();
+    let joined = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(joined.trim_end().ends_with(&place), "{joined}");
+    container.command("pause", NO_FLAGS).output().ok();
+    container.command("resume", NO_FLAGS).output().ok();
+    container.delete_force().ok();
+    assert_gone(&unit, &container);
+    assert!(!directory.exists());
+}
+
+fn a_users_limits_hold() {
+    needs(&[
+        Seconds(120),
+        UserSystemd,
+        CgroupV2,
+        UserNamespaces,
+        Tool("systemctl"),
+    ]);
+    let bundle = users_bundle("sleep")
+        .set("/linux/resources/memory/limit", 32 << 20)
+        .set("/linux/resources/pids/limit", 9);
+    let container = Container::new(bundle);
+    // Not over the bus, but to systemd itself.
+    let create = container.command("create", SYSTEMD);
+    let create = create.without_env("DBUS_SESSION_BUS_ADDRESS");
+    container.detach(create).ok();
+    let unit = format!("teu-{}.scope", container.id);
+    assert_properties(&unit, &[("MemoryMax", "33554432"), ("TasksMax", "9")]);
+    let directory = directory(container.pid(), "");
+    assert_file(&directory, "memory.max", "33554432");
+    assert_file(&directory, "pids.max", "9");
+}
+
+fn root_of_a_user_namespace_asks_the_users_systemd() {
+    needs(&[
+        Seconds(120),
+        UserSystemd,
+        CgroupV2,
+        UserNamespaces,
+        Tool("unshare"),
+    ]);
+    let container = Container::new(
+        users_bundle("report")
+            .remove("/linux/uidMappings")
+            .remove("/linux/gidMappings")
+            .without_namespace("user")
+            .without_namespace("cgroup"),
+    );
+    let call = Invocation::new("unshare")
+        .args(["--map-root-user", "--"])
+        .arg(runtime());
+    let call = call
+        .arg("--root")
+        .arg(scratch().join("in-namespace"))
+        .args(["--systemd-cgroup", "run"]);
+    let call = call
+        .arg("--bundle")
+        .arg(&container.bundle.directory)
+        .arg(&container.id);
+    let seen = call.output().probe();
+    let memberships = seen["cgroup"]["memberships"].to_string();
+    assert!(
+        memberships.contains(&format!("teu-{}.scope", container.id)),
+        "{memberships}"
+    );
+}
+
+fn without_cgroups_the_container_stays_where_it_is() {
+    needs(&[Root, Teu]);
+    let path = "nobody reads this";
+    let bundle = Bundle::new()
+        .set("/linux/cgroupsPath", path)
+        .set("/linux/resources/pids/limit", 7)
+        .without_namespace("pid");
+    let container = Container::new(bundle.probe("sleep"));
+    let created = container.create_with(["--cgroup-manager", "disabled"]).ok();
+    created.says("linux.resources.pids.limit: ignored: cgroups are disabled");
+    let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(of(&container.pid().to_string()), of("self"));
+    container.start().ok();
+    let pause = container.command("pause", NO_FLAGS).output().exits(1);
+    pause.says("cannot toggle freezer: cgroups not configured for container");
+    assert_eq!(container.status(), "running");
+    let exec = container
+        .command("exec", NO_FLAGS)
+        .args(["/probe", "exit", "3"]);
+    exec.output().exits(3);
+    let listed = container.command("ps", ["--format", "json"]).output().ok();
+    assert_eq!(listed.json(), json!([container.pid()]));
+    // Its processes have no cgroup that could name them all: init is killed.
+    container
+        .command("kill", ["--all"])
+        .arg("KILL")
+        .output()
+        .ok();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+}
