@@ -60,7 +60,7 @@ pub(crate) fn read_resources(path: &Path) -> Result<Resources> {
         let mut text = Vec::new();
         let read = io::stdin().read_to_end(&mut text);
         read.context("read standard input")?;
-        return parse(&text, Path::new("standard input"));
+        return parse(&text, Path::new("/dev/stdin"));
     }
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
     parse(&text, path)

@@ -6,6 +6,10 @@
 //! logged before goes to standard error as text. Every line is one write, with
 //! `O_APPEND`, so processes that share the log do not mix their lines, and a
 //! forked child may go on using it.
+//!
+//! With `--debug`, `step` tells the story of a creation: a line for each step,
+//! with the time since the one before and since the start. Init's lines are
+//! among them; its first step begins with the clone.
 
 use crate::timestamp;
 use anyhow::{Context, Result, bail};
@@ -17,7 +21,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::Location;
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What the command line says about the log.
 #[derive(Debug, Clone)]
@@ -53,6 +58,17 @@ struct Log {
     format: Format,
     debug: bool,
     start: Instant,
+    /// When the last step ended, in nanoseconds after the start.
+    last_step: AtomicU64,
+}
+
+/// Where in the source a message comes from, under the names logrus gives it.
+#[derive(Debug)]
+struct Place {
+    /// "src/commands/create.rs:7".
+    file: String,
+    /// "commands::create": the module, for the compiler tells no function.
+    func: String,
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -88,6 +104,7 @@ pub(crate) fn set_up(options: &Options) -> Result<()> {
         format,
         debug: options.debug,
         start: Instant::now(),
+        last_step: AtomicU64::new(0),
     };
     if LOG.set(log).is_err() {
         bail!("set up the log: it is set up already");
@@ -118,6 +135,7 @@ fn log() -> &'static Log {
         },
         debug: false,
         start: Instant::now(),
+        last_step: AtomicU64::new(0),
     })
 }
 
@@ -141,6 +159,33 @@ pub(crate) fn debug(message: &str) {
     log().write(Level::Debug, message, Location::caller());
 }
 
+/// Logs that a step is done, and how long it took; only with `--debug`, and
+/// only then are the words made.
+#[track_caller]
+pub(crate) fn step(what: impl FnOnce() -> String) {
+    let log = log();
+    if log.debug {
+        let (step, total) = log.lap();
+        let message = format!("{} ({}, {} in all)", what(), Took(step), Took(total));
+        log.write(Level::Debug, &message, Location::caller());
+    }
+}
+
+/// A duration in milliseconds, to the microsecond.
+struct Took(Duration);
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let microseconds = self.0.as_micros();
+        write!(
+            formatter,
+            "{}.{:03} ms",
+            microseconds / 1000,
+            microseconds % 1000
+        )
+    }
+}
+
 /// Whether debug messages are written.
 pub(crate) fn is_debug() -> bool {
     log().debug
@@ -162,14 +207,33 @@ fn to_stderr(text: &str) {
     io::stderr().write_all(text.as_bytes()).unwrap_or_default();
 }
 
+impl Place {
+    fn of(location: &Location<'_>) -> Place {
+        let path = location.file();
+        let module = path.strip_prefix("src/").unwrap_or(path);
+        let module = module.strip_suffix(".rs").unwrap_or(module);
+        let module = module.strip_suffix("/mod").unwrap_or(module);
+        Place {
+            file: format!("{path}:{}", location.line()),
+            func: module.replace('/', "::"),
+        }
+    }
+}
+
 impl Log {
+    /// The time since the last step and since the start.
+    fn lap(&self) -> (Duration, Duration) {
+        let total = self.start.elapsed();
+        let now = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
+        let last = self.last_step.swap(now, Ordering::Relaxed);
+        (Duration::from_nanos(now.saturating_sub(last)), total)
+    }
+
     fn write(&self, level: Level, message: &str, place: &Location<'_>) {
         if level == Level::Debug && !self.debug {
             return;
         }
-        let place = self
-            .debug
-            .then(|| format!("{}:{}", place.file(), place.line()));
+        let place = self.debug.then(|| Place::of(place));
         let line = match self.format {
             Format::Text => text(level, message, place, &timestamp::local(SystemTime::now())),
             Format::Coloured => coloured(level, message, place, self.start.elapsed().as_secs()),
@@ -203,37 +267,41 @@ impl Level {
     }
 }
 
-fn text(level: Level, message: &str, place: Option<String>, time: &str) -> String {
+fn text(level: Level, message: &str, place: Option<Place>, time: &str) -> String {
     let mut line = format!("time={} level={}", value(time), level.word());
     if !message.is_empty() {
         line += &format!(" msg={}", value(message));
     }
-    if let Some(place) = place {
-        line += &format!(" file={}", value(&place));
+    if let Some(Place { file, func }) = place {
+        line += &format!(" func={} file={}", value(&func), value(&file));
     }
     line.push('\n');
     line
 }
 
-fn coloured(level: Level, message: &str, place: Option<String>, seconds: u64) -> String {
+fn coloured(level: Level, message: &str, place: Option<Place>, seconds: u64) -> String {
     let (word, colour) = level.badge();
     let message = message.strip_suffix('\n').unwrap_or(message);
-    let place = place.unwrap_or_default();
+    let place = place.map_or_else(String::new, |place| place.file);
     format!("\x1b[{colour}m{word}\x1b[0m[{seconds:04}]{place} {message:<44} \n")
 }
 
 /// One object with its keys in alphabetical order.
-fn json(level: Level, message: &str, place: Option<String>, time: String) -> String {
+fn json(level: Level, message: &str, place: Option<Place>, time: String) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         file: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        func: Option<String>,
         level: &'static str,
         msg: &'a str,
         time: String,
     }
+    let (file, func) = place.map(|place| (place.file, place.func)).unzip();
     let line = Line {
-        file: place,
+        file,
+        func,
         level: level.word(),
         msg: message,
         time,
@@ -301,15 +369,39 @@ mod tests {
 
     const TIME: &str = "2026-11-22T17:09:19Z";
 
+    fn place() -> Place {
+        Place {
+            file: "src/commands/run.rs:7".into(),
+            func: "commands::run".into(),
+        }
+    }
+
+    #[test]
+    fn a_place_has_its_module() {
+        let Place { file, func } = Place::of(Location::caller());
+        assert!(file.starts_with("src/log.rs:"), "{file}");
+        assert_eq!(func, "log");
+    }
+
+    #[test]
+    fn durations_are_told_to_the_microsecond() {
+        let took = |microseconds| Took(Duration::from_micros(microseconds)).to_string();
+        assert_eq!(took(0), "0.000 ms");
+        assert_eq!(took(1_042), "1.042 ms");
+        assert_eq!(took(61_000_007), "61000.007 ms");
+    }
+
     #[test]
     fn text_lines() {
         let line = text(Level::Error, "container does not exist", None, TIME);
         let expected =
             "time=\"2026-11-22T17:09:19Z\" level=error msg=\"container does not exist\"\n";
         assert_eq!(line, expected);
-        let line = text(Level::Debug, "done", Some("src/main.rs:7".into()), TIME);
-        let expected =
-            "time=\"2026-11-22T17:09:19Z\" level=debug msg=done file=\"src/main.rs:7\"\n";
+        let line = text(Level::Debug, "done", Some(place()), TIME);
+        let expected = concat!(
+            "time=\"2026-11-22T17:09:19Z\" level=debug msg=done ",
+            "func=\"commands::run\" file=\"src/commands/run.rs:7\"\n"
+        );
         assert_eq!(line, expected);
         let line = text(Level::Warning, "", None, TIME);
         assert_eq!(line, "time=\"2026-11-22T17:09:19Z\" level=warning\n");
@@ -342,9 +434,9 @@ mod tests {
             "\n"
         );
         assert_eq!(line, expected);
-        let line = json(Level::Debug, "a", Some("src/main.rs:7".into()), TIME.into());
+        let line = json(Level::Debug, "a", Some(place()), TIME.into());
         let expected = concat!(
-            r#"{"file":"src/main.rs:7","level":"debug","msg":"a","#,
+            r#"{"file":"src/commands/run.rs:7","func":"commands::run","level":"debug","msg":"a","#,
             r#""time":"2026-11-22T17:09:19Z"}"#,
             "\n"
         );

@@ -70,7 +70,10 @@ impl<'a> Place<'a> {
             Value::Object(_) => "an object".to_owned(),
             value => value.to_string(),
         };
-        format!("{self}: expected {what}, found {found}")
+        match self.parent {
+            None => format!("expected {what}, found {found}"),
+            Some(_) => format!("{self}: expected {what}, found {found}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod harness;
 
 mod cgroups;
 mod checkpoint;
+mod compatibility;
 mod config;
 mod coverage;
 mod delete;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         checkpoint::TESTS,
         events::TESTS,
         exec::TESTS,
+        compatibility::TESTS,
         config::TESTS,
         coverage::TESTS,
         delete::TESTS,

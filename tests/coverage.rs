@@ -161,7 +161,7 @@ fn rows() -> BTreeMap<String, Row> {
 
 /// Whether `file::test` is a test: one of the files beside this one lists it
 /// in `tests!`, any other marks it with `#[test]`.
-fn is_test(name: &str) -> bool {
+pub(crate) fn is_test(name: &str) -> bool {
     let Some((file, function)) = name.split_once("::") else {
         return false;
     };

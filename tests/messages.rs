@@ -23,6 +23,8 @@ tests![
     unknown_flag_is_refused,
     wrong_number_of_arguments_is_counted,
     log_file_gets_json,
+    debug_log_tells_the_story_of_a_creation,
+    log_tells_no_story_without_debug,
     log_file_leaves_the_bare_message_on_stderr,
     bad_log_format_is_refused,
     version_lines_are_parsable,
@@ -204,6 +206,62 @@ fn log_file_gets_json() {
     );
     assert!(line["time"].as_str().unwrap().contains('T'), "{log}");
     assert!(log.starts_with("{\"level\":\"error\",\"msg\":\""), "{log}");
+}
+
+/// The lines of a log in JSON that a container was run with.
+fn log_of_run(options: &[&str]) -> Vec<Value> {
+    let file = scratch().join("story");
+    let container = Container::new(Bundle::new().probe("exit 0"));
+    let call = Invocation::new(runtime()).arg("--root").arg(state_root());
+    let call = call.arg("--log").arg(&file).args(["--log-format", "json"]);
+    let call = call.args(options).args(["run", "--bundle"]);
+    call.arg(&container.bundle.directory)
+        .arg(&container.id)
+        .output()
+        .ok();
+    let log = fs::read_to_string(file).unwrap();
+    log.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn debug_log_tells_the_story_of_a_creation() {
+    needs(&[Root, Teu]);
+    let lines = log_of_run(&["--debug"]);
+    assert!((8..=16).contains(&lines.len()), "{lines:#?}");
+    let mut steps = Vec::new();
+    for line in &lines {
+        let keys: Vec<_> = line.as_object().unwrap().keys().collect();
+        // Those of logrus when it reports the caller.
+        assert_eq!(keys, ["file", "func", "level", "msg", "time"], "{line}");
+        assert_eq!(line["level"], "debug");
+        steps.push(line["msg"].as_str().unwrap());
+    }
+    // Init works beside the host, so only what one does is in order.
+    let host = [
+        "planned",
+        "reserved",
+        "made its cgroup",
+        "nsexec container setup",
+        "init is in its cgroup",
+        "init: closing the pipe to signal completion",
+        "saved the state",
+        "started its program",
+    ];
+    let init = ["child process in init()", "entered the container's root"];
+    for story in [&host[..], &init[..]] {
+        let mut left = steps.iter();
+        for step in story {
+            let line = left.find(|line| line.contains(step));
+            let line = line.unwrap_or_else(|| panic!("{step:?} in {steps:#?}"));
+            assert!(line.ends_with(" ms in all)"), "{line}");
+        }
+    }
+}
+
+fn log_tells_no_story_without_debug() {
+    needs(&[Root, Teu]);
+    assert_eq!(log_of_run(&[]), Vec::<Value>::new());
 }
 
 fn log_file_leaves_the_bare_message_on_stderr() {

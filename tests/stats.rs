@@ -11,6 +11,7 @@ tests![
     table_is_drawn_again_in_its_place,
     table_can_be_written_to_a_file,
     all_that_run_are_shown,
+    reader_may_go_away,
     wrong_words_are_refused,
 ];
 
@@ -83,20 +84,33 @@ fn processor_time_is_measured() {
         .probe("spin 20")
         .set("/linux/resources/cpu", half);
     let container = Container::running(bundle);
-    let stats = container.command("stats", ["--interval", "1s"]).spawn();
-    // The quota is the most, however busy the machine is.
-    let share = || {
-        last_look(&stats)
-            .first()
-            .and_then(|row| row["cpuPercent"].as_f64())
-    };
-    wait_until("it gets a third of a processor", || share() > Some(33.0));
-    let most = stats.stdout();
-    let shares = most.lines().map(|line| {
-        let look: Value = serde_json::from_str(line).unwrap();
-        look["containers"][0]["cpuPercent"].as_f64().unwrap()
-    });
-    assert!(shares.into_iter().all(|share| share < 75.0), "{most}");
+    let looks = "stats --interval 500ms --format json";
+    let stats = teu(looks.split(' ')).arg(&container.id).spawn();
+    wait_until("four looks", || stats.stdout().lines().count() >= 5);
+    let before = cpu_time(&container);
+    let row = last_look(&stats).remove(0);
+    // How much of a processor it gets is the machine's business, but it is never
+    // more than the quota, and what the kernel counted.
+    let share = row["cpuPercent"].as_f64().unwrap();
+    assert!(share > 0.5 && share < 75.0, "{row}");
+    let counted = row["cpuNanoseconds"].as_u64().unwrap();
+    assert!(
+        counted <= cpu_time(&container) && counted > before / 4,
+        "{row}"
+    );
+}
+
+/// Nanoseconds, as the kernel says.
+fn cpu_time(container: &Container) -> u64 {
+    let cgroup = CgroupFiles::of(container.pid());
+    if cgroup.is_v1("cpuacct") {
+        return cgroup.read("cpuacct", "cpuacct.usage", "").parse().unwrap();
+    }
+    let stat = cgroup.read("cpu", "", "cpu.stat");
+    let usage = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "));
+    usage.unwrap().parse::<u64>().unwrap() * 1000
 }
 
 fn table_is_drawn_again_in_its_place() {
@@ -147,6 +161,31 @@ fn all_that_run_are_shown() {
     });
     second.delete_force().ok();
     wait_until("nothing is shown", || last_look(&stats).is_empty());
+}
+
+fn reader_may_go_away() {
+    needs(&[Root, Teu]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    for command in [
+        "stats --interval 20ms",
+        "stats --format table --interval 20ms",
+        "events --interval 20ms",
+    ] {
+        let line = format!(
+            "{} --root {} {command} {} | head -c 1 >/dev/null; echo \"$?\"",
+            runtime().display(),
+            state_root().display(),
+            container.id
+        );
+        let output = Invocation::new("bash")
+            .args(["-o", "pipefail", "-c", &line])
+            .output();
+        assert_eq!(
+            (output.stdout.as_str(), output.stderr.as_str()),
+            ("0\n", ""),
+            "{command}"
+        );
+    }
 }
 
 fn wrong_words_are_refused() {

@@ -116,14 +116,14 @@ fn resources_come_from_a_file_or_standard_input() {
     update_with(&container, &json!({ "memory": { "limit": 50 << 20 } })).ok();
     assert_in_force(&container, ["256", "50000 100000", MEGABYTES_50, "10"]);
 
+    update_with(&container, &json!([]))
+        .exits(1)
+        .says("expected an object, found a list");
     update(&container, &["-r", "/nowhere"])
         .exits(1)
         .says("open /nowhere: no such file or directory");
     let call = container.command("update", ["-r", "-"]);
-    call.stdin("{\"pids\"")
-        .output()
-        .exits(1)
-        .says("standard input");
+    call.stdin("{\"pids\"").output().exits(1).says("/dev/stdin");
 }
 
 /// runc ends with a panic.

@@ -72,6 +72,7 @@ pub(crate) fn create(options: &Options) -> Result<()> {
     let mut container = make(options, Purpose::Create)?;
     container.pipe.send(ToInit::WaitAtFifo)?;
     container.keep();
+    log::step(|| format!("created {:?}, which waits for its start", options.id));
     Ok(())
 }
 
@@ -115,6 +116,11 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let bundle = Bundle::open(&options.bundle)?;
     let plan = Plan::new(&bundle, &host, &options.wishes(purpose, listen_fds))?;
 
+    log::step(|| {
+        let (mounts, bundle) = (plan.rootfs.mounts.len(), &options.bundle);
+        format!("planned {bundle:?} on this machine: {mounts} mounts")
+    });
+
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that.
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
@@ -124,10 +130,12 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
+    log::step(|| format!("reserved {:?} for its state", state_dir.path()));
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
     }
+    log::step(|| "made its cgroup".into());
     let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
     let (host_end, init_end) = pipe::pair()?;
     let host_end = Cell::new(Some(host_end));
@@ -142,6 +150,12 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
             init::main(&plan, init_end, given, joined)
         },
     )?;
+
+    // What stands in brackets are the words runc's users look for.
+    log::step(|| {
+        let pid = child.pid();
+        format!("cloned init as process {pid} (nsexec container setup)")
+    });
 
     let pipe = host_end.take().context("the pipe is gone")?;
     let mut container = Container {
@@ -284,8 +298,10 @@ impl Container {
         for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
             log::warn(&ignored.to_string());
         }
+        log::step(|| "init is in its cgroup, which has its limits".into());
 
         self.serve_init(plan).context(START)?;
+        log::step(|| "init is ready (init: closing the pipe to signal completion)".into());
 
         if let Some(adjustment) = plan.process.oom_score_adj {
             process::set_oom_score_adj(pid.as_raw(), adjustment)?;
@@ -298,6 +314,7 @@ impl Container {
             self.relay = Some(Relay::new(terminal, master)?);
         }
         self.state_dir.save(&self.state)?;
+        log::step(|| "saved the state".into());
         if let Some(socket) = &options.pidfd_socket {
             fd_socket::send(fd_socket::connect(socket)?, b"standard", self.child.pidfd())?;
         }
@@ -334,6 +351,7 @@ impl Container {
                     let state = self.state.for_hooks(Status::Creating);
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
+                    log::step(|| "ran the hooks before the container's root".into());
                     self.pipe.send(ToInit::HooksDone)?;
                 }
                 Some(ToHost::SeccompListener(number)) => {

@@ -79,7 +79,7 @@ pub(crate) fn events(options: &Options) -> Result<()> {
         cgroup,
     };
     if options.stats {
-        return source.print_stats();
+        return source.print_stats().map(drop);
     }
     let watch = source.cgroup.watch_oom()?;
     source.stream(&init, watch, options.interval)
@@ -93,6 +93,7 @@ struct Source {
 }
 
 impl Source {
+    /// Until the container has ended, or nobody reads any more.
     fn stream(
         &self,
         init: &OwnedFd,
@@ -110,15 +111,17 @@ impl Source {
             if let Some(watch) = &mut watch {
                 let kills = watch.new_kills();
                 for _ in 0..kills {
-                    self.print("oom", None)?;
+                    if !self.print("oom", None)? {
+                        return Ok(());
+                    }
                 }
                 let is_early = news && watch.may_tell_early();
                 short_since = match short_since.or(is_early.then(Instant::now)) {
                     Some(_) if kills > 0 => None,
                     Some(since) if since.elapsed() > LOOK_AGAIN_FOR => {
                         // With the killer disabled, this is all there is to tell.
-                        if watch.is_stuck() {
-                            self.print("oom", None)?;
+                        if watch.is_stuck() && !self.print("oom", None)? {
+                            return Ok(());
                         }
                         None
                     }
@@ -129,14 +132,17 @@ impl Source {
                 return Ok(());
             }
             if Instant::now() >= next {
-                self.print_stats()?;
+                if !self.print_stats()? {
+                    return Ok(());
+                }
                 // Late by more than one, as after a suspend, none are made up for.
                 next = (next + interval).max(Instant::now());
             }
         }
     }
 
-    fn print_stats(&self) -> Result<()> {
+    /// Whether anybody reads.
+    fn print_stats(&self) -> Result<bool> {
         let intel_rdt = match (&self.resctrl, &self.state.resctrl_group) {
             (Some(resctrl), Some(group)) => intel_rdt::stats(resctrl, group, &self.state.id),
             _ => RdtStats::default(),
@@ -149,16 +155,25 @@ impl Source {
         self.print("stats", Some(data))
     }
 
-    fn print(&self, kind: &'static str, data: Option<Data>) -> Result<()> {
+    fn print(&self, kind: &'static str, data: Option<Data>) -> Result<bool> {
         let id = &self.state.id;
         let mut line =
             json::compact(&Event { kind, id, data }).context("write an event as JSON")?;
         line.push(b'\n');
-        let mut output = std::io::stdout();
-        output
-            .write_all(&line)
-            .and_then(|()| output.flush())
-            .context("write to standard output")
+        write_unless_closed(&line)
+    }
+}
+
+/// Writes to standard output; whether anybody reads what is written.
+///
+/// # Errors
+/// Any other than that nobody does.
+pub(super) fn write_unless_closed(text: &[u8]) -> Result<bool> {
+    let mut output = std::io::stdout();
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(err) => Err(err).context("write to standard output"),
     }
 }
 

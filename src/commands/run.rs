@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use super::create::{self, Container, Purpose};
 use super::delete;
 use crate::foreground::{self, Init, Signals};
+use crate::log;
 use crate::notify::NotifySocket;
 use crate::pipe::ToInit;
 
@@ -74,6 +75,7 @@ fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<Notif
 fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
     container.pipe.send(ToInit::Execute)?;
+    log::step(|| "started its program".into());
     if !container.state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         container

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use teu_cgroups::Cgroup;
 
+use super::events::write_unless_closed;
 use super::list;
 use crate::failure::Failure;
 use crate::root::Root;
@@ -56,8 +57,8 @@ impl FromStr for Format {
 /// person waiting.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 
-/// Prints what containers use until they have ended, or for ever if none was
-/// named.
+/// Prints what containers use until they have ended, for ever if none was named,
+/// or until nobody reads any more.
 ///
 /// # Errors
 /// A container that was named is not there or does not run; the interval is 0.
@@ -85,12 +86,7 @@ pub(crate) fn stats(options: &Options) -> Result<()> {
             Format::Table if is_terminal => screen.frame(&table(&rows)),
             Format::Table => table(&rows).join("\n") + "\n",
         };
-        let mut output = io::stdout();
-        output
-            .write_all(text.as_bytes())
-            .and_then(|()| output.flush())
-            .context("write to standard output")?;
-        if options.once {
+        if !write_unless_closed(text.as_bytes())? || options.once {
             return Ok(());
         }
         next = (next + options.interval).max(Instant::now());

@@ -36,7 +36,6 @@ use rustix::process::Signal;
 
 use teu_namespaces::Kind;
 
-use crate::errno;
 use crate::foreground::Signals;
 use crate::hooks::{self, Moment};
 use crate::pipe::{InitEnd, ToHost};
@@ -44,6 +43,7 @@ use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
 use crate::sys;
+use crate::{errno, log};
 use attributes::Kernel;
 use paths::Procfs;
 use rootfs::Rootfs;
@@ -110,6 +110,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
 
     // The host attaches this process to its cgroup meanwhile.
     let mut rootfs = rootfs::prepare(&plan.rootfs, host)?;
+    log::step(|| "init made the mounts and devices (child process in init())".into());
     if plan.new_keyring {
         new_keyring(plan, &rootfs)?;
     }
@@ -128,6 +129,9 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
         &[],
     )?;
     rootfs.enter()?;
+    // The last of init's own steps: its standard error may become the
+    // container's terminal now.
+    log::step(|| "init entered the container's root".into());
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
         console::set_up(rootfs.root(), terminal, socket)?;

@@ -84,9 +84,10 @@ pub(crate) fn external_mounts(
 
 /// The mounts whose source is the host's.
 fn mounts(mounts: &[Mount], namespaces: &NamespacePlan) -> impl Iterator<Item = ExternalMount> {
-    // A user namespace may not mount a cgroup2 of another cgroup namespace than
-    // its own: the host's is bound.
-    let binds_cgroup2 = namespaces.is_private(Kind::User) && !namespaces.is_private(Kind::Cgroup);
+    // Without a cgroup namespace it shows the host's hierarchy. A mount of that
+    // would give the host CRIU's options (nsdelegate gone), and a user namespace
+    // may not make one: the host's is bound.
+    let binds_cgroup2 = !namespaces.is_private(Kind::Cgroup);
     mounts.iter().flat_map(move |mount| match &mount.kind {
         MountKind::Bind(bind) => vec![ExternalMount {
             destination: mount.destination.clone(),
