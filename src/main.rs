@@ -40,6 +40,7 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod users;
 mod version;
 
 // Its entry point starts this program; nothing here calls it.

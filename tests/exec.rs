@@ -19,6 +19,9 @@ tests![
     process_is_in_the_container,
     created_container_takes_processes,
     process_differs_from_the_containers,
+    user_by_the_containers_names,
+    new_privileges_may_be_allowed,
+    five_hundred_leave_nothing,
     process_from_a_file,
     file_of_the_caller_is_read,
     status_is_that_of_the_program,
@@ -165,6 +168,71 @@ fn process_differs_from_the_containers() {
             .contains("CAP_CHOWN")
     );
     assert_eq!(seen["tty"]["stdin"], false);
+}
+
+fn user_by_the_containers_names() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new()
+        .file("/etc/passwd", "root:x:0:0::/:\nbuild:x:1000:1001:::\n")
+        .file("/etc/group", "video:x:44:build\nwheel:x:10:root,build\n");
+    let container = sleeping(bundle);
+    for (user, ids, groups) in [
+        ("build", [1000, 1001], json!([10, 44])),
+        ("build:video", [1000, 44], json!([])),
+        ("7:wheel", [7, 10], json!([])),
+    ] {
+        let seen = report(&container, ["--user", user]);
+        let own = (&seen["uid"], &seen["gid"]);
+        assert_eq!(own, (&json!(ids[0]), &json!(ids[1])), "{user}");
+        let mut found: Vec<u64> = serde_json::from_value(seen["groups"].clone()).unwrap();
+        found.retain(|group| *group != ids[1]);
+        found.sort_unstable();
+        assert_eq!(json!(found), groups, "{user}");
+    }
+    let refused = exec(&container, ["--user", "nobody"], "/probe report").output();
+    assert_eq!(refused.code(), 255);
+    assert!(refused.stderr.contains("no such user"), "{refused}");
+}
+
+fn new_privileges_may_be_allowed() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let seen = report(&container, []);
+    assert_eq!(seen["no_new_privileges"], 1);
+    let seen = report(&container, ["--no-new-privs=false"]);
+    assert_eq!(seen["no_new_privileges"], 0);
+}
+
+fn five_hundred_leave_nothing() {
+    needs(&[Root, Seconds(120)]);
+    let container = sleeping(Bundle::new());
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", container.pid())).unwrap();
+    let processes = || {
+        let call = container.command("ps", ["--format", "json"]);
+        call.output().ok().json()
+    };
+    let cgroups = || fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    exec(&container, [], "/probe exit 0").output().ok();
+    let before = HostSnapshot::take();
+    let (open, running, groups) = (descriptors().count(), processes(), cgroups());
+    let own = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let ours = own();
+    for number in 0..500 {
+        // Every fifth fails, each at another place.
+        let words = match number % 15 {
+            0 => "/nonexistent",
+            5 => "relative",
+            10 => "/etc",
+            _ => "/probe exit 0",
+        };
+        let output = exec(&container, [], words).output();
+        let expected = if number % 5 == 0 { 255 } else { 0 };
+        assert_eq!(output.code(), expected, "{output}");
+    }
+    before.assert_unchanged();
+    assert_eq!(descriptors().count(), open);
+    assert_eq!((processes(), cgroups()), (running, groups));
+    assert_eq!(own(), ours);
 }
 
 fn process_from_a_file() {

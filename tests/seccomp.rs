@@ -643,6 +643,14 @@ fn profiles_that_cannot_be_are_refused() {
             "SCMP_ACT_NOTIFY cannot be used as default action",
         ),
         (
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1 }),
+            "SCMP_ACT_ALLOW takes no errnoRet",
+        ),
+        (
+            json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4095 }),
+            "errnoRet 4095 is no error number",
+        ),
+        (
             json!({ "defaultAction": "SCMP_ACT_NONE" }),
             "string SCMP_ACT_NONE is not a valid action for seccomp",
         ),

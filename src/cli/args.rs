@@ -266,8 +266,8 @@ definitions! {
         /// give the process a terminal
         #[arg(long, short)]
         pub(crate) tty: bool,
-        /// user, and group if given, by number
-        #[arg(long, short, value_name = "UID[:GID]")]
+        /// user, and group if given, by number or by the container's name for it
+        #[arg(long, short, value_name = "USER[:GROUP]")]
         pub(crate) user: Option<OsString>,
         /// add a supplementary group; may be given several times
         #[arg(long, short = 'g', value_name = "GID")]
@@ -289,7 +289,7 @@ definitions! {
         pub(crate) apparmor: Option<OsString>,
         /// let neither the process nor its children gain privileges by execve(2)
         #[arg(long)]
-        pub(crate) no_new_privs: bool,
+        pub(crate) no_new_privs: Option<bool>,
         /// add a capability; may be given several times
         #[arg(long, short, value_name = "CAPABILITY")]
         pub(crate) cap: Vec<OsString>,

@@ -125,6 +125,20 @@ impl Field for bool {
     }
 }
 
+/// One that is as it is elsewhere if it is not given.
+impl Field for Option<bool> {
+    const TAKES_VALUE: bool = false;
+    fn initial(_: &str) -> Option<bool> {
+        None
+    }
+    fn set(&mut self, value: OsString) {
+        *self = truth(&value);
+    }
+    fn check(value: &OsStr) -> Result<(), String> {
+        bool::check(value)
+    }
+}
+
 impl Field for OsString {
     fn initial(default_value: &str) -> OsString {
         default_value.into()

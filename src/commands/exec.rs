@@ -2,6 +2,7 @@
 //!
 //! This file is the host's half of the story; `init/exec.rs` is the other.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
 use crate::state::{ContainerState, StateDir, Status, write_pid_file};
-use crate::{fd_socket, log, seccomp_agent};
+use crate::{fd_socket, log, seccomp_agent, users};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]
@@ -126,13 +127,33 @@ fn unless_stopped(err: impl Into<anyhow::Error>, state: &ContainerState) -> anyh
 }
 
 impl Options {
+    /// What is replaced, with the user by numbers.
+    fn by_numbers(&self, state: &ContainerState) -> Result<Cow<'_, Replacements>> {
+        let named = self.replacements.user.as_deref();
+        let Some(named) = named.filter(|user| users::has_name(user)) else {
+            return Ok(Cow::Borrowed(&self.replacements));
+        };
+        let user = users::find(named, state.pid).map_err(|err| unless_stopped(err, state))?;
+        // Looked at last: the pid was init's all the time, then.
+        if !state.init_is_alive() {
+            return Err(Failure::ExecStopped.into());
+        }
+        let mut replacements = self.replacements.clone();
+        replacements.user = Some(match user.gid {
+            Some(gid) => format!("{}:{gid}", user.uid),
+            None => user.uid.to_string(),
+        });
+        replacements.additional_gids.extend(user.groups);
+        Ok(Cow::Owned(replacements))
+    }
+
     fn plan(&self, state: &ContainerState, neighbour: &Neighbour) -> Result<ExecPlan> {
         let process = match &self.process {
             Some(file) => bundle::read_process(file)?,
             None => {
                 let own = Bundle::open(&state.bundle)?.spec.process;
-                self.replacements
-                    .apply(own.context("process property must not be empty")?)?
+                let own = own.context("process property must not be empty")?;
+                self.by_numbers(state)?.apply(own)?
             }
         };
         let mut namespaces = NamespacePlan::default();

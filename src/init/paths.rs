@@ -374,7 +374,7 @@ impl AsFd for Procfs {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::testing::{Directory, in_child};
     use nix::mount::MsFlags;
@@ -391,7 +391,7 @@ pub(super) mod tests {
 
     /// Runs `body` on a root filesystem (a tmpfs) in a child with a mount
     /// namespace of its own. Root only.
-    pub(in crate::init) fn private_root(name: &str, body: impl FnOnce(&Path, &Root)) {
+    pub(crate) fn private_root(name: &str, body: impl FnOnce(&Path, &Root)) {
         let directory = Directory::new(name);
         in_child(|| {
             leave_mount_namespace();

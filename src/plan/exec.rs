@@ -22,13 +22,13 @@ pub(crate) struct Replacements {
     pub(crate) env: Vec<String>,
     /// Whether the process gets a terminal, whatever the container's has.
     pub(crate) terminal: bool,
-    /// `UID[:GID]`.
+    /// By numbers: `UID[:GID]`.
     pub(crate) user: Option<String>,
     /// Groups to add.
     pub(crate) additional_gids: Vec<u32>,
     pub(crate) selinux_label: Option<String>,
     pub(crate) apparmor_profile: Option<String>,
-    pub(crate) no_new_privileges: bool,
+    pub(crate) no_new_privileges: Option<bool>,
     /// Capabilities to add.
     pub(crate) capabilities: Vec<String>,
 }
@@ -112,7 +112,9 @@ impl Replacements {
         }
         process.env.extend_from_slice(&self.env);
         process.terminal = self.terminal;
-        process.no_new_privileges |= self.no_new_privileges;
+        if let Some(no_new_privileges) = self.no_new_privileges {
+            process.no_new_privileges = no_new_privileges;
+        }
         if let Some(user) = &self.user {
             set_user(&mut process.user, user)?;
         }
@@ -192,7 +194,7 @@ mod tests {
             additional_gids: vec![7],
             selinux_label: Some("label".into()),
             apparmor_profile: Some("profile".into()),
-            no_new_privileges: true,
+            no_new_privileges: Some(true),
             capabilities: words("CAP_CHOWN"),
         };
         let process = replacements.apply(base()).expect("process");

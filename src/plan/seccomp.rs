@@ -511,6 +511,125 @@ mod tests {
         );
     }
 
+    /// Words and numbers as they may stand in a profile, and others.
+    fn arbitrary(next: &mut impl FnMut(usize) -> usize, depth: usize) -> serde_json::Value {
+        use serde_json::json;
+        const KEYS: [&str; 14] = [
+            "defaultAction",
+            "defaultErrnoRet",
+            "architectures",
+            "flags",
+            "listenerPath",
+            "syscalls",
+            "names",
+            "action",
+            "errnoRet",
+            "args",
+            "index",
+            "value",
+            "valueTwo",
+            "op",
+        ];
+        match next(if depth == 0 { 6 } else { 9 }) {
+            0 => json!(null),
+            1 => json!(next(7)),
+            2 => json!([u64::MAX, 1 << 32, 4095, 0xffff_ffff, 38][next(5)]),
+            3 => json!(ACTIONS[next(ACTIONS.len())]),
+            4 => json!(OPERATORS[next(OPERATORS.len())]),
+            5 => json!(
+                [
+                    "read",
+                    "socket",
+                    "",
+                    "nosuch",
+                    "@",
+                    ARCHITECTURES[next(11)].0,
+                    FLAGS[next(4)].0
+                ][next(7)]
+            ),
+            6 => (0..next(5)).map(|_| arbitrary(next, depth - 1)).collect(),
+            _ => {
+                let keys: Vec<&str> = (0..next(9)).map(|_| KEYS[next(KEYS.len())]).collect();
+                keys.into_iter()
+                    .map(|key| (key.to_owned(), arbitrary(next, depth - 1)))
+                    .collect()
+            }
+        }
+    }
+
+    /// A profile that is nearly right: one member of it is anything.
+    fn nearly_right(next: &mut impl FnMut(usize) -> usize) -> serde_json::Value {
+        use serde_json::json;
+        const NAMES: [&str; 4] = ["read", "socket", "mmap2", "clone"];
+        const VALUES: [u64; 4] = [u64::MAX, 0, 5, 1 << 32];
+        let mut rules = vec![];
+        for _ in 0..next(6) {
+            let mut args = vec![];
+            for _ in 0..next(4) {
+                args.push(json!({
+                    "index": next(7),
+                    "value": VALUES[next(VALUES.len())],
+                    "valueTwo": next(9),
+                    "op": OPERATORS[next(OPERATORS.len())],
+                }));
+            }
+            let (name, action) = (NAMES[next(NAMES.len())], ACTIONS[next(ACTIONS.len())]);
+            rules.push(json!({ "names": [name, "shmat"], "action": action, "args": args }));
+        }
+        let mut profile = json!({
+            "defaultAction": ACTIONS[next(ACTIONS.len())],
+            "architectures": [ARCHITECTURES[next(11)].0, ARCHITECTURES[next(11)].0],
+            "listenerPath": "/agent",
+            "syscalls": rules,
+        });
+        let places = [
+            "/flags",
+            "/syscalls",
+            "/defaultAction",
+            "/syscalls/0/args",
+            "/syscalls/0/names",
+        ];
+        let place = places[next(places.len())];
+        if let Some(member) = profile.pointer_mut(place).filter(|_| next(3) == 0) {
+            *member = arbitrary(next, 3);
+        }
+        profile
+    }
+
+    /// What integration/fuzz looks for longer: anything is a filter, none, or an
+    /// error, and a filter is one that the kernel could take.
+    #[test]
+    fn anything_is_a_filter_or_an_error() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |limit: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).expect("31 bits") % limit
+        };
+        let mut filters = 0;
+        for round in 0..8_000 {
+            let json = match round % 4 {
+                0 => arbitrary(&mut next, 4),
+                _ => nearly_right(&mut next),
+            };
+            let Ok(seccomp) =
+                spec::from_slice::<spec::Seccomp>(json.to_string().as_bytes(), &|_| {})
+            else {
+                continue;
+            };
+            if let Ok(Some(filter)) = SeccompFilter::new(&seccomp, &Host::new()) {
+                let length = filter.program.len();
+                assert!(
+                    (1..=teu_seccomp::MOST_INSTRUCTIONS).contains(&length),
+                    "{json}"
+                );
+                filters += 1;
+            }
+        }
+        assert!(filters > 1000, "{filters}");
+    }
+
     #[test]
     fn exec_reads_what_create_wrote() {
         let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"@a","listenerMetadata":"m",

@@ -261,6 +261,68 @@ fn numbers_are_the_same() {
     assert!(compared > 3000, "{compared}");
 }
 
+/// Jumps go 255 instructions at most; a long program has stepping stones.
+#[test]
+fn long_programs_go_to_the_right_places() {
+    for rules in [10, 200, 400] {
+        let condition = |value: u64| teu_seccomp::Condition {
+            index: 0,
+            comparison: teu_seccomp::Comparison::Equal(value << 33 | value),
+        };
+        let profile = Profile {
+            default: teu_seccomp::Action::Allow,
+            architectures: vec![Arch::X86],
+            rules: (0..rules)
+                .map(|value| ProfileRule {
+                    names: vec!["ioctl".into()],
+                    action: teu_seccomp::Action::Errno(u16::try_from(value).expect("few")),
+                    conditions: vec![condition(value)],
+                })
+                .collect(),
+        };
+        let program = profile.filter().compile().expect("a program").instructions;
+        check(&program);
+        for value in 0..rules + 3 {
+            let mut data = bpf::Data {
+                number: Arch::X86_64.number("ioctl").expect("ioctl"),
+                arch: Arch::X86_64.token(),
+                args: [value << 33 | value, 0, 0, 0, 0, 0],
+            };
+            let errno = 0x5_0000 | u32::try_from(value).expect("few");
+            let allow = teu_seccomp::Action::Allow.value();
+            let expected = if value < rules { errno } else { allow };
+            assert_eq!(run(&program, &data).result, expected, "{value} of {rules}");
+            data.arch = Arch::X86.token();
+            data.number = Arch::X86.number("ioctl").expect("ioctl");
+            assert_eq!(
+                run(&program, &data).result,
+                expected,
+                "{value} of {rules}, x86"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_too_long_is_none() {
+    for rules in [2500, 200_000] {
+        let rule = |value: u64| ProfileRule {
+            names: vec!["ioctl".into()],
+            action: teu_seccomp::Action::Trap,
+            conditions: vec![teu_seccomp::Condition {
+                index: 1,
+                comparison: teu_seccomp::Comparison::Equal(value << 32 | 1),
+            }],
+        };
+        let profile = Profile {
+            default: teu_seccomp::Action::Allow,
+            architectures: vec![],
+            rules: (0..rules).map(rule).collect(),
+        };
+        assert_eq!(profile.filter().compile().err(), Some(Error::TooLong));
+    }
+}
+
 /// Profiles as people and engines write them: long lists, and for some calls
 /// conditions that do not get in each other's way. No difference at all.
 #[test]

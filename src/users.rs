@@ -1,0 +1,212 @@
+//! The container's users and groups by name, from its own passwd and group
+//! files (passwd(5), group(5)), read from outside. The container writes them:
+//! they are looked up inside its root, must be regular files, and only the
+//! beginning counts.
+//!
+//! Not for the home directory, which a process looks up from inside.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+
+use crate::init::paths::Root;
+
+/// How much of a file is read, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// A user by numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    /// `None` if neither the caller nor a passwd file names one.
+    pub(crate) gid: Option<u32>,
+    /// The other groups it is in; none if the caller chose the group.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Whether `text`, a `USER[:GROUP]`, has a name in it.
+pub(crate) fn has_name(text: &str) -> bool {
+    text.split(':').any(|part| part.parse::<u32>().is_err())
+}
+
+/// The user of `text`, a `USER[:GROUP]` of which each may be a name, in the
+/// container whose init is `pid`.
+///
+/// # Errors
+/// There is no such user or group, or no file to say so.
+pub(crate) fn find(text: &str, pid: i32) -> Result<User> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root =
+        openat(CWD, &path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
+    find_in(text, &Root::new(root))
+}
+
+fn find_in(text: &str, root: &Root) -> Result<User> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let mut found = match user.parse() {
+        Ok(uid) => User {
+            uid,
+            gid: None,
+            groups: Vec::new(),
+        },
+        Err(_) => by_name(user, root)?,
+    };
+    if let Some(group) = group {
+        found.gid = Some(match group.parse() {
+            Ok(gid) => gid,
+            Err(_) => group_by_name(group, root)?,
+        });
+    } else if user.parse::<u32>().is_err() {
+        found.groups = groups_of(user, root)?;
+    }
+    Ok(found)
+}
+
+/// A line of passwd is `name:password:uid:gid:…`.
+fn by_name(name: &str, root: &Root) -> Result<User> {
+    let refused = || format!("bad uid: {name:?}");
+    for line in lines(PASSWD, root).with_context(refused)? {
+        let fields: Vec<&str> = line.split(':').collect();
+        if let [of, _, uid, gid, ..] = fields[..]
+            && of == name
+            && !name.is_empty()
+            && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+        {
+            return Ok(User {
+                uid,
+                gid: Some(gid),
+                groups: Vec::new(),
+            });
+        }
+    }
+    bail!("{}: no such user in {PASSWD:?} of the container", refused())
+}
+
+/// A line of group is `name:password:gid:member,member`.
+fn group_by_name(name: &str, root: &Root) -> Result<u32> {
+    let refused = || format!("bad gid: {name:?}");
+    for line in lines(GROUP, root).with_context(refused)? {
+        let mut fields = line.split(':');
+        if fields.next() == Some(name)
+            && !name.is_empty()
+            && let Some(Ok(gid)) = fields.nth(1).map(str::parse)
+        {
+            return Ok(gid);
+        }
+    }
+    bail!("{}: no such group in {GROUP:?} of the container", refused())
+}
+
+/// The groups that name `user` as a member; without a file, none.
+fn groups_of(user: &str, root: &Root) -> Result<Vec<u32>> {
+    if matches!(
+        root.resolve(Path::new(GROUP)),
+        Err(rustix::io::Errno::NOENT)
+    ) {
+        return Ok(Vec::new());
+    }
+    let mut groups = Vec::new();
+    for line in lines(GROUP, root)? {
+        let mut fields = line.split(':').skip(2);
+        if let (Some(Ok(gid)), Some(members)) = (fields.next().map(str::parse), fields.next())
+            && members.split(',').any(|member| member == user)
+        {
+            groups.push(gid);
+        }
+    }
+    Ok(groups)
+}
+
+fn lines(path: &str, root: &Root) -> Result<Vec<String>> {
+    let context = || format!("read {path:?} of the container");
+    // Looked at before it is opened: opening a device may do something, and a
+    // fifo waits.
+    let handle = root.resolve(Path::new(path)).with_context(context)?;
+    let status = fstat(&handle).with_context(context)?;
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        bail!("read {path:?} of the container: not a regular file");
+    }
+    let file = File::open(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()));
+    let file = file.with_context(context)?.take(LONGEST_FILE);
+    let lines = BufReader::new(file).split(b'\n').map(|line| {
+        let line = line.with_context(context)?;
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errno;
+    use crate::init::paths::tests::private_root;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn words(text: &str, root: &Root) -> String {
+        errno::chain(&find_in(text, root).expect_err(text))
+    }
+
+    #[test]
+    fn names_are_the_containers() {
+        private_root("users", |directory, root| {
+            fs::create_dir(directory.join("etc")).expect("mkdir");
+            let passwd = "broken\nroot:x:0:0::/:\nbuild:x:1000:1001:B:/home:/bin/sh\n";
+            fs::write(directory.join("etc/passwd"), passwd).expect("write");
+            let user = |uid, gid, groups: &[u32]| User {
+                uid,
+                gid,
+                groups: groups.to_vec(),
+            };
+            // Without a group file there are no other groups.
+            assert_eq!(
+                find_in("build", root).expect("user"),
+                user(1000, Some(1001), &[])
+            );
+            let group = "wheel:x:10:root,build\nvideo:x:44:build\nbuilders:x:1001:\n";
+            fs::write(directory.join("etc/group"), group).expect("write");
+            for (text, expected) in [
+                ("build", user(1000, Some(1001), &[10, 44])),
+                ("build:video", user(1000, Some(44), &[])),
+                ("build:7", user(1000, Some(7), &[])),
+                ("5:wheel", user(5, Some(10), &[])),
+                ("5", user(5, None, &[])),
+            ] {
+                assert_eq!(find_in(text, root).expect(text), expected, "{text}");
+            }
+            assert!(words("other", root).contains("bad uid: \"other\""));
+            assert!(words("5:other", root).contains("bad gid: \"other\""));
+        });
+    }
+
+    #[test]
+    fn what_the_container_puts_there_is_not_trusted() {
+        private_root("users", |directory, root| {
+            fs::create_dir(directory.join("etc")).expect("mkdir");
+            let passwd = directory.join("etc/passwd");
+            assert!(words("root", root).contains("no such file or directory"));
+            // The host has a root, this root filesystem has not.
+            symlink("/proc/1/root/etc/passwd", &passwd).expect("symlink");
+            assert!(words("root", root).contains("no such file or directory"));
+            fs::remove_file(&passwd).expect("unlink");
+            nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+            assert!(words("root", root).contains("not a regular file"));
+            fs::remove_file(&passwd).expect("unlink");
+            let mut long = vec![b'x'; usize::try_from(LONGEST_FILE).expect("size")];
+            long.extend_from_slice(b"\nroot:x:0:0:::\n");
+            fs::write(&passwd, long).expect("write");
+            assert!(words("root", root).contains("no such user"));
+        });
+    }
+}
