@@ -101,6 +101,12 @@ impl Error {
         }
     }
 
+    /// Whether a file of a cgroup was not there, or its cgroup was removed
+    /// between opening and reading it.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+    }
+
     /// The errno at the bottom of this error, if there is one.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
@@ -277,6 +283,8 @@ mod tests {
         };
         assert!(error(libc::EROFS).is_permission());
         assert!(!error(libc::ENOENT).is_permission());
+        assert!(error(libc::ENOENT).is_gone() && error(libc::ENODEV).is_gone());
+        assert!(!error(libc::EROFS).is_gone());
         assert_eq!(
             error(libc::EACCES).to_string(),
             "make cgroup \"/x\": permission denied"

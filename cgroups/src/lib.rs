@@ -562,7 +562,7 @@ impl Cgroup {
         }
         let was_frozen = match self.is_frozen() {
             // An interrupted creation: nothing was ever in it.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Err(error) if error.is_gone() => {
                 return self.kill_until_no_new(signal);
             }
             frozen => frozen?,

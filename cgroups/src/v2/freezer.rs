@@ -31,9 +31,14 @@ pub(crate) fn thaw(directory: &Directory) -> Result<()> {
 /// Thaws a frozen cgroup. Those below need not be for their processes to die.
 pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
     match is_frozen(directory) {
-        Ok(true) => thaw(directory),
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-        _ => Ok(()),
+        // Whoever waits for the last process may remove its cgroup meanwhile.
+        Ok(true) => match thaw(directory) {
+            Err(error) if error.is_gone() => Ok(()),
+            thawed => thawed,
+        },
+        Err(error) if error.is_gone() => Ok(()),
+        Err(error) => Err(error),
+        Ok(false) => Ok(()),
     }
 }
 
