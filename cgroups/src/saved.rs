@@ -63,9 +63,11 @@ impl SavedPaths {
     pub(crate) fn members(&self) -> (Vec<Member>, Option<Directory>) {
         let mut members: Vec<Member> = Vec::new();
         for (controller, path) in self.paths.iter().filter(|(name, _)| !name.is_empty()) {
+            // Both are of the same spelling, if they are of the same directory.
+            let path = path.as_path();
             match members
                 .iter_mut()
-                .find(|member| member.directory.path == *path)
+                .find(|member| member.directory.path.as_os_str() == path.as_os_str())
             {
                 Some(member) => member.controllers.push(controller.clone()),
                 None => members.push(Member {

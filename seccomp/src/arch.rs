@@ -1,6 +1,7 @@
 //! The architectures a filter may be for. Only those of the byte order of the
 //! machines teu runs on: a filter sees arguments in memory order.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use crate::table::{COLUMNS, NONE, SYSCALLS};
@@ -127,12 +128,72 @@ impl Arch {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row(&'static [u16; COLUMNS.len()]);
 
+// The table taken apart: with a pointer to each name in it, every start of a
+// program that can be loaded anywhere would have to write all of them.
+
+/// The numbers of each system call, in the order of their names.
+static NUMBERS: [[u16; COLUMNS.len()]; SYSCALLS.len()] = {
+    let mut numbers = [[NONE; COLUMNS.len()]; SYSCALLS.len()];
+    let mut at = 0;
+    while at < SYSCALLS.len() {
+        numbers[at] = SYSCALLS[at].1;
+        at += 1;
+    }
+    numbers
+};
+
+/// Where each name begins in [`NAMES`], and behind the last its end.
+static BEGINNINGS: [usize; SYSCALLS.len() + 1] = {
+    let mut beginnings = [0; SYSCALLS.len() + 1];
+    let mut at = 0;
+    while at < SYSCALLS.len() {
+        beginnings[at + 1] = beginnings[at] + SYSCALLS[at].0.len();
+        at += 1;
+    }
+    beginnings
+};
+
+/// All names, one behind the other.
+static NAMES: [u8; BEGINNINGS[SYSCALLS.len()]] = {
+    let mut names = [0; BEGINNINGS[SYSCALLS.len()]];
+    let (mut at, mut end) = (0, 0);
+    while at < SYSCALLS.len() {
+        let name = SYSCALLS[at].0.as_bytes();
+        let mut letter = 0;
+        while letter < name.len() {
+            names[end] = name[letter];
+            letter += 1;
+            end += 1;
+        }
+        at += 1;
+    }
+    names
+};
+
+fn name(at: usize) -> &'static str {
+    let name = NAMES.get(BEGINNINGS[at]..BEGINNINGS[at + 1]);
+    // They were words when they were put together.
+    name.and_then(|name| std::str::from_utf8(name).ok())
+        .unwrap_or_default()
+}
+
+/// All names, in their order.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    (0..SYSCALLS.len()).map(name)
+}
+
 /// The numbers of the call `name`; `None` if no architecture has it.
-pub(crate) fn find(name: &str) -> Option<Row> {
-    let found = SYSCALLS
-        .binary_search_by(|(known, _)| known.cmp(&name))
-        .ok()?;
-    Some(Row(&SYSCALLS[found].1))
+pub(crate) fn find(searched: &str) -> Option<Row> {
+    let (mut from, mut to) = (0, SYSCALLS.len());
+    while from < to {
+        let middle = from.midpoint(to);
+        match name(middle).cmp(searched) {
+            Ordering::Equal => return Some(Row(&NUMBERS[middle])),
+            Ordering::Less => from = middle + 1,
+            Ordering::Greater => to = middle,
+        }
+    }
+    None
 }
 
 impl Row {
@@ -186,6 +247,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted() {
         assert!(SYSCALLS.is_sorted_by(|one, other| one.0 < other.0));
+        assert!(names().eq(SYSCALLS.iter().map(|(name, _)| *name)));
     }
 
     #[test]

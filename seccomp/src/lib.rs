@@ -29,7 +29,7 @@ use space::Space;
 
 /// The names of all system calls known.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    table::SYSCALLS.iter().map(|(name, _)| *name)
+    arch::names()
 }
 
 /// What happens to a system call (seccomp(2), "Filter return values").
