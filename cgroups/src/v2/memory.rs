@@ -45,18 +45,19 @@ pub(crate) fn check_before_update(directory: &Directory, memory: &MemoryLimits) 
         return Ok(());
     }
     let used = number(&directory.read_or_error("memory.current")?);
-    if limit > 0 && limit <= used {
-        let reason = format!("rejecting memory limit {limit} <= usage {used}");
-        return Err(Error::refused("linux.resources.memory.limit", reason));
-    }
     // No swap accounting, no swap in use.
     let swapped = directory
         .read("memory.swap.current")
         .map_or(0, |text| number(&text));
-    let used = used.saturating_add(swapped);
-    if swap > 0 && swap <= used {
-        let reason = format!("rejecting memory+swap limit {swap} <= usage {used}");
+    let both = used.saturating_add(swapped);
+    // This one first, as runc.
+    if swap > 0 && swap <= both {
+        let reason = format!("rejecting memory+swap limit {swap} <= usage {both}");
         return Err(Error::refused("linux.resources.memory.swap", reason));
+    }
+    if limit > 0 && limit <= used {
+        let reason = format!("rejecting memory limit {limit} <= usage {used}");
+        return Err(Error::refused("linux.resources.memory.limit", reason));
     }
     Ok(())
 }
