@@ -34,6 +34,10 @@ fn move_below(container: &Container, pid: i32, name: &str) -> Vec<PathBuf> {
     let mut below = Vec::new();
     for directory in all_directories(container.pid()) {
         let path = directory.join(name);
+        // Two controllers can be in one hierarchy, below a link for each.
+        if path.exists() {
+            continue;
+        }
         fs::create_dir(&path).unwrap();
         for file in ["cpuset.cpus", "cpuset.mems"] {
             // On v1 it is empty, and takes no process; on v2 that means all.
