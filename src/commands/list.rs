@@ -23,7 +23,7 @@ pub(crate) struct Options {
     pub(crate) filters: Vec<Filter>,
 }
 
-/// How the list is printed.
+/// How a list is printed, here and by `ps` and `stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
-use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use teu_cgroups::Cgroup;
 
+use super::list::Format;
 use crate::state::{ContainerState, StateDir};
 
 /// What `ps` needs to know.
@@ -19,30 +19,10 @@ pub(crate) struct Options {
     pub(crate) root: PathBuf,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
+    /// The list of JSON is of process ids; the table is the host's ps's.
     pub(crate) format: Format,
     /// Arguments for the host's ps; none stand for "-ef".
     pub(crate) args: Vec<OsString>,
-}
-
-/// How the processes are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// As the host's ps shows them.
-    Table,
-    /// A list of process ids.
-    Json,
-}
-
-impl FromStr for Format {
-    type Err = anyhow::Error;
-
-    fn from_str(word: &str) -> Result<Format> {
-        match word {
-            "table" => Ok(Format::Table),
-            "json" => Ok(Format::Json),
-            _ => bail!("invalid format option"),
-        }
-    }
 }
 
 /// Prints the processes in the container's cgroup and those below it; of a

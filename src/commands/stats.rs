@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
-use std::str::FromStr;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use teu_cgroups::Cgroup;
 
 use super::events::write_unless_closed;
-use super::list;
+use super::list::{self, Format};
 use crate::failure::Failure;
 use crate::root::Root;
 use crate::state::{ContainerState, StateDir, Status};
@@ -32,25 +32,6 @@ pub(crate) struct Options {
     pub(crate) once: bool,
     /// How to print; by default as the output is a terminal or not.
     pub(crate) format: Option<Format>,
-}
-
-/// How the numbers are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    Table,
-    Json,
-}
-
-impl FromStr for Format {
-    type Err = anyhow::Error;
-
-    fn from_str(word: &str) -> Result<Format> {
-        match word {
-            "table" => Ok(Format::Table),
-            "json" => Ok(Format::Json),
-            _ => bail!("invalid format option"),
-        }
-    }
 }
 
 /// A share of CPU time needs two looks; the first numbers should not keep a
