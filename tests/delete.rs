@@ -23,7 +23,8 @@ fn all_directories(pid: i32) -> Vec<PathBuf> {
     let names = text.lines().filter_map(|line| line.split(':').nth(1));
     let directories = names.map(|name| match name.strip_prefix("name=") {
         Some(name) => cgroup.directory_at(name, &format!("name={name}")),
-        None => cgroup.directory(name),
+        // Two controllers can be in one hierarchy; either leads to it.
+        None => cgroup.directory(name.split(',').next().unwrap_or_default()),
     });
     directories.filter(|directory| directory.exists()).collect()
 }
@@ -34,10 +35,6 @@ fn move_below(container: &Container, pid: i32, name: &str) -> Vec<PathBuf> {
     let mut below = Vec::new();
     for directory in all_directories(container.pid()) {
         let path = directory.join(name);
-        // Two controllers can be in one hierarchy, below a link for each.
-        if path.exists() {
-            continue;
-        }
         fs::create_dir(&path).unwrap();
         for file in ["cpuset.cpus", "cpuset.mems"] {
             // On v1 it is empty, and takes no process; on v2 that means all.

@@ -262,7 +262,7 @@ fn a_cgroup_namespace_with_v1_hierarchies() {
     needs(&[Root, CgroupV1, Controller("pids"), Tool("unshare"), Teu]);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let (mut join, mut mount_anew, mut made) = (String::new(), String::new(), Vec::new());
-    for line in mounts.lines().filter(|line| line.contains(" - cgroup ")) {
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
         let point = line.split(' ').nth(4).unwrap();
         let options = line.rsplit(' ').next().unwrap().trim_start_matches("rw,");
         let own = format!("{point}/{}own", marker());
@@ -273,13 +273,14 @@ fn a_cgroup_namespace_with_v1_hierarchies() {
             }
         }
         join.push_str(&format!("echo $$ > {own}/cgroup.procs\n"));
-        let named = if options.contains("name=") {
-            "none,"
-        } else {
-            ""
+        // A hybrid machine's cgroup2, too: nobody may be moved in a mount that
+        // is of another namespace.
+        let what = match line.contains(" - cgroup2 ") {
+            true => "cgroup2".to_owned(),
+            false if options.contains("name=") => format!("cgroup -o none,{options}"),
+            false => format!("cgroup -o {options}"),
         };
-        let mount =
-            format!("umount {point} && mount -t cgroup -o {named}{options} none {point} && ");
+        let mount = format!("umount {point} && mount -t {what} none {point} && ");
         mount_anew.push_str(&mount);
         made.push(own);
     }
