@@ -16,6 +16,7 @@ tests![
     names_that_no_unit_can_have_are_refused,
     limits_are_known_to_systemd_and_to_the_kernel,
     the_quota_is_rounded_as_systemd_does,
+    a_period_without_a_quota_holds,
     an_update_reaches_systemd_and_the_files,
     a_refused_update_is_taken_back,
     unified_files_are_known_to_systemd,
@@ -282,6 +283,27 @@ fn the_quota_is_rounded_as_systemd_does() {
     match is_v2() {
         true => assert_file(&directory, "cpu.max", "34000 100000"),
         false => assert_file(&directory, "cpu.cfs_quota_us", "34000"),
+    }
+}
+
+/// Systemd has no place for it in the files, and writes them again when it is
+/// told the device rules.
+fn a_period_without_a_quota_holds() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("cpu"),
+    ]);
+    let cpu = json!({ "period": 1_000_000 });
+    let container = created(Bundle::new().set("/linux/resources/cpu", cpu));
+    let unit = format!("teu-{}.scope", container.id);
+    assert_eq!(property(&unit, "CPUQuotaPeriodUSec"), "1s");
+    let directory = directory(container.pid(), "cpu");
+    match is_v2() {
+        true => assert_file(&directory, "cpu.max", "max 1000000"),
+        false => assert_file(&directory, "cpu.cfs_period_us", "1000000"),
     }
 }
 

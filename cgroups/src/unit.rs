@@ -287,8 +287,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Tells systemd the device rules, if it is its cgroup. Returns what it
-    /// cannot be told.
+    /// Tells systemd the device rules, if it is its cgroup, and sees that all
+    /// other limits hold as before. Returns what it cannot be told.
     pub(crate) fn tell_devices(&self, rules: &devices::Rules) -> Result<Vec<Ignored>> {
         let Some(unit) = &self.unit else {
             return Ok(Vec::new());
@@ -297,10 +297,20 @@ impl Cgroup {
             return Ok(Vec::new());
         }
         let is_v2 = self.v1.is_empty();
-        let mut systemd = unit.systemd.borrow_mut();
         let name = &unit.saved.name;
-        let ignored = self.while_frozen(|| systemd.set_devices(name, rules, is_v2))?;
-        unit.told.borrow_mut().devices = Some(rules.clone());
+        let set = || unit.systemd.borrow_mut().set_devices(name, rules, is_v2);
+        let ignored = self.while_frozen(set)?;
+        let limits = {
+            let mut told = unit.told.borrow_mut();
+            told.devices = Some(rules.clone());
+            told.limits.clone()
+        };
+        if let Some(limits) = limits {
+            // systemd may write all it knows of the unit again, and the files
+            // can hold more: a period without a quota. What is left out was
+            // reported when they were written first.
+            self.apply_to_files(&limits).map(drop)?;
+        }
         Ok(ignored)
     }
 
