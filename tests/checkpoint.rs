@@ -29,6 +29,7 @@ tests![
     network_namespace_is_joined_again,
     other_namespaces_are_joined_again,
     cgroup_namespace_is_made_again,
+    scope_of_systemd_is_made_again,
     user_namespace_comes_back,
     hooks_run_at_a_restore,
     annotation_names_crius_configuration,
@@ -517,6 +518,34 @@ fn cgroup_namespace_is_made_again() {
         .command("exec", NO_FLAGS)
         .args(["/probe", "report"]);
     call.output().ok().probe();
+}
+
+fn scope_of_systemd_is_made_again() {
+    needs(&[Seconds(120), Systemd, Root, Criu, Tool("systemctl")]);
+    let container = Container::new(Bundle::new().probe("count /dev/shm/count"));
+    let call = container.command("run", ["--systemd-cgroup", "--detach"]);
+    container.detach(call.after_shell(SILENT)).ok();
+    wait_for_count(&container, 1);
+    let unit = format!("teu-{}.scope", container.id);
+    let is_active = || {
+        let call = Invocation::new("systemctl").args(["is-active", "--quiet", &unit]);
+        call.output().status.success()
+    };
+    assert!(is_active());
+    criu(&container, "checkpoint", NO_FLAGS).output().ok();
+    wait_until("the unit is gone", || !is_active());
+
+    restore_silent(&container, ["--systemd-cgroup"]).ok();
+    assert!(is_active());
+    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+    assert!(
+        cgroup.contains(&format!("/system.slice/{unit}\n")),
+        "{cgroup}"
+    );
+    let counted = count(&container);
+    wait_for_count(&container, counted + 5);
+    container.delete_force().ok();
+    wait_until("the unit is gone", || !is_active());
 }
 
 fn user_namespace_comes_back() {
