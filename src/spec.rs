@@ -112,6 +112,26 @@ fn object(value: Value, place: &Place<'_>) -> Result<Map<String, Value>, String>
     }
 }
 
+/// Gives a field that is written in another case the name it has here. Go takes
+/// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
+/// write it.
+fn ignore_case(object: &mut Map<String, Value>, names: &[&str]) {
+    let others: Vec<String> = object
+        .keys()
+        .filter(|key| !names.contains(&key.as_str()))
+        .cloned()
+        .collect();
+    for key in others {
+        let name = names.iter().find(|name| name.eq_ignore_ascii_case(&key));
+        if let Some(name) = name
+            && !object.contains_key(*name)
+            && let Some(value) = object.remove(&key)
+        {
+            object.insert((*name).to_owned(), value);
+        }
+    }
+}
+
 fn report_rest(object: &Map<String, Value>, place: &Place<'_>) {
     for name in object.keys() {
         (place.unknown)(&place.below(Name::Field(name)));
@@ -201,6 +221,7 @@ macro_rules! spec_struct {
         impl FromJson for $name {
             fn from_json(value: Value, place: &Place<'_>) -> Result<$name, String> {
                 let mut object = object(value, place)?;
+                ignore_case(&mut object, &[$($key),*]);
                 let read = $name {
                     $($field: field(&mut object, $key, place)?,)*
                 };
@@ -692,6 +713,17 @@ mod tests {
         let rlimit: Rlimit =
             from_slice(br#"{"hard":18446744073709551615}"#, &|_| {}).expect("parses");
         assert_eq!(rlimit.hard, u64::MAX);
+    }
+
+    #[test]
+    fn case_of_names_does_not_matter_as_in_go() {
+        let resources: Resources =
+            serde_json::from_str(r#"{"CPU":{"Cpus":"1","MEMS":"0"},"pids":{"Limit":5,"limit":7}}"#)
+                .expect("resources");
+        let cpu = resources.cpu.expect("cpu");
+        assert_eq!((cpu.cpus.as_str(), cpu.mems.as_str()), ("1", "0"));
+        // Both are there: the name itself counts.
+        assert_eq!(resources.pids.expect("pids").limit, Some(7));
     }
 
     #[test]

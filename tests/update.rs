@@ -10,6 +10,7 @@ tests![
     options_change_limits,
     resources_come_from_a_file_or_standard_input,
     sections_may_be_null,
+    case_of_names_does_not_matter,
     one_value_keeps_the_others,
     memory_and_swap_go_together,
     idle_comes_and_goes_with_the_shares,
@@ -136,6 +137,14 @@ fn sections_may_be_null() {
     });
     update_with(&container, &null).ok();
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "9"]);
+}
+
+/// Go reads JSON so, and runc's callers may write it so.
+fn case_of_names_does_not_matter() {
+    needs(&[Root, Controller("cpu"), Controller("memory")]);
+    let container = Container::running(limited());
+    update_with(&container, &json!({ "Pids": { "LIMIT": 8 } })).ok();
+    assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "8"]);
 }
 
 /// On v2 quota and period are one file: the one not given comes from what was

@@ -18,7 +18,7 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
         None | Some(0) => {}
         // The kernel refuses a weight for an idle group.
         Some(_) if cpu.idle == Some(1) => {
-            steps.ignore("cpu.shares", "an idle cgroup has a fixed weight");
+            steps.ignore("cpu.shares", "unable to apply both it and cpu.idle, which fixes the weight");
         }
         Some(weight) => steps.write(Write::new("cpu.shares", "cpu.weight", weight)),
     }
