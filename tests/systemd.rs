@@ -22,11 +22,13 @@ tests![
     unified_files_are_known_to_systemd,
     devices_survive_a_reload,
     denied_devices_stay_denied_after_a_reload,
+    a_container_has_every_controller,
     annotations_are_properties,
     a_unit_that_failed_goes_with_its_container,
     further_processes_join_the_scope,
     a_scope_is_paused_killed_and_listed_without_the_flag,
     a_unit_that_is_there_is_not_touched,
+    a_frozen_cgroup_is_refused,
     a_failed_creation_leaves_no_unit,
     without_a_bus_nothing_is_left,
     a_cgroup_of_its_own_belongs_to_the_container,
@@ -487,6 +489,15 @@ fn denied_devices_stay_denied_after_a_reload() {
     }
 }
 
+/// Also those that systemd does not hand down, such as hugetlb and rdma.
+fn a_container_has_every_controller() {
+    needs(&[Seconds(120), Systemd, Root, CgroupV2]);
+    let container = created(Bundle::new());
+    let directory = directory(container.pid(), "");
+    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    assert_file(&directory, "cgroup.controllers", all.trim_end());
+}
+
 fn annotations_are_properties() {
     needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let annotations = json!({
@@ -576,6 +587,49 @@ fn a_unit_that_is_there_is_not_touched() {
     assert_eq!(first.status(), "running");
     let unit = format!("box-{}2.scope", marker());
     assert_eq!(property(&unit, "ActiveState"), "active");
+}
+
+/// The unit's own, left behind by somebody, and the slice above it: init would
+/// never answer.
+fn a_frozen_cgroup_is_refused() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let slice = format!("{}.slice", marker().replace('-', "_"));
+    let unit = format!("box-{}3.scope", marker());
+    let top = match is_v2() {
+        true => Path::new("/sys/fs/cgroup"),
+        false => Path::new("/sys/fs/cgroup/freezer"),
+    };
+    for frozen in [top.join(&slice).join(&unit), top.join(&slice)] {
+        let _cgroup = FrozenCgroup::new(&frozen);
+        let path = format!("{slice}:box:{}3", marker());
+        let container = Container::new(Bundle::new().set("/linux/cgroupsPath", path));
+        container
+            .create_with(SYSTEMD)
+            .exits(1)
+            .says("container's cgroup unexpectedly frozen");
+        assert_gone(&unit, &container);
+    }
+}
+
+/// A cgroup without processes, frozen, until dropped.
+struct FrozenCgroup(PathBuf);
+
+impl FrozenCgroup {
+    fn new(directory: &Path) -> FrozenCgroup {
+        fs::create_dir_all(directory).unwrap();
+        let (file, state) = match is_v2() {
+            true => ("cgroup.freeze", "1"),
+            false => ("freezer.state", "FROZEN"),
+        };
+        fs::write(directory.join(file), state).unwrap();
+        FrozenCgroup(directory.to_owned())
+    }
+}
+
+impl Drop for FrozenCgroup {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).expect("nothing is left below");
+    }
 }
 
 fn a_failed_creation_leaves_no_unit() {

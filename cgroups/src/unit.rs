@@ -189,7 +189,25 @@ impl Cgroup {
         for directory in cgroup.directories() {
             crate::refuse_processes(directory)?;
         }
+        cgroup.refuse_frozen(hierarchies)?;
         Ok(cgroup)
+    }
+
+    /// A process that is put into a frozen cgroup, or below one, does nothing
+    /// more, and who waits for it waits for ever.
+    fn refuse_frozen(&self, hierarchies: &Hierarchies) -> Result<()> {
+        for (member, hierarchy) in self.v1.iter().zip(&hierarchies.v1) {
+            if member.has("freezer") {
+                let top = &hierarchy.mountpoint;
+                refuse_frozen(&member.directory, top, v1::freezer::is_frozen)?;
+            }
+        }
+        match (&self.v2, &hierarchies.v2) {
+            (Some(directory), Some(hierarchy)) => {
+                refuse_frozen(directory, &hierarchy.mountpoint, v2::freezer::is_frozen)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the limits mean anything, before anything is changed for them.
@@ -233,7 +251,10 @@ impl Cgroup {
                 directory.enter(pid)?;
             }
             if is_v2 {
-                hand_down(top, &directory.path, limits)?;
+                // systemd hands down those that it knows. As without it, a
+                // container has all: a later update may need another, or
+                // somebody who runs containers in it.
+                v2::hand_down_controllers(top, &directory.path, &v2::Wanted::All)?;
                 if let Some(owner) = unit.owner() {
                     give(&directory.path, owner)?;
                 }
@@ -343,17 +364,22 @@ impl Cgroup {
     }
 }
 
-/// systemd hands down the controllers that it knows; a limit may need another.
-fn hand_down(top: &Path, leaf: &Path, limits: &Limits) -> Result<()> {
-    let mut wanted = Vec::new();
-    for controller in Controller::ALL {
-        if v2::steps(controller, limits)?.first_field().is_some() {
-            wanted.push(controller.v2_name());
-        }
-    }
-    match wanted.is_empty() {
-        true => Ok(()),
-        false => v2::hand_down_controllers(top, leaf, &v2::Wanted::These(wanted)).map(drop),
+/// Asks the cgroup, or the one above it that it will be made in. The root has
+/// no freezer.
+fn refuse_frozen(
+    directory: &Directory,
+    top: &Path,
+    is_frozen: fn(&Directory) -> Result<bool>,
+) -> Result<()> {
+    let mut below_top = directory.path.ancestors().take_while(|path| *path != top);
+    let Some(existing) = below_top.find(|path| path.is_dir()) else {
+        return Ok(());
+    };
+    match is_frozen(&Directory::new(existing))? {
+        true => Err(Error::Frozen {
+            path: existing.to_owned(),
+        }),
+        false => Ok(()),
     }
 }
 
