@@ -114,7 +114,7 @@ fn object(value: Value, place: &Place<'_>) -> Result<Map<String, Value>, String>
 
 /// Gives a field that is written in another case the name it has here. Go takes
 /// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
-/// write it.
+/// write it, and of both it takes what they hold together.
 fn ignore_case(object: &mut Map<String, Value>, names: &[&str]) {
     let others: Vec<String> = object
         .keys()
@@ -123,11 +123,30 @@ fn ignore_case(object: &mut Map<String, Value>, names: &[&str]) {
         .collect();
     for key in others {
         let name = names.iter().find(|name| name.eq_ignore_ascii_case(&key));
-        if let Some(name) = name
-            && !object.contains_key(*name)
-            && let Some(value) = object.remove(&key)
-        {
-            object.insert((*name).to_owned(), value);
+        let found = name.and_then(|name| Some((name, object.remove(&key)?)));
+        let Some((name, value)) = found else {
+            continue;
+        };
+        match object.get_mut(*name) {
+            Some(named) => add_missing(named, value),
+            None => {
+                object.insert((*name).to_owned(), value);
+            }
+        }
+    }
+}
+
+/// Adds the fields that only `other` has.
+fn add_missing(object: &mut Value, other: Value) {
+    let (Value::Object(object), Value::Object(other)) = (object, other) else {
+        return;
+    };
+    for (name, value) in other {
+        match object.get_mut(&name) {
+            Some(both) => add_missing(both, value),
+            None => {
+                object.insert(name, value);
+            }
         }
     }
 }
@@ -724,6 +743,15 @@ mod tests {
         assert_eq!((cpu.cpus.as_str(), cpu.mems.as_str()), ("1", "0"));
         // Both are there: the name itself counts.
         assert_eq!(resources.pids.expect("pids").limit, Some(7));
+        let both = r#"{"cpu":{"shares":5,"mems":"0"},"CPU":{"Cpus":"1","mems":"1"}}"#;
+        let cpu = serde_json::from_str::<Resources>(both)
+            .expect("resources")
+            .cpu;
+        let cpu = cpu.expect("cpu");
+        assert_eq!(
+            (cpu.shares, cpu.cpus.as_str(), cpu.mems.as_str()),
+            (Some(5), "1", "0")
+        );
     }
 
     #[test]

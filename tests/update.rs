@@ -26,6 +26,7 @@ tests![
     default_of_devices_can_be_turned_around,
     hole_in_a_wildcard_is_refused_on_v1,
     rates_of_devices_are_changed_one_by_one,
+    unified_idle_and_weight_exclude_each_other,
     unified_files_are_written,
     created_and_paused_containers_are_updated,
     stopped_container_is_not_updated,
@@ -538,6 +539,21 @@ fn a_disk() -> Option<String> {
         .find(|disk| disk.path().join("device").exists())?;
     let numbers = fs::read_to_string(real.path().join("dev")).ok()?;
     Some(numbers.trim().to_owned())
+}
+
+/// The kernel refuses a weight for an idle cgroup.
+fn unified_idle_and_weight_exclude_each_other() {
+    needs(&[Root, CgroupV2, Controller("cpu"), Controller("memory"), Teu]);
+    let container = Container::running(limited());
+    let cgroup = CgroupFiles::of(container.pid());
+    let both = json!({ "unified": { "cpu.idle": "1", "cpu.weight": "8" } });
+    update_with(&container, &both)
+        .ok()
+        .says("unable to apply both it and cpu.idle");
+    assert_eq!(cgroup.read("cpu", "", "cpu.idle"), "1");
+    update_with(&container, &json!({ "unified": { "cpu.weight": "8" } })).ok();
+    assert_eq!(cgroup.read("cpu", "", "cpu.idle"), "0");
+    assert_eq!(cgroup.read("cpu", "", "cpu.weight"), "8");
 }
 
 fn unified_files_are_written() {

@@ -7,6 +7,7 @@ use crate::limits::{
     BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
     NetworkLimits, RdmaLimit,
 };
+use crate::v2::unified::{IDLE, WEIGHT, end_of_idleness};
 
 /// The old limits with the change over them.
 pub(super) fn merged(old: &Limits, change: &Limits) -> Limits {
@@ -32,6 +33,7 @@ pub(super) fn merged(old: &Limits, change: &Limits) -> Limits {
             .iter()
             .chain(&change.unified)
             .map(|(file, value)| (file.clone(), value.clone()))
+            .chain(end_of_idleness(&old.unified, &change.unified))
             .collect(),
         devices: match (&old.devices, &change.devices) {
             (Some(old), Some(change)) => Some(devices(old, change)),
@@ -47,9 +49,22 @@ pub(super) fn writes(merged: &Limits, change: &Limits) -> Limits {
         cpu: cpu_writes(&merged.cpu, &change.cpu),
         memory: memory_writes(&merged.memory, &change.memory),
         devices: change.devices.as_ref().and(merged.devices.clone()),
+        unified: unified_writes(&merged.unified, &change.unified),
         // Each of these stands for itself.
         ..change.clone()
     }
+}
+
+/// A weight may have ended that the cgroup is idle.
+fn unified_writes(
+    merged: &BTreeMap<String, String>,
+    change: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut writes = change.clone();
+    if let (true, Some(idle)) = (change.contains_key(WEIGHT), merged.get(IDLE)) {
+        writes.insert(IDLE.to_owned(), idle.clone());
+    }
+    writes
 }
 
 /// 0 is "not set" for this number.

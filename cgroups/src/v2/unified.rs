@@ -13,6 +13,24 @@ const NO_LIMITS: [&str; 4] = [
     "cgroup.kill",
 ];
 
+pub(crate) const IDLE: &str = "cpu.idle";
+pub(crate) const WEIGHT: &str = "cpu.weight";
+
+/// The kernel refuses a weight for such a cgroup.
+fn is_idle(unified: &BTreeMap<String, String>) -> bool {
+    unified.get(IDLE).is_some_and(|value| value.trim() == "1")
+}
+
+/// The file and value by which an idle cgroup takes the weight that a change
+/// gives it.
+pub(crate) fn end_of_idleness(
+    old: &BTreeMap<String, String>,
+    change: &BTreeMap<String, String>,
+) -> Option<(String, String)> {
+    let ends = is_idle(old) && change.contains_key(WEIGHT) && !change.contains_key(IDLE);
+    ends.then(|| (IDLE.to_owned(), "0".to_owned()))
+}
+
 /// The writes, each with the controller it needs. A value of several lines is
 /// several writes: the kernel takes one device or key at a time.
 pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, Steps)>> {
@@ -31,6 +49,14 @@ pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, S
             return refuse("is no limit: it acts on the processes of the cgroup");
         }
         let mut steps = Steps::default();
+        if file == WEIGHT && is_idle(unified) {
+            steps.ignore(
+                &field,
+                "unable to apply both it and cpu.idle, which fixes the weight",
+            );
+            all.push((controller.to_owned(), steps));
+            continue;
+        }
         let lines: Vec<&str> = value.lines().collect();
         // An empty value is one too: it resets cpuset.cpus.
         for line in if lines.is_empty() { vec![""] } else { lines } {
@@ -62,6 +88,31 @@ mod tests {
             all[1].1.first_field(),
             Some("linux.resources.unified[\"memory.high\"]")
         );
+    }
+
+    #[test]
+    fn an_idle_cgroup_takes_no_weight() {
+        let files = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let owned = list
+                .iter()
+                .map(|(file, value)| ((*file).into(), (*value).into()));
+            owned.collect()
+        };
+        let both = files(&[("cpu.idle", "1"), ("cpu.weight", "8")]);
+        let all = steps(&both).unwrap();
+        assert_eq!(all[0].1.lines(), ["cpu.idle=1"]);
+        assert!(all[1].1.steps.is_empty());
+        assert_eq!(
+            all[1].1.ignored[0].field,
+            "linux.resources.unified[\"cpu.weight\"]"
+        );
+        let weight = files(&[("cpu.weight", "8")]);
+        assert_eq!(
+            end_of_idleness(&both, &weight),
+            Some(("cpu.idle".to_owned(), "0".to_owned()))
+        );
+        assert_eq!(end_of_idleness(&weight, &weight), None);
+        assert_eq!(end_of_idleness(&both, &both), None);
     }
 
     #[test]
