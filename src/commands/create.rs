@@ -4,6 +4,7 @@
 //! This file is the host's half of the story; `init/mod.rs` is the other.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -113,8 +114,11 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
 
     // Decide everything that can be decided without touching the machine.
     let host = Host::new();
-    let bundle = Bundle::open(&options.bundle)?;
+    // Both are left to the end of the process: after the clone, to free them
+    // would be to copy every page they are in.
+    let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
     let plan = Plan::new(&bundle, &host, &options.wishes(purpose, listen_fds))?;
+    let plan = ManuallyDrop::new(plan);
 
     log::step(|| {
         let (mounts, bundle) = (plan.rootfs.mounts.len(), &options.bundle);
