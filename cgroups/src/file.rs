@@ -418,6 +418,12 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
     }
 }
 
+/// Makes a directory that was there, with those above it.
+pub(crate) fn make_again(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|cause| Error::system("make cgroup", path, cause))
+}
+
 /// With the mode that runc uses, also where the caller's umask is 0.
 fn make_one(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)

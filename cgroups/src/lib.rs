@@ -364,7 +364,7 @@ impl Cgroup {
         }
         let mut refused = Vec::new();
         for (position, member) in self.v1.iter().enumerate() {
-            match member.directory.enter(pid) {
+            match self.enter_v1(&member.directory, pid) {
                 Err(error) if self.lenient && error.is_permission() => refused.push(position),
                 result => result?,
             }
@@ -384,6 +384,23 @@ impl Cgroup {
             return self.abandon(&directory);
         }
         self.v2 = Some(directory);
+        result
+    }
+
+    /// systemd removes empty cgroups in its v1 hierarchies now and then, also
+    /// those of others (cg_trim): one made a moment ago is made again.
+    fn enter_v1(&self, directory: &Directory, pid: i32) -> Result<()> {
+        const TRIES: u32 = 5;
+        let mut result = directory.enter(pid);
+        for _ in 1..TRIES {
+            let is_gone =
+                matches!(&result, Err(Error::Enter { cause, .. }) if file::is_gone(cause));
+            if !is_gone || !self.made.contains(&directory.path) {
+                break;
+            }
+            file::make_again(&directory.path)?;
+            result = directory.enter(pid);
+        }
         result
     }
 

@@ -56,6 +56,29 @@ fn a_whole_life() {
     assert!(saved.iter().all(|(_, path)| !path.exists()));
 }
 
+/// As systemd does with what is empty.
+#[test]
+fn a_cgroup_that_somebody_removed_is_made_again() {
+    if !has(&["pids"]) {
+        return;
+    }
+    let outer = unique("removed");
+    let mut cgroup = prepare(&plan(&format!("{outer}/a"), Limits::default())).unwrap();
+    let directory = cgroup.saved_paths().get("pids").unwrap().to_owned();
+    std::fs::remove_dir(&directory).unwrap();
+    std::fs::remove_dir(directory.parent().unwrap()).unwrap();
+    let mut sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    let seen = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.number())).unwrap();
+    assert!(seen.contains(&format!(":/{outer}/a\n")), "{seen}");
+    let inside = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+    assert_eq!(inside.trim(), sleeper.number().to_string());
+    cgroup.kill_all(SIGKILL).unwrap();
+    assert!(sleeper.ends());
+    drop(cgroup);
+    assert!(!directory.parent().unwrap().exists());
+}
+
 #[test]
 fn dropping_removes_what_was_made_and_no_more() {
     if !has(&["cpuset"]) {
