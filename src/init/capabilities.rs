@@ -5,7 +5,6 @@
 //! would only add to it.
 
 use anyhow::{Context, Result};
-use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -24,16 +23,13 @@ pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
         .filter(|bit| plan.bounding & bit == 0);
     for bit in dropped {
         let capability = CapabilitySet::from_bits_retain(bit);
-        match remove_capability_from_bounding_set(capability) {
-            Ok(()) => {}
-            // Beyond the last capability of this kernel.
-            Err(Errno::INVAL) => break,
+        match capability_is_in_bounding_set(capability) {
             // Dropping takes CAP_SETPCAP, even what is not there.
-            Err(Errno::PERM) if matches!(capability_is_in_bounding_set(capability), Ok(false)) => {}
-            Err(err) => {
-                return Err(err)
-                    .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)));
-            }
+            Ok(false) => {}
+            Ok(true) => remove_capability_from_bounding_set(capability)
+                .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)))?,
+            // EINVAL: beyond the last capability of this kernel.
+            Err(_) => break,
         }
     }
     Ok(())
