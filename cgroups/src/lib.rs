@@ -387,8 +387,8 @@ impl Cgroup {
         result
     }
 
-    /// systemd removes empty cgroups in its v1 hierarchies now and then, also
-    /// those of others (cg_trim): one made a moment ago is made again.
+    /// Somebody may remove a cgroup while it is empty (seen on v1 beside
+    /// systemd): one made a moment ago is made again.
     fn enter_v1(&self, directory: &Directory, pid: i32) -> Result<()> {
         const TRIES: u32 = 5;
         let mut result = directory.enter(pid);

@@ -56,7 +56,7 @@ fn a_whole_life() {
     assert!(saved.iter().all(|(_, path)| !path.exists()));
 }
 
-/// As systemd does with what is empty.
+/// As was seen beside systemd.
 #[test]
 fn a_cgroup_that_somebody_removed_is_made_again() {
     if !has(&["pids"]) {
