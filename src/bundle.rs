@@ -26,7 +26,7 @@ impl Bundle {
     /// # Errors
     /// The directory or file is missing (runc's words), or the file is not
     /// valid: the error then names the field.
-    pub(crate) fn open(dir: &Path) -> Result<Bundle> {
+    pub(crate) fn open(dir: &Path) -> Result<Box<Bundle>> {
         let dir = fs::canonicalize(dir).with_context(|| format!("bundle {dir:?}"))?;
         let path = dir.join("config.json");
         let text = match fs::read(&path) {
@@ -37,7 +37,7 @@ impl Bundle {
             Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
         };
         let spec = parse(&text, &path)?;
-        Ok(Bundle { dir, spec })
+        Ok(Box::new(Bundle { dir, spec }))
     }
 }
 

@@ -81,10 +81,13 @@ enum Seal {
     Memfd,
 }
 
-/// A sealed view was started by descriptor, and the kernel tells so in a place
-/// that neither arguments nor environment reach; what it runs from must be one
-/// of ours all the same, since others may execute by descriptor too.
+/// A sealed view that was executed was so by descriptor, and the kernel tells in
+/// a place that neither arguments nor environment reach; what it runs from must
+/// be one of ours all the same, since others may execute by descriptor too.
 fn sealed_by() -> Option<Seal> {
+    if teu_seal::is_sealed() {
+        return Some(Seal::Overlay);
+    }
     if !sys::executed_path()?.to_bytes().starts_with(b"/dev/fd/") {
         return None;
     }

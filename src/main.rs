@@ -43,9 +43,6 @@ mod timestamp;
 mod users;
 mod version;
 
-// Its entry point starts this program; nothing here calls it.
-use teu_seal as _;
-
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{
     create, delete, events, exec, features, kill, list, pause, ps, start, stats, update,
@@ -99,6 +96,9 @@ fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
     }
 }
 
+/// Each command is a function of its own to the compiler too (`inline(never)`):
+/// all of them in this one would be a frame of three pages and code of eighteen,
+/// which every command would have to touch.
 fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) -> Result<u8> {
     match command {
         Command::Create(args) => {

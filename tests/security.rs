@@ -1,8 +1,12 @@
 //! Attacks: each test is a container that tries to get out or to get more.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::ffi::{CStr, OsStr};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::Path;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -15,6 +19,8 @@ tests![
     bind_destination_does_not_climb_out,
     image_cannot_replace_what_is_mounted_over_proc,
     runtime_cannot_be_overwritten,
+    init_runs_from_a_sealed_view,
+    sealed_view_is_executed_where_the_kernel_wants_that,
     parent_processes_are_out_of_sight,
     descriptor_of_the_runtime_is_not_inherited,
 ];
@@ -118,6 +124,80 @@ fn runtime_cannot_be_overwritten() {
         .without_namespace("pid")
         .probe("open /proc/self/exe w");
     assert_eq!(bundle.run().answer(), "ETXTBSY");
+}
+
+/// CVE-2019-5736: nothing of the runtime's own file is in a process that the
+/// container can see; the process is as it would be by that file otherwise.
+fn init_runs_from_a_sealed_view() {
+    needs(&[Root]);
+    let container = Container::created(Bundle::new());
+    assert_is_sealed(container.pid());
+    let name = executed_name(container.pid());
+    assert_eq!(Path::new(&name), runtime(), "no second execve");
+}
+
+/// A kernel built without checkpoints, or one that does not let us: the view is
+/// executed.
+fn sealed_view_is_executed_where_the_kernel_wants_that() {
+    needs(&[Root]);
+    const PR_SET_MM: i32 = 35;
+    refuse_prctl(PR_SET_MM).expect("install a filter");
+    let container = Container::created(Bundle::new());
+    assert_is_sealed(container.pid());
+    let name = executed_name(container.pid());
+    assert!(name.starts_with("/dev/fd/"), "{name}");
+}
+
+#[track_caller]
+fn assert_is_sealed(init: i32) {
+    let path = format!("/proc/{init}/exe");
+    let (own, seen) = (fs::metadata(runtime()), fs::metadata(&path));
+    assert_ne!(
+        own.unwrap().dev(),
+        seen.unwrap().dev(),
+        "another filesystem"
+    );
+    let flags = statvfs(Path::new(&path)).unwrap().flags();
+    assert!(flags.contains(FsFlags::ST_RDONLY), "{flags:?}");
+    // In the view its directory is the root.
+    let name = Path::new("/").join(runtime().file_name().unwrap());
+    let mapped = fs::read_to_string(format!("/proc/{init}/maps")).unwrap();
+    let mut files = mapped.lines().filter_map(|line| line.split('/').nth(1));
+    assert!(
+        files.all(|file| Path::new("/").join(file) == name),
+        "{mapped}"
+    );
+    // And the kernel knows the same of it as of any process.
+    let line = fs::read(format!("/proc/{init}/cmdline")).unwrap();
+    let first = line.split(|byte| *byte == 0).next().unwrap();
+    assert_eq!(OsStr::from_bytes(first), runtime());
+    assert!(line.ends_with(b"\0"), "{line:?}");
+    let environment = fs::read(format!("/proc/{init}/environ")).unwrap();
+    let own = fs::read("/proc/self/environ").unwrap();
+    let scratch = |bytes: &[u8]| {
+        let mut variables = bytes.split(|byte| *byte == 0);
+        variables
+            .find(|variable| variable.starts_with(b"TEU_TEST_SCRATCH="))
+            .map(<[u8]>::to_vec)
+    };
+    assert_eq!(scratch(&environment), scratch(&own));
+}
+
+/// What the kernel was given to execute: AT_EXECFN, getauxval(3).
+fn executed_name(process: i32) -> String {
+    const AT_EXECFN: u64 = 31;
+    let vector = fs::read(format!("/proc/{process}/auxv")).unwrap();
+    let words: Vec<u64> = vector
+        .chunks_exact(8)
+        .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()))
+        .collect();
+    let mut pairs = words.chunks_exact(2);
+    let place = pairs.find(|pair| pair[0] == AT_EXECFN).unwrap()[1];
+    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    let mut text = [0; 4096];
+    let length = memory.read_at(&mut text, place).unwrap();
+    let text = CStr::from_bytes_until_nul(&text[..length]).unwrap();
+    text.to_str().unwrap().to_owned()
 }
 
 fn parent_processes_are_out_of_sight() {

@@ -372,7 +372,7 @@ pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new().read(true).open(path)?;
     let mut text = Vec::new();
-    let mut buffer = [0; 8192];
+    let mut buffer = [0; 2048];
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(text),

@@ -6,6 +6,7 @@
 
 use core::arch::{asm, global_asm};
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 // The kernel enters with the stack pointer at argc (System V ABI, "Initial
 // Process Stack"), aligned as for a call; the C library's _start expects the
@@ -37,6 +38,9 @@ global_asm!(
 #[cfg(target_arch = "x86_64")]
 mod number {
     pub(super) const CLOSE: usize = 3;
+    pub(super) const MMAP: usize = 9;
+    pub(super) const BRK: usize = 12;
+    pub(super) const PRCTL: usize = 157;
     pub(super) const OPENAT: usize = 257;
     pub(super) const READLINKAT: usize = 267;
     pub(super) const EXECVEAT: usize = 322;
@@ -44,6 +48,9 @@ mod number {
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub(super) const CLOSE: usize = 57;
+    pub(super) const MMAP: usize = 222;
+    pub(super) const BRK: usize = 214;
+    pub(super) const PRCTL: usize = 167;
     pub(super) const OPENAT: usize = 56;
     pub(super) const READLINKAT: usize = 78;
     pub(super) const EXECVEAT: usize = 281;
@@ -54,6 +61,10 @@ const FSMOUNT: usize = 432;
 
 const AT_FDCWD: usize = (-100_isize).cast_unsigned();
 const AT_EMPTY_PATH: usize = 0x1000;
+const AT_PHDR: usize = 3;
+const AT_PHENT: usize = 4;
+const AT_PHNUM: usize = 5;
+const AT_PAGESZ: usize = 6;
 const AT_EXECFN: usize = 31;
 const FSCONFIG_SET_STRING: usize = 1;
 const FSCONFIG_CMD_CREATE: usize = 6;
@@ -62,11 +73,24 @@ const FSMOUNT_CLOEXEC: usize = 1;
 /// MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID and MOUNT_ATTR_NODEV.
 const SEALED: usize = 1 | 2 | 4;
 const O_CLOEXEC: usize = 0o2_000_000;
-const O_PATH: usize = 0o10_000_000;
 #[cfg(target_arch = "x86_64")]
 const O_NOFOLLOW: usize = 0o400_000;
 #[cfg(target_arch = "aarch64")]
 const O_NOFOLLOW: usize = 0o100_000;
+
+// What a segment of the program may be used for (elf(5)) and a mapping (mmap(2)).
+const PF_X: u32 = 1;
+const PF_W: u32 = 2;
+const PF_R: u32 = 4;
+const PROT_READ: usize = 1;
+const PROT_WRITE: usize = 2;
+const PROT_EXEC: usize = 4;
+const MAP_PRIVATE: usize = 2;
+const MAP_FIXED: usize = 0x10;
+const PT_LOAD: u32 = 1;
+const PT_PHDR: u32 = 6;
+const PR_SET_MM: usize = 35;
+const PR_SET_MM_MAP: usize = 14;
 
 const LONGEST_PATH: usize = 4096;
 /// Room for the name's end and for BESIDE.
@@ -75,18 +99,30 @@ const AFTER_PATH: usize = BESIDE.len();
 /// it cannot hide anything.
 const BESIDE: &[u8] = b":/dev\0";
 
+/// Whether the program runs from the sealed view without an execve.
+static IS_SEALED: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn is_sealed() -> bool {
+    IS_SEALED.load(Ordering::Relaxed)
+}
+
 /// A system call; the kernel's answer, negative for an error.
 fn call(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
+    call_with(number, [a, b, c, d, e, 0])
+}
+
+fn call_with(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let answer: isize;
     // SAFETY: the callers pass pointers that the kernel only reads, up to a
-    // NUL or a null pointer, but for the buffer of readlinkat, whose length
-    // they pass with it. The registers are those of the system call ABI.
+    // NUL, a null pointer or the size they pass with it, but for the buffer of
+    // readlinkat, whose length they pass; what mmap puts in the place of our
+    // pages has their contents. The registers are those of the system call ABI.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!(
             "syscall",
             inlateout("rax") number => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -95,7 +131,7 @@ fn call(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isiz
             "svc 0",
             in("x8") number,
             inlateout("x0") a => answer,
-            in("x1") b, in("x2") c, in("x3") d, in("x4") e,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
             options(nostack),
         );
     }
@@ -118,8 +154,9 @@ fn zeroed<const LENGTH: usize>(room: &mut MaybeUninit<[u8; LENGTH]>) -> &mut [u8
     unsafe { room.assume_init_mut() }
 }
 
-/// Executes the program again from a sealed view of itself, if that is asked
-/// for and can be done; else returns.
+/// Goes over to a sealed view of the program, if that is asked for and can be
+/// done: where the kernel lets a process change what it runs from, by that;
+/// else by executing the view. Returns if neither was done.
 extern "C" fn seal(stack: *const usize) {
     let start = Start { stack };
     if !start.reaches_a_container() || start.was_executed_by_descriptor() {
@@ -147,15 +184,19 @@ extern "C" fn seal(stack: *const usize) {
     let view = open_in_overlay(context, path, name);
     if view >= 0 {
         let view = view.cast_unsigned();
-        let flags = AT_EMPTY_PATH;
-        call(
-            number::EXECVEAT,
-            view,
-            address(b"\0"),
-            start.arguments(),
-            start.environment(),
-            flags,
-        );
+        if start.go_on_from(view).is_some() {
+            IS_SEALED.store(true, Ordering::Relaxed);
+        } else {
+            let flags = AT_EMPTY_PATH;
+            call(
+                number::EXECVEAT,
+                view,
+                address(b"\0"),
+                start.arguments(),
+                start.environment(),
+                flags,
+            );
+        }
         call(number::CLOSE, view, 0, 0, 0, 0);
     }
     call(number::CLOSE, context, 0, 0, 0, 0);
@@ -186,7 +227,7 @@ fn open_in_overlay(context: usize, layers: &[u8], name: &[u8]) -> isize {
     if mount < 0 {
         return -1;
     }
-    let flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    let flags = O_NOFOLLOW | O_CLOEXEC;
     let view = call(
         number::OPENAT,
         mount.cast_unsigned(),
@@ -283,6 +324,22 @@ impl Start {
         self.arguments() + (self.word(0) + 1) * size_of::<usize>()
     }
 
+    /// An entry of the auxiliary vector (getauxval(3)).
+    fn auxiliary(&self, key: usize) -> Option<usize> {
+        let mut at = self.word(0) + 2;
+        while self.word(at) != 0 {
+            at += 1;
+        }
+        at += 1;
+        while self.word(at) != 0 {
+            if self.word(at) == key {
+                return Some(self.word(at + 1));
+            }
+            at += 2;
+        }
+        None
+    }
+
     /// Whether an argument is the word of a command whose process gets into a
     /// container. A container of that name costs a needless start.
     fn reaches_a_container(&self) -> bool {
@@ -304,18 +361,199 @@ impl Start {
     /// Whether the kernel was given a descriptor to execute, as it is here
     /// (getauxval(3), AT_EXECFN).
     fn was_executed_by_descriptor(&self) -> bool {
-        let mut at = self.word(0) + 2;
-        while self.word(at) != 0 {
+        self.auxiliary(AT_EXECFN)
+            .is_some_and(|name| starts_with(name, b"/dev/fd/"))
+    }
+
+    /// Maps the program from `file` in the place of what was executed, and has
+    /// the kernel take `file` for it (`/proc/PID/exe`): what an execve would do,
+    /// for a tenth of its cost. The kernel does it only when nothing of the old
+    /// file is mapped any more.
+    ///
+    /// None if the kernel cannot or does not want to (it takes
+    /// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN): what runs is the same program
+    /// all the same.
+    fn go_on_from(&self, file: usize) -> Option<()> {
+        let program = Program::loaded(self)?;
+        let memory = self.memory(&program, file)?;
+        let mut at = 0;
+        while let Some(header) = program.header(at) {
+            if header.kind == PT_LOAD {
+                program.map_again(header, file)?;
+            }
             at += 1;
         }
-        at += 1;
-        while self.word(at) != 0 {
-            if self.word(at) == AT_EXECFN {
-                return starts_with(self.word(at + 1), b"/dev/fd/");
+        let answer = call(
+            number::PRCTL,
+            PR_SET_MM,
+            PR_SET_MM_MAP,
+            (&raw const memory) as usize,
+            size_of::<MemoryMap>(),
+            0,
+        );
+        (answer == 0).then_some(())
+    }
+
+    /// The layout of this process as the kernel made it a moment ago, but for
+    /// the file. The strings lie as execve(2) copies them: arguments,
+    /// environment, file name.
+    fn memory(&self, program: &Program, file: usize) -> Option<MemoryMap> {
+        let name = self.auxiliary(AT_EXECFN)?;
+        let arguments = self.word(1);
+        let environment = match self.word(self.word(0) + 2) {
+            0 => name,
+            first => first,
+        };
+        let end_of_heap = call(number::BRK, 0, 0, 0, 0, 0);
+        let heap = u64::try_from(end_of_heap).ok()?;
+        let mut memory = MemoryMap {
+            start_code: u64::MAX,
+            end_code: 0,
+            start_data: 0,
+            end_data: 0,
+            start_brk: heap,
+            brk: heap,
+            start_stack: self.stack as u64,
+            arg_start: arguments as u64,
+            arg_end: environment as u64,
+            env_start: environment as u64,
+            env_end: name as u64,
+            auxv: 0,
+            auxv_size: 0,
+            exe_fd: u32::try_from(file).ok()?,
+        };
+        let mut at = 0;
+        while let Some(header) = program.header(at) {
+            if header.kind == PT_LOAD {
+                memory.include(program.base as u64 + header.address, header);
             }
-            at += 2;
+            at += 1;
         }
-        false
+        Some(memory)
+    }
+}
+
+/// Elf64_Phdr, elf(5).
+#[repr(C)]
+struct Header {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    physical_address: u64,
+    size_in_file: u64,
+    size_in_memory: u64,
+    alignment: u64,
+}
+
+/// struct prctl_mm_map, prctl(2) under PR_SET_MM_MAP.
+#[repr(C)]
+struct MemoryMap {
+    start_code: u64,
+    end_code: u64,
+    start_data: u64,
+    end_data: u64,
+    start_brk: u64,
+    brk: u64,
+    start_stack: u64,
+    arg_start: u64,
+    arg_end: u64,
+    env_start: u64,
+    env_end: u64,
+    auxv: u64,
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+impl MemoryMap {
+    /// Counts a segment as the kernel does when it loads a program.
+    fn include(&mut self, address: u64, header: &Header) {
+        let end = address + header.size_in_file;
+        if header.flags & PF_X != 0 {
+            self.start_code = self.start_code.min(address);
+            self.end_code = self.end_code.max(end);
+        }
+        self.start_data = self.start_data.max(address);
+        self.end_data = self.end_data.max(end);
+    }
+}
+
+/// This program as the kernel loaded it.
+struct Program {
+    headers: usize,
+    count: usize,
+    base: usize,
+    page: usize,
+}
+
+impl Program {
+    fn loaded(start: &Start) -> Option<Program> {
+        let mut program = Program {
+            headers: start.auxiliary(AT_PHDR)?,
+            count: start.auxiliary(AT_PHNUM)?,
+            base: 0,
+            page: start.auxiliary(AT_PAGESZ)?,
+        };
+        if start.auxiliary(AT_PHENT)? != size_of::<Header>() {
+            return None;
+        }
+        let mut at = 0;
+        while let Some(header) = program.header(at) {
+            if header.kind == PT_PHDR {
+                let address = usize::try_from(header.address).ok()?;
+                program.base = program.headers.checked_sub(address)?;
+                return Some(program);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    fn header(&self, at: usize) -> Option<&Header> {
+        let address = self.headers + at * size_of::<Header>();
+        // SAFETY: the kernel says in the auxiliary vector that there are `count`
+        // headers of this size at `headers`, in a segment that is never written.
+        (at < self.count).then(|| unsafe { &*(address as *const Header) })
+    }
+
+    /// Maps a segment as the kernel did, from `file`. Nothing of it may have
+    /// been written to so far.
+    fn map_again(&self, header: &Header, file: usize) -> Option<()> {
+        let address = self.base + usize::try_from(header.address).ok()?;
+        let offset = usize::try_from(header.offset).ok()?;
+        let size = usize::try_from(header.size_in_file).ok()?;
+        let into_page = address & (self.page - 1);
+        let mut protection = 0;
+        for (flag, allowed) in [(PF_R, PROT_READ), (PF_W, PROT_WRITE), (PF_X, PROT_EXEC)] {
+            if header.flags & flag != 0 {
+                protection |= allowed;
+            }
+        }
+        let answer = call_with(
+            number::MMAP,
+            [
+                address - into_page,
+                size + into_page,
+                protection,
+                MAP_PRIVATE | MAP_FIXED,
+                file,
+                offset - into_page,
+            ],
+        );
+        if answer < 0 {
+            return None;
+        }
+        let end = address + size;
+        let rest = end.wrapping_neg() & (self.page - 1);
+        if header.size_in_memory > header.size_in_file {
+            for at in 0..rest {
+                // SAFETY: this is the rest of the segment's last page, which was
+                // mapped just now; only a segment with room for variables has
+                // memory beyond the file's, and so it can be written to.
+                unsafe { (end as *mut u8).add(at).write_volatile(0) };
+            }
+        }
+        Some(())
     }
 }
 

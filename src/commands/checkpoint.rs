@@ -52,6 +52,7 @@ pub(crate) struct Options {
 /// # Errors
 /// It is not there or does not run; an option is wrong; there is no CRIU that
 /// can do it. The container then runs as before.
+#[inline(never)]
 pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     warn_if_rootless("checkpoint");
     let (dir, state) = StateDir::load(&options.root, &options.id)?;

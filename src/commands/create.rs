@@ -69,6 +69,7 @@ pub(crate) enum Rootless {
 ///
 /// # Errors
 /// Whatever stood in the way; nothing of the container is left then.
+#[inline(never)]
 pub(crate) fn create(options: &Options) -> Result<()> {
     let mut container = make(options, Purpose::Create)?;
     container.pipe.send(ToInit::WaitAtFifo)?;
@@ -106,7 +107,7 @@ pub(crate) struct Container {
 ///
 /// # Errors
 /// Whatever stood in the way; nothing of the container is left then.
-pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
+pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Box<Container>> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
     check_id(&options.id)?;
@@ -162,14 +163,14 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     });
 
     let pipe = host_end.take().context("the pipe is gone")?;
-    let mut container = Container {
+    let mut container = Box::new(Container {
         child,
         cgroup,
         state_dir,
         state,
         pipe,
         relay: None,
-    };
+    });
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {

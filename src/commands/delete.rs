@@ -37,6 +37,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// The last container's that could not be deleted; earlier ones are logged.
+#[inline(never)]
 pub(crate) fn delete(options: &Options) -> Result<()> {
     let mut result = Ok(());
     for id in &options.ids {
@@ -175,7 +176,7 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// Something could not be removed.
-pub(crate) fn destroy_ended(mut container: Container) -> Result<()> {
+pub(crate) fn destroy_ended(mut container: Box<Container>) -> Result<()> {
     container.keep();
     destroy(container.state_dir, &container.state, false)
 }

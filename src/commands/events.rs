@@ -61,6 +61,7 @@ const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The container is not there or does not run; the interval is 0.
+#[inline(never)]
 pub(crate) fn events(options: &Options) -> Result<()> {
     if options.interval.is_zero() {
         bail!("duration interval must be greater than 0");

@@ -65,6 +65,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// The process could not be started; nothing of it is left then.
+#[inline(never)]
 pub(crate) fn exec(options: &Options) -> Result<u8> {
     ListenFds::take_preserved(options.preserve_fds)?;
     let (_, state) = StateDir::load(&options.root, &options.id)?;

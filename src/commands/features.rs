@@ -164,6 +164,7 @@ fn built() -> Features {
 ///
 /// # Errors
 /// Standard output cannot be written to.
+#[inline(never)]
 pub(crate) fn features() -> Result<()> {
     let mut text = json::indented(&built(), "    ").context("write the features as JSON")?;
     text.push(b'\n');

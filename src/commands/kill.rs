@@ -33,6 +33,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// The container is not there or does not run, or the kernel knows no such signal.
+#[inline(never)]
 pub(crate) fn kill(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
     let everyone = options.signal == libc::SIGKILL && !state.private_pid_namespace;

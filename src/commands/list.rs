@@ -81,6 +81,7 @@ impl Filter {
 ///
 /// # Errors
 /// The directory of all state cannot be read, or was named and is not there.
+#[inline(never)]
 pub(crate) fn list(options: &Options) -> Result<()> {
     let mut owners = Owners::default();
     let mut views = Vec::new();

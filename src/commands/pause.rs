@@ -23,6 +23,7 @@ pub(crate) struct Options {
 /// # Errors
 /// It is not there or does not run, which a paused one does not; it has no
 /// cgroup that could be frozen.
+#[inline(never)]
 pub(crate) fn pause(options: &Options) -> Result<()> {
     let (dir, state) = lock(options)?;
     match dir.status(&state) {
@@ -35,6 +36,7 @@ pub(crate) fn pause(options: &Options) -> Result<()> {
 ///
 /// # Errors
 /// It is not there or not paused.
+#[inline(never)]
 pub(crate) fn resume(options: &Options) -> Result<()> {
     let (dir, state) = lock(options)?;
     match dir.status(&state) {

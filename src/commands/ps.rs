@@ -30,6 +30,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// There is no such container, or the host's ps fails or names no process ids.
+#[inline(never)]
 pub(crate) fn ps(options: &Options) -> Result<()> {
     let (_, state) = StateDir::load(&options.root, &options.id)?;
     let pids = match state.cgroup.is_empty() {

@@ -66,6 +66,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// It could not be restored; nothing of it is left then.
+#[inline(never)]
 pub(crate) fn restore(options: &Options) -> Result<u8> {
     checkpoint::warn_if_rootless("restore");
     if options.detach {

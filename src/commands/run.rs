@@ -28,6 +28,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// It could not be created or started; nothing of it is left then.
+#[inline(never)]
 pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.detach {
         let (mut container, notify) = start(options, Purpose::RunDetached)?;
@@ -60,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 
 /// Makes the container and starts it; undoes it if that fails. Comes with the
 /// socket through which the container says that it is ready.
-fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<NotifySocket>)> {
+fn start(options: &Options, purpose: Purpose) -> Result<(Box<Container>, Option<NotifySocket>)> {
     let mut container = create::make(&options.create, purpose)?;
     match let_go(&mut container) {
         Ok(notify) => Ok((container, notify)),

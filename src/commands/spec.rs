@@ -152,6 +152,7 @@ struct Namespace {
 ///
 /// # Errors
 /// The file exists, or cannot be written.
+#[inline(never)]
 pub(crate) fn spec(options: &Options) -> Result<()> {
     // Unified mode, as opposed to v1 with a v2 hierarchy beside it. A machine
     // without cgroups has no such directory.

@@ -23,6 +23,7 @@ pub(crate) struct Options {
 /// # Errors
 /// It is not there or not in the created state; a hook failed, and the
 /// container was killed for it.
+#[inline(never)]
 pub(crate) fn start(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
     match dir.status(&state) {

@@ -71,6 +71,7 @@ impl StateView {
 ///
 /// # Errors
 /// There is no such container.
+#[inline(never)]
 pub(crate) fn state(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
     let text = text(&StateView::new(&dir, &state))?;

@@ -43,6 +43,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// A container that was named is not there or does not run; the interval is 0.
+#[inline(never)]
 pub(crate) fn stats(options: &Options) -> Result<()> {
     if options.interval.is_zero() {
         bail!("--interval: must be greater than 0");

@@ -40,6 +40,7 @@ pub(crate) enum Change {
 /// # Errors
 /// The container is not there or has stopped; a value that means nothing or
 /// that the kernel refuses: then the old limits are in force.
+#[inline(never)]
 pub(crate) fn update(options: &Options) -> Result<()> {
     let mut dir = StateDir::find(&options.root, &options.id)?;
     dir.lock()?;

@@ -24,7 +24,6 @@ pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 
 use anyhow::Result;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use teu_cgroups::{CgroupPlan, Location};
@@ -115,10 +114,17 @@ impl Plan {
     /// # Errors
     /// A field that is missing, wrong, or asks for what this host or this teu
     /// cannot do; the error names it.
-    pub(crate) fn new(bundle: &Bundle, host: &Host, wishes: &Wishes) -> Result<Plan> {
-        let spec = &with_service(&bundle.spec, &wishes.service);
-        let default = Linux::default();
-        let linux = spec.linux.as_ref().unwrap_or(&default);
+    pub(crate) fn new(bundle: &Bundle, host: &Host, wishes: &Wishes) -> Result<Box<Plan>> {
+        let with_service = with_service(&bundle.spec, &wishes.service);
+        let spec = with_service.as_deref().unwrap_or(&bundle.spec);
+        let default: Box<Linux>;
+        let linux = match &spec.linux {
+            Some(linux) => linux,
+            None => {
+                default = Box::default();
+                &default
+            }
+        };
         check::refuse_unsupported(spec)?;
         let mut namespaces = namespaces::plan(spec, host)?;
         // The host moves the devices there at once.
@@ -145,7 +151,7 @@ impl Plan {
             shared.seccomp = SeccompFilter::new(seccomp, host)?;
         }
         let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
-        Ok(Plan {
+        Ok(Box::new(Plan {
             id: wishes.id.clone(),
             bundle: bundle.dir.clone(),
             annotations: spec.annotations.clone(),
@@ -175,7 +181,7 @@ impl Plan {
             cgroup,
             cgroup_location,
             rootfs,
-        })
+        }))
     }
 
     /// What hooks that init runs are told: it sees its own pid.
@@ -215,11 +221,11 @@ impl Plan {
 }
 
 /// The specification with what a service manager adds to it.
-fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
+fn with_service(spec: &Spec, service: &Service) -> Option<Box<Spec>> {
     if service.variables.is_empty() && service.mount.is_none() {
-        return Cow::Borrowed(spec);
+        return None;
     }
-    let mut spec = spec.clone();
+    let mut spec = Box::new(spec.clone());
     if let Some(process) = &mut spec.process {
         let pairs = service
             .variables
@@ -238,7 +244,7 @@ fn with_service<'a>(spec: &'a Spec, service: &Service) -> Cow<'a, Spec> {
             ..Mount::default()
         });
     }
-    Cow::Owned(spec)
+    Some(spec)
 }
 
 pub(crate) mod sysctl;
