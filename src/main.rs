@@ -24,6 +24,7 @@ mod host;
 mod init;
 mod intel_rdt;
 mod json;
+mod json_tree;
 mod log;
 mod mount_source;
 mod net_devices;

@@ -5,10 +5,11 @@
 //! an error with words that engines know), and that is decided in `plan/`.
 //! Only `bundle.rs` and `plan/` may use these types.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::{Map, Value};
+use crate::json_tree::{Json, Object};
 
 /// Parses a JSON text as one of the types below. `unknown` is told the place
 /// of every field that the type does not have; they are allowed (config.md,
@@ -38,7 +39,7 @@ pub(crate) trait FromJson: Sized {
     ///
     /// # Errors
     /// It is of another type.
-    fn from_json(value: Value, place: &Place<'_>) -> Result<Self, String>;
+    fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<Self, String>;
 }
 
 /// Where in the document a value is, as `linux.namespaces[2].path`.
@@ -63,12 +64,14 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn expected(&self, what: &str, found: &Value) -> String {
+    fn expected(&self, what: &str, found: &Json<'_>) -> String {
         let found = match found {
-            Value::Null => "null".to_owned(),
-            Value::Array(_) => "a list".to_owned(),
-            Value::Object(_) => "an object".to_owned(),
-            value => value.to_string(),
+            Json::Null => "null".to_owned(),
+            Json::Bool(value) => value.to_string(),
+            Json::Number(value) => value.to_string(),
+            Json::String(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Json::List(_) => "a list".to_owned(),
+            Json::Object(_) => "an object".to_owned(),
         };
         match self.parent {
             None => format!("expected {what}, found {found}"),
@@ -95,19 +98,19 @@ impl fmt::Display for Place<'_> {
 /// Takes a field out of an object. Go writes an empty list or map as `null`;
 /// it means the same as its absence.
 fn field<T: FromJson + Default>(
-    object: &mut Map<String, Value>,
+    object: &mut Object<'_>,
     name: &str,
     place: &Place<'_>,
 ) -> Result<T, String> {
     match object.remove(name) {
-        None | Some(Value::Null) => Ok(T::default()),
+        None | Some(Json::Null) => Ok(T::default()),
         Some(value) => T::from_json(value, &place.below(Name::Field(name))),
     }
 }
 
-fn object(value: Value, place: &Place<'_>) -> Result<Map<String, Value>, String> {
+fn object<'a>(value: Json<'a>, place: &Place<'_>) -> Result<Object<'a>, String> {
     match value {
-        Value::Object(object) => Ok(object),
+        Json::Object(object) => Ok(object),
         other => Err(place.expected("an object", &other)),
     }
 }
@@ -115,71 +118,72 @@ fn object(value: Value, place: &Place<'_>) -> Result<Map<String, Value>, String>
 /// Gives a field that is written in another case the name it has here. Go takes
 /// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
 /// write it, and of both it takes what they hold together.
-fn ignore_case(object: &mut Map<String, Value>, names: &[&str]) {
+fn ignore_case(object: &mut Object<'_>, names: &[&'static str]) {
     let others: Vec<String> = object
-        .keys()
-        .filter(|key| !names.contains(&key.as_str()))
-        .cloned()
+        .names()
+        .filter(|other| !names.contains(other))
+        .map(str::to_owned)
         .collect();
-    for key in others {
-        let name = names.iter().find(|name| name.eq_ignore_ascii_case(&key));
-        let found = name.and_then(|name| Some((name, object.remove(&key)?)));
+    for other in others {
+        let name = names.iter().find(|name| name.eq_ignore_ascii_case(&other));
+        let found = name.and_then(|name| Some((name, object.remove(&other)?)));
         let Some((name, value)) = found else {
             continue;
         };
-        match object.get_mut(*name) {
+        match object.get_mut(name) {
             Some(named) => add_missing(named, value),
-            None => {
-                object.insert((*name).to_owned(), value);
-            }
+            None => object.set(Cow::Borrowed(name), value),
         }
     }
 }
 
 /// Adds the fields that only `other` has.
-fn add_missing(object: &mut Value, other: Value) {
-    let (Value::Object(object), Value::Object(other)) = (object, other) else {
+fn add_missing<'a>(object: &mut Json<'a>, other: Json<'a>) {
+    let (Json::Object(object), Json::Object(other)) = (object, other) else {
         return;
     };
     for (name, value) in other {
         match object.get_mut(&name) {
             Some(both) => add_missing(both, value),
-            None => {
-                object.insert(name, value);
-            }
+            None => object.set(name, value),
         }
     }
 }
 
-fn report_rest(object: &Map<String, Value>, place: &Place<'_>) {
-    for name in object.keys() {
+fn report_rest(object: &Object<'_>, place: &Place<'_>) {
+    for name in object.names() {
         (place.unknown)(&place.below(Name::Field(name)));
     }
 }
 
 impl FromJson for String {
-    fn from_json(value: Value, place: &Place<'_>) -> Result<String, String> {
+    fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<String, String> {
         match value {
-            Value::String(text) => Ok(text),
+            Json::String(text) => Ok(text),
             other => Err(place.expected("a string", &other)),
         }
     }
 }
 
 impl FromJson for bool {
-    fn from_json(value: Value, place: &Place<'_>) -> Result<bool, String> {
-        value
-            .as_bool()
-            .ok_or_else(|| place.expected("true or false", &value))
+    fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<bool, String> {
+        match value {
+            Json::Bool(value) => Ok(value),
+            other => Err(place.expected("true or false", &other)),
+        }
     }
 }
 
 macro_rules! number_from_json {
     ($($kind:ident)*) => {$(
         impl FromJson for $kind {
-            fn from_json(value: Value, place: &Place<'_>) -> Result<$kind, String> {
-                let unsigned = value.as_u64().and_then(|number| number.try_into().ok());
-                let signed = value.as_i64().and_then(|number| number.try_into().ok());
+            fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<$kind, String> {
+                let number = match &value {
+                    Json::Number(number) => Some(number),
+                    _ => None,
+                };
+                let unsigned = number.and_then(|number| number.as_u64()?.try_into().ok());
+                let signed = number.and_then(|number| number.as_i64()?.try_into().ok());
                 unsigned.or(signed).ok_or_else(|| {
                     let range = format!("a number from {} to {}", $kind::MIN, $kind::MAX);
                     place.expected(&range, &value)
@@ -191,21 +195,24 @@ macro_rules! number_from_json {
 number_from_json!(u16 u32 u64 i32 i64);
 
 /// A section that is only looked at for being there.
-impl FromJson for Value {
-    fn from_json(value: Value, _: &Place<'_>) -> Result<Value, String> {
-        Ok(value)
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Section;
+
+impl FromJson for Section {
+    fn from_json(_: Json<'_>, _: &Place<'_>) -> Result<Section, String> {
+        Ok(Section)
     }
 }
 
 impl<T: FromJson> FromJson for Option<T> {
-    fn from_json(value: Value, place: &Place<'_>) -> Result<Option<T>, String> {
+    fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<Option<T>, String> {
         T::from_json(value, place).map(Some)
     }
 }
 
 impl<T: FromJson> FromJson for Vec<T> {
-    fn from_json(value: Value, place: &Place<'_>) -> Result<Vec<T>, String> {
-        let Value::Array(values) = value else {
+    fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<Vec<T>, String> {
+        let Json::List(values) = value else {
             return Err(place.expected("a list", &value));
         };
         let values = values.into_iter().enumerate();
@@ -216,12 +223,12 @@ impl<T: FromJson> FromJson for Vec<T> {
 }
 
 impl<T: FromJson> FromJson for BTreeMap<String, T> {
-    fn from_json(value: Value, place: &Place<'_>) -> Result<BTreeMap<String, T>, String> {
+    fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<BTreeMap<String, T>, String> {
         let entries = object(value, place)?.into_iter();
         entries
             .map(|(key, value)| {
                 let value = T::from_json(value, &place.below(Name::Field(&key)))?;
-                Ok((key, value))
+                Ok((key.into_owned(), value))
             })
             .collect()
     }
@@ -238,7 +245,7 @@ macro_rules! spec_struct {
         }
 
         impl FromJson for $name {
-            fn from_json(value: Value, place: &Place<'_>) -> Result<$name, String> {
+            fn from_json(value: Json<'_>, place: &Place<'_>) -> Result<$name, String> {
                 let mut object = object(value, place)?;
                 ignore_case(&mut object, &[$($key),*]);
                 let read = $name {
@@ -253,7 +260,7 @@ macro_rules! spec_struct {
         #[cfg(test)]
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<$name, D::Error> {
-                let value = <Value as serde::Deserialize>::deserialize(json)?;
+                let value = <Json<'_> as serde::Deserialize>::deserialize(json)?;
                 let place = Place { parent: None, name: Name::Field(""), unknown: &|_| {} };
                 $name::from_json(value, &place).map_err(serde::de::Error::custom)
             }
@@ -274,11 +281,11 @@ spec_struct! {
         annotations: BTreeMap<String, String> = "annotations",
         linux: Option<Linux> = "linux",
         // Sections for other platforms: kept only so that they can be refused.
-        solaris: Option<Value> = "solaris",
-        windows: Option<Value> = "windows",
-        vm: Option<Value> = "vm",
-        zos: Option<Value> = "zos",
-        freebsd: Option<Value> = "freebsd",
+        solaris: Option<Section> = "solaris",
+        windows: Option<Section> = "windows",
+        vm: Option<Section> = "vm",
+        zos: Option<Section> = "zos",
+        freebsd: Option<Section> = "freebsd",
     }
 }
 

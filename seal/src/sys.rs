@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 // same, and 0 where a dynamic loader would pass its last function.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
+    ".section .text.teu_start, \"ax\", @progbits",
     ".globl teu_start",
     ".type teu_start, @function",
     "teu_start:",
@@ -20,10 +21,12 @@ global_asm!(
     "call {seal}",
     "xor edx, edx",
     "jmp _start",
+    ".previous",
     seal = sym seal,
 );
 #[cfg(target_arch = "aarch64")]
 global_asm!(
+    ".section .text.teu_start, \"ax\", %progbits",
     ".globl teu_start",
     ".type teu_start, %function",
     "teu_start:",
@@ -31,6 +34,7 @@ global_asm!(
     "bl {seal}",
     "mov x0, #0",
     "b _start",
+    ".previous",
     seal = sym seal,
 );
 

@@ -97,7 +97,7 @@ pub(crate) struct Container {
     pub(crate) child: Child,
     pub(crate) cgroup: Cgroup,
     pub(crate) state_dir: StateDir,
-    pub(crate) state: ContainerState,
+    pub(crate) state: Box<ContainerState>,
     pub(crate) pipe: HostEnd,
     /// Between its terminal and ours, in the foreground.
     pub(crate) relay: Option<Relay>,
@@ -107,7 +107,7 @@ pub(crate) struct Container {
 ///
 /// # Errors
 /// Whatever stood in the way; nothing of the container is left then.
-pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Box<Container>> {
+pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
     check_id(&options.id)?;
@@ -163,14 +163,14 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Box<Container>
     });
 
     let pipe = host_end.take().context("the pipe is gone")?;
-    let mut container = Box::new(Container {
+    let mut container = Container {
         child,
         cgroup,
         state_dir,
         state,
         pipe,
         relay: None,
-    });
+    };
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {

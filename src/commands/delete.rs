@@ -176,7 +176,7 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// Something could not be removed.
-pub(crate) fn destroy_ended(mut container: Box<Container>) -> Result<()> {
+pub(crate) fn destroy_ended(mut container: Container) -> Result<()> {
     container.keep();
     destroy(container.state_dir, &container.state, false)
 }

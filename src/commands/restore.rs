@@ -139,7 +139,7 @@ fn make(options: &Options) -> Result<Restored> {
         parts: Parts {
             cgroup,
             state_dir,
-            state,
+            state: *state,
         },
     };
     let restored = restoration

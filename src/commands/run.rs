@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 
 /// Makes the container and starts it; undoes it if that fails. Comes with the
 /// socket through which the container says that it is ready.
-fn start(options: &Options, purpose: Purpose) -> Result<(Box<Container>, Option<NotifySocket>)> {
+fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<NotifySocket>)> {
     let mut container = create::make(&options.create, purpose)?;
     match let_go(&mut container) {
         Ok(notify) => Ok((container, notify)),

@@ -197,8 +197,8 @@ impl Plan {
     }
 
     /// What later commands are to know, before there is a process.
-    pub(crate) fn state(&self) -> ContainerState {
-        ContainerState {
+    pub(crate) fn state(&self) -> Box<ContainerState> {
+        Box::new(ContainerState {
             oci_version: version::SPECIFICATION.into(),
             id: self.id.clone(),
             created: ContainerState::now(),
@@ -216,7 +216,7 @@ impl Plan {
             poststop: self.hooks.poststop.clone(),
             resctrl_group: self.intel_rdt.as_ref().map(IntelRdtPlan::directory),
             ..ContainerState::default()
-        }
+        })
     }
 }
 

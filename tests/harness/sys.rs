@@ -118,9 +118,10 @@ pub(crate) fn answer_notification(
 /// Has prctl(2) fail with EPERM for one operation, in this process and in what
 /// it starts from now on: seccomp(2), "Filters".
 pub(crate) fn refuse_prctl(operation: i32) -> nix::Result<()> {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const IS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K and BPF_RET | BPF_K.
+    const LOAD: u16 = 0x20;
+    const IS: u16 = 0x15;
+    const RETURN: u16 = 0x06;
     // Where struct seccomp_data has the number, and the first argument's lower
     // half on a machine with the small end first.
     const NUMBER: u32 = 0;
@@ -134,14 +135,19 @@ pub(crate) fn refuse_prctl(operation: i32) -> nix::Result<()> {
     let refusal = libc::SECCOMP_RET_ERRNO | Errno::EPERM as u32;
     let mut lines = [
         line(LOAD, 0, 0, NUMBER),
-        line(IS, 0, 3, libc::SYS_prctl as u32),
+        line(
+            IS,
+            0,
+            3,
+            libc::SYS_prctl.try_into().expect("a small number"),
+        ),
         line(LOAD, 0, 0, FIRST),
         line(IS, 0, 1, operation.cast_unsigned()),
         line(RETURN, 0, 0, refusal),
         line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {
-        len: lines.len() as u16,
+        len: lines.len().try_into().expect("six lines"),
         filter: lines.as_mut_ptr(),
     };
     // SAFETY: `program` and the lines it points to live until the call returns,
