@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
     set_keep_capabilities,
 };
@@ -15,22 +15,16 @@ use crate::errno;
 use crate::log;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
 
-/// Takes every capability out of the bounding set that the plan does not have.
+/// Takes out of the bounding set what the plan does not have. Only that:
+/// dropping takes CAP_SETPCAP, even of what is not there.
 /// Before the change of user, while CAP_SETPCAP is still there.
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
     let dropped = (0..u64::BITS)
         .map(|number| 1 << number)
-        .filter(|bit| plan.bounding & bit == 0);
+        .filter(|bit| plan.dropped & bit != 0);
     for bit in dropped {
-        let capability = CapabilitySet::from_bits_retain(bit);
-        match capability_is_in_bounding_set(capability) {
-            // Dropping takes CAP_SETPCAP, even what is not there.
-            Ok(false) => {}
-            Ok(true) => remove_capability_from_bounding_set(capability)
-                .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)))?,
-            // EINVAL: beyond the last capability of this kernel.
-            Err(_) => break,
-        }
+        remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit))
+            .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)))?;
     }
     Ok(())
 }
@@ -96,6 +90,7 @@ mod tests {
         };
         CapabilitiesPlan {
             bounding: set("CapBnd:"),
+            dropped: 0,
             effective: set("CapEff:"),
             inheritable: set("CapInh:"),
             permitted: set("CapPrm:"),
@@ -106,8 +101,10 @@ mod tests {
     #[test]
     fn the_kernel_shows_the_sets_of_the_plan() {
         testing::in_child(|| {
+            let bounding = CHOWN | KILL | NET_BIND_SERVICE;
             let plan = CapabilitiesPlan {
-                bounding: CHOWN | KILL | NET_BIND_SERVICE,
+                bounding,
+                dropped: sets().bounding & !bounding,
                 effective: CHOWN | KILL,
                 inheritable: KILL,
                 permitted: CHOWN | KILL,
@@ -118,7 +115,7 @@ mod tests {
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1000)).expect("uid");
             keep_over_change_of_user(false).expect("keep");
             apply(&plan).expect("apply");
-            assert_eq!(sets(), plan);
+            assert_eq!(sets(), CapabilitiesPlan { dropped: 0, ..plan });
         });
     }
 
@@ -127,13 +124,19 @@ mod tests {
         testing::in_child(|| {
             let plan = CapabilitiesPlan {
                 bounding: CHOWN,
+                dropped: sets().bounding & !CHOWN,
                 permitted: CHOWN,
                 ambient: CHOWN,
                 ..Default::default()
             };
             limit_bounding_set(&plan).expect("bounding");
             apply(&plan).expect("apply");
-            assert_eq!(sets(), CapabilitiesPlan { ambient: 0, ..plan });
+            let expected = CapabilitiesPlan {
+                ambient: 0,
+                dropped: 0,
+                ..plan
+            };
+            assert_eq!(sets(), expected);
         });
     }
 

@@ -56,6 +56,8 @@ pub(crate) const NAMES: [&str; 41] = [
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CapabilitiesPlan {
     pub(crate) bounding: u64,
+    /// What has to leave the bounding set that the process begins with.
+    pub(crate) dropped: u64,
     pub(crate) effective: u64,
     pub(crate) inheritable: u64,
     pub(crate) permitted: u64,
@@ -100,8 +102,10 @@ impl CapabilitiesPlan {
             }
             set
         };
+        let bounding = set(&wanted.bounding);
         let plan = CapabilitiesPlan {
-            bounding: set(&wanted.bounding),
+            bounding,
+            dropped: available & !bounding,
             effective: set(&wanted.effective),
             inheritable: set(&wanted.inheritable),
             permitted: set(&wanted.permitted),
@@ -168,6 +172,7 @@ mod tests {
         let plan = CapabilitiesPlan::new(&wanted, ALL).expect("plan");
         let expected = CapabilitiesPlan {
             bounding: 0b10_0001,
+            dropped: ALL & !0b10_0001,
             effective: 0b10_0000,
             permitted: 0b10_0000,
             ..Default::default()
