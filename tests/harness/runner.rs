@@ -235,12 +235,24 @@ fn run_in_worker(test: &Test, scratch: &Path, options: &Options, tally: &Mutex<T
             tally.skipped.insert(format!("{name}: {reason}"));
         }
         _ => {
-            println!("test {name} ... FAILED ({took:.2} s)");
+            println!("test {name} ... FAILED ({took:.2} s): {}", reason(&log));
             tally.failed.push(format!("{name}\n{log}"));
         }
     }
     drop(tally);
     remove(&directory);
+}
+
+/// Why a test failed, in one line: the whole is printed after all tests, and may
+/// be cut off where only lines are kept.
+fn reason(log: &str) -> String {
+    const LONGEST: usize = 400;
+    let from_panic = log.lines().skip_while(|line| !line.contains("panicked at"));
+    let mut lines: Vec<&str> = from_panic.take(6).map(str::trim).collect();
+    if lines.is_empty() {
+        lines.extend(log.lines().last());
+    }
+    lines.join(" ").chars().take(LONGEST).collect()
 }
 
 /// The worker's exit status, or none if it was lost and had to be killed.
