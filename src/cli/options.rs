@@ -1,0 +1,506 @@
+//! From the words of a command line to the options of the commands. Values are
+//! checked here as far as that needs nothing but the value.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
+
+use super::args::{self, GlobalArgs};
+use super::definition::truth;
+use crate::commands::{
+    checkpoint, create, delete, events, exec, kill, list, pause, ps, restore, run, spec, start,
+    state, stats, update,
+};
+use crate::criu::rpc::{CgroupMode, Flags, PageServer};
+use crate::plan::cgroup::CgroupManager;
+use crate::plan::exec::Replacements;
+use crate::root::Root;
+use crate::{duration, log, size};
+
+/// The value of an option that an empty value unsets.
+fn non_empty(value: Option<OsString>) -> Option<OsString> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// The path of `--pid-file`, absolute.
+fn pid_file(value: Option<OsString>) -> Result<Option<PathBuf>> {
+    let absolute = non_empty(value).map(|path| {
+        std::path::absolute(&path).with_context(|| format!("find the directory of {path:?}"))
+    });
+    absolute.transpose()
+}
+
+/// The value of an option that is compared with words or goes into JSON.
+fn text(value: OsString, name: &str) -> Result<String> {
+    match value.into_string() {
+        Ok(text) => Ok(text),
+        Err(value) => bail!("--{name} {value:?}: not UTF-8"),
+    }
+}
+
+/// A container's name. One that is not UTF-8 becomes one that no container can
+/// have, so it is refused where every name is checked.
+fn name(word: OsString) -> String {
+    word.to_string_lossy().into_owned()
+}
+
+impl args::BundleArgs {
+    fn options(self, id: OsString, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
+        Ok(create::Options {
+            root: root.path.clone(),
+            cgroup_manager: global.cgroup_manager()?,
+            rootless: global.rootless_cgroups()?,
+            id: name(id),
+            bundle: non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from),
+            console_socket: non_empty(self.console_socket).map(PathBuf::from),
+            pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
+            pid_file: pid_file(self.pid_file)?,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+        })
+    }
+}
+
+impl GlobalArgs {
+    /// Where the state of containers is, as `--root` and the environment say.
+    pub(crate) fn root(&self) -> Result<Root> {
+        Root::choose(self.root.as_deref())
+    }
+
+    /// What `--cgroup-manager` says or, without it, `--systemd-cgroup`; of crun,
+    /// which has both, engines use the first for `disabled`.
+    pub(super) fn cgroup_manager(&self) -> Result<CgroupManager> {
+        match self.cgroup_manager.as_deref().map(OsStr::as_bytes) {
+            None | Some(b"") if self.systemd_cgroup => Ok(CgroupManager::Systemd),
+            None | Some(b"" | b"cgroupfs") => Ok(CgroupManager::Filesystem),
+            Some(b"systemd") => Ok(CgroupManager::Systemd),
+            Some(b"disabled") => Ok(CgroupManager::Disabled),
+            Some(_) => bail!(
+                "--cgroup-manager {:?}: not one of cgroupfs, systemd, disabled",
+                self.cgroup_manager.as_deref().unwrap_or_default()
+            ),
+        }
+    }
+
+    /// The value of `--rootless`. Only the commands that make a container look
+    /// at it, so only they refuse a wrong one.
+    fn rootless_cgroups(&self) -> Result<create::Rootless> {
+        let value = &self.rootless;
+        if value.is_empty() || value.eq_ignore_ascii_case("auto") {
+            return Ok(create::Rootless::Auto);
+        }
+        match truth(value) {
+            Some(true) => Ok(create::Rootless::Yes),
+            Some(false) => Ok(create::Rootless::No),
+            None => bail!("--rootless {value:?}: not one of true, false, auto"),
+        }
+    }
+}
+
+impl args::CreateArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
+        self.bundle.options(self.id, global, root)
+    }
+}
+
+impl args::RunArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<run::Options> {
+        Ok(run::Options {
+            create: self.bundle.options(self.id, global, root)?,
+            detach: self.detach,
+            keep: self.keep,
+            no_subreaper: self.no_subreaper,
+        })
+    }
+}
+
+impl args::CriuArgs {
+    fn images(&self) -> PathBuf {
+        non_empty(self.image_path.clone()).map_or_else(|| "checkpoint".into(), PathBuf::from)
+    }
+
+    fn work(&self) -> Option<PathBuf> {
+        non_empty(self.work_path.clone()).map(PathBuf::from)
+    }
+
+    fn flags(&self) -> Result<Flags> {
+        if let Some(other) = self.empty_ns.iter().find(|kind| *kind != "network") {
+            bail!("namespace {other:?} is not supported");
+        }
+        Ok(Flags {
+            external_unix_sockets: self.ext_unix_sk,
+            tcp_established: self.tcp_established,
+            shell_job: self.shell_job,
+            file_locks: self.file_locks,
+            auto_dedup: self.auto_dedup,
+            lazy_pages: self.lazy_pages,
+            ..Flags::default()
+        })
+    }
+
+    fn cgroup_mode(&self) -> Result<CgroupMode> {
+        let mode = self.manage_cgroups_mode.as_deref().unwrap_or_default();
+        Ok(match mode.as_bytes() {
+            b"" => CgroupMode::Default,
+            b"soft" => CgroupMode::Soft,
+            b"full" => CgroupMode::Full,
+            b"strict" => CgroupMode::Strict,
+            b"ignore" => CgroupMode::Ignore,
+            _ => bail!("invalid manage-cgroups-mode value {mode:?}"),
+        })
+    }
+}
+
+/// The value of `--page-server`.
+fn page_server(value: Option<OsString>) -> Result<Option<PageServer>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = text(value, "page-server")?;
+    let parts = value.rsplit_once(':').map(|(address, port)| {
+        let inner = address.strip_prefix('[');
+        (
+            inner
+                .and_then(|inner| inner.strip_suffix(']'))
+                .unwrap_or(address),
+            port,
+        )
+    });
+    match parts {
+        Some((address, port)) if !address.is_empty() && !port.is_empty() => Ok(Some(PageServer {
+            address: address.to_owned(),
+            port: match port.parse::<u16>() {
+                Ok(port) => port.into(),
+                Err(_) => bail!("--page-server {value:?}: Invalid port number"),
+            },
+        })),
+        _ => bail!("Use --page-server ADDRESS:PORT to specify page server"),
+    }
+}
+
+impl args::CheckpointArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<checkpoint::Options> {
+        Ok(checkpoint::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            images: self.criu.images(),
+            work: self.criu.work(),
+            parent: non_empty(self.parent_path),
+            pre_dump: self.pre_dump,
+            flags: Flags {
+                leave_running: self.leave_running,
+                tcp_skip_in_flight: self.tcp_skip_in_flight,
+                link_remap: self.link_remap,
+                ..self.criu.flags()?
+            },
+            page_server: page_server(self.page_server)?,
+            status_fd: u32::try_from(self.status_fd).ok(),
+            cgroup_mode: self.criu.cgroup_mode()?,
+        })
+    }
+}
+
+impl args::RestoreArgs {
+    pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<restore::Options> {
+        let words = |value: Option<OsString>, name| {
+            non_empty(value).map(|value| text(value, name)).transpose()
+        };
+        let bundle = args::BundleArgs {
+            bundle: self.bundle,
+            console_socket: self.console_socket,
+            pidfd_socket: None,
+            pid_file: self.pid_file,
+            no_pivot: self.no_pivot,
+            no_new_keyring: false,
+            preserve_fds: 0,
+        };
+        Ok(restore::Options {
+            create: bundle.options(self.id, global, root)?,
+            images: self.criu.images(),
+            work: self.criu.work(),
+            flags: self.criu.flags()?,
+            cgroup_mode: self.criu.cgroup_mode()?,
+            detach: self.detach,
+            no_subreaper: self.no_subreaper,
+            lsm_profile: words(self.lsm_profile, "lsm-profile")?,
+            lsm_mount_context: words(self.lsm_mount_context, "lsm-mount-context")?,
+        })
+    }
+}
+
+impl args::StartArgs {
+    pub(crate) fn options(self, root: &Root) -> start::Options {
+        start::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::StateArgs {
+    pub(crate) fn options(self, root: &Root) -> state::Options {
+        state::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::ExecArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<exec::Options> {
+        let value = |option: Option<OsString>, name| {
+            non_empty(option).map(|value| text(value, name)).transpose()
+        };
+        let all = |values: Vec<OsString>, name| {
+            values
+                .into_iter()
+                .map(|value| text(value, name))
+                .collect::<Result<Vec<_>>>()
+        };
+        let replacements = Replacements {
+            args: self.command,
+            cwd: value(self.cwd, "cwd")?,
+            env: all(self.env, "env")?,
+            terminal: self.tty,
+            user: value(self.user, "user")?,
+            additional_gids: self.additional_gids,
+            selinux_label: value(self.process_label, "process-label")?,
+            apparmor_profile: value(self.apparmor, "apparmor")?,
+            no_new_privileges: self.no_new_privs,
+            capabilities: all(self.cap, "cap")?,
+        };
+        Ok(exec::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            process: non_empty(self.process).map(PathBuf::from),
+            replacements,
+            detach: self.detach,
+            console_socket: non_empty(self.console_socket).map(PathBuf::from),
+            pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
+            pid_file: pid_file(self.pid_file)?,
+            preserve_fds: self.preserve_fds,
+            sub_cgroups: exec::sub_cgroups(&all(self.cgroup, "cgroup")?)?,
+            ignore_paused: self.ignore_paused,
+        })
+    }
+}
+
+impl args::KillArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
+        let word = self.signal.filter(|word| !word.is_empty());
+        let signal = match word {
+            Some(word) => kill::signal_number(&word.to_string_lossy())?,
+            None => libc::SIGTERM,
+        };
+        Ok(kill::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            signal,
+            all: self.all,
+        })
+    }
+}
+
+impl args::DeleteArgs {
+    pub(crate) fn options(self, root: &Root) -> delete::Options {
+        let ids = self.ids.into_iter().map(name).collect();
+        delete::Options {
+            root: root.path.clone(),
+            ids,
+            force: self.force,
+        }
+    }
+}
+
+impl args::ListArgs {
+    pub(crate) fn options(self, root: Root) -> Result<list::Options> {
+        let filters = self
+            .filter
+            .iter()
+            .map(|word| word.to_string_lossy().parse());
+        Ok(list::Options {
+            root,
+            format: self.format.to_string_lossy().parse()?,
+            quiet: self.quiet,
+            filters: filters.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl args::PauseArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::ResumeArgs {
+    pub(crate) fn options(self, root: &Root) -> pause::Options {
+        pause::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+        }
+    }
+}
+
+impl args::PsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<ps::Options> {
+        Ok(ps::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            format: self.format.to_string_lossy().parse()?,
+            args: self.args,
+        })
+    }
+}
+
+impl args::StatsArgs {
+    pub(crate) fn options(self, root: Root) -> Result<stats::Options> {
+        let format = non_empty(self.format).map(|word| word.to_string_lossy().parse());
+        Ok(stats::Options {
+            root,
+            ids: self.ids.into_iter().map(name).collect(),
+            interval: interval(&self.interval)?,
+            once: self.no_stream,
+            format: format.transpose()?,
+        })
+    }
+}
+
+impl args::EventsArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<events::Options> {
+        Ok(events::Options {
+            root: root.path.clone(),
+            id: name(self.id),
+            interval: interval(&self.interval)?,
+            stats: self.stats,
+        })
+    }
+}
+
+/// The value of `--interval`, in the words of urfave/cli if it is none.
+fn interval(value: &OsStr) -> Result<Duration> {
+    let word = value.to_string_lossy();
+    let (is_negative, positive) = match word.strip_prefix('-') {
+        Some(positive) => (true, positive),
+        None => (false, &*word),
+    };
+    match duration::parse(positive) {
+        // The command refuses it like no time at all.
+        Ok(_) if is_negative => Ok(Duration::ZERO),
+        Ok(interval) => Ok(interval),
+        Err(_) => bail!("invalid value {word:?} for flag -interval: parse error"),
+    }
+}
+
+impl args::UpdateArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<update::Options> {
+        let schema = |value: &Option<OsString>, name| {
+            let value = value.clone().map(|value| text(value, name)).transpose();
+            value.map(Option::unwrap_or_default)
+        };
+        let (l3_cache_schema, memory_bandwidth_schema) = (
+            schema(&self.l3_cache_schema, "l3-cache-schema")?,
+            schema(&self.mem_bw_schema, "mem-bw-schema")?,
+        );
+        let id = name(self.id.clone());
+        let change = match non_empty(self.resources.clone()) {
+            Some(file) => update::Change::File(file.into()),
+            None => update::Change::Given(Box::new(self.limits()?)),
+        };
+        Ok(update::Options {
+            root: root.path.clone(),
+            id,
+            change,
+            l3_cache_schema,
+            memory_bandwidth_schema,
+        })
+    }
+
+    fn limits(self) -> Result<Limits> {
+        let kernel_memory = [
+            bytes(self.kernel_memory, "kernel-memory")?,
+            bytes(self.kernel_memory_tcp, "kernel-memory-tcp")?,
+        ];
+        if kernel_memory.iter().any(Option::is_some) {
+            log::warn("Kernel memory settings are ignored and will be removed");
+        }
+        let list = |value: Option<OsString>, name| {
+            let value = value.map(|value| text(value, name)).transpose();
+            value.map(Option::unwrap_or_default)
+        };
+        Ok(Limits {
+            cpu: CpuLimits {
+                shares: number(self.cpu_share, "cpu-share")?,
+                quota: number(self.cpu_quota, "cpu-quota")?,
+                period: number(self.cpu_period, "cpu-period")?,
+                burst: number(self.cpu_burst, "cpu-burst")?,
+                idle: number(self.cpu_idle, "cpu-idle")?,
+                realtime_runtime: number(self.cpu_rt_runtime, "cpu-rt-runtime")?,
+                realtime_period: number(self.cpu_rt_period, "cpu-rt-period")?,
+                cpus: list(self.cpuset_cpus, "cpuset-cpus")?,
+                mems: list(self.cpuset_mems, "cpuset-mems")?,
+            },
+            memory: MemoryLimits {
+                limit: bytes(self.memory, "memory")?,
+                reservation: bytes(self.memory_reservation, "memory-reservation")?,
+                swap: bytes(self.memory_swap, "memory-swap")?,
+                ..MemoryLimits::default()
+            },
+            pids: number(self.pids_limit, "pids-limit")?,
+            block_io: BlockIoLimits {
+                weight: number(self.blkio_weight, "blkio-weight")?,
+                ..BlockIoLimits::default()
+            },
+            ..Limits::default()
+        })
+    }
+}
+
+/// A decimal number; none for no value, or an empty one.
+fn number<T: FromStr<Err: std::fmt::Display>>(
+    value: Option<OsString>,
+    name: &str,
+) -> Result<Option<T>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(err) => bail!("invalid value for {name}: {value:?}: {err}"),
+    }
+}
+
+/// A number of bytes with or without a unit, or -1; none as for a number.
+fn bytes(value: Option<OsString>, name: &str) -> Result<Option<i64>> {
+    let Some(value) = non_empty(value) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    match &*value {
+        "-1" => Ok(Some(-1)),
+        value => match size::parse(value) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(err) => bail!("invalid value for {name}: {err}"),
+        },
+    }
+}
+
+impl args::SpecArgs {
+    pub(crate) fn options(self) -> spec::Options {
+        let bundle = non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from);
+        spec::Options {
+            bundle,
+            rootless: self.rootless,
+        }
+    }
+}
