@@ -14,10 +14,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, StatVfsMountFlags};
 
 use crate::{log, sys};
 
+const EXE: &str = "/proc/self/exe";
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
@@ -81,34 +82,32 @@ enum Seal {
     Memfd,
 }
 
-/// A sealed view that was executed was so by descriptor, and the kernel tells in
-/// a place that neither arguments nor environment reach; what it runs from must
-/// be one of ours all the same, since others may execute by descriptor too.
+/// Only a view we were brought over to counts: others may run us from an overlay
+/// or by descriptor too. That a view was executed, by descriptor, the kernel
+/// tells in a place that neither arguments nor environment reach.
 fn sealed_by() -> Option<Seal> {
-    if teu_seal::is_sealed() {
-        return Some(Seal::Overlay);
-    }
-    if !sys::executed_path()?.to_bytes().starts_with(b"/dev/fd/") {
+    let executed =
+        || sys::executed_path().is_some_and(|path| path.to_bytes().starts_with(b"/dev/fd/"));
+    if !teu_seal::is_sealed() && !executed() {
         return None;
     }
-    let exe = File::open("/proc/self/exe").ok()?;
-    if is_read_only_overlay(&exe) {
+    if is_read_only_overlay(EXE)? {
         return Some(Seal::Overlay);
     }
+    let exe = File::open(EXE).ok()?;
     let seals = rustix::fs::fcntl_get_seals(&exe).ok()?;
     seals.contains(SEALS).then_some(Seal::Memfd)
 }
 
-fn is_read_only_overlay(exe: &File) -> bool {
-    let overlay = rustix::fs::fstatfs(exe)
-        .is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == OVERLAYFS_SUPER_MAGIC));
-    overlay
-        && rustix::fs::fstatvfs(exe)
-            .is_ok_and(|fs| fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+fn is_read_only_overlay(path: &str) -> Option<bool> {
+    let fs = rustix::fs::statfs(path).ok()?;
+    let is_overlay = u64::try_from(fs.f_type) == Ok(OVERLAYFS_SUPER_MAGIC);
+    let flags = StatVfsMountFlags::from_bits_retain(fs.f_flags.try_into().ok()?);
+    Some(is_overlay && flags.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn sealed_copy() -> Result<OwnedFd> {
-    let exe = File::open("/proc/self/exe")?;
+    let exe = File::open(EXE)?;
     let copy = memfd(c"teu:sealed")?;
     let length = exe.metadata()?.len();
     let mut left = usize::try_from(length)?;

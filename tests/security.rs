@@ -1,11 +1,11 @@
 //! Attacks: each test is a container that tries to get out or to get more.
 
-use std::ffi::{CStr, OsStr};
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
-use std::path::Path;
+use std::ffi::CStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ tests![
     runtime_cannot_be_overwritten,
     init_runs_from_a_sealed_view,
     sealed_view_is_executed_where_the_kernel_wants_that,
+    view_of_another_file_is_not_used,
     parent_processes_are_out_of_sight,
     descriptor_of_the_runtime_is_not_inherited,
 ];
@@ -129,58 +130,89 @@ fn runtime_cannot_be_overwritten() {
 /// CVE-2019-5736: nothing of the runtime's own file is in a process that the
 /// container can see; the process is as it would be by that file otherwise.
 fn init_runs_from_a_sealed_view() {
-    needs(&[Root]);
-    let container = Container::created(Bundle::new());
-    assert_is_sealed(container.pid());
-    let name = executed_name(container.pid());
-    assert_eq!(Path::new(&name), runtime(), "no second execve");
+    needs(&[Root, Overlayfs]);
+    for environment in [&[][..], &["A=1", "B=two"]] {
+        let container = created_with(environment);
+        assert_is_sealed(&container, environment);
+        let name = executed_name(container.pid());
+        assert_eq!(Path::new(&name), runtime(), "no second execve");
+    }
 }
 
 /// A kernel built without checkpoints, or one that does not let us: the view is
 /// executed.
 fn sealed_view_is_executed_where_the_kernel_wants_that() {
-    needs(&[Root]);
+    needs(&[Root, Overlayfs]);
     const PR_SET_MM: i32 = 35;
     refuse_prctl(PR_SET_MM).expect("install a filter");
-    let container = Container::created(Bundle::new());
-    assert_is_sealed(container.pid());
+    let container = created_with(&["A=1"]);
+    assert_is_sealed(&container, &["A=1"]);
     let name = executed_name(container.pid());
     assert!(name.starts_with("/dev/fd/"), "{name}");
 }
 
+fn created_with(environment: &[&str]) -> Container {
+    let container = Container::new(Bundle::new());
+    let mut words = vec!["env".into(), "-i".into()];
+    words.extend(environment.iter().map(PathBuf::from));
+    words.push(runtime());
+    let call = container.command("create", NO_FLAGS);
+    container.detach(call.with_program(words)).ok();
+    container
+}
+
 #[track_caller]
-fn assert_is_sealed(init: i32) {
-    let path = format!("/proc/{init}/exe");
+fn assert_is_sealed(container: &Container, environment: &[&str]) {
+    let init = container.pid();
+    let path = PathBuf::from(format!("/proc/{init}/exe"));
     let (own, seen) = (fs::metadata(runtime()), fs::metadata(&path));
-    assert_ne!(
-        own.unwrap().dev(),
-        seen.unwrap().dev(),
-        "another filesystem"
-    );
-    let flags = statvfs(Path::new(&path)).unwrap().flags();
+    assert_ne!(own.unwrap().dev(), seen.unwrap().dev());
+    let error = File::options().write(true).open(&path).unwrap_err();
+    let errors = [libc::EROFS, libc::ETXTBSY].map(Some);
+    assert!(errors.contains(&error.raw_os_error()), "{error}");
+    let flags = statvfs(&path).unwrap().flags();
     assert!(flags.contains(FsFlags::ST_RDONLY), "{flags:?}");
     // In the view its directory is the root.
-    let name = Path::new("/").join(runtime().file_name().unwrap());
+    let name = runtime().file_name().unwrap().to_owned();
     let mapped = fs::read_to_string(format!("/proc/{init}/maps")).unwrap();
-    let mut files = mapped.lines().filter_map(|line| line.split('/').nth(1));
+    let files: Vec<&str> = mapped
+        .lines()
+        .filter_map(|line| Some(line.split_once('/')?.1))
+        .collect();
     assert!(
-        files.all(|file| Path::new("/").join(file) == name),
+        files.len() > 3 && files.iter().all(|file| *file == name),
         "{mapped}"
     );
     // And the kernel knows the same of it as of any process.
-    let line = fs::read(format!("/proc/{init}/cmdline")).unwrap();
-    let first = line.split(|byte| *byte == 0).next().unwrap();
-    assert_eq!(OsStr::from_bytes(first), runtime());
-    assert!(line.ends_with(b"\0"), "{line:?}");
-    let environment = fs::read(format!("/proc/{init}/environ")).unwrap();
-    let own = fs::read("/proc/self/environ").unwrap();
-    let scratch = |bytes: &[u8]| {
-        let mut variables = bytes.split(|byte| *byte == 0);
-        variables
-            .find(|variable| variable.starts_with(b"TEU_TEST_SCRATCH="))
-            .map(<[u8]>::to_vec)
+    let words = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/{init}/{name}")).unwrap();
+        let words = text.split_terminator('\0').map(str::to_owned);
+        words.collect::<Vec<String>>()
     };
-    assert_eq!(scratch(&environment), scratch(&own));
+    let line = words("cmdline");
+    assert_eq!(Path::new(&line[0]), runtime());
+    assert_eq!(line.last(), Some(&container.id));
+    assert_eq!(words("environ"), environment);
+}
+
+/// The directory of the runtime's file, which the view is of, may hold another
+/// file of that name: below a mount, if the runtime is one.
+fn view_of_another_file_is_not_used() {
+    needs(&[Root, Overlayfs]);
+    let place = scratch().join("runtime");
+    for other in [&b""[..], &fs::read("/bin/true").unwrap()] {
+        fs::write(&place, other).unwrap();
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+        let none: Option<&str> = None;
+        mount(Some(&runtime()), &place, none, MsFlags::MS_BIND, none).unwrap();
+        let container = Container::new(Bundle::new());
+        let call = container.command("create", NO_FLAGS);
+        container.detach(call.with_program([&place])).ok();
+        let exe = fs::read_link(format!("/proc/{}/exe", container.pid())).unwrap();
+        assert_eq!(exe, Path::new("/memfd:teu:sealed (deleted)"));
+        drop(container);
+        umount(&place).unwrap();
+    }
 }
 
 /// What the kernel was given to execute: AT_EXECFN, getauxval(3).

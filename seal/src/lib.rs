@@ -1,6 +1,6 @@
 //! Goes on from a sealed view of the program's own binary before even the C
-//! library has started, when nothing of the program is in use: it takes a dozen
-//! and a half system calls and, where the kernel allows it, no second execve.
+//! library has started, when nothing of the program is in use: it takes
+//! eighteen system calls and, where the kernel allows it, no second execve.
 //!
 //! The view is an overlay of two lower directories and no upper one, never
 //! attached anywhere: a container that reaches it through `/proc/PID/exe` of
@@ -8,7 +8,8 @@
 //!
 //! The program names `teu_start` as its entry point to the linker. Whatever goes
 //! wrong here is passed over: the program starts as usual and has to find out
-//! for itself whether it runs from a sealed view.
+//! for itself whether it runs from a sealed view. (All but one thing: a kernel
+//! that has taken a page of the program away and finds no memory for another.)
 //!
 //! The code runs before relocation: it may use neither the C library nor
 //! anything with a pointer in static memory, and the compiler must not put in

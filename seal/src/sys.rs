@@ -48,6 +48,7 @@ mod number {
     pub(super) const OPENAT: usize = 257;
     pub(super) const READLINKAT: usize = 267;
     pub(super) const EXECVEAT: usize = 322;
+    pub(super) const STATX: usize = 332;
 }
 #[cfg(target_arch = "aarch64")]
 mod number {
@@ -58,6 +59,7 @@ mod number {
     pub(super) const OPENAT: usize = 56;
     pub(super) const READLINKAT: usize = 78;
     pub(super) const EXECVEAT: usize = 281;
+    pub(super) const STATX: usize = 291;
 }
 const FSOPEN: usize = 430;
 const FSCONFIG: usize = 431;
@@ -92,7 +94,7 @@ const PROT_EXEC: usize = 4;
 const MAP_PRIVATE: usize = 2;
 const MAP_FIXED: usize = 0x10;
 const PT_LOAD: u32 = 1;
-const PT_PHDR: u32 = 6;
+const STATX_BASIC_STATS: usize = 0x7ff;
 const PR_SET_MM: usize = 35;
 const PR_SET_MM_MAP: usize = 14;
 
@@ -118,9 +120,10 @@ fn call(number: usize, a: usize, b: usize, c: usize, d: usize, e: usize) -> isiz
 fn call_with(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let answer: isize;
     // SAFETY: the callers pass pointers that the kernel only reads, up to a
-    // NUL, a null pointer or the size they pass with it, but for the buffer of
-    // readlinkat, whose length they pass; what mmap puts in the place of our
-    // pages has their contents. The registers are those of the system call ABI.
+    // NUL, a null pointer or the size they pass with it, but for the buffers of
+    // readlinkat, whose length they pass, and of statx, which is one `Facts`;
+    // what mmap puts in the place of our pages is of the same file, see
+    // `is_what_runs`. The registers are those of the system call ABI.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!(
@@ -188,9 +191,10 @@ extern "C" fn seal(stack: *const usize) {
     let view = open_in_overlay(context, path, name);
     if view >= 0 {
         let view = view.cast_unsigned();
-        if start.go_on_from(view).is_some() {
+        let is_own = is_what_runs(view);
+        if is_own && start.go_on_from(view).is_some() {
             IS_SEALED.store(true, Ordering::Relaxed);
-        } else {
+        } else if is_own {
             let flags = AT_EMPTY_PATH;
             call(
                 number::EXECVEAT,
@@ -242,6 +246,50 @@ fn open_in_overlay(context: usize, layers: &[u8], name: &[u8]) -> isize {
     );
     call(number::CLOSE, mount.cast_unsigned(), 0, 0, 0, 0);
     view
+}
+
+/// struct statx (statx(2)) in words of eight bytes.
+type Facts = [u64; 32];
+
+/// Whether the file open as `view` is the one that runs. An overlay shows what
+/// its directory holds: what a mount hides there, if the binary is one, or what
+/// was put there since. While it runs it cannot be written to.
+fn is_what_runs(view: usize) -> bool {
+    let (mut own, mut seen) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    let Some(own) = facts(AT_FDCWD, b"/proc/self/exe\0", 0, &mut own) else {
+        return false;
+    };
+    let Some(seen) = facts(view, b"\0", AT_EMPTY_PATH, &mut seen) else {
+        return false;
+    };
+    // Inode number, size, and the times of the last change of inode and
+    // contents. The device is the overlay's own.
+    [4, 5, 12, 13, 14, 15]
+        .iter()
+        .all(|word| own.get(*word) == seen.get(*word))
+}
+
+fn facts<'a>(
+    directory: usize,
+    name: &[u8],
+    flags: usize,
+    facts: &'a mut MaybeUninit<Facts>,
+) -> Option<&'a Facts> {
+    let start = facts.as_mut_ptr().cast::<u64>();
+    for at in 0..size_of::<Facts>() / size_of::<u64>() {
+        // SAFETY: `at` is below the length of the array that `facts` is for.
+        unsafe { start.add(at).write_volatile(0) };
+    }
+    let answer = call(
+        number::STATX,
+        directory,
+        address(name),
+        flags,
+        STATX_BASIC_STATS,
+        start as usize,
+    );
+    // SAFETY: every word was written just now.
+    (answer == 0).then(|| unsafe { facts.assume_init_ref() })
 }
 
 /// Reads the path of our binary, with `AFTER_PATH` zeros behind it; and the
@@ -369,10 +417,10 @@ impl Start {
             .is_some_and(|name| starts_with(name, b"/dev/fd/"))
     }
 
-    /// Maps the program from `file` in the place of what was executed, and has
-    /// the kernel take `file` for it (`/proc/PID/exe`): what an execve would do,
-    /// for a tenth of its cost. The kernel does it only when nothing of the old
-    /// file is mapped any more.
+    /// Maps the program from `file`, another view of the one that runs, in the
+    /// place of what was executed, and has the kernel take `file` for it
+    /// (`/proc/PID/exe`): what an execve would do, for a tenth of its cost. The
+    /// kernel wants nothing of the old one to be mapped any more.
     ///
     /// None if the kernel cannot or does not want to (it takes
     /// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN): what runs is the same program
@@ -501,11 +549,12 @@ impl Program {
         if start.auxiliary(AT_PHENT)? != size_of::<Header>() {
             return None;
         }
+        let file = program.file_header()?;
         let mut at = 0;
         while let Some(header) = program.header(at) {
-            if header.kind == PT_PHDR {
+            if header.kind == PT_LOAD && header.offset == 0 {
                 let address = usize::try_from(header.address).ok()?;
-                program.base = program.headers.checked_sub(address)?;
+                program.base = file.checked_sub(address)?;
                 return Some(program);
             }
             at += 1;
@@ -513,10 +562,32 @@ impl Program {
         None
     }
 
+    /// Where the file's first bytes are, which are followed by the headers of
+    /// segments (elf(5), Elf64_Ehdr). None if they are elsewhere.
+    fn file_header(&self) -> Option<usize> {
+        const MAGIC: u32 = u32::from_ne_bytes(*b"\x7fELF");
+        const LENGTH: usize = 64;
+        const PLACE_OF_HEADERS: usize = 32;
+        if self.headers & (self.page - 1) < LENGTH {
+            return None;
+        }
+        let start = self.headers - LENGTH;
+        // SAFETY: they are on the page of the first segment's header, which is
+        // mapped, and aligned as that is.
+        let (magic, place) = unsafe {
+            (
+                *(start as *const u32),
+                *((start + PLACE_OF_HEADERS) as *const u64),
+            )
+        };
+        (magic == MAGIC && place == LENGTH as u64).then_some(start)
+    }
+
     fn header(&self, at: usize) -> Option<&Header> {
         let address = self.headers + at * size_of::<Header>();
         // SAFETY: the kernel says in the auxiliary vector that there are `count`
-        // headers of this size at `headers`, in a segment that is never written.
+        // headers of this size at `headers`. Nothing writes there; a mapping of
+        // the same file may take the place of theirs.
         (at < self.count).then(|| unsafe { &*(address as *const Header) })
     }
 
@@ -526,6 +597,10 @@ impl Program {
         let address = self.base + usize::try_from(header.address).ok()?;
         let offset = usize::try_from(header.offset).ok()?;
         let size = usize::try_from(header.size_in_file).ok()?;
+        if size == 0 {
+            return Some(());
+        }
+        let has_variables = header.size_in_memory > header.size_in_file && header.flags & PF_W != 0;
         let into_page = address & (self.page - 1);
         let mut protection = 0;
         for (flag, allowed) in [(PF_R, PROT_READ), (PF_W, PROT_WRITE), (PF_X, PROT_EXEC)] {
@@ -549,11 +624,10 @@ impl Program {
         }
         let end = address + size;
         let rest = end.wrapping_neg() & (self.page - 1);
-        if header.size_in_memory > header.size_in_file {
+        if has_variables {
             for at in 0..rest {
                 // SAFETY: this is the rest of the segment's last page, which was
-                // mapped just now; only a segment with room for variables has
-                // memory beyond the file's, and so it can be written to.
+                // mapped just now, to be written to.
                 unsafe { (end as *mut u8).add(at).write_volatile(0) };
             }
         }

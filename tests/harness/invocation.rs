@@ -115,6 +115,16 @@ impl Invocation {
         self
     }
 
+    /// These words in the place of the program: another one, or one that calls it.
+    pub(crate) fn with_program<S: AsRef<OsStr>>(
+        mut self,
+        words: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let words = words.into_iter().map(|word| word.as_ref().to_owned());
+        self.words.splice(..1, words);
+        self
+    }
+
     /// Starts the program and waits for its end.
     #[track_caller]
     pub(crate) fn output(self) -> Output {

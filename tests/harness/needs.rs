@@ -45,6 +45,8 @@ pub(crate) enum Need {
     NoSystemd,
     /// A user other than root, logged in, with a systemd of its own.
     UserSystemd,
+    /// The kernel has overlayfs.
+    Overlayfs,
     /// At least this many processors.
     Processors(usize),
     /// A program in $PATH.
@@ -109,6 +111,8 @@ impl Need {
                 let directory = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
                 !Root.is_met() && Path::new(&directory).join("systemd/private").exists()
             }
+            Overlayfs => fs::read_to_string("/proc/filesystems")
+                .is_ok_and(|names| names.lines().any(|name| name == "nodev\toverlay")),
             Processors(count) => {
                 std::thread::available_parallelism().is_ok_and(|number| number.get() >= count)
             }
@@ -140,6 +144,7 @@ impl Need {
             Systemd => "systemd".to_owned(),
             NoSystemd => "a machine without systemd".to_owned(),
             UserSystemd => "a user's systemd".to_owned(),
+            Overlayfs => "overlayfs".to_owned(),
             Processors(count) => format!("{count} processors"),
             Tool(name) => format!("the program {name}"),
             Criu => "a CRIU that works".to_owned(),

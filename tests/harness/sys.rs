@@ -155,7 +155,7 @@ pub(crate) fn refuse_prctl(operation: i32) -> nix::Result<()> {
     let result = unsafe {
         libc::prctl(
             libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
+            libc::c_ulong::from(libc::SECCOMP_MODE_FILTER),
             &raw const program,
         )
     };
