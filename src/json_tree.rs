@@ -1,7 +1,7 @@
 //! A JSON document as a tree, for `spec.rs` to take apart. Unlike
-//! `serde_json::Value` it has its objects as lists, which for the handful of
-//! fields an object of config.json has is a tenth of the memory of a map, and
-//! borrows their names from the text.
+//! `serde_json::Value` it has its objects as lists, which suit the handful of
+//! fields an object of config.json has better than a map does, and borrows their
+//! names from the text.
 
 use std::borrow::Cow;
 use std::fmt;
