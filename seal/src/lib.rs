@@ -13,7 +13,8 @@
 //!
 //! The code runs before relocation: it may use neither the C library nor
 //! anything with a pointer in static memory, and the compiler must not put in
-//! calls of memcpy and the like.
+//! calls of memcpy and the like. Hence loops where elsewhere there would be
+//! adapters of iterators: those may be called through such a pointer.
 #![no_std]
 #![no_builtins]
 

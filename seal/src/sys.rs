@@ -419,7 +419,7 @@ impl Start {
 
     /// Maps the program from `file`, another view of the one that runs, in the
     /// place of what was executed, and has the kernel take `file` for it
-    /// (`/proc/PID/exe`): what an execve would do, for a tenth of its cost. The
+    /// (`/proc/PID/exe`): what an execve would do, for a quarter of its cost. The
     /// kernel wants nothing of the old one to be mapped any more.
     ///
     /// None if the kernel cannot or does not want to (it takes
