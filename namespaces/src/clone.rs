@@ -4,7 +4,8 @@
 //! into its new namespaces:
 //!
 //! ```text
-//! host: setns(pid), unshare(time)   for the next child only, taken back after
+//! host: setns(pid), unshare(time)   for the next child only, taken back after;
+//!                                   setns(network) if it is needed at once
 //! host: clone3(new namespaces)      child: waits for its id maps
 //! host: writes the id maps          child: becomes root, joins the others,
 //!                                   makes its network namespace
@@ -204,9 +205,12 @@ fn spawn_directly(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(Result<()>) -> i32,
 ) -> Result<Child> {
-    let (for_children, in_child): (Vec<_>, Vec<_>) = targets
-        .into_iter()
-        .partition(|target| target.kind == Kind::Pid);
+    let (for_children, in_child): (Vec<_>, Vec<_>) =
+        targets.into_iter().partition(|target| match target.kind {
+            Kind::Pid => true,
+            Kind::Network => plan.network_at_once,
+            _ => false,
+        });
     let host = HostNamespaces::prepare(plan, &for_children)?;
     let maps = if plan.is_new(Kind::User) {
         Some(socketpair()?)

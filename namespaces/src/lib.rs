@@ -69,9 +69,9 @@ pub struct NamespacePlan {
     pub id_maps: IdMaps,
     /// Offsets for a new time namespace.
     pub time_offsets: Vec<TimeOffset>,
-    /// A new network namespace has to be there when [`spawn`] returns. Else the
-    /// child makes it by itself, while its parent goes on: it takes the kernel
-    /// most of the time of a start.
+    /// The child has to be in its network namespace when [`spawn`] returns. Else
+    /// it makes or joins that by itself, while its parent goes on: to make one
+    /// takes the kernel most of the time of a start.
     pub network_at_once: bool,
 }
 
