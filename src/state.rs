@@ -12,6 +12,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -31,15 +32,20 @@ use crate::plan::external::External;
 use crate::plan::hooks::Hook;
 use crate::plan::process::Shared;
 
-/// The format of state.json. A reader refuses a newer one.
+/// The format of state.json. A reader refuses every other one.
 const VERSION: u32 = 1;
+
+/// More than any state is: the largest have annotations of some megabytes.
+const LONGEST_STATE: u64 = 64 << 20;
 
 /// How long a command waits for another that works on the same container.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What `state.json` keeps. Paths are absolute.
+/// What `state.json` keeps. Paths are absolute. Nothing may be missing when it is
+/// read: without its cgroup or its system call filter, say, a process of `exec`
+/// would run outside of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerState {
     pub(crate) version: u32,
     pub(crate) oci_version: String,
@@ -75,6 +81,17 @@ pub(crate) struct ContainerState {
     /// The container's group in the resctrl filesystem, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resctrl_group: Option<PathBuf>,
+}
+
+/// What of a state is enough to end the container and to remove its cgroup,
+/// where the rest cannot be read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Remains {
+    id: String,
+    pid: i32,
+    start_time: u64,
+    cgroup: teu_cgroups::SavedPaths,
 }
 
 /// The status of a container (runtime.md, "State"), computed when asked for.
@@ -265,27 +282,68 @@ impl StateDir {
     /// whose creation was interrupted, `.state.json`.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] if neither is there.
+    /// [`Failure::NotFound`] if neither is there; it is no state of this
+    /// container's, or not all of it.
     pub(crate) fn read(&self) -> Result<ContainerState> {
+        let (path, text) = self.read_text()?;
+        let state: ContainerState =
+            serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
+        if state.version != VERSION {
+            bail!(
+                "{path:?}: version {} is not the one this teu knows ({VERSION})",
+                state.version
+            );
+        }
+        self.check_owner(&state.id, state.pid, state.start_time)
+            .with_context(|| format!("{path:?}"))?;
+        Ok(state)
+    }
+
+    /// What can be told of a container whose state cannot be [`read`].
+    ///
+    /// [`read`]: StateDir::read
+    ///
+    /// # Errors
+    /// It tells less than that.
+    pub(crate) fn read_remains(&self) -> Result<ContainerState> {
+        let (path, text) = self.read_text()?;
+        let remains: Remains =
+            serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
+        self.check_owner(&remains.id, remains.pid, remains.start_time)
+            .with_context(|| format!("{path:?}"))?;
+        Ok(ContainerState {
+            id: remains.id,
+            pid: remains.pid,
+            start_time: remains.start_time,
+            cgroup: remains.cgroup,
+            ..ContainerState::default()
+        })
+    }
+
+    fn read_text(&self) -> Result<(PathBuf, Vec<u8>)> {
         let mut path = self.path.join("state.json");
-        let mut text = fs::read(&path);
+        let mut text = read_bounded(&path);
         if is_missing(&text) {
             path = temporary_of(&path)?;
-            text = fs::read(&path);
+            text = read_bounded(&path);
         }
         if is_missing(&text) {
             return Err(Failure::NotFound.into());
         }
         let text = text.with_context(|| format!("read {path:?}"))?;
-        let state: ContainerState =
-            serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
-        if state.version > VERSION {
-            bail!(
-                "{path:?}: version {} is newer than this teu knows ({VERSION})",
-                state.version
-            );
+        Ok((path, text))
+    }
+
+    /// Checks that a state is this container's, and that its init can be told
+    /// from other processes.
+    fn check_owner(&self, id: &str, pid: i32, start_time: u64) -> Result<()> {
+        if self.path.file_name() != Some(OsStr::new(id)) {
+            bail!("id: it is the state of {id:?}");
         }
-        Ok(state)
+        if pid < 0 || (pid == 0) != (start_time == 0) {
+            bail!("pid: {pid} that began at {start_time} is no init");
+        }
+        Ok(())
     }
 
     /// Notes what is known before the container is made, for whoever cleans up
@@ -531,6 +589,28 @@ fn json(state: &ContainerState) -> Result<Vec<u8>> {
     };
     let mut text = serde_json::to_vec(&state).context("write the state as JSON")?;
     text.push(b'\n');
+    if text.len() as u64 > LONGEST_STATE {
+        bail!("the state of the container is longer than {LONGEST_STATE} bytes");
+    }
+    Ok(text)
+}
+
+/// Reads a state. What is no file in its place is refused, and does not have us
+/// wait, as a fifo would.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    if metadata.len() > LONGEST_STATE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut text = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(LONGEST_STATE).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -578,7 +658,8 @@ fn write_to(path: &Path, text: &[u8], options: &OpenOptions) -> io::Result<()> {
 fn state_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
-    options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
 }
 

@@ -1,9 +1,14 @@
 //! Bad input and bad luck: a clear error, and nothing left behind.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use serde_json::json;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::mkfifo;
+use serde_json::{Value, json};
 
 use crate::harness::*;
 
@@ -12,6 +17,11 @@ tests![
     readonly_state_root_fails_the_creation,
     killed_run_leaves_what_delete_removes,
     broken_state_can_be_deleted,
+    state_without_what_protects_is_refused,
+    state_of_another_container_is_refused,
+    what_is_no_file_is_no_state,
+    forced_deletion_finds_what_a_broken_state_names,
+    forced_deletion_says_what_may_be_left,
     every_bad_field_is_named,
     missing_bundle_is_named,
 ];
@@ -85,6 +95,159 @@ fn broken_state_can_be_deleted() {
         container.delete_force().ok();
         assert!(!container.has_state(), "{text:?}");
     }
+}
+
+/// The file that a container's state is in.
+fn state_file(container: &Container) -> PathBuf {
+    state_root().join(&container.id).join("state.json")
+}
+
+fn state_of(container: &Container) -> Value {
+    serde_json::from_slice(&fs::read(state_file(container)).unwrap()).unwrap()
+}
+
+/// No command takes what is in the place of the container's state for one, and
+/// none takes longer than it may.
+#[track_caller]
+fn assert_unreadable(container: &Container, words: &str) {
+    let call = |verb: &str, status| {
+        let call = container.command(verb, NO_FLAGS);
+        let call = match verb {
+            "exec" => call.args(["/probe", "exit", "0"]),
+            _ => call,
+        };
+        let call = call.with_program([OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()]);
+        call.output().exits(status).says(words)
+    };
+    call("exec", 255);
+    for verb in ["state", "start", "kill", "ps", "pause", "update", "delete"] {
+        call(verb, 1);
+    }
+    let list =
+        teu(["list"]).with_program([OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()]);
+    list.output().ok().says(words);
+    assert!(container.has_state(), "{words}");
+}
+
+fn state_without_what_protects_is_refused() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new().set(
+        "/linux/seccomp",
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+            "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO",
+        }] }),
+    );
+    let container = Container::running(bundle.probe("sleep"));
+    let whole = state_of(&container);
+    let without = |pointer: &str| {
+        let mut state = whole.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let parent = state.pointer_mut(parent).unwrap().as_object_mut();
+        parent.unwrap().remove(name).unwrap();
+        state
+    };
+    let with = |field: &str, value: Value| {
+        let mut state = whole.clone();
+        state[field] = value;
+        state
+    };
+    let cases = [
+        (json!({}), "missing field"),
+        (without("/cgroup"), "missing field `cgroup`"),
+        (without("/limits"), "missing field `limits`"),
+        (without("/shared"), "missing field `shared`"),
+        (without("/shared/seccomp"), "missing field `seccomp`"),
+        (
+            without("/shared/seccomp/program"),
+            "missing field `program`",
+        ),
+        (without("/shared/umask"), "missing field `umask`"),
+        (without("/shared/newKeyring"), "missing field `newKeyring`"),
+        (without("/version"), "missing field `version`"),
+        (with("version", json!(0)), "version 0 is not the one"),
+        (with("version", json!(1000)), "version 1000 is not the one"),
+        (with("id", json!("")), "it is the state of"),
+        (with("pid", json!(-1)), "is no init"),
+        (with("pid", json!(0)), "is no init"),
+        (with("startTime", json!(0)), "is no init"),
+    ];
+    for (state, words) in cases {
+        fs::write(state_file(&container), state.to_string()).unwrap();
+        assert_unreadable(&container, words);
+    }
+    assert!(is_alive(container.pid()));
+    fs::write(state_file(&container), whole.to_string()).unwrap();
+}
+
+fn state_of_another_container_is_refused() {
+    needs(&[Root, Teu]);
+    let other = Container::running(Bundle::new().probe("sleep"));
+    let container = Container::new(Bundle::new());
+    fs::create_dir(state_root().join(&container.id)).unwrap();
+    fs::copy(state_file(&other), state_file(&container)).unwrap();
+    assert_unreadable(&container, "it is the state of");
+    container.delete_force().ok().says("may be left");
+    assert!(is_alive(other.pid()));
+    assert!(!container.has_state());
+}
+
+/// Devices and fifos have no end; what is linked to may be anybody's.
+fn what_is_no_file_is_no_state() {
+    needs(&[Root, Teu]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let file = state_file(&container);
+    let kept = scratch().join("kept");
+    fs::rename(&file, &kept).unwrap();
+    let mode = Mode::from_bits_truncate(0o600);
+    let zero = makedev(1, 5);
+    let makers: [(&str, &dyn Fn()); 5] = [
+        ("not a regular file", &|| mkfifo(&file, mode).unwrap()),
+        ("not a regular file", &|| {
+            mknod(&file, SFlag::S_IFCHR, mode, zero).unwrap()
+        }),
+        ("not a regular file", &|| fs::create_dir(&file).unwrap()),
+        ("symbolic link", &|| symlink(&kept, &file).unwrap()),
+        ("file too large", &|| {
+            File::create_new(&file).unwrap().set_len(1 << 40).unwrap()
+        }),
+    ];
+    for (words, make) in makers {
+        make();
+        assert_unreadable(&container, words);
+        match file.is_dir() && !file.is_symlink() {
+            true => fs::remove_dir(&file).unwrap(),
+            false => fs::remove_file(&file).unwrap(),
+        }
+    }
+    fs::rename(&kept, &file).unwrap();
+}
+
+fn forced_deletion_finds_what_a_broken_state_names() {
+    needs(&[Root, Teu]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let cgroup = CgroupFiles::of(container.pid()).directory("pids");
+    let mut state = state_of(&container);
+    state.as_object_mut().unwrap().remove("shared");
+    fs::write(state_file(&container), state.to_string()).unwrap();
+    assert!(cgroup.exists());
+    container.delete_force().ok().says("may be left");
+    assert!(!is_alive(container.pid()));
+    assert!(!cgroup.exists());
+    assert!(!container.has_state());
+}
+
+fn forced_deletion_says_what_may_be_left() {
+    needs(&[Root, Teu]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let whole = fs::read(state_file(&container)).unwrap();
+    fs::write(state_file(&container), "{}").unwrap();
+    let words = "is deleted: its processes, cgroups and mounts may be left";
+    container.delete_force().ok().says(words);
+    assert!(!container.has_state());
+    assert!(is_alive(container.pid()));
+    // For the deletion that leaves nothing.
+    fs::create_dir(state_root().join(&container.id)).unwrap();
+    fs::write(state_file(&container), whole).unwrap();
 }
 
 fn every_bad_field_is_named() {

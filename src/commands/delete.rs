@@ -54,10 +54,9 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     let mut dir = StateDir::find(root, id)?;
     match dir.lock().and_then(|()| dir.read()) {
         Ok(state) => delete_container(dir, &state, force),
-        // Nothing can be known about it any more.
         Err(err) if force && err.downcast_ref::<Failure>().is_none() => {
             log::warn(&errno::chain(&err));
-            dir.remove()
+            delete_unreadable(dir, id)
         }
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => {
             // What a creation left that was killed before it wrote anything.
@@ -66,6 +65,26 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
         }
         Err(err) => Err(err),
     }
+}
+
+/// Deletes a container whose state cannot be read, as far as the state still says
+/// where it is.
+fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
+    let Ok(state) = dir.read_remains() else {
+        log::warn(&format!(
+            "only the state of {id:?} is deleted: its processes, cgroups and mounts may be left"
+        ));
+        return dir.remove();
+    };
+    log::warn(&format!(
+        "init and the cgroups of {id:?} are deleted: its mounts and resctrl group may be left, \
+         and no poststop hook runs"
+    ));
+    kill_init(&state)?;
+    // Only of init is it certain that it is the container's: where another
+    // process is, the cgroup stays, and so does the state.
+    Cgroup::open(&state.cgroup).remove()?;
+    dir.remove()
 }
 
 fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {

@@ -12,7 +12,7 @@ use super::rootfs::RootfsPlan;
 
 /// What the state of a container keeps of it, for `checkpoint`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct External {
     /// Where the host's files are mounted in the container, as config.json has
     /// it: links may be in it.

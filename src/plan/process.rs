@@ -50,11 +50,13 @@ pub(crate) struct ProcessPlan {
 }
 
 /// What all processes of a container have in common. Its state keeps it for
-/// `exec`, whatever becomes of the bundle.
+/// `exec`, whatever becomes of the bundle. To serde an `Option` that is not there
+/// is `None`, unless it is told how to read it: so those that protect are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Shared {
     /// The mask of a process that names none; `None` leaves it what it is.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) umask: Option<u32>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) personality: Option<u32>,
@@ -63,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) has_cpuset: bool,
     /// It has a session keyring of its own, named after it.
     pub(crate) new_keyring: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) seccomp: Option<SeccompFilter>,
 }
 

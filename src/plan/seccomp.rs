@@ -13,7 +13,7 @@ use crate::spec;
 /// A filter as all processes of the container get it; state.json keeps it for
 /// `exec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct SeccompFilter {
     #[serde(with = "hexadecimal")]
     pub(crate) program: Vec<Instruction>,
@@ -25,7 +25,7 @@ pub(crate) struct SeccompFilter {
 
 /// Who answers for a filter.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Listener {
     /// A socket; with `@` at its start an abstract one (unix(7)).
     pub(crate) path: String,
