@@ -34,13 +34,14 @@ const CHUNK: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Signals {
     descriptor: SignalFd,
+    blocked: SigSet,
 }
 
 impl Signals {
     /// Blocks every signal that may be passed on and opens the descriptor.
-    /// Before the container's first process is made, or its end could be
-    /// missed. The process made inherits the mask: see
-    /// `init::command::unblock_signals`.
+    /// Before anything is made that such a signal would leave behind, and before
+    /// the container's first process is made, or its end could be missed. The
+    /// process made inherits the mask: see `init::command::restore_signals`.
     ///
     /// # Errors
     /// The kernel refused.
@@ -65,7 +66,18 @@ impl Signals {
         signals.thread_block().context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&signals, flags).context("signalfd")?;
-        Ok(Signals { descriptor })
+        Ok(Signals {
+            descriptor,
+            blocked: signals,
+        })
+    }
+
+    /// Lets signals do again what they do, those that have arrived among them.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn unblock(&self) -> Result<()> {
+        self.blocked.thread_unblock().context("unblock signals")
     }
 
     /// The next signal that has arrived, by number.

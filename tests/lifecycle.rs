@@ -1,7 +1,9 @@
 //! create, start, state, kill, delete and list: each in each state.
 
 use std::fs;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::harness::*;
@@ -26,12 +28,14 @@ tests![
     create_writes_the_pid_file,
     failed_create_leaves_nothing,
     killed_create_leaves_what_delete_removes,
+    interrupted_creation_is_finished_or_undone,
     one_of_many_creates_wins,
     list_shows_all_containers,
     list_is_empty_without_containers,
     list_filters,
     init_that_died_before_start_is_stopped,
     signal_before_the_start_ends_it,
+    signal_right_after_the_creation_ends_it,
     mounts_on_the_host_end_with_the_container,
     mounts_on_the_host_end_with_a_failed_creation,
 ];
@@ -282,6 +286,30 @@ fn killed_create_leaves_what_delete_removes() {
     before.assert_unchanged();
 }
 
+fn interrupted_creation_is_finished_or_undone() {
+    needs(&[Root]);
+    let before = HostSnapshot::take();
+    // At moments spread over the few milliseconds it takes.
+    for step in 0..40 {
+        let container = Container::new(Bundle::new().probe("sleep"));
+        let (verb, flags, status) = match step % 2 {
+            0 => ("create", &[][..], "created"),
+            _ => ("run", &["--detach"][..], "running"),
+        };
+        let running = container.command(verb, flags).spawn();
+        std::thread::sleep(Duration::from_micros(step * 500));
+        running.signal(Signal::SIGTERM);
+        match running.wait().code() {
+            0 => assert_eq!(container.status(), status),
+            code => {
+                assert_eq!(code, -15);
+                assert!(!container.has_state(), "{verb} after {step}");
+            }
+        }
+    }
+    before.assert_unchanged();
+}
+
 fn one_of_many_creates_wins() {
     needs(&[Root]);
     let container = Container::new(Bundle::new().probe("sleep"));
@@ -374,6 +402,19 @@ fn signal_before_the_start_ends_it() {
     container.kill("TERM").ok();
     container.wait();
     assert_eq!(container.status(), "stopped");
+}
+
+fn signal_right_after_the_creation_ends_it() {
+    needs(&[Root, Teu]);
+    for _ in 0..10 {
+        let container = Container::new(Bundle::new());
+        let file = scratch().join("pid");
+        let create = container.command("create", ["--pid-file"]);
+        create.arg_before_last(&file).output().ok();
+        let pid = fs::read_to_string(&file).unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        wait_until("init has ended", || !is_alive(pid));
+    }
 }
 
 fn mounts_on_the_host_end_with_the_container() {

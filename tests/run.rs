@@ -1,6 +1,7 @@
 //! `run`: the life of a container in one command, its streams and its status.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ tests![
     streams_pass_through,
     output_may_be_large,
     signals_are_forwarded,
+    signal_ends_it_while_it_reads_its_input,
     detached_container_outlives_the_command,
     kept_container_stays_as_stopped,
     pid_file_holds_the_pid_alone,
@@ -96,6 +98,28 @@ fn signals_are_forwarded() {
         let output = running.wait().exits(4);
         assert_eq!(output.stdout, format!("ready\ntrapped {name}\n"));
     }
+}
+
+fn signal_ends_it_while_it_reads_its_input() {
+    needs(&[Root, Teu]);
+    let container = Container::new(Bundle::new());
+    let config = container.bundle.directory.join("config.json");
+    fs::remove_file(&config).unwrap();
+    nix::unistd::mkfifo(&config, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let running = container.command("run", NO_FLAGS).spawn();
+    let mut writer = OpenOptions::new();
+    writer.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut writer_end = None;
+    wait_until("it reads from the fifo", || {
+        writer_end = writer.open(&config).ok();
+        writer_end.is_some()
+    });
+    running.signal(Signal::SIGTERM);
+    running.wait().exits(-15);
+    assert!(!container.has_state());
+    // And what is no namespace is not waited for.
+    let bundle = Bundle::new().join_namespace("network", config);
+    bundle.run().exits(1).says("it is not a namespace");
 }
 
 fn detached_container_outlives_the_command() {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -34,7 +34,12 @@ pub(crate) fn open_all(plan: &NamespacePlan) -> Result<Vec<Target>> {
 pub(crate) fn open(kind: Kind, path: PathBuf) -> Result<Target> {
     let name = kind.spec_name();
     let doing = || format!("{name} namespace path {path:?}");
-    let file = File::open(&path).map_err(|err| Error::new(doing(), err))?;
+    // A fifo is no namespace, and is not waited for.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+        .map_err(|err| Error::new(doing(), err))?;
     match sys::namespace_type(&file) {
         Ok(flag) if flag == kind.flag() => Ok(Target { kind, path, file }),
         Ok(_) => Err(Error::message(format!(

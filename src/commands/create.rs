@@ -15,7 +15,7 @@ use teu_namespaces::Child;
 use super::delete;
 use crate::bundle::Bundle;
 use crate::failure::Failure;
-use crate::foreground::{Relay, Terminal};
+use crate::foreground::{Relay, Signals, Terminal};
 use crate::hooks::{self, Moment};
 use crate::host::Host;
 use crate::init::{self, Given, process, scheduling};
@@ -101,6 +101,8 @@ pub(crate) struct Container {
     pub(crate) pipe: HostEnd,
     /// Between its terminal and ours, in the foreground.
     pub(crate) relay: Option<Relay>,
+    /// Those that would have ended this process meanwhile.
+    pub(crate) signals: Signals,
 }
 
 /// Makes a container, up to the moment before its program starts.
@@ -127,7 +129,9 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     });
 
     // From here each step leaves something behind; each owner undoes its own
-    // step when dropped, and `keep` ends that.
+    // step when dropped, and `keep` ends that. A signal must not end this process
+    // in between; before, it must, whatever is waited for there.
+    let signals = Signals::block()?;
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
     let mut state = plan.state();
     if plan.process.terminal.is_none() {
@@ -170,6 +174,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         state,
         pipe,
         relay: None,
+        signals,
     };
     match container.bring_up(&plan, options, terminal) {
         Ok(()) => Ok(container),

@@ -73,13 +73,11 @@ pub(crate) fn restore(options: &Options) -> Result<u8> {
         make(options)?.keep();
         return Ok(0);
     }
-    // Before the container is there, or its end could be missed.
-    let signals = Signals::block()?;
     if !options.no_subreaper {
         foreground::become_subreaper();
     }
     let mut restored = make(options)?;
-    let status = restored.wait(&signals)?;
+    let status = restored.wait()?;
     restored.delete()?;
     Ok(status)
 }
@@ -101,6 +99,8 @@ struct Parts {
     cgroup: Cgroup,
     state_dir: StateDir,
     state: ContainerState,
+    /// Those that would have ended this process meanwhile.
+    signals: Signals,
 }
 
 fn make(options: &Options) -> Result<Restored> {
@@ -124,7 +124,9 @@ fn make(options: &Options) -> Result<Restored> {
         create.console_socket.as_deref(),
     )?;
 
-    // From here each step leaves something behind, which its owner undoes.
+    // From here each step leaves something behind, which its owner undoes. A
+    // signal must not come between.
+    let signals = Signals::block()?;
     let state_dir = StateDir::reserve(&create.root, &create.id)?;
     let mut state = plan.state();
     state_dir.begin(&state)?;
@@ -140,6 +142,7 @@ fn make(options: &Options) -> Result<Restored> {
             cgroup,
             state_dir,
             state: *state,
+            signals,
         },
     };
     let restored = restoration
@@ -400,12 +403,13 @@ impl Parts {
 
 impl Restored {
     /// Stays in front of it until its init has ended.
-    fn wait(&mut self, signals: &Signals) -> Result<u8> {
+    fn wait(&mut self) -> Result<u8> {
         let init = Init {
             pid: self.rest.state.pid,
             pidfd: self.init.pidfd(),
         };
-        let status = foreground::wait(init, self.relay.take(), signals, self.notify.as_ref())?;
+        let (relay, notify) = (self.relay.take(), self.notify.as_ref());
+        let status = foreground::wait(init, relay, &self.rest.signals, notify)?;
         // Reaped by now: the pid may be another's.
         self.init.keep();
         Ok(status)

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
 use super::delete;
-use crate::foreground::{self, Init, Signals};
+use crate::foreground::{self, Init};
 use crate::log;
 use crate::notify::NotifySocket;
 use crate::pipe::ToInit;
@@ -33,13 +33,13 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.detach {
         let (mut container, notify) = start(options, Purpose::RunDetached)?;
         if let Some(notify) = notify {
+            // It is complete, and may take its time.
+            container.signals.unblock()?;
             notify.wait_until_ready(container.state.pid)?;
         }
         container.keep();
         return Ok(0);
     }
-    // Before the clone, or a container that ends at once would not be noticed.
-    let signals = Signals::block()?;
     if !options.no_subreaper {
         foreground::become_subreaper();
     }
@@ -48,7 +48,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         pid: container.state.pid,
         pidfd: container.child.pidfd(),
     };
-    let status = foreground::wait(init, container.relay.take(), &signals, notify.as_ref())?;
+    let relay = container.relay.take();
+    let status = foreground::wait(init, relay, &container.signals, notify.as_ref())?;
     // Reaped by now: the pid may be another's.
     container.child.keep();
     if options.keep {

@@ -93,7 +93,7 @@ fn cleaned(path: &Path) -> PathBuf {
 }
 
 /// Blocks no signal any more: the host may have blocked them all before the
-/// clone (see `foreground::Signals`). First thing in init.
+/// clone (see `foreground::Signals`).
 pub(crate) fn unblock_signals() -> Result<()> {
     SigSet::empty().thread_set_mask().context("unblock signals")
 }

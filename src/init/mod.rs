@@ -101,7 +101,6 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("prctl(PR_SET_PDEATHSIG)")?;
     host.check_host()?;
-    command::unblock_signals()?;
     process::start_session()?;
 
     if plan.namespaces.is_new(Kind::Network) {
