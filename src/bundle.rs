@@ -41,6 +41,15 @@ impl Bundle {
     }
 }
 
+/// Makes a bundle the working directory, as runc does: that of hooks on the host,
+/// and of sockets given by a relative path.
+///
+/// # Errors
+/// It is gone, or may not be entered.
+pub(crate) fn enter(dir: &Path) -> Result<()> {
+    std::env::set_current_dir(dir).with_context(|| format!("enter the bundle {dir:?}"))
+}
+
 /// Reads a process from a file of its own (`exec --process`).
 ///
 /// # Errors

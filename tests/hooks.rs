@@ -12,6 +12,7 @@ tests![
     all_hooks_run_in_order,
     hooks_get_the_state,
     hooks_run_in_their_namespaces,
+    hooks_of_the_host_run_in_the_bundle,
     hooks_have_the_environment_given,
     failing_hook_stops_creation,
     later_hooks_do_not_run_after_a_failure,
@@ -165,6 +166,23 @@ fn hooks_run_in_their_namespaces() {
         call_of(&calls, "startContainer")["root"],
         call_of(&calls, "prestart")["root"]
     );
+}
+
+fn hooks_of_the_host_run_in_the_bundle() {
+    needs(&[Root]);
+    let container = Container::running(recording(&record_file()).probe("trap TERM"));
+    container.wait_for_output("ready");
+    let bundle = json!(container.bundle.directory);
+    for kind in ["prestart", "createRuntime", "poststart"] {
+        assert_eq!(call_of(&calls(), kind)["cwd"], bundle, "{kind}");
+    }
+    fs::remove_file(record_file()).unwrap();
+    let bundle = recording(&record_file()).probe("exit 0");
+    let directory = json!(bundle.directory);
+    bundle.run().ok();
+    for kind in HOST_KINDS {
+        assert_eq!(call_of(&calls(), kind)["cwd"], directory, "{kind}");
+    }
 }
 
 fn hooks_have_the_environment_given() {

@@ -13,6 +13,7 @@ tests![
     foreground_terminal_is_the_callers,
     foreground_terminal_follows_the_size,
     pidfd_socket_gets_the_process,
+    relative_sockets_are_in_the_bundle,
 ];
 
 /// A container created with a console socket, and its terminal.
@@ -123,4 +124,25 @@ fn pidfd_socket_gets_the_process() {
         has_ended(10_000),
         "the pidfd is readable when the process ends"
     );
+}
+
+fn relative_sockets_are_in_the_bundle() {
+    needs(&[Root]);
+    let (console, pidfd) = (FdSocket::new("console"), FdSocket::new("pidfd"));
+    let container = Container::new(Bundle::new().terminal().probe("sleep"));
+    for (socket, name) in [(&console, "one"), (&pidfd, "two")] {
+        let link = container.bundle.directory.join(name);
+        std::os::unix::fs::symlink(socket.path(), link).unwrap();
+    }
+    let flags = ["--console-socket", "one", "--pidfd-socket", "two"];
+    container.create_with(flags).ok();
+    assert_eq!(pidfd.receive().0, "standard");
+    // Closed, it would hang up.
+    let _terminal = console.receive();
+    container.start().ok();
+    // Where the process is not from a file, exec works in the bundle as well.
+    let exec = container.command("exec", ["--tty", "--detach"].iter().chain(&flags));
+    exec.args(["/probe", "exit", "0"]).output().ok();
+    assert_eq!(pidfd.receive().0, "setns");
+    console.receive();
 }

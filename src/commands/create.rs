@@ -13,7 +13,7 @@ use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
 use super::delete;
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::failure::Failure;
 use crate::foreground::{Relay, Signals, Terminal};
 use crate::hooks::{self, Moment};
@@ -41,9 +41,9 @@ pub(crate) struct Options {
     pub(crate) id: String,
     /// The bundle's directory, "." if not given.
     pub(crate) bundle: PathBuf,
-    /// Where the terminal goes.
+    /// Where the terminal goes, from the bundle on.
     pub(crate) console_socket: Option<PathBuf>,
-    /// Where a pidfd of init goes.
+    /// Where a pidfd of init goes, from the bundle on.
     pub(crate) pidfd_socket: Option<PathBuf>,
     /// Where the process id of init is written, absolute.
     pub(crate) pid_file: Option<PathBuf>,
@@ -120,6 +120,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // Both are left to the end of the process: after the clone, to free them
     // would be to copy every page they are in.
     let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
+    bundle::enter(&bundle.dir)?;
     let plan = Plan::new(&bundle, &host, &options.wishes(purpose, listen_fds))?;
     let plan = ManuallyDrop::new(plan);
 

@@ -152,8 +152,12 @@ impl Options {
         let process = match &self.process {
             Some(file) => bundle::read_process(file)?,
             None => {
-                let own = Bundle::open(&state.bundle)?.spec.process;
-                let own = own.context("process property must not be empty")?;
+                let bundle = Bundle::open(&state.bundle)?;
+                bundle::enter(&bundle.dir)?;
+                let own = bundle
+                    .spec
+                    .process
+                    .context("process property must not be empty")?;
                 self.by_numbers(state)?.apply(own)?
             }
         };

@@ -15,7 +15,7 @@ use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 
 use super::create::{self, Purpose, TerminalPair};
 use super::{checkpoint, delete};
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
@@ -113,6 +113,7 @@ fn make(options: &Options) -> Result<Restored> {
     let mut images = Images::open(&options.images, options.work.as_deref())?;
     let streams = images.read_streams()?;
     let bundle = Bundle::open(&create.bundle)?;
+    bundle::enter(&bundle.dir)?;
     let wishes = create.wishes(Purpose::Create, ListenFds::default());
     let plan = Plan::new(&bundle, &Host::new(), &wishes)?;
     refuse_what_criu_cannot(&plan)?;

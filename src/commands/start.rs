@@ -4,6 +4,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 
 use super::kill;
+use crate::bundle;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment};
 use crate::notify::NotifySocket;
@@ -38,6 +39,7 @@ pub(crate) fn start(options: &Options) -> Result<()> {
     if !state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         started.wait_for_exec()?;
+        bundle::enter(&state.bundle)?;
         run_poststart(&state)?;
     }
     match notify {

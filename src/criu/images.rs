@@ -55,8 +55,14 @@ impl Images {
     }
 
     fn with_log(path: &Path, work: Option<&Path>, log_name: &'static str) -> Result<Images> {
-        let directory = open_directory(path)?;
-        if let Some(work) = work {
+        // The working directory will be another.
+        let absolute = |path: &Path| {
+            std::path::absolute(path).with_context(|| format!("find the directory of {path:?}"))
+        };
+        let path = absolute(path)?;
+        let work = work.map(absolute).transpose()?;
+        let directory = open_directory(&path)?;
+        if let Some(work) = &work {
             match DirBuilder::new().mode(0o700).create(work) {
                 Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(err).with_context(|| format!("make the directory {work:?}"));
@@ -64,16 +70,19 @@ impl Images {
                 _ => {}
             }
         }
-        let log = work.unwrap_or(path).join(log_name);
+        let log = work.as_ref().unwrap_or(&path).join(log_name);
         let work = match work {
-            Some(path) => Some((path.to_owned(), open_directory(path)?)),
+            Some(path) => {
+                let directory = open_directory(&path)?;
+                Some((path, directory))
+            }
             None => None,
         };
         Ok(Images {
-            path: path.to_owned(),
+            path,
             directory,
             work,
-            log: std::path::absolute(&log).unwrap_or(log),
+            log,
             log_name,
             made: false,
         })
