@@ -2,7 +2,7 @@
 //!
 //! Each test runs in a process of its own, started by `runner`: it may crash,
 //! hang or leak without touching the others, it is the parent of whatever its
-//! containers leave behind (as a shim would be), and it has a mount namespace
+//! containers leave behind (as a shim would be), and it has mounts and a network
 //! of its own. When it is done, the host is compared with what it was before.
 //!
 //! A test is a function without arguments; its first line says what it needs:

@@ -150,9 +150,11 @@ fn run_all(tests: &[Test], options: &Options) -> ExitCode {
     let mut tally = tally.into_inner().expect("no worker thread panicked");
     let left = before.differences();
     if !left.is_empty() {
-        tally
-            .failed
-            .push(format!("the host after all tests\n  {}", left.join("\n  ")));
+        // A line as every failed test has, for those who keep only these.
+        let name = "the host after all tests";
+        println!("test {name} ... FAILED: {}", left.join("; "));
+        let failure = format!("{name}\n  {}", left.join("\n  "));
+        tally.failed.push(failure);
     }
     if options.is_complete() {
         tally.failed.extend(unexpected_skips(&tally.skipped));
@@ -365,13 +367,14 @@ fn work(test: &Test) -> ExitCode {
 
 /// Makes this process the parent of orphans and gives it mounts of its own:
 /// shared ones, as on any machine with systemd, so that what a runtime leaks
-/// out of its mount namespace shows up here.
+/// out of its mount namespace shows up here; and a network, in which nobody else
+/// makes interfaces.
 fn isolate() {
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    unshare(CloneFlags::CLONE_NEWNS).expect("make a mount namespace");
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("make namespaces");
     for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
         let none: Option<&str> = None;
         mount(none, "/", none, propagation | MsFlags::MS_REC, none).expect("set the propagation");

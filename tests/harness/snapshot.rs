@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::net::if_::{Interface, if_nameindex};
+
 use super::{patience, process, state_root};
 
 /// What the ids of all containers of this run start with, in a worker those of
@@ -19,12 +21,14 @@ pub(crate) fn marker() -> String {
 /// A cgroup that is left is left in a dozen hierarchies.
 const MOST_SHOWN: usize = 12;
 
-/// Mounts, cgroups, processes, network interfaces and state directories.
+/// Mounts, cgroups, processes, network interfaces and state directories: those
+/// the tests could have made or taken away, as others on the machine may come
+/// and go.
 ///
-/// Cgroups count if their path holds the marker, as others on the machine may
-/// come and go; with $TEU_TEST_ALONE set, all count, and so does every process
-/// in a network namespace that was not there before.
-#[derive(Debug, PartialEq, Eq)]
+/// Mounts and interfaces are those of the worker's own namespaces, and cgroups
+/// count if their path holds the marker. With $TEU_TEST_ALONE set, all count,
+/// and so does every process in a network namespace that was not there before.
+#[derive(Debug)]
 pub(crate) struct HostSnapshot {
     facts: BTreeSet<String>,
 }
@@ -33,9 +37,9 @@ impl HostSnapshot {
     pub(crate) fn take() -> HostSnapshot {
         let is_alone = std::env::var_os("TEU_TEST_ALONE").is_some();
         let mut facts = BTreeSet::new();
-        // A worker's mounts are its own, the runner's are the machine's.
         let is_worker = std::env::var_os("TEU_TEST_RUN").is_some();
-        let counts = |mount: &String| is_alone || is_worker || mount.contains(&marker());
+        let has_own_namespaces = is_worker && nix::unistd::geteuid().is_root();
+        let counts = |mount: &String| is_alone || has_own_namespaces || mount.contains(&marker());
         facts.extend(
             mounts()
                 .filter(counts)
@@ -50,7 +54,9 @@ impl HostSnapshot {
         for pid in process::descendants(std::process::id().try_into().expect("a pid")) {
             facts.insert(format!("process {pid}: {}", process::command_line(pid)));
         }
-        facts.extend(names(Path::new("/sys/class/net")).map(|name| format!("interface {name}")));
+        if is_alone || has_own_namespaces {
+            facts.extend(interfaces());
+        }
         if is_worker {
             let names = names(&state_root()).collect::<Vec<_>>();
             facts.extend(names.iter().map(|name| format!("state directory {name}")));
@@ -66,17 +72,8 @@ impl HostSnapshot {
     pub(crate) fn differences(&self) -> Vec<String> {
         let deadline = Instant::now() + patience(Duration::from_secs(2));
         loop {
-            let now = HostSnapshot::take();
-            if now == *self || Instant::now() > deadline {
-                let new = now
-                    .facts
-                    .difference(&self.facts)
-                    .map(|fact| format!("new: {fact}"));
-                let gone = self
-                    .facts
-                    .difference(&now.facts)
-                    .map(|fact| format!("gone: {fact}"));
-                let mut differences: Vec<String> = new.chain(gone).collect();
+            let mut differences = self.differences_from(&HostSnapshot::take());
+            if differences.is_empty() || Instant::now() > deadline {
                 let more = differences.len().saturating_sub(MOST_SHOWN);
                 differences.truncate(MOST_SHOWN);
                 if more > 0 {
@@ -88,11 +85,23 @@ impl HostSnapshot {
         }
     }
 
+    fn differences_from(&self, now: &HostSnapshot) -> Vec<String> {
+        let new = now.facts.difference(&self.facts);
+        let gone = self.facts.difference(&now.facts);
+        let gone = gone.filter(|fact| !lost_its_mountpoint(fact));
+        new.map(|fact| format!("new: {fact}"))
+            .chain(gone.map(|fact| format!("gone: {fact}")))
+            .collect()
+    }
+
     /// The cgroups of this test that are left.
     pub(super) fn cgroups(&self) -> impl Iterator<Item = &Path> {
-        self.facts
-            .iter()
-            .filter_map(|fact| fact.strip_prefix("cgroup ").map(Path::new))
+        let cgroups = self.facts.iter();
+        let cgroups = cgroups.filter_map(|fact| fact.strip_prefix("cgroup "));
+        // Not those that count with $TEU_TEST_ALONE only.
+        cgroups
+            .filter(|cgroup| cgroup.contains(&marker()))
+            .map(Path::new)
     }
 
     /// Nothing has changed since.
@@ -116,6 +125,26 @@ fn mounts() -> impl Iterator<Item = String> {
         .map(without_ids)
         .collect::<Vec<_>>()
         .into_iter()
+}
+
+/// Whether it is a mount whose mountpoint somebody has removed: that takes the
+/// mount out of every namespace, ours as well (unlink(2) and rmdir(2) since
+/// Linux 3.18). ip-netns(8) and Docker do so all the time, a runtime that
+/// unmounts too much does not.
+fn lost_its_mountpoint(fact: &str) -> bool {
+    let mount = fact.strip_prefix("mount ");
+    let mountpoint = mount.and_then(|mount| mount.split(' ').nth(2));
+    mountpoint.is_some_and(|path| fs::symlink_metadata(path.replace("\\040", " ")).is_err())
+}
+
+/// The interfaces of our network namespace.
+fn interfaces() -> Vec<String> {
+    let interfaces = if_nameindex().expect("list the network interfaces");
+    let name = |interface: &Interface| interface.name().to_string_lossy().into_owned();
+    interfaces
+        .iter()
+        .map(|interface| format!("interface {}", name(interface)))
+        .collect()
 }
 
 /// The directories of all mounted hierarchies.
