@@ -109,6 +109,9 @@ pub fn spawn_beside(
     let pid_flag = Kind::Pid.flag();
     let mut host = HostNamespaces::default();
     if neighbour.has_own(Kind::Pid) {
+        if !join::may_come_back(Kind::Pid)? {
+            return spawn_through_middle(neighbour, cgroup, child);
+        }
         let own = join::own(Kind::Pid)?;
         match setns(&neighbour.pidfd, pid_flag) {
             Ok(()) => host.will_return_to(own),

@@ -14,7 +14,9 @@
 //! A user namespace together with joined namespaces or a new time namespace
 //! needs a step between: what belongs to the host must be joined before, what
 //! belongs to the user namespace made after. A short-lived middle process does
-//! it and clones the child with CLONE_PARENT.
+//! it and clones the child with CLONE_PARENT. So it does where the host could
+//! not come back: root of a user namespace has no power over the pid and time
+//! namespaces it was started in (rootless Podman and Docker).
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -154,7 +156,7 @@ pub fn spawn(
     child: impl FnOnce(Result<()>) -> i32,
 ) -> Result<Child> {
     let targets = join::open_all(plan)?;
-    if needs_middle_process(plan) {
+    if needs_middle_process(plan) || !may_come_back(plan)? {
         spawn_through_middle(plan, targets, cgroup, child)
     } else {
         spawn_directly(plan, targets, cgroup, child)
@@ -167,6 +169,15 @@ fn needs_middle_process(plan: &NamespacePlan) -> bool {
         .any(|kind| kind != Kind::User && plan.joined(kind).is_some());
     let user = plan.is_private(Kind::User);
     plan.joined(Kind::User).is_some() || user && (joins_another || plan.is_new(Kind::Time))
+}
+
+/// Whether the caller may go back to its own namespaces from what it leaves
+/// them for in [`HostNamespaces::prepare`].
+fn may_come_back(plan: &NamespacePlan) -> Result<bool> {
+    if plan.joined(Kind::Pid).is_some() && !join::may_come_back(Kind::Pid)? {
+        return Ok(false);
+    }
+    Ok(!plan.is_new(Kind::Time) || join::may_come_back(Kind::Time)?)
 }
 
 /// The flags of the namespaces that clone3 itself makes.
@@ -480,7 +491,9 @@ fn enter_in_middle(
     for target in &user {
         target.join()?;
     }
-    set_root_ids()?;
+    if plan.is_private(Kind::User) {
+        set_root_ids()?;
+    }
     later.iter().try_for_each(Target::join)?;
     if plan.is_new(Kind::Time) {
         time::unshare_for_children()?;

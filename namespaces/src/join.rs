@@ -94,6 +94,12 @@ pub(crate) fn join_permitted(targets: Vec<Target>) -> Result<Vec<Target>> {
     Ok(rest)
 }
 
+/// Whether this process, once it has left its own namespace of a kind for its
+/// next child, may go back. Going there from where it is changes nothing.
+pub(crate) fn may_come_back(kind: Kind) -> Result<bool> {
+    own(kind)?.try_join()
+}
+
 /// Opens this process's own namespace of a kind, to come back to it.
 pub(crate) fn own(kind: Kind) -> Result<Target> {
     open(kind, format!("/proc/self/ns/{}", kind.proc_name()).into())
