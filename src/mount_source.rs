@@ -5,12 +5,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, setns};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
-use rustix::process::{chroot, fchdir};
-use teu_namespaces::{Child, idmap_mount};
+use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
 
+use crate::errno;
+use crate::pipe::{self, ToInit};
 use crate::plan::mount_options::IdMapped;
 use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource};
 use crate::plan::rootfs::RootfsPlan;
@@ -18,7 +18,7 @@ use crate::sys::{self, MountChange};
 
 /// A detached clone of the source of mount `index` of the plan, made in the
 /// mount namespace of `child`: what the kernel has locked there stays locked.
-/// This process must be single-threaded; it comes back to its own namespace.
+/// This process must be single-threaded.
 ///
 /// # Errors
 /// The source is not there, or its filesystem cannot be idmapped.
@@ -43,54 +43,38 @@ pub(crate) fn open(plan: &RootfsPlan, index: usize, child: &Child) -> Result<Own
     Ok(tree)
 }
 
-/// Opens the source from inside the child's mount namespace.
+/// Opens the source from inside the child's mount namespace, in a process of
+/// its own: root of a user namespace may have no power over the mount namespace
+/// that this one would have to come back to.
 fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
-    let home = Home::open()?;
-    let namespace = open_namespace(child, "mnt")?;
-    setns(&namespace, CloneFlags::CLONE_NEWNS).context("join the mount namespace of init")?;
+    let mut namespaces = NamespacePlan::default();
+    let path = format!("/proc/{}/ns/mnt", child.pid());
+    namespaces.set(Kind::Mount, Namespace::Joined(path.into()));
+    // The opener answers us as we will answer init.
+    let (opener_end, mut end) = pipe::pair()?;
+    let _opener = teu_namespaces::spawn(&namespaces, None, |joined| {
+        let opened = joined.map_err(Into::into);
+        let answer = match opened.and_then(|()| clone_source(bind)) {
+            Ok(source) => ToInit::MountSource(source),
+            Err(err) => ToInit::NoMountSource(errno::chain(&err)),
+        };
+        i32::from(opener_end.send(answer).is_err())
+    })?;
+    drop(opener_end);
+    end.receive_mount_source()
+}
+
+fn clone_source(bind: &Bind) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if bind.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let opened = open_tree(CWD, &bind.source, flags);
-    home.go_back()?;
-    opened.with_context(|| {
+    open_tree(CWD, &bind.source, flags).with_context(|| {
         format!(
             "failed to fulfil mount request: open {}",
             bind.source.display()
         )
     })
-}
-
-/// Where this process belongs: setns(2) into a mount namespace changes its root
-/// and working directory, too.
-struct Home {
-    namespace: File,
-    root: OwnedFd,
-    directory: OwnedFd,
-}
-
-impl Home {
-    fn open() -> Result<Home> {
-        let open = |path| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            openat(CWD, path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))
-        };
-        let path = "/proc/self/ns/mnt";
-        Ok(Home {
-            namespace: File::open(path).with_context(|| format!("open {path:?}"))?,
-            root: open("/")?,
-            directory: open(".")?,
-        })
-    }
-
-    fn go_back(self) -> Result<()> {
-        setns(&self.namespace, CloneFlags::CLONE_NEWNS)
-            .context("come back from the mount namespace of init")?;
-        fchdir(&self.root).context("chdir to the own root")?;
-        chroot(".").context("chroot to the own root")?;
-        fchdir(&self.directory).context("chdir to the own directory")
-    }
 }
 
 fn open_namespace(child: &Child, name: &str) -> Result<File> {

@@ -218,6 +218,11 @@ impl InitEnd {
     /// detached mount, ready to be moved into place.
     pub(crate) fn open_mount_source(&mut self, index: usize) -> Result<OwnedFd> {
         self.send(&ToHost::OpenMountSource(index))?;
+        self.receive_mount_source()
+    }
+
+    /// The answer to [`InitEnd::open_mount_source`].
+    pub(crate) fn receive_mount_source(&mut self) -> Result<OwnedFd> {
         match self.receive()? {
             ToInit::MountSource(fd) => Ok(fd),
             ToInit::NoMountSource(why) => bail!("{why}"),

@@ -4,13 +4,17 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::*;
 
 tests![
     user_runs_the_rootless_bundle,
     user_creates_starts_and_deletes,
+    root_of_a_user_namespace_execs,
+    root_of_a_user_namespace_joins_a_pid_namespace,
+    root_of_a_user_namespace_makes_a_time_namespace,
+    root_of_a_user_namespace_opens_what_its_container_may_not,
     state_root_is_below_the_runtime_directory,
 ];
 
@@ -83,6 +87,154 @@ fn user_creates_starts_and_deletes() {
         .output()
         .exits(1)
         .says("container does not exist");
+}
+
+/// A user namespace whose root does not own the pid and time namespaces it is
+/// in, as rootless Podman and Docker call a runtime. The test's end ends it.
+struct UserNamespace {
+    /// Kills the process that holds it when dropped.
+    _holder: Running,
+    pid: i32,
+    owns_mounts: bool,
+}
+
+impl UserNamespace {
+    /// With a mount namespace of its own, too, or in the host's.
+    fn new(owns_mounts: bool) -> UserNamespace {
+        let flags = ["--user", "--mount"];
+        let flags = if owns_mounts { &flags[..] } else { &flags[..1] };
+        let words = ["sh", "-c", "echo up; exec sleep 1000"];
+        let holder = Invocation::new("unshare").args(flags).args(words).spawn();
+        wait_until("the user namespace is there", || {
+            holder.stdout().contains("up")
+        });
+        let pid = holder.pid;
+        for file in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{pid}/{file}"), "0 0 65536").unwrap();
+        }
+        UserNamespace {
+            _holder: holder,
+            pid,
+            owns_mounts,
+        }
+    }
+
+    /// The call, made in it.
+    fn enter(&self, call: Invocation) -> Invocation {
+        let mut words = vec!["nsenter".into(), "--preserve-credentials".into()];
+        words.push(format!("--user=/proc/{}/ns/user", self.pid));
+        if self.owns_mounts {
+            words.push(format!("--mount=/proc/{}/ns/mnt", self.pid));
+        }
+        words.push(runtime().display().to_string());
+        call.with_program(words)
+    }
+
+    /// A container that runs in it, detached.
+    #[track_caller]
+    fn running(&self, bundle: Bundle) -> Container {
+        let container = Container::new(bundle);
+        let call = container.command("run", ["--detach"]);
+        container.detach(self.enter(call)).ok();
+        container
+    }
+
+    /// What the probe reports from an exec.
+    #[track_caller]
+    fn report(&self, container: &Container) -> Value {
+        let call = container
+            .command("exec", NO_FLAGS)
+            .args(["/probe", "report"]);
+        self.enter(call).output().ok().probe()
+    }
+}
+
+/// A bundle that such a root may run.
+fn bundle_in_a_user_namespace() -> Bundle {
+    Bundle::new()
+        .without_namespace("network")
+        .without_mount("/sys")
+        .without_mount("/sys/fs/cgroup")
+        .remove("/linux/resources")
+}
+
+fn link(pid: i32, namespace: &str) -> Value {
+    json!(fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap())
+}
+
+fn root_of_a_user_namespace_execs() {
+    needs(&[Root, UserNamespaces, Tool("unshare"), Tool("nsenter")]);
+    let outside = UserNamespace::new(true);
+    let container = outside.running(bundle_in_a_user_namespace().probe("sleep"));
+    let seen = outside.report(&container);
+    assert_eq!(seen["processes"], json!([1, seen["pid"]]));
+    for namespace in ["user", "pid", "mnt", "ipc"] {
+        let own = link(container.pid(), namespace);
+        assert_eq!(seen["namespaces"][namespace], own, "{namespace}");
+    }
+    let call = container.command("exec", NO_FLAGS);
+    let call = outside.enter(call.args(["/probe", "exit", "5"]));
+    call.output().exits(5);
+}
+
+fn root_of_a_user_namespace_joins_a_pid_namespace() {
+    needs(&[Root, UserNamespaces, Tool("unshare"), Tool("nsenter")]);
+    let outside = UserNamespace::new(true);
+    let first = outside.running(bundle_in_a_user_namespace().probe("sleep"));
+    let path = format!("/proc/{}/ns/pid", first.pid());
+    let bundle = bundle_in_a_user_namespace().join_namespace("pid", path);
+    let second = outside.running(bundle.probe("sleep"));
+    let seen = outside.report(&second);
+    assert_eq!(seen["namespaces"]["pid"], link(first.pid(), "pid"));
+    assert_eq!(seen["processes"], json!([1, 2, seen["pid"]]));
+}
+
+fn root_of_a_user_namespace_makes_a_time_namespace() {
+    needs(&[
+        Root,
+        UserNamespaces,
+        TimeNamespaces,
+        Tool("unshare"),
+        Tool("nsenter"),
+    ]);
+    let outside = UserNamespace::new(true);
+    let first = outside.running(bundle_in_a_user_namespace().probe("sleep"));
+    let offsets = json!({ "boottime": { "secs": 86_400_000, "nanosecs": 0 } });
+    // Both of what there is no way back from.
+    let bundle = bundle_in_a_user_namespace()
+        .join_namespace("pid", format!("/proc/{}/ns/pid", first.pid()))
+        .namespace("time")
+        .set("/linux/timeOffsets", offsets);
+    let container = outside.running(bundle.probe("sleep"));
+    let seen = outside.report(&container);
+    for (namespace, owner) in [("pid", &first), ("time", &container)] {
+        let expected = link(owner.pid(), namespace);
+        assert_eq!(seen["namespaces"][namespace], expected, "{namespace}");
+    }
+    assert!(seen["clocks"]["boottime"].as_f64().unwrap() > 86_400_000.0);
+}
+
+/// Nor has it power over a mount namespace that it did not make.
+fn root_of_a_user_namespace_opens_what_its_container_may_not() {
+    needs(&[Root, UserNamespaces, Tool("unshare"), Tool("nsenter")]);
+    let outside = UserNamespace::new(false);
+    let secret = scratch().join("secret");
+    fs::create_dir_all(secret.join("inner")).unwrap();
+    fs::write(secret.join("inner/file"), "text").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    let mount = json!({
+        "destination": "/mnt", "type": "bind", "source": secret.join("inner"), "options": ["bind"],
+    });
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 100 }]);
+    let bundle = bundle_in_a_user_namespace().mount(mount).namespace("user");
+    bundle.chown_rootfs(1000);
+    let bundle = bundle
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map)
+        .probe("read /mnt/file");
+    let container = Container::new(bundle);
+    let call = outside.enter(container.command("run", NO_FLAGS));
+    assert_eq!(call.output().ok().answer(), "text");
 }
 
 fn state_root_is_below_the_runtime_directory() {
