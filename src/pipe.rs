@@ -79,6 +79,12 @@ pub(crate) struct InitEnd {
     entered_cgroup: bool,
 }
 
+impl AsFd for InitEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// Makes the two ends.
 pub(crate) fn pair() -> Result<(HostEnd, InitEnd)> {
     let (host, init) = socketpair(
@@ -122,10 +128,11 @@ impl HostEnd {
     }
 
     /// Waits until init has executed the program: its end is closed by that,
-    /// or by its death.
-    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+    /// or by its death. `false` if it said that it could not.
+    pub(crate) fn wait_for_exec(&self) -> Result<bool> {
         match self.receive()? {
-            None => Ok(()),
+            None => Ok(true),
+            Some(ToHost::Failed(_)) => Ok(false),
             Some(other) => bail!("message from init: {other:?} instead of its end"),
         }
     }

@@ -407,8 +407,9 @@ impl StateDir {
         &self.path
     }
 
-    /// Makes the fifo that a created init waits at, and opens the end it reads
-    /// from. Both ends need be nothing but ours: init gets an open descriptor.
+    /// Makes the fifo that a created init waits at, and opens it for that. It
+    /// reads and, should the program not run, writes: no writer that comes and
+    /// goes looks like an end. Both ends need be nothing but ours.
     ///
     /// # Errors
     /// The fifo cannot be made.
@@ -416,7 +417,7 @@ impl StateDir {
         let path = self.exec_fifo();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))
             .with_context(|| format!("make the fifo {path:?}"))?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         rustix::fs::open(&path, flags, Mode::empty())
             .with_context(|| format!("open the fifo {path:?}"))
     }
@@ -549,17 +550,20 @@ pub(crate) struct Released(File);
 
 impl Released {
     /// Waits until it has executed the program: its end of the fifo is closed
-    /// by that, or by its death.
+    /// by that, or by its death. `false` if it left a word that it could not.
     ///
     /// # Errors
     /// Those of poll(2).
-    pub(crate) fn wait_for_exec(&self) -> Result<()> {
+    pub(crate) fn wait_for_exec(&self) -> Result<bool> {
         use rustix::event::{PollFd, PollFlags, poll};
         loop {
             // A fifo without readers is an error to its writers.
             let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
             match poll(&mut fds, None) {
-                Ok(_) if fds[0].revents().contains(PollFlags::ERR) => return Ok(()),
+                Ok(_) if fds[0].revents().contains(PollFlags::ERR) => {
+                    let left = rustix::io::ioctl_fionread(&self.0);
+                    return Ok(left.context("look into the fifo")? == 0);
+                }
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(err) => return Err(err).context("wait for the program to start"),
             }

@@ -47,19 +47,26 @@ fn check(result: c_long) -> io::Result<c_long> {
     }
 }
 
-/// Closes every descriptor from `first` on (close_range(2), Linux 5.9).
+/// Closes every descriptor from `first` on.
+///
+/// As [`close_range`], only before execve(2) or [`exit`].
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX)
+}
+
+/// Closes the descriptors from `first` to `last` (close_range(2), Linux 5.9).
 ///
 /// This takes descriptors away from whoever owns them: only for a process that
 /// has opened none yet, or that does nothing more than execve(2) and, should
 /// that fail, [`exit`].
-pub(crate) fn close_from(first: u32) -> io::Result<()> {
+pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: the call takes three numbers and touches no memory. No code that
     // owns one of the descriptors runs after it.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
 }
 
-/// Closes a descriptor, if there is one of that number. As [`close_from`], only
+/// Closes a descriptor, if there is one of that number. As [`close_range`], only
 /// for a process that does nothing more than execve(2).
 pub(crate) fn close_if_open(number: u32) -> io::Result<()> {
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;

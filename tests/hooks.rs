@@ -1,6 +1,7 @@
 //! Hooks: which, when, where, with what, and what their failure does.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ tests![
     hooks_have_the_environment_given,
     failing_hook_stops_creation,
     later_hooks_do_not_run_after_a_failure,
-    failing_poststart_hook_kills,
+    poststart_hooks_wait_for_the_program,
+    poststart_hooks_do_not_run_without_a_program,
+    failing_poststart_hook_deletes,
     failing_poststart_hook_of_run_leaves_nothing,
     failing_poststop_hook_only_warns,
     hook_that_hangs_is_killed,
@@ -221,17 +224,76 @@ fn later_hooks_do_not_run_after_a_failure() {
     let bundle = Bundle::new().hook("createRuntime", json!({ "path": "/bin/false" }));
     let bundle = bundle.recording_hook("createRuntime", &record_file());
     Container::new(bundle).create().exits(1);
-    assert_eq!(calls(), Vec::<Value>::new());
+    assert!(kinds_called().is_empty());
 }
 
-fn failing_poststart_hook_kills() {
+fn poststart_hooks_wait_for_the_program() {
+    needs(&[Root, Kernel(5, 9), Teu]);
+    for detached in [false, true] {
+        let agent = FdSocket::new(&format!("agent-{detached}"));
+        let execve = json!({ "names": ["execve"], "action": "SCMP_ACT_NOTIFY" });
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [execve], "listenerPath": agent.path(),
+        });
+        let bundle = Bundle::new().set("/linux/seccomp", profile).probe("sleep");
+        let container = Container::new(bundle.recording_hook("poststart", &record_file()));
+        let call = match detached {
+            true => container.command("run", ["--detach"]),
+            false => {
+                container.create().ok();
+                container.command("start", NO_FLAGS)
+            }
+        };
+        let running = call.spawn();
+        let listener = agent.receive().1;
+        let execve = receive_notification(&listener).unwrap();
+        // As long as it likes: there is no program yet.
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(kinds_called().is_empty());
+        answer_notification(&listener, &execve, None).unwrap();
+        running.wait().ok();
+        assert_eq!(calls().len(), 1);
+        fs::remove_file(record_file()).unwrap();
+    }
+}
+
+fn poststart_hooks_do_not_run_without_a_program() {
+    needs(&[Root, Teu]);
+    // Known only when it is executed, and before, in the last hook.
+    let broken = || {
+        let bundle = Bundle::new().file("/broken", "#!/nowhere\n");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(bundle.rootfs().join("broken"), mode).unwrap();
+        bundle.args(["/broken"])
+    };
+    let hook = json!({ "path": "/probe", "args": ["probe", "exit", "1"] });
+    let failing = || Bundle::new().hook("startContainer", hook.clone());
+    for bundle in [broken(), failing()] {
+        let bundle = bundle.recording_hook("poststart", &record_file());
+        let container = Container::created(bundle);
+        container.start().ok();
+        assert_eq!(container.wait(), 255);
+    }
+    for bundle in [broken(), failing()] {
+        let bundle = bundle.recording_hook("poststart", &record_file());
+        bundle.run().exits(255);
+    }
+    assert!(kinds_called().is_empty());
+}
+
+fn failing_poststart_hook_deletes() {
     needs(&[Root]);
     let bundle = Bundle::new()
         .probe("sleep")
-        .hook("poststart", json!({ "path": "/bin/false" }));
+        .hook("poststart", json!({ "path": "/bin/false" }))
+        .recording_hook("poststop", &record_file());
+    let before = HostSnapshot::take();
     let container = Container::created(bundle);
     container.start().exits(1).says("poststart");
     wait_until("init is gone", || !is_alive(container.pid()));
+    assert!(!container.has_state());
+    assert_eq!(kinds_called(), ["probe"], "the poststop hook ran");
+    before.assert_unchanged();
 }
 
 fn failing_poststart_hook_of_run_leaves_nothing() {

@@ -50,7 +50,11 @@ pub(crate) fn delete(options: &Options) -> Result<()> {
     result
 }
 
-fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
+/// Deletes one container.
+///
+/// # Errors
+/// It runs, and `force` was not given; something could not be removed.
+pub(super) fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     let mut dir = StateDir::find(root, id)?;
     match dir.lock().and_then(|()| dir.read()) {
         Ok(state) => delete_container(dir, &state, force),

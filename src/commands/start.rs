@@ -3,12 +3,13 @@
 use anyhow::Result;
 use std::path::PathBuf;
 
-use super::kill;
+use super::delete;
 use crate::bundle;
 use crate::failure::Failure;
 use crate::hooks::{self, Moment};
 use crate::notify::NotifySocket;
 use crate::state::{ContainerState, StateDir, Status};
+use crate::{errno, log};
 
 /// What `start` needs to know.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// It is not there or not in the created state; a hook failed, and the
-/// container was killed for it.
+/// container was deleted for it.
 #[inline(never)]
 pub(crate) fn start(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
@@ -36,11 +37,16 @@ pub(crate) fn start(options: &Options) -> Result<()> {
     // It may say that it is ready at once.
     let notify = NotifySocket::bind(dir.path())?;
     let started = dir.release_exec_fifo()?;
-    if !state.poststart.is_empty() {
-        // They belong after the program's start (runtime.md, "Lifecycle").
-        started.wait_for_exec()?;
-        bundle::enter(&state.bundle)?;
-        run_poststart(&state)?;
+    // They belong after the program's start (runtime.md, "Lifecycle").
+    if !state.poststart.is_empty()
+        && started.wait_for_exec()?
+        && let Err(err) = run_poststart(&state)
+    {
+        // The same, step 9.
+        if let Err(err) = delete::delete_one(&options.root, &options.id, true) {
+            log::warn(&errno::chain(&err));
+        }
+        return Err(err);
     }
     match notify {
         Some(notify) => notify.wait_until_ready(state.pid),
@@ -48,20 +54,8 @@ pub(crate) fn start(options: &Options) -> Result<()> {
     }
 }
 
-/// Runs the poststart hooks. If one fails the container is killed.
-///
-/// # Errors
-/// The hook's.
-pub(crate) fn run_poststart(state: &ContainerState) -> Result<()> {
-    let ran = hooks::run(
-        Moment::Poststart,
-        &state.poststart,
-        &state.for_hooks(Status::Running),
-    );
-    if ran.is_err()
-        && let Some(init) = kill::open_init(state)?
-    {
-        kill::send(state, &init, libc::SIGKILL)?;
-    }
-    ran
+fn run_poststart(state: &ContainerState) -> Result<()> {
+    bundle::enter(&state.bundle)?;
+    let running = state.for_hooks(Status::Running);
+    hooks::run(Moment::Poststart, &state.poststart, &running)
 }

@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -18,6 +19,10 @@ use crate::sys;
 
 /// The exit status of a process that could not become the program.
 const EXIT_NOT_EXECUTED: i32 = 255;
+
+/// What is written where somebody waits for the program to run, if it does not:
+/// a `pipe::ToHost::Failed` that says no more.
+const NOT_EXECUTED: &[u8] = b"F";
 
 /// Finds the program `name`: as a path if it has a slash, else in the
 /// directories of `search_path` (the value of PATH).
@@ -117,13 +122,18 @@ pub(crate) fn restore_signals() -> Result<()> {
 /// opens it before it closes anything (CVE-2024-21626). That leaves no way to
 /// tell the host of a failure: it goes to the container's stderr, as one line
 /// in runc's words, and the exit status is 255.
+///
+/// But for `watched`, which is close-on-exec: whoever watches its other end sees
+/// it close when the program runs, and a word come if it does not. Being a fifo
+/// or a socket, it leads nowhere.
 pub(crate) fn exec(
     program: &CStr,
     args: &[CString],
     environment: &[CString],
     preserved_fds: u32,
+    watched: Option<BorrowedFd<'_>>,
 ) -> ! {
-    let error = match leave_only(preserved_fds) {
+    let error = match leave_only(preserved_fds, watched) {
         Ok(()) => match nix::unistd::execve(program, args, environment) {
             Ok(never) => match never {},
             Err(err) => format!("exec {}: {}", program.to_string_lossy(), errno::text(err)),
@@ -132,28 +142,47 @@ pub(crate) fn exec(
     };
     // Nothing is left to tell if stderr is gone as well.
     writeln!(std::io::stderr(), "{error}").ok();
+    watched.map(say_not_executed);
     sys::exit(EXIT_NOT_EXECUTED)
 }
 
-/// Leaves the standard streams open and as many descriptors after them.
-fn leave_only(preserved_fds: u32) -> io::Result<()> {
+/// Tells whoever watches that the program will not run.
+pub(crate) fn say_not_executed(watched: BorrowedFd<'_>) {
+    // It sees the end of this process otherwise.
+    rustix::io::write(watched, NOT_EXECUTED).ok();
+}
+
+/// Leaves the standard streams open, as many descriptors after them, and, until
+/// the execve, `watched`, which comes later: the others were open first.
+fn leave_only(preserved_fds: u32, watched: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let first = 3 + preserved_fds;
+    let watched = watched.map(|watched| watched.as_raw_fd().cast_unsigned());
     // A seccomp profile older than close_range(2) answers what it likes.
-    sys::close_from(first).or_else(|_| close_each_from(first))?;
+    close_from_but(first, watched).or_else(|_| close_each_from(first, watched))?;
     (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
+}
+
+fn close_from_but(first: u32, kept: Option<u32>) -> io::Result<()> {
+    let Some(kept) = kept else {
+        return sys::close_from(first);
+    };
+    if first < kept {
+        sys::close_range(first, kept - 1)?;
+    }
+    sys::close_from(kept + 1)
 }
 
 /// Closes one descriptor after the other, as many as there may be. Their list
 /// in /proc is no help: what is mounted there is the container's.
-fn close_each_from(first: u32) -> io::Result<()> {
+fn close_each_from(first: u32, kept: Option<u32>) -> io::Result<()> {
     /// The most that the kernel lets be open by default (`fs.nr_open`).
     const MOST: u64 = 1 << 20;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let limit = limit.maximum.unwrap_or(MOST).clamp(1 << 16, MOST);
-    for number in first..u32::try_from(limit).unwrap_or(u32::MAX) {
-        sys::close_if_open(number)?;
-    }
-    Ok(())
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    (first..limit)
+        .filter(|number| Some(*number) != kept)
+        .try_for_each(sys::close_if_open)
 }
 
 #[cfg(test)]
@@ -292,7 +321,7 @@ mod tests {
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);
-            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0);
+            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0, None);
         });
         // ls has the directory open itself.
         assert!(output.starts_with("0 1 2 3 SigBlk"), "{output}");
@@ -307,7 +336,7 @@ mod tests {
             let file = fs::File::open("/etc/passwd").expect("open");
             assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&file), 3);
             let args = [c"readlink", c"/proc/self/fd/3"].map(CStr::to_owned);
-            exec(c"/usr/bin/readlink", &args, &[], 1);
+            exec(c"/usr/bin/readlink", &args, &[], 1, None);
         });
         assert_eq!(output, "/etc/passwd\n");
     }
@@ -319,7 +348,7 @@ mod tests {
         script(&path, 0o755);
         let output = testing::output_of_child(|| {
             let program = CString::new(path.as_os_str().as_encoded_bytes()).expect("path");
-            exec(&program, std::slice::from_ref(&program), &[], 0);
+            exec(&program, std::slice::from_ref(&program), &[], 0, None);
         });
         assert_eq!(
             output,

@@ -109,5 +109,5 @@ fn execute(plan: &ExecPlan, mut host: InitEnd, program: &Program) -> Result<Infa
     host.wait_for_host()?;
     command::restore_signals()?;
     let (args, preserved) = (&plan.process.args, plan.preserved_fds);
-    command::exec(&program.path, args, &program.environment, preserved)
+    command::exec(&program.path, args, &program.environment, preserved, None)
 }

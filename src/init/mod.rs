@@ -24,10 +24,9 @@ pub(crate) mod seccomp;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -72,10 +71,11 @@ pub(crate) fn main(
         .and_then(|()| prepare(plan, &mut host, &given));
     match prepared {
         Ok(program) => {
-            let Err(err) = execute(plan, host, given, &program);
+            let Err(err) = execute(plan, &mut host, &given, &program);
             // The host has gone its way: this is told on the container's
             // standard error, as a shell would.
             eprintln!("{}", errno::chain(&err));
+            watched(plan, &host, &given).map(command::say_not_executed);
         }
         Err(err) => {
             // If the host is gone there is nobody to tell.
@@ -204,7 +204,12 @@ fn become_process(
 }
 
 /// Waits for the start, and becomes the program.
-fn execute(plan: &Plan, mut host: InitEnd, given: Given, program: &Program) -> Result<Infallible> {
+fn execute(
+    plan: &Plan,
+    host: &mut InitEnd,
+    given: &Given,
+    program: &Program,
+) -> Result<Infallible> {
     if !host.wait_for_host()? {
         wait_at(given.exec_fifo.as_ref().context("there is no exec fifo")?)?;
     }
@@ -221,7 +226,15 @@ fn execute(plan: &Plan, mut host: InitEnd, given: Given, program: &Program) -> R
         &plan.process.args,
         &program.environment,
         plan.preserved_fds,
+        watched(plan, host, given),
     )
+}
+
+/// Where whoever lets this process go waits for its program to run, to run the
+/// poststart hooks then.
+fn watched<'a>(plan: &Plan, host: &'a InitEnd, given: &'a Given) -> Option<BorrowedFd<'a>> {
+    let end = given.exec_fifo.as_ref().map_or(host.as_fd(), AsFd::as_fd);
+    (!plan.hooks.poststart.is_empty()).then_some(end)
 }
 
 /// Keys made in the container are the container's.
@@ -237,8 +250,7 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until `teu start` writes to the fifo. No writer has opened it yet, so
-/// it must not be read before it is ready: that would look like its end.
+/// Waits until `teu start` writes to the fifo.
 ///
 /// A signal that would end another process ends this one too, though the kernel
 /// spares the first process of a pid namespace.
@@ -260,9 +272,7 @@ fn wait_at(fifo: &OwnedFd) -> Result<()> {
         }
         match is_ready.then(|| rustix::io::read(fifo, &mut byte)) {
             Some(Ok(1..)) => return Ok(()),
-            // A writer that opened it and was killed before it wrote.
-            Some(Ok(0)) => std::thread::sleep(Duration::from_millis(1)),
-            None | Some(Err(Errno::INTR | Errno::AGAIN)) => {}
+            None | Some(Ok(0) | Err(Errno::INTR | Errno::AGAIN)) => {}
             Some(Err(err)) => return Err(err).context("wait for the start"),
         }
     }
