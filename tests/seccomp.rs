@@ -35,6 +35,7 @@ tests![
     abstract_socket_reaches_the_agent,
     calls_do_not_exist_without_their_agent,
     container_needs_its_agent,
+    working_directory_is_looked_at_before_the_filter,
     profiles_that_cannot_be_are_refused,
 ];
 
@@ -622,6 +623,18 @@ fn container_needs_its_agent() {
             output.says("failed to connect with seccomp agent");
             assert!(!container.has_state());
         }
+    }
+}
+
+fn working_directory_is_looked_at_before_the_filter() {
+    needs(&[Root, Teu]);
+    for no_new_privileges in [false, true] {
+        let rule = rule(&["getcwd"], "SCMP_ACT_ERRNO");
+        let bundle = confined(allowing([rule])).set("/process/cwd", "/mnt");
+        let bundle = bundle.set("/process/noNewPrivileges", no_new_privileges);
+        let container = Container::running(bundle.probe("sleep"));
+        let exec = container.command("exec", NO_FLAGS);
+        exec.args(["/probe", "exit", "0"]).output().ok();
     }
 }
 

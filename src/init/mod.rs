@@ -184,9 +184,10 @@ fn become_process(
         lsm::set_selinux_label(kernel.procfs()?, label)?;
     }
     let environment = process::environment(plan)?;
+    let entered = process::enter_cwd(&plan.cwd)?;
     let filter = plan.seccomp.as_ref();
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
-    process::become_user(plan, || kernel.procfs(), callers_streams)?;
+    process::become_user(plan, || kernel.procfs(), callers_streams, entered)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
     let path = command::find(&plan.args[0], search_path)?;

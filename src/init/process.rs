@@ -136,8 +136,22 @@ fn permissions(description: Vec<u8>) -> Result<u32> {
     u32::from_str_radix(field, 16).with_context(|| format!("key permissions {field:?}"))
 }
 
-/// Becomes the user of the plan, with its working directory and capabilities.
-/// After this the process has no more power than the container's program.
+/// Enters the working directory and makes sure of where that is, before a system
+/// call filter may forbid it. `false` if the permission is missing:
+/// [`become_user`] tries again, since root's directories are open to root only,
+/// and a directory of the user on a network file system may be open to the user
+/// only.
+pub(crate) fn enter_cwd(cwd: &CStr) -> Result<bool> {
+    let entered = try_enter_cwd(cwd)?;
+    if entered {
+        verify_cwd()?;
+    }
+    Ok(entered)
+}
+
+/// Becomes the user of the plan, with its capabilities, and its working directory
+/// unless that was `entered`. After this the process has no more power than the
+/// container's program.
 ///
 /// `procfs` opens a trustworthy procfs (its root). `streams_are_the_callers`:
 /// the standard streams are those of a person or script in front of us, not
@@ -146,10 +160,8 @@ pub(crate) fn become_user<P: AsFd>(
     plan: &ProcessPlan,
     procfs: impl Fn() -> Result<P>,
     streams_are_the_callers: bool,
+    entered: bool,
 ) -> Result<()> {
-    // Two tries: root's directories are open to root only, and a directory of
-    // the user on a network file system may be open to the user only.
-    let entered = enter_cwd(&plan.cwd)?;
     if let Some(capabilities) = &plan.capabilities {
         capabilities::limit_bounding_set(capabilities)?;
     }
@@ -161,7 +173,6 @@ pub(crate) fn become_user<P: AsFd>(
     if !entered && !enter_cwd(&plan.cwd)? {
         return Err(cwd_error(&plan.cwd, Errno::ACCESS));
     }
-    verify_cwd()?;
     capabilities::keep_over_change_of_user(false)?;
     if let Some(capabilities) = &plan.capabilities {
         capabilities::apply(capabilities)?;
@@ -171,7 +182,7 @@ pub(crate) fn become_user<P: AsFd>(
 
 /// Whether the directory could be entered; `false` if the permission is
 /// missing.
-fn enter_cwd(cwd: &CStr) -> Result<bool> {
+fn try_enter_cwd(cwd: &CStr) -> Result<bool> {
     match chdir(cwd) {
         Ok(()) => Ok(true),
         Err(Errno::ACCESS | Errno::PERM) => Ok(false),
@@ -371,7 +382,8 @@ mod tests {
         );
         testing::in_child(|| {
             set_attributes(&plan).expect("attributes");
-            become_user(&plan, || Ok(procfs()), false).expect("become");
+            let entered = enter_cwd(&plan.cwd).expect("enter");
+            become_user(&plan, || Ok(procfs()), false, entered).expect("become");
             assert_eq!(status("Uid:"), "1000 1000 1000 1000");
             assert_eq!(status("Gid:"), "1001 1001 1001 1001");
             assert_eq!(status("Groups:"), "5 6");
@@ -426,7 +438,8 @@ mod tests {
             r#""cwd":"{path}","user":{{"uid":1000,"gid":1000}}"#
         ));
         testing::in_child(|| {
-            become_user(&plan, || Ok(procfs()), false).expect("entered as root");
+            assert!(enter_cwd(&plan.cwd).expect("entered as root"));
+            become_user(&plan, || Ok(procfs()), false, true).expect("become");
         });
         testing::in_child(|| {
             set_thread_uid(Uid::from_raw(1000)).expect("uid");
