@@ -3,8 +3,8 @@
 //! (CVE-2019-5736).
 //!
 //! `teu-seal` sees to that before this program has begun: the view is a
-//! read-only overlay. Where that was not allowed, or the path not to its
-//! liking, a sealed memfd with a copy serves.
+//! read-only overlay without an upper directory. Where that was not allowed, or
+//! the path not to its liking, a sealed memfd with a copy serves.
 
 use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
@@ -14,12 +14,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{MemfdFlags, Mode, SealFlags, StatVfsMountFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 
 use crate::{log, sys};
 
 const EXE: &str = "/proc/self/exe";
-const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
@@ -31,17 +30,14 @@ const SEALS: SealFlags = SealFlags::SEAL
 /// # Errors
 /// No view could be made.
 pub(crate) fn ensure_sealed() -> Result<()> {
-    match sealed_by() {
-        Some(Seal::Overlay) => {
-            debug("using overlayfs for sealed /proc/self/exe");
-            debug("using /proc/self/exe clone");
-            return Ok(());
-        }
-        Some(Seal::Memfd) => {
-            debug("using /proc/self/exe clone");
-            return Ok(());
-        }
-        None => {}
+    if teu_seal::is_sealed() {
+        debug("using overlayfs for sealed /proc/self/exe");
+        debug("using /proc/self/exe clone");
+        return Ok(());
+    }
+    if is_sealed_copy() {
+        debug("using /proc/self/exe clone");
+        return Ok(());
     }
     let sealed = sealed_copy().context("copy /proc/self/exe into a sealed memfd")?;
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -75,35 +71,12 @@ fn c_strings(strings: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>> {
         .context("NUL in an argument")
 }
 
-/// What makes a view one that cannot be written through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seal {
-    Overlay,
-    Memfd,
-}
-
-/// Only a view we were brought over to counts: others may run us from an overlay
-/// or by descriptor too. That a view was executed, by descriptor, the kernel
-/// tells in a place that neither arguments nor environment reach.
-fn sealed_by() -> Option<Seal> {
-    let executed =
-        || sys::executed_path().is_some_and(|path| path.to_bytes().starts_with(b"/dev/fd/"));
-    if !teu_seal::is_sealed() && !executed() {
-        return None;
-    }
-    if is_read_only_overlay(EXE)? {
-        return Some(Seal::Overlay);
-    }
-    let exe = File::open(EXE).ok()?;
-    let seals = rustix::fs::fcntl_get_seals(&exe).ok()?;
-    seals.contains(SEALS).then_some(Seal::Memfd)
-}
-
-fn is_read_only_overlay(path: &str) -> Option<bool> {
-    let fs = rustix::fs::statfs(path).ok()?;
-    let is_overlay = u64::try_from(fs.f_type) == Ok(OVERLAYFS_SUPER_MAGIC);
-    let flags = StatVfsMountFlags::from_bits_retain(fs.f_flags.try_into().ok()?);
-    Some(is_overlay && flags.contains(StatVfsMountFlags::RDONLY))
+/// Whether this runs from a copy that nobody can write to. An overlay that it was
+/// executed from does not count, read-only or not: that may have an upper
+/// directory, which can be written to.
+fn is_sealed_copy() -> bool {
+    let seals = File::open(EXE).map(|exe| rustix::fs::fcntl_get_seals(&exe));
+    matches!(seals, Ok(Ok(seals)) if seals.contains(SEALS))
 }
 
 fn sealed_copy() -> Result<OwnedFd> {
@@ -144,6 +117,6 @@ mod tests {
 
     #[test]
     fn a_test_binary_is_not_sealed() {
-        assert_eq!(sealed_by(), None);
+        assert!(!is_sealed_copy());
     }
 }

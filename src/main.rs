@@ -130,7 +130,9 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
             commands::checkpoint::checkpoint(&args.options(&root)?)?;
         }
         Command::Restore(args) => {
-            return commands::restore::restore(&args.options(global, &root)?);
+            let options = args.options(global, &root)?;
+            exeseal::ensure_sealed()?;
+            return commands::restore::restore(&options);
         }
         Command::Start(args) => start::start(&args.options(&root))?,
         Command::State(args) => commands::state::state(&args.options(&root))?,

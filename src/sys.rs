@@ -597,19 +597,6 @@ pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) 
     io::Error::last_os_error()
 }
 
-/// The path execve was given for this program, as the kernel noted it
-/// (getauxval(3), AT_EXECFN): `/dev/fd/N` if it was a descriptor.
-pub(crate) fn executed_path() -> Option<&'static CStr> {
-    // SAFETY: takes an integer only.
-    let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: the kernel put this NUL-terminated string on our stack's end at
-    // execve, where it stays, unwritten, for the life of the process.
-    Some(unsafe { CStr::from_ptr(address) })
-}
-
 /// A moment in the local time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LocalTime {

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount, umount};
@@ -21,8 +21,11 @@ tests![
     image_cannot_replace_what_is_mounted_over_proc,
     runtime_cannot_be_overwritten,
     init_runs_from_a_sealed_view,
-    sealed_view_is_executed_where_the_kernel_wants_that,
+    sealed_copy_is_executed_where_the_kernel_wants_that,
     view_of_another_file_is_not_used,
+    overlay_that_can_be_written_to_is_no_sealed_view,
+    restore_runs_from_a_sealed_copy,
+    log_follows_no_link_of_others,
     parent_processes_are_out_of_sight,
     descriptor_of_the_runtime_is_not_inherited,
 ];
@@ -140,16 +143,131 @@ fn init_runs_from_a_sealed_view() {
     }
 }
 
-/// A kernel built without checkpoints, or one that does not let us: the view is
-/// executed.
-fn sealed_view_is_executed_where_the_kernel_wants_that() {
-    needs(&[Root, Overlayfs]);
+/// What the link to the executed file says of a sealed copy.
+const SEALED_COPY: &str = "/memfd:teu:sealed (deleted)";
+
+/// A kernel built without checkpoints, or one that does not let us.
+fn sealed_copy_is_executed_where_the_kernel_wants_that() {
+    needs(&[Root]);
     const PR_SET_MM: i32 = 35;
     refuse_prctl(PR_SET_MM).expect("install a filter");
     let container = created_with(&["A=1"]);
-    assert_is_sealed(&container, &["A=1"]);
-    let name = executed_name(container.pid());
-    assert!(name.starts_with("/dev/fd/"), "{name}");
+    let init = container.pid();
+    let exe = fs::read_link(format!("/proc/{init}/exe")).unwrap();
+    assert_eq!(exe, Path::new(SEALED_COPY));
+    let environment = fs::read_to_string(format!("/proc/{init}/environ")).unwrap();
+    assert_eq!(environment, "A=1\0");
+}
+
+/// By descriptor, as the runtime executes a copy of itself.
+fn overlay_that_can_be_written_to_is_no_sealed_view() {
+    needs(&[Root, Overlayfs]);
+    let [lower, top, view] = ["lower", "top", "view"].map(|name| scratch().join(name));
+    for directory in [&lower, &top, &view] {
+        fs::create_dir(directory).unwrap();
+    }
+    let none: Option<&str> = None;
+    // An upper directory may not be on an overlay itself, as /tmp may be.
+    mount(none, &top, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let [upper, work] = ["upper", "work"].map(|name| top.join(name));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    fs::copy(runtime(), lower.join("teu")).unwrap();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let (overlay, flags) = (Some("overlay"), MsFlags::MS_RDONLY);
+    mount(overlay, &view, overlay, flags, Some(options.as_str())).unwrap();
+    let container = Container::new(Bundle::new());
+    let call = container
+        .command("create", NO_FLAGS)
+        .with_program(["/dev/fd/9"])
+        .after_shell(&format!("exec 9<{}/teu", view.display()));
+    container.detach(call).ok();
+    let exe = fs::read_link(format!("/proc/{}/exe", container.pid())).unwrap();
+    assert_eq!(exe, Path::new(SEALED_COPY));
+    drop(container);
+    umount(&view).unwrap();
+    umount(&top).unwrap();
+}
+
+fn restore_runs_from_a_sealed_copy() {
+    needs(&[Root, Teu]);
+    let [place, programs, images, seen] =
+        ["runtime", "programs", "images", "seen"].map(|name| scratch().join(name));
+    fs::create_dir(&programs).unwrap();
+    fs::create_dir(&images).unwrap();
+    fs::write(images.join("descriptors.json"), r#"["", "", ""]"#).unwrap();
+    let criu = programs.join("criu");
+    let script = format!("#!/bin/sh\nreadlink /proc/$PPID/exe >{}\n", seen.display());
+    fs::write(&criu, script).unwrap();
+    fs::set_permissions(&criu, Permissions::from_mode(0o755)).unwrap();
+    // Of a mount there is no view.
+    fs::write(&place, "").unwrap();
+    let none: Option<&str> = None;
+    mount(Some(&runtime()), &place, none, MsFlags::MS_BIND, none).unwrap();
+    let container = Container::new(Bundle::new());
+    let call = container.command("restore", ["--image-path"]);
+    let call = call.arg_before_last(&images).arg("--bundle");
+    let call = call.arg(&container.bundle.directory);
+    let path = format!("{}:/bin:/usr/bin", programs.display());
+    call.with_program([&place])
+        .env("PATH", path)
+        .output()
+        .exits(1);
+    let exe = fs::read_to_string(&seen).unwrap();
+    assert_eq!(exe.trim_end(), SEALED_COPY);
+    umount(&place).unwrap();
+}
+
+/// What is logged would be added to any file of ours.
+fn log_follows_no_link_of_others() {
+    needs(&[Root, Teu]);
+    let directory = |name: &str, mode, owner| {
+        let path = scratch().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        chown(&path, Some(owner), Some(owner)).unwrap();
+        path
+    };
+    let ours = directory("ours", 0o755, 0);
+    let file = ours.join("file");
+    fs::write(&file, "").unwrap();
+    let log = |path: &Path| {
+        let call = teu(["state", "never-was"]).arg("--log").arg(path);
+        call.output().exits(1)
+    };
+    for (name, mode, owner) in [
+        ("everybodys", 0o777, 0),
+        ("theirs", 0o755, 1000),
+        ("groups", 0o770, 1000),
+    ] {
+        let others = directory(name, mode, owner);
+        symlink(&file, others.join("log")).unwrap();
+        symlink(&ours, others.join("way")).unwrap();
+        symlink(others.join("log"), ours.join(name)).unwrap();
+        for path in [others.join("log"), others.join("way/file"), ours.join(name)] {
+            log(&path).says("links lead there");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "", "{name}");
+        // Files in such a directory are the caller's choice.
+        log(&others.join("plain")).says("does not exist");
+        assert!(others.join("plain").exists());
+    }
+    // Nor are those of nobody else refused, or the kernel's.
+    symlink(&ours, ours.join("way")).unwrap();
+    symlink("way/file", ours.join("log")).unwrap();
+    log(&ours.join("log")).says("does not exist");
+    assert!(
+        fs::read_to_string(&file)
+            .unwrap()
+            .contains("does not exist")
+    );
+    let output = log(Path::new("/dev/stderr")).says("does not exist");
+    assert!(output.stderr.starts_with("time="), "{output}");
 }
 
 fn created_with(environment: &[&str]) -> Container {
@@ -210,7 +328,7 @@ fn view_of_another_file_is_not_used() {
         let call = container.command("create", NO_FLAGS);
         container.detach(call.with_program([&place])).ok();
         let exe = fs::read_link(format!("/proc/{}/exe", container.pid())).unwrap();
-        assert_eq!(exe, Path::new("/memfd:teu:sealed (deleted)"));
+        assert_eq!(exe, Path::new(SEALED_COPY));
         drop(container);
         umount(&place).unwrap();
     }

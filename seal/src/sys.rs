@@ -47,7 +47,6 @@ mod number {
     pub(super) const PRCTL: usize = 157;
     pub(super) const OPENAT: usize = 257;
     pub(super) const READLINKAT: usize = 267;
-    pub(super) const EXECVEAT: usize = 322;
     pub(super) const STATX: usize = 332;
 }
 #[cfg(target_arch = "aarch64")]
@@ -58,7 +57,6 @@ mod number {
     pub(super) const PRCTL: usize = 167;
     pub(super) const OPENAT: usize = 56;
     pub(super) const READLINKAT: usize = 78;
-    pub(super) const EXECVEAT: usize = 281;
     pub(super) const STATX: usize = 291;
 }
 const FSOPEN: usize = 430;
@@ -161,9 +159,10 @@ fn zeroed<const LENGTH: usize>(room: &mut MaybeUninit<[u8; LENGTH]>) -> &mut [u8
     unsafe { room.assume_init_mut() }
 }
 
-/// Goes over to a sealed view of the program, if that is asked for and can be
-/// done: where the kernel lets a process change what it runs from, by that;
-/// else by executing the view. Returns if neither was done.
+/// Goes over to a sealed view of the program, if that is asked for and the kernel
+/// lets a process change what it runs from. The view is not executed where it
+/// does not: the program could not tell it from an overlay of somebody else's,
+/// with an upper directory that can be written to.
 extern "C" fn seal(stack: *const usize) {
     let start = Start { stack };
     if !start.reaches_a_container() || start.was_executed_by_descriptor() {
@@ -191,19 +190,8 @@ extern "C" fn seal(stack: *const usize) {
     let view = open_in_overlay(context, path, name);
     if view >= 0 {
         let view = view.cast_unsigned();
-        let is_own = is_what_runs(view);
-        if is_own && start.go_on_from(view).is_some() {
+        if is_what_runs(view) && start.go_on_from(view).is_some() {
             IS_SEALED.store(true, Ordering::Relaxed);
-        } else if is_own {
-            let flags = AT_EMPTY_PATH;
-            call(
-                number::EXECVEAT,
-                view,
-                address(b"\0"),
-                start.arguments(),
-                start.environment(),
-                flags,
-            );
         }
         call(number::CLOSE, view, 0, 0, 0, 0);
     }
@@ -366,14 +354,6 @@ impl Start {
         // SAFETY: every caller stays below the end of the auxiliary vector,
         // which the kernel put above argc on this stack.
         unsafe { *self.stack.add(at) }
-    }
-
-    fn arguments(&self) -> usize {
-        self.stack as usize + size_of::<usize>()
-    }
-
-    fn environment(&self) -> usize {
-        self.arguments() + (self.word(0) + 1) * size_of::<usize>()
     }
 
     /// An entry of the auxiliary vector (getauxval(3)).
