@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -63,7 +63,7 @@ impl Signals {
         }
         // Where it is ignored, children leave no status to wait for.
         sys::default_action(libc::SIGCHLD).context("restore the action of SIGCHLD")?;
-        signals.thread_block().context("block signals")?;
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let descriptor = SignalFd::with_flags(&signals, flags).context("signalfd")?;
         Ok(Signals {
@@ -77,7 +77,7 @@ impl Signals {
     /// # Errors
     /// The kernel refused.
     pub(crate) fn unblock(&self) -> Result<()> {
-        self.blocked.thread_unblock().context("unblock signals")
+        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&self.blocked), None).context("unblock signals")
     }
 
     /// The next signal that has arrived, by number.

@@ -546,9 +546,9 @@ mod tests {
         let dir = testing::Directory::new("hook-slate");
         let path = dir.path().join("status").display().to_string();
         testing::in_child(|| {
-            nix::sys::signal::SigSet::all()
-                .thread_block()
-                .expect("block");
+            let all = nix::sys::signal::SigSet::all();
+            let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
+            nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
             let script = format!(
                 "ls /proc/self/fd > {path}; grep -E 'Sig(Blk|Ign)' /proc/self/status >> {path}"
             );

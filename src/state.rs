@@ -352,8 +352,10 @@ impl StateDir {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn begin(&self, state: &ContainerState) -> Result<()> {
-        let path = self.path.join("state.json");
-        write_to(&temporary_of(&path)?, &json(state)?, &state_options())
+        let json = json(state)?;
+        let path = temporary_of(&self.path.join("state.json"))?;
+        let file = state_options().open(&path);
+        file.and_then(|mut file| write_all(&mut file, &json))
             .with_context(|| format!("write {path:?}"))
     }
 
@@ -362,8 +364,10 @@ impl StateDir {
     /// # Errors
     /// It cannot be written; the old one is then still there.
     pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
+        let path = self.path.join("state.json");
         replace(
-            &self.path.join("state.json"),
+            &path,
+            &temporary_of(&path)?,
             &json(state)?,
             &state_options(),
         )
@@ -624,29 +628,35 @@ fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
         .is_err_and(|err| missing.contains(&err.kind()))
 }
 
-/// Writes a new file beside `path` and renames it over it.
+/// Writes a new file beside `path`, named after this process, and renames it
+/// over it.
 ///
 /// # Errors
-/// It cannot be written; `path` is then as it was.
+/// It cannot be written; `path` is then as it was, and so is a file of another's
+/// that has the name.
 pub(crate) fn write_atomically(path: &Path, text: &[u8], mode: u32) -> Result<()> {
+    let mut temporary = temporary_of(path)?.into_os_string();
+    temporary.push(format!(".{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
-    replace(path, text, &options)
+    replace(path, Path::new(&temporary), text, &options)
 }
 
-/// Writes the file beside `path` opened by `options` and renames it over it.
-fn replace(path: &Path, text: &[u8], options: &OpenOptions) -> Result<()> {
-    let temporary = temporary_of(path)?;
-    let written = write_to(&temporary, text, options).and_then(|()| fs::rename(&temporary, path));
+/// Writes the file `temporary`, opened by `options`, and renames it over `path`.
+fn replace(path: &Path, temporary: &Path, text: &[u8], options: &OpenOptions) -> Result<()> {
+    let mut file = options
+        .open(temporary)
+        .with_context(|| format!("write {temporary:?}"))?;
+    let written = write_all(&mut file, text).and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
         // The first error is the one to report.
-        fs::remove_file(&temporary).ok();
+        fs::remove_file(temporary).ok();
     }
     written.with_context(|| format!("write {path:?}"))
 }
 
-fn write_to(path: &Path, text: &[u8], options: &OpenOptions) -> io::Result<()> {
-    let mut file = options.open(path)?;
+/// Writes the whole of a file, which may have been longer.
+fn write_all(file: &mut File, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     let length = text.len() as u64;
     if file.metadata()?.len() > length {
@@ -760,9 +770,11 @@ mod tests {
         let root = root();
         let file = root.join("state.json");
         write_atomically(&file, b"old", 0o600).expect("write");
-        fs::create_dir(root.join(".state.json")).expect("in the way");
+        let others = root.join(format!(".state.json.{}", std::process::id()));
+        fs::write(&others, b"other").expect("in the way");
         assert!(write_atomically(&file, b"new", 0o600).is_err());
         assert_eq!(fs::read(&file).expect("read"), b"old");
+        assert_eq!(fs::read(&others).expect("read"), b"other");
         fs::remove_dir_all(root).expect("remove");
     }
 }

@@ -22,6 +22,9 @@ tests![
     what_is_no_file_is_no_state,
     forced_deletion_finds_what_a_broken_state_names,
     forced_deletion_says_what_may_be_left,
+    file_beside_the_pid_file_is_not_touched,
+    signals_that_cannot_be_blocked_are_an_error,
+    filter_is_made_without_random_numbers,
     every_bad_field_is_named,
     missing_bundle_is_named,
 ];
@@ -248,6 +251,51 @@ fn forced_deletion_says_what_may_be_left() {
     // For the deletion that leaves nothing.
     fs::create_dir(state_root().join(&container.id)).unwrap();
     fs::write(state_file(&container), whole).unwrap();
+}
+
+fn file_beside_the_pid_file_is_not_touched() {
+    needs(&[Root, Teu]);
+    let directory = scratch().join("pids");
+    fs::create_dir(&directory).unwrap();
+    let other = directory.join(".pid");
+    fs::write(&other, "another's").unwrap();
+    let container = Container::new(Bundle::new());
+    let file = directory.join("pid");
+    container
+        .create_with(["--pid-file", file.to_str().unwrap()])
+        .ok();
+    let pid = fs::read_to_string(&file).unwrap();
+    assert_eq!(pid, container.pid().to_string());
+    assert_eq!(fs::read_to_string(&other).unwrap(), "another's");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
+}
+
+/// `run` where the kernel refuses a system call.
+fn run_without(bundle: Bundle, call: &str, error: &str) -> Output {
+    let container = Container::new(bundle.probe("exit 0"));
+    let inject = format!("inject={call}:error={error}");
+    let strace = ["timeout", "10", "strace", "-fqqo/dev/null", "-e", &inject];
+    let strace = strace.map(PathBuf::from);
+    let program = strace.into_iter().chain([runtime()]);
+    let output = container.command("run", NO_FLAGS).with_program(program);
+    output.output()
+}
+
+fn signals_that_cannot_be_blocked_are_an_error() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let output = run_without(Bundle::new(), "rt_sigprocmask", "EPERM");
+    output
+        .exits(1)
+        .says("block signals: operation not permitted");
+}
+
+fn filter_is_made_without_random_numbers() {
+    needs(&[Root, Tool("strace")]);
+    let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+        "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO",
+    }] });
+    let bundle = Bundle::new().set("/linux/seccomp", profile);
+    run_without(bundle, "getrandom", "EIO").ok();
 }
 
 fn every_bad_field_is_named() {

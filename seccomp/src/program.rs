@@ -5,7 +5,7 @@
 //! so that a jump, which only goes forward and 255 instructions at most, knows
 //! its targets; one that is too far gets a stepping stone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::tree::{Branch, Node as TreeNode, Operator, Test};
 use crate::{Action, Arch, Error};
@@ -47,10 +47,10 @@ const ARGUMENTS: u32 = 16;
 const MOST_NODES: usize = 4 * MOST_INSTRUCTIONS;
 
 /// A node of what is being built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u32);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Return(u32),
     /// Loads or masks, and goes on.
@@ -100,7 +100,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     nodes: Vec<Node>,
-    ids: HashMap<Node, Id>,
+    // Not with std's random numbers, without which it would panic.
+    ids: BTreeMap<Node, Id>,
 }
 
 impl Builder {

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat};
 use rustix::io::Errno;
 
@@ -100,7 +100,7 @@ fn cleaned(path: &Path) -> PathBuf {
 /// Blocks no signal any more: the host may have blocked them all before the
 /// clone (see `foreground::Signals`).
 pub(crate) fn unblock_signals() -> Result<()> {
-    SigSet::empty().thread_set_mask().context("unblock signals")
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }
 
 /// Gives every signal its default action and blocks none: what the caller of
@@ -313,9 +313,9 @@ mod tests {
     #[test]
     fn only_the_preserved_descriptors_and_default_signals_reach_the_program() {
         let output = testing::output_of_child(|| {
-            nix::sys::signal::SigSet::all()
-                .thread_block()
-                .expect("block");
+            let all = nix::sys::signal::SigSet::all();
+            let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
+            nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
             // Rust ignores SIGPIPE in its own processes.
             restore_signals().expect("signals");
             let script =

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, makedev};
 use nix::unistd::{ForkResult, Pid};
 use serde_json::{Value, json};
@@ -260,7 +260,7 @@ fn trap(names: &[&str]) -> Result<Done, Failure> {
     for name in names {
         signals.add(signal(name)?);
     }
-    signals.thread_block()?;
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
     println!("ready");
     let caught = signals.wait()?;
     println!("trapped {}", caught.as_str().trim_start_matches("SIG"));
@@ -271,7 +271,7 @@ fn trap(names: &[&str]) -> Result<Done, Failure> {
 fn watch_window_size() -> Result<Done, Failure> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGWINCH);
-    signals.thread_block()?;
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
     loop {
         let (rows, columns) = sys::window_size(io::stdin().as_fd())?;
         println!("{rows}x{columns}");
