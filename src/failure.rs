@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     /// `create` and `run`: the bundle has no specification. The name of the
     /// file that is missing.
     NoSpecification(String),
+    /// `start`, `run` and `exec`: the specification has no process.
+    NoProcess,
     /// The init process ran out of memory before the program started.
     InitOutOfMemory,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for Failure {
             Failure::NoSpecification(file) => {
                 write!(f, "JSON specification file {file} not found")
             }
+            Failure::NoProcess => f.write_str("process property must not be empty"),
             Failure::InitOutOfMemory => {
                 f.write_str("container init was OOM-killed (memory limit too low?)")
             }
@@ -138,6 +141,7 @@ mod tests {
                 Failure::NoSpecification("config.json".into()),
                 "JSON specification file config.json not found",
             ),
+            (Failure::NoProcess, "process property must not be empty"),
             (
                 Failure::InitOutOfMemory,
                 "container init was OOM-killed (memory limit too low?)",

@@ -73,6 +73,9 @@ pub(crate) struct ContainerState {
     pub(crate) shared: Shared,
     /// What of it is the host's, for a checkpoint.
     pub(crate) external: External,
+    /// There is no program to start.
+    #[serde(default)]
+    pub(crate) lacks_process: bool,
     /// What runs after the program was started, and after deletion.
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,

@@ -10,6 +10,7 @@ use crate::harness::*;
 
 tests![
     program_waits_for_start,
+    container_without_a_process_is_not_started,
     status_follows_the_life,
     state_describes_the_container,
     annotations_are_in_the_state,
@@ -46,6 +47,19 @@ fn program_waits_for_start() {
     assert_eq!(container.stdout(), "");
     container.start().ok();
     container.wait_for_output("up");
+}
+
+fn container_without_a_process_is_not_started() {
+    needs(&[Root, Teu]);
+    let container = Container::created(Bundle::new().remove("/process"));
+    let words = "process property must not be empty";
+    for _ in 0..2 {
+        container.start().exits(1).says(words);
+        assert_eq!(container.status(), "created");
+    }
+    let exec = container.command("exec", NO_FLAGS).arg("/probe");
+    exec.output().exits(255).says(words);
+    container.delete().ok();
 }
 
 fn status_follows_the_life() {

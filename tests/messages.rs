@@ -88,10 +88,8 @@ fn incomplete_process_is_refused() {
     let refused = |bundle: Bundle, words: &str| {
         Container::new(bundle).create().exits(1).says(words);
     };
-    refused(
-        Bundle::new().remove("/process"),
-        "process property must not be empty",
-    );
+    let run = Bundle::new().remove("/process").run().exits(1);
+    run.says("process property must not be empty");
     refused(
         Bundle::new().set("/process/cwd", ""),
         "Cwd property must not be empty",

@@ -283,6 +283,7 @@ impl Options {
             preserved_fds: listen_fds.preserved,
             service: service(&self.root.join(&self.id), listen_fds),
             foreground: purpose == Purpose::RunForeground,
+            may_lack_process: purpose == Purpose::Create,
         }
     }
 }

@@ -154,10 +154,7 @@ impl Options {
             None => {
                 let bundle = Bundle::open(&state.bundle)?;
                 bundle::enter(&bundle.dir)?;
-                let own = bundle
-                    .spec
-                    .process
-                    .context("process property must not be empty")?;
+                let own = bundle.spec.process.ok_or(Failure::NoProcess)?;
                 self.by_numbers(state)?.apply(own)?
             }
         };

@@ -26,9 +26,9 @@ use crate::hooks::{self, Moment};
 use crate::host::Host;
 use crate::init;
 use crate::notify::{self, ListenFds, NotifySocket};
-use crate::plan::Plan;
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
+use crate::plan::{Plan, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
 };
@@ -114,7 +114,10 @@ fn make(options: &Options) -> Result<Restored> {
     let streams = images.read_streams()?;
     let bundle = Bundle::open(&create.bundle)?;
     bundle::enter(&bundle.dir)?;
-    let wishes = create.wishes(Purpose::Create, ListenFds::default());
+    let wishes = Wishes {
+        may_lack_process: false,
+        ..create.wishes(Purpose::Create, ListenFds::default())
+    };
     let plan = Plan::new(&bundle, &Host::new(), &wishes)?;
     refuse_what_criu_cannot(&plan)?;
     let namespaces = Namespaces::open(&plan.namespaces)?;

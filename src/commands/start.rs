@@ -29,6 +29,8 @@ pub(crate) struct Options {
 pub(crate) fn start(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
     match dir.status(&state) {
+        // As long as it may be (runtime.md, "start").
+        Status::Created if state.lacks_process => return Err(Failure::NoProcess.into()),
         Status::Created => {}
         Status::Stopped => return Err(Failure::StartStopped.into()),
         Status::Running => return Err(Failure::StartRunning.into()),

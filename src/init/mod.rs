@@ -190,7 +190,11 @@ fn become_process(
     process::become_user(plan, || kernel.procfs(), callers_streams, entered)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
-    let path = command::find(&plan.args[0], search_path)?;
+    let path = match plan.args.first() {
+        Some(program) => command::find(program, search_path)?,
+        // This process waits for a start that is refused.
+        None => CString::default(),
+    };
 
     // Cleared by a change of user anyway, and the host ends before the program does.
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;

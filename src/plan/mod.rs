@@ -30,6 +30,7 @@ use teu_cgroups::{CgroupPlan, Location};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
+use crate::failure::Failure;
 use crate::hooks as hooks_state;
 use crate::host::Host;
 use crate::spec::{Linux, Mount, Spec};
@@ -64,6 +65,8 @@ pub(crate) struct Wishes {
     pub(crate) service: Service,
     /// This process stays with the container and is in front of its user.
     pub(crate) foreground: bool,
+    /// Its program is not started by this command, and may be missing.
+    pub(crate) may_lack_process: bool,
 }
 
 /// What a service manager gives its services, as the container gets it.
@@ -126,6 +129,9 @@ impl Plan {
             }
         };
         check::refuse_unsupported(spec)?;
+        if spec.process.is_none() && !wishes.may_lack_process {
+            return Err(Failure::NoProcess.into());
+        }
         let mut namespaces = namespaces::plan(spec, host)?;
         // The host moves the devices there at once.
         namespaces.network_at_once = !linux.net_devices.is_empty();
@@ -212,6 +218,7 @@ impl Plan {
             mounts_on_host: !self.namespaces.is_private(Kind::Mount),
             shared: self.shared.clone(),
             external: External::new(&self.rootfs, &self.namespaces),
+            lacks_process: self.process.args.is_empty(),
             poststart: self.hooks.poststart.clone(),
             poststop: self.hooks.poststop.clone(),
             resctrl_group: self.intel_rdt.as_ref().map(IntelRdtPlan::directory),

@@ -2,6 +2,7 @@
 //! environment, user, limits. `init/process.rs` and `init/command.rs` carry it
 //! out.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -27,7 +28,7 @@ const PER_LINUX32: u32 = 0x0008;
 /// A process, decided.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ProcessPlan {
-    /// The program and its arguments; never empty.
+    /// The program and its arguments; empty if there is none to be started.
     pub(crate) args: Vec<CString>,
     pub(crate) environment: Environment,
     /// Absolute path of the working directory, inside the container.
@@ -106,7 +107,9 @@ pub(crate) struct Terminal {
 }
 
 impl ProcessPlan {
-    /// Decides about the container's first process.
+    /// Decides about the container's first process. Without one in the
+    /// specification it is one that can do nothing but wait (config.md,
+    /// "Process": required only when the container is started).
     ///
     /// # Errors
     /// Naming the field that is missing, wrong or not possible here.
@@ -116,11 +119,18 @@ impl ProcessPlan {
         host: &Host,
         namespaces: &NamespacePlan,
     ) -> Result<ProcessPlan> {
-        let process = spec
-            .process
-            .as_ref()
-            .context("process property must not be empty")?;
-        let mut plan = ProcessPlan::of(process, shared, host, namespaces)?;
+        let none = || {
+            Cow::Owned(spec::Process {
+                cwd: "/".into(),
+                args: vec![String::new()],
+                ..spec::Process::default()
+            })
+        };
+        let process = spec.process.as_ref().map_or_else(none, Cow::Borrowed);
+        let mut plan = ProcessPlan::of(&process, shared, host, namespaces)?;
+        if spec.process.is_none() {
+            plan.args.clear();
+        }
         if plan.umask.is_none() && namespaces.is_private(Kind::Mount) {
             plan.umask = Some(DEFAULT_UMASK);
         }
@@ -447,7 +457,6 @@ mod tests {
         let process =
             |fields: &str| format!(r#"{{"process":{{"args":["a"],"cwd":"/",{fields}}}}}"#);
         for (json, words) in [
-            ("{}".to_owned(), "process property must not be empty"),
             (
                 r#"{"process":{"args":["a"]}}"#.to_owned(),
                 "Cwd property must not be empty",
