@@ -62,12 +62,18 @@ fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
     };
     let mapped = !maps.uid.is_empty() || !maps.gid.is_empty();
     match plan.get(Kind::User) {
-        Namespace::Inherited if mapped => {
-            bail!(
-                "user namespace mappings specified, but user namespace isn't enabled in the config"
-            )
+        Namespace::Inherited => {
+            // Without privileges nothing works outside a user namespace of our own.
+            if host.is_unprivileged() {
+                bail!("rootless container requires user namespaces");
+            }
+            if mapped {
+                log::warn(
+                    "linux.uidMappings and gidMappings are ignored: there is no user namespace",
+                );
+            }
+            return Ok(IdMaps::default());
         }
-        Namespace::Inherited => check_rootless(host, &maps)?,
         Namespace::New if !mapped => bail!(
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
         ),
@@ -102,14 +108,6 @@ fn check_complete(maps: &IdMaps) -> Result<()> {
                 empty.container
             );
         }
-    }
-    Ok(())
-}
-
-/// Without privileges nothing works outside a user namespace of our own.
-fn check_rootless(host: &Host, maps: &IdMaps) -> Result<()> {
-    if host.is_unprivileged() && maps.uid.is_empty() {
-        bail!("rootless container requires user namespaces");
     }
     Ok(())
 }
@@ -219,10 +217,6 @@ mod tests {
             (
                 r#"{"linux":{"namespaces":[{"type":"user"}]}}"#,
                 "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
-            ),
-            (
-                r#"{"linux":{"uidMappings":[{"size":1}]}}"#,
-                "user namespace mappings specified, but user namespace isn't enabled in the config",
             ),
             (
                 r#"{"linux":{"timeOffsets":{"boottime":{"secs":1}}}}"#,
