@@ -256,8 +256,8 @@ macro_rules! spec_struct {
             }
         }
 
-        /// For tests, which write specifications as JSON.
-        #[cfg(test)]
+        /// For the state, which keeps some of them, and for tests, which write
+        /// specifications as JSON.
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<$name, D::Error> {
                 let value = <Json<'_> as serde::Deserialize>::deserialize(json)?;
@@ -321,7 +321,7 @@ spec_struct! {
         cwd: String = "cwd",
         capabilities: Option<Capabilities> = "capabilities",
         rlimits: Vec<Rlimit> = "rlimits",
-        no_new_privileges: bool = "noNewPrivileges",
+        no_new_privileges: Option<bool> = "noNewPrivileges",
         apparmor_profile: String = "apparmorProfile",
         oom_score_adj: Option<i32> = "oomScoreAdj",
         scheduler: Option<Scheduler> = "scheduler",
@@ -352,6 +352,7 @@ spec_struct! {
 
 spec_struct! {
     /// The five capability sets of capabilities(7), by name.
+    #[derive(serde::Serialize)]
     Capabilities {
         bounding: Vec<String> = "bounding",
         effective: Vec<String> = "effective",
@@ -363,7 +364,9 @@ spec_struct! {
 
 spec_struct! {
     /// One resource limit of getrlimit(2).
+    #[derive(serde::Serialize)]
     Rlimit {
+        #[serde(rename = "type")]
         kind: String = "type",
         hard: u64 = "hard",
         soft: u64 = "soft",
@@ -372,6 +375,7 @@ spec_struct! {
 
 spec_struct! {
     /// Scheduling attributes of sched_setattr(2).
+    #[derive(serde::Serialize)]
     Scheduler {
         policy: String = "policy",
         nice: i32 = "nice",
@@ -385,6 +389,7 @@ spec_struct! {
 
 spec_struct! {
     /// I/O scheduling class and level of ioprio_set(2).
+    #[derive(serde::Serialize)]
     IoPriority {
         class: String = "class",
         priority: i32 = "priority",
@@ -393,8 +398,10 @@ spec_struct! {
 
 spec_struct! {
     /// CPU lists for processes started by `exec`.
+    #[derive(serde::Serialize)]
     CpuAffinity {
         initial: String = "initial",
+        #[serde(rename = "final")]
         last: String = "final",
     }
 }

@@ -23,6 +23,7 @@ tests![
     new_privileges_may_be_allowed,
     five_hundred_leave_nothing,
     process_from_a_file,
+    what_a_process_does_not_say_is_the_containers,
     file_of_the_caller_is_read,
     status_is_that_of_the_program,
     what_cannot_be_run_is_255,
@@ -265,6 +266,75 @@ fn process_from_a_file() {
     fs::write(&file, "{\"args\":1}").unwrap();
     let refused = exec(&container, ["-p", file.to_str().unwrap()], "").output();
     refused.exits(255).says("args");
+}
+
+/// What holds the container's own process holds every other, unless its
+/// description says otherwise.
+fn what_a_process_does_not_say_is_the_containers() {
+    needs(&[Root]);
+    let held = sleeping(
+        Bundle::new()
+            .capabilities(["CAP_KILL", "CAP_CHOWN"])
+            .set(
+                "/process/rlimits",
+                json!([{ "type": "RLIMIT_NOFILE", "hard": 78, "soft": 77 }]),
+            )
+            .set(
+                "/process/scheduler",
+                json!({ "policy": "SCHED_BATCH", "nice": 3 }),
+            )
+            .set(
+                "/process/ioPriority",
+                json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 }),
+            ),
+    );
+    let file = scratch().join("process.json");
+    let from_file = |process: Value| {
+        fs::write(&file, process.to_string()).unwrap();
+        report(&held, ["-p", file.to_str().unwrap()])
+    };
+    let args = ["/probe", "report"];
+    let fields = [
+        "capabilities",
+        "no_new_privileges",
+        "rlimits",
+        "scheduler",
+        "io_priority",
+    ];
+    let expected = report(&held, []);
+    assert_eq!(expected["rlimits"]["RLIMIT_NOFILE"]["soft"], 77);
+    assert_eq!(expected["scheduler"]["nice"], 3);
+    let seen = from_file(json!({ "args": args, "cwd": "/" }));
+    for field in fields {
+        assert_eq!(seen[field], expected[field], "{field}");
+    }
+    let says = json!({
+        "args": args, "cwd": "/", "noNewPrivileges": false,
+        "capabilities": { "bounding": ["CAP_KILL"] },
+    });
+    let seen = from_file(says);
+    let bounding = &seen["capabilities"]["bounding"]["names"];
+    assert_eq!(
+        (&seen["no_new_privileges"], bounding),
+        (&json!(0), &json!(["CAP_KILL"]))
+    );
+    // Nor does it matter what became of the bundle since.
+    let mut bundle: Value = held.bundle.spec.clone();
+    for field in ["capabilities", "noNewPrivileges", "rlimits"] {
+        bundle["process"].as_object_mut().unwrap().remove(field);
+    }
+    let config = held.bundle.directory.join("config.json");
+    fs::write(config, bundle.to_string()).unwrap();
+    let seen = report(&held, []);
+    for field in fields {
+        assert_eq!(seen[field], expected[field], "{field}");
+    }
+    let seen = report(&held, ["--cap", "CAP_AUDIT_WRITE"]);
+    let effective = &seen["capabilities"]["effective"]["names"];
+    assert_eq!(
+        *effective,
+        json!(["CAP_CHOWN", "CAP_KILL", "CAP_AUDIT_WRITE"])
+    );
 }
 
 fn file_of_the_caller_is_read() {

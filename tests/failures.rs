@@ -166,6 +166,11 @@ fn state_without_what_protects_is_refused() {
         ),
         (without("/shared/umask"), "missing field `umask`"),
         (without("/shared/newKeyring"), "missing field `newKeyring`"),
+        (without("/shared/defaults"), "missing field `defaults`"),
+        (
+            without("/shared/defaults/noNewPrivileges"),
+            "missing field `noNewPrivileges`",
+        ),
         (without("/version"), "missing field `version`"),
         (with("version", json!(0)), "version 0 is not the one"),
         (with("version", json!(1000)), "version 1000 is not the one"),

@@ -1,6 +1,9 @@
 //! Security modules: what the labels a container is given keep it from. They
 //! are those of tests/data/lsm, which a test machine has loaded.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -55,14 +58,25 @@ fn apparmor_profile_of_exec_confines() {
         let call = container.command("exec", flags);
         call.args(words.split_whitespace()).output()
     };
-    let seen = reported(exec(&[], "/probe report"));
-    assert_eq!(seen["apparmor"], format!("{PROFILE} (enforce)"));
+    let file = process_without_labels();
+    for flags in [&[][..], &["-p", file.to_str().unwrap()]] {
+        let seen = reported(exec(flags, "/probe report"));
+        assert_eq!(seen["apparmor"], format!("{PROFILE} (enforce)"));
+    }
     let flags = ["--apparmor", PROFILE_OF_EXEC];
     let seen = reported(exec(&flags, "/probe report"));
     assert_eq!(seen["apparmor"], format!("{PROFILE_OF_EXEC} (enforce)"));
     exec(&flags, "/probe open /etc/secret r").ok();
     let refused = exec(&flags, "/probe open /etc/other-secret r").exits(1);
     assert_eq!(refused.answer(), "EACCES");
+}
+
+/// A process.json with nothing but what there must be.
+fn process_without_labels() -> PathBuf {
+    let file = scratch().join("process.json");
+    let process = json!({ "args": ["/probe", "report"], "cwd": "/" });
+    fs::write(&file, process.to_string()).unwrap();
+    file
 }
 
 fn apparmor_profile_that_is_not_loaded_is_refused() {
@@ -105,6 +119,9 @@ fn selinux_label_of_exec_is_its_own() {
     assert_eq!(exec(&[])["lsm"]["current"], PROCESS_LABEL);
     let seen = exec(&["--process-label", EXEC_LABEL]);
     assert_eq!(seen["lsm"]["current"], EXEC_LABEL);
+    let file = process_without_labels();
+    let seen = exec(&["-p", file.to_str().unwrap()]);
+    assert_eq!(seen["lsm"]["current"], PROCESS_LABEL);
 }
 
 fn selinux_label_is_the_session_keyrings() {

@@ -174,18 +174,23 @@ fn ambient_capabilities_outlive_the_user_change() {
 
 fn no_capabilities_are_none() {
     needs(&[Root]);
-    let seen = Bundle::new()
-        .set("/process/capabilities", json!({}))
-        .run()
-        .probe();
-    for set in [
-        "bounding",
-        "effective",
-        "permitted",
-        "inheritable",
-        "ambient",
+    for bundle in [
+        Bundle::new().set("/process/capabilities", json!({})),
+        Bundle::new().remove("/process/capabilities"),
+        Bundle::new()
+            .remove("/process/capabilities")
+            .user_namespace(),
     ] {
-        assert_eq!(seen["capabilities"][set]["names"], json!([]), "{set}");
+        let seen = bundle.run().probe();
+        for set in [
+            "bounding",
+            "effective",
+            "permitted",
+            "inheritable",
+            "ambient",
+        ] {
+            assert_eq!(seen["capabilities"][set]["names"], json!([]), "{set}");
+        }
     }
 }
 

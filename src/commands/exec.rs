@@ -149,13 +149,14 @@ impl Options {
     }
 
     fn plan(&self, state: &ContainerState, neighbour: &Neighbour) -> Result<ExecPlan> {
+        let defaults = &state.shared.defaults;
         let process = match &self.process {
-            Some(file) => bundle::read_process(file)?,
+            Some(file) => defaults.complete(bundle::read_process(file)?),
             None => {
                 let bundle = Bundle::open(&state.bundle)?;
                 bundle::enter(&bundle.dir)?;
                 let own = bundle.spec.process.ok_or(Failure::NoProcess)?;
-                self.by_numbers(state)?.apply(own)?
+                self.by_numbers(state)?.apply(defaults.complete(own))?
             }
         };
         let mut namespaces = NamespacePlan::default();

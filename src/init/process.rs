@@ -162,9 +162,7 @@ pub(crate) fn become_user<P: AsFd>(
     streams_are_the_callers: bool,
     entered: bool,
 ) -> Result<()> {
-    if let Some(capabilities) = &plan.capabilities {
-        capabilities::limit_bounding_set(capabilities)?;
-    }
+    capabilities::limit_bounding_set(&plan.capabilities)?;
     capabilities::keep_over_change_of_user(true)?;
     // A terminal of the container's own is on all three.
     let streams_are_the_callers = streams_are_the_callers && plan.terminal.is_none();
@@ -174,10 +172,7 @@ pub(crate) fn become_user<P: AsFd>(
         return Err(cwd_error(&plan.cwd, Errno::ACCESS));
     }
     capabilities::keep_over_change_of_user(false)?;
-    if let Some(capabilities) = &plan.capabilities {
-        capabilities::apply(capabilities)?;
-    }
-    Ok(())
+    capabilities::apply(&plan.capabilities)
 }
 
 /// Whether the directory could be entered; `false` if the permission is

@@ -112,9 +112,7 @@ impl Replacements {
         }
         process.env.extend_from_slice(&self.env);
         process.terminal = self.terminal;
-        if let Some(no_new_privileges) = self.no_new_privileges {
-            process.no_new_privileges = no_new_privileges;
-        }
+        process.no_new_privileges = self.no_new_privileges.or(process.no_new_privileges);
         if let Some(user) = &self.user {
             set_user(&mut process.user, user)?;
         }
@@ -205,7 +203,7 @@ mod tests {
         assert_eq!(process.user.additional_gids, [3, 7]);
         assert_eq!(process.selinux_label, "label");
         assert_eq!(process.apparmor_profile, "profile");
-        assert!(process.no_new_privileges);
+        assert_eq!(process.no_new_privileges, Some(true));
         let sets = process.capabilities.expect("capabilities");
         assert_eq!(sets.bounding, ["CAP_KILL", "CAP_CHOWN"]);
         assert_eq!(

@@ -44,8 +44,7 @@ pub(crate) struct ProcessPlan {
     /// The persona for personality(2).
     pub(crate) personality: Option<u32>,
     pub(crate) seccomp: Option<SeccompPlan>,
-    /// `None`: the capabilities stay as the change of user leaves them.
-    pub(crate) capabilities: Option<CapabilitiesPlan>,
+    pub(crate) capabilities: CapabilitiesPlan,
     pub(crate) lsm: LsmPlan,
     pub(crate) terminal: Option<Terminal>,
 }
@@ -68,6 +67,22 @@ pub(crate) struct Shared {
     pub(crate) new_keyring: bool,
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) seccomp: Option<SeccompFilter>,
+    pub(crate) defaults: Defaults,
+}
+
+/// What the container's own process is held to, and with it every further one
+/// whose description does not say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Defaults {
+    capabilities: spec::Capabilities,
+    no_new_privileges: bool,
+    apparmor_profile: String,
+    selinux_label: String,
+    rlimits: Vec<spec::Rlimit>,
+    scheduler: Option<spec::Scheduler>,
+    io_priority: Option<spec::IoPriority>,
+    exec_cpu_affinity: Option<spec::CpuAffinity>,
 }
 
 /// The environment variables of the process.
@@ -150,14 +165,14 @@ impl ProcessPlan {
     ) -> Result<ProcessPlan> {
         // A process in another user namespace than ours has all of its
         // capabilities at first, whatever ours are.
-        let capabilities = process.capabilities.as_ref().map(|wanted| {
-            let available = if namespaces.is_private(Kind::User) {
-                host.known_capabilities()
-            } else {
-                host.bounding_capabilities()
-            };
-            CapabilitiesPlan::new(wanted, available)
-        });
+        let available = if namespaces.is_private(Kind::User) {
+            host.known_capabilities()
+        } else {
+            host.bounding_capabilities()
+        };
+        let none = spec::Capabilities::default();
+        let wanted = process.capabilities.as_ref().unwrap_or(&none);
+        let no_new_privileges = process.no_new_privileges.unwrap_or(false);
         Ok(ProcessPlan {
             cwd: cwd(&process.cwd)?,
             args: args(&process.args)?,
@@ -165,7 +180,7 @@ impl ProcessPlan {
             credentials: Credentials::new(&process.user, host.is_unprivileged(), namespaces)?,
             umask: umask(&process.user)?.or(shared.umask),
             rlimits: rlimits(&process.rlimits)?,
-            no_new_privileges: process.no_new_privileges,
+            no_new_privileges,
             oom_score_adj: oom_score_adj(process.oom_score_adj)?.or(shared.oom_score_adj),
             scheduling: SchedulingPlan::new(process, shared.has_cpuset)?,
             memory_policy: shared.memory_policy.clone(),
@@ -173,8 +188,8 @@ impl ProcessPlan {
             seccomp: shared
                 .seccomp
                 .clone()
-                .map(|filter| SeccompPlan::new(filter, process.no_new_privileges)),
-            capabilities: capabilities.transpose()?,
+                .map(|filter| SeccompPlan::new(filter, no_new_privileges)),
+            capabilities: CapabilitiesPlan::new(wanted, available)?,
             lsm: LsmPlan::new(process, host)?,
             terminal: process
                 .terminal
@@ -206,7 +221,48 @@ impl Shared {
             new_keyring,
             // Decided with what the host can do.
             seccomp: None,
+            defaults: process.map(Defaults::of).unwrap_or_default(),
         })
+    }
+}
+
+impl Defaults {
+    fn of(process: &spec::Process) -> Defaults {
+        Defaults {
+            capabilities: process.capabilities.clone().unwrap_or_default(),
+            no_new_privileges: process.no_new_privileges.unwrap_or(false),
+            apparmor_profile: process.apparmor_profile.clone(),
+            selinux_label: process.selinux_label.clone(),
+            rlimits: process.rlimits.clone(),
+            scheduler: process.scheduler.clone(),
+            io_priority: process.io_priority.clone(),
+            exec_cpu_affinity: process.exec_cpu_affinity.clone(),
+        }
+    }
+
+    /// The further process `process`, with what it does not say.
+    pub(crate) fn complete(&self, process: spec::Process) -> spec::Process {
+        let or = |own: String, default: &str| match own.is_empty() {
+            true => default.to_owned(),
+            false => own,
+        };
+        let rlimits = match process.rlimits.is_empty() {
+            true => self.rlimits.clone(),
+            false => process.rlimits,
+        };
+        spec::Process {
+            capabilities: process.capabilities.or(Some(self.capabilities.clone())),
+            no_new_privileges: process.no_new_privileges.or(Some(self.no_new_privileges)),
+            apparmor_profile: or(process.apparmor_profile, &self.apparmor_profile),
+            selinux_label: or(process.selinux_label, &self.selinux_label),
+            rlimits,
+            scheduler: process.scheduler.or_else(|| self.scheduler.clone()),
+            io_priority: process.io_priority.or_else(|| self.io_priority.clone()),
+            exec_cpu_affinity: process
+                .exec_cpu_affinity
+                .or_else(|| self.exec_cpu_affinity.clone()),
+            ..process
+        }
     }
 }
 
@@ -449,7 +505,12 @@ mod tests {
                 maximum: None
             }
         );
-        assert_eq!(plan.capabilities, None);
+        // None are asked for: all that there are have to go.
+        let none = CapabilitiesPlan {
+            dropped: Host::new().bounding_capabilities(),
+            ..CapabilitiesPlan::default()
+        };
+        assert_eq!(plan.capabilities, none);
     }
 
     #[test]
