@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -30,44 +31,87 @@ tests![
     descriptor_of_the_runtime_is_not_inherited,
 ];
 
-/// CVE-2024-21626: a working directory through a descriptor the runtime leaks.
+/// CVE-2024-21626: a working directory through a descriptor that was left open,
+/// be it the caller's or the runtime's own.
 fn working_directory_does_not_lead_out() {
-    needs(&[Root]);
-    for number in 3..16 {
-        let directory = format!("/proc/self/fd/{number}");
-        let container = Container::new(
-            Bundle::new()
-                .set("/process/cwd", directory.as_str())
-                .probe("list ../../../.."),
-        );
-        let output = container.run();
-        let names = || output.answer();
-        assert!(
-            output.code() != 0 || names().to_string().contains("probe"),
-            "{output}"
-        );
+    needs(&[Root, Tool("sh")]);
+    let bundle = Bundle::new().probe("list ../../../..");
+    symlink("/proc/self/fd/4", bundle.rootfs().join("mnt/link")).unwrap();
+    let mut container = Container::new(bundle);
+    let own = (3..16).map(|number| format!("/proc/self/fd/{number}"));
+    let mut refused = 0;
+    for directory in own.chain(["/mnt/link".to_owned()]) {
+        container.bundle.spec["process"]["cwd"] = json!(directory);
+        container.bundle.write();
+        let call = container.command("run", ["--preserve-fds", "3"]);
+        let output = call.after_shell(HOST_DIRECTORIES).output();
+        refused += i32::from(output.stderr.contains("possible container breakout"));
+        assert!(leads_nowhere(&output), "{output}");
     }
+    assert!(refused >= 4, "the host's directories were tried: {refused}");
 }
 
+/// Opens three of the host's directories, to be preserved by what is started
+/// after it; others the runtime closes.
+pub(crate) const HOST_DIRECTORIES: &str = "exec 3</ 4</etc 5</usr";
+
+/// Whether no program ran in another directory than one of the container's,
+/// whose root has the probe in it.
+pub(crate) fn leads_nowhere(output: &Output) -> bool {
+    output.code() != 0 || output.answer().to_string().contains("\"probe\"")
+}
+
+/// A link in the image that leads to the same path in the container as on the
+/// host; a path through it, and the place it leads to.
+fn link_to_a_place_of_the_host(bundle: &Bundle) -> PathBuf {
+    let outside = scratch().join("outside");
+    let inside = bundle.rootfs().join(outside.strip_prefix("/").unwrap());
+    for directory in [&outside, &inside] {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("file"), "text").unwrap();
+    }
+    symlink(&outside, bundle.rootfs().join("mnt/link")).unwrap();
+    outside
+}
+
+/// The mountpoints of the container below this directory.
+fn mountpoints_below(container: &Container, directory: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string(format!("/proc/{}/mountinfo", container.pid())).unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let points = points.map(PathBuf::from);
+    points
+        .filter(|point| point.starts_with(directory))
+        .collect()
+}
+
+/// What is masked is what the link leads to in the container, not outside, and
+/// not nothing.
 fn masked_path_behind_a_symlink_stays_inside() {
     needs(&[Root]);
-    let outside = scratch().join("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("file"), "text").unwrap();
-    let bundle = Bundle::new().push("/linux/maskedPaths", "/mnt/link");
-    symlink(&outside, bundle.rootfs().join("mnt/link")).unwrap();
-    bundle.run();
-    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "text");
+    let bundle = Bundle::new().push("/linux/maskedPaths", "/mnt/link/file");
+    let place = link_to_a_place_of_the_host(&bundle);
+    let file = place.join("file");
+    let text = |path: &str| format!("read {path}");
+    let modes = [text("/mnt/link/file"), text(&file.display().to_string())];
+    let container = Container::created(bundle.probe(&format!("{};sleep", modes.join(";"))));
+    assert_eq!(mountpoints_below(&container, &place), [&*file]);
+    container.start().ok();
+    let masked = json!({ "ok": "" }).to_string();
+    wait_until("it has read", || container.stdout().lines().count() == 2);
+    assert!(container.stdout().lines().all(|line| line == masked));
+    assert_eq!(fs::read_to_string(file).unwrap(), "text");
 }
 
+/// As with what is masked.
 fn readonly_path_behind_a_symlink_stays_inside() {
     needs(&[Root]);
-    let outside = scratch().join("outside");
-    fs::create_dir(&outside).unwrap();
     let bundle = Bundle::new().push("/linux/readonlyPaths", "/mnt/link");
-    symlink(&outside, bundle.rootfs().join("mnt/link")).unwrap();
-    bundle.run();
-    fs::write(outside.join("file"), "text").expect("the directory is as writable as before");
+    let place = link_to_a_place_of_the_host(&bundle);
+    let container = Container::created(bundle.probe("write /mnt/link/file x;sleep"));
+    assert_eq!(mountpoints_below(&container, &place), [&*place]);
+    container.start().ok();
+    container.wait_for_output("EROFS");
+    fs::write(place.join("file"), "text").expect("the directory is as writable as before");
 }
 
 fn device_behind_a_symlink_stays_inside() {
@@ -111,24 +155,48 @@ fn image_cannot_replace_what_is_mounted_over_proc() {
     bundle.run().exits(1);
 }
 
-/// CVE-2019-5736: the program is the runtime itself, kept open for writing.
+/// CVE-2019-5736: a process of the container keeps what a process of the runtime
+/// runs from, and writes to it when nobody runs it any more.
 fn runtime_cannot_be_overwritten() {
     needs(&[Root]);
-    let before = fs::metadata(runtime()).unwrap();
-    let bundle = Bundle::new().args(["/proc/self/exe", "--version"]);
-    let output = bundle.run();
-    // Whatever it came to, the file is the one it was.
-    let after = fs::metadata(runtime()).unwrap();
-    assert_eq!(
-        (before.ino(), before.mtime_nsec()),
-        (after.ino(), after.mtime_nsec()),
-        "{output}"
+    // Nobody else runs this one: what runs cannot be written to anyway.
+    let copy = scratch().join("teu");
+    fs::copy(runtime(), &copy).unwrap();
+    let kept = |pid: i32| File::open(format!("/proc/{pid}/exe")).unwrap();
+    let container = Container::new(Bundle::new().probe("sleep"));
+    let call = |verb, flags: &[&str]| container.command(verb, flags).with_program([&copy]);
+    container.detach(call("create", &[])).ok();
+    let of_create = kept(container.pid());
+    container.start().ok();
+    let exec = call("exec", &[]).args(["/probe", "sleep"]).spawn();
+    wait_until("the process runs", || runs_the_probe(&exec));
+    let of_exec = kept(exec.pid);
+    container.delete_force().ok();
+    exec.wait();
+
+    let run = call("run", &[]).spawn();
+    wait_until("the container runs", || runs_the_probe(&run));
+    let of_run = kept(run.pid);
+    container.kill("KILL").ok();
+    run.wait();
+
+    for (verb, kept) in [("create", of_create), ("exec", of_exec), ("run", of_run)] {
+        let again = format!("/proc/self/fd/{}", kept.as_raw_fd());
+        let file = File::options().write(true).open(again);
+        let written = file.and_then(|file| file.write_at(b"#!/evil", 0));
+        assert!(written.is_err(), "wrote to what {verb} runs from");
+    }
+    assert!(
+        fs::read(&copy).unwrap() == fs::read(runtime()).unwrap(),
+        "the runtime was overwritten"
     );
-    // And init, waiting to be started, has it open in no writable way.
-    let bundle = Bundle::new()
-        .without_namespace("pid")
-        .probe("open /proc/self/exe w");
-    assert_eq!(bundle.run().answer(), "ETXTBSY");
+}
+
+/// Whether what the runtime has started is the container's program by now.
+fn runs_the_probe(running: &Running) -> bool {
+    let is_probe =
+        |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("probe"));
+    running.children().into_iter().any(is_probe)
 }
 
 /// CVE-2019-5736: nothing of the runtime's own file is in a process that the
