@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -715,40 +714,58 @@ impl BusySocket {
 }
 
 /// An exec that waits, all but the program done; and its process.
-fn waiting_exec(container: &Container, socket: &Path) -> (Running, i32) {
-    let flags = ["--user", "1000", "--pidfd-socket", socket.to_str().unwrap()];
+fn waiting_exec(container: &Container, user: &str, socket: &Path) -> (Running, i32) {
+    let flags = ["--user", user, "--pidfd-socket", socket.to_str().unwrap()];
     let running = exec(container, flags, "/probe report").spawn();
-    let user = |pid: i32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.contains("\nUid:\t101000") || status.contains("\nUid:\t1000")
-    };
-    let child = || running.children().into_iter().find(|pid| user(*pid));
-    wait_until("the process is the user", || child().is_some());
+    let most = effective_capabilities(container.pid()).unwrap();
+    // With more than the container's it is still on its way.
+    let is_there = |pid: &i32| effective_capabilities(*pid).is_some_and(|held| held & !most == 0);
+    let child = || running.children().into_iter().find(is_there);
+    wait_until("the process has only what is the container's", || {
+        child().is_some()
+    });
     let child = child().unwrap();
     (running, child)
+}
+
+/// What a process may do; none if it has ended.
+fn effective_capabilities(pid: i32) -> Option<u64> {
+    u64::from_str_radix(&status_line(pid, "CapEff:")?, 16).ok()
+}
+
+/// A line of /proc/PID/status, its last word.
+fn status_line(pid: i32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().last().map(str::to_owned)
 }
 
 /// CVE-2016-9962: what is in the container sees the process before it is the
 /// program, with all that it has open.
 fn others_cannot_look_in_before_the_program_runs() {
     needs(&[Root, UserNamespaces]);
-    let path = scratch().join("busy");
-    let socket = BusySocket::new(&path);
-    let container = sleeping(Bundle::new().user_namespace());
-    let (running, child) = waiting_exec(&container, &path);
-    // Of a process that may not be looked into root owns these files.
-    let owner = || {
-        fs::metadata(format!("/proc/{child}/environ"))
-            .unwrap()
-            .uid()
-    };
-    assert_eq!(owner(), 0);
-    socket.accept();
-    let seen = running.wait().ok().probe();
-    assert_eq!(
-        (&seen["uid"], &seen["dumpable"]),
-        (&json!(1000), &json!(true))
-    );
+    // Root that stays root is kept out by nothing else.
+    for (bundle, user) in [
+        (Bundle::new(), "0"),
+        (Bundle::new(), "1000"),
+        (Bundle::new().user_namespace(), "0"),
+    ] {
+        let container = sleeping(bundle);
+        let path = scratch().join(&container.id);
+        let socket = BusySocket::new(&path);
+        let (running, child) = waiting_exec(&container, user, &path);
+        let inside = status_line(child, "NSpid:").unwrap();
+        let attack = format!("/probe open /proc/{inside}/environ r");
+        let attack = exec(&container, ["--user", user], &attack).output();
+        assert_eq!(attack.answer(), "EACCES", "{attack}");
+        socket.accept();
+        let seen = running.wait().ok().probe();
+        let own: u32 = user.parse().unwrap();
+        assert_eq!(
+            (&seen["uid"], &seen["dumpable"]),
+            (&json!(own), &json!(true))
+        );
+    }
 }
 
 fn waiting_process_ends_with_its_host() {
@@ -756,7 +773,7 @@ fn waiting_process_ends_with_its_host() {
     let path = scratch().join("busy");
     let _socket = BusySocket::new(&path);
     let container = sleeping(Bundle::new());
-    let (running, child) = waiting_exec(&container, &path);
+    let (running, child) = waiting_exec(&container, "1000", &path);
     running.signal(Signal::SIGKILL);
     running.wait();
     wait_until("the process has ended", || !is_alive(child));
