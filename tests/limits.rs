@@ -17,6 +17,7 @@ tests![
     v1_has_bounds_for_shares,
     v1_has_no_unified,
     v2_has_no_file_of_that_name,
+    limits_of_a_missing_v1_hierarchy_are_refused,
     v2_warns_of_what_it_cannot_do,
     v2_names_a_controller_that_is_not_handed_down,
     v2_below_a_threaded_cgroup,
@@ -270,6 +271,25 @@ fn v2_has_no_file_of_that_name() {
         json!({ "cgroup.max.depth": "3" }),
     );
     bundle.run().ok();
+}
+
+/// v2 has no such controller; the machine has others on v1, and could have it.
+fn limits_of_a_missing_v1_hierarchy_are_refused() {
+    needs(&[
+        Root,
+        CgroupV1,
+        NoController("net_cls"),
+        NoController("net_prio"),
+    ]);
+    let priority = json!([{ "name": "lo", "priority": 1 }]);
+    for (field, value, controller) in [
+        ("classID", json!(1), "net_cls"),
+        ("priorities", priority, "net_prio"),
+    ] {
+        let bundle = Bundle::new().set(&format!("/linux/resources/network/{field}"), value);
+        let words = format!("cannot set {controller} limit: container could not join");
+        bundle.run().exits(1).says(&words);
+    }
 }
 
 /// The fields that v2 has no counterpart of; the README's table names them.

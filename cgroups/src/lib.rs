@@ -464,7 +464,7 @@ impl Cgroup {
             let result = directory.carry_out(&v1::steps(controller, limits)?);
             return result.map_err(|error| v1::memory::explain(directory, error));
         }
-        let steps = v2::steps(controller, limits)?;
+        let steps = self.v2_steps(controller, limits)?;
         match &self.v2 {
             _ if steps.first_field().is_none() => Ok(steps.ignored),
             None => Err(no_cgroup(&steps, controller.v1_name())),
@@ -477,6 +477,21 @@ impl Cgroup {
                 }
                 carry_out_v2(directory, controller.v2_name(), &steps)
             }
+        }
+    }
+
+    /// What `limits` mean for a controller without a v1 hierarchy. Where there
+    /// are others, it is one that is missing, not one that v2 does without.
+    fn v2_steps(&self, controller: Controller, limits: &Limits) -> Result<Steps> {
+        let steps = v2::steps(controller, limits)?;
+        match steps.ignored.first() {
+            Some(ignored) if controller.is_v1_only() && !self.v1.is_empty() => {
+                Err(Error::NoCgroup {
+                    field: ignored.field.clone(),
+                    controller: controller.v1_name().to_owned(),
+                })
+            }
+            _ => Ok(steps),
         }
     }
 

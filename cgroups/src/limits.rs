@@ -223,6 +223,11 @@ impl Controller {
         )
     }
 
+    /// Whether cgroup v2 has nothing of the kind.
+    pub(crate) fn is_v1_only(self) -> bool {
+        matches!(self, Controller::NetworkClass | Controller::NetworkPriority)
+    }
+
     pub(crate) fn v2_name(self) -> &'static str {
         match self {
             Controller::BlockIo => "io",

@@ -216,7 +216,7 @@ impl Cgroup {
         for controller in Controller::ALL {
             match self.v1_directory(controller.v1_name()) {
                 Some(_) => v1::steps(controller, limits).map(drop)?,
-                None => v2::steps(controller, limits).map(drop)?,
+                None => self.v2_steps(controller, limits).map(drop)?,
             }
         }
         v2::unified::steps(&limits.unified).map(drop)

@@ -187,7 +187,7 @@ impl Cgroup {
             if let Some(directory) = self.v1_directory(controller.v1_name()) {
                 all.push((directory, v1::steps(controller, limits)?));
             } else if let Some(directory) = &self.v2 {
-                all.push((directory, v2::steps(controller, limits)?));
+                all.push((directory, self.v2_steps(controller, limits)?));
             }
         }
         if let Some(directory) = &self.v2 {

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     CgroupV2,
     /// A controller in a v1 hierarchy or in the unified one.
     Controller(&'static str),
+    /// A controller in none of them.
+    NoController(&'static str),
     /// The unified hierarchy, also of a hybrid machine, has a controller that
     /// threaded cgroups cannot have: see [`domain_limit`].
     DomainController,
@@ -90,6 +92,7 @@ impl Need {
             CgroupV1 => !unified(),
             CgroupV2 => unified(),
             Controller(name) => controllers().iter().any(|controller| controller == name),
+            NoController(name) => !Controller(name).is_met(),
             DomainController => domain_limit().is_some(),
             UserNamespaces => {
                 Path::new("/proc/self/ns/user").exists()
@@ -130,6 +133,7 @@ impl Need {
             CgroupV1 => "cgroup v1".to_owned(),
             CgroupV2 => "cgroup v2".to_owned(),
             Controller(name) => format!("the {name} controller"),
+            NoController(name) => format!("no {name} controller"),
             DomainController => "a controller of cgroup v2 that is not threaded".to_owned(),
             UserNamespaces => "user namespaces".to_owned(),
             TimeNamespaces => "time namespaces".to_owned(),
