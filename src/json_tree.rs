@@ -20,33 +20,69 @@ pub(crate) enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// The fields of an object. Of fields with the same name, the last one counts.
+/// The fields of an object, in the order of their names. Of fields with the same
+/// name, the last one counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 
 impl<'a> Object<'a> {
+    /// These fields, in the order they were written in. All at once: a map of
+    /// the user's, such as annotations, may have many.
+    fn new(mut fields: Vec<(Cow<'a, str>, Json<'a>)>) -> Object<'a> {
+        fields.reverse();
+        fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+        fields.dedup_by(|(one, _), (other, _)| one == other);
+        Object(fields)
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| &**name)
     }
 
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
+
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Json<'a>> {
-        let mut fields = self.0.iter_mut();
-        fields
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value)
+        let position = self.position(name).ok()?;
+        Some(&mut self.0[position].1)
     }
 
-    /// Takes a field out; the others may change places.
+    /// Takes a field out.
     pub(crate) fn remove(&mut self, name: &str) -> Option<Json<'a>> {
-        let position = self.names().position(|other| other == name)?;
-        Some(self.0.swap_remove(position).1)
+        let position = self.position(name).ok()?;
+        Some(self.0.remove(position).1)
     }
 
-    pub(crate) fn set(&mut self, name: Cow<'a, str>, value: Json<'a>) {
-        match self.get_mut(&name) {
-            Some(old) => *old = value,
-            None => self.0.push((name, value)),
+    /// Takes out the fields whose name is such.
+    pub(crate) fn remove_if(
+        &mut self,
+        mut is_such: impl FnMut(&str) -> bool,
+    ) -> Vec<(Cow<'a, str>, Json<'a>)> {
+        let removed = self.0.extract_if(.., |(name, _)| is_such(name));
+        removed.collect()
+    }
+
+    /// Adds the fields that only `other` has, also of objects that both have.
+    pub(crate) fn add_missing(&mut self, other: Object<'a>) {
+        let mut missing = Vec::new();
+        for (name, value) in other {
+            match (self.get_mut(&name), value) {
+                (Some(Json::Object(own)), Json::Object(other)) => own.add_missing(other),
+                (Some(_), _) => {}
+                (None, value) => missing.push((name, value)),
+            }
         }
+        if !missing.is_empty() {
+            missing.append(&mut self.0);
+            *self = Object::new(missing);
+        }
+    }
+}
+
+impl<'a> From<(&'a str, Json<'a>)> for Object<'a> {
+    fn from((name, value): (&'a str, Json<'a>)) -> Object<'a> {
+        Object(vec![(Cow::Borrowed(name), value)])
     }
 }
 
@@ -108,11 +144,11 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json<'de>, A::Error> {
-        let mut object = Object::default();
+        let mut read = Vec::new();
         while let Some(FieldName(name)) = fields.next_key()? {
-            object.set(name, fields.next_value()?);
+            read.push((name, fields.next_value()?));
         }
-        Ok(Json::Object(object))
+        Ok(Json::Object(Object::new(read)))
     }
 }
 

@@ -5,7 +5,6 @@
 //! an error with words that engines know), and that is decided in `plan/`.
 //! Only `bundle.rs` and `plan/` may use these types.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -119,34 +118,14 @@ fn object<'a>(value: Json<'a>, place: &Place<'_>) -> Result<Object<'a>, String> 
 /// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
 /// write it, and of both it takes what they hold together.
 fn ignore_case(object: &mut Object<'_>, names: &[&'static str]) {
-    let others: Vec<String> = object
-        .names()
-        .filter(|other| !names.contains(other))
-        .map(str::to_owned)
-        .collect();
-    for other in others {
-        let name = names.iter().find(|name| name.eq_ignore_ascii_case(&other));
-        let found = name.and_then(|name| Some((name, object.remove(&other)?)));
-        let Some((name, value)) = found else {
-            continue;
-        };
-        match object.get_mut(name) {
-            Some(named) => add_missing(named, value),
-            None => object.set(Cow::Borrowed(name), value),
-        }
-    }
-}
-
-/// Adds the fields that only `other` has.
-fn add_missing<'a>(object: &mut Json<'a>, other: Json<'a>) {
-    let (Json::Object(object), Json::Object(other)) = (object, other) else {
-        return;
+    let meant = |other: &str| {
+        let mut names = names.iter();
+        names.find(|name| name.eq_ignore_ascii_case(other)).copied()
     };
-    for (name, value) in other {
-        match object.get_mut(&name) {
-            Some(both) => add_missing(both, value),
-            None => object.set(name, value),
-        }
+    let others = object.remove_if(|other| !names.contains(&other) && meant(other).is_some());
+    for (other, value) in others {
+        let name = meant(&other).unwrap_or_default();
+        object.add_missing(Object::from((name, value)));
     }
 }
 

@@ -1,6 +1,8 @@
 //! config.json: what is missing, unknown, for other platforms, or without
 //! effect here.
 
+use std::time::Duration;
+
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
@@ -18,6 +20,7 @@ tests![
     systems_without_selinux_refuse_labels,
     device_rules_decide_what_opens,
     wrong_type_is_named_by_its_path,
+    many_fields_take_no_time,
 ];
 
 fn version_is_not_checked() {
@@ -132,6 +135,19 @@ fn device_rules_decide_what_opens() {
     assert_eq!(opens(rule(true, "c", -1, "w")), [false, true]);
     assert_eq!(opens(rule(true, "c", 201, "rw")), [false, false]);
     assert_eq!(opens(rule(true, "b", 200, "rw")), [false, false]);
+}
+
+fn many_fields_take_no_time() {
+    needs(&[Root, Teu]);
+    let many = |word: &str| -> Value {
+        let fields = (0..60_000).map(|number| (format!("org.teu.{word}{number}"), json!("v")));
+        Value::Object(fields.collect())
+    };
+    let bundle = Bundle::new().set("/annotations", many("one"));
+    // Go takes both for one, with the fields of both.
+    let bundle = bundle.set("/Annotations", many("other"));
+    let output = bundle.probe("exit 0").run().ok();
+    assert!(output.took < patience(Duration::from_secs(8)), "{output}");
 }
 
 fn wrong_type_is_named_by_its_path() {

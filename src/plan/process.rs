@@ -3,6 +3,7 @@
 //! out.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -278,7 +279,7 @@ impl Environment {
             ..Default::default()
         };
         // Last to first, so that the first one met is the one that counts.
-        let mut seen: Vec<&str> = Vec::with_capacity(env.len());
+        let mut seen = BTreeSet::new();
         for variable in env.iter().rev() {
             let (name, value) = variable
                 .split_once('=')
@@ -286,10 +287,9 @@ impl Environment {
             if name.is_empty() {
                 bail!("invalid environment variable: name cannot be empty");
             }
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 continue;
             }
-            seen.push(name);
             match (name, value) {
                 ("HOME", "") => continue,
                 ("HOME", _) => environment.needs_home = false,
