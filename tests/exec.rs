@@ -35,6 +35,7 @@ tests![
     cgroups_are_entered,
     processes_run_on_their_cpus,
     container_hands_down_its_settings,
+    session_keyring_is_the_containers,
     caller_hands_down_nothing,
     detached_process_lives_on,
     signals_are_passed_on,
@@ -535,6 +536,14 @@ fn container_hands_down_its_settings() {
     assert_eq!(seen["personality"], 8);
 }
 
+/// Not the caller's, with all keys that are in it.
+fn session_keyring_is_the_containers() {
+    needs(&[Root]);
+    let container = sleeping(Bundle::new());
+    let keyring = report(&container, [])["keyring"].to_string();
+    assert!(keyring.contains(&container.id), "{keyring}");
+}
+
 fn caller_hands_down_nothing() {
     needs(&[Root, Tool("sh")]);
     let container = sleeping(Bundle::new());
@@ -547,6 +556,8 @@ fn caller_hands_down_nothing() {
     let open: Vec<_> = seen["fds"].as_object().unwrap().keys().collect();
     assert_eq!(open, ["0", "1", "2"]);
     assert_eq!(seen["signals"]["blocked"], "0000000000000000");
+    // Rust's runtime ignores SIGPIPE in the probe itself.
+    assert_eq!(seen["signals"]["ignored"], "0000000000001000");
 }
 
 fn detached_process_lives_on() {

@@ -32,12 +32,14 @@ tests![
     missing_source_is_named,
     readonly_root_refuses_writes,
     default_devices_are_there,
+    null_streams_are_the_containers,
     devices_are_made,
     device_links_are_there,
     masked_paths_are_hidden,
     readonly_paths_refuse_writes,
     cgroup_mount_shows_the_own_cgroup,
     cgroup2_mount_shows_the_own_cgroup,
+    cgroup_mount_has_its_flags,
     root_is_private_by_default,
     root_propagation_is_set,
     missing_rootfs_is_refused,
@@ -420,6 +422,16 @@ fn default_devices_are_there() {
     }
 }
 
+/// Not the host's, whose /dev a process could find through them.
+fn null_streams_are_the_containers() {
+    needs(&[Root]);
+    let modes = "stat /dev/null; stat /proc/self/fd/0";
+    let answers = Bundle::new().probe(modes).run().ok().answers();
+    for number in ["dev", "ino"] {
+        assert_eq!(answers[0]["ok"][number], answers[1]["ok"][number]);
+    }
+}
+
 fn devices_are_made() {
     needs(&[Root]);
     let node = json!({
@@ -517,11 +529,38 @@ fn cgroup2_mount_shows_the_own_cgroup() {
     );
 }
 
+fn cgroup_mount_has_its_flags() {
+    needs(&[Root, CgroupV1, Controller("pids")]);
+    for bundle in [Bundle::new(), Bundle::new().namespace("cgroup")] {
+        let seen = bundle.run().probe();
+        let mounts = seen["mounts"].as_array().unwrap();
+        let below = |mount: &&Value| {
+            let target = mount["target"].as_str().unwrap();
+            target.starts_with("/sys/fs/cgroup/")
+        };
+        let below: Vec<&Value> = mounts.iter().filter(below).collect();
+        assert!(!below.is_empty(), "{mounts:#?}");
+        for mount in below {
+            let flags = ["ro", "nosuid", "nodev", "noexec"];
+            let all = flags.iter().all(|flag| has(&mount["options"], flag));
+            assert!(all, "{mount}");
+        }
+    }
+}
+
+/// What is mounted in the root filesystem later, on the host, stays out.
 fn root_is_private_by_default() {
     needs(&[Root]);
     let seen = Bundle::new().run().probe();
-    let tags = mount_on(&seen, "/")["propagation"].to_string();
-    assert!(!tags.contains("shared"), "{tags}");
+    assert_eq!(mount_on(&seen, "/")["propagation"], json!([]));
+    let container = Container::running(Bundle::new().probe("trap USR1; list /mnt"));
+    container.wait_for_output("ready");
+    let later = Mounted::new("tmpfs", container.bundle.rootfs().join("mnt"), "");
+    fs::write(container.bundle.rootfs().join("mnt/file"), "").unwrap();
+    container.kill("USR1").ok();
+    assert_eq!(container.wait(), 0);
+    container.wait_for_output(r#"{"ok":[]}"#);
+    drop(later);
 }
 
 fn root_propagation_is_set() {

@@ -29,6 +29,7 @@ tests![
     log_follows_no_link_of_others,
     parent_processes_are_out_of_sight,
     descriptor_of_the_runtime_is_not_inherited,
+    program_of_the_caller_is_not_executed,
 ];
 
 /// CVE-2024-21626: a working directory through a descriptor that was left open,
@@ -435,4 +436,19 @@ fn descriptor_of_the_runtime_is_not_inherited() {
     let bundle = Bundle::new().recording_hook("createRuntime", &file);
     let open: Value = bundle.probe("fds").run().ok().answer();
     assert_eq!(open.as_object().unwrap().len(), 3, "{open}");
+}
+
+/// CVE-2024-21626: execve(2) opens its program before it closes what is to be
+/// closed then.
+fn program_of_the_caller_is_not_executed() {
+    needs(&[Root, Tool("sh")]);
+    let bundle = Bundle::new();
+    let caller = format!("exec 3<{}", bundle.host_probe().display());
+    for number in 3..12 {
+        let program = format!("/proc/self/fd/{number}");
+        let bundle = Bundle::new().args([&*program, "exit", "7"]);
+        let call = Container::new(bundle).command("run", NO_FLAGS);
+        let output = call.after_shell(&caller).output();
+        assert_ne!(output.code(), 7, "{output}");
+    }
 }

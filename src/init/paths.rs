@@ -501,6 +501,14 @@ pub(crate) mod tests {
         let refused = root.make_mountpoint(&place.path, true);
         assert_eq!(refused.err(), Some(Errno::LOOP));
         assert!(!directory.path().join("new").exists());
+        // Nor one that is the last name of the path.
+        symlink(directory.path().join("new"), rootfs.join("file")).expect("symlink");
+        symlink(directory.path(), rootfs.join("directory")).expect("symlink");
+        for (path, is_directory) in [("/file", false), ("/directory", true)] {
+            let refused = root.make_mountpoint(Path::new(path), is_directory);
+            refused.expect_err("a link is there by now");
+        }
+        assert!(!directory.path().join("new").exists());
     }
 
     /// CVE-2024-45310: what is made while someone exchanges a directory for a
