@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::failure::Failure;
-use crate::log;
 use crate::spec::{self, FromJson, Process, Resources, Spec};
+use crate::{log, spelling};
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -21,12 +21,24 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// Reads `config.json` in `dir`.
+    /// Reads `config.json` in `dir`, and warns of fields that nobody knows.
     ///
     /// # Errors
     /// The directory or file is missing (runc's words), or the file is not
     /// valid: the error then names the field.
     pub(crate) fn open(dir: &Path) -> Result<Box<Bundle>> {
+        Bundle::read(dir, log::warn)
+    }
+
+    /// The same for a further process: whoever made the container was warned.
+    ///
+    /// # Errors
+    /// As for [`Bundle::open`].
+    pub(crate) fn open_again(dir: &Path) -> Result<Box<Bundle>> {
+        Bundle::read(dir, log::debug)
+    }
+
+    fn read(dir: &Path, tell: fn(&str)) -> Result<Box<Bundle>> {
         let dir = fs::canonicalize(dir).with_context(|| format!("bundle {dir:?}"))?;
         let path = dir.join("config.json");
         let text = match fs::read(&path) {
@@ -36,7 +48,7 @@ impl Bundle {
             }
             Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
         };
-        let spec = parse(&text, &path)?;
+        let spec = parse(&text, &path, tell)?;
         Ok(Box::new(Bundle { dir, spec }))
     }
 }
@@ -56,7 +68,7 @@ pub(crate) fn enter(dir: &Path) -> Result<()> {
 /// The file cannot be read, or is not valid: the error then names the field.
 pub(crate) fn read_process(path: &Path) -> Result<Process> {
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
-    parse(&text, path)
+    parse(&text, path, log::warn)
 }
 
 /// Reads new resources (`update --resources`): what linux.resources holds, from
@@ -69,19 +81,24 @@ pub(crate) fn read_resources(path: &Path) -> Result<Resources> {
         let mut text = Vec::new();
         let read = io::stdin().read_to_end(&mut text);
         read.context("read standard input")?;
-        return parse(&text, Path::new("/dev/stdin"));
+        return parse(&text, Path::new("/dev/stdin"), log::warn);
     }
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
-    parse(&text, path)
+    parse(&text, path, log::warn)
 }
 
-/// Unknown fields are allowed, but a person looking for a typing mistake wants
-/// to see them.
-fn parse<T: FromJson>(text: &[u8], path: &Path) -> Result<T> {
-    let unknown = |place: &spec::Place<'_>| {
-        if log::is_debug() {
-            log::debug(&format!("{}: unknown field {place}", path.display()));
-        }
+/// Unknown fields are allowed, but one may be a known field misspelt, which then
+/// has no effect. Engines write none: they have the types of the specification.
+fn parse<T: FromJson>(text: &[u8], path: &Path, tell: fn(&str)) -> Result<T> {
+    let unknown = |place: &spec::Place<'_>, known: &[&'static str]| {
+        let nearest = place
+            .field()
+            .and_then(|name| spelling::nearest(name, known));
+        let hint = nearest.map_or_else(String::new, |name| format!("; is {name:?} meant?"));
+        tell(&format!(
+            "{}: unknown field {place} is ignored{hint}",
+            path.display()
+        ));
     };
     spec::from_slice(text, &unknown)
         .map_err(anyhow::Error::msg)

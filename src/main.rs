@@ -36,6 +36,7 @@ mod root;
 mod seccomp_agent;
 mod size;
 mod spec;
+mod spelling;
 mod state;
 mod sys;
 #[cfg(test)]

@@ -10,16 +10,16 @@ use std::fmt;
 
 use crate::json_tree::{Json, Object};
 
-/// Parses a JSON text as one of the types below. `unknown` is told the place
-/// of every field that the type does not have; they are allowed (config.md,
-/// "Extensibility").
+/// Is told of a field that its object does not have: the place of it, and the
+/// fields there are.
+pub(crate) type TellUnknown<'a> = &'a dyn Fn(&Place<'_>, &[&'static str]);
+
+/// Parses a JSON text as one of the types below. `unknown` is told of every field
+/// that the type does not have; they are allowed (config.md, "Extensibility").
 ///
 /// # Errors
 /// The text is no JSON, or a field has the wrong type: the error names it.
-pub(crate) fn from_slice<T: FromJson>(
-    text: &[u8],
-    unknown: &dyn Fn(&Place<'_>),
-) -> Result<T, String> {
+pub(crate) fn from_slice<T: FromJson>(text: &[u8], unknown: TellUnknown<'_>) -> Result<T, String> {
     let value = serde_json::from_slice(text).map_err(|err| err.to_string())?;
     T::from_json(
         value,
@@ -45,7 +45,7 @@ pub(crate) trait FromJson: Sized {
 pub(crate) struct Place<'a> {
     parent: Option<&'a Place<'a>>,
     name: Name<'a>,
-    unknown: &'a dyn Fn(&Place<'_>),
+    unknown: TellUnknown<'a>,
 }
 
 #[derive(Clone, Copy)]
@@ -60,6 +60,14 @@ impl<'a> Place<'a> {
             parent: Some(self),
             name,
             unknown: self.unknown,
+        }
+    }
+
+    /// The name of the field that is there; none for an item of a list.
+    pub(crate) fn field(&self) -> Option<&str> {
+        match self.name {
+            Name::Field(name) => Some(name),
+            Name::Index(_) => None,
         }
     }
 
@@ -129,9 +137,9 @@ fn ignore_case(object: &mut Object<'_>, names: &[&'static str]) {
     }
 }
 
-fn report_rest(object: &Object<'_>, place: &Place<'_>) {
+fn report_rest(object: &Object<'_>, place: &Place<'_>, names: &[&'static str]) {
     for name in object.names() {
-        (place.unknown)(&place.below(Name::Field(name)));
+        (place.unknown)(&place.below(Name::Field(name)), names);
     }
 }
 
@@ -230,7 +238,7 @@ macro_rules! spec_struct {
                 let read = $name {
                     $($field: field(&mut object, $key, place)?,)*
                 };
-                report_rest(&object, place);
+                report_rest(&object, place, &[$($key),*]);
                 Ok(read)
             }
         }
@@ -240,7 +248,7 @@ macro_rules! spec_struct {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<$name, D::Error> {
                 let value = <Json<'_> as serde::Deserialize>::deserialize(json)?;
-                let place = Place { parent: None, name: Name::Field(""), unknown: &|_| {} };
+                let place = Place { parent: None, name: Name::Field(""), unknown: &|_, _| {} };
                 $name::from_json(value, &place).map_err(serde::de::Error::custom)
             }
         }
@@ -711,7 +719,7 @@ mod tests {
         ];
         for (text, words) in cases {
             assert_eq!(
-                from_slice::<Spec>(text.as_bytes(), &|_| {}).expect_err(text),
+                from_slice::<Spec>(text.as_bytes(), &|_, _| {}).expect_err(text),
                 words
             );
         }
@@ -720,10 +728,10 @@ mod tests {
     #[test]
     fn numbers_keep_their_range() {
         let text = r#"{"limit":-1,"swap":9223372036854775807}"#;
-        let memory: Memory = from_slice(text.as_bytes(), &|_| {}).expect("parses");
+        let memory: Memory = from_slice(text.as_bytes(), &|_, _| {}).expect("parses");
         assert_eq!((memory.limit, memory.swap), (Some(-1), Some(i64::MAX)));
         let rlimit: Rlimit =
-            from_slice(br#"{"hard":18446744073709551615}"#, &|_| {}).expect("parses");
+            from_slice(br#"{"hard":18446744073709551615}"#, &|_, _| {}).expect("parses");
         assert_eq!(rlimit.hard, u64::MAX);
     }
 
@@ -751,7 +759,8 @@ mod tests {
     fn unknown_fields_are_told_by_place() {
         let seen = std::cell::RefCell::new(Vec::new());
         let text = br#"{"process":{"nice":1},"linux":{"namespaces":[{"kind":"pid"}]},"x":{}}"#;
-        let tell = |place: &Place<'_>| seen.borrow_mut().push(place.to_string());
+        let tell =
+            |place: &Place<'_>, _: &[&'static str]| seen.borrow_mut().push(place.to_string());
         from_slice::<Spec>(text, &tell).expect("parses");
         assert_eq!(
             *seen.borrow(),

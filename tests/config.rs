@@ -1,6 +1,7 @@
 //! config.json: what is missing, unknown, for other platforms, or without
 //! effect here.
 
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -11,7 +12,7 @@ use crate::harness::*;
 tests![
     version_is_not_checked,
     root_must_be_there,
-    unknown_field_is_reported_for_debugging,
+    unknown_fields_are_warned_of,
     fields_of_other_platforms_are_refused,
     user_name_of_windows_changes_nothing,
     personality_flags_warn,
@@ -43,15 +44,46 @@ fn root_must_be_there() {
     );
 }
 
-fn unknown_field_is_reported_for_debugging() {
+fn unknown_fields_are_warned_of() {
     needs(&[Root, Teu]);
-    let bundle = Bundle::new().set("/process/colour", "green");
-    let container = Container::new(bundle.probe("exit 0"));
-    let quiet = container.run().ok();
-    assert!(!quiet.stderr.contains("colour"), "{quiet}");
-    let call = teu(["--debug", "run", "--bundle"]).arg(&container.bundle.directory);
-    let output = call.arg(&container.id).output().ok();
-    output.says("config.json: unknown field process.colour");
+    let bundle = Bundle::new()
+        .set("/process/colour", "green")
+        .set("/linux/resources/memory/limitt", 1 << 20)
+        .push("/linux/namespaces", json!({ "type": "cgroup", "paht": "" }))
+        .set("/process/capabilites", json!({}))
+        .set("/anotations", json!({}))
+        // Nobody's names.
+        .set("/annotations", json!({ "limitt": "1" }));
+    let container = Container::new(bundle.probe("sleep"));
+    let warnings = [
+        "config.json: unknown field process.colour is ignored\"",
+        "unknown field linux.resources.memory.limitt is ignored; is \\\"limit\\\" meant?",
+        "unknown field linux.namespaces[5].paht is ignored; is \\\"path\\\" meant?",
+        "unknown field process.capabilites is ignored; is \\\"capabilities\\\" meant?",
+        "unknown field anotations is ignored; is \\\"annotations\\\" meant?",
+    ];
+    let output = container.create().ok();
+    for warning in warnings {
+        assert!(output.stderr.contains(warning), "{warning}: {output}");
+    }
+    assert_eq!(output.stderr.lines().count(), warnings.len(), "{output}");
+    container.start().ok();
+
+    // Whoever runs a further process need not have written config.json.
+    let call = container.command("exec", NO_FLAGS);
+    let output = call.args(["/probe", "exit", "0"]).output().ok();
+    assert_eq!(output.stderr, "");
+    let process = scratch().join("process.json");
+    let text = r#"{ "cwd": "/", "args": ["/probe", "exit", "0"], "termnal": false }"#;
+    fs::write(&process, text).unwrap();
+    let call = container.command("exec", ["--process", process.to_str().unwrap()]);
+    let words = "unknown field termnal is ignored; is \\\"terminal\\\" meant?";
+    call.output().ok().says(words);
+    let update = container.command("update", ["--resources", "-"]);
+    let update = update.stdin(r#"{ "pids": { "limits": 100 } }"#).output();
+    update
+        .ok()
+        .says("/dev/stdin: unknown field pids.limits is ignored; is \\\"limit\\\" meant?");
 }
 
 fn fields_of_other_platforms_are_refused() {

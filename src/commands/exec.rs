@@ -153,7 +153,7 @@ impl Options {
         let process = match &self.process {
             Some(file) => defaults.complete(bundle::read_process(file)?),
             None => {
-                let bundle = Bundle::open(&state.bundle)?;
+                let bundle = Bundle::open_again(&state.bundle)?;
                 bundle::enter(&bundle.dir)?;
                 let own = bundle.spec.process.ok_or(Failure::NoProcess)?;
                 self.by_numbers(state)?.apply(defaults.complete(own))?

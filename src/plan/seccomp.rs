@@ -614,7 +614,7 @@ mod tests {
                 _ => nearly_right(&mut next),
             };
             let Ok(seccomp) =
-                spec::from_slice::<spec::Seccomp>(json.to_string().as_bytes(), &|_| {})
+                spec::from_slice::<spec::Seccomp>(json.to_string().as_bytes(), &|_, _| {})
             else {
                 continue;
             };
