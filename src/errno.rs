@@ -10,7 +10,11 @@ pub(crate) fn text(error: impl Into<io::Error>) -> String {
     let Some(number) = error.raw_os_error() else {
         return error.to_string();
     };
-    let words = nix::errno::Errno::from_raw(number).desc();
+    let words = match nix::errno::Errno::from_raw(number) {
+        // Of an execve beyond RLIMIT_NPROC, say.
+        nix::errno::Errno::EAGAIN => "Resource temporarily unavailable",
+        errno => errno.desc(),
+    };
     let mut letters = words.chars();
     match letters.next() {
         // "RPC …" and "I/O …" stay as they are spelled.

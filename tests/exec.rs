@@ -24,6 +24,7 @@ tests![
     five_hundred_leave_nothing,
     process_from_a_file,
     what_a_process_does_not_say_is_the_containers,
+    limit_of_processes_is_the_users,
     file_of_the_caller_is_read,
     status_is_that_of_the_program,
     what_cannot_be_run_is_255,
@@ -336,6 +337,20 @@ fn what_a_process_does_not_say_is_the_containers() {
         *effective,
         json!(["CAP_CHOWN", "CAP_KILL", "CAP_AUDIT_WRITE"])
     );
+}
+
+fn limit_of_processes_is_the_users() {
+    needs(&[Root, UserNamespaces]);
+    let user = ["--user", "54321"];
+    for bundle in [Bundle::new(), Bundle::new().user_namespace()] {
+        let limit = json!([{ "type": "RLIMIT_NPROC", "hard": 0, "soft": 0 }]);
+        let container = sleeping(bundle.set("/process/rlimits", limit));
+        // The kernel compares what there is when a process becomes the user.
+        let flags = ["--detach"].into_iter().chain(user);
+        exec(&container, flags, "/probe sleep").output();
+        let second = exec(&container, user, "/probe exit 0").output();
+        second.exits(255).says("resource temporarily unavailable");
+    }
 }
 
 fn file_of_the_caller_is_read() {

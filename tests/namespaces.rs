@@ -14,6 +14,7 @@ tests![
     user_namespace_is_joined_with_others,
     pid_namespace_is_joined,
     user_namespace_maps_ids,
+    ids_that_are_not_mapped_are_named,
     user_namespace_holds_every_other_new_one,
     hostname_is_set,
     domainname_is_set,
@@ -160,6 +161,25 @@ fn user_namespace_maps_ids() {
     assert_eq!(seen["setgroups"], "allow");
     assert_eq!((&seen["uid"], &seen["gid"]), (&json!(0), &json!(7)));
     assert_ne!(seen["namespaces"]["user"], own("user"));
+}
+
+fn ids_that_are_not_mapped_are_named() {
+    needs(&[Root, UserNamespaces]);
+    for (user, words) in [
+        (
+            json!({ "uid": 70_000, "gid": 0 }),
+            "setuid to unmapped uid 70000",
+        ),
+        (
+            json!({ "uid": 0, "gid": 70_000 }),
+            "setgid to unmapped gid 70000",
+        ),
+    ] {
+        let bundle = Bundle::new().user_namespace().set("/process/user", user);
+        let words = format!("cannot {words} in user namespace");
+        // Its streams are files, which would be the user's.
+        Container::new(bundle).create().exits(1).says(&words);
+    }
 }
 
 fn user_namespace_holds_every_other_new_one() {

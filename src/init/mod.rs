@@ -178,6 +178,8 @@ fn become_process(
     if sets_limits {
         // While this process is still root.
         process::set_rlimits(0, &plan.rlimits)?;
+    } else {
+        process::limit_processes(&plan.rlimits)?;
     }
 
     if let Some(label) = &plan.lsm.selinux_label {

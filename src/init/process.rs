@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::personality::{self, Persona};
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
 use rustix::io::Errno;
-use rustix::process::{Gid, Pid, Uid, chdir, getcwd, prlimit, setsid, umask};
+use rustix::process::{Gid, Pid, Resource, Uid, chdir, getcwd, prlimit, setsid, umask};
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 
@@ -32,6 +32,20 @@ pub(crate) fn set_rlimits(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
             .with_context(|| format!("error setting rlimit {}", limit.name))?;
     }
     Ok(())
+}
+
+/// Sets how many processes the user may have, where the host sets the limits of
+/// a process that has become its user: the kernel compares when it does so, and
+/// refuses the execve then (execve(2), EAGAIN).
+pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
+    let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
+    match limit.map_or(Ok(()), |one| {
+        prlimit(None, one.resource, one.limit).map(drop)
+    }) {
+        // More than it has: for the host to give, and nothing to exceed by then.
+        Err(Errno::PERM) => Ok(()),
+        result => result.context("error setting rlimit RLIMIT_NPROC"),
+    }
 }
 
 /// Sets how willingly the kernel kills the process `pid` when memory runs out
@@ -227,8 +241,9 @@ fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
         }
         match fchown(stream, Some(Uid::from_raw(uid)), None) {
             // Its owner is not mapped here, or /dev is read-only. The program
-            // still has the open descriptor.
-            Ok(()) | Err(Errno::PERM | Errno::ROFS) => {}
+            // still has the open descriptor. That the user is not mapped is
+            // told when this process is to become that.
+            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
             Err(err) => return Err(err).context("change the owner of a standard stream"),
         }
     }
