@@ -12,6 +12,7 @@ tests![
     program_waits_for_start,
     container_without_a_process_is_not_started,
     status_follows_the_life,
+    status_is_creating_meanwhile,
     state_describes_the_container,
     annotations_are_in_the_state,
     created_container_can_be_deleted,
@@ -73,6 +74,23 @@ fn status_follows_the_life() {
     assert_eq!(container.wait(), 9);
     assert_eq!(container.status(), "stopped");
     container.delete().ok();
+}
+
+fn status_is_creating_meanwhile() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new();
+    let fifo = scratch().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let hook = json!({ "path": "/bin/cat", "args": ["cat", fifo] });
+    let container = Container::new(bundle.hook("createRuntime", hook));
+    let create = container.command("create", NO_FLAGS).spawn();
+    container.wait_for_status("creating");
+    let list = teu(["list"]).output().ok();
+    assert!(list.stdout.contains("creating"), "{list}");
+    // The hook ends.
+    fs::write(&fifo, "").unwrap();
+    create.wait().ok();
+    assert_eq!(container.status(), "created");
 }
 
 fn state_describes_the_container() {

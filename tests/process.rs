@@ -21,6 +21,7 @@ tests![
     ambient_capabilities_of_the_caller_do_not,
     no_capabilities_are_none,
     unknown_capability_warns,
+    capability_the_caller_lacks_is_left_out,
     no_new_privileges_is_as_asked,
     oom_score_is_set,
     nice_and_batch_scheduling_are_set,
@@ -205,6 +206,17 @@ fn no_capabilities_are_none() {
             assert_eq!(seen["capabilities"][set]["names"], json!([]), "{set}");
         }
     }
+}
+
+fn capability_the_caller_lacks_is_left_out() {
+    needs(&[Root, Tool("setpriv"), Teu]);
+    let bundle = Bundle::new().capabilities(["CAP_KILL", "CAP_SYS_TIME"]);
+    let run = Container::new(bundle).command("run", NO_FLAGS);
+    let without = ["setpriv", "--bounding-set", "-sys_time"].map(PathBuf::from);
+    let run = run.with_program(without.into_iter().chain([runtime()]));
+    let output = run.output().ok().says("capabilities: [CAP_SYS_TIME]");
+    let names = &output.probe()["capabilities"]["bounding"]["names"];
+    assert_eq!(*names, json!(["CAP_KILL"]));
 }
 
 fn unknown_capability_warns() {
