@@ -20,6 +20,8 @@ pub(crate) use args::{Command, GlobalArgs};
 use definition::{Definition, Fill, Options};
 use found::Found;
 
+use crate::spelling;
+
 /// What was typed.
 #[derive(Debug)]
 pub(crate) struct Cli {
@@ -209,7 +211,9 @@ fn misused(message: String, help: String) -> Asked {
 }
 
 fn unknown_topic(topic: &str) -> Asked {
-    let message = format!("No help topic for '{topic}'");
+    let nearest = spelling::nearest(topic, args::COMMANDS);
+    let hint = nearest.map_or_else(String::new, |word| format!(" (is '{word}' meant?)"));
+    let message = format!("No help topic for '{topic}'{hint}");
     Asked::Refused(Refusal {
         message,
         status: UNKNOWN_TOPIC,

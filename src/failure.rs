@@ -46,8 +46,9 @@ pub(crate) enum Failure {
     NoSpecification(String),
     /// `start`, `run` and `exec`: the specification has no process.
     NoProcess,
-    /// The init process ran out of memory before the program started.
-    InitOutOfMemory,
+    /// The init process ran out of memory before the program started, with
+    /// this limit in bytes.
+    InitOutOfMemory(Option<i64>),
 }
 
 impl fmt::Display for Failure {
@@ -82,8 +83,12 @@ impl fmt::Display for Failure {
                 write!(f, "JSON specification file {file} not found")
             }
             Failure::NoProcess => f.write_str("process property must not be empty"),
-            Failure::InitOutOfMemory => {
-                f.write_str("container init was OOM-killed (memory limit too low?)")
+            Failure::InitOutOfMemory(limit) => {
+                f.write_str("container init was OOM-killed (memory limit too low?)")?;
+                match limit {
+                    Some(limit) => write!(f, ": linux.resources.memory.limit is {limit}"),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -143,7 +148,7 @@ mod tests {
             ),
             (Failure::NoProcess, "process property must not be empty"),
             (
-                Failure::InitOutOfMemory,
+                Failure::InitOutOfMemory(None),
                 "container init was OOM-killed (memory limit too low?)",
             ),
         ];

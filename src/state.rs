@@ -108,15 +108,13 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    /// The specification's words, in the order of the life of a container.
+    pub(crate) const WORDS: [&'static str; 5] =
+        ["creating", "created", "running", "paused", "stopped"];
+
     /// The specification's word for it.
     pub(crate) fn word(self) -> &'static str {
-        match self {
-            Status::Creating => "creating",
-            Status::Created => "created",
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-        }
+        Status::WORDS[self as usize]
     }
 }
 

@@ -212,7 +212,9 @@ fn a_memory_limit_that_init_does_not_fit_in() {
     let said = &output.stderr;
     let is_told = said.contains(
         "linux.resources.memory.limit: unable to set memory limit to 4096 (current usage: ",
-    ) || said.contains("container init was OOM-killed (memory limit too low?)");
+    ) || said.contains(
+        "container init was OOM-killed (memory limit too low?): linux.resources.memory.limit is 4096",
+    );
     assert!(is_told, "{output}");
 }
 

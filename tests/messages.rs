@@ -2,8 +2,9 @@
 //! and podman match on. They are frozen: a change here breaks an engine.
 
 use std::fs;
+use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::*;
 
@@ -18,6 +19,8 @@ tests![
     terminal_needs_a_console_socket,
     console_socket_needs_a_terminal,
     unknown_signal_is_named,
+    terminal_needs_one_in_front,
+    filter_that_finds_nothing_says_why,
     root_of_all_is_refused,
     unknown_command_is_three,
     unknown_flag_is_refused,
@@ -110,7 +113,8 @@ fn terminal_needs_a_console_socket() {
     container
         .create()
         .exits(1)
-        .says("will detach without setting console socket");
+        .says("will detach without setting console socket")
+        .says("set \\\"terminal\\\" to false in config.json");
 }
 
 fn console_socket_needs_a_terminal() {
@@ -132,6 +136,39 @@ fn unknown_signal_is_named() {
         .exits(1)
         .says("unknown signal")
         .says("WALK");
+    // As one writes it for kill(1).
+    let call = |words: [&str; 2]| teu(["kill"]).args(words).output().exits(1);
+    call(["-9", &container.id]).says(&format!("kill {} 9)", container.id));
+    call([&container.id, "-9"]).says("unknown signal \\\"-9\\\" (is 9 meant?)");
+    assert_eq!(container.status(), "created");
+}
+
+fn terminal_needs_one_in_front() {
+    needs(&[Root, Teu]);
+    let container = Container::new(Bundle::new().terminal());
+    let run = container.command("run", NO_FLAGS);
+    let output = run.with_program([Path::new("setsid"), "--wait".as_ref(), &runtime()]);
+    output
+        .output()
+        .exits(1)
+        .says("open /dev/tty: no such device or address (")
+        .says("set \\\"terminal\\\" to false in config.json");
+}
+
+fn filter_that_finds_nothing_says_why() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new().set("/annotations", json!({ "role": "web" }));
+    let _container = Container::created(bundle);
+    let list = |filter: &str| teu(["list", "-q", "--filter", filter]).output();
+    for filter in ["state=running", "id=x"] {
+        list(filter).ok().says("other keys are status and bundle");
+    }
+    for filter in ["role=db", "bundle=/", "status=running"] {
+        assert_eq!(list(filter).ok().stderr, "", "{filter}");
+    }
+    list("status=runing")
+        .exits(1)
+        .says("not one of creating, created, running, paused, stopped");
 }
 
 fn root_of_all_is_refused() {
@@ -149,12 +186,20 @@ fn unknown_command_is_three() {
         .exits(3)
         .says("No help topic for 'walk'");
     teu(["version"]).output().exits(3);
+    teu(["runn"])
+        .output()
+        .exits(3)
+        .says("No help topic for 'runn' (is 'run' meant?)");
 }
 
 fn unknown_flag_is_refused() {
     needs(&[]);
     let words = "flag provided but not defined: -bogus";
     teu(["list", "--bogus"]).output().exits(1).says(words);
+    teu(["create", "--bundel", "x", "y"])
+        .output()
+        .exits(1)
+        .says("flag provided but not defined: -bundel (is --bundle meant?)");
     // Short flags are not bundled.
     teu(["list", "-qf"])
         .output()

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::definition::{Argument, Definition, Fill, truth};
+use crate::spelling;
 
 /// A flag that was given.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Found {
                 continue;
             }
             let Some(flag) = find(definitions, &name) else {
-                return Err(format!("flag provided but not defined: -{name}"));
+                return Err(undefined(definitions, &name));
             };
             let value = match value {
                 Some(value) => OsStr::from_bytes(value).to_owned(),
@@ -139,6 +140,16 @@ fn split(word: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn find(definitions: &[&Definition], name: &str) -> Option<&'static Argument> {
     let mut flags = definitions.iter().flat_map(|definition| &definition.flags);
     flags.find(|flag| flag.is_named(name)).copied()
+}
+
+/// Says in runc's words that there is no such flag, and which may be meant.
+fn undefined(definitions: &[&Definition], name: &str) -> String {
+    let flags = definitions.iter().flat_map(|definition| &definition.flags);
+    let names: Vec<String> = flags.map(|flag| flag.name()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let nearest = spelling::nearest(name, &names);
+    let hint = nearest.map_or_else(String::new, |name| format!(" (is --{name} meant?)"));
+    format!("flag provided but not defined: -{name}{hint}")
 }
 
 fn invalid(value: &OsStr, name: &str, cause: &str) -> String {

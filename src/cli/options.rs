@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
 use super::args::{self, GlobalArgs};
@@ -295,7 +295,18 @@ impl args::KillArgs {
     pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
         let word = self.signal.filter(|word| !word.is_empty());
         let signal = match word {
-            Some(word) => kill::signal_number(&word.to_string_lossy())?,
+            Some(word) => {
+                kill::signal_number(&word.to_string_lossy()).map_err(|err| {
+                    match self.id.as_bytes().strip_prefix(b"-") {
+                        Some(signal) => anyhow!(
+                            "{err} (the container comes first: kill {} {})",
+                            word.to_string_lossy(),
+                            String::from_utf8_lossy(signal)
+                        ),
+                        None => err,
+                    }
+                })?
+            }
             None => libc::SIGTERM,
         };
         Ok(kill::Options {

@@ -242,7 +242,10 @@ pub(crate) fn console_sockets(
         }
         (true, false, Some(path)) => (Some(fd_socket::connect(path)?), None),
         (true, false, None) => {
-            bail!("cannot allocate tty if runc will detach without setting console socket")
+            bail!(
+                "cannot allocate tty if runc will detach without setting console socket \
+                 (give a --console-socket, or set \"terminal\" to false in config.json)"
+            )
         }
         (_, _, Some(_)) => {
             bail!("cannot use console socket if runc will not detach or allocate tty")
@@ -388,7 +391,7 @@ impl Container {
     /// Init said nothing: killed, then, and most often for want of memory.
     fn why_init_ended(&self) -> anyhow::Error {
         if self.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
-            return Failure::InitOutOfMemory.into();
+            return Failure::InitOutOfMemory(self.state.limits.memory.limit).into();
         }
         match self.child.wait() {
             Ok(status) => anyhow!("container init ended before it was ready: {status:?}"),

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
@@ -104,8 +104,10 @@ pub(crate) fn send(state: &ContainerState, init: &OwnedFd, signal: i32) -> Resul
 /// The number of a signal written as a number, or as a name with or without
 /// "SIG", in either case.
 pub(crate) fn signal_number(word: &str) -> Result<i32> {
-    if let Ok(number) = word.parse() {
-        return Ok(number);
+    match word.parse() {
+        Ok(number) if number >= 0 => return Ok(number),
+        Ok(number) => bail!("unknown signal {word:?} (is {} meant?)", -i64::from(number)),
+        Err(_) => {}
     }
     let upper = word.to_ascii_uppercase();
     let name = match upper.strip_prefix("SIG") {
@@ -139,7 +141,6 @@ mod tests {
             ("kill", 9),
             ("SIGTERM", 15),
             ("sigusr1", 10),
-            ("-9", -9),
             ("cld", 17),
         ] {
             assert_eq!(signal_number(word).unwrap(), number, "{word}");
@@ -152,5 +153,7 @@ mod tests {
             let error = signal_number(word).unwrap_err().to_string();
             assert_eq!(error, format!("unknown signal \"{word}\""));
         }
+        let error = signal_number("-9").unwrap_err().to_string();
+        assert_eq!(error, "unknown signal \"-9\" (is 9 meant?)");
     }
 }

@@ -2,8 +2,8 @@
 
 use super::state::StateView;
 use crate::root::Root;
-use crate::state::StateDir;
-use crate::{errno, json};
+use crate::state::{StateDir, Status};
+use crate::{errno, json, log};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs;
@@ -54,6 +54,9 @@ impl FromStr for Filter {
 
     fn from_str(word: &str) -> Result<Filter> {
         match word.split_once('=') {
+            Some(("status", value)) if !Status::WORDS.contains(&value) => {
+                bail!("--filter {word:?}: not one of {}", Status::WORDS.join(", "))
+            }
             Some((key, value)) if !key.is_empty() => Ok(Filter {
                 key: key.to_owned(),
                 value: value.to_owned(),
@@ -95,6 +98,15 @@ pub(crate) fn list(options: &Options) -> Result<()> {
                 });
             }
             Err(err) => eprintln!("load container {id}: {}", errno::chain(&err)),
+        }
+    }
+    for Filter { key, .. } in &options.filters {
+        let is_annotation = !matches!(key.as_str(), "status" | "bundle");
+        let is_here = views.iter().any(|view| view.annotations.contains_key(key));
+        if is_annotation && !is_here && !views.is_empty() {
+            log::warn(&format!(
+                "--filter: no container has an annotation {key:?}; other keys are status and bundle"
+            ));
         }
     }
     views.retain(|view| options.filters.iter().all(|filter| filter.selects(view)));
