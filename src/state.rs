@@ -144,10 +144,15 @@ impl ContainerState {
     }
 
     /// Whether init is still the process it was, and alive.
-    pub(crate) fn init_is_alive(&self) -> bool {
-        self.pid != 0
-            && ProcessStat::read(self.pid)
-                .is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive())
+    ///
+    /// # Errors
+    /// That cannot be known.
+    pub(crate) fn init_is_alive(&self) -> Result<bool> {
+        if self.pid == 0 {
+            return Ok(false);
+        }
+        let stat = ProcessStat::read(self.pid)?;
+        Ok(stat.is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive()))
     }
 }
 
@@ -172,14 +177,22 @@ pub(crate) struct ProcessStat {
 
 impl ProcessStat {
     /// `None` if there is no such process.
-    pub(crate) fn read(pid: i32) -> Option<ProcessStat> {
+    ///
+    /// # Errors
+    /// There may be one, but it cannot be looked at.
+    pub(crate) fn read(pid: i32) -> Result<Option<ProcessStat>> {
+        let path = format!("/proc/{pid}/stat");
         // One line, always shorter than this.
         let mut line = [0; 1024];
-        let length = File::open(format!("/proc/{pid}/stat"))
-            .ok()?
-            .read(&mut line)
-            .ok()?;
-        ProcessStat::parse(&String::from_utf8_lossy(&line[..length]))
+        let length = match File::open(&path).and_then(|mut file| file.read(&mut line)) {
+            Ok(length) => length,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It ended in between.
+            Err(err) if err.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
+        };
+        let stat = ProcessStat::parse(&String::from_utf8_lossy(&line[..length]));
+        stat.map(Some).with_context(|| format!("read {path:?}"))
     }
 
     /// The name in parentheses may itself hold any byte: fields count from the
@@ -480,7 +493,8 @@ impl StateDir {
                 Status::Stopped
             };
         }
-        if !state.init_is_alive() {
+        // One that cannot be looked at is not known to have stopped.
+        if matches!(state.init_is_alive(), Ok(false)) {
             return Status::Stopped;
         }
         if teu_cgroups::Cgroup::open(&state.cgroup)
@@ -502,8 +516,9 @@ impl StateDir {
         if self.lock.borrow().is_some() {
             return false;
         }
-        let Ok(dir) = File::open(&self.path) else {
-            return false;
+        let dir = match File::open(&self.path) {
+            Ok(dir) => dir,
+            Err(err) => return err.kind() != io::ErrorKind::NotFound,
         };
         rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
     }

@@ -1,5 +1,6 @@
 //! kill, delete and ps where processes are many, elsewhere, or somebody else's.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ tests![
     kill_ends_processes_frozen_below,
     paused_container_with_its_hosts_processes_is_deleted,
     somebody_elses_process_goes_only_by_force,
+    init_that_cannot_be_looked_at_has_not_ended,
     ps_shows_processes_in_cgroups_below,
 ];
 
@@ -160,6 +162,31 @@ fn paused_container_with_its_hosts_processes_is_deleted() {
     container.command("pause", NO_FLAGS).output().ok();
     container.delete_force().ok();
     assert_gone(&directories, &pids);
+}
+
+/// Its file in /proc may be out of reach for another reason than that it is
+/// gone.
+fn init_that_cannot_be_looked_at_has_not_ended() {
+    needs(&[Root, Tool("strace")]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let stat = format!("/proc/{}/stat", container.pid());
+    for verb in ["delete", "kill", "exec"] {
+        let call = container.command(verb, NO_FLAGS).args(match verb {
+            "exec" => &["/probe", "exit", "0"][..],
+            _ => &[],
+        });
+        let mut words: Vec<OsString> = ["strace", "-qq", "-o", "/dev/null", "-P"]
+            .map(Into::into)
+            .into();
+        words.extend([&stat, "-e", "inject=openat,open:error=EMFILE"].map(Into::into));
+        words.push(runtime().into());
+        let output = call.with_program(words).output();
+        assert_ne!(output.code(), 0, "{output}");
+        assert!(
+            container.has_state() && is_alive(container.pid()),
+            "{output}"
+        );
+    }
 }
 
 fn somebody_elses_process_goes_only_by_force() {

@@ -61,10 +61,12 @@ impl Target {
         setns(self.file.as_fd(), self.kind.flag()).map_err(|err| Error::new(doing(), err))
     }
 
-    /// Whether it is the one this process is in.
+    /// Whether it is known to be the one this process is in: to join another is
+    /// what must not be left out.
     pub(crate) fn is_own(&self) -> bool {
-        let number = |file: &File| file.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-        own(self.kind).is_ok_and(|own| number(&own.file) == number(&self.file))
+        let number = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let own = own(self.kind).map(|own| number(&own.file));
+        matches!((own, number(&self.file)), (Ok(Ok(own)), Ok(this)) if own == this)
     }
 
     fn try_join(&self) -> Result<bool> {

@@ -342,7 +342,7 @@ impl Container {
     /// Notes who init is, for the state.
     fn note_init(&mut self) -> Result<()> {
         self.state.pid = self.child.pid().as_raw();
-        let stat = ProcessStat::read(self.state.pid).context("container init is gone")?;
+        let stat = ProcessStat::read(self.state.pid)?.context("container init is gone")?;
         self.state.start_time = stat.start_time;
         self.state.cgroup = self.cgroup.saved_paths();
         Ok(())

@@ -112,7 +112,7 @@ fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result<Option<Own
     let root =
         rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open {path:?}"));
     // Looked at last: the pid was init's all the time, then.
-    match state.init_is_alive() {
+    match state.init_is_alive()? {
         true => root.map(Some),
         false => Err(Failure::ExecStopped.into()),
     }
@@ -120,10 +120,10 @@ fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result<Option<Own
 
 /// An error, or that the container has stopped meanwhile, which explains it.
 fn unless_stopped(err: impl Into<anyhow::Error>, state: &ContainerState) -> anyhow::Error {
-    if state.init_is_alive() {
-        err.into()
-    } else {
+    if matches!(state.init_is_alive(), Ok(false)) {
         Failure::ExecStopped.into()
+    } else {
+        err.into()
     }
 }
 
@@ -136,7 +136,7 @@ impl Options {
         };
         let user = users::find(named, state.pid).map_err(|err| unless_stopped(err, state))?;
         // Looked at last: the pid was init's all the time, then.
-        if !state.init_is_alive() {
+        if !state.init_is_alive()? {
             return Err(Failure::ExecStopped.into());
         }
         let mut replacements = self.replacements.clone();

@@ -80,7 +80,7 @@ pub(crate) fn open_init(state: &ContainerState) -> Result<Option<OwnedFd>> {
         Err(err) => return Err(err).with_context(|| format!("open process {}", state.pid)),
     };
     // After opening: the descriptor now names one process for ever.
-    Ok(state.init_is_alive().then_some(init))
+    Ok(state.init_is_alive()?.then_some(init))
 }
 
 /// Sends init a signal. A frozen one dies of SIGKILL only once it is thawed, and

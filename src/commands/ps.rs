@@ -50,7 +50,7 @@ pub(crate) fn ps(options: &Options) -> Result<()> {
 /// pid namespace or, if that is the host's, init alone.
 fn in_namespace_of_init(state: &ContainerState) -> Vec<i32> {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(state.pid).filter(|_| state.init_is_alive());
+    let own = namespace(state.pid).filter(|_| matches!(state.init_is_alive(), Ok(true)));
     let Some(own) = own else {
         return Vec::new();
     };

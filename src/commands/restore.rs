@@ -315,7 +315,7 @@ impl Restoration<'_> {
             }
             "post-restore" => {
                 state.pid = notification.pid;
-                let stat = ProcessStat::read(state.pid).context("container init is gone")?;
+                let stat = ProcessStat::read(state.pid)?.context("container init is gone")?;
                 state.start_time = stat.start_time;
                 match self.plan.rootfs.readonly {
                     true => make_root_readonly(notification.pid),
