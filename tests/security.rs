@@ -27,6 +27,7 @@ tests![
     overlay_that_can_be_written_to_is_no_sealed_view,
     restore_runs_from_a_sealed_copy,
     log_follows_no_link_of_others,
+    capability_is_not_kept_for_want_of_an_answer,
     parent_processes_are_out_of_sight,
     descriptor_of_the_runtime_is_not_inherited,
     program_of_the_caller_is_not_executed,
@@ -418,6 +419,34 @@ fn executed_name(process: i32) -> String {
     let length = memory.read_at(&mut text, place).unwrap();
     let text = CStr::from_bytes_until_nul(&text[..length]).unwrap();
     text.to_str().unwrap().to_owned()
+}
+
+/// What is not known to be dropped might be kept: any other answer than yes and
+/// no is an error, and so is a set that is not what was planned.
+fn capability_is_not_kept_for_want_of_an_answer() {
+    needs(&[Root]);
+    const PR_CAPBSET_READ: i32 = 23;
+    const PR_CAPBSET_DROP: i32 = 24;
+    const SYS_ADMIN: u32 = 21;
+    for (operation, capability, errno) in [
+        (PR_CAPBSET_READ, 0, libc::EPERM),
+        (PR_CAPBSET_READ, 8, libc::ENOSYS),
+        (PR_CAPBSET_READ, SYS_ADMIN, libc::EINVAL),
+        // It was dropped, says the filter.
+        (PR_CAPBSET_DROP, SYS_ADMIN, 0),
+    ] {
+        let refused = || {
+            answer_prctl(operation, Some(capability), errno).expect("install a filter");
+            let output = Bundle::new().run().exits(1);
+            assert_eq!(output.stdout, "", "{output}");
+            output.says("bounding set");
+        };
+        // A filter is its thread's.
+        let case = std::thread::scope(|scope| scope.spawn(refused).join());
+        if let Err(panic) = case {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 fn parent_processes_are_out_of_sight() {

@@ -4,13 +4,14 @@
 //! already, need no `unsafe` here and allocate nothing, so the `caps` crate
 //! would only add to it.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
-    set_keep_capabilities,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
+    clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
 };
 
+use crate::bounding_set::BoundingSet;
 use crate::errno;
 use crate::log;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
@@ -18,13 +19,23 @@ use crate::plan::capabilities::{CapabilitiesPlan, names};
 /// Takes out of the bounding set what the plan does not have. Only that:
 /// dropping takes CAP_SETPCAP, even of what is not there.
 /// Before the change of user, while CAP_SETPCAP is still there.
+///
+/// # Errors
+/// Something else than the plan says is left: the plan rests on what the kernel
+/// answered to the host, and a system call filter may answer for the kernel.
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
-    let dropped = (0..u64::BITS)
-        .map(|number| 1 << number)
-        .filter(|bit| plan.dropped & bit != 0);
-    for bit in dropped {
+    for bit in bits(plan.dropped) {
         remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit))
             .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)))?;
+    }
+    let left = BoundingSet::read()
+        .context("unable to apply bounding set")?
+        .held;
+    if left != plan.bounding {
+        bail!(
+            "unable to apply bounding set: it is {left:#x}, not {:#x}",
+            plan.bounding
+        );
     }
     Ok(())
 }
@@ -36,6 +47,9 @@ pub(crate) fn keep_over_change_of_user(keep: bool) -> Result<()> {
 
 /// Sets the permitted, effective, inheritable and ambient sets. After the
 /// change of user.
+///
+/// # Errors
+/// They cannot be set, or are others afterwards.
 pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
     let sets = CapabilitySets {
         effective: CapabilitySet::from_bits_retain(plan.effective),
@@ -44,10 +58,7 @@ pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
     };
     set_capabilities(None, sets).context("unable to apply caps: can't apply capabilities")?;
     clear_ambient_capability_set().context("unable to apply caps: clear the ambient set")?;
-    for bit in (0..u64::BITS)
-        .map(|number| 1 << number)
-        .filter(|bit| plan.ambient & bit != 0)
-    {
+    for bit in bits(plan.ambient) {
         let capability = CapabilitySet::from_bits_retain(bit);
         // A warning, as with runc: engines ask for ambient capabilities that
         // are not inheritable and mean no harm.
@@ -59,7 +70,35 @@ pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
             ));
         }
     }
+    check(sets, plan.ambient)
+}
+
+/// Whether the sets are those, and the ambient one holds no other than
+/// `ambient`. The kernel has none there that are not permitted and inheritable.
+fn check(sets: CapabilitySets, ambient: u64) -> Result<()> {
+    let now = capabilities(None).context("unable to apply caps: read them")?;
+    if now != sets {
+        bail!("unable to apply caps: they are {now:?}, not {sets:?}");
+    }
+    for bit in bits((sets.permitted & sets.inheritable).bits() & !ambient) {
+        let capability = CapabilitySet::from_bits_retain(bit);
+        match capability_is_in_ambient_set(capability) {
+            Ok(false) => {}
+            Ok(true) => bail!("unable to apply caps: {} is ambient", name(bit)),
+            Err(err) => {
+                return Err(err)
+                    .with_context(|| format!("unable to apply caps: read ambient {}", name(bit)));
+            }
+        }
+    }
     Ok(())
+}
+
+/// Each capability of the set, alone.
+fn bits(set: u64) -> impl Iterator<Item = u64> {
+    (0..u64::BITS)
+        .map(|number| 1 << number)
+        .filter(move |bit| set & bit != 0)
 }
 
 fn name(bit: u64) -> String {

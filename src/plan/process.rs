@@ -167,9 +167,9 @@ impl ProcessPlan {
         // A process in another user namespace than ours has all of its
         // capabilities at first, whatever ours are.
         let available = if namespaces.is_private(Kind::User) {
-            host.known_capabilities()
+            host.known_capabilities()?
         } else {
-            host.bounding_capabilities()
+            host.bounding_capabilities()?
         };
         let none = spec::Capabilities::default();
         let wanted = process.capabilities.as_ref().unwrap_or(&none);
@@ -507,7 +507,7 @@ mod tests {
         );
         // None are asked for: all that there are have to go.
         let none = CapabilitiesPlan {
-            dropped: Host::new().bounding_capabilities(),
+            dropped: Host::new().bounding_capabilities().expect("bounding"),
             ..CapabilitiesPlan::default()
         };
         assert_eq!(plan.capabilities, none);

@@ -115,39 +115,47 @@ pub(crate) fn answer_notification(
     Errno::result(result).map(drop)
 }
 
-/// Has prctl(2) fail with EPERM for one operation, in this process and in what
+/// Has prctl(2) fail with EPERM for one operation, in this thread and in what
 /// it starts from now on: seccomp(2), "Filters".
 pub(crate) fn refuse_prctl(operation: i32) -> nix::Result<()> {
+    answer_prctl(operation, None, Errno::EPERM as i32)
+}
+
+/// Answers prctl(2) in the kernel's place, for one operation and, if given, one
+/// second argument: with this errno, 0 being a success that was none.
+pub(crate) fn answer_prctl(operation: i32, argument: Option<u32>, errno: i32) -> nix::Result<()> {
     // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K and BPF_RET | BPF_K.
     const LOAD: u16 = 0x20;
     const IS: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    // Where struct seccomp_data has the number, and the first argument's lower
-    // half on a machine with the small end first.
+    // Where struct seccomp_data has the number, and the lower halves of the first
+    // two arguments on a machine with the small end first.
     const NUMBER: u32 = 0;
     const FIRST: u32 = 16;
+    const SECOND: u32 = 24;
     let line = |code, if_so, if_not, k| libc::sock_filter {
         code,
         jt: if_so,
         jf: if_not,
         k,
     };
-    let refusal = libc::SECCOMP_RET_ERRNO | Errno::EPERM as u32;
-    let mut lines = [
-        line(LOAD, 0, 0, NUMBER),
-        line(
-            IS,
-            0,
-            3,
-            libc::SYS_prctl.try_into().expect("a small number"),
-        ),
-        line(LOAD, 0, 0, FIRST),
-        line(IS, 0, 1, operation.cast_unsigned()),
-        line(RETURN, 0, 0, refusal),
-        line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    let mut wanted = vec![
+        (NUMBER, libc::SYS_prctl.try_into().expect("a small number")),
+        (FIRST, operation.cast_unsigned()),
     ];
+    wanted.extend(argument.map(|argument| (SECOND, argument)));
+    let mut lines = Vec::new();
+    for (number, (place, value)) in wanted.iter().enumerate() {
+        // Over the comparisons left, two lines each, and the answer.
+        let to_allow = 2 * (wanted.len() - number - 1) + 1;
+        lines.push(line(LOAD, 0, 0, *place));
+        lines.push(line(IS, 0, to_allow.try_into().expect("few"), *value));
+    }
+    let answer = libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
+    lines.push(line(RETURN, 0, 0, answer));
+    lines.push(line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog {
-        len: lines.len().try_into().expect("six lines"),
+        len: lines.len().try_into().expect("few lines"),
         filter: lines.as_mut_ptr(),
     };
     // SAFETY: `program` and the lines it points to live until the call returns,
