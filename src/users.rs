@@ -1,7 +1,8 @@
 //! The container's users and groups by name, from its own passwd and group
 //! files (passwd(5), group(5)), read from outside. The container writes them:
 //! they are looked up inside its root, must be regular files, and only the
-//! beginning counts.
+//! beginning counts, and no more than their size: the kernel's own files, which
+//! may do something or wait when they are read, have none.
 //!
 //! Not for the home directory, which a process looks up from inside.
 
@@ -138,7 +139,8 @@ fn lines(path: &str, root: &Root) -> Result<Vec<String>> {
         bail!("read {path:?} of the container: not a regular file");
     }
     let file = File::open(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()));
-    let file = file.with_context(context)?.take(LONGEST_FILE);
+    let length = u64::try_from(status.st_size).unwrap_or(0);
+    let file = file.with_context(context)?.take(length.min(LONGEST_FILE));
     let lines = BufReader::new(file).split(b'\n').map(|line| {
         let line = line.with_context(context)?;
         Ok(String::from_utf8_lossy(&line).into_owned())

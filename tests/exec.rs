@@ -1,8 +1,10 @@
 //! exec, pause, resume and ps: further processes of a container, and all of
 //! them together.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,6 +22,7 @@ tests![
     created_container_takes_processes,
     process_differs_from_the_containers,
     user_by_the_containers_names,
+    passwd_is_not_what_the_kernel_tells,
     new_privileges_may_be_allowed,
     five_hundred_leave_nothing,
     process_from_a_file,
@@ -195,6 +198,28 @@ fn user_by_the_containers_names() {
     let refused = exec(&container, ["--user", "nobody"], "/probe report").output();
     assert_eq!(refused.code(), 255);
     assert!(refused.stderr.contains("no such user"), "{refused}");
+}
+
+/// The container links its passwd to what only root of the machine may read, or
+/// waits when it is read, and what it says is none of it.
+fn passwd_is_not_what_the_kernel_tells() {
+    needs(&[Root, Teu]);
+    for file in ["/proc/1/environ", "/proc/kmsg"] {
+        let bundle = Bundle::new().env("LINE=\nsomeone:x:0:0::/made/up:\n");
+        for name in ["passwd", "group"] {
+            symlink(file, bundle.rootfs().join("etc").join(name)).unwrap();
+        }
+        let container = sleeping(bundle);
+        assert_eq!(report(&container, [])["env"]["HOME"], "/", "{file}");
+        for user in ["someone", "0:someone"] {
+            let call = exec(&container, ["--user", user], "/probe report");
+            let words =
+                [OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()].map(OsString::from);
+            call.with_program(words).output().exits(255).says("no such");
+        }
+    }
+    let bundle = Bundle::new().file("/etc/passwd", "root:x:0:0::/a\0b:/bin/sh\n");
+    assert_eq!(report(&sleeping(bundle), [])["env"]["HOME"], "/");
 }
 
 fn new_privileges_may_be_allowed() {

@@ -330,15 +330,19 @@ fn home(passwd: &CStr, uid: u32) -> Result<Option<String>> {
     if !FileType::from_raw_mode(status.st_mode).is_file() {
         return Err(anyhow!("{passwd:?} is no regular file"));
     }
+    // The kernel's own files have no size: to read /proc/kmsg, say, takes from the
+    // machine, with privileges that the container has not.
+    let length = u64::try_from(status.st_size).unwrap_or(0);
+    let file = File::from(file).take(length.min(LONGEST_PASSWD));
     let wanted = uid.to_string();
-    for line in BufReader::new(File::from(file).take(LONGEST_PASSWD)).split(b'\n') {
+    for line in BufReader::new(file).split(b'\n') {
         let line = line.with_context(|| format!("read {passwd:?}"))?;
         let line = String::from_utf8_lossy(&line);
         let mut fields = line.trim().split(':').skip(2);
         if fields.next() == Some(&*wanted) {
             return Ok(fields
                 .nth(2)
-                .filter(|home| !home.is_empty())
+                .filter(|home| !home.is_empty() && !home.contains('\0'))
                 .map(str::to_owned));
         }
     }
