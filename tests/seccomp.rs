@@ -35,6 +35,7 @@ tests![
     abstract_socket_reaches_the_agent,
     calls_do_not_exist_without_their_agent,
     container_needs_its_agent,
+    signals_are_waited_for_as_before_the_filter,
     working_directory_is_looked_at_before_the_filter,
     profiles_that_cannot_be_are_refused,
 ];
@@ -624,6 +625,14 @@ fn container_needs_its_agent() {
             assert!(!container.has_state());
         }
     }
+}
+
+fn signals_are_waited_for_as_before_the_filter() {
+    needs(&[Root]);
+    let rule = rule(&["signalfd4"], "SCMP_ACT_ERRNO");
+    let container = Container::created(confined(allowing([rule])).probe("exit 7"));
+    container.start().ok();
+    assert_eq!(container.wait(), 7);
 }
 
 fn working_directory_is_looked_at_before_the_filter() {

@@ -146,7 +146,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         notify::make_directory(state_dir.path())?;
     }
     log::step(|| "made its cgroup".into());
-    let (given, terminal) = give(options, &plan, purpose, &state_dir)?;
+    let (given, terminal) = give(options, &plan, purpose, &state_dir, &signals)?;
     let (host_end, init_end) = pipe::pair()?;
     let host_end = Cell::new(Some(host_end));
     let cgroup_fd = cgroup.clone_target()?;
@@ -201,12 +201,13 @@ fn init_failed(why: &str) -> anyhow::Error {
 pub(crate) type TerminalPair = (Terminal, OwnedFd);
 
 /// What init inherits, and where its terminal will come out in the foreground.
-fn give(
+fn give<'a>(
     options: &Options,
     plan: &Plan,
     purpose: Purpose,
     state_dir: &StateDir,
-) -> Result<(Given, Option<TerminalPair>)> {
+    signals: &'a Signals,
+) -> Result<(Given<'a>, Option<TerminalPair>)> {
     let exec_fifo = match purpose {
         Purpose::Create => Some(state_dir.make_exec_fifo()?),
         Purpose::RunDetached | Purpose::RunForeground => None,
@@ -219,6 +220,7 @@ fn give(
         Given {
             console_socket,
             exec_fifo,
+            signals,
         },
         terminal,
     ))

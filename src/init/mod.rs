@@ -52,18 +52,21 @@ const FAILED: i32 = 255;
 
 /// What init inherits from the host.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct Given<'a> {
     /// Where the terminal is sent.
     pub(crate) console_socket: Option<OwnedFd>,
     /// The end of the exec fifo that init reads from, for `create`.
     pub(crate) exec_fifo: Option<OwnedFd>,
+    /// Of the process that reads them (signalfd(2)): init's own, here. Blocked
+    /// by the host, so that none is lost before init waits for its start.
+    pub(crate) signals: &'a Signals,
 }
 
 /// Runs in the cloned child; what it returns is the status it ends with.
 pub(crate) fn main(
     plan: &Plan,
     mut host: InitEnd,
-    given: Given,
+    given: Given<'_>,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
     let prepared = joined
@@ -95,7 +98,7 @@ struct Program {
 }
 
 /// Everything up to the moment before the program.
-fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given) -> Result<Program> {
+fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program> {
     // A host that dies while this process is not reading from it takes this
     // process with it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -214,11 +217,12 @@ fn become_process(
 fn execute(
     plan: &Plan,
     host: &mut InitEnd,
-    given: &Given,
+    given: &Given<'_>,
     program: &Program,
 ) -> Result<Infallible> {
     if !host.wait_for_host()? {
-        wait_at(given.exec_fifo.as_ref().context("there is no exec fifo")?)?;
+        let fifo = given.exec_fifo.as_ref();
+        wait_at(fifo.context("there is no exec fifo")?, given.signals)?;
     }
     let state = plan.hook_state("created");
     hooks::run_with(
@@ -239,7 +243,7 @@ fn execute(
 
 /// Where whoever lets this process go waits for its program to run, to run the
 /// poststart hooks then.
-fn watched<'a>(plan: &Plan, host: &'a InitEnd, given: &'a Given) -> Option<BorrowedFd<'a>> {
+fn watched<'a>(plan: &Plan, host: &'a InitEnd, given: &'a Given<'_>) -> Option<BorrowedFd<'a>> {
     let end = given.exec_fifo.as_ref().map_or(host.as_fd(), AsFd::as_fd);
     (!plan.hooks.poststart.is_empty()).then_some(end)
 }
@@ -261,13 +265,12 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
 ///
 /// A signal that would end another process ends this one too, though the kernel
 /// spares the first process of a pid namespace.
-fn wait_at(fifo: &OwnedFd) -> Result<()> {
-    let signals = Signals::block()?;
+fn wait_at(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
     let mut byte = [0];
     loop {
         let mut events = [
             PollFd::new(fifo, PollFlags::IN),
-            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
         ];
         match poll(&mut events, None) {
             Ok(_) | Err(Errno::INTR) => {}
