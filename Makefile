@@ -8,22 +8,25 @@ CARGO   ?= cargo
 
 # .cargo/config.toml names the host as target, for the static build.
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-TRIPLE     := $(shell rustc -vV | sed -n 's/^host: //p')
+TRIPLE     := $(shell rustc -vV 2> /dev/null | sed -n 's/^host: //p')
 RELEASE    := $(TARGET_DIR)/$(TRIPLE)/release
 DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
 SHARE      := $(DESTDIR)$(PREFIX)/share
 
-.PHONY: all run test vm-test bench install lint manual docs clean
+.PHONY: all binary run test vm-test bench install built uninstall lint manual docs clean
 
-all:
+# All that `make install` installs.
+all: binary manual
+
+binary:
 	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) $(CARGO) build --release
 # A copy, as an installed one is: the file that a linker wrote takes more page
 # faults (168 against 156 in `run`).
 	cp --remove-destination $(RELEASE)/teu $(TARGET_DIR)/teu
 
 # The probe as the tests use it: optimizing it would only take time.
-run: all
+run: binary
 	$(CARGO) build --package teu-probe
 	tests/show $(TARGET_DIR)/teu $(DEBUG)/teu-probe $(TARGET_DIR)/bundle
 
@@ -31,10 +34,10 @@ test:
 	integration/test
 
 # What wants another machine: cgroup v2 and v1, systemd, AppArmor, SELinux.
-vm-test: all
+vm-test: binary
 	integration/run vm --runtime $(TARGET_DIR)/teu
 
-bench: all
+bench: binary
 	integration/run bench
 
 # Man pages and completions come from the definitions of the command line.
@@ -44,13 +47,25 @@ manual:
 docs: manual
 	$(CARGO) doc --workspace --no-deps
 
-install: all manual
-	install -D $(RELEASE)/teu $(DESTDIR)$(PREFIX)/bin/teu
+# Without cargo, as after sudo, what was built before is installed.
+install: $(if $(shell command -v $(CARGO)),all,built)
+	install -D $(TARGET_DIR)/teu $(DESTDIR)$(PREFIX)/bin/teu
 	install -d $(SHARE)/man/man8
 	install -m 644 $(MANUAL)/man/man8/*.8 $(SHARE)/man/man8
 	install -D -m 644 $(MANUAL)/completions/teu.bash $(SHARE)/bash-completion/completions/teu
 	install -D -m 644 $(MANUAL)/completions/_teu $(SHARE)/zsh/site-functions/_teu
 	install -D -m 644 $(MANUAL)/completions/teu.fish $(SHARE)/fish/vendor_completions.d/teu.fish
+
+built:
+	@test -x $(TARGET_DIR)/teu && test -d $(MANUAL) || \
+		{ echo 'There is no cargo in PATH, and nothing built: run "make" first.' >&2; exit 1; }
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/teu
+	rm -f $(SHARE)/man/man8/teu.8 $(SHARE)/man/man8/teu-*.8
+	rm -f $(SHARE)/bash-completion/completions/teu
+	rm -f $(SHARE)/zsh/site-functions/_teu
+	rm -f $(SHARE)/fish/vendor_completions.d/teu.fish
 
 lint:
 	$(CARGO) fmt --all --check
