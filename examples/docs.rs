@@ -18,6 +18,7 @@ mod args;
 #[path = "../src/cli/definition.rs"]
 mod definition;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command};
 use clap_complete::Shell;
 use definition::{Argument, Definition};
@@ -81,6 +82,10 @@ fn argument(definition: &Argument) -> Arg {
     }
     if definition.takes_value {
         arg = arg.value_name(definition.value_name);
+        let values = values(definition.field);
+        if definition.long && !values.is_empty() {
+            arg = arg.value_parser(PossibleValuesParser::new(values));
+        }
     }
     if !definition.default_value.is_empty() {
         arg = arg.default_value(definition.default_value);
@@ -88,10 +93,24 @@ fn argument(definition: &Argument) -> Arg {
     arg
 }
 
+/// The words that an option of this name takes, for the completions; none where
+/// it takes any.
+fn values(field: &str) -> &'static [&'static str] {
+    match field {
+        "format" => &["table", "json"],
+        "log_format" => &["text", "json"],
+        "cgroup_manager" => &["cgroupfs", "systemd", "disabled"],
+        "rootless" => &["auto", "true", "false"],
+        "manage_cgroups_mode" => &["soft", "full", "strict", "ignore"],
+        _ => &[],
+    }
+}
+
 /// `teu.8` and a `teu-<command>.8` for each command.
 fn write_man_pages(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
-    let mut whole = whole();
+    // There is no page of it.
+    let mut whole = whole().disable_help_subcommand(true);
     whole.build();
     let pages = whole
         .get_subcommands()
@@ -117,7 +136,58 @@ fn write_man_pages(directory: &Path) -> Result<()> {
 fn write_completions(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut whole(), "teu", directory)?;
+        let path = clap_complete::generate_to(shell, &mut whole(), "teu", directory)?;
+        let text = fs::read_to_string(&path)?;
+        fs::write(path, with_containers(shell, &text))?;
     }
     Ok(())
+}
+
+/// A completion that also knows the containers, for the commands on one that is
+/// there: clap knows only words that stay the same.
+fn with_containers(shell: Shell, text: &str) -> String {
+    let commands = args::COMMANDS.iter().filter(|word| {
+        let definition = args::definition(word);
+        let of_one = definition.is_some_and(|command| {
+            let mut words = command.words.iter();
+            words.any(|word| word.value_name == "container-id")
+        });
+        of_one && !matches!(**word, "create" | "run" | "restore")
+    });
+    let commands: Vec<&str> = commands.copied().collect();
+    let list = "teu list --quiet 2> /dev/null";
+    match shell {
+        Shell::Bash => {
+            let more = format!(
+                "\n_teu_with_containers() {{\n    _teu \"$@\"\n    [[ $2 == -* || $3 == --format ]] && return\n    \
+                 local word\n    for word in \"${{COMP_WORDS[@]:1:COMP_CWORD-1}}\"; do\n        \
+                 case $word in\n            {})\n                \
+                 COMPREPLY+=( $(compgen -W \"$({list})\" -- \"$2\") )\n                \
+                 return\n                ;;\n        esac\n    done\n}}\n",
+                commands.join("|")
+            );
+            let text = text.replace("complete -F _teu ", "complete -F _teu_with_containers ");
+            text.replacen("\nif [[", &format!("{more}\nif [["), 1)
+        }
+        Shell::Zsh => {
+            let ids = |text: &str, what: &str| {
+                let known = format!("{what}:_teu_containers'");
+                text.replace(&format!("{what}:_default'"), &known)
+            };
+            let text = ids(
+                &ids(text, "name of the container"),
+                "names of the containers",
+            );
+            let more = format!(
+                "\n_teu_containers() {{\n    local -a containers\n    \
+                 containers=(${{(f)\"$({list})\"}})\n    \
+                 _describe -t containers container containers\n}}\n"
+            );
+            text.replacen("\n_teu() {", &format!("{more}\n_teu() {{"), 1)
+        }
+        _ => format!(
+            "{text}\ncomplete -c teu -n \"__fish_seen_subcommand_from {}\" -f -a \"({list})\"\n",
+            commands.join(" ")
+        ),
+    }
 }

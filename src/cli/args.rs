@@ -242,7 +242,10 @@ definitions! {
     /// run a further process in a container
     #[command(
         name = "exec",
-        long_about = "Runs a further process in a created or running container. It is the process of                   the bundle's\n\"config.json\" with <command> as its program and no terminal,                   unless the options say otherwise;\nor, with --process, the one in that file,                   and then the options that describe a process have\nno effect.",
+        long_about = "Runs a further process in a created or running container. It is the process of \
+                      the bundle's\n\"config.json\" with <command> as its program and no terminal, \
+                      unless the options say otherwise;\nor, with --process, the one in that file, \
+                      and then the options that describe a process have\nno effect.",
         after_help = "<container-id> is the name the container was created with. Everything after it \
                       belongs to the\ncommand.\n\nEXIT STATUS:\n\
                       That of the command, 128 and the number of the signal that ended it, or 255 if \

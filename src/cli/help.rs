@@ -164,6 +164,17 @@ mod tests {
     }
 
     #[test]
+    fn descriptions_have_no_gaps() {
+        for word in args::COMMANDS {
+            let command = args::definition(word).unwrap();
+            let texts = [command.long_about, command.after_help];
+            for line in texts.into_iter().flatten().flat_map(str::lines) {
+                assert!(!line.trim_start().contains("  "), "{word}: {line}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_hidden_stays_hidden() {
         let command = args::definition("kill").unwrap();
         let text = of_command("teu", &command, &args::globals());
