@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::fcntl::{RenameFlags, renameat2};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ tests![
     working_directory_does_not_lead_out,
     masked_path_behind_a_symlink_stays_inside,
     readonly_path_behind_a_symlink_stays_inside,
+    mountpoints_that_change_places_stay_masked,
     device_behind_a_symlink_stays_inside,
     bind_destination_does_not_climb_out,
     image_cannot_replace_what_is_mounted_over_proc,
@@ -114,6 +117,67 @@ fn readonly_path_behind_a_symlink_stays_inside() {
     container.start().ok();
     container.wait_for_output("EROFS");
     fs::write(place.join("file"), "text").expect("the directory is as writable as before");
+}
+
+/// Somebody who can write to the root filesystem puts other directories in the
+/// place of /proc and /sys while containers start: what is mounted on them may
+/// end up under either name, but never unmasked.
+fn mountpoints_that_change_places_stay_masked() {
+    needs(&[Root, Seconds(900)]);
+    let rounds = std::env::var("TEU_MASK_ROUNDS");
+    let rounds: usize = rounds.map_or(200, |rounds| rounds.parse().expect("TEU_MASK_ROUNDS"));
+    let bundle = Bundle::new().set("/linux/maskedPaths", json!(["/proc/keys", "/sys/devices"]));
+    let modes = ["proc", "proc2"].map(|proc| {
+        format!(
+            "stat /{proc}/keys; open /{proc}/sysrq-trigger w; \
+             open /{proc}/sys/kernel/core_pattern w"
+        )
+    });
+    let modes = format!(
+        "{}; list /sys/devices; list /sys2/devices",
+        modes.join("; ")
+    );
+    let rootfs = File::open(bundle.rootfs()).unwrap();
+    for name in ["proc2", "sys2"] {
+        fs::create_dir(bundle.rootfs().join(name)).unwrap();
+    }
+    let container = Container::new(bundle.probe(&modes));
+    let exchange = |name: &str| {
+        let (other, flags) = (format!("{name}2"), RenameFlags::RENAME_EXCHANGE);
+        renameat2(&rootfs, name, &rootfs, other.as_str(), flags).unwrap();
+    };
+    let done = AtomicBool::new(false);
+    let (mut started, mut unmasked) = (0, Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                exchange("proc");
+                exchange("sys");
+            }
+        });
+        for _ in 0..rounds {
+            let output = container.run();
+            started += usize::from(!output.stdout.is_empty());
+            unmasked.extend(output.answers().into_iter().find(is_unmasked));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let count = unmasked.len();
+    assert!(
+        count == 0,
+        "{count} of {started} are unmasked: {unmasked:#?}"
+    );
+    assert!(started > rounds / 2, "only {started} of {rounds} started");
+}
+
+/// An answer of [`mountpoints_that_change_places_stay_masked`]: of what is
+/// behind a mask, or about a file that could be opened for writing.
+fn is_unmasked(answer: &Value) -> bool {
+    match &answer["ok"] {
+        Value::Null => false,
+        Value::Array(names) => !names.is_empty(),
+        answer => answer["type"] != "char",
+    }
 }
 
 fn device_behind_a_symlink_stays_inside() {

@@ -3,7 +3,7 @@
 //! To be done after everything that needs those paths itself, such as sysctls.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use libc::MS_RDONLY;
@@ -15,16 +15,56 @@ use rustix::mount::{
 };
 
 use super::attributes::Kernel;
-use super::mounts::{attach, clone_handle};
-use super::paths::{Root, is_directory};
+use super::mounts::{Kept, attach, clone_handle, make_readonly};
+use super::paths::{Root, is_directory, open_beneath};
+use crate::plan::rootfs::{Inside, RestrictedPath};
 
-/// Makes `path` and what is mounted there readable only. Paths that are not
-/// there are skipped.
-pub(super) fn make_path_readonly(root: &Root, kernel: &Kernel, path: &Path) -> Result<()> {
-    let target = match root.resolve(path) {
-        Err(Errno::NOENT) => return Ok(()),
-        target => target.context("open")?,
+/// Where restricted paths are looked up.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    pub(super) root: &'a Root,
+    pub(super) kept: &'a Kept,
+}
+
+impl Places<'_> {
+    /// A handle on what is at the path; `None` if nothing is.
+    fn find(&self, restricted: &RestrictedPath) -> Result<Option<OwnedFd>> {
+        let by_name = || self.root.resolve(&restricted.path);
+        let found = match &restricted.inside {
+            Some(inside) => self.find_inside(inside),
+            None => by_name(),
+        };
+        match found {
+            Err(Errno::NOENT) => Ok(None),
+            // A link that leads out of the mount.
+            Err(Errno::XDEV) => by_name().map(Some).context("open"),
+            found => found.map(Some).context("open"),
+        }
+    }
+
+    fn find_inside(&self, inside: &Inside) -> rustix::io::Result<OwnedFd> {
+        let mount = self.kept.get(inside.mount).ok_or(Errno::BADF)?;
+        let path = match inside.is_the_mount() {
+            true => Path::new("."),
+            false => &inside.path,
+        };
+        open_beneath(mount, path)
+    }
+}
+
+/// Makes a path and what is mounted there readable only. A path that is not
+/// there is skipped.
+pub(super) fn make_path_readonly(
+    places: &Places<'_>,
+    kernel: &Kernel,
+    path: &RestrictedPath,
+) -> Result<()> {
+    let Some(target) = places.find(path)? else {
+        return Ok(());
     };
+    if path.inside.as_ref().is_some_and(Inside::is_the_mount) {
+        return make_readonly(kernel, target.as_fd());
+    }
     let tree = clone_handle(target.as_fd(), true).context("open_tree")?;
     attach(tree.as_fd(), target.as_fd())?;
     kernel
@@ -34,30 +74,33 @@ pub(super) fn make_path_readonly(root: &Root, kernel: &Kernel, path: &Path) -> R
 
 /// Hides `paths`: a file behind the container's /dev/null, a directory behind
 /// an empty read-only one. Paths that are not there are skipped.
-pub(super) fn mask_paths(root: &Root, paths: &[PathBuf], label: Option<&str>) -> Result<()> {
+pub(super) fn mask_paths(
+    places: &Places<'_>,
+    paths: &[RestrictedPath],
+    label: Option<&str>,
+) -> Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
-    let null = open_null(root, OFlags::PATH).context("can't mask paths")?;
+    let null = open_null(places.root, OFlags::PATH).context("can't mask paths")?;
     let mut cover = None;
     for path in paths {
-        mask_path(root, path, &null, &mut cover, label)
-            .with_context(|| format!("can't mask path {path:?}"))?;
+        mask_path(places, path, &null, &mut cover, label)
+            .with_context(|| format!("can't mask path {:?}", path.path))?;
     }
     Ok(())
 }
 
 /// `cover` is the mount that hid an earlier directory: one serves them all.
 fn mask_path(
-    root: &Root,
-    path: &Path,
+    places: &Places<'_>,
+    path: &RestrictedPath,
     null: &OwnedFd,
     cover: &mut Option<OwnedFd>,
     label: Option<&str>,
 ) -> Result<()> {
-    let target = match root.resolve(path) {
-        Err(Errno::NOENT) => return Ok(()),
-        target => target.context("open")?,
+    let Some(target) = places.find(path)? else {
+        return Ok(());
     };
     if !is_directory(target.as_fd()).context("stat")? {
         let mask = clone_handle(null.as_fd(), false).context("open_tree /dev/null")?;
@@ -74,8 +117,10 @@ fn mask_path(
 }
 
 /// Covers the directory `target` with an empty read-only one.
-pub(super) fn cover(target: BorrowedFd<'_>, label: Option<&str>) -> Result<()> {
-    attach(empty_directory(label)?.as_fd(), target)
+pub(super) fn cover(target: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let empty = empty_directory(None)?;
+    attach(empty.as_fd(), target)?;
+    Ok(empty)
 }
 
 /// A detached read-only tmpfs with room for nothing.
@@ -130,6 +175,13 @@ mod tests {
     use std::fs;
     use std::io::ErrorKind;
 
+    fn by_name(path: &str) -> RestrictedPath {
+        RestrictedPath {
+            path: path.into(),
+            inside: None,
+        }
+    }
+
     fn make_null(directory: &Path, minor: u32) {
         fs::create_dir_all(directory.join("dev")).expect("mkdir");
         let device = rustix::fs::makedev(1, minor);
@@ -147,14 +199,18 @@ mod tests {
     #[test]
     fn files_and_directories_are_hidden() {
         private_root("masks", |directory, root| {
+            let places = Places {
+                root,
+                kept: &Kept::default(),
+            };
             make_null(directory, 3);
             fs::write(directory.join("secret"), "x").expect("write");
             for name in ["one", "two"] {
                 fs::create_dir(directory.join(name)).expect("mkdir");
                 fs::write(directory.join(name).join("secret"), "x").expect("write");
             }
-            let paths = ["/secret", "/one", "/two", "/missing"].map(PathBuf::from);
-            mask_paths(root, &paths, None).expect("mask");
+            let paths = ["/secret", "/one", "/two", "/missing"].map(by_name);
+            mask_paths(&places, &paths, None).expect("mask");
             assert_eq!(fs::read(directory.join("secret")).expect("read"), b"");
             for name in ["one", "two"] {
                 let mut entries = fs::read_dir(directory.join(name)).expect("read");
@@ -171,9 +227,13 @@ mod tests {
     #[test]
     fn another_device_is_no_null() {
         private_root("masks", |directory, root| {
+            let places = Places {
+                root,
+                kept: &Kept::default(),
+            };
             make_null(directory, 5);
             fs::write(directory.join("secret"), "x").expect("write");
-            let refused = mask_paths(root, &["/secret".into()], None).expect_err("refused");
+            let refused = mask_paths(&places, &[by_name("/secret")], None).expect_err("refused");
             assert_eq!(
                 words(&refused),
                 "can't mask paths: container's /dev/null is invalid"
@@ -185,13 +245,17 @@ mod tests {
     fn a_readonly_path_keeps_its_other_flags() {
         for kernel in [Kernel::default(), Kernel::without_setattr()] {
             private_root("masks", |directory, root| {
+                let places = Places {
+                    root,
+                    kept: &Kept::default(),
+                };
                 let directory = directory.join("dir");
                 fs::create_dir(&directory).expect("mkdir");
                 let flags = nix::mount::MsFlags::MS_NOSUID;
                 let none = None::<&str>;
                 nix::mount::mount(none, &directory, Some("tmpfs"), flags, none).expect("tmpfs");
-                make_path_readonly(root, &kernel, Path::new("/dir")).expect("read-only");
-                make_path_readonly(root, &kernel, Path::new("/missing")).expect("skipped");
+                make_path_readonly(&places, &kernel, &by_name("/dir")).expect("read-only");
+                make_path_readonly(&places, &kernel, &by_name("/missing")).expect("skipped");
                 let found = rustix::fs::statvfs(&directory).expect("statvfs").f_flag;
                 let wanted =
                     rustix::fs::StatVfsMountFlags::RDONLY | rustix::fs::StatVfsMountFlags::NOSUID;

@@ -111,7 +111,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
     }
 
     // The host attaches this process to its cgroup meanwhile.
-    let mut rootfs = rootfs::prepare(&plan.rootfs, host)?;
+    let rootfs = rootfs::prepare(&plan.rootfs, host)?;
     log::step(|| "init made the mounts and devices (child process in init())".into());
     if plan.new_keyring {
         new_keyring(plan, &rootfs)?;

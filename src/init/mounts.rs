@@ -35,26 +35,55 @@ const LONGEST_VALUE: usize = 255;
 
 /// Makes mounts below one root filesystem.
 #[derive(Debug)]
-pub(super) struct Mounter<'a, 'plan> {
+pub(super) struct Mounter<'a> {
     pub(super) root: &'a Root,
     pub(super) kernel: &'a Kernel,
     pub(super) pipe: &'a mut InitEnd,
-    /// Mounts to be made read-only at the end.
-    pub(super) readonly_at_end: &'a mut Vec<(&'plan Path, OwnedFd)>,
+    pub(super) kept: &'a mut Kept,
 }
 
-impl<'plan> Mounter<'_, 'plan> {
+/// The mounts that something is left to be done to, by their number in the
+/// plan: handles on their roots.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Vec<(usize, OwnedFd)>);
+
+impl Kept {
+    pub(super) fn get(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        let mut all = self.0.iter();
+        let (_, mount) = all.find(|(kept, _)| *kept == number)?;
+        Some(mount.as_fd())
+    }
+
+    /// Makes those of `mounts`, the plan's, read-only that shall be at the end.
+    pub(super) fn make_readonly(&self, kernel: &Kernel, mounts: &[Mount]) -> Result<()> {
+        for (number, mount) in &self.0 {
+            let planned = &mounts[*number];
+            if planned.readonly_at_end {
+                make_readonly(kernel, mount.as_fd())
+                    .with_context(|| format!("remount {:?} read-only", planned.destination))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mounter<'_> {
     /// Makes `mount`, the one at `index` of the plan.
-    pub(super) fn make(&mut self, index: usize, mount: &'plan Mount) -> Result<()> {
-        self.make_kind(index, mount).with_context(|| {
+    pub(super) fn make(&mut self, index: usize, mount: &Mount) -> Result<()> {
+        let made = self.make_kind(index, mount).with_context(|| {
             format!(
                 "error mounting {:?} to rootfs at {:?}",
                 mount.source, mount.destination
             )
-        })
+        })?;
+        if mount.readonly_at_end || mount.holds_restricted_paths {
+            self.kept.0.push((index, made));
+        }
+        Ok(())
     }
 
-    fn make_kind(&mut self, index: usize, mount: &'plan Mount) -> Result<()> {
+    /// Returns a handle on the root of the mount.
+    fn make_kind(&mut self, index: usize, mount: &Mount) -> Result<OwnedFd> {
         match &mount.kind {
             MountKind::Bind(bind) => self.bind(index, mount, bind),
             MountKind::Filesystem(filesystem) => self.filesystem(mount, filesystem),
@@ -64,7 +93,7 @@ impl<'plan> Mounter<'_, 'plan> {
         }
     }
 
-    fn bind(&mut self, index: usize, mount: &'plan Mount, bind: &Bind) -> Result<()> {
+    fn bind(&mut self, index: usize, mount: &Mount, bind: &Bind) -> Result<OwnedFd> {
         let tree = self.open_source(index, bind)?;
         let place = self
             .root
@@ -114,7 +143,7 @@ impl<'plan> Mounter<'_, 'plan> {
         }
     }
 
-    fn filesystem(&mut self, mount: &'plan Mount, filesystem: &Filesystem) -> Result<()> {
+    fn filesystem(&mut self, mount: &Mount, filesystem: &Filesystem) -> Result<OwnedFd> {
         let (onto, mode) = self.place(mount, filesystem)?;
         let tree = match new_mount(filesystem, mode)? {
             NewMount::Detached(tree) => tree,
@@ -191,10 +220,10 @@ impl<'plan> Mounter<'_, 'plan> {
     /// mount has then to be looked up, which could find another one's.
     fn filesystem_by_string(
         &mut self,
-        mount: &'plan Mount,
+        mount: &Mount,
         filesystem: &Filesystem,
         onto: BorrowedFd<'_>,
-    ) -> Result<()> {
+    ) -> Result<OwnedFd> {
         let before = attributes::mount_id(onto)?;
         self.kernel.mount_by_string(filesystem, onto)?;
         let tree = self
@@ -210,7 +239,7 @@ impl<'plan> Mounter<'_, 'plan> {
         self.finish(mount, tree)
     }
 
-    fn remount(&mut self, mount: &'plan Mount, remount: &Remount) -> Result<()> {
+    fn remount(&mut self, mount: &Mount, remount: &Remount) -> Result<OwnedFd> {
         let place = self
             .root
             .locate(&mount.destination)
@@ -232,7 +261,7 @@ impl<'plan> Mounter<'_, 'plan> {
     }
 
     /// Propagation and recursive attributes of a mount that is in place.
-    fn finish(&mut self, mount: &'plan Mount, tree: OwnedFd) -> Result<()> {
+    fn finish(&mut self, mount: &Mount, tree: OwnedFd) -> Result<OwnedFd> {
         for propagation in &mount.propagation {
             self.kernel.set_propagation(tree.as_fd(), *propagation)?;
         }
@@ -241,13 +270,10 @@ impl<'plan> Mounter<'_, 'plan> {
                 .change_all(tree.as_fd(), attributes)
                 .context("set recursive attributes")?;
         }
-        if mount.readonly_at_end {
-            self.readonly_at_end.push((&mount.destination, tree));
-        }
-        Ok(())
+        Ok(tree)
     }
 
-    fn cgroup_v1(&mut self, mount: &'plan Mount, cgroup: &CgroupV1) -> Result<()> {
+    fn cgroup_v1(&mut self, mount: &Mount, cgroup: &CgroupV1) -> Result<OwnedFd> {
         let tmpfs = Filesystem {
             kind: "tmpfs".to_owned(),
             source: "tmpfs".to_owned(),
@@ -305,7 +331,7 @@ impl<'plan> Mounter<'_, 'plan> {
         Ok(())
     }
 
-    fn cgroup_v2(&mut self, index: usize, mount: &'plan Mount, cgroup: &CgroupV2) -> Result<()> {
+    fn cgroup_v2(&mut self, index: usize, mount: &Mount, cgroup: &CgroupV2) -> Result<OwnedFd> {
         let (onto, _) = self.place(mount, &cgroup.filesystem)?;
         let refused = match new_mount(&cgroup.filesystem, None) {
             Ok(made) => {
@@ -324,7 +350,7 @@ impl<'plan> Mounter<'_, 'plan> {
             Ok(tree) => tree,
             Err(Errno::ACCESS) => self.pipe.open_mount_source(index)?,
             Err(Errno::NOENT) if cgroup.hide_if_missing => {
-                return super::masks::cover(onto.as_fd(), None);
+                return super::masks::cover(onto.as_fd());
             }
             Err(err) => return Err(err).with_context(|| format!("open {:?}", fallback.source)),
         };
@@ -567,20 +593,17 @@ mod tests {
         let planned = mounts(&listed, &around).expect("planned");
         let (_host, mut pipe) = crate::pipe::pair().expect("pair");
         let kernel = Kernel::default();
-        let mut readonly_at_end = Vec::new();
+        let mut kept = Kept::default();
         let mut mounter = Mounter {
             root,
             kernel: &kernel,
             pipe: &mut pipe,
-            readonly_at_end: &mut readonly_at_end,
+            kept: &mut kept,
         };
         for (index, mount) in planned.iter().enumerate() {
             mounter.make(index, mount)?;
         }
-        for (_, mount) in readonly_at_end {
-            make_readonly(&kernel, mount.as_fd())?;
-        }
-        Ok(())
+        kept.make_readonly(&kernel, &planned)
     }
 
     fn refusal(directory: &Path, root: &Root, json: &str) -> String {

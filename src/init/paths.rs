@@ -275,6 +275,13 @@ pub(crate) fn mknod(
     mknodat(parent, name, kind, Mode::from_raw_mode(mode), device)
 }
 
+/// A handle on what is at `path` below `directory`, links followed as long as
+/// they stay there (else EXDEV).
+pub(crate) fn open_beneath(directory: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    open_beside_renames(directory, path, OFlags::PATH, resolve)
+}
+
 fn open_beside_renames(
     directory: BorrowedFd<'_>,
     path: &Path,

@@ -2,7 +2,7 @@
 //!
 //! In this order, with the hooks of the specification between:
 //! ```text
-//! let mut rootfs = rootfs::prepare(&plan.rootfs, &mut pipe)?;   mounts, /dev
+//! let rootfs = rootfs::prepare(&plan.rootfs, &mut pipe)?;       mounts, /dev
 //!                                          prestart, createRuntime hooks (host)
 //! rootfs.change_directory()?;              createContainer hooks
 //! rootfs.enter()?;                         pivot_root; "/" is the container's
@@ -17,7 +17,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -32,8 +32,8 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::attributes::Kernel;
 use super::devices;
-use super::masks::{self, is_null, open_null};
-use super::mounts::{Mounter, attach, clone_handle, make_readonly};
+use super::masks::{self, Places, is_null, open_null};
+use super::mounts::{Kept, Mounter, attach, clone_handle, make_readonly};
 use super::paths::{Procfs, Root};
 use crate::pipe::InitEnd;
 use crate::plan::rootfs::{Entrance, RootfsPlan};
@@ -44,7 +44,7 @@ pub(crate) struct Rootfs<'a> {
     plan: &'a RootfsPlan,
     root: Root,
     kernel: Kernel,
-    readonly_at_end: Vec<(&'a Path, OwnedFd)>,
+    kept: Kept,
 }
 
 /// Makes all mounts, devices and links of the plan below the root filesystem.
@@ -58,7 +58,7 @@ pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Ro
     // Modes are then those of the plan; the process sets its own mask later.
     let mask = rustix::process::umask(Mode::empty());
     let kernel = Kernel::default();
-    let readonly_at_end = make_mounts(plan, &root, &kernel, pipe)?;
+    let kept = make_mounts(plan, &root, &kernel, pipe)?;
     if let Some(devices) = &plan.devices {
         devices::set_up(&root, &kernel, devices).context("configuring container /dev")?;
     }
@@ -67,23 +67,23 @@ pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Ro
         plan,
         root,
         kernel,
-        readonly_at_end,
+        kept,
     })
 }
 
-fn make_mounts<'a>(
-    plan: &'a RootfsPlan,
+fn make_mounts(
+    plan: &RootfsPlan,
     root: &Root,
     kernel: &Kernel,
     pipe: &mut InitEnd,
-) -> Result<Vec<(&'a Path, OwnedFd)>> {
+) -> Result<Kept> {
     let mut unshare = plan.unshare_cgroup_namespace;
-    let mut readonly_at_end = Vec::new();
+    let mut kept = Kept::default();
     let mut mounter = Mounter {
         root,
         kernel,
         pipe,
-        readonly_at_end: &mut readonly_at_end,
+        kept: &mut kept,
     };
     for (index, mount) in plan.mounts.iter().enumerate() {
         if mount.is_cgroup() {
@@ -98,7 +98,7 @@ fn make_mounts<'a>(
         mounter.pipe.wait_for_cgroup()?;
         unshare_cgroup_namespace()?;
     }
-    Ok(readonly_at_end)
+    Ok(kept)
 }
 
 /// Its root is the cgroup this process is in: hence after it was attached.
@@ -279,11 +279,8 @@ impl Rootfs<'_> {
     ///
     /// # Errors
     /// Something is still being written to, or the kernel refuses.
-    pub(crate) fn remount_readonly(&mut self) -> Result<()> {
-        for (path, mount) in self.readonly_at_end.drain(..) {
-            make_readonly(&self.kernel, mount.as_fd())
-                .with_context(|| format!("remount {path:?} read-only"))?;
-        }
+    pub(crate) fn remount_readonly(&self) -> Result<()> {
+        self.kept.make_readonly(&self.kernel, &self.plan.mounts)?;
         if self.plan.readonly {
             make_readonly(&self.kernel, self.root.as_fd())
                 .context("error setting rootfs as readonly")?;
@@ -296,9 +293,10 @@ impl Rootfs<'_> {
     /// # Errors
     /// A path that is there but cannot be bound.
     pub(crate) fn make_paths_readonly(&self) -> Result<()> {
+        let places = self.places();
         for path in &self.plan.readonly_paths {
-            masks::make_path_readonly(&self.root, &self.kernel, path)
-                .with_context(|| format!("can't make {path:?} read-only"))?;
+            masks::make_path_readonly(&places, &self.kernel, path)
+                .with_context(|| format!("can't make {:?} read-only", path.path))?;
         }
         Ok(())
     }
@@ -309,10 +307,17 @@ impl Rootfs<'_> {
     /// A path that is there but cannot be covered.
     pub(crate) fn mask(&self) -> Result<()> {
         masks::mask_paths(
-            &self.root,
+            &self.places(),
             &self.plan.masked_paths,
             self.plan.mask_context.as_deref(),
         )
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places {
+            root: &self.root,
+            kept: &self.kept,
+        }
     }
 }
 
@@ -384,7 +389,7 @@ fn hide_mount(path: &Path) -> Result<()> {
         Err(Errno::INVAL | Errno::PERM) => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let target = openat(CWD, path, flags, Mode::empty()).context("open")?;
-            masks::cover(target.as_fd(), None)
+            masks::cover(target.as_fd()).map(drop)
         }
         Err(err) => Err(err).context("unmount"),
     }

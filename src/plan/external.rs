@@ -56,7 +56,11 @@ impl External {
                 .map(|mount| mount.destination)
                 .chain(nodes)
                 .collect(),
-            masked: rootfs.masked_paths.clone(),
+            masked: rootfs
+                .masked_paths
+                .iter()
+                .map(|masked| masked.path.clone())
+                .collect(),
             namespaces: joined.map(|(_, word, ..)| (*word).to_owned()).collect(),
             pipes: Default::default(),
         }

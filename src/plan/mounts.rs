@@ -35,6 +35,8 @@ pub(crate) struct Mount {
     pub(crate) recursive: Option<Attributes>,
     /// To be made read-only only when everything inside has been set up.
     pub(crate) readonly_at_end: bool,
+    /// Paths that are masked or made read-only are looked up below it.
+    pub(crate) holds_restricted_paths: bool,
 }
 
 /// What kind of mount.
@@ -212,6 +214,7 @@ impl Mount {
             kind,
             recursive: (!options.recursive.is_empty()).then_some(options.recursive),
             propagation: options.propagation,
+            holds_restricted_paths: false,
         })
     }
 
@@ -227,6 +230,23 @@ impl Mount {
             MountKind::Bind(bind) => Some(bind),
             MountKind::CgroupV2(cgroup) => Some(&cgroup.fallback),
             _ => None,
+        }
+    }
+
+    /// Whether it is one that was not there before.
+    pub(crate) fn is_new(&self) -> bool {
+        !matches!(self.kind, MountKind::Remount(_))
+    }
+
+    /// Whether it is a procfs or sysfs, in which only the kernel renames
+    /// anything.
+    pub(crate) fn is_of_the_kernel(&self) -> bool {
+        match &self.kind {
+            MountKind::Filesystem(filesystem) => filesystem.place == Place::OrdinaryDirectory,
+            MountKind::Bind(bind) => {
+                bind.source == Path::new("/proc") || bind.source == Path::new("/sys")
+            }
+            _ => false,
         }
     }
 
@@ -249,6 +269,19 @@ fn destination(path: &str, rootfs: &Path) -> PathBuf {
         Some(b"") if rootfs != Path::new("/") => PathBuf::from("/"),
         Some(below) if below.starts_with(b"/") => PathBuf::from(OsStr::from_bytes(below)),
         _ => clean,
+    }
+}
+
+/// Whether `path` is `directory` or below it, both clean. By bytes, which is
+/// quick.
+pub(crate) fn is_at_or_below(path: &Path, directory: &Path) -> bool {
+    let (path, directory) = (
+        path.as_os_str().as_bytes(),
+        directory.as_os_str().as_bytes(),
+    );
+    match path.strip_prefix(directory) {
+        Some(below) => below.is_empty() || below.starts_with(b"/") || directory == b"/",
+        None => false,
     }
 }
 

@@ -11,7 +11,7 @@ use teu_namespaces::{Kind, NamespacePlan};
 
 use super::devices::{DeviceNode, device_nodes};
 use super::mount_options::MountOptions;
-use super::mounts::{Mount, Surroundings, clean, mounts};
+use super::mounts::{Mount, Surroundings, clean, is_at_or_below, mounts};
 use crate::host::Host;
 use crate::spec::Spec;
 
@@ -39,12 +39,32 @@ pub(crate) struct RootfsPlan {
     pub(crate) unshare_cgroup_namespace: bool,
     /// Make "/" read-only.
     pub(crate) readonly: bool,
-    /// Cleaned absolute paths in the container.
-    pub(crate) readonly_paths: Vec<PathBuf>,
-    /// Cleaned absolute paths in the container, none twice.
-    pub(crate) masked_paths: Vec<PathBuf>,
+    /// In this order, and before the masked ones; none twice.
+    pub(crate) readonly_paths: Vec<RestrictedPath>,
+    /// In this order, none twice.
+    pub(crate) masked_paths: Vec<RestrictedPath>,
     /// SELinux context of the filesystem that masks directories.
     pub(crate) mask_context: Option<String>,
+}
+
+/// A path that is hidden from the container, or that it may only read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestrictedPath {
+    /// Clean and absolute, in the container.
+    pub(crate) path: PathBuf,
+    /// The procfs or sysfs it is looked up in. By its name it could be found
+    /// missing: somebody who can write to the root filesystem may put another
+    /// directory in the place of /proc for a moment.
+    pub(crate) inside: Option<Inside>,
+}
+
+/// A place in a mount of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Inside {
+    /// The number of the mount.
+    pub(crate) mount: usize,
+    /// From its root.
+    pub(crate) path: PathBuf,
 }
 
 /// The container's /dev.
@@ -102,7 +122,7 @@ impl RootfsPlan {
         let root = spec.root.as_ref().context("root must be specified")?;
         let path = rootfs_path(input.host, input.bundle_dir, &root.path)?;
         let linux = spec.linux.clone().unwrap_or_default();
-        let mounts = mounts(
+        let mut mounts = mounts(
             &spec.mounts,
             &Surroundings {
                 bundle_dir: input.bundle_dir,
@@ -120,6 +140,13 @@ impl RootfsPlan {
         let restricts = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
         if restricts && !private {
             bail!("unable to restrict sys entries without a private MNT namespace");
+        }
+        let readonly_paths = readonly_paths(&linux.readonly_paths, &mounts);
+        let masked_paths = masked_paths(&linux.masked_paths, &mounts, &readonly_paths);
+        for path in readonly_paths.iter().chain(&masked_paths) {
+            if let Some(inside) = &path.inside {
+                mounts[inside.mount].holds_restricted_paths = true;
+            }
         }
         let nodes = device_nodes(&linux.devices)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
@@ -140,8 +167,8 @@ impl RootfsPlan {
             entrance,
             unshare_cgroup_namespace: input.namespaces.is_new(Kind::Cgroup),
             readonly: root.readonly && private,
-            readonly_paths: unique_paths(&linux.readonly_paths),
-            masked_paths: unique_paths(&linux.masked_paths),
+            readonly_paths,
+            masked_paths,
             mask_context: (!linux.mount_label.is_empty()).then_some(linux.mount_label),
         })
     }
@@ -197,6 +224,59 @@ fn links(host: &Host) -> Vec<(&'static str, &'static str)> {
         links.push(CORE_LINK);
     }
     links
+}
+
+fn readonly_paths(paths: &[String], mounts: &[Mount]) -> Vec<RestrictedPath> {
+    let mut planned: Vec<RestrictedPath> = Vec::with_capacity(paths.len());
+    for path in unique_paths(paths) {
+        let inside = Inside::kernel_mount(&path, mounts, &planned);
+        planned.push(RestrictedPath { path, inside });
+    }
+    planned
+}
+
+fn masked_paths(
+    paths: &[String],
+    mounts: &[Mount],
+    readonly: &[RestrictedPath],
+) -> Vec<RestrictedPath> {
+    let planned = unique_paths(paths).into_iter().map(|path| RestrictedPath {
+        inside: Inside::kernel_mount(&path, mounts, readonly),
+        path,
+    });
+    planned.collect()
+}
+
+impl Inside {
+    /// Where `path` is in a procfs or sysfs of `mounts` once the paths `readonly`
+    /// are read-only. `None` if it is in neither, or another mount covers that.
+    fn kernel_mount(path: &Path, mounts: &[Mount], readonly: &[RestrictedPath]) -> Option<Inside> {
+        let mut outer: Option<(usize, &Mount)> = None;
+        for (number, mount) in mounts.iter().enumerate() {
+            let is_inside = outer.is_some_and(|(_, outer)| {
+                mount.destination != outer.destination
+                    && is_at_or_below(&mount.destination, &outer.destination)
+            });
+            if is_at_or_below(path, &mount.destination) && mount.is_new() && !is_inside {
+                outer = mount.is_of_the_kernel().then_some((number, mount));
+            }
+        }
+        let (number, Mount { destination, .. }) = outer?;
+        // To make a path read-only covers all mounts below it.
+        let is_covered = readonly.iter().any(|readonly| {
+            readonly.path != *destination && is_at_or_below(destination, &readonly.path)
+        });
+        let path = path.strip_prefix(destination).ok()?;
+        (!is_covered).then(|| Inside {
+            mount: number,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Whether it is the whole mount.
+    pub(crate) fn is_the_mount(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
 }
 
 fn unique_paths(paths: &[String]) -> Vec<PathBuf> {
@@ -341,8 +421,68 @@ mod tests {
             "readonlyPaths":["/proc/../sys"]}}}}"#
         );
         let plan = plan(&json, &[Kind::Mount], false).expect("planned");
-        assert_eq!(plan.masked_paths, ["/proc/a", "/proc/b"].map(PathBuf::from));
-        assert_eq!(plan.readonly_paths, [PathBuf::from("/sys")]);
+        let [a, b] = &plan.masked_paths[..] else {
+            panic!("{:?}", plan.masked_paths);
+        };
+        assert_eq!([&a.path, &b.path], ["/proc/a", "/proc/b"].map(Path::new));
+        let [sys] = &plan.readonly_paths[..] else {
+            panic!("{:?}", plan.readonly_paths);
+        };
+        assert_eq!(sys.path, Path::new("/sys"));
+    }
+
+    #[test]
+    fn restricted_paths_are_looked_up_in_the_procfs_and_sysfs_that_are_seen() {
+        const PROC: &str = r#"{"destination":"/proc","type":"proc"}"#;
+        const SYS: &str = r#"{"destination":"/sys","type":"sysfs"}"#;
+        const BIND: &str = r#"{"destination":"/sys","source":"/sys","options":["rbind"]}"#;
+        const CGROUP: &str = r#"{"destination":"/sys/fs","type":"tmpfs"}"#;
+        const OVER: &str = r#"{"destination":"/sys","type":"tmpfs"}"#;
+        const DEEP: &str = r#"{"destination":"/a/sys","type":"sysfs"}"#;
+        const REMOUNT: &str = r#"{"destination":"/proc","options":["remount","ro"]}"#;
+        for (mounts, readonly, masked, inside) in [
+            (&[PROC, SYS][..], "/none", "/proc/kcore", Some((0, "kcore"))),
+            (
+                &[PROC, SYS],
+                "/none",
+                "/sys/firmware",
+                Some((1, "firmware")),
+            ),
+            (&[PROC, SYS], "/none", "/proc", Some((0, ""))),
+            (&[PROC, SYS], "/none", "/process/x", None),
+            (&[PROC, REMOUNT], "/none", "/proc/a", Some((0, "a"))),
+            // The last one covers the others, also what is mounted in them.
+            (&[PROC, PROC], "/none", "/proc/a/b", Some((1, "a/b"))),
+            (&[SYS, OVER], "/none", "/sys/a", None),
+            (&[OVER, BIND], "/none", "/sys/a", Some((1, "a"))),
+            (&[SYS, CGROUP], "/none", "/sys/fs/a", Some((0, "fs/a"))),
+            (&[CGROUP, SYS], "/none", "/sys/fs/a", Some((1, "fs/a"))),
+            // So does a path above that was made read-only.
+            (&[DEEP], "/none", "/a/sys/b", Some((0, "b"))),
+            (&[DEEP], "/a/sys/b", "/a/sys/b/c", Some((0, "b/c"))),
+            (&[DEEP], "/a/sys", "/a/sys/b", Some((0, "b"))),
+            (&[DEEP], "/a", "/a/sys/b", None),
+        ] {
+            let mounts = mounts.join(",");
+            let json = format!(
+                r#"{{{ROOT},"mounts":[{mounts}],
+                "linux":{{"maskedPaths":["{masked}"],"readonlyPaths":["{readonly}"]}}}}"#
+            );
+            let plan = plan(&json, &[Kind::Mount], false).expect("planned");
+            let inside = inside.map(|(mount, path)| Inside {
+                mount,
+                path: path.into(),
+            });
+            assert_eq!(plan.masked_paths[0].inside, inside, "{json}");
+            for (number, mount) in plan.mounts.iter().enumerate() {
+                let holds = inside.as_ref().is_some_and(|inside| inside.mount == number);
+                assert_eq!(
+                    mount.holds_restricted_paths,
+                    holds || readonly == "/a/sys",
+                    "{json}"
+                );
+            }
+        }
     }
 
     #[test]
