@@ -40,6 +40,7 @@ tests![
     processes_run_on_their_cpus,
     container_hands_down_its_settings,
     session_keyring_is_the_containers,
+    apparmor_profile_is_refused_without_apparmor,
     caller_hands_down_nothing,
     detached_process_lives_on,
     signals_are_passed_on,
@@ -49,6 +50,7 @@ tests![
     pidfd_of_the_process_is_sent,
     preserved_descriptors_reach_the_program,
     working_directory_does_not_lead_out,
+    program_of_the_caller_is_not_executed,
     others_cannot_look_in_before_the_program_runs,
     waiting_process_ends_with_its_host,
     rootless_container_is_entered,
@@ -584,6 +586,14 @@ fn session_keyring_is_the_containers() {
     assert!(keyring.contains(&container.id), "{keyring}");
 }
 
+fn apparmor_profile_is_refused_without_apparmor() {
+    needs(&[Root, NoAppArmor]);
+    let container = sleeping(Bundle::new());
+    let flags = ["--apparmor", "some-profile"];
+    let output = exec(&container, flags, "/probe").output();
+    output.exits(255).says("apparmor");
+}
+
 fn caller_hands_down_nothing() {
     needs(&[Root, Tool("sh")]);
     let container = sleeping(Bundle::new());
@@ -727,6 +737,22 @@ fn working_directory_does_not_lead_out() {
         assert!(leads_nowhere(&output), "{output}");
     }
     assert!(refused >= 3, "the host's directories were tried: {refused}");
+}
+
+/// CVE-2024-21626: execve(2) opens its program before it closes what is to be
+/// closed then. With `--process` the caller's descriptors are open until then.
+fn program_of_the_caller_is_not_executed() {
+    needs(&[Root, Tool("sh")]);
+    let container = sleeping(Bundle::new());
+    let file = scratch().join("process.json");
+    let caller = format!("exec 3<{}", container.bundle.host_probe().display());
+    for number in 3..12 {
+        let program = format!("/proc/self/fd/{number}");
+        let process = json!({ "args": [program, "exit", "7"], "cwd": "/" });
+        fs::write(&file, process.to_string()).unwrap();
+        let call = exec(&container, ["--process", file.to_str().unwrap()], "");
+        call.after_shell(&caller).output().exits(255);
+    }
 }
 
 /// A socket that somebody listens on whose queue is full: whoever connects

@@ -15,6 +15,7 @@ tests![
     hooks_run_in_their_namespaces,
     hooks_of_the_host_run_in_the_bundle,
     hooks_have_the_environment_given,
+    container_hooks_have_nothing_of_the_caller,
     failing_hook_stops_creation,
     later_hooks_do_not_run_after_a_failure,
     poststart_hooks_wait_for_the_program,
@@ -201,6 +202,16 @@ fn hooks_have_the_environment_given() {
     ] {
         assert_eq!(call_of(&calls(), kind)["env"], json!({ "KIND": kind }));
     }
+}
+
+/// Without an environment of their own.
+fn container_hooks_have_nothing_of_the_caller() {
+    needs(&[Root]);
+    let bundle = Bundle::new().recording_hook("createContainer", &record_file());
+    let container = Container::new(bundle.probe("exit 0"));
+    let call = container.command("run", NO_FLAGS).env("SECRET", "1");
+    call.output().ok();
+    assert_eq!(calls()[0]["env"], json!({}));
 }
 
 fn failing_hook_stops_creation() {

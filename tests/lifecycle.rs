@@ -30,6 +30,7 @@ tests![
     create_writes_the_pid_file,
     failed_create_leaves_nothing,
     killed_create_leaves_what_delete_removes,
+    init_ends_with_a_killed_create,
     interrupted_creation_is_finished_or_undone,
     one_of_many_creates_wins,
     list_shows_all_containers,
@@ -316,6 +317,27 @@ fn killed_create_leaves_what_delete_removes() {
         assert!(!container.has_state());
     }
     before.assert_unchanged();
+}
+
+/// Also while it does not listen to its host, but waits for a hook of its own.
+fn init_ends_with_a_killed_create() {
+    needs(&[Root]);
+    let bundle = Bundle::new();
+    let file = scratch().join("hook");
+    let hook = json!({ "path": bundle.host_probe(), "args": ["probe", "hook-sleep", "60"] });
+    let bundle = bundle
+        .recording_hook("createContainer", &file)
+        .hook("createContainer", hook);
+    let container = Container::new(bundle);
+    let create = container.command("create", NO_FLAGS).spawn();
+    wait_until("init runs its hooks", || file.exists());
+    let processes = create.children();
+    create.signal(Signal::SIGKILL);
+    create.wait();
+    wait_until("init has ended", || {
+        !processes.iter().any(|pid| is_alive(*pid))
+    });
+    container.delete_force().ok();
 }
 
 fn interrupted_creation_is_finished_or_undone() {
