@@ -26,6 +26,11 @@ use crate::systemd::wire::{self, Call, FIXED_HEADER, Kind, Message, Value};
 const SERVICE: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 
+const BUS: &str = "org.freedesktop.DBus";
+
+/// What the names of errors begin with that are not the manager's alone.
+const BUS_ERROR: &str = "org.freedesktop.DBus.Error.";
+
 /// The interface of the manager itself (org.freedesktop.systemd1(5)).
 pub(crate) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
@@ -69,6 +74,32 @@ impl Problem {
     pub(crate) fn is(&self, short_name: &str) -> bool {
         matches!(self, Problem::Refused { name, .. }
             if name.strip_prefix(SERVICE).and_then(|rest| rest.strip_prefix('.')) == Some(short_name))
+    }
+
+    /// Whether the manager has heard the question and said no.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Problem::Refused { .. }) && !self.is_loss()
+    }
+
+    /// Whether nobody has said no: the manager went away, as it does when it
+    /// executes itself again, and may or may not have heard the question. Then
+    /// the kernel says so, or the bus in its own name ("Message Bus Messages").
+    pub(crate) fn is_loss(&self) -> bool {
+        match self {
+            Problem::Closed => true,
+            // There is a socket, and nobody listens at it for the moment.
+            Problem::Connect { cause, .. } => *cause == Errno::ECONNREFUSED,
+            Problem::Refused { name, .. } => match name.strip_prefix(BUS_ERROR) {
+                Some(
+                    "NoReply" | "Disconnected" | "ServiceUnknown" | "NameHasNoOwner" | "Timeout"
+                    | "TimedOut",
+                ) => true,
+                // The bus starts who is not there, and systemd is not its to start.
+                Some(other) => other.starts_with("Spawn."),
+                None => false,
+            },
+            _ => false,
+        }
     }
 }
 
@@ -215,13 +246,15 @@ pub(crate) struct Bus {
 impl Bus {
     /// Connects to the first of the addresses that lets us.
     ///
-    /// Errors: what went wrong with the last one.
+    /// Errors: what went wrong with the last one, or with one where it is worth
+    /// to come back.
     pub(crate) fn connect(addresses: &[Address]) -> Result<Bus, Problem> {
         let mut last = Problem::NoAddress;
         for address in addresses {
             match Bus::connect_to(address) {
                 Ok(bus) => return Ok(bus),
-                Err(problem) => last = problem,
+                Err(problem) if !last.is_loss() => last = problem,
+                Err(_) => {}
             }
         }
         Err(last)
@@ -264,13 +297,17 @@ impl Bus {
         }
     }
 
-    /// Becomes known to the bus and asks to be told about jobs. The manager
-    /// sends its signals only if someone has subscribed.
+    /// Becomes known to the bus and asks to be told about jobs, and whether the
+    /// manager leaves the bus: what it has to tell comes in another's name then.
+    /// The manager sends its signals only if someone has subscribed.
     fn register(&mut self) -> Result<(), Problem> {
-        const BUS: &str = "org.freedesktop.DBus";
-        let rule =
+        let jobs =
             format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='JobRemoved'");
-        let rule = [Value::String(rule)];
+        let leaving = format!(
+            "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',\
+             arg0='{SERVICE}'"
+        );
+        let [jobs, leaving] = [jobs, leaving].map(|rule| [Value::String(rule)]);
         let of_bus = |member, arguments| Call {
             destination: Some(BUS),
             path: "/org/freedesktop/DBus",
@@ -286,7 +323,12 @@ impl Bus {
             arguments: &[],
         };
         // All at once, then all answers.
-        let calls = [of_bus("Hello", &[]), of_bus("AddMatch", &rule), of_manager];
+        let calls = [
+            of_bus("Hello", &[]),
+            of_bus("AddMatch", &jobs),
+            of_bus("AddMatch", &leaving),
+            of_manager,
+        ];
         let mut serials = Vec::new();
         for call in &calls {
             serials.push(self.send(call)?);
@@ -368,7 +410,15 @@ impl Bus {
     }
 
     /// Keeps the ends of jobs: one may come before the answer that names it.
+    ///
+    /// Errors: the manager has left the bus.
     fn note(&mut self, message: Message) -> Result<(), Problem> {
+        let has_left = message.kind == Kind::Signal
+            && message.sender == BUS
+            && message.member == "NameOwnerChanged";
+        if has_left {
+            return Err(Problem::Closed);
+        }
         let is_end = message.kind == Kind::Signal
             && message.interface == MANAGER
             && message.member == "JobRemoved"
@@ -514,8 +564,12 @@ pub(crate) mod tests {
     }
 
     impl Fake {
+        pub(crate) fn path(name: &str) -> PathBuf {
+            std::env::temp_dir().join(format!("systemd-{name}-{}", std::process::id()))
+        }
+
         pub(crate) fn new(name: &str, scripts: Vec<Answers>) -> Fake {
-            let path = std::env::temp_dir().join(format!("systemd-{name}-{}", std::process::id()));
+            let path = Fake::path(name);
             if path.exists() {
                 std::fs::remove_file(&path).unwrap();
             }
@@ -571,8 +625,11 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn refusal(to: u32, name: &str) -> Vec<u8> {
-        let name = format!("{SERVICE}.{name}");
-        answer(3, to, ["", "", &name], &[Value::String("no".into())])
+        error(to, &format!("{SERVICE}.{name}"))
+    }
+
+    pub(crate) fn error(to: u32, name: &str) -> Vec<u8> {
+        answer(3, to, ["", "", name], &[Value::String("no".into())])
     }
 
     pub(crate) fn job_removed(path: &str, result: &str) -> Vec<u8> {

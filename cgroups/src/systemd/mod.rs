@@ -11,6 +11,7 @@ mod text;
 mod wire;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,16 +19,15 @@ use crate::devices::Rules;
 use crate::error::{Error, Result};
 use crate::file::Ignored;
 use crate::limits::Limits;
-use bus::{Bus, MANAGER, Problem};
+use bus::{Address, Bus, MANAGER, PATIENCE, Problem};
 use properties::Property;
 use wire::{Message, Value};
 
 pub(crate) use properties::{check, rounded};
 pub use scope::Unit;
 
-/// How often a connection that was lost is made anew for one call: systemd
-/// drops all of them when it executes itself again.
-const RECONNECTIONS: u32 = 3;
+/// Between two attempts to reach a manager that went away.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,19 @@ pub enum Manager {
     System,
     /// The one that every user with a login has.
     User,
+}
+
+impl Manager {
+    /// How long it is waited for when it goes away, as it does for a moment
+    /// each time it executes itself again (`systemctl daemon-reexec`, which
+    /// upgrades do). The machine's is there; a user may have a bus without a
+    /// systemd, and is to hear of it soon.
+    fn absence(self) -> Duration {
+        match self {
+            Manager::System => PATIENCE,
+            Manager::User => Duration::from_secs(5),
+        }
+    }
 }
 
 /// Whether this machine was booted with systemd (sd_booted(3)).
@@ -79,7 +92,10 @@ pub(crate) struct SavedUnit {
 #[derive(Debug)]
 pub(crate) struct Systemd {
     manager: Manager,
+    addresses: Vec<Address>,
     bus: Option<Bus>,
+    /// Since when the manager has not been heard of.
+    away_since: Option<Instant>,
     version: Option<u32>,
 }
 
@@ -87,7 +103,9 @@ impl Systemd {
     pub(crate) fn new(manager: Manager) -> Systemd {
         Systemd {
             manager,
+            addresses: bus::addresses(manager, &|name| std::env::var_os(name)),
             bus: None,
+            away_since: None,
             version: None,
         }
     }
@@ -120,24 +138,21 @@ impl Systemd {
             pairs(&properties),
             Value::Array("(sa(sv))".into(), Vec::new()),
         ];
-        let mut result = self.job("StartTransientUnit", &arguments);
-        if result
-            .as_ref()
-            .is_err_and(|problem| problem.is("UnitExists"))
-        {
+        let mut result = self.start_job(unit, pid, &arguments);
+        if is_there_already(&result) {
             // One that failed stays until it is asked to go.
             self.reset_failed(unit.name());
-            result = self.job("StartTransientUnit", &arguments);
+            result = self.start_job(unit, pid, &arguments);
         }
         let doing = || format!("start systemd unit {:?}", unit.name());
         let reason = match result {
             Ok(result) if result == "done" => return Ok(()),
             Ok(result) => format!("the job is {result:?}"),
-            // The answer was lost, but maybe not the question.
-            Err(_) if is_in_unit(pid, unit.name()) => return Ok(()),
-            Err(problem @ Problem::Refused { .. }) => problem.to_string(),
+            Err(_) if was_moved(pid, unit.name()) => return Ok(()),
             Err(problem) => {
-                self.give_up(unit);
+                if !problem.is_refusal() {
+                    self.give_up(unit);
+                }
                 problem.to_string()
             }
         };
@@ -146,6 +161,32 @@ impl Systemd {
             doing: doing(),
             reason,
         })
+    }
+
+    /// Asks for the start until that is heard of. If a question is lost it may
+    /// have been heard, and the unit that is there when it is asked again be
+    /// our own: the kernel tells, by where the process is. Until it is moved
+    /// the start may be under way, or fail and leave the name to us.
+    fn start_job(
+        &mut self,
+        unit: &Unit,
+        pid: i32,
+        arguments: &[Value],
+    ) -> std::result::Result<String, Problem> {
+        let deadline = Instant::now() + self.manager.absence();
+        let mut was_lost = false;
+        loop {
+            let result = self.try_job("StartTransientUnit", arguments);
+            let is_lost = result.as_ref().is_err_and(Problem::is_loss);
+            was_lost |= is_lost;
+            // Who made a slice nothing tells.
+            let may_be_ours = was_lost && is_there_already(&result) && !unit.is_slice();
+            if !(is_lost || may_be_ours) || was_moved(pid, unit.name()) || Instant::now() > deadline
+            {
+                return result;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Best effort: a start that was not heard of again may still be under way.
@@ -222,11 +263,7 @@ impl Systemd {
     /// failed. One that is gone already is fine.
     pub(crate) fn stop(&mut self, unit: &str) -> Result<()> {
         let arguments = stop_arguments(unit);
-        let mut ended = self.job("StopUnit", &arguments);
-        if ended == Err(Problem::Closed) {
-            // systemd was executed again, and knows what it was about.
-            ended = self.job("StopUnit", &arguments);
-        }
+        let ended = self.until_heard(|systemd| systemd.try_job("StopUnit", &arguments));
         let stopped = match ended {
             // However the job ended, the cgroup is looked at next.
             Ok(_) => Ok(()),
@@ -272,51 +309,70 @@ impl Systemd {
         }
     }
 
-    /// Calls a method that begins a job, and waits for the job's result.
-    fn job(&mut self, member: &str, arguments: &[Value]) -> std::result::Result<String, Problem> {
-        let answer = self.call(MANAGER, member, arguments)?;
-        match &mut self.bus {
-            Some(bus) => {
-                let result = bus.wait_for_job(&answer);
-                if result.is_err() {
-                    self.bus = None;
-                }
-                result
-            }
-            None => Err(Problem::Closed),
-        }
-    }
-
-    /// Calls a method. A connection that was closed is made anew; after any
-    /// other trouble with it, the next call makes a new one.
+    /// Calls a method that changes nothing more when it is called twice.
     fn call(
         &mut self,
         interface: &str,
         member: &str,
         arguments: &[Value],
     ) -> std::result::Result<Message, Problem> {
-        for attempt in 0.. {
-            let result = self
-                .connected()
-                .and_then(|bus| bus.call(interface, member, arguments));
-            match result {
-                Err(Problem::Closed) if attempt < RECONNECTIONS => self.bus = None,
-                Err(Problem::Refused { .. }) | Ok(_) => return result,
-                Err(_) => {
-                    self.bus = None;
-                    return result;
+        self.until_heard(|systemd| systemd.ask(|bus| bus.call(interface, member, arguments)))
+    }
+
+    /// Does it again as long as the manager is away.
+    fn until_heard<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Systemd) -> std::result::Result<T, Problem>,
+    ) -> std::result::Result<T, Problem> {
+        loop {
+            match attempt(self) {
+                Err(problem) if problem.is_loss() && self.may_come_back() => {
+                    std::thread::sleep(PAUSE);
                 }
+                result => return result,
             }
         }
-        Err(Problem::Closed)
+    }
+
+    /// Calls a method that begins a job, and waits for the job's result.
+    fn try_job(
+        &mut self,
+        member: &str,
+        arguments: &[Value],
+    ) -> std::result::Result<String, Problem> {
+        self.ask(|bus| {
+            let answer = bus.call(MANAGER, member, arguments)?;
+            bus.wait_for_job(&answer)
+        })
+    }
+
+    /// Asks once. After any trouble but a refusal the next question makes a new
+    /// connection.
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut Bus) -> std::result::Result<T, Problem>,
+    ) -> std::result::Result<T, Problem> {
+        let result = self.connected().and_then(question);
+        match &result {
+            Err(problem) if !problem.is_refusal() => {
+                self.bus = None;
+                self.away_since.get_or_insert_with(Instant::now);
+            }
+            _ => self.away_since = None,
+        }
+        result
+    }
+
+    fn may_come_back(&self) -> bool {
+        let patience = self.manager.absence();
+        self.away_since
+            .is_some_and(|since| since.elapsed() < patience)
     }
 
     fn connected(&mut self) -> std::result::Result<&mut Bus, Problem> {
         let bus = match self.bus.take() {
             Some(bus) => bus,
-            None => Bus::connect(&bus::addresses(self.manager, &|name| {
-                std::env::var_os(name)
-            }))?,
+            None => Bus::connect(&self.addresses)?,
         };
         Ok(self.bus.insert(bus))
     }
@@ -341,11 +397,22 @@ fn pairs(properties: &[Property]) -> Value {
     Value::Array("(sv)".into(), pairs.collect())
 }
 
-/// Whether the process is in the unit's cgroup, as the kernel says.
-fn is_in_unit(pid: i32, unit: &str) -> bool {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+fn is_there_already(result: &std::result::Result<String, Problem>) -> bool {
+    matches!(result, Err(problem) if problem.is("UnitExists"))
+}
+
+/// Whether the process was moved into the unit's cgroup, as the kernel says.
+/// Where we are in a unit of that name ourselves, as in a container that has
+/// systemd's socket, it was born there.
+fn was_moved(pid: i32, unit: &str) -> bool {
+    is_in_unit("self", unit) == Some(false) && is_in_unit(&pid.to_string(), unit) == Some(true)
+}
+
+/// `None` if there is no such process.
+fn is_in_unit(process: &str, unit: &str) -> Option<bool> {
+    let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let end = format!("/{unit}");
-    cgroups.lines().any(|line| line.ends_with(&end))
+    Some(cgroups.lines().any(|line| line.ends_with(&end)))
 }
 
 fn version_number(text: &str) -> Option<u32> {
@@ -356,7 +423,7 @@ fn version_number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::bus::tests::{Answers, Fake, job_removed, refusal, reply};
+    use super::bus::tests::{Answers, Fake, error, job_removed, refusal, reply};
     use super::*;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
@@ -364,10 +431,11 @@ mod tests {
 
     /// A client that speaks with `fake`.
     fn client(fake: &Fake) -> Systemd {
-        let bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
         Systemd {
             manager: Manager::System,
-            bus: Some(bus),
+            addresses: vec![fake.address.clone()],
+            bus: None,
+            away_since: None,
             version: Some(252),
         }
     }
@@ -479,29 +547,173 @@ mod tests {
         systemd.stop("p-n.scope").unwrap();
     }
 
-    #[test]
-    fn a_manager_that_goes_away_is_told_from_a_refusal() {
-        let script: Answers = Box::new(|_, serial, socket| {
-            let job = Value::ObjectPath("/job/1".into());
-            socket.write_all(&reply(serial, &[job])).unwrap();
+    /// What one does with its only call before it goes away.
+    fn last_words(words: impl Fn(u32) -> Vec<u8> + Send + 'static) -> Answers {
+        Box::new(move |_, serial, socket| {
+            socket.write_all(&words(serial)).unwrap();
             socket.shutdown(std::net::Shutdown::Both).unwrap();
-        });
-        let fake = Fake::new("gone", vec![script]);
+        })
+    }
+
+    /// What the bus says in the name of one that is not there.
+    fn bus_says(name: &'static str) -> Answers {
+        last_words(move |serial| error(serial, &format!("org.freedesktop.DBus.Error.{name}")))
+    }
+
+    #[test]
+    fn a_manager_that_goes_away_is_asked_again() {
+        let job = || Value::ObjectPath("/job/1".into());
+        let scripts = vec![
+            last_words(|_| Vec::new()),
+            // In the middle of a word, and of a job.
+            last_words(move |serial| reply(serial, &[job()])[..20].to_vec()),
+            last_words(move |serial| reply(serial, &[job()])),
+            bus_says("NoReply"),
+            bus_says("Disconnected"),
+            bus_says("ServiceUnknown"),
+            bus_says("NameHasNoOwner"),
+            bus_says("Timeout"),
+            bus_says("Spawn.ChildExited"),
+            // The one that came back has done it.
+            last_words(|serial| refusal(serial, "NoSuchUnit")),
+            bus_says("NoReply"),
+            Box::new(|_, serial, socket| socket.write_all(&reply(serial, &[])).unwrap()),
+        ];
+        let fake = Fake::new("again", scripts);
         let mut systemd = client(&fake);
-        let answer = systemd.call(MANAGER, "StopUnit", &[]).unwrap();
-        let ended = systemd.bus.as_mut().unwrap().wait_for_job(&answer);
-        assert_eq!(ended, Err(Problem::Closed));
+        systemd.stop("p-n.scope").unwrap();
+        let limits = Limits {
+            pids: Some(1),
+            ..Default::default()
+        };
+        systemd.set_limits("p-n.scope", &limits, true).unwrap();
+    }
+
+    #[test]
+    fn a_no_of_the_bus_itself_is_final() {
+        let fake = Fake::new("denied", vec![bus_says("AccessDenied")]);
+        let error = client(&fake).stop("p-n.scope").unwrap_err();
+        assert!(error.to_string().contains("Error.AccessDenied"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_without_a_listener_has_one_again_soon() {
+        let path = Fake::path("away");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listening = std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            let gone = last_words(|serial| refusal(serial, "NoSuchUnit"));
+            Fake::new("away", vec![gone])
+        });
+        let mut systemd = Systemd {
+            addresses: vec![Address::Direct(path), Address::Bus("/nonexistent".into())],
+            ..Systemd::new(Manager::System)
+        };
+        systemd.stop("p-n.scope").unwrap();
+        drop(listening.join().unwrap());
+    }
+
+    /// The one that was heard may fail later; then the name is free.
+    #[test]
+    fn a_start_that_was_lost_is_asked_for_until_it_is_decided() {
+        let mut there = 3;
+        let scripts: Vec<Answers> = vec![
+            bus_says("NoReply"),
+            Box::new(move |call, serial, socket| {
+                assert_eq!(call.member, "StartTransientUnit");
+                there -= 1;
+                match there {
+                    0 => with_job(serial, "done", socket),
+                    _ => socket.write_all(&refusal(serial, "UnitExists")).unwrap(),
+                }
+            }),
+        ];
+        let fake = Fake::new("lost", scripts);
+        let mut systemd = client(&fake);
+        systemd.start(&unit(), 1, &Limits::default(), true).unwrap();
+    }
+
+    /// A process and a cgroup of that name, until dropped.
+    struct ProcessAndCgroup {
+        directory: PathBuf,
+        process: std::process::Child,
+    }
+
+    impl ProcessAndCgroup {
+        fn new(name: &str) -> std::io::Result<ProcessAndCgroup> {
+            let hierarchies = crate::hierarchy::Hierarchies::of_this_process().unwrap();
+            let has_pids =
+                |one: &&crate::hierarchy::Hierarchy| one.controllers.contains(&"pids".into());
+            let v1 = hierarchies.v1.iter().find(has_pids);
+            let hierarchy = v1.or(hierarchies.v2.as_ref()).unwrap();
+            let directory = hierarchy.mountpoint.join(name);
+            std::fs::create_dir(&directory)?;
+            let process = std::process::Command::new("sleep").arg("60").spawn()?;
+            Ok(ProcessAndCgroup { directory, process })
+        }
+    }
+
+    impl Drop for ProcessAndCgroup {
+        fn drop(&mut self) {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+            std::fs::remove_dir(&self.directory).unwrap();
+        }
+    }
+
+    /// The unit is ours if our process is in it, and somebody's else.
+    #[test]
+    fn a_unit_that_is_there_after_a_loss_may_be_ours() {
+        let name = format!("ours{}", std::process::id());
+        let Ok(here) = ProcessAndCgroup::new(&format!("p-{name}.scope")) else {
+            eprintln!("skipped: needs root");
+            return;
+        };
+        let unit = Unit::new(&format!("a.slice:p:{name}"), "box", "c", Manager::System).unwrap();
+        let pid = i32::try_from(here.process.id()).unwrap();
+        let procs = here.directory.join("cgroup.procs");
+        let exists = |is_ours: bool| -> Answers {
+            let procs = procs.clone();
+            Box::new(move |call, serial, socket| {
+                let is_start = call.member == "StartTransientUnit";
+                if is_start && is_ours {
+                    std::fs::write(&procs, pid.to_string()).unwrap();
+                }
+                let answer = match is_start {
+                    true => refusal(serial, "UnitExists"),
+                    false => reply(serial, &[]),
+                };
+                socket.write_all(&answer).unwrap();
+            })
+        };
+        let fake = Fake::new("others", vec![bus_says("NoReply"), exists(false)]);
+        // One that is not waited for so long.
+        let mut systemd = Systemd {
+            manager: Manager::User,
+            ..client(&fake)
+        };
+        let error = systemd.start(&unit, pid, &Limits::default(), true);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("UnitExists"), "{error}");
+        drop(systemd);
+
+        let fake = Fake::new("ours", vec![bus_says("NoReply"), exists(true)]);
+        let mut systemd = client(&fake);
+        systemd.start(&unit, pid, &Limits::default(), true).unwrap();
     }
 
     #[test]
     fn the_kernel_tells_whether_a_process_is_in_a_unit() {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-        let pid = i32::try_from(std::process::id()).unwrap();
         let last = own.lines().find_map(|line| Some(line.rsplit_once('/')?.1));
         if let Some(name) = last.filter(|name| !name.is_empty()) {
-            assert!(is_in_unit(pid, name));
+            assert_eq!(is_in_unit("self", name), Some(true));
+            // Born there.
+            let pid = i32::try_from(std::process::id()).unwrap();
+            assert!(!was_moved(pid, name));
         }
-        assert!(!is_in_unit(pid, "no-such.scope"));
+        assert_eq!(is_in_unit("self", "no-such.scope"), Some(false));
+        assert_eq!(is_in_unit("0", "no-such.scope"), None);
     }
 
     #[test]
