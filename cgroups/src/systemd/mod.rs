@@ -121,8 +121,8 @@ impl Systemd {
     /// Starts the unit with the process in it, if it takes one, and waits until
     /// that is done.
     ///
-    /// Errors: the manager cannot be reached or refuses, or there is such a
-    /// unit already. What was started is stopped again.
+    /// Errors: an annotation contradicts a limit; the manager cannot be reached
+    /// or refuses, or there is such a unit already. What was started is stopped again.
     pub(crate) fn start(
         &mut self,
         unit: &Unit,
@@ -132,6 +132,7 @@ impl Systemd {
     ) -> Result<()> {
         let mut properties = unit.start_properties(pid, limits, is_v2, &mut || self.version());
         properties.extend(self.limit_properties(limits, is_v2));
+        unit.refuse_overridden(&properties)?;
         let arguments = [
             Value::String(unit.name().to_owned()),
             Value::String("replace".into()),

@@ -89,7 +89,8 @@ impl Unit {
     /// in seconds, as TimeoutStopSec, are those of unit files; the manager
     /// itself knows them in microseconds.
     ///
-    /// Errors: a name that is none, or a value that cannot be read.
+    /// Errors: a name that is none, or what is not an annotation's to say; a
+    /// value that cannot be read.
     pub fn annotate(&mut self, key: &str, value: &str) -> Result<()> {
         let Some(name) = key.strip_prefix(ANNOTATION) else {
             return Ok(());
@@ -97,6 +98,15 @@ impl Unit {
         let refuse = |reason: String| Err(Error::refused(format!("annotations[{key:?}]"), reason));
         if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return refuse("a property's name has at least three letters and nothing else".into());
+        }
+        let decided = match name {
+            "Slice" => Some("linux.cgroupsPath"),
+            "DeviceAllow" | "DevicePolicy" => Some("linux.resources.devices"),
+            "Delegate" | "PIDs" | "PIDFDs" => Some("the runtime"),
+            _ => None,
+        };
+        if let Some(decided) = decided {
+            return refuse(format!("{decided} decides about it"));
         }
         let seconds = name
             .strip_suffix("Sec")
@@ -111,6 +121,23 @@ impl Unit {
                 Ok(())
             }
             Err(reason) => refuse(reason),
+        }
+    }
+
+    /// Refuses an annotation that another value of the same property follows in
+    /// `all`, which systemd would take for the later one.
+    pub(crate) fn refuse_overridden(&self, all: &[Property]) -> Result<()> {
+        let last = |name: &str| all.iter().rfind(|property| property.name == name);
+        match self
+            .properties
+            .iter()
+            .find(|own| last(&own.name) != Some(own))
+        {
+            Some(own) => Err(Error::refused(
+                format!("annotations[\"{ANNOTATION}{}\"]", own.name),
+                "another value of this property is asked for, maybe by linux.resources",
+            )),
+            None => Ok(()),
         }
     }
 
@@ -323,6 +350,26 @@ mod tests {
         );
         for (key, value, words) in [
             (
+                "org.systemd.property.Slice",
+                "'x.slice'",
+                "linux.cgroupsPath decides about it",
+            ),
+            (
+                "org.systemd.property.PIDs",
+                "[uint32 1]",
+                "the runtime decides about it",
+            ),
+            (
+                "org.systemd.property.Delegate",
+                "false",
+                "the runtime decides about it",
+            ),
+            (
+                "org.systemd.property.DeviceAllow",
+                "[]",
+                "linux.resources.devices decides about it",
+            ),
+            (
                 "org.systemd.property.",
                 "1",
                 "a property's name has at least three letters",
@@ -343,6 +390,24 @@ mod tests {
             let words = format!("annotations[{key:?}]: {words}");
             assert!(error.starts_with(&words), "{error}");
         }
+    }
+
+    #[test]
+    fn an_annotation_is_obeyed_or_refused() {
+        let mut unit = unit("").unwrap();
+        unit.annotate("org.systemd.property.Description", "'mine'")
+            .unwrap();
+        unit.annotate("org.systemd.property.TasksMax", "uint64 5")
+            .unwrap();
+        let limits = Limits::default();
+        let mut all = unit.start_properties(7, &limits, true, &mut || 253);
+        unit.refuse_overridden(&all).unwrap();
+        all.push(Property::number("TasksMax", 5));
+        unit.refuse_overridden(&all).unwrap();
+        all.push(Property::number("TasksMax", 6));
+        let error = unit.refuse_overridden(&all).unwrap_err().to_string();
+        let field = "annotations[\"org.systemd.property.TasksMax\"]: ";
+        assert!(error.starts_with(field), "{error}");
     }
 
     #[test]
