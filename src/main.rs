@@ -14,6 +14,7 @@ mod bundle;
 mod cli;
 mod commands;
 mod criu;
+mod device_source;
 mod duration;
 mod errno;
 mod exeseal;

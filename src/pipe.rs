@@ -9,6 +9,8 @@
 //!  | apply limits                      |
 //!  | <---------------- OpenMountSource | a source only the host may open
 //!  | MountSource(fd) ----------------> |
+//!  | <--------------------- MakeDevice | a node only the host may make
+//!  | MountSource(fd) ----------------> |
 //!  | <----------------------- RunHooks | only if there are such hooks
 //!  | prestart, createRuntime hooks     |
 //!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
@@ -40,6 +42,8 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 pub(crate) enum ToHost {
     /// Please open the source of this mount of the plan in my mount namespace.
     OpenMountSource(usize),
+    /// Please make this device of the plan.
+    MakeDevice(usize),
     /// The mounts are made: time for the prestart and createRuntime hooks.
     RunHooks,
     /// The listener of the process's system call filter is this descriptor of
@@ -116,6 +120,10 @@ impl HostEnd {
                     .context("message from init: mount index")?;
                 ToHost::OpenMountSource(index)
             }
+            b'V' => {
+                let index = text(body).parse();
+                ToHost::MakeDevice(index.context("message from init: device index")?)
+            }
             b'H' => ToHost::RunHooks,
             b'L' => {
                 let number = text(body).parse();
@@ -173,6 +181,7 @@ impl InitEnd {
     pub(crate) fn send(&self, message: &ToHost) -> Result<()> {
         let (tag, body) = match message {
             ToHost::OpenMountSource(index) => ("O", index.to_string()),
+            ToHost::MakeDevice(index) => ("V", index.to_string()),
             ToHost::RunHooks => ("H", String::new()),
             ToHost::SeccompListener(number) => ("L", number.to_string()),
             ToHost::Ready => ("R", String::new()),
@@ -228,7 +237,13 @@ impl InitEnd {
         self.receive_mount_source()
     }
 
-    /// The answer to [`InitEnd::open_mount_source`].
+    /// Asks the host to make device `index` of the plan: a detached mount of it.
+    pub(crate) fn make_device(&mut self, index: usize) -> Result<OwnedFd> {
+        self.send(&ToHost::MakeDevice(index))?;
+        self.receive_mount_source()
+    }
+
+    /// The answer to [`InitEnd::open_mount_source`] and its like.
     pub(crate) fn receive_mount_source(&mut self) -> Result<OwnedFd> {
         match self.receive()? {
             ToInit::MountSource(fd) => Ok(fd),

@@ -1,6 +1,7 @@
 //! Device rules, asked of the kernel by the container. What rules mean in
 //! general is proved in cgroups/src/devices/proof.rs.
 
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
@@ -11,6 +12,8 @@ tests![
     the_last_rule_that_decides_counts,
     the_usual_devices_open_whatever_the_list_says,
     nodes_are_made_as_the_rules_say,
+    a_user_namespace_has_nodes_as_they_are_described,
+    a_node_that_stays_the_hosts_is_told,
     a_hole_is_refused_where_it_cannot_be,
     on_v2_alone_the_rules_mean_the_same,
 ];
@@ -113,6 +116,53 @@ fn nodes_are_made_as_the_rules_say() {
     assert_eq!(answers[1]["errno"], "EPERM");
     assert_eq!(answers[2]["ok"], true);
     assert_eq!(answers[3]["errno"], "EPERM");
+}
+
+/// Which root of a user namespace may not make.
+fn a_user_namespace_has_nodes_as_they_are_described() {
+    needs(&[Root, UserNamespaces, Kernel(5, 12)]);
+    // The directory where the host makes it may be one without devices.
+    let none: Option<&str> = None;
+    let flags = MsFlags::MS_NODEV;
+    mount(none, &state_root(), Some("tmpfs"), flags, none).unwrap();
+    let described = json!([
+        { "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o646, "uid": 7, "gid": 8 },
+        { "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600 },
+        { "path": "/dev/pipe", "type": "p", "fileMode": 0o620, "uid": 9 },
+    ]);
+    let bundle = Bundle::new().user_namespace();
+    let bundle = bundle.set("/linux/devices", described);
+    let modes =
+        "stat /dev/mine; stat /dev/zero; stat /dev/pipe; open /dev/mine rw; open /dev/zero r";
+    let container = Container::new(bundle.probe(modes));
+    let output = container.run();
+    umount(&state_root()).unwrap();
+    let output = output.ok();
+    let answers = output.answers();
+    let attributes = |at: usize| {
+        let found = &answers[at]["ok"];
+        [&found["mode"], &found["uid"], &found["gid"]].map(Value::clone)
+    };
+    assert_eq!(
+        attributes(0),
+        [json!("0646"), json!(7), json!(8)],
+        "{output}"
+    );
+    assert_eq!(attributes(1), [json!("0600"), json!(0), json!(0)]);
+    assert_eq!(attributes(2), [json!("0620"), json!(9), json!(0)]);
+    assert_eq!([&answers[3]["ok"], &answers[4]["ok"]], [true, true]);
+    assert_eq!(output.stderr, "");
+}
+
+/// An owner that the user namespace does not have.
+fn a_node_that_stays_the_hosts_is_told() {
+    needs(&[Root, UserNamespaces]);
+    let node = json!({ "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "uid": 70_000 });
+    let bundle = Bundle::new().user_namespace();
+    let output = bundle.set("/linux/devices", json!([node])).run();
+    output
+        .ok()
+        .says(r#"device \"/dev/zero\": fileMode, uid and gid are the host's"#);
 }
 
 fn holes() -> [Value; 3] {

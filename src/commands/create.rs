@@ -26,7 +26,9 @@ use crate::plan::{Plan, Service, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
 };
-use crate::{errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent};
+use crate::{
+    device_source, errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent,
+};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -363,6 +365,14 @@ impl Container {
                     };
                     self.pipe.send(answer)?;
                 }
+                Some(ToHost::MakeDevice(index)) => {
+                    let made = device_source::make(&plan.rootfs, index, self.state_dir.path());
+                    let answer = match made {
+                        Ok(source) => ToInit::MountSource(source),
+                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
+                    };
+                    self.pipe.send(answer)?;
+                }
                 Some(ToHost::RunHooks) => {
                     self.restrict_devices(plan)?;
                     let state = self.state.for_hooks(Status::Creating);
@@ -376,7 +386,10 @@ impl Container {
                     let filter = plan.process.seccomp.as_ref();
                     seccomp_agent::give_listener(filter, &self.child, number, state)?;
                 }
-                Some(ToHost::Ready) => return self.restrict_devices(plan),
+                Some(ToHost::Ready) => {
+                    device_source::remove(&plan.rootfs, self.state_dir.path())?;
+                    return self.restrict_devices(plan);
+                }
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
                 None => return Err(self.why_init_ended()),
             }

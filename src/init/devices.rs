@@ -14,14 +14,22 @@ use rustix::io::Errno;
 use super::attributes::Kernel;
 use super::mounts::{attach, clone_tree};
 use super::paths::{Root, file_to_cover, mknod};
+use crate::pipe::InitEnd;
 use crate::plan::devices::{DeviceKind, DeviceNode};
 use crate::plan::rootfs::Devices;
+use crate::{errno, log};
 
 /// Makes everything in it. The file mode mask must be 0.
-pub(super) fn set_up(root: &Root, kernel: &Kernel, devices: &Devices) -> Result<()> {
+pub(super) fn set_up(
+    root: &Root,
+    kernel: &Kernel,
+    devices: &Devices,
+    pipe: &mut InitEnd,
+) -> Result<()> {
     let mut parents = Parents { root, last: None };
-    for node in &devices.nodes {
-        make_node(&mut parents, kernel, node, devices.bind)
+    for (index, node) in devices.nodes.iter().enumerate() {
+        let host = devices.bind.then_some((&mut *pipe, index));
+        make_node(&mut parents, kernel, node, host)
             .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
     }
     let ptmx = Path::new("/dev/ptmx");
@@ -72,11 +80,15 @@ fn make_node(
     parents: &mut Parents<'_>,
     kernel: &Kernel,
     node: &DeviceNode,
-    bind: bool,
+    host: Option<(&mut InitEnd, usize)>,
 ) -> Result<()> {
     let (parent, name) = parents.of(&node.path)?;
-    if bind {
-        return bind_host_node(parent, name, node);
+    if let Some((pipe, index)) = host.filter(|_| node.kind != DeviceKind::Fifo) {
+        let tree = match node.made_by_host {
+            Some(_) => made_by_host(pipe, index, node)?,
+            None => host_node(node)?,
+        };
+        return bind_node(parent, name, node, tree);
     }
     let (kind, device) = kind_and_number(node.kind);
     match mknod(parent, name, kind, node.mode, device) {
@@ -85,7 +97,7 @@ fn make_node(
         Err(Errno::EXIST) => check(&stat_of(parent, name)?, node.kind),
         // A user namespace may not make devices; use the host's
         // (config-linux.md, "Devices").
-        Err(Errno::PERM) => bind_host_node(parent, name, node),
+        Err(Errno::PERM) => bind_node(parent, name, node, host_node(node)?),
         Err(err) => Err(err).context("mknod"),
     }
 }
@@ -131,12 +143,32 @@ fn has_mode(found: &Stat, node: &DeviceNode) -> bool {
     found.st_mode & 0o7777 == node.mode
 }
 
-/// Binds the host's node of the same path on an empty file.
-fn bind_host_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode) -> Result<()> {
-    let tree = clone_tree(&node.path, false)
-        .with_context(|| format!("open the host's {:?}", node.path))?;
-    check(&fstat(&tree).context("fstat")?, node.kind)
-        .with_context(|| format!("the host's {:?}", node.path))?;
+/// The node as the host makes it for us, or else the host's own.
+fn made_by_host(pipe: &mut InitEnd, index: usize, node: &DeviceNode) -> Result<OwnedFd> {
+    match pipe.make_device(index) {
+        Ok(tree) => Ok(tree),
+        Err(err) => {
+            log::debug(&format!("make {:?}: {}", node.path, errno::chain(&err)));
+            host_node(node)
+        }
+    }
+}
+
+/// The host's node of the same path.
+fn host_node(node: &DeviceNode) -> Result<OwnedFd> {
+    clone_tree(&node.path, false).with_context(|| format!("open the host's {:?}", node.path))
+}
+
+/// Binds a node on an empty file.
+fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, tree: OwnedFd) -> Result<()> {
+    let found = fstat(&tree).context("fstat")?;
+    check(&found, node.kind).with_context(|| format!("the host's {:?}", node.path))?;
+    if node.asked && !(has_owner(&found, node) && has_mode(&found, node)) {
+        log::warn(&format!(
+            "device {:?}: fileMode, uid and gid are the host's, which cannot be changed",
+            node.path
+        ));
+    }
     let onto = file_to_cover(parent, name, 0).context("create a mountpoint")?;
     attach(tree.as_fd(), onto.as_fd())
 }
@@ -155,7 +187,7 @@ fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
     Ok(())
 }
 
-fn kind_and_number(kind: DeviceKind) -> (FileType, u64) {
+pub(crate) fn kind_and_number(kind: DeviceKind) -> (FileType, u64) {
     match kind {
         DeviceKind::Character { major, minor } => {
             (FileType::CharacterDevice, makedev(major, minor))
@@ -188,6 +220,8 @@ mod tests {
             mode: 0o640,
             uid: 3,
             gid: 4,
+            asked: false,
+            made_by_host: None,
         }
     }
 
@@ -197,6 +231,12 @@ mod tests {
             bind,
             links: vec![("/dev/fd", "/proc/self/fd")],
         }
+    }
+
+    /// Without a host that would make any.
+    fn set_up_alone(root: &Root, devices: &Devices) -> Result<()> {
+        let (_, mut pipe) = crate::pipe::pair().expect("pipe");
+        set_up(root, &Kernel::default(), devices, &mut pipe)
     }
 
     #[test]
@@ -209,7 +249,7 @@ mod tests {
             let all = devices(vec![node("/dev/null", 3), fifo], false);
             // A file mode mask that is not 0 must not matter either.
             for _ in 0..2 {
-                set_up(root, &Kernel::default(), &all).expect("set up");
+                set_up_alone(root, &all).expect("set up");
             }
             let null = fs::metadata(directory.join("dev/null")).expect("stat");
             assert_eq!((null.rdev(), null.mode() & 0o7777), (makedev(1, 3), 0o640));
@@ -230,7 +270,7 @@ mod tests {
             symlink("/dev/zero", directory.join("dev/full")).expect("symlink");
             for (path, minor) in [("/dev/null", 3), ("/dev/full", 7)] {
                 let all = devices(vec![node(path, minor)], false);
-                let refusal = set_up(root, &Kernel::default(), &all).expect_err("refused");
+                let refusal = set_up_alone(root, &all).expect_err("refused");
                 assert_eq!(
                     words(&refusal),
                     format!(
@@ -245,14 +285,14 @@ mod tests {
     fn where_nodes_cannot_be_made_the_host_s_are_bound() {
         private_root("devices", |directory, root| {
             let all = devices(vec![node("/dev/null", 3)], true);
-            set_up(root, &Kernel::default(), &all).expect("set up");
+            set_up_alone(root, &all).expect("set up");
             fs::write(directory.join("dev/null"), "x").expect("write");
             let host = fs::metadata("/dev/null").expect("stat");
             let bound = fs::metadata(directory.join("dev/null")).expect("stat");
             assert_eq!((bound.dev(), bound.ino()), (host.dev(), host.ino()));
 
             let other = devices(vec![node("/dev/zero", 3)], true);
-            let refusal = set_up(root, &Kernel::default(), &other).expect_err("refused");
+            let refusal = set_up_alone(root, &other).expect_err("refused");
             assert!(
                 words(&refusal).contains("the host's \"/dev/zero\""),
                 "{refusal:#}"
@@ -270,7 +310,7 @@ mod tests {
             fs::create_dir(&rootfs).expect("mkdir");
             symlink(&outside, rootfs.join("dev")).expect("symlink");
             let inner = Root::new(root.resolve(Path::new("/rootfs")).expect("open"));
-            set_up(&inner, &Kernel::default(), &devices(vec![], false)).expect("set up");
+            set_up_alone(&inner, &devices(vec![], false)).expect("set up");
             assert!(outside.join("ptmx").is_file());
             assert!(!outside.join("fd").is_symlink());
             let inside = rootfs.join(outside.strip_prefix("/").expect("absolute"));

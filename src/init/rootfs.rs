@@ -60,7 +60,7 @@ pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Ro
     let kernel = Kernel::default();
     let kept = make_mounts(plan, &root, &kernel, pipe)?;
     if let Some(devices) = &plan.devices {
-        devices::set_up(&root, &kernel, devices).context("configuring container /dev")?;
+        devices::set_up(&root, &kernel, devices, pipe).context("configuring container /dev")?;
     }
     rustix::process::umask(mask);
     Ok(Rootfs {

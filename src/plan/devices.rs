@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use teu_namespaces::{IdMap, IdMaps};
+
 use super::mounts::clean;
 use crate::spec;
 
@@ -22,6 +24,12 @@ pub(crate) struct DeviceNode {
     /// Owner, as ids inside the container.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Mode or owner were asked for: the host's node cannot stand in for it
+    /// without a word.
+    pub(crate) asked: bool,
+    /// Its owner and group as ids of the host, if the host is to make it: the
+    /// container's user namespace may not.
+    pub(crate) made_by_host: Option<(u32, u32)>,
 }
 
 /// What a node stands for.
@@ -72,6 +80,8 @@ impl DeviceNode {
             mode: DEFAULT_MODE,
             uid: 0,
             gid: 0,
+            asked: false,
+            made_by_host: None,
         }
     }
 
@@ -102,8 +112,28 @@ impl DeviceNode {
             mode: device.file_mode.unwrap_or(DEFAULT_MODE) & 0o7777,
             uid: device.uid.unwrap_or(0),
             gid: device.gid.unwrap_or(0),
+            asked: device.file_mode.is_some() || device.uid.is_some() || device.gid.is_some(),
+            made_by_host: None,
         })
     }
+
+    /// Whether the host has to make it for a container in a user namespace of
+    /// these id maps: the node was asked for as it is to be. A fifo can be made
+    /// there.
+    pub(super) fn leave_to_host(&mut self, maps: &IdMaps) {
+        if self.asked && self.kind != DeviceKind::Fifo {
+            let owner = (host_id(&maps.uid, self.uid), host_id(&maps.gid, self.gid));
+            self.made_by_host = owner.0.zip(owner.1);
+        }
+    }
+}
+
+/// What an id of the container is on the host; `None` if it is not mapped.
+fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
+    maps.iter().find_map(|map| {
+        let offset = id.checked_sub(map.container)?;
+        (offset < map.size).then(|| map.host + offset)
+    })
 }
 
 #[cfg(test)]
@@ -148,6 +178,35 @@ mod tests {
     fn ptmx_stays_a_link() {
         let nodes = device_nodes(&[device("/dev/ptmx", "c", 5, 2)]).expect("nodes");
         assert_eq!(nodes.len(), 6);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_the_hosts_to_make() {
+        let maps = |host| {
+            vec![IdMap {
+                container: 5,
+                host,
+                size: 10,
+            }]
+        };
+        let maps = IdMaps {
+            uid: maps(1000),
+            gid: maps(2000),
+            deny_setgroups: false,
+        };
+        let made = |kind, uid, gid| {
+            let mut entry = device("/dev/x", kind, 1, 3);
+            (entry.uid, entry.gid) = (uid, gid);
+            let mut node = DeviceNode::new(&entry).expect("node");
+            node.leave_to_host(&maps);
+            node.made_by_host
+        };
+        assert_eq!(made("c", Some(5), Some(14)), Some((1000, 2009)));
+        // Asked for nothing, or an owner that the namespace does not have.
+        assert_eq!(made("c", None, None), None);
+        assert_eq!(made("c", Some(5), Some(15)), None);
+        assert_eq!(made("c", Some(4), Some(5)), None);
+        assert_eq!(made("p", Some(5), Some(5)), None);
     }
 
     #[test]

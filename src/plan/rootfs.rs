@@ -148,7 +148,14 @@ impl RootfsPlan {
                 mounts[inside.mount].holds_restricted_paths = true;
             }
         }
-        let nodes = device_nodes(&linux.devices)?;
+        let mut nodes = device_nodes(&linux.devices)?;
+        let in_user_namespace = input.host.in_user_namespace();
+        let bind = input.namespaces.is_private(Kind::User) || in_user_namespace;
+        if bind && !in_user_namespace && !input.host.is_unprivileged() {
+            for node in &mut nodes {
+                node.leave_to_host(&input.namespaces.id_maps);
+            }
+        }
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
         Ok(RootfsPlan {
             path,
@@ -160,7 +167,7 @@ impl RootfsPlan {
                 .filter(|flags| private && flags & (MS_SHARED | MS_UNBINDABLE) != 0),
             devices: (!mounts.iter().any(Mount::is_bind_on_dev)).then(|| Devices {
                 nodes,
-                bind: input.namespaces.is_private(Kind::User) || input.host.in_user_namespace(),
+                bind,
                 links: links(input.host),
             }),
             mounts,
