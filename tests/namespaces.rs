@@ -15,6 +15,7 @@ tests![
     pid_namespace_is_joined,
     user_namespace_maps_ids,
     ids_that_are_not_mapped_are_named,
+    message_queues_are_of_the_root_of_the_user_namespace,
     user_namespace_holds_every_other_new_one,
     hostname_is_set,
     domainname_is_set,
@@ -180,6 +181,13 @@ fn ids_that_are_not_mapped_are_named() {
         // Its streams are files, which would be the user's.
         Container::new(bundle).create().exits(1).says(&words);
     }
+}
+
+fn message_queues_are_of_the_root_of_the_user_namespace() {
+    needs(&[Root, UserNamespaces]);
+    let bundle = Bundle::new().user_namespace();
+    let queues = bundle.probe("stat /dev/mqueue").run().ok().answer();
+    assert_eq!((&queues["uid"], &queues["gid"]), (&json!(0), &json!(0)));
 }
 
 fn user_namespace_holds_every_other_new_one() {

@@ -206,6 +206,13 @@ fn unshare_network(plan: &NamespacePlan) -> Result<()> {
     unshare(Kind::Network.flag()).map_err(|err| Error::new("unshare the network namespace", err))
 }
 
+fn unshare_late(flags: CloneFlags) -> Result<()> {
+    if flags.is_empty() {
+        return Ok(());
+    }
+    unshare(flags).map_err(|err| Error::new(format!("unshare {}", names(flags)), err))
+}
+
 pub(crate) fn socketpair() -> Result<(UnixStream, UnixStream)> {
     UnixStream::pair().map_err(|err| Error::new("socketpair", err))
 }
@@ -228,11 +235,18 @@ fn spawn_directly(
     } else {
         None
     };
-    let flags = own_flags(plan) | clone_flags(plan, &[Kind::User]);
+    // The filesystem of message queues is the user's who makes the namespace:
+    // the child's when it is root of its user namespace.
+    let late = match plan.is_new(Kind::User) {
+        true => clone_flags(plan, &[Kind::Ipc]),
+        false => CloneFlags::empty(),
+    };
+    let flags = (own_flags(plan) | clone_flags(plan, &[Kind::User])) - late;
     let cloned = clone_into(flags, cgroup, Parent::Caller);
     match cloned? {
         (Cloned::Child, _) => {
             let joined = become_root(maps)
+                .and_then(|()| unshare_late(late))
                 .and_then(|()| join_in_child(in_child))
                 .and_then(|()| unshare_network(plan));
             sys::exit_now(child(joined))
