@@ -20,6 +20,7 @@ tests![
     tmpfs_takes_its_options,
     tmpfs_keeps_the_mode_of_its_place,
     tmpfs_copies_up,
+    holes_of_files_are_copied_up_as_holes,
     propagation_is_set,
     mount_stays_in_the_container,
     shared_source_propagates_into_a_slave,
@@ -220,6 +221,24 @@ fn tmpfs_copies_up() {
         fs::read_to_string(rootfs.join("etc/deep/file")).unwrap(),
         "text"
     );
+}
+
+fn holes_of_files_are_copied_up_as_holes() {
+    needs(&[Root]);
+    let bundle = Bundle::new().file("/etc/begun", "text");
+    for name in ["begun", "empty"] {
+        let file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(bundle.rootfs().join("etc").join(name));
+        file.unwrap().set_len(50 << 20).unwrap();
+    }
+    // There is room for no more than what is not a hole.
+    let bundle = bundle.mount(tmpfs("/etc", &["tmpcopyup", "size=64k"]));
+    let output = bundle.probe("stat /etc/begun; stat /etc/empty").run().ok();
+    for answer in output.answers() {
+        assert_eq!(answer["ok"]["size"], 50 << 20);
+    }
 }
 
 fn propagation_is_set() {

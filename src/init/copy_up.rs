@@ -3,14 +3,15 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
-    fstat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat,
+    chownat, fstat, mkdirat, mknodat, openat, readlinkat, seek, statat, symlinkat, utimensat,
 };
+use rustix::io::Errno;
 
 /// Copies what is in the directory `from` into the directory `to`. Links are
 /// copied, never followed.
@@ -57,8 +58,24 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) 
     let source = source.context("open")?;
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
     let target = openat(to, name, create, mode).context("create")?;
-    io::copy(&mut File::from(source), &mut File::from(target)).context("copy")?;
-    Ok(())
+    copy_data(File::from(source), File::from(target)).context("copy")
+}
+
+/// Copies what is not a hole: on a tmpfs, each written zero takes memory.
+fn copy_data(mut source: File, mut target: File) -> io::Result<()> {
+    target.set_len(source.metadata()?.len())?;
+    let mut end = 0;
+    loop {
+        let start = match seek(&source, SeekFrom::Data(end)) {
+            // Nothing but a hole is left.
+            Err(Errno::NXIO) => return Ok(()),
+            start => start?,
+        };
+        end = seek(&source, SeekFrom::Hole(start))?;
+        seek(&source, SeekFrom::Start(start))?;
+        seek(&target, SeekFrom::Start(start))?;
+        io::copy(&mut (&mut source).take(end - start), &mut target)?;
+    }
 }
 
 /// Owner first: a change of owner takes the set-id bits away.
