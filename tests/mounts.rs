@@ -40,6 +40,7 @@ tests![
     readonly_paths_refuse_writes,
     cgroup_mount_shows_the_own_cgroup,
     cgroup2_mount_shows_the_own_cgroup,
+    filesystem_of_type_cgroup2_is_of_the_cgroup_namespace,
     cgroup_mount_has_its_flags,
     root_is_private_by_default,
     root_propagation_is_set,
@@ -568,6 +569,20 @@ fn cgroup_mount_has_its_flags() {
 }
 
 /// What is mounted in the root filesystem later, on the host, stays out.
+/// Made outside of it, it would show the whole hierarchy, and take the options
+/// of the host's own mount away, which the runner looks at.
+fn filesystem_of_type_cgroup2_is_of_the_cgroup_namespace() {
+    needs(&[Root]);
+    let mount = json!({
+        "destination": "/mnt", "type": "cgroup2", "source": "cgroup2", "options": ["rw"],
+    });
+    for bundle in [Bundle::new(), Bundle::new().user_namespace()] {
+        let bundle = bundle.namespace("cgroup").mount(mount.clone());
+        let seen = bundle.run().ok().probe();
+        assert_eq!(mount_on(&seen, "/mnt")["root"], "/");
+    }
+}
+
 fn root_is_private_by_default() {
     needs(&[Root]);
     let seen = Bundle::new().run().probe();

@@ -73,9 +73,9 @@ fn make_mountpoints(plan: &RootfsPlan, rootfs: BorrowedFd<'_>, onto: BorrowedFd<
 fn make_mountpoint(root: &Root, mount: &Mount, all: &[Mount]) -> Result<()> {
     let bind = match &mount.kind {
         MountKind::Bind(bind) => Some(bind),
-        MountKind::Filesystem(_) => None,
-        // CRIU stores the directories of a tmpfs, and a cgroup2 is on sysfs.
-        MountKind::Remount(_) | MountKind::CgroupV1(_) | MountKind::CgroupV2(_) => return Ok(()),
+        MountKind::Filesystem(_) | MountKind::CgroupV2(_) => None,
+        // CRIU stores the directories of a tmpfs.
+        MountKind::Remount(_) | MountKind::CgroupV1(_) => return Ok(()),
     };
     let place = root
         .locate(&mount.destination)

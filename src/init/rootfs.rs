@@ -48,7 +48,7 @@ pub(crate) struct Rootfs<'a> {
 }
 
 /// Makes all mounts, devices and links of the plan below the root filesystem.
-/// Waits for the cgroup only before a `cgroup` mount, or at the end, and only
+/// Waits for the cgroup only before a mount that needs it, or at the end, and only
 /// if there is a cgroup namespace to be unshared.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ fn make_mounts(
         kept: &mut kept,
     };
     for (index, mount) in plan.mounts.iter().enumerate() {
-        if mount.is_cgroup() {
+        if mount.needs_cgroup_namespace() {
             mounter.pipe.wait_for_cgroup()?;
             if std::mem::take(&mut unshare) {
                 unshare_cgroup_namespace()?;

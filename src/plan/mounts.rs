@@ -250,9 +250,17 @@ impl Mount {
         }
     }
 
-    /// Whether it shows the container its cgroup.
-    pub(crate) fn is_cgroup(&self) -> bool {
-        matches!(self.kind, MountKind::CgroupV1(_) | MountKind::CgroupV2(_))
+    /// Whether it has to wait for the cgroup namespace: it shows the container
+    /// its cgroup, or changes a filesystem that may be of the host's cgroups.
+    /// Outside, the whole hierarchy would be shown, and the host's own mount
+    /// lose its options (nsdelegate).
+    pub(crate) fn needs_cgroup_namespace(&self) -> bool {
+        match &self.kind {
+            MountKind::CgroupV1(_) | MountKind::CgroupV2(_) => true,
+            MountKind::Filesystem(filesystem) => filesystem.kind == "cgroup2",
+            MountKind::Remount(remount) => remount.superblock.is_some(),
+            MountKind::Bind(_) => false,
+        }
     }
 }
 
@@ -333,7 +341,10 @@ fn kind(
         id_map.is_none(),
         "id-mapped mounts are only supported for bind-mounts"
     );
-    if mount.kind == "cgroup" {
+    // On a machine with cgroup v2 only both are the same; beside v1 hierarchies
+    // a cgroup2 is a filesystem like others.
+    let v2_alone = matches!(around.cgroup, Some(Layout::V2 { .. }));
+    if mount.kind == "cgroup" || (mount.kind == "cgroup2" && v2_alone) {
         return cgroup(mount, options, around);
     }
     Ok(MountKind::Filesystem(filesystem(
@@ -916,7 +927,7 @@ mod tests {
             };
             assert_eq!(cgroup.in_namespace, private);
             assert_eq!(cgroup.flags, MS_RDONLY);
-            assert!(mounts[0].is_cgroup() && mounts[0].bind().is_none());
+            assert!(mounts[0].needs_cgroup_namespace() && mounts[0].bind().is_none());
         }
     }
 
