@@ -25,7 +25,7 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What the command line says about the log.
@@ -64,6 +64,8 @@ struct Log {
     start: Instant,
     /// When the last step ended, in nanoseconds after the start.
     last_step: AtomicU64,
+    /// The file is closed, and standard error takes its place.
+    is_left: AtomicBool,
 }
 
 /// Where in the source a message comes from, under the names logrus gives it.
@@ -109,6 +111,7 @@ pub(crate) fn set_up(options: &Options) -> Result<()> {
         debug: options.debug,
         start: Instant::now(),
         last_step: AtomicU64::new(0),
+        is_left: AtomicBool::new(false),
     };
     if LOG.set(log).is_err() {
         bail!("set up the log: it is set up already");
@@ -201,6 +204,7 @@ fn log() -> &'static Log {
         debug: false,
         start: Instant::now(),
         last_step: AtomicU64::new(0),
+        is_left: AtomicBool::new(false),
     })
 }
 
@@ -249,6 +253,12 @@ impl std::fmt::Display for Took {
             microseconds % 1000
         )
     }
+}
+
+/// Writes to standard error from now on: the file is the host's, and this process
+/// closes what is the host's.
+pub(crate) fn leave_file() {
+    log().is_left.store(true, Ordering::Relaxed);
 }
 
 /// Whether debug messages are written.
@@ -304,7 +314,8 @@ impl Log {
             Format::Coloured => coloured(level, message, place, self.start.elapsed().as_secs()),
             Format::Json => json(level, message, place, timestamp::local(SystemTime::now())),
         };
-        let Some(mut file) = self.file.as_ref() else {
+        let is_left = self.is_left.load(Ordering::Relaxed);
+        let Some(mut file) = self.file.as_ref().filter(|_| !is_left) else {
             return to_stderr(&line);
         };
         if let Err(err) = file.write_all(line.as_bytes()) {

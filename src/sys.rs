@@ -49,7 +49,7 @@ fn check(result: c_long) -> io::Result<c_long> {
 
 /// Closes every descriptor from `first` on.
 ///
-/// As [`close_range`], only before execve(2) or [`exit`].
+/// As [`close_range`], takes them away from whoever owns them.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX)
 }
@@ -57,11 +57,11 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 /// Closes the descriptors from `first` to `last` (close_range(2), Linux 5.9).
 ///
 /// This takes descriptors away from whoever owns them: only for a process that
-/// has opened none yet, or that does nothing more than execve(2) and, should
-/// that fail, [`exit`].
+/// has opened none yet, or that neither uses nor drops one of those it has and
+/// ends with execve(2) or [`exit`].
 pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: the call takes three numbers and touches no memory. No code that
-    // owns one of the descriptors runs after it.
+    // owns one of the descriptors uses it afterwards.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
 }
@@ -611,6 +611,25 @@ pub(crate) struct LocalTime {
     pub(crate) second: u8,
     /// Seconds east of Greenwich.
     pub(crate) offset: i64,
+}
+
+/// Overwrites the environment that this process was started with, which
+/// /proc/PID/environ shows (environ(7)). Variables are empty afterwards.
+pub(crate) fn wipe_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: the only thread, which changes no variable (clippy.toml forbids
+    // set_var), so the C library's list is the one it found at the start: of
+    // strings in writable memory, with a null pointer at its end. No reference
+    // to one of them lives: std copies what it is asked for.
+    unsafe {
+        let mut variable = environ;
+        while !(*variable).is_null() {
+            std::ptr::write_bytes(*variable, 0, libc::strlen(*variable));
+            variable = variable.add(1);
+        }
+    }
 }
 
 /// Converts seconds since the epoch to the time zone of `$TZ`, else of

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::errno::Errno;
@@ -32,6 +32,7 @@ tests![
     agent_answers_for_the_container,
     agent_answers_for_exec,
     agent_may_answer_for_what_the_runtime_calls,
+    waiting_init_holds_nothing_of_the_host,
     abstract_socket_reaches_the_agent,
     calls_do_not_exist_without_their_agent,
     container_needs_its_agent,
@@ -588,6 +589,41 @@ fn agent_may_answer_for_what_the_runtime_calls() {
         });
         assert_eq!(output.answers(), [json!({ "ok": 1 })]);
         assert!(calls > 1, "{calls}");
+    }
+}
+
+/// The listener would let a process of the container answer for the agent, and
+/// the log could be emptied: only the fifo is open, which `start` writes to.
+fn waiting_init_holds_nothing_of_the_host() {
+    needs(&[Root, Kernel(5, 9)]);
+    for no_new_privileges in [false, true] {
+        let agent = FdSocket::new(&format!("agent-waiting-{no_new_privileges}"));
+        let bundle = confined(notifying(&["getppid"], agent.path()));
+        let container = Container::new(bundle.set("/process/noNewPrivileges", no_new_privileges));
+        let log = scratch().join("log");
+        let words = [runtime(), "--log".into(), log];
+        let call = container.command("create", NO_FLAGS).with_program(words);
+        let listener = thread::scope(|scope| {
+            let listener = scope.spawn(|| agent.receive().1);
+            container.detach(call).ok();
+            listener.join().unwrap()
+        });
+        let fifo = state_root().join(&container.id).join("exec.fifo");
+        let open = format!("/proc/{}/fd", container.pid());
+        wait_until("init has closed all but the fifo", || {
+            let entries = fs::read_dir(&open).unwrap().map(|entry| entry.unwrap());
+            let streams = ["0", "1", "2"];
+            let beyond =
+                entries.filter(|entry| streams.iter().all(|name| entry.file_name() != *name));
+            let targets = beyond.map(|entry| fs::read_link(entry.path()).unwrap_or_default());
+            // That of the signals it waits for is its own.
+            let is_inits = |target: &PathBuf| *target == Path::new("anon_inode:[signalfd]");
+            targets
+                .filter(|target| !is_inits(target))
+                .collect::<Vec<_>>()
+                == [fifo.clone()]
+        });
+        drop(listener);
     }
 }
 

@@ -31,6 +31,8 @@ tests![
     restore_runs_from_a_sealed_copy,
     log_follows_no_link_of_others,
     capability_is_not_kept_for_want_of_an_answer,
+    nobody_looks_into_an_init_that_waits,
+    start_container_hooks_cannot_look_into_init,
     parent_processes_are_out_of_sight,
     descriptor_of_the_runtime_is_not_inherited,
     program_of_the_caller_is_not_executed,
@@ -289,8 +291,7 @@ fn sealed_copy_is_executed_where_the_kernel_wants_that() {
     let init = container.pid();
     let exe = fs::read_link(format!("/proc/{init}/exe")).unwrap();
     assert_eq!(exe, Path::new(SEALED_COPY));
-    let environment = fs::read_to_string(format!("/proc/{init}/environ")).unwrap();
-    assert_eq!(environment, "A=1\0");
+    assert_environment_was(init, &["A=1"]);
 }
 
 /// By descriptor, as the runtime executes a copy of itself.
@@ -414,6 +415,16 @@ fn created_with(environment: &[&str]) -> Container {
     container
 }
 
+/// It waits for its start, and has overwritten what was the host's: the kernel
+/// knows of as many bytes.
+#[track_caller]
+fn assert_environment_was(init: i32, environment: &[&str]) {
+    let length = environment.iter().map(|word| word.len() + 1).sum::<usize>();
+    wait_until("the environment is gone", || {
+        fs::read(format!("/proc/{init}/environ")).unwrap() == vec![0; length]
+    });
+}
+
 #[track_caller]
 fn assert_is_sealed(container: &Container, environment: &[&str]) {
     let init = container.pid();
@@ -445,7 +456,7 @@ fn assert_is_sealed(container: &Container, environment: &[&str]) {
     let line = words("cmdline");
     assert_eq!(Path::new(&line[0]), runtime());
     assert_eq!(line.last(), Some(&container.id));
-    assert_eq!(words("environ"), environment);
+    assert_environment_was(init, environment);
 }
 
 /// The directory of the runtime's file, which the view is of, may hold another
@@ -510,6 +521,61 @@ fn capability_is_not_kept_for_want_of_an_answer() {
         if let Err(panic) = case {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+/// Until it is the program, init has the memory of the runtime, with what the
+/// engine gave that. A process of the container has its user and privileges.
+fn nobody_looks_into_an_init_that_waits() {
+    needs(&[Root]);
+    const SECRET: &str = "of-the-host";
+    let waiting = |bundle: Bundle| {
+        let container = Container::new(bundle.probe("sleep"));
+        let call = container.command("create", NO_FLAGS);
+        container.detach(call.env("TEU_TEST_SECRET", SECRET)).ok();
+        container
+    };
+    let attacks = |pid: i32| {
+        ["read environ", "readlink fd/0", "open mem r", "open mem w"]
+            .map(|attack| attack.replacen(' ', &format!(" /proc/{pid}/"), 1))
+    };
+    let refused = json!({ "errno": "EACCES" });
+    let container = waiting(Bundle::new());
+    for attack in attacks(1) {
+        let exec = container.command("exec", NO_FLAGS).arg("/probe");
+        let output = exec.args(attack.split(' ')).output();
+        // What was read instead is not for the log of a test.
+        let answers = output.answers();
+        assert!(answers == std::slice::from_ref(&refused), "{attack}");
+    }
+    // Another container, which sees all processes.
+    let attacks = attacks(container.pid()).join(";");
+    let other = Bundle::new().without_namespace("pid").probe(&attacks);
+    let output = other.run();
+    assert!(output.answers() == vec![refused; 4], "{attacks}");
+    // Who may look into any process finds nothing of the engine's.
+    let container = waiting(Bundle::new().capabilities(["CAP_SYS_PTRACE"]));
+    wait_until("the environment is gone", || {
+        let exec = container.command("exec", NO_FLAGS);
+        let output = exec.args(["/probe", "read", "/proc/1/environ"]).output();
+        !output.ok().stdout.contains(SECRET)
+    });
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+}
+
+fn start_container_hooks_cannot_look_into_init() {
+    needs(&[Root]);
+    for attack in [
+        "read /proc/1/environ",
+        "readlink /proc/1/fd/0",
+        "open /proc/1/mem r",
+    ] {
+        let args: Vec<&str> = ["probe"].into_iter().chain(attack.split(' ')).collect();
+        let hook = json!({ "path": "/probe", "args": args });
+        let output = Bundle::new().hook("startContainer", hook).run();
+        assert_ne!(output.code(), 0, "{attack}");
+        output.says("EACCES");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which capabilities a process started from here can have.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::thread::CapabilitySet;
 
 use super::Host;
 use crate::bounding_set::BoundingSet;
@@ -13,6 +14,15 @@ impl Host {
     /// The kernel does not say.
     pub(crate) fn known_capabilities(&self) -> Result<u64> {
         Ok(BoundingSet::read()?.known)
+    }
+
+    /// Whether the caller may look into any process of its user namespace.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(crate) fn may_look_into_all(&self) -> Result<bool> {
+        let sets = rustix::thread::capabilities(None).context("read our capabilities")?;
+        Ok(sets.effective.contains(CapabilitySet::SYS_PTRACE))
     }
 
     /// The capabilities in the caller's bounding set: no process in the

@@ -155,33 +155,45 @@ pub(crate) fn say_not_executed(watched: BorrowedFd<'_>) {
 /// Leaves the standard streams open, as many descriptors after them, and, until
 /// the execve, `watched`, which comes later: the others were open first.
 fn leave_only(preserved_fds: u32, watched: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let first = 3 + preserved_fds;
-    let watched = watched.map(|watched| watched.as_raw_fd().cast_unsigned());
-    // A seccomp profile older than close_range(2) answers what it likes.
-    close_from_but(first, watched).or_else(|_| close_each_from(first, watched))?;
+    close_all(preserved_fds, watched.as_slice())?;
     (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
 }
 
-fn close_from_but(first: u32, kept: Option<u32>) -> io::Result<()> {
-    let Some(kept) = kept else {
-        return sys::close_from(first);
-    };
-    if first < kept {
-        sys::close_range(first, kept - 1)?;
+/// Closes all descriptors after the standard streams and `preserved_fds` more, but
+/// for `kept`. Whatever owned one must not be used, or dropped, any more.
+pub(crate) fn close_all(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let first = 3 + preserved_fds;
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .map(|kept| kept.as_raw_fd().cast_unsigned())
+        .collect();
+    kept.sort_unstable();
+    // A seccomp profile older than close_range(2) answers what it likes.
+    close_from_but(first, &kept).or_else(|_| close_each_from(first, &kept))
+}
+
+/// `kept` is in order.
+fn close_from_but(first: u32, kept: &[u32]) -> io::Result<()> {
+    let mut from = first;
+    for number in kept.iter().copied().filter(|number| *number >= first) {
+        if from < number {
+            sys::close_range(from, number - 1)?;
+        }
+        from = number + 1;
     }
-    sys::close_from(kept + 1)
+    sys::close_from(from)
 }
 
 /// Closes one descriptor after the other, as many as there may be. Their list
 /// in /proc is no help: what is mounted there is the container's.
-fn close_each_from(first: u32, kept: Option<u32>) -> io::Result<()> {
+fn close_each_from(first: u32, kept: &[u32]) -> io::Result<()> {
     /// The most that the kernel lets be open by default (`fs.nr_open`).
     const MOST: u64 = 1 << 20;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let limit = limit.maximum.unwrap_or(MOST).clamp(1 << 16, MOST);
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     (first..limit)
-        .filter(|number| Some(*number) != kept)
+        .filter(|number| !kept.contains(number))
         .try_for_each(sys::close_if_open)
 }
 

@@ -79,6 +79,8 @@ pub(crate) fn main(
             // standard error, as a shell would.
             eprintln!("{}", errno::chain(&err));
             watched(plan, &host, &given).map(command::say_not_executed);
+            // No destructors: what they would close is closed.
+            sys::exit(FAILED)
         }
         Err(err) => {
             // If the host is gone there is nobody to tell.
@@ -220,7 +222,9 @@ fn execute(
     given: &Given<'_>,
     program: &Program,
 ) -> Result<Infallible> {
-    if !host.wait_for_host()? {
+    let at_once = host.wait_for_host()?;
+    leave_host(plan, host, given)?;
+    if !at_once {
         let fifo = given.exec_fifo.as_ref();
         wait_at(fifo.context("there is no exec fifo")?, given.signals)?;
     }
@@ -239,6 +243,19 @@ fn execute(
         plan.preserved_fds,
         watched(plan, host, given),
     )
+}
+
+/// Lets go of what is the host's, which no longer talks to this process: its
+/// environment, its log, and all descriptors but what the program gets and what
+/// the host's other commands have the other end of. Processes of the container
+/// may look into this one while it waits, and hooks run beside it.
+fn leave_host(plan: &Plan, host: &InitEnd, given: &Given<'_>) -> Result<()> {
+    sys::wipe_environment();
+    log::leave_file();
+    let fifo = given.exec_fifo.as_ref().map(AsFd::as_fd);
+    let end = fifo.or_else(|| watched(plan, host, given));
+    let kept: Vec<_> = end.into_iter().chain([given.signals.as_fd()]).collect();
+    command::close_all(plan.preserved_fds, &kept).context("close descriptors")
 }
 
 /// Where whoever lets this process go waits for its program to run, to run the

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::personality::{self, Persona};
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
 use rustix::io::Errno;
-use rustix::process::{Gid, Pid, Resource, Uid, chdir, getcwd, prlimit, setsid, umask};
+use rustix::process::{
+    DumpableBehavior, Gid, Pid, Resource, Uid, chdir, getcwd, prlimit, set_dumpable_behavior,
+    setsid, umask,
+};
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 
@@ -186,6 +189,11 @@ pub(crate) fn become_user<P: AsFd>(
         return Err(cwd_error(&plan.cwd, Errno::ACCESS));
     }
     capabilities::keep_over_change_of_user(false)?;
+    if plan.is_hidden {
+        // Before its capabilities go, which keep out those who have fewer, and
+        // before a system call filter that may forbid it.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).context("prctl(PR_SET_DUMPABLE)")?;
+    }
     capabilities::apply(&plan.capabilities)
 }
 

@@ -45,6 +45,9 @@ pub(crate) struct ProcessPlan {
     /// The persona for personality(2).
     pub(crate) personality: Option<u32>,
     pub(crate) seccomp: Option<SeccompPlan>,
+    /// Nobody may look into it until it is the program, but for those who may
+    /// look into all. A host that may not could neither move it nor join it.
+    pub(crate) is_hidden: bool,
     pub(crate) capabilities: CapabilitiesPlan,
     pub(crate) lsm: LsmPlan,
     pub(crate) terminal: Option<Terminal>,
@@ -190,6 +193,7 @@ impl ProcessPlan {
                 .seccomp
                 .clone()
                 .map(|filter| SeccompPlan::new(filter, no_new_privileges)),
+            is_hidden: host.may_look_into_all()?,
             capabilities: CapabilitiesPlan::new(wanted, available)?,
             lsm: LsmPlan::new(process, host)?,
             terminal: process
