@@ -21,17 +21,101 @@ mod definition;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command};
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 use definition::{Argument, Definition};
 use std::fs;
 use std::io::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+/// What teu(8) says beside the description and the options.
+const LISTS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "EXIT STATUS",
+        &[
+            ("0", "What was asked is done."),
+            (
+                "status of the program",
+                "Of run, exec and restore, unless they are detached. If a signal ended it, 128 and \
+                 the number of that signal.",
+            ),
+            (
+                "1",
+                "It could not be done, or the command line is wrong; standard error says why.",
+            ),
+            ("3", "There is no such command."),
+            ("255", "exec could not run its program."),
+        ],
+    ),
+    (
+        "ENVIRONMENT",
+        &[
+            (
+                "XDG_RUNTIME_DIR",
+                "Where the state is without --root, for a user without privileges and for root of a \
+                 user namespace, unless USER is root. Root of the machine does not look at it.",
+            ),
+            (
+                "NOTIFY_SOCKET",
+                "The socket of the service manager (sd_notify(3)). The container gets one of its \
+                 own; once it writes READY=1 there, run or start tells the service manager so.",
+            ),
+            (
+                "LISTEN_FDS, LISTEN_PID",
+                "How many descriptors, from 3 on, create and run pass on to the container \
+                 (sd_listen_fds(3)). They count only if LISTEN_PID is the process id of teu.",
+            ),
+            (
+                "PATH",
+                "Where ps and criu are looked for. Hooks without an environment of their own get \
+                 the whole of teu's.",
+            ),
+        ],
+    ),
+    (
+        "FILES",
+        &[
+            (
+                "config.json",
+                "The specification, in the bundle; teu-spec(8) writes one.",
+            ),
+            (
+                "/run/teu/ID",
+                "The state of root's container ID. --root names another directory than /run/teu.",
+            ),
+            (
+                "$XDG_RUNTIME_DIR/teu/ID",
+                "The same of a user without privileges.",
+            ),
+            (
+                "checkpoint",
+                "The image files of teu-checkpoint(8), in the current directory.",
+            ),
+        ],
+    ),
+];
+
+/// And after that.
+const EXAMPLES: &[&str] = &[
+    "EXAMPLES:\nTo run a container and delete it when its program has ended, in a bundle whose root\n\
+     filesystem is \"rootfs\":",
+    "    # teu spec\n    # teu run my-box",
+    "To do the same step by step, as engines do, with \"terminal\": false in config.json:",
+    "    # teu create my-box\n    # teu start my-box\n    # teu exec my-box ps\n    \
+     # teu kill my-box KILL\n    # teu delete my-box",
+    "SEE ALSO:\nrunc(8), criu(8), namespaces(7), cgroups(7), capabilities(7), seccomp(2)",
+];
 
 fn main() -> Result<()> {
     let mut words = std::env::args_os().skip(1);
     let (Some(directory), None) = (words.next(), words.next()) else {
         return Err(Error::other("usage: docs DIRECTORY"));
     };
-    let directory = PathBuf::from(directory);
+    write(Path::new(&directory))
+}
+
+/// Writes all of it below `directory`.
+pub(crate) fn write(directory: &Path) -> Result<()> {
     write_man_pages(&directory.join("man/man8"))?;
     write_completions(&directory.join("completions"))
 }
@@ -43,6 +127,8 @@ fn whole() -> Command {
         .filter_map(|word| args::definition(word))
         .map(command);
     command(args::globals())
+        .override_usage("teu [global options] command [command options]")
+        .subcommand_help_heading("COMMANDS")
         .version(env!("CARGO_PKG_VERSION"))
         // It is among the options already.
         .disable_version_flag(true)
@@ -50,20 +136,13 @@ fn whole() -> Command {
         .subcommands(commands)
 }
 
-/// A definition as clap has it.
+/// A definition as clap has it, but for its longer texts.
 fn command(definition: Definition) -> Command {
-    let command = Command::new(definition.name)
+    Command::new(definition.name)
         .about(definition.about.to_string())
+        .override_usage(format!("teu {}", definition.usage()))
         .args(definition.flags.iter().map(|flag| argument(flag)))
-        .args(definition.words.iter().map(|word| argument(word)));
-    let command = match definition.long_about {
-        Some(text) => command.long_about(text),
-        None => command,
-    };
-    match definition.after_help {
-        Some(text) => command.after_help(text),
-        None => command,
-    }
+        .args(definition.words.iter().map(|word| argument(word)))
 }
 
 fn argument(definition: &Argument) -> Arg {
@@ -84,7 +163,10 @@ fn argument(definition: &Argument) -> Arg {
         arg = arg.value_name(definition.value_name);
         let values = values(definition.field);
         if definition.long && !values.is_empty() {
-            arg = arg.value_parser(PossibleValuesParser::new(values));
+            // The help names them already.
+            arg = arg
+                .value_parser(PossibleValuesParser::new(values))
+                .hide_possible_values(true);
         }
     }
     if !definition.default_value.is_empty() {
@@ -112,25 +194,99 @@ fn write_man_pages(directory: &Path) -> Result<()> {
     // There is no page of it.
     let mut whole = whole().disable_help_subcommand(true);
     whole.build();
-    let pages = whole
-        .get_subcommands()
-        .filter(|command| command.get_name() != "help")
-        .cloned();
-    for command in std::iter::once(whole.clone()).chain(pages) {
-        let name = match command.get_display_name() {
-            Some(name) => name.to_owned(),
-            None => command.get_name().to_owned(),
-        };
-        let page = clap_mangen::Man::new(command)
-            .section("8")
-            .title(name.to_uppercase())
-            .source(concat!("teu ", env!("CARGO_PKG_VERSION")))
-            .manual("System Administration");
-        let mut text = Vec::new();
-        page.render(&mut text)?;
-        fs::write(directory.join(format!("{name}.8")), text)?;
+    write_page(directory, &whole, &args::globals())?;
+    for definition in args::COMMANDS
+        .iter()
+        .filter_map(|word| args::definition(word))
+    {
+        if let Some(command) = whole.find_subcommand(definition.name) {
+            write_page(directory, command, &definition)?;
+        }
     }
     Ok(())
+}
+
+/// One page. The longer texts are written here: clap_mangen fills the lines of
+/// examples anew and knows no sections but its own.
+fn write_page(directory: &Path, command: &Command, definition: &Definition) -> Result<()> {
+    let name = command
+        .get_display_name()
+        .unwrap_or_else(|| command.get_name());
+    let man = Man::new(command.clone())
+        .section("8")
+        .title(name.to_uppercase())
+        .source(concat!("teu ", env!("CARGO_PKG_VERSION")))
+        .manual("System Administration");
+    let texts = [definition.long_about, definition.after_help];
+    let texts = texts.into_iter().flatten();
+    let paragraphs: Vec<&str> = texts.flat_map(|text| text.split("\n\n")).collect();
+    let first_section = paragraphs.iter().position(|text| heading(text).is_some());
+    let (description, sections) = paragraphs.split_at(first_section.unwrap_or(paragraphs.len()));
+
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    let mut roff = Roff::new();
+    roff.control("SH", ["DESCRIPTION"]);
+    add_paragraphs(&mut roff, description);
+    roff.to_writer(&mut page)?;
+    man.render_options_section(&mut page)?;
+    let mut roff = Roff::new();
+    add_paragraphs(&mut roff, sections);
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+        for (title, rows) in LISTS {
+            add_list(&mut roff, title, rows);
+        }
+        add_paragraphs(&mut roff, EXAMPLES);
+    } else {
+        roff.control("SH", ["SEE ALSO"]);
+        roff.text([roman(
+            "teu(8), for the global options, the files and the environment",
+        )]);
+    }
+    roff.to_writer(&mut page)?;
+    fs::write(directory.join(format!("{name}.8")), page)
+}
+
+/// The title of the section that a paragraph begins, and what follows it.
+fn heading(paragraph: &str) -> Option<(&str, &str)> {
+    let (title, rest) = paragraph.split_once(":\n")?;
+    let is_title = |letter: char| letter.is_ascii_uppercase() || letter == ' ';
+    title.chars().all(is_title).then_some((title, rest))
+}
+
+/// A paragraph that begins with a space is an example and stays as it is.
+fn add_paragraphs(roff: &mut Roff, paragraphs: &[&str]) {
+    for paragraph in paragraphs {
+        let text = match heading(paragraph) {
+            Some((title, rest)) => {
+                roff.control("SH", [title]);
+                rest
+            }
+            None => {
+                roff.control("PP", []);
+                paragraph
+            }
+        };
+        if text.starts_with(' ') {
+            roff.control("nf", []);
+            roff.text([roman(text)]);
+            roff.control("fi", []);
+        } else {
+            roff.text([roman(text)]);
+        }
+    }
+}
+
+fn add_list(roff: &mut Roff, title: &str, rows: &[(&str, &str)]) {
+    roff.control("SH", [title]);
+    for (term, meaning) in rows {
+        roff.control("TP", []);
+        roff.text([bold(*term)]);
+        roff.text([roman(*meaning)]);
+    }
 }
 
 fn write_completions(directory: &Path) -> Result<()> {
@@ -157,18 +313,11 @@ fn with_containers(shell: Shell, text: &str) -> String {
     let commands: Vec<&str> = commands.copied().collect();
     let list = "teu list --quiet 2> /dev/null";
     match shell {
-        Shell::Bash => {
-            let more = format!(
-                "\n_teu_with_containers() {{\n    _teu \"$@\"\n    [[ $2 == -* || $3 == --format ]] && return\n    \
-                 local word\n    for word in \"${{COMP_WORDS[@]:1:COMP_CWORD-1}}\"; do\n        \
-                 case $word in\n            {})\n                \
-                 COMPREPLY+=( $(compgen -W \"$({list})\" -- \"$2\") )\n                \
-                 return\n                ;;\n        esac\n    done\n}}\n",
-                commands.join("|")
-            );
-            let text = text.replace("complete -F _teu ", "complete -F _teu_with_containers ");
-            text.replacen("\nif [[", &format!("{more}\nif [["), 1)
-        }
+        // Among the options, so that the value of one is still completed as that.
+        Shell::Bash => commands.iter().fold(text.to_owned(), |text, word| {
+            let options = format!("teu__subcmd__{word})\n            opts=\"");
+            text.replacen(&options, &format!("{options}$({list}) "), 1)
+        }),
         Shell::Zsh => {
             let ids = |text: &str, what: &str| {
                 let known = format!("{what}:_teu_containers'");

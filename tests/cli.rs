@@ -21,6 +21,7 @@ mod layouts;
 mod lifecycle;
 mod limits;
 mod lsm;
+mod manual;
 mod messages;
 mod mounts;
 mod namespaces;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         lifecycle::TESTS,
         limits::TESTS,
         lsm::TESTS,
+        manual::TESTS,
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,

@@ -10,6 +10,19 @@ use super::definition::{
 };
 use std::ffi::OsString;
 
+const DESCRIBES_TEU: &str = "\
+teu runs containers that are packaged by the Open Container Initiative's
+specification. It makes one container from one bundle and leaves the rest to
+whoever calls it: engines such as containerd, CRI-O and Podman, or you.
+
+A bundle is a directory with a specification file named \"config.json\" and a
+root filesystem. To run the container of the bundle in the current directory:
+
+    # teu run <container-id>
+
+<container-id> is your name for the container. No other container below the
+same --root may have it.";
+
 const DESCRIBES_CREATION: &str = "The container is made from a bundle: a directory with a \
 specification file named \"config.json\"\nand a root filesystem. The program that the container \
 runs is process.args of that file;\n\"teu spec\" writes a file to begin with.";
@@ -317,6 +330,7 @@ definitions! {
     /// send a signal to the container's init process
     #[command(
         name = "kill",
+        long_about = "Sends a signal to the process that the container began with.",
         after_help = "<container-id> is the name the container was created with. [signal] is a number \
                       or a name, with or\nwithout SIG; SIGTERM if not given. Everything after the \
                       container's name is read as the signal.\n\nEXAMPLE:\n\
@@ -337,6 +351,8 @@ definitions! {
     /// delete containers and everything held for them
     #[command(
         name = "delete",
+        long_about = "Deletes containers whose program has ended or was never started, with their \
+                      state, their cgroups\nand what else is held for them.",
         after_help = "Each <container-id> is the name a container was created with.\n\nEXAMPLE:\n\
                       To delete the stopped container \"ubuntu01\":\n\n       # teu delete ubuntu01\n\n\
                       To delete every container that has stopped:\n\n       \
@@ -354,9 +370,11 @@ definitions! {
     /// list the containers below the given root
     #[command(
         name = "list",
-        after_help = "The root is that of the global option --root.\n\nEXAMPLE 1:\n\
+        long_about = "Prints the containers that have their state below the root, with their status \
+                      and bundle.",
+        after_help = "The root is that of the global option --root.\n\nEXAMPLES:\n\
                       To list the containers below the default root:\n\n       # teu list\n\n\
-                      EXAMPLE 2:\nTo print the names of the containers that have stopped:\n\n       \
+                      To print the names of the containers that have stopped:\n\n       \
                       # teu list -q --filter status=stopped"
     )]
     pub(crate) struct ListArgs {
@@ -420,14 +438,15 @@ definitions! {
         name = "spec",
         long_about = "Writes a specification file named \"config.json\" to begin with. Its program is \
                       \"sh\", its root\nfilesystem the directory \"rootfs\" of the bundle; edit the \
-                      file to your needs. A file that exists\nis never overwritten.\n\nEXAMPLE:\n\
+                      file to your needs. A file that exists\nis never overwritten.\n\n\
+                      Running a container needs root privileges, unless the \
+                      specification was written with --rootless:\nthen the container's root is the \
+                      user who wrote it. As root of a user namespace that an\nunprivileged user \
+                      made, --rootless is not needed.\n\nEXAMPLE:\n\
                       To run the program \"/hello\" from an archive of a root filesystem:\n\n    \
                       mkdir -p hello/rootfs\n    cd hello\n    tar -C rootfs -xf ../hello.tar\n    \
                       teu spec\n    sed -i 's;\"sh\";\"/hello\";' config.json\n    \
-                      teu run container1\n\nRunning a container needs root privileges, unless the \
-                      specification was written with --rootless:\nthen the container's root is the \
-                      user who wrote it. As root of a user namespace that an\nunprivileged user \
-                      made, --rootless is not needed."
+                      teu run container1"
     )]
     pub(crate) struct SpecArgs {
         /// directory of the bundle; the current directory if not given
@@ -495,11 +514,12 @@ definitions! {
                       force.\n\nWith --resources they come from a file, as JSON like linux.resources \
                       in \"config.json\":\n\n    \
                       {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
-                      \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000, \"cpus\": \"0-1\"},\n      \
+                      \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000,\n\
+                      \x20             \"cpus\": \"0-1\"},\n      \
                       \"pids\": {\"limit\": 100},\n      \
                       \"blockIO\": {\"weight\": 500},\n      \
-                      \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229, \
-                      \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
+                      \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229,\n\
+                      \x20                  \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
                       device are added to those it has, or replace them.",
         after_help = EXPLAINS_ID
     )]
@@ -638,6 +658,7 @@ commands! {
 /// The definition of the global options.
 pub(crate) fn globals() -> Definition {
     let mut definition = Definition::named("teu", &["Open Container Initiative runtime"]);
+    definition.long_about = Some(DESCRIBES_TEU);
     GlobalArgs::list(&mut definition);
     definition
 }

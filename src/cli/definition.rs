@@ -394,6 +394,19 @@ impl Definition {
         }
     }
 
+    /// What is typed after the program's name.
+    pub(crate) fn usage(&self) -> String {
+        let mut usage = format!("{} [options]", self.name);
+        for expected in &self.words {
+            let (name, more) = (expected.value_name, if expected.many { "..." } else { "" });
+            usage += &match expected.required {
+                true => format!(" <{name}>{more}"),
+                false => format!(" [{name}]{more}"),
+            };
+        }
+        usage
+    }
+
     pub(crate) fn add(&mut self, arguments: &'static [Argument]) {
         for argument in arguments {
             if argument.long {

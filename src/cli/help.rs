@@ -6,23 +6,12 @@ use std::fmt::Write;
 
 const SUMMARY: &str = "Open Container Initiative runtime";
 
-const ABOUT: &str = "\
-teu runs containers that are packaged by the Open Container Initiative's
-specification. It makes one container from one bundle and leaves the rest to
-whoever calls it: engines such as containerd, CRI-O and Podman, or you.
-
-A bundle is a directory with a specification file named \"config.json\" and a
-root filesystem. To run the container of the bundle in the current directory:
-
-    # teu run <container-id>
-
-<container-id> is your name for the container. No other container below the
-same --root may have it.";
-
 /// The help for everything.
 pub(super) fn overview(program: &str) -> String {
+    let globals = args::globals();
+    let description = globals.long_about.unwrap_or_default();
     let mut text = format!(
-        "NAME:\n   {program} - {SUMMARY}\n\n{ABOUT}\n\n\
+        "NAME:\n   {program} - {SUMMARY}\n\n{description}\n\n\
          USAGE:\n   {program} [global options] [command [command options]]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n",
         env!("CARGO_PKG_VERSION")
@@ -38,7 +27,7 @@ pub(super) fn overview(program: &str) -> String {
     ));
     write_rows(&mut text, &rows);
     text.push_str("\nGLOBAL OPTIONS:\n");
-    let mut rows = flags(&args::globals());
+    let mut rows = flags(&globals);
     rows.push(help_flag());
     write_rows(&mut text, &rows);
     text
@@ -47,16 +36,9 @@ pub(super) fn overview(program: &str) -> String {
 /// The help of one command.
 pub(super) fn of_command(program: &str, command: &Definition, globals: &Definition) -> String {
     let word = command.name;
-    let mut usage = format!("{program} {word} [options]");
-    for expected in &command.words {
-        let (name, more) = (expected.value_name, if expected.many { "..." } else { "" });
-        usage += &match expected.required {
-            true => format!(" <{name}>{more}"),
-            false => format!(" [{name}]{more}"),
-        };
-    }
+    let usage = command.usage();
     let mut text = format!(
-        "NAME:\n   {program} {word} - {}\n\nUSAGE:\n   {usage}\n",
+        "NAME:\n   {program} {word} - {}\n\nUSAGE:\n   {program} {usage}\n",
         command.about
     );
     if let Some(explanation) = command.after_help {
