@@ -1,20 +1,20 @@
 //! The container's users and groups by name, from its own passwd and group
 //! files (passwd(5), group(5)), read from outside. The container writes them:
-//! they are looked up inside its root, must be regular files, and only the
-//! beginning counts, and no more than their size: the kernel's own files, which
-//! may do something or wait when they are read, have none.
+//! they are looked up inside its root, must be regular files and not the
+//! kernel's own, and only the beginning counts, and no more than their size.
 //!
 //! Not for the home directory, which a process looks up from inside.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 
-use crate::init::paths::Root;
+use crate::init::paths::{Root, is_ordinary_file};
 
 /// How much of a file is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
@@ -134,12 +134,15 @@ fn lines(path: &str, root: &Root) -> Result<Vec<String>> {
     // Looked at before it is opened: opening a device may do something, and a
     // fifo waits.
     let handle = root.resolve(Path::new(path)).with_context(context)?;
-    let status = fstat(&handle).with_context(context)?;
-    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-        bail!("read {path:?} of the container: not a regular file");
+    if !is_ordinary_file(handle.as_fd()).with_context(context)? {
+        bail!("read {path:?} of the container: not a regular file of an ordinary filesystem");
     }
-    let file = File::open(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()));
-    let length = u64::try_from(status.st_size).unwrap_or(0);
+    let length = u64::try_from(fstat(&handle).with_context(context)?.st_size).unwrap_or(0);
+    // Not to wait for whoever holds a lease on it.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()));
     let file = file.with_context(context)?.take(length.min(LONGEST_FILE));
     let lines = BufReader::new(file).split(b'\n').map(|line| {
         let line = line.with_context(context)?;

@@ -203,23 +203,38 @@ fn user_by_the_containers_names() {
 }
 
 /// The container links its passwd to what only root of the machine may read, or
-/// waits when it is read, and what it says is none of it.
+/// waits when it is read, or is open in the process that looks, and what it says
+/// is none of it.
 fn passwd_is_not_what_the_kernel_tells() {
-    needs(&[Root, Teu]);
-    for file in ["/proc/1/environ", "/proc/kmsg"] {
+    needs(&[Root, Teu, Tool("nsenter"), Tool("ip")]);
+    let alias = "/sys/class/net/lo/ifalias";
+    for file in ["/proc/1/environ", "/proc/kmsg", alias] {
         let bundle = Bundle::new().env("LINE=\nsomeone:x:0:0::/made/up:\n");
         for name in ["passwd", "group"] {
             symlink(file, bundle.rootfs().join("etc").join(name)).unwrap();
         }
         let container = sleeping(bundle);
+        Invocation::new("nsenter")
+            .args(["-n", "-t", &container.pid().to_string(), "ip", "link"])
+            .args(["set", "lo", "alias", "someone:x:0:0::/made/up:"])
+            .output()
+            .ok();
         assert_eq!(report(&container, [])["env"]["HOME"], "/", "{file}");
         for user in ["someone", "0:someone"] {
             let call = exec(&container, ["--user", user], "/probe report");
             let words =
                 [OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()].map(OsString::from);
-            call.with_program(words).output().exits(255).says("no such");
+            call.with_program(words)
+                .output()
+                .exits(255)
+                .says("not a regular file");
         }
     }
+    let bundle = Bundle::new();
+    symlink("/proc/self/fd/0", bundle.rootfs().join("etc/passwd")).unwrap();
+    let container = sleeping(bundle);
+    let call = exec(&container, [], "/probe report").stdin("someone:x:0:0::/made/up:\n");
+    assert_eq!(call.output().ok().probe()["env"]["HOME"], "/");
     let bundle = Bundle::new().file("/etc/passwd", "root:x:0:0::/a\0b:/bin/sh\n");
     assert_eq!(report(&sleeping(bundle), [])["env"]["HOME"], "/");
 }

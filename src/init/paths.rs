@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::sys::statfs::{self, FsType};
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, mkdirat, mknodat,
     openat, openat2, readlinkat,
@@ -241,6 +242,33 @@ fn require_directory(handle: OwnedFd) -> Result<OwnedFd> {
 /// Whether the handle is on a directory.
 pub(crate) fn is_directory(handle: BorrowedFd<'_>) -> Result<bool> {
     Ok(FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::Directory)
+}
+
+/// Filesystems whose files are the kernel's: it may do something when they are
+/// read, wait, or tell this process what it would not tell another.
+const KERNELS_OWN: [FsType; 11] = [
+    statfs::BPF_FS_MAGIC,
+    statfs::CGROUP_SUPER_MAGIC,
+    statfs::CGROUP2_SUPER_MAGIC,
+    statfs::DEBUGFS_MAGIC,
+    statfs::PROC_SUPER_MAGIC,
+    statfs::RDTGROUP_SUPER_MAGIC,
+    statfs::SECURITYFS_MAGIC,
+    statfs::SELINUX_MAGIC,
+    statfs::SMACK_MAGIC,
+    statfs::SYSFS_MAGIC,
+    statfs::TRACEFS_MAGIC,
+];
+
+/// Whether the handle is on a regular file that is not one of the kernel's own.
+pub(crate) fn is_ordinary_file(handle: BorrowedFd<'_>) -> Result<bool> {
+    if FileType::from_raw_mode(fstat(handle)?.st_mode) != FileType::RegularFile {
+        return Ok(false);
+    }
+    let filesystem = statfs::fstatfs(handle)
+        .map_err(|err| Errno::from_raw_os_error(err as i32))?
+        .filesystem_type();
+    Ok(!KERNELS_OWN.contains(&filesystem))
 }
 
 /// A handle on the file `name` of `parent`, to be mounted on: an empty one is

@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::sys::personality::{self, Persona};
-use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchown, fstat, openat2};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Gid, Pid, Resource, Uid, chdir, getcwd, prlimit, set_dumpable_behavior,
@@ -17,6 +17,7 @@ use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::capabilities;
+use super::paths::is_ordinary_file;
 use crate::errno;
 use crate::log;
 use crate::plan::process::{Credentials, Environment, ProcessPlan, ResourceLimit};
@@ -328,19 +329,21 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
 
 /// The home directory of `uid` in the file (passwd(5)).
 fn home(passwd: &CStr, uid: u32) -> Result<Option<String>> {
-    // The file is the container's: it may be a pipe that never ends or opens.
+    // The file is the container's: it may be a pipe that never ends or opens, a
+    // link to what this process has open, or a file of the kernel's. To read
+    // /proc/kmsg, say, takes from the machine, with privileges that the container
+    // has not.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match rustix::fs::open(passwd, flags, Mode::empty()) {
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    let file = match openat2(CWD, passwd, flags, Mode::empty(), resolve) {
         Err(Errno::NOENT) => return Ok(None),
         file => file.with_context(|| format!("open {passwd:?}"))?,
     };
-    let status = fstat(&file).with_context(|| format!("stat {passwd:?}"))?;
-    if !FileType::from_raw_mode(status.st_mode).is_file() {
-        return Err(anyhow!("{passwd:?} is no regular file"));
+    let stat = || format!("stat {passwd:?}");
+    if !is_ordinary_file(file.as_fd()).with_context(stat)? {
+        bail!("{passwd:?} is no regular file of an ordinary filesystem");
     }
-    // The kernel's own files have no size: to read /proc/kmsg, say, takes from the
-    // machine, with privileges that the container has not.
-    let length = u64::try_from(status.st_size).unwrap_or(0);
+    let length = u64::try_from(fstat(&file).with_context(stat)?.st_size).unwrap_or(0);
     let file = File::from(file).take(length.min(LONGEST_PASSWD));
     let wanted = uid.to_string();
     for line in BufReader::new(file).split(b'\n') {
