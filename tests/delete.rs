@@ -170,7 +170,11 @@ fn init_that_cannot_be_looked_at_has_not_ended() {
     needs(&[Root, Tool("strace")]);
     let container = Container::running(Bundle::new().probe("sleep"));
     let stat = format!("/proc/{}/stat", container.pid());
-    for verb in ["delete", "kill", "exec"] {
+    for (verb, says) in [
+        ("delete", "is not stopped"),
+        ("kill", &*stat),
+        ("exec", &*stat),
+    ] {
         let call = container.command(verb, NO_FLAGS).args(match verb {
             "exec" => &["/probe", "exit", "0"][..],
             _ => &[],
@@ -181,7 +185,10 @@ fn init_that_cannot_be_looked_at_has_not_ended() {
         words.extend([&stat, "-e", "inject=openat,open:error=EMFILE"].map(Into::into));
         words.push(runtime().into());
         let output = call.with_program(words).output();
-        assert_ne!(output.code(), 0, "{output}");
+        assert!(
+            output.code() != 0 && output.stderr.contains(says),
+            "{output}"
+        );
         assert!(
             container.has_state() && is_alive(container.pid()),
             "{output}"
