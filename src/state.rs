@@ -414,6 +414,29 @@ impl StateDir {
         Ok(())
     }
 
+    /// Lets other commands change this container.
+    pub(crate) fn unlock(&mut self) {
+        if let Some(fd) = self.lock.get_mut().take() {
+            // Explicitly, since init holds a copy of the descriptor for a moment.
+            // Closing it does the same a little later.
+            rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
+        }
+    }
+
+    /// Locks it after an [`unlock`](StateDir::unlock), if it still is that of this
+    /// container: `false` if that was deleted meanwhile, and perhaps another made
+    /// of the same name.
+    ///
+    /// # Errors
+    /// The other command takes too long; its state cannot be read.
+    pub(crate) fn lock_again(&mut self, state: &ContainerState) -> Result<bool> {
+        match self.lock().and_then(|()| self.read()) {
+            Ok(now) => Ok((now.pid, now.start_time) == (state.pid, state.start_time)),
+            Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
     /// In a forked child: gives up its copy of the lock, which would otherwise
     /// be held as long as the child lives.
     pub(crate) fn leave_lock_to_host(&self) {
@@ -546,11 +569,7 @@ impl StateDir {
     /// on it.
     pub(crate) fn keep(&mut self) {
         self.remove_on_drop = false;
-        if let Some(fd) = self.lock.get_mut().take() {
-            // Explicitly, since init holds a copy of the descriptor for a moment.
-            // Closing it does the same a little later.
-            rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
-        }
+        self.unlock();
     }
 }
 

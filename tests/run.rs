@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -17,6 +17,7 @@ tests![
     output_may_be_large,
     signals_are_forwarded,
     signal_ends_it_while_it_reads_its_input,
+    others_work_on_it_meanwhile,
     detached_container_outlives_the_command,
     kept_container_stays_as_stopped,
     pid_file_holds_the_pid_alone,
@@ -120,6 +121,23 @@ fn signal_ends_it_while_it_reads_its_input() {
     // And what is no namespace is not waited for.
     let bundle = Bundle::new().join_namespace("network", config);
     bundle.run().exits(1).says("it is not a namespace");
+}
+
+/// What the command in front holds is the container, not its state.
+fn others_work_on_it_meanwhile() {
+    needs(&[Root]);
+    let container = Container::new(Bundle::new().probe("echo up; sleep"));
+    let running = container.command("run", NO_FLAGS).spawn();
+    wait_until("the program runs", || running.stdout().contains("up"));
+    let start = Instant::now();
+    container.command("pause", NO_FLAGS).output().ok();
+    container.command("resume", NO_FLAGS).output().ok();
+    let limit = container.command("update", ["--pids-limit", "99"]);
+    limit.output().ok();
+    container.delete_force().ok();
+    assert!(start.elapsed() < patience(Duration::from_secs(8)));
+    let output = running.wait().exits(128 + 9);
+    assert_eq!(output.stderr, "");
 }
 
 fn detached_container_outlives_the_command() {

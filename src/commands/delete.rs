@@ -13,7 +13,6 @@ use rustix::time::Timespec;
 use anyhow::{Context, Result};
 use teu_cgroups::Cgroup;
 
-use super::create::Container;
 use super::kill;
 use crate::failure::Failure;
 use crate::state::{ContainerState, StateDir, Status};
@@ -195,13 +194,16 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The same for a container this process made and waited for.
+/// The same for a container this process made and waited for, while others could
+/// work on it; what they have deleted is gone.
 ///
 /// # Errors
 /// Something could not be removed.
-pub(crate) fn destroy_ended(mut container: Container) -> Result<()> {
-    container.keep();
-    destroy(container.state_dir, &container.state, false)
+pub(super) fn destroy_ended(mut dir: StateDir, state: &ContainerState) -> Result<()> {
+    match dir.lock_again(state)? {
+        true => destroy(dir, state, false),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

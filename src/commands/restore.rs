@@ -413,6 +413,7 @@ impl Restored {
             pidfd: self.init.pidfd(),
         };
         let (relay, notify) = (self.relay.take(), self.notify.as_ref());
+        self.rest.state_dir.unlock();
         let status = foreground::wait(init, relay, &self.rest.signals, notify)?;
         // Reaped by now: the pid may be another's.
         self.init.keep();
@@ -422,7 +423,7 @@ impl Restored {
     /// It has ended: deletes it.
     fn delete(mut self) -> Result<()> {
         self.keep_parts();
-        delete::destroy(self.rest.state_dir, &self.rest.state, false)
+        delete::destroy_ended(self.rest.state_dir, &self.rest.state)
     }
 
     /// It outlives this process.

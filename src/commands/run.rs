@@ -37,6 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         if let Some(notify) = notify {
             // It is complete, and may take its time.
             container.signals.unblock()?;
+            container.state_dir.unlock();
             notify.wait_until_ready(container.state.pid)?;
         }
         container.keep();
@@ -51,13 +52,13 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         pidfd: container.child.pidfd(),
     };
     let relay = container.relay.take();
+    container.state_dir.unlock();
     let status = foreground::wait(init, relay, &container.signals, notify.as_ref())?;
     // Reaped by now: the pid may be another's.
     container.child.keep();
-    if options.keep {
-        container.keep();
-    } else {
-        delete::destroy_ended(container)?;
+    container.keep();
+    if !options.keep {
+        delete::destroy_ended(container.state_dir, &container.state)?;
     }
     Ok(status)
 }
