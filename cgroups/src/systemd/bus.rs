@@ -570,10 +570,10 @@ pub(crate) mod tests {
 
         pub(crate) fn new(name: &str, scripts: Vec<Answers>) -> Fake {
             let path = Fake::path(name);
-            if path.exists() {
-                std::fs::remove_file(&path).unwrap();
-            }
-            let listener = UnixListener::bind(&path).unwrap();
+            // In the place of one that may be there, and never without either.
+            let made = Fake::path(&format!("new-{name}"));
+            let listener = UnixListener::bind(&made).unwrap();
+            std::fs::rename(&made, &path).unwrap();
             let thread = std::thread::spawn(move || {
                 for script in scripts {
                     let (socket, _) = listener.accept().unwrap();
