@@ -1,6 +1,6 @@
 //! Attacks: each test is a container that tries to get out or to get more.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -31,6 +31,7 @@ tests![
     restore_runs_from_a_sealed_copy,
     log_follows_no_link_of_others,
     capability_is_not_kept_for_want_of_an_answer,
+    ambient_capability_is_not_kept_for_want_of_an_answer,
     nobody_looks_into_an_init_that_waits,
     start_container_hooks_cannot_look_into_init,
     parent_processes_are_out_of_sight,
@@ -521,6 +522,31 @@ fn capability_is_not_kept_for_want_of_an_answer() {
         if let Err(panic) = case {
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+/// The runtime itself may have been started with some.
+fn ambient_capability_is_not_kept_for_want_of_an_answer() {
+    needs(&[Root, Tool("setpriv")]);
+    const PR_CAP_AMBIENT: i32 = 47;
+    const CLEAR_ALL: u32 = 4;
+    let sets = ["bounding", "effective", "permitted", "inheritable"];
+    let sets: Value = sets.iter().map(|set| (*set, json!(["CAP_KILL"]))).collect();
+    let refused = || {
+        // They were cleared, says the filter.
+        answer_prctl(PR_CAP_AMBIENT, Some(CLEAR_ALL), 0).expect("install a filter");
+        let container = Container::new(Bundle::new().set("/process/capabilities", sets));
+        let call = container.command("run", NO_FLAGS);
+        let program = ["setpriv", "--inh-caps=+kill", "--ambient-caps=+kill"].map(OsString::from);
+        let program = program.into_iter().chain([runtime().into()]);
+        let output = call.with_program(program).output().exits(1);
+        assert_eq!(output.stdout, "", "{output}");
+        output.says("CAP_KILL is ambient");
+    };
+    // A filter is its thread's.
+    let case = std::thread::scope(|scope| scope.spawn(refused).join());
+    if let Err(panic) = case {
+        std::panic::resume_unwind(panic);
     }
 }
 
