@@ -11,6 +11,7 @@ use crate::harness::*;
 tests![
     apparmor_profile_confines,
     apparmor_profile_of_exec_confines,
+    apparmor_profile_stacks_on_the_runtimes,
     apparmor_profile_that_is_not_loaded_is_refused,
     selinux_label_confines,
     selinux_label_of_exec_is_its_own,
@@ -21,6 +22,7 @@ tests![
 
 const PROFILE: &str = "teu-test";
 const PROFILE_OF_EXEC: &str = "teu-test-exec";
+const PROFILE_OF_RUNTIME: &str = "teu-test-runtime";
 
 const PROCESS_LABEL: &str = "teu_u:teu_r:teu_container_t:s0:c1,c2";
 const EXEC_LABEL: &str = "teu_u:teu_r:teu_container_t:s0:c1";
@@ -77,6 +79,53 @@ fn process_without_labels() -> PathBuf {
     let process = json!({ "args": ["/probe", "report"], "cwd": "/" });
     fs::write(&file, process.to_string()).unwrap();
     file
+}
+
+/// Without new privileges nobody gets out of a profile, only further in.
+fn apparmor_profile_stacks_on_the_runtimes() {
+    needs(&[
+        Root,
+        AppArmor,
+        Label(PROFILE),
+        Label(PROFILE_OF_EXEC),
+        Label(PROFILE_OF_RUNTIME),
+    ]);
+    let bundle = with_secrets()
+        .set("/process/apparmorProfile", PROFILE)
+        .set("/process/noNewPrivileges", true);
+    let container = Container::new(bundle.probe("sleep"));
+    let enter = format!("echo exec {PROFILE_OF_RUNTIME} > /proc/self/attr/apparmor/exec");
+    let confined = |call: Invocation| call.after_shell(&enter);
+    let create = confined(container.command("create", NO_FLAGS));
+    container.detach(create).ok();
+    container.start().ok();
+    let exec = |flags: &[&str], words: &str| {
+        let call = container.command("exec", flags);
+        confined(call.args(words.split_whitespace())).output()
+    };
+    for (flags, profile, secret, other) in [
+        (&[][..], PROFILE, "/etc/secret", "/etc/other-secret"),
+        (
+            &["--apparmor", PROFILE_OF_EXEC],
+            PROFILE_OF_EXEC,
+            "/etc/other-secret",
+            "/etc/secret",
+        ),
+    ] {
+        let label = reported(exec(flags, "/probe report"))["apparmor"].to_string();
+        for part in [profile, PROFILE_OF_RUNTIME] {
+            assert!(label.contains(part), "{label}");
+        }
+        let refused = exec(flags, &format!("/probe open {secret} r")).exits(1);
+        assert_eq!(refused.answer(), "EACCES");
+        exec(flags, &format!("/probe open {other} r")).ok();
+    }
+    let init = std::fs::read_to_string(format!("/proc/{}/attr/apparmor/current", container.pid()));
+    let init = init.unwrap();
+    assert!(
+        init.contains(PROFILE) && init.contains(PROFILE_OF_RUNTIME),
+        "{init}"
+    );
 }
 
 fn apparmor_profile_that_is_not_loaded_is_refused() {

@@ -79,6 +79,24 @@ impl Host {
         self.path("sys/fs/selinux/enforce").exists()
     }
 
+    /// Whether an AppArmor profile binds this process. One whose mode is
+    /// "unconfined" does not.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub(crate) fn is_confined_by_apparmor(&self) -> Result<bool> {
+        // Of its own since Linux 5.8; see `init::lsm`.
+        let attributes = ["proc/self/attr/apparmor/current", "proc/self/attr/current"];
+        let read = |name| fs::read_to_string(self.path(name));
+        let label = match read(attributes[0]) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => read(attributes[1]),
+            label => label,
+        };
+        let label = label.context("read the AppArmor profile of this process")?;
+        let label = label.trim_end_matches(['\n', '\0']);
+        Ok(label != "unconfined" && !label.ends_with(" (unconfined)"))
+    }
+
     /// Whether the kernel knows this flag of seccomp(2),
     /// `SECCOMP_SET_MODE_FILTER`; the one of Linux 5.19 goes with another.
     pub(crate) fn knows_seccomp_flag(&self, flag: u32) -> bool {

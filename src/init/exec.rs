@@ -72,8 +72,9 @@ fn prepare(plan: &ExecPlan, given: &Given, host: &InitEnd) -> Result<Program> {
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
         console::set_up_another(&root()?, terminal, socket)?;
     }
-    if let Some(profile) = &plan.process.lsm.apparmor_profile {
-        lsm::set_apparmor_profile(kernel.procfs()?, profile)?;
+    let labels = &plan.process.lsm;
+    if let Some(profile) = &labels.apparmor_profile {
+        lsm::set_apparmor_profile(kernel.procfs()?, profile, labels.stacks_apparmor_profile)?;
     }
     become_process(
         &plan.process,

@@ -14,13 +14,14 @@ use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
-/// Sets the AppArmor profile for the next execve(2). `procfs` is the root of a
-/// trustworthy procfs.
+/// Sets the AppArmor profile for the next execve(2), in place of our own or on
+/// top of it. `procfs` is the root of a trustworthy procfs.
 ///
 /// # Errors
 /// In runc's words. Where AppArmor is off the kernel refuses the write.
-pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr) -> Result<()> {
-    let value = [b"exec ", profile.to_bytes()].concat();
+pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr, stacks: bool) -> Result<()> {
+    let verb: &[u8] = if stacks { b"stack " } else { b"exec " };
+    let value = [verb, profile.to_bytes()].concat();
     // Each module has its own directory since Linux 5.8; the file outside is
     // the first module's, which may be another one.
     let name = match open_attribute(&procfs, "apparmor/exec") {
@@ -88,7 +89,8 @@ mod tests {
     #[test]
     fn the_words_when_there_is_no_such_profile() {
         testing::in_child(|| {
-            let error = set_apparmor_profile(procfs(), c"teu-test-nosuch").expect_err("refused");
+            let error =
+                set_apparmor_profile(procfs(), c"teu-test-nosuch", false).expect_err("refused");
             let words = testing::words(&error);
             let start = "unable to apply apparmor profile: apparmor failed to apply profile: ";
             // Podman looks for the path.

@@ -144,8 +144,9 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
     // The last mounts that need a writable /dev are made.
     rootfs.remount_readonly()?;
     set_names(plan)?;
-    if let Some(profile) = &plan.process.lsm.apparmor_profile {
-        lsm::set_apparmor_profile(rootfs.procfs()?, profile)?;
+    let labels = &plan.process.lsm;
+    if let Some(profile) = &labels.apparmor_profile {
+        lsm::set_apparmor_profile(rootfs.procfs()?, profile, labels.stacks_apparmor_profile)?;
     }
     if !plan.sysctls.is_empty() {
         sysctl::write(Procfs::open_unmasked()?, &plan.sysctls)?;

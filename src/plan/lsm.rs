@@ -13,6 +13,9 @@ use crate::spec;
 pub(crate) struct LsmPlan {
     /// The AppArmor profile (`process.apparmorProfile`).
     pub(crate) apparmor_profile: Option<CString>,
+    /// The profile is put on top of the runtime's own, and both bind: without
+    /// new privileges the kernel lets no confined process leave its profile.
+    pub(crate) stacks_apparmor_profile: bool,
     /// The SELinux label (`process.selinuxLabel`).
     pub(crate) selinux_label: Option<CString>,
 }
@@ -27,7 +30,11 @@ impl LsmPlan {
         if !process.selinux_label.is_empty() && !host.has_selinux() {
             bail!("selinux label is specified in config, but selinux is disabled or not supported");
         }
+        let must_stay =
+            process.no_new_privileges == Some(true) && !process.apparmor_profile.is_empty();
         Ok(LsmPlan {
+            // Where nothing can be read AppArmor is off, which the write tells.
+            stacks_apparmor_profile: must_stay && host.is_confined_by_apparmor().unwrap_or(true),
             apparmor_profile: label(&process.apparmor_profile, "process.apparmorProfile")?,
             selinux_label: label(&process.selinux_label, "process.selinuxLabel")?,
         })
