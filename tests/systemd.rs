@@ -17,6 +17,7 @@ tests![
     limits_are_known_to_systemd_and_to_the_kernel,
     the_quota_is_rounded_as_systemd_does,
     a_period_without_a_quota_holds,
+    an_update_keeps_what_systemd_does_not_know,
     an_update_reaches_systemd_and_the_files,
     a_refused_update_is_taken_back,
     unified_files_are_known_to_systemd,
@@ -24,6 +25,7 @@ tests![
     denied_devices_stay_denied_after_a_reload,
     a_container_has_every_controller,
     annotations_are_properties,
+    what_is_decided_elsewhere_is_no_annotation,
     a_unit_that_failed_goes_with_its_container,
     further_processes_join_the_scope,
     a_scope_is_paused_killed_and_listed_without_the_flag,
@@ -309,6 +311,40 @@ fn a_period_without_a_quota_holds() {
     }
 }
 
+/// Told one limit, it writes all it knows of the unit.
+fn an_update_keeps_what_systemd_does_not_know() {
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("cpu"),
+    ]);
+    let container = running(Bundle::new());
+    let directory = directory(container.pid(), "cpu");
+    let update = |args: &[&str]| container.command("update", NO_FLAGS).args(args).output();
+    let assert_period = || match is_v2() {
+        true => assert_file(&directory, "cpu.max", "max 50000"),
+        false => assert_file(&directory, "cpu.cfs_period_us", "50000"),
+    };
+    update(&["--cpu-period", "50000"]).ok();
+    update(&["--cpu-quota", "-1"]).ok();
+    assert_period();
+    update(&["--cpu-share", "512"]).ok();
+    assert_period();
+    update(&["--pids-limit", "50"]).ok();
+    assert_period();
+    // One that is taken back, after systemd was told a part of it.
+    update(&["--cpu-share", "256", "--cpuset-cpus", "4095"]).exits(1);
+    assert_period();
+    let rules = json!({ "devices": [
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" },
+    ] });
+    let devices = container.command("update", ["--resources", "-"]);
+    devices.stdin(rules.to_string()).output().ok();
+    assert_period();
+}
+
 fn an_update_reaches_systemd_and_the_files() {
     needs(&[
         Seconds(120),
@@ -525,6 +561,43 @@ fn annotations_are_properties() {
         let container = Container::new(Bundle::new().set("/annotations", annotations));
         container.create_with(SYSTEMD).exits(1).says(words);
         assert_gone(&format!("teu-{}.scope", container.id), &container);
+    }
+}
+
+/// Refused by name where it would be lost or lead the container astray, obeyed
+/// where it is only another than the usual one.
+fn what_is_decided_elsewhere_is_no_annotation() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    let create = |name: &str, value: &str| {
+        let bundle = Bundle::new().set("/linux/resources/pids/limit", 40).set(
+            "/annotations",
+            json!({ format!("org.systemd.property.{name}"): value }),
+        );
+        let container = Container::new(bundle.probe("sleep"));
+        (container.create_with(SYSTEMD), container)
+    };
+    for (name, value) in [
+        ("Slice", "'machine.slice'"),
+        ("PIDs", "[uint32 1]"),
+        ("Delegate", "false"),
+        ("DevicePolicy", "'closed'"),
+        ("TasksMax", "uint64 7"),
+    ] {
+        let (output, container) = create(name, value);
+        output
+            .exits(1)
+            .says(&format!("org.systemd.property.{name}"));
+        assert_gone(&format!("teu-{}.scope", container.id), &container);
+    }
+    for (name, value, shown) in [
+        ("Description", "'a box'", "a box"),
+        ("DefaultDependencies", "true", "yes"),
+        ("TasksMax", "uint64 40", "40"),
+    ] {
+        let (output, container) = create(name, value);
+        output.ok();
+        let unit = format!("teu-{}.scope", container.id);
+        assert_properties(&unit, &[(name, shown)]);
     }
 }
 

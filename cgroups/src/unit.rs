@@ -16,6 +16,7 @@ use crate::file::{self, Directory, Ignored};
 use crate::hierarchy::Hierarchies;
 use crate::limits::{Controller, Limits};
 use crate::systemd::{self, Manager, SavedUnit, Systemd, Unit};
+use crate::update::Files;
 use crate::{Cgroup, CgroupPlan, Driver, Location, devices, v1, v2};
 
 /// systemd's side of a cgroup.
@@ -29,6 +30,8 @@ pub(crate) struct UnitOfCgroup {
     to_start: Option<Box<ToStart>>,
     /// What systemd was told when it was started, and since.
     told: RefCell<Told>,
+    /// All limits: what systemd is told may be some of them.
+    in_force: RefCell<Limits>,
     /// To be stopped when dropped.
     started: bool,
 }
@@ -58,6 +61,7 @@ impl UnitOfCgroup {
             v2: v2.map(Path::to_owned),
             to_start: None,
             told: RefCell::default(),
+            in_force: RefCell::default(),
             started: false,
         }
     }
@@ -81,6 +85,11 @@ impl UnitOfCgroup {
 
     pub(crate) fn keep(&mut self) {
         self.started = false;
+    }
+
+    /// Before an update tells systemd of its part.
+    pub(crate) fn will_be_in_force(&self, limits: &Limits) {
+        self.in_force.replace(limits.clone());
     }
 }
 
@@ -238,6 +247,7 @@ impl Cgroup {
             .start(unit, pid, limits, is_v2)?;
         of_cgroup.started = true;
         of_cgroup.told.get_mut().limits = Some(limits.clone());
+        of_cgroup.will_be_in_force(limits);
         let is_slice = unit.is_slice();
         for position in 0..self.v1.len() {
             let by_systemd = !is_slice && self.v1[position].has("name=systemd");
@@ -278,9 +288,8 @@ impl Cgroup {
         member.directory.enter(pid)
     }
 
-    /// Writes limits to the files, tells them to systemd, and writes them again:
-    /// what the kernel refuses systemd is not to know, and what systemd has no
-    /// property for it may just have overwritten.
+    /// Writes limits to the files, and tells them to systemd: what the kernel
+    /// refuses systemd is not to know.
     pub(crate) fn apply_with_unit(
         &self,
         unit: &UnitOfCgroup,
@@ -293,7 +302,7 @@ impl Cgroup {
             return Ok(ignored);
         }
         self.tell_limits(&limits)?;
-        self.apply_to_files(&limits)
+        Ok(ignored)
     }
 
     /// Tells systemd limits, if it is its cgroup.
@@ -303,13 +312,13 @@ impl Cgroup {
         };
         let is_v2 = self.v1.is_empty();
         let mut systemd = unit.systemd.borrow_mut();
-        self.while_frozen(|| systemd.set_limits(&unit.saved.name, limits, is_v2))?;
+        self.telling(unit, || systemd.set_limits(&unit.saved.name, limits, is_v2))?;
         unit.told.borrow_mut().limits = Some(limits.clone());
         Ok(())
     }
 
-    /// Tells systemd the device rules, if it is its cgroup, and sees that all
-    /// other limits hold as before. Returns what it cannot be told.
+    /// Tells systemd the device rules, if it is its cgroup. Returns what it
+    /// cannot be told.
     pub(crate) fn tell_devices(&self, rules: &devices::Rules) -> Result<Vec<Ignored>> {
         let Some(unit) = &self.unit else {
             return Ok(Vec::new());
@@ -320,19 +329,21 @@ impl Cgroup {
         let is_v2 = self.v1.is_empty();
         let name = &unit.saved.name;
         let set = || unit.systemd.borrow_mut().set_devices(name, rules, is_v2);
-        let ignored = self.while_frozen(set)?;
-        let limits = {
-            let mut told = unit.told.borrow_mut();
-            told.devices = Some(rules.clone());
-            told.limits.clone()
-        };
-        if let Some(limits) = limits {
-            // systemd may write all it knows of the unit again, and the files
-            // can hold more: a period without a quota. What is left out was
-            // reported when they were written first.
-            self.apply_to_files(&limits).map(drop)?;
-        }
+        let ignored = self.telling(unit, set)?;
+        unit.told.borrow_mut().devices = Some(rules.clone());
         Ok(ignored)
+    }
+
+    /// Told anything, systemd writes all it knows of the unit, and the files
+    /// can hold more: a period without a quota, a weight for the disk. They say
+    /// the same afterwards.
+    fn telling<T>(&self, unit: &UnitOfCgroup, tell: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.while_frozen(|| {
+            let files = Files::of(self, &unit.in_force.borrow())?;
+            let told = tell()?;
+            files.write_back()?;
+            Ok(told)
+        })
     }
 
     /// On v1, systemd writes all of a unit's settings when one changes, and of

@@ -15,6 +15,8 @@ use crate::v1::cpuset::Cpuset;
 use crate::{Cgroup, v1, v2};
 use undo::Undo;
 
+pub(crate) use undo::Files;
+
 /// Limits that were changed and are not final yet: dropped, they are as they
 /// were, until [`Update::keep`].
 #[derive(Debug)]
@@ -68,6 +70,9 @@ impl Cgroup {
         let limits = merge::merged(old, change);
         let writes = merge::writes(&limits, change);
         self.check(&limits, &writes)?;
+        if let Some(unit) = &self.unit {
+            unit.will_be_in_force(&limits);
+        }
         let mut update = Update {
             cgroup: self,
             undo: Undo::new(self, old, &writes)?,

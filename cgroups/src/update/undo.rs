@@ -14,8 +14,7 @@ const DEFAULT_SHARES: u64 = 1024;
 /// How to take an update back. Empty, it does nothing.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
-    /// In the order in which they may be written.
-    files: Vec<Old>,
+    files: Files,
     /// Sets of the cgroup and of those below it, by file.
     cpusets: Vec<(&'static str, Vec<Cpuset>)>,
     /// The limits that held; of them only the device rules are needed, and
@@ -24,6 +23,10 @@ pub(super) struct Undo {
     /// What systemd, if it is its cgroup, is to be told again.
     told: Option<Limits>,
 }
+
+/// What files of a cgroup said, in the order in which they may be written.
+#[derive(Debug, Default)]
+pub(crate) struct Files(Vec<Old>);
 
 /// A file and what it said.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,12 +45,10 @@ impl Undo {
     /// Errors: those of turning `writes` into writes; a file that is not there
     /// or cannot be read has nothing that could come back.
     pub(super) fn new(cgroup: &Cgroup, old: &Limits, writes: &Limits) -> Result<Undo> {
-        let mut undo = Undo::default();
-        for (directory, steps) in cgroup.all_steps(writes)? {
-            for write in all_writes(&steps) {
-                undo.remember_write(directory, write);
-            }
-        }
+        let mut undo = Undo {
+            files: Files::of(cgroup, writes)?,
+            ..Undo::default()
+        };
         undo.told = Some(before(old, writes));
         if let (Some(_), Some(rules)) = (&writes.devices, &old.devices) {
             undo.devices = Some(Limits {
@@ -71,7 +72,33 @@ impl Undo {
         Ok(())
     }
 
-    fn remember_write(&mut self, directory: &Directory, write: &Write) {
+    /// Writes it all back.
+    pub(super) fn carry_out(self, cgroup: &Cgroup) -> Result<()> {
+        // What systemd writes then is what the files said.
+        let told = self.told.map_or(Ok(()), |old| cgroup.tell_limits(&old));
+        let devices = self.devices.map_or(Ok(()), |old| restore(cgroup, &old));
+        let cpusets = self.cpusets.iter().rev();
+        let cpusets = cpusets.map(|(file, old)| v1::cpuset::write_all(file, old));
+        let cpusets = cpusets.fold(Ok(()), Result::and);
+        self.files.write_back().and(cpusets).and(devices).and(told)
+    }
+}
+
+impl Files {
+    /// Reads those that are written to for these limits.
+    ///
+    /// Errors: as for [`Undo::new`].
+    pub(crate) fn of(cgroup: &Cgroup, limits: &Limits) -> Result<Files> {
+        let mut files = Files::default();
+        for (directory, steps) in cgroup.all_steps(limits)? {
+            for write in all_writes(&steps) {
+                files.remember(directory, write);
+            }
+        }
+        Ok(files)
+    }
+
+    fn remember(&mut self, directory: &Directory, write: &Write) {
         let Ok(text) = directory.read(&write.file) else {
             return;
         };
@@ -89,21 +116,15 @@ impl Undo {
             file: write.file.clone(),
             text,
         };
-        if !self.files.contains(&old) {
-            self.files.push(old);
+        if !self.0.contains(&old) {
+            self.0.push(old);
         }
     }
 
-    /// Writes it all back, in the reverse order. What the kernel refuses as
-    /// long as another value is there is tried again after the others.
-    pub(super) fn carry_out(self, cgroup: &Cgroup) -> Result<()> {
-        // What systemd writes then is what the files said.
-        let told = self.told.map_or(Ok(()), |old| cgroup.tell_limits(&old));
-        let devices = self.devices.map_or(Ok(()), |old| restore(cgroup, &old));
-        let cpusets = self.cpusets.iter().rev();
-        let cpusets = cpusets.map(|(file, old)| v1::cpuset::write_all(file, old));
-        let cpusets = cpusets.fold(Ok(()), Result::and);
-        let mut left: Vec<Old> = self.files.into_iter().rev().collect();
+    /// Writes back what has changed, in the reverse order. What the kernel
+    /// refuses as long as another value is there is tried again after the others.
+    pub(crate) fn write_back(self) -> Result<()> {
+        let mut left: Vec<Old> = self.0.into_iter().rev().collect();
         loop {
             let (count, mut result) = (left.len(), Ok(()));
             left.retain(|old| match old.write_back() {
@@ -116,7 +137,7 @@ impl Undo {
                 }
             });
             if left.is_empty() || left.len() == count {
-                return result.and(cpusets).and(devices).and(told);
+                return result;
             }
         }
     }
