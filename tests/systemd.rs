@@ -18,6 +18,7 @@ tests![
     the_quota_is_rounded_as_systemd_does,
     a_period_without_a_quota_holds,
     an_update_keeps_what_systemd_does_not_know,
+    a_memory_limit_that_kills_says_so,
     an_update_reaches_systemd_and_the_files,
     a_refused_update_is_taken_back,
     unified_files_are_known_to_systemd,
@@ -343,6 +344,15 @@ fn an_update_keeps_what_systemd_does_not_know() {
     let devices = container.command("update", ["--resources", "-"]);
     devices.stdin(rules.to_string()).output().ok();
     assert_period();
+}
+
+/// The unit may be gone by the time systemd is told of the limit.
+fn a_memory_limit_that_kills_says_so() {
+    needs(&[Seconds(120), Systemd, Root, CgroupV2, Controller("memory")]);
+    let container = running(Bundle::new());
+    let update = container.command("update", ["--memory", "1"]).output();
+    update.says("of the container's processes");
+    container.wait_for_status("stopped");
 }
 
 fn an_update_reaches_systemd_and_the_files() {

@@ -20,6 +20,7 @@ tests![
     cpuset_moves_the_processes,
     cpuset_of_cgroups_below_follows,
     usage_is_checked_when_asked_for,
+    a_memory_limit_that_kills_says_so,
     devices_are_allowed_and_denied,
     devices_survive_every_update,
     kept_device_is_never_missing,
@@ -375,6 +376,18 @@ fn usage_is_checked_when_asked_for() {
         .says("rejecting memory limit 1024 <= usage ");
     assert_eq!(container.status(), "running");
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "40"]);
+}
+
+/// v2 takes any limit and kills to get below it.
+fn a_memory_limit_that_kills_says_so() {
+    needs(&[Root, CgroupV2, Controller("memory")]);
+    let container = Container::running(limited());
+    let output = update(&container, &["--memory", "60M"]).ok();
+    assert_eq!(output.stderr, "");
+    update(&container, &["--memory", "1"])
+        .ok()
+        .says("the kernel killed 1 of the container's processes");
+    container.wait_for_status("stopped");
 }
 
 /// A device that no driver has: what is allowed to open it gets ENXIO.

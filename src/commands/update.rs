@@ -53,7 +53,8 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     // From here each step is taken back if a later one fails.
     let schemata = new_schemata(options, &state)?;
     let cgroup = Cgroup::open(&state.cgroup);
-    let update = cgroup.update(&state.limits, &change)?;
+    let changed = telling_kills(&cgroup, &change, || cgroup.update(&state.limits, &change));
+    let update = changed?;
     state.limits = update.limits().clone();
     dir.save(&state)?;
     for ignored in update.keep() {
@@ -63,6 +64,28 @@ pub(crate) fn update(options: &Options) -> Result<()> {
         schemata.keep();
     }
     Ok(())
+}
+
+/// Says so if `update` makes the kernel kill, as v2 does to get below a lower
+/// limit of memory: it does that before the write returns.
+fn telling_kills<T>(cgroup: &Cgroup, change: &Limits, update: impl FnOnce() -> T) -> T {
+    let concerns_memory = change.memory.limit.is_some() || !change.unified.is_empty();
+    // Without a counter there is nothing to tell.
+    let kills = || concerns_memory.then(|| cgroup.oom_kills().ok()).flatten();
+    let before = kills();
+    let updated = update();
+    let killed = match (before, kills()) {
+        (Some(before), Some(now)) if now > before => (now - before).to_string(),
+        // systemd takes the cgroup away with its last process.
+        (Some(_), None) => "all".to_owned(),
+        _ => return updated,
+    };
+    log::warn(&format!(
+        "linux.resources.memory.limit: the kernel killed {killed} of the container's \
+         processes, which use more memory (hint: --memory above what `events --stats` \
+         shows as usage)"
+    ));
+    updated
 }
 
 fn change(change: &Change, state: &ContainerState) -> Result<Limits> {
