@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -21,6 +22,9 @@ tests![
     tmpfs_keeps_the_mode_of_its_place,
     tmpfs_copies_up,
     holes_of_files_are_copied_up_as_holes,
+    a_long_option_costs_no_other,
+    overlay_of_many_layers_is_whole,
+    options_that_no_call_takes_are_refused,
     propagation_is_set,
     mount_stays_in_the_container,
     shared_source_propagates_into_a_slave,
@@ -240,6 +244,83 @@ fn holes_of_files_are_copied_up_as_holes() {
     for answer in output.answers() {
         assert_eq!(answer["ok"]["size"], 50 << 20);
     }
+}
+
+fn a_long_option_costs_no_other() {
+    needs(&[Root]);
+    let size = format!("size={}1m", "0".repeat(300));
+    let bundle = Bundle::new()
+        .file("/etc/deep/file", "text")
+        .mount(tmpfs("/etc", &["tmpcopyup", &size]))
+        .mount(tmpfs("/tmp", &[&size]));
+    let output = bundle
+        .probe("read /etc/deep/file; stat /tmp; read /proc/self/mountinfo")
+        .run()
+        .ok();
+    let answers = output.answers();
+    assert_eq!(answers[0], ok(json!("text")));
+    assert_eq!(answers[1]["ok"]["mode"], "1777");
+    let table = answers[2]["ok"].as_str().unwrap();
+    for target in [" /etc ", " /tmp "] {
+        let there = table.lines().filter(|line| line.contains(target));
+        let there: Vec<&str> = there.collect();
+        assert_eq!(there.len(), 1, "{table}");
+        assert!(there[0].contains("size=1024k"), "{table}");
+    }
+}
+
+/// Directories with a file each, whose joined names are longer than a page.
+fn many_layers() -> Vec<String> {
+    let layers = (0..40).map(|number| {
+        let name = format!("{}-layer-{number}", "x".repeat(100));
+        let layer = scratch().join(name);
+        fs::create_dir(&layer).unwrap();
+        fs::write(layer.join(format!("file-{number}")), "").unwrap();
+        layer.to_str().unwrap().to_owned()
+    });
+    layers.collect()
+}
+
+fn overlay_of_many_layers_is_whole() {
+    needs(&[Root, Overlayfs, Kernel(6, 7), Teu]);
+    let layers = many_layers();
+    let top = scratch().join("top");
+    fs::create_dir(&top).unwrap();
+    // An upper directory may not be on an overlay itself, as /tmp may be.
+    let none: Option<&str> = None;
+    mount(none, &top, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let [upper, work] = ["upper", "work"].map(|name| top.join(name));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let options = [
+        format!("lowerdir={}", layers.join(":")),
+        format!("upperdir={}", upper.display()),
+        format!("workdir={}", work.display()),
+    ];
+    let overlay = json!({ "destination": "/mnt", "type": "overlay", "source": "overlay", "options": options });
+    let output = Bundle::new()
+        .mount(overlay)
+        .probe("list /mnt; write /mnt/new text")
+        .run()
+        .ok();
+    let answers = output.answers();
+    assert_eq!(answers[0]["ok"].as_array().unwrap().len(), layers.len());
+    assert_eq!(answers[1], ok(json!(true)));
+    assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "text");
+    umount(&top).unwrap();
+}
+
+fn options_that_no_call_takes_are_refused() {
+    needs(&[Root, Teu]);
+    // The last layer is of data alone, which has no option of its own here.
+    let options = format!("lowerdir={}::/data", many_layers().join(":"));
+    let overlay = json!({ "destination": "/mnt", "type": "overlay", "source": "overlay", "options": ["ro", options] });
+    let refused = Bundle::new().mount(overlay).run().exits(1);
+    let words = format!(
+        "mounts[].options are {} bytes long, more than the 4095 of mount(2)",
+        options.len()
+    );
+    assert!(refused.stderr.contains(&words), "{}", refused.stderr);
 }
 
 fn propagation_is_set() {

@@ -10,10 +10,8 @@ use libc::{
     MS_BIND, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_NOSYMFOLLOW, MS_RDONLY,
     MS_REC, MS_RELATIME, MS_REMOUNT, MS_STRICTATIME, c_ulong,
 };
-use nix::mount::MsFlags;
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, StatxFlags, fstatvfs, openat, statx,
-};
+use nix::mount::{MntFlags, MsFlags};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::io::Errno;
 
 use super::paths::Procfs;
@@ -160,27 +158,24 @@ impl Kernel {
     pub(super) fn mount_by_string(
         &self,
         filesystem: &Filesystem,
+        options: &str,
         onto: BorrowedFd<'_>,
     ) -> Result<()> {
-        let mut options = filesystem.options.join(",");
-        if let Some(label) = &filesystem.context {
-            if !options.is_empty() {
-                options.push(',');
-            }
-            options.push_str(&format!("context=\"{label}\""));
-        }
         self.mount_on(
             onto,
             Some(&filesystem.source),
             Some(&filesystem.kind),
             filesystem.flags,
-            Some(&options),
+            Some(options),
         )
         .context("mount")
     }
 
-    /// mount(2) on what a descriptor is on: by its name in the directory of
-    /// descriptors of a procfs that nothing can be mounted over.
+    /// Detaches the mount that `root` is the root of.
+    pub(super) fn detach(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.by_name(root, |name| nix::mount::umount2(name, MntFlags::MNT_DETACH))
+    }
+
     fn mount_on(
         &self,
         target: BorrowedFd<'_>,
@@ -189,15 +184,26 @@ impl Kernel {
         flags: c_ulong,
         options: Option<&str>,
     ) -> Result<(), Errno> {
+        let flags = MsFlags::from_bits_retain(flags);
+        self.by_name(target, |name| {
+            nix::mount::mount(source, name, kind, flags, options)
+        })
+    }
+
+    /// Does `act` to what a descriptor is on: by its name in the directory of
+    /// descriptors of a procfs that nothing can be mounted over.
+    fn by_name(
+        &self,
+        target: BorrowedFd<'_>,
+        act: impl FnOnce(&str) -> nix::Result<()>,
+    ) -> Result<(), Errno> {
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let here = openat(CWD, ".", directory, Mode::empty())?;
         let procfs = self
             .procfs()
             .map_err(|err| *err.downcast_ref().unwrap_or(&Errno::NOENT))?;
         rustix::process::fchdir(procfs.descriptors()?)?;
-        let name = target.as_raw_fd().to_string();
-        let flags = MsFlags::from_bits_retain(flags);
-        let done = nix::mount::mount(source, name.as_str(), kind, flags, options);
+        let done = act(&target.as_raw_fd().to_string());
         rustix::process::fchdir(here)?;
         done.map_err(|err| Errno::from_raw_os_error(err as i32))
     }
@@ -237,12 +243,6 @@ fn current_flags(mount: BorrowedFd<'_>) -> Result<c_ulong, Errno> {
 
 /// linux/statfs.h, Linux 5.10.
 const ST_NOSYMFOLLOW: u64 = 0x2000;
-
-/// Which mount the descriptor is on (statx(2), Linux 5.8).
-pub(super) fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
-    let found = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context("statx")?;
-    Ok(found.stx_mnt_id)
-}
 
 fn errno(err: io::Error) -> Errno {
     Errno::from_io_error(&err).unwrap_or(Errno::IO)

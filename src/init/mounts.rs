@@ -20,7 +20,7 @@ use rustix::mount::{
     fspick, move_mount, open_tree,
 };
 
-use super::attributes::{self, Kernel};
+use super::attributes::Kernel;
 use super::copy_up::copy_up;
 use super::paths::{Root, is_directory};
 use crate::pipe::InitEnd;
@@ -30,8 +30,12 @@ use crate::plan::mounts::{
 };
 use teu_cgroups::HierarchyView;
 
-/// fsconfig(2) takes values below this length, mount(2) up to a page.
+/// What fsconfig(2) takes as a value.
 const LONGEST_VALUE: usize = 255;
+
+/// What mount(2) takes as all options together, where a page is smallest. It
+/// cuts off the rest without a word.
+const LONGEST_OPTIONS: usize = 4095;
 
 /// Makes mounts below one root filesystem.
 #[derive(Debug)]
@@ -145,12 +149,7 @@ impl Mounter<'_> {
 
     fn filesystem(&mut self, mount: &Mount, filesystem: &Filesystem) -> Result<OwnedFd> {
         let (onto, mode) = self.place(mount, filesystem)?;
-        let tree = match new_mount(filesystem, mode)? {
-            NewMount::Detached(tree) => tree,
-            NewMount::TooLong => {
-                return self.filesystem_by_string(mount, filesystem, onto.as_fd());
-            }
-        };
+        let tree = self.new_mount(filesystem, mode, onto.as_fd())?;
         if filesystem.copy_up {
             copy_up(onto.as_fd(), tree.as_fd())
                 .with_context(|| format!("tmpcopyup: copy {:?}", mount.destination))?;
@@ -216,27 +215,67 @@ impl Mounter<'_> {
         Ok(found)
     }
 
-    /// With mount(2), for options that are too long for fsconfig(2). The new
-    /// mount has then to be looked up, which could find another one's.
-    fn filesystem_by_string(
-        &mut self,
-        mount: &Mount,
+    /// A new, detached instance of `filesystem`, its root with `mode`. It will
+    /// lie on `onto`.
+    fn new_mount(
+        &self,
         filesystem: &Filesystem,
+        mode: Option<u32>,
         onto: BorrowedFd<'_>,
     ) -> Result<OwnedFd> {
-        let before = attributes::mount_id(onto)?;
-        self.kernel.mount_by_string(filesystem, onto)?;
-        let tree = self
-            .root
-            .resolve(&mount.destination)
-            .context("open the new mount")?;
-        if attributes::mount_id(tree.as_fd())? == before {
-            bail!(
-                "mountpoint {:?} was moved while mounting",
-                mount.destination
-            );
+        if fsconfig_takes(filesystem) {
+            return by_fsconfig(filesystem, mode);
         }
-        self.finish(mount, tree)
+        let options = joined_options(filesystem, mode);
+        if options.len() <= LONGEST_OPTIONS {
+            return self.by_string(filesystem, &options, onto);
+        }
+        let too_long = || {
+            format!(
+                "mounts[].options are {} bytes long, more than the {LONGEST_OPTIONS} of mount(2)",
+                options.len()
+            )
+        };
+        let apart = with_layers_apart(filesystem);
+        if !fsconfig_takes(&apart) {
+            bail!(too_long());
+        }
+        by_fsconfig(&apart, mode).map_err(|err| match err.downcast_ref() {
+            // As a kernel says that knows no layers apart.
+            Some(&Errno::INVAL) => err.context(too_long()),
+            _ => err,
+        })
+    }
+
+    /// With mount(2), which needs a mountpoint: in a tmpfs that covers `onto`
+    /// meanwhile, so that nobody can exchange it.
+    fn by_string(
+        &self,
+        filesystem: &Filesystem,
+        options: &str,
+        onto: BorrowedFd<'_>,
+    ) -> Result<OwnedFd> {
+        let stage = by_fsconfig(&tmpfs("mode=700"), None).context("make a stage")?;
+        mkdirat(&stage, "mount", Mode::from_raw_mode(0o700)).context("mkdir on the stage")?;
+        attach(stage.as_fd(), onto)?;
+        let made = self.mount_on_stage(filesystem, options, stage.as_fd());
+        self.kernel
+            .detach(stage.as_fd())
+            .context("unmount the stage")?;
+        made
+    }
+
+    fn mount_on_stage(
+        &self,
+        filesystem: &Filesystem,
+        options: &str,
+        stage: BorrowedFd<'_>,
+    ) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || openat(stage, "mount", flags, Mode::empty()).context("open on the stage");
+        self.kernel
+            .mount_by_string(filesystem, options, open()?.as_fd())?;
+        clone_handle(open()?.as_fd(), false).context("open_tree")
     }
 
     fn remount(&mut self, mount: &Mount, remount: &Remount) -> Result<OwnedFd> {
@@ -274,18 +313,9 @@ impl Mounter<'_> {
     }
 
     fn cgroup_v1(&mut self, mount: &Mount, cgroup: &CgroupV1) -> Result<OwnedFd> {
-        let tmpfs = Filesystem {
-            kind: "tmpfs".to_owned(),
-            source: "tmpfs".to_owned(),
-            flags: DEFAULT_FLAGS,
-            options: vec!["mode=755".to_owned()],
-            context: None,
-            place: Place::Any,
-            copy_up: false,
-            root_label: None,
-        };
+        let tmpfs = tmpfs("mode=755");
         let (onto, _) = self.place(mount, &tmpfs)?;
-        let tree = new_mount(&tmpfs, None)?.detached()?;
+        let tree = self.new_mount(&tmpfs, None, onto.as_fd())?;
         attach(tree.as_fd(), onto.as_fd())?;
         for hierarchy in &cgroup.hierarchies {
             self.cgroup_hierarchy(tree.as_fd(), mount, cgroup, hierarchy)
@@ -307,7 +337,7 @@ impl Mounter<'_> {
         let onto = openat(tmpfs, name, flags, Mode::empty()).context("open")?;
         if cgroup.in_namespace {
             let hierarchy = hierarchy_filesystem(hierarchy, cgroup.flags);
-            let tree = new_mount(&hierarchy, None)?.detached()?;
+            let tree = self.new_mount(&hierarchy, None, onto.as_fd())?;
             attach(tree.as_fd(), onto.as_fd())?;
         } else {
             let directory = &hierarchy.directory;
@@ -333,9 +363,8 @@ impl Mounter<'_> {
 
     fn cgroup_v2(&mut self, index: usize, mount: &Mount, cgroup: &CgroupV2) -> Result<OwnedFd> {
         let (onto, _) = self.place(mount, &cgroup.filesystem)?;
-        let refused = match new_mount(&cgroup.filesystem, None) {
-            Ok(made) => {
-                let tree = made.detached()?;
+        let refused = match self.new_mount(&cgroup.filesystem, None, onto.as_fd()) {
+            Ok(tree) => {
                 attach(tree.as_fd(), onto.as_fd())?;
                 return self.finish(mount, tree);
             }
@@ -361,6 +390,19 @@ impl Mounter<'_> {
 
 /// Flags of every filesystem the runtime itself adds.
 const DEFAULT_FLAGS: c_ulong = MS_NOEXEC | MS_NOSUID | MS_NODEV;
+
+fn tmpfs(mode: &str) -> Filesystem {
+    Filesystem {
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        flags: DEFAULT_FLAGS,
+        options: vec![mode.to_owned()],
+        context: None,
+        place: Place::Any,
+        copy_up: false,
+        root_label: None,
+    }
+}
 
 fn hierarchy_filesystem(hierarchy: &HierarchyView, flags: c_ulong) -> Filesystem {
     Filesystem {
@@ -431,37 +473,69 @@ fn check_over_proc(path: &Path, source: Option<BorrowedFd<'_>>, is_procfs: bool)
     }
 }
 
-/// What became of a filesystem to be mounted.
-enum NewMount {
-    Detached(OwnedFd),
-    /// An option has a value that only mount(2) takes.
-    TooLong,
+fn fsconfig_takes(filesystem: &Filesystem) -> bool {
+    let options = filesystem.options.iter();
+    let values = options.map(|option| value(option).1);
+    let label = filesystem.context.as_deref();
+    values
+        .chain([filesystem.source.as_str()])
+        .chain(label)
+        .all(|value| value.len() <= LONGEST_VALUE)
 }
 
-impl NewMount {
-    fn detached(self) -> Result<OwnedFd> {
-        match self {
-            NewMount::Detached(tree) => Ok(tree),
-            NewMount::TooLong => bail!("a mount option is longer than {LONGEST_VALUE} bytes"),
+/// The options as mount(2) takes them.
+fn joined_options(filesystem: &Filesystem, mode: Option<u32>) -> String {
+    let mut options = Vec::new();
+    options.extend(mode.map(|mode| format!("mode={mode:04o}")));
+    options.extend_from_slice(&filesystem.options);
+    let label = filesystem.context.as_ref();
+    options.extend(label.map(|label| format!("context=\"{label}\"")));
+    options.join(",")
+}
+
+/// An overlay with an option for each of its layers instead of `lowerdir`, as
+/// Linux takes it since 6.7. Layers of data alone (`::`) stay as they are.
+fn with_layers_apart(filesystem: &Filesystem) -> Filesystem {
+    let mut apart = filesystem.clone();
+    if filesystem.kind != "overlay" {
+        return apart;
+    }
+    apart.options.clear();
+    for option in &filesystem.options {
+        match option.strip_prefix("lowerdir=").map(layers) {
+            Some(layers) if layers.iter().all(|layer| !layer.is_empty()) => {
+                let options = layers.iter().map(|layer| format!("lowerdir+={layer}"));
+                apart.options.extend(options);
+            }
+            _ => apart.options.push(option.clone()),
         }
     }
+    apart
+}
+
+/// The names in `lowerdir`, where a backslash takes the meaning from what
+/// follows it.
+fn layers(lowerdir: &str) -> Vec<String> {
+    let (mut layers, mut layer) = (Vec::new(), String::new());
+    let mut characters = lowerdir.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ':' => layers.push(std::mem::take(&mut layer)),
+            '\\' => layer.extend(characters.next()),
+            _ => layer.push(character),
+        }
+    }
+    layers.push(layer);
+    layers
 }
 
 /// A new, detached instance of `filesystem`, its root with `mode`.
-fn new_mount(filesystem: &Filesystem, mode: Option<u32>) -> Result<NewMount> {
-    let longest = filesystem
-        .options
-        .iter()
-        .map(|option| value(option).1.len())
-        .max();
-    if longest.unwrap_or(0).max(filesystem.source.len()) > LONGEST_VALUE {
-        return Ok(NewMount::TooLong);
-    }
+fn by_fsconfig(filesystem: &Filesystem, mode: Option<u32>) -> Result<OwnedFd> {
     let kind = filesystem.kind.as_str();
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
         .with_context(|| format!("open filesystem type {kind:?}"))?;
     match configure(&context, filesystem, mode) {
-        Ok(tree) => Ok(NewMount::Detached(tree)),
+        Ok(tree) => Ok(tree),
         Err(err) => Err(kernel_message(&context, err)),
     }
 }
@@ -700,6 +774,12 @@ mod tests {
                 "{flags:?}"
             );
         });
+    }
+
+    #[test]
+    fn layers_are_split_at_colons_that_mean_it() {
+        assert_eq!(layers(r"/a:/b\:c\\:/d,e"), ["/a", r"/b:c\", "/d,e"]);
+        assert_eq!(layers("/a::/b"), ["/a", "", "/b"]);
     }
 
     #[test]
