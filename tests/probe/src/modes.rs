@@ -294,13 +294,16 @@ fn fork(count: usize) -> Result<Done, Failure> {
 }
 
 /// Starts `count` children each of which is followed by its own child at once,
-/// and so on for ever: whoever lists them is too late. Then sleeps.
+/// and so on: whoever lists them is too late. Then sleeps. It ends by itself after
+/// two minutes, if the test was ended that would have ended it.
 fn run_away(count: usize) -> Result<Done, Failure> {
+    let end = Instant::now() + Duration::from_secs(120);
     for _ in 0..count {
         if let ForkResult::Child = sys::fork()? {
             loop {
                 match sys::fork() {
                     Ok(ForkResult::Parent { .. }) => return Ok(Done::Exit(0)),
+                    Ok(ForkResult::Child) if Instant::now() > end => return Ok(Done::Exit(0)),
                     Ok(ForkResult::Child) => {}
                     // No room for the next one yet.
                     Err(_) => std::thread::yield_now(),
