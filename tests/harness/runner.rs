@@ -375,6 +375,8 @@ fn isolate() {
         return;
     }
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("make namespaces");
+    // As everywhere: CRIU, for one, looks what TCP can do there.
+    super::sys::switch_on_loopback().expect("switch the loopback device on");
     for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
         let none: Option<&str> = None;
         mount(none, "/", none, propagation | MsFlags::MS_REC, none).expect("set the propagation");

@@ -27,6 +27,22 @@ pub(crate) fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) -> n
     Errno::result(result).map(drop)
 }
 
+/// Switches the loopback device of this network namespace on, netdevice(7).
+pub(crate) fn switch_on_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: `ifreq` is a structure of numbers and arrays, for which zero is a
+    // valid value.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or_default();
+    // SAFETY: `request` is a valid `ifreq` whose flags are set; the kernel reads
+    // it during the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
 /// Receives one message with its text and the descriptors it carries, unix(7).
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut text = [0; 4096];
