@@ -649,21 +649,29 @@ fn cgroup_mount_has_its_flags() {
     }
 }
 
-/// What is mounted in the root filesystem later, on the host, stays out.
-/// Made outside of it, it would show the whole hierarchy, and take the options
-/// of the host's own mount away, which the runner looks at.
+/// With a cgroup namespace it shows the container's cgroup. Made before that was
+/// entered, it would show the whole hierarchy, to be frozen and killed from inside,
+/// and take the options of the host's own mount away.
 fn filesystem_of_type_cgroup2_is_of_the_cgroup_namespace() {
     needs(&[Root]);
     let mount = json!({
         "destination": "/mnt", "type": "cgroup2", "source": "cgroup2", "options": ["rw"],
     });
+    let before = HostSnapshot::take();
     for bundle in [Bundle::new(), Bundle::new().user_namespace()] {
-        let bundle = bundle.namespace("cgroup").mount(mount.clone());
-        let seen = bundle.run().ok().probe();
-        assert_eq!(mount_on(&seen, "/mnt")["root"], "/");
+        // No other mount has the namespace entered.
+        let bundle = bundle.without_mount("/sys/fs/cgroup").namespace("cgroup");
+        let container = Container::new(bundle.mount(mount.clone()).probe("read /mnt/cgroup.procs"));
+        assert_eq!(
+            container.run().ok().answer(),
+            "1\n",
+            "more than its own cgroup"
+        );
     }
+    before.assert_unchanged();
 }
 
+/// What is mounted in the root filesystem later, on the host, stays out.
 fn root_is_private_by_default() {
     needs(&[Root]);
     let seen = Bundle::new().run().probe();
