@@ -52,6 +52,7 @@ tests![
     working_directory_does_not_lead_out,
     program_of_the_caller_is_not_executed,
     others_cannot_look_in_before_the_program_runs,
+    nothing_can_be_taken_from_a_process_on_its_way,
     waiting_process_ends_with_its_host,
     rootless_container_is_entered,
     stopped_container_takes_no_process,
@@ -811,7 +812,10 @@ fn waiting_exec(container: &Container, user: &str, socket: &Path) -> (Running, i
     let running = exec(container, flags, "/probe report").spawn();
     let most = effective_capabilities(container.pid()).unwrap();
     // With more than the container's it is still on its way.
-    let is_there = |pid: &i32| effective_capabilities(*pid).is_some_and(|held| held & !most == 0);
+    let is_container = |pid| effective_capabilities(pid).is_some_and(|held| held & !most == 0);
+    // And the one that prepares it has no other number in the container.
+    let is_inside = |pid| status_line(pid, "NSpid:").is_some_and(|id| id != pid.to_string());
+    let is_there = |pid: &i32| is_container(*pid) && is_inside(*pid);
     let child = || running.children().into_iter().find(is_there);
     wait_until("the process has only what is the container's", || {
         child().is_some()
@@ -857,6 +861,52 @@ fn others_cannot_look_in_before_the_program_runs() {
             (&seen["uid"], &seen["dumpable"]),
             (&json!(own), &json!(true))
         );
+    }
+}
+
+/// A container that may trace processes looks into each one from its first
+/// moment in the pid namespace on, and could become it.
+fn nothing_can_be_taken_from_a_process_on_its_way() {
+    needs(&[Root, Processors(2)]);
+    let bundle = Bundle::new().capabilities(["CAP_SYS_PTRACE", "CAP_KILL"]);
+    let filtered = Bundle::new()
+        .capabilities(["CAP_SYS_PTRACE", "CAP_KILL"])
+        .set("/process/noNewPrivileges", false)
+        .set(
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            { "names": ["swapon"], "action": "SCMP_ACT_ERRNO" }] }),
+        );
+    // seccomp(2) takes CAP_SYS_ADMIN then.
+    for (bundle, needed) in [(bundle, 0), (filtered, 1 << 21)] {
+        let container = Container::running(bundle.probe("say up; watch 12; sleep"));
+        let own = effective_capabilities(container.pid()).unwrap();
+        // One more: it tells that the one before has ended.
+        for _ in 0..13 {
+            let ended = exec(&container, [], "/probe exit 0").output();
+            assert_eq!(ended.code(), 0, "{ended}");
+        }
+        container.wait_for_output("capabilities");
+        let seen: Value = serde_json::from_str(container.stdout().trim()).unwrap();
+        let held = seen["ok"]["capabilities"].as_u64().unwrap();
+        assert_eq!(held & !(own | needed), 0, "{held:#x} beyond {own:#x}");
+        // The streams, and the pipe to the host.
+        let open: Vec<&str> = seen["ok"]["descriptors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        assert!(!open.is_empty(), "none of them was seen");
+        let is_harmless = |link: &&&str| {
+            link.starts_with("socket:")
+                || **link == "/dev/null"
+                || Path::new(link).starts_with(scratch())
+                // What the program's own start reads.
+                || link.ends_with("/maps")
+        };
+        let taken: Vec<_> = open.iter().filter(|link| !is_harmless(link)).collect();
+        assert!(taken.is_empty(), "{taken:?}");
     }
 }
 

@@ -1,25 +1,38 @@
-//! Starting a process in the namespaces of a running one: one clone3, no exec.
+//! Starting a process in the namespaces of a running one: no exec.
 //!
 //! The process is known by its pidfd, so that no other can take its place, and
 //! joined by one setns(2) (Linux 5.8), which takes all of its namespaces or
 //! none.
+//!
+//! The pid namespace is entered last. From then on processes there see the new
+//! one, and one with CAP_SYS_PTRACE can become it or take its descriptors, so
+//! by then it must have nothing that is not the container's. A process is in
+//! its pid namespace from its clone on; so there are two:
+//!
+//! ```text
+//! host: clone3                      middle: joins all, the pid namespace for
+//!                                   its child; prepares: gives up privileges,
+//!                                   closes the host's descriptors
+//! host: lets the child start        middle: clones with CLONE_PARENT, ends
+//! host: has a new child             child: is in the pid namespace
+//! ```
 
 use std::fs;
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
+use crate::Kind;
 use crate::clone::{
-    Child, HostNamespaces, clone, clone_into, say, serve_middle, set_dumpable, set_root_ids,
-    socketpair, tell_error,
+    Child, clone, clone_into, receive, say, set_dumpable, set_root_ids, socketpair, tell_error,
 };
 use crate::error::{Error, Result};
 use crate::sys::{self, Cloned, Parent};
-use crate::{Kind, NamespacePlan, join};
 
 /// A running process whose namespaces another one is to be started in.
 #[derive(Debug)]
@@ -56,18 +69,14 @@ impl Neighbour {
         self.others.contains(kind.flag())
     }
 
-    /// Joins `flags` of its namespaces. A pid namespace is for the next child.
-    fn join(&self, flags: CloneFlags) -> Result<()> {
-        if flags.is_empty() {
-            return Ok(());
+    /// Joins them all, and becomes root of its user namespace. The pid
+    /// namespace is for the next child.
+    fn join(&self) -> Result<()> {
+        if !self.others.is_empty() {
+            setns(&self.pidfd, self.others).map_err(|err| {
+                Error::new(format!("join the namespaces of process {}", self.pid), err)
+            })?;
         }
-        setns(&self.pidfd, flags)
-            .map_err(|err| Error::new(format!("join the namespaces of process {}", self.pid), err))
-    }
-
-    /// Joins all but those in `except`, and becomes root of its user namespace.
-    fn join_all(&self, except: CloneFlags) -> Result<()> {
-        self.join(self.others - except)?;
         if self.has_own(Kind::User) {
             set_root_ids()?;
         }
@@ -89,87 +98,104 @@ fn is_shared(kind: Kind, pid: Pid) -> Result<bool> {
     Ok(own == theirs)
 }
 
+/// A process that is about to start in the namespaces of another one.
+/// Dropped, it never does.
+#[derive(Debug)]
+pub struct Pending {
+    middle: Child,
+    socket: UnixStream,
+}
+
+impl Pending {
+    /// The process that prepares it, which hands its cgroups, limits and CPUs
+    /// down to it.
+    pub fn middle(&self) -> &Child {
+        &self.middle
+    }
+
+    /// Lets it start once it is prepared. `Err` inside: preparing it failed,
+    /// or was ended, with this status.
+    ///
+    /// # Errors
+    /// The clone failed.
+    pub fn start(mut self) -> Result<std::result::Result<Child, WaitStatus>> {
+        // A middle process that has ended says so by its status.
+        say(&mut self.socket, b'g', 0).ok();
+        let mut message = [0; 5];
+        let told = self.socket.read_exact(&mut message);
+        let status = self.middle.wait()?;
+        // Reaped: its pid may be another's by now.
+        self.middle.keep();
+        if told.is_err() {
+            return Ok(Err(status));
+        }
+        let [word, number @ ..] = message;
+        if word != b'p' {
+            let mut text = String::new();
+            return Err(match self.socket.read_to_string(&mut text) {
+                Ok(_) => Error::message(text),
+                Err(err) => Error::new("hear of the middle process", err),
+            });
+        }
+        let child = Child::adopt(Pid::from_raw(i32::from_ne_bytes(number)))?;
+        Ok(Ok(child))
+    }
+}
+
 /// Starts a process in the namespaces of `neighbour`, and in the v2 cgroup
 /// whose directory `cgroup` is if the kernel lets it ([`Child::is_in_cgroup`]).
-/// It runs `child` and ends with the status that returns; `child` is told
-/// whether all namespaces could be joined.
+///
+/// A middle process runs `prepare`, which is told whether all namespaces could
+/// be joined, and closes what the container must not have; not the descriptor
+/// it is given. With an error it ends, with that status. Then, when the caller
+/// lets it, the process itself is cloned, runs `child` and ends with the status
+/// that returns.
 ///
 /// From before it can be seen in the namespaces until its execve, others there
-/// cannot look into it (CVE-2016-9962).
+/// cannot look into it without privileges (CVE-2016-9962).
 ///
 /// The caller must be single-threaded.
 ///
 /// # Errors
-/// The neighbour has ended, or the caller may not join it.
-pub fn spawn_beside(
+/// The kernel refused.
+pub fn spawn_beside<P>(
     neighbour: &Neighbour,
     cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Child> {
-    let pid_flag = Kind::Pid.flag();
-    let mut host = HostNamespaces::default();
-    if neighbour.has_own(Kind::Pid) {
-        if !join::may_come_back(Kind::Pid)? {
-            return spawn_through_middle(neighbour, cgroup, child);
-        }
-        let own = join::own(Kind::Pid)?;
-        match setns(&neighbour.pidfd, pid_flag) {
-            Ok(()) => host.will_return_to(own),
-            // Its user namespace must be entered first, which the caller does
-            // not come back from: another process has to.
-            Err(Errno::EPERM) if neighbour.has_own(Kind::User) => {
-                return spawn_through_middle(neighbour, cgroup, child);
-            }
-            Err(err) => {
-                let doing = format!("join the pid namespace of process {}", neighbour.pid);
-                return Err(Error::new(doing, err));
-            }
-        }
+    prepare: impl FnOnce(Result<()>, BorrowedFd<'_>) -> std::result::Result<P, i32>,
+    child: impl FnOnce(P) -> i32,
+) -> Result<Pending> {
+    let (host, socket) = socketpair()?;
+    let (cloned, in_cgroup) = clone_into(CloneFlags::empty(), cgroup, Parent::Caller)?;
+    if let Cloned::Parent(pid, pidfd) = cloned {
+        let middle = Child::new(pid, pidfd, in_cgroup);
+        return Ok(Pending {
+            middle,
+            socket: host,
+        });
     }
-    host.hide()?;
-    let cloned = clone_into(CloneFlags::empty(), cgroup, Parent::Caller);
-    if let Ok((Cloned::Child, _)) = cloned {
-        sys::exit_now(child(neighbour.join_all(pid_flag)))
-    }
-    host.restore()?;
-    started(cloned?)
+    drop(host);
+    let joined = set_dumpable(false).and_then(|()| neighbour.join());
+    let prepared = prepare(joined, socket.as_fd());
+    let status = match prepared {
+        Ok(prepared) => start_child(socket, || child(prepared)),
+        Err(status) => status,
+    };
+    sys::exit_now(status)
 }
 
-fn started((cloned, in_cgroup): (Cloned, bool)) -> Result<Child> {
+/// In the middle process: makes the child when the host says so, and tells it
+/// which that is. The status to end with.
+fn start_child(mut socket: UnixStream, child: impl FnOnce() -> i32) -> i32 {
+    let cloned =
+        receive(&mut socket).and_then(|_| clone(CloneFlags::empty(), Parent::CallersParent));
     match cloned {
-        Cloned::Parent(pid, pidfd) => Ok(Child::new(pid, pidfd, in_cgroup)),
-        Cloned::Child => Err(Error::message("clone3 returned twice as the child")),
+        Ok(Cloned::Child) => {
+            drop(socket);
+            child()
+        }
+        Ok(Cloned::Parent(pid, _)) => i32::from(say(&mut socket, b'p', pid.as_raw()).is_err()),
+        Err(error) => tell_error(&mut socket, &error),
     }
-}
-
-fn spawn_through_middle(
-    neighbour: &Neighbour,
-    cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Child> {
-    let (mut host, mut middle) = socketpair()?;
-    let cloned = clone_into(CloneFlags::empty(), cgroup, Parent::Caller)?;
-    if let (Cloned::Child, _) = cloned {
-        drop(host);
-        let entered = set_dumpable(false).and_then(|()| neighbour.join_all(CloneFlags::empty()));
-        let cloned = entered.and_then(|()| clone(CloneFlags::empty(), Parent::CallersParent));
-        sys::exit_now(match cloned {
-            Ok(Cloned::Child) => {
-                drop(middle);
-                child(Ok(()))
-            }
-            Ok(Cloned::Parent(pid, _)) => i32::from(say(&mut middle, b'p', pid.as_raw()).is_err()),
-            Err(error) => tell_error(&mut middle, &error),
-        })
-    }
-    let mut process = started(cloned)?;
-    drop(middle);
-    let pid = serve_middle(&NamespacePlan::default(), process.pid(), &mut host)?;
-    process.wait()?;
-    // Reaped: its pid may be another's by now.
-    process.keep();
-    let pidfd = sys::pidfd_open(pid).map_err(|err| Error::new(format!("pidfd_open {pid}"), err))?;
-    Ok(Child::new(pid, pidfd, process.is_in_cgroup()))
 }
 
 #[cfg(test)]

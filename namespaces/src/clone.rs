@@ -314,7 +314,7 @@ fn names(flags: CloneFlags) -> String {
 /// What the host changes about itself for its next child, to be taken back:
 /// hooks it starts later are not in the container.
 #[derive(Debug, Default)]
-pub(crate) struct HostNamespaces {
+struct HostNamespaces {
     own: Vec<Target>,
     undumpable: bool,
 }
@@ -340,19 +340,7 @@ impl HostNamespaces {
         Ok(host)
     }
 
-    /// Its own namespace, which it has left for its next child.
-    pub(crate) fn will_return_to(&mut self, own: Target) {
-        self.own.push(own);
-    }
-
-    /// Keeps others from looking into the next child.
-    pub(crate) fn hide(&mut self) -> Result<()> {
-        set_dumpable(false)?;
-        self.undumpable = true;
-        Ok(())
-    }
-
-    pub(crate) fn restore(self) -> Result<()> {
+    fn restore(self) -> Result<()> {
         for own in &self.own {
             own.join()?;
         }
@@ -378,7 +366,7 @@ fn become_root(maps: Option<(UnixStream, UnixStream)>) -> Result<()> {
     set_root_ids()
 }
 
-fn receive(socket: &mut UnixStream) -> Result<u8> {
+pub(crate) fn receive(socket: &mut UnixStream) -> Result<u8> {
     let mut word = [0];
     match socket.read_exact(&mut word) {
         Ok(()) => Ok(word[0]),
@@ -432,11 +420,7 @@ fn spawn_through_middle(
 
 /// The host's side of the middle process: does what it asks, until it names
 /// the child.
-pub(crate) fn serve_middle(
-    plan: &NamespacePlan,
-    middle: Pid,
-    socket: &mut UnixStream,
-) -> Result<Pid> {
+fn serve_middle(plan: &NamespacePlan, middle: Pid, socket: &mut UnixStream) -> Result<Pid> {
     loop {
         let mut message = [0; 5];
         socket

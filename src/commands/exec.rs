@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use teu_cgroups::Cgroup;
-use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_beside};
+use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, Pending, spawn_beside};
 
 use super::create::{self, TerminalPair};
 use super::kill;
@@ -22,6 +22,7 @@ use crate::bundle::{self, Bundle};
 use crate::failure::Failure;
 use crate::foreground::{self, Init, Relay, Signals};
 use crate::host::Host;
+use crate::init::paths::Procfs;
 use crate::init::{self, process, scheduling};
 use crate::notify::ListenFds;
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
@@ -253,10 +254,10 @@ impl Process {
         let socket = options.console_socket.as_deref();
         let (console_socket, terminal) =
             create::console_sockets(has_terminal, !options.detach, socket)?;
-        let root = open_root(neighbour, state)?;
         let given = init::exec::Given {
             console_socket,
-            root,
+            root: open_root(neighbour, state)?,
+            procfs: Procfs::of_the_mount_namespace().context("open \"/proc\"")?,
         };
         let (host_end, init_end) = pipe::pair()?;
         let host_end = Cell::new(Some(host_end));
@@ -264,52 +265,32 @@ impl Process {
             Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
         // What is wrong with the directory will be told by entering it.
         let cgroup_fd = cgroup.clone_target().ok().flatten();
-        let start = || {
-            spawn_beside(neighbour, cgroup_fd.as_ref().map(AsFd::as_fd), |joined| {
-                // With this copy open, the end of the host would go unnoticed.
-                drop(host_end.take());
-                init::exec::main(plan, init_end, given, joined)
-            })
+        let prepare = |joined, spared: BorrowedFd<'_>| {
+            // With this copy open, the end of the host would go unnoticed.
+            drop(host_end.take());
+            init::exec::prepare(plan, init_end, given, joined, spared)
         };
-        let child = with_inheritance(plan, start)?.map_err(|err| unless_stopped(err, state))?;
+        let start = || {
+            let cgroup = cgroup_fd.as_ref().map(AsFd::as_fd);
+            let main = |prepared| init::exec::main(plan, prepared);
+            spawn_beside(neighbour, cgroup, prepare, main)
+        };
+        let pending = with_inheritance(plan, start)??;
         let pipe = host_end.take().context("the pipe is gone")?;
+        let child = self::start(pending, &mut cgroup, options, state, plan)
+            .map_err(|err| unless_stopped(why_it_failed(&pipe, err), state))?;
         let mut process = Process {
             child,
             pipe,
             relay: None,
         };
-        let entered = process.enter_cgroup(&mut cgroup, options, state);
-        match entered.and_then(|()| process.bring_up(options, plan, state, terminal)) {
+        match process.bring_up(options, plan, state, terminal) {
             Ok(()) => Ok(process),
-            Err(err) => Err(match process.pipe.last_words() {
-                Some(why) => anyhow!(why).context(create::START),
-                None => err,
-            }),
+            Err(err) => Err(why_it_failed(&process.pipe, err)),
         }
     }
 
-    /// Moves the process into the cgroup, or to where the container's init is
-    /// by now, unless one was asked for by name.
-    fn enter_cgroup(
-        &self,
-        cgroup: &mut Cgroup,
-        options: &Options,
-        state: &ContainerState,
-    ) -> Result<()> {
-        let pid = self.child.pid();
-        let Err(refused) = cgroup.enter(pid, self.child.is_in_cgroup()) else {
-            return Ok(());
-        };
-        if options.sub_cgroups.is_empty()
-            && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
-            && inits.enter(pid, false).is_ok()
-        {
-            return Ok(());
-        }
-        Err(refused).with_context(|| format!("error adding pid {pid} to cgroups"))
-    }
-
-    /// The host's part while the process prepares itself.
+    /// The host's part while the process takes its last steps.
     fn bring_up(
         &mut self,
         options: &Options,
@@ -318,19 +299,6 @@ impl Process {
         terminal: Option<TerminalPair>,
     ) -> Result<()> {
         let pid = self.child.pid();
-        match plan.affinity() {
-            Some(Affinity {
-                last: Some(cpus), ..
-            }) => {
-                scheduling::set_affinity(pid.as_raw(), cpus)?;
-            }
-            Some(Affinity {
-                initial: Some(_),
-                last: None,
-            }) => {}
-            _ => scheduling::reset_affinity(pid.as_raw()),
-        }
-        log::debug("child process in init()");
         self.wait_until_ready(plan, state).context(create::START)?;
         if plan.host_sets_limits {
             process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
@@ -363,15 +331,78 @@ impl Process {
             Some(other) => Err(anyhow!(
                 "message from the process: {other:?} instead of ready"
             )),
-            None => Err(match self.child.wait() {
-                // Nothing else would kill it without a word.
-                Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {
-                    anyhow!("it was killed (possibly OOM-killed)")
-                }
-                Ok(status) => anyhow!("it ended before it was ready: {status:?}"),
-                Err(err) => err.into(),
-            }),
+            None => Err(ended(self.child.wait()?)),
         }
+    }
+}
+
+/// Lets the process start once it is prepared. What it inherits is set
+/// meanwhile: cgroup and CPUs.
+fn start(
+    pending: Pending,
+    cgroup: &mut Cgroup,
+    options: &Options,
+    state: &ContainerState,
+    plan: &ExecPlan,
+) -> Result<Child> {
+    enter_cgroup(pending.middle(), cgroup, options, state)?;
+    let pid = pending.middle().pid().as_raw();
+    match plan.affinity() {
+        Some(Affinity {
+            last: Some(cpus), ..
+        }) => {
+            scheduling::set_affinity(pid, cpus)?;
+        }
+        Some(Affinity {
+            initial: Some(_),
+            last: None,
+        }) => {}
+        _ => scheduling::reset_affinity(pid),
+    }
+    log::debug("child process in init()");
+    match pending.start()? {
+        Ok(child) => Ok(child),
+        Err(status) => Err(ended(status)).context(create::START),
+    }
+}
+
+/// Moves the process into the cgroup, or to where the container's init is by
+/// now, unless one was asked for by name.
+fn enter_cgroup(
+    process: &Child,
+    cgroup: &mut Cgroup,
+    options: &Options,
+    state: &ContainerState,
+) -> Result<()> {
+    let pid = process.pid();
+    let Err(refused) = cgroup.enter(pid, process.is_in_cgroup()) else {
+        return Ok(());
+    };
+    if options.sub_cgroups.is_empty()
+        && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
+        && inits.enter(pid, false).is_ok()
+    {
+        return Ok(());
+    }
+    Err(refused).with_context(|| format!("error adding pid {pid} to cgroups"))
+}
+
+/// What the process said before its end, or the error met on this side.
+fn why_it_failed(pipe: &HostEnd, err: anyhow::Error) -> anyhow::Error {
+    match pipe.last_words() {
+        Some(why) => anyhow!(why).context(create::START),
+        None => err,
+    }
+}
+
+/// It ended without a word before it was ready.
+fn ended(status: WaitStatus) -> anyhow::Error {
+    match status {
+        // Nothing else would kill it without a word.
+        WaitStatus::Signaled(_, Signal::SIGKILL, _) => {
+            anyhow!("it was killed (possibly OOM-killed)")
+        }
+        status => anyhow!("it ended before it was ready: {status:?}"),
     }
 }
 

@@ -45,18 +45,38 @@ pub(crate) fn keep_over_change_of_user(keep: bool) -> Result<()> {
     set_keep_capabilities(keep).context("set keep capabilities")
 }
 
+/// Gives up those that were kept for a while, if any.
+pub(crate) fn drop_kept(plan: &CapabilitiesPlan) -> Result<()> {
+    if plan.kept == 0 {
+        return Ok(());
+    }
+    check(set(plan, 0)?, plan.ambient)
+}
+
+/// Sets what capset(2) sets, and says what that is; as many of `kept` as there
+/// are stay as well.
+fn set(plan: &CapabilitiesPlan, kept: u64) -> Result<CapabilitySets> {
+    const DOING: &str = "unable to apply caps: can't apply capabilities";
+    let kept = match kept {
+        0 => 0,
+        kept => kept & capabilities(None).context(DOING)?.permitted.bits(),
+    };
+    let sets = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(plan.effective | kept),
+        permitted: CapabilitySet::from_bits_retain(plan.permitted | kept),
+        inheritable: CapabilitySet::from_bits_retain(plan.inheritable),
+    };
+    set_capabilities(None, sets).context(DOING)?;
+    Ok(sets)
+}
+
 /// Sets the permitted, effective, inheritable and ambient sets. After the
 /// change of user.
 ///
 /// # Errors
 /// They cannot be set, or are others afterwards.
 pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
-    let sets = CapabilitySets {
-        effective: CapabilitySet::from_bits_retain(plan.effective),
-        permitted: CapabilitySet::from_bits_retain(plan.permitted),
-        inheritable: CapabilitySet::from_bits_retain(plan.inheritable),
-    };
-    set_capabilities(None, sets).context("unable to apply caps: can't apply capabilities")?;
+    let sets = set(plan, plan.kept)?;
     clear_ambient_capability_set().context("unable to apply caps: clear the ambient set")?;
     for bit in bits(plan.ambient) {
         let capability = CapabilitySet::from_bits_retain(bit);
@@ -134,6 +154,7 @@ mod tests {
             inheritable: set("CapInh:"),
             permitted: set("CapPrm:"),
             ambient: set("CapAmb:"),
+            kept: 0,
         }
     }
 
@@ -148,6 +169,7 @@ mod tests {
                 inheritable: KILL,
                 permitted: CHOWN | KILL,
                 ambient: KILL,
+                kept: 0,
             };
             limit_bounding_set(&plan).expect("bounding");
             keep_over_change_of_user(true).expect("keep");

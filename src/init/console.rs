@@ -12,7 +12,7 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, makedev, openat2, statat,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::mounts::{attach, clone_handle};
@@ -39,11 +39,13 @@ pub(crate) fn set_up(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Res
     set_size(&pty, terminal)?;
     bind_on_console(root, &pty).context("bind the terminal on \"/dev/console\"")?;
     fd_socket::send(socket, PTMX.as_bytes(), &master).context("send the terminal")?;
-    use_terminal(&pty)
+    use_terminal(&pty)?;
+    control()
 }
 
 /// Like [`set_up`], for a process in a container that runs already: its
-/// /dev/console stays as it is.
+/// /dev/console stays as it is, and the controlling terminal is for [`control`],
+/// in the session of the process to be.
 ///
 /// # Errors
 /// As [`set_up`].
@@ -114,8 +116,12 @@ fn bind_on_console(root: &Root, pty: &OwnedFd) -> Result<()> {
 fn use_terminal(pty: &OwnedFd) -> Result<()> {
     dup2_stdin(pty).context("dup")?;
     dup2_stdout(pty).context("dup")?;
-    dup2_stderr(pty).context("dup")?;
-    rustix::process::ioctl_tiocsctty(pty).context("set the controlling terminal")
+    dup2_stderr(pty).context("dup")
+}
+
+/// Makes the terminal on standard input the controlling one of this session.
+pub(crate) fn control() -> Result<()> {
+    rustix::process::ioctl_tiocsctty(stdin()).context("set the controlling terminal")
 }
 
 #[cfg(test)]

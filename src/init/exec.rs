@@ -1,20 +1,28 @@
 //! DO: a further process of a running container, from the clone to the
 //! program. `init/mod.rs` is the longer way of the container's first one;
 //! `commands/exec.rs` is the host's half.
+//!
+//! Others in the container may have CAP_SYS_PTRACE, and take what a process
+//! there has. So a middle process does all that takes more than the container's
+//! privileges, outside of the container's pid namespace.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Signal, chroot, fchdir};
 
-use super::attributes::Kernel;
-use super::paths::Root;
-use super::{FAILED, Program, become_process, command, console, lsm, process};
+use super::paths::{Procfs, Root};
+use super::{
+    FAILED, capabilities, command, console, leave_host, lsm, memory_policy, process, scheduling,
+    seccomp,
+};
 use crate::errno;
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::exec::ExecPlan;
+use crate::plan::seccomp::Timing;
 
 /// What the process inherits from the host.
 #[derive(Debug)]
@@ -23,77 +31,158 @@ pub(crate) struct Given {
     pub(crate) console_socket: Option<OwnedFd>,
     /// The container's root, where it takes more than joining to get there.
     pub(crate) root: Option<OwnedFd>,
+    /// The host's: the container's does not know this process.
+    pub(crate) procfs: Procfs,
 }
 
-/// Runs in the cloned child; what it returns is the status it ends with.
-pub(crate) fn main(
+/// What the process begins with in the container's pid namespace.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    host: InitEnd,
+    environment: Vec<CString>,
+    /// It is in its working directory.
+    entered: bool,
+}
+
+/// Runs in the cloned middle process, which is in all namespaces of the
+/// container but its pid namespace: does what takes privileges, and leaves
+/// neither those nor the host's descriptors to the process to be. `spared` is
+/// left open. An error is the status to end with; the host has been told.
+pub(crate) fn prepare(
     plan: &ExecPlan,
     host: InitEnd,
     given: Given,
     joined: teu_namespaces::Result<()>,
-) -> i32 {
+    spared: BorrowedFd<'_>,
+) -> Result<Prepared, i32> {
     let prepared = joined
         .map_err(Into::into)
-        .and_then(|()| prepare(plan, &given, &host));
-    let executed = match prepared {
-        Ok(program) => match host.send(&ToHost::Ready) {
-            Ok(()) => execute(plan, host, &program),
-            Err(err) => Err(err),
-        },
-        Err(err) => {
-            // If the host is gone there is nobody to tell.
-            host.send(&ToHost::Failed(errno::chain(&err))).ok();
-            return FAILED;
-        }
+        .and_then(|()| become_process(plan, given, &host));
+    let closed = prepared.and_then(|prepared| {
+        leave_host(plan.preserved_fds, &[host.as_fd(), spared])?;
+        Ok(prepared)
+    });
+    match closed {
+        Ok((environment, entered)) => Ok(Prepared {
+            host,
+            environment,
+            entered,
+        }),
+        Err(err) => Err(fail(&host, &err)),
+    }
+}
+
+/// Runs in the process itself, as the container's user with its capabilities;
+/// what it returns is the status it ends with.
+pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
+    // The listener is open until the host has taken it.
+    let (program, _listener) = match finish(plan, &prepared) {
+        Ok(finished) => finished,
+        Err(err) => return fail(&prepared.host, &err),
     };
-    let Err(err) = executed;
+    let Err(err) = execute(plan, &program, &mut prepared);
     // The host has gone its way: this is told on the program's standard error.
     eprintln!("{}", errno::chain(&err));
     FAILED
 }
 
-/// Everything up to the moment before the program. The host moves this process
-/// into the container's cgroup meanwhile.
-fn prepare(plan: &ExecPlan, given: &Given, host: &InitEnd) -> Result<Program> {
-    // A host that dies takes this process with it until it is ready; from then
-    // on the pipe tells of its end.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("prctl(PR_SET_PDEATHSIG)")?;
-    command::unblock_signals()?;
-    process::start_session()?;
+/// Tells the host, and gives the status to end with.
+fn fail(host: &InitEnd, err: &anyhow::Error) -> i32 {
+    // If the host is gone there is nobody to tell.
+    host.send(&ToHost::Failed(errno::chain(err))).ok();
+    FAILED
+}
+
+/// Everything that the process inherits; its environment, and whether this one
+/// could enter its working directory. The host moves it into the container's
+/// cgroup meanwhile.
+fn become_process(plan: &ExecPlan, given: Given, host: &InitEnd) -> Result<(Vec<CString>, bool)> {
+    end_with_host(host)?;
     if let Some(root) = &given.root {
         fchdir(root).context("enter the container's root")?;
         chroot(".").context("chroot")?;
     }
-    let kernel = Kernel::default();
+    let (process, procfs) = (&plan.process, &given.procfs);
     if plan.keyring {
-        join_keyring(plan, &kernel)?;
+        join_keyring(plan, procfs)?;
     }
-    if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
+    if let (Some(terminal), Some(socket)) = (&process.terminal, &given.console_socket) {
         console::set_up_another(&root()?, terminal, socket)?;
     }
-    let labels = &plan.process.lsm;
+    let labels = &process.lsm;
     if let Some(profile) = &labels.apparmor_profile {
-        lsm::set_apparmor_profile(kernel.procfs()?, profile, labels.stacks_apparmor_profile)?;
+        lsm::set_apparmor_profile(procfs, profile, labels.stacks_apparmor_profile)?;
     }
-    become_process(
-        &plan.process,
-        &kernel,
-        !plan.host_sets_limits,
-        plan.callers_streams,
-        host,
-    )
+    scheduling::set_io_priority(0, &process.scheduling)?;
+    if let Some(policy) = &process.memory_policy {
+        memory_policy::set(policy)?;
+    }
+    process::set_attributes(process)?;
+    if !plan.host_sets_limits {
+        process::raise_rlimits(&process.rlimits)?;
+    }
+    if let Some(label) = &process.lsm.selinux_label {
+        lsm::set_selinux_label(procfs, label)?;
+    }
+    let environment = process::environment(process)?;
+    // Where it fails, the process itself tries again and tells: below /proc/self,
+    // for one, there is a way for that one only.
+    let entered = process::enter_cwd(&process.cwd).unwrap_or(false);
+    process::within_limit_of_processes(&process.rlimits, || {
+        process::become_user(process, || Ok(procfs), plan.callers_streams, true)
+    })?;
+    seccomp::log_flags(process.seccomp.as_ref());
+    Ok((environment, entered))
+}
+
+/// A host that dies takes this process with it until it is ready; from then on
+/// the pipe tells of its end.
+fn end_with_host(host: &InitEnd) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("prctl(PR_SET_PDEATHSIG)")?;
+    host.check_host()
+}
+
+/// What only the process itself can do, and what takes the capabilities that it
+/// has kept for it.
+fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<OwnedFd>)> {
+    let (process, host) = (&plan.process, &prepared.host);
+    end_with_host(host)?;
+    command::unblock_signals()?;
+    process::start_session()?;
+    if process.terminal.is_some() {
+        console::control()?;
+    }
+    scheduling::set_scheduler(0, &process.scheduling)?;
+    // Not inherited: the process before this one would count, too.
+    if !plan.host_sets_limits {
+        process::set_rlimits(0, &process.rlimits)?;
+    }
+    if !prepared.entered {
+        process::enter_cwd_as_user(&process.cwd)?;
+    }
+    // As the user: what root could execute does not matter.
+    let search_path = process.environment.search_path.as_deref();
+    let path = command::find(&process.args[0], search_path)?;
+    let filter = process.seccomp.as_ref();
+    let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
+    capabilities::drop_kept(&process.capabilities)?;
+    rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
+    // All calls from here on are those of a program or under its control.
+    let late = seccomp::load(filter, Timing::LastOfAll, host)?;
+    host.send(&ToHost::Ready)?;
+    Ok((path, early.or(late)))
 }
 
 /// Joins the container's session keyring; its keys are this process's too.
-fn join_keyring(plan: &ExecPlan, kernel: &Kernel) -> Result<()> {
+fn join_keyring(plan: &ExecPlan, procfs: &Procfs) -> Result<()> {
     let label = plan.process.lsm.selinux_label.as_deref();
     if label.is_some() {
-        lsm::set_selinux_key_label(kernel.procfs()?, label)?;
+        lsm::set_selinux_key_label(procfs, label)?;
     }
     process::rejoin_session_keyring(&plan.id)?;
     if label.is_some() {
-        lsm::set_selinux_key_label(kernel.procfs()?, None)?;
+        lsm::set_selinux_key_label(procfs, None)?;
     }
     Ok(())
 }
@@ -106,9 +195,9 @@ fn root() -> Result<Root> {
 }
 
 /// Waits for the host's part, and becomes the program.
-fn execute(plan: &ExecPlan, mut host: InitEnd, program: &Program) -> Result<Infallible> {
-    host.wait_for_host()?;
+fn execute(plan: &ExecPlan, program: &CStr, prepared: &mut Prepared) -> Result<Infallible> {
+    prepared.host.wait_for_host()?;
     command::restore_signals()?;
     let (args, preserved) = (&plan.process.args, plan.preserved_fds);
-    command::exec(&program.path, args, &program.environment, preserved, None)
+    command::exec(program, args, &prepared.environment, preserved, None)
 }

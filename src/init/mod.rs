@@ -176,7 +176,8 @@ fn become_process(
     callers_streams: bool,
     host: &InitEnd,
 ) -> Result<Program> {
-    scheduling::set(0, &plan.scheduling)?;
+    scheduling::set_scheduler(0, &plan.scheduling)?;
+    scheduling::set_io_priority(0, &plan.scheduling)?;
     if let Some(policy) = &plan.memory_policy {
         memory_policy::set(policy)?;
     }
@@ -194,6 +195,7 @@ fn become_process(
     let environment = process::environment(plan)?;
     let entered = process::enter_cwd(&plan.cwd)?;
     let filter = plan.seccomp.as_ref();
+    seccomp::log_flags(filter);
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
     process::become_user(plan, || kernel.procfs(), callers_streams, entered)?;
     // As the user: what root could execute does not matter.
@@ -224,7 +226,12 @@ fn execute(
     program: &Program,
 ) -> Result<Infallible> {
     let at_once = host.wait_for_host()?;
-    leave_host(plan, host, given)?;
+    // It no longer talks to this process. Its other commands have the other end
+    // of what is kept.
+    let fifo = given.exec_fifo.as_ref().map(AsFd::as_fd);
+    let end = fifo.or_else(|| watched(plan, host, given));
+    let kept: Vec<_> = end.into_iter().chain([given.signals.as_fd()]).collect();
+    leave_host(plan.preserved_fds, &kept)?;
     if !at_once {
         let fifo = given.exec_fifo.as_ref();
         wait_at(fifo.context("there is no exec fifo")?, given.signals)?;
@@ -246,17 +253,13 @@ fn execute(
     )
 }
 
-/// Lets go of what is the host's, which no longer talks to this process: its
-/// environment, its log, and all descriptors but what the program gets and what
-/// the host's other commands have the other end of. Processes of the container
-/// may look into this one while it waits, and hooks run beside it.
-fn leave_host(plan: &Plan, host: &InitEnd, given: &Given<'_>) -> Result<()> {
+/// Lets go of what is the host's: its environment, its log, and all descriptors
+/// but what the program gets and `kept`. Processes of the container may look into
+/// this one, or its child, and hooks run beside it.
+fn leave_host(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     sys::wipe_environment();
     log::leave_file();
-    let fifo = given.exec_fifo.as_ref().map(AsFd::as_fd);
-    let end = fifo.or_else(|| watched(plan, host, given));
-    let kept: Vec<_> = end.into_iter().chain([given.signals.as_fd()]).collect();
-    command::close_all(plan.preserved_fds, &kept).context("close descriptors")
+    command::close_all(preserved_fds, kept).context("close descriptors")
 }
 
 /// Where whoever lets this process go waits for its program to run, to run the

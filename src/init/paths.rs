@@ -376,7 +376,11 @@ impl Procfs {
         Ok(Procfs(mount))
     }
 
-    fn of_the_mount_namespace() -> Result<Procfs> {
+    /// /proc, after a look that it is one.
+    ///
+    /// # Errors
+    /// EXDEV when it is not the root of a procfs.
+    pub(crate) fn of_the_mount_namespace() -> Result<Procfs> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let proc = openat(CWD, "/proc", flags, Mode::empty())?;
         if fstatfs(&proc)?.f_type != PROC_SUPER_MAGIC || fstat(&proc)?.st_ino != PROC_ROOT_INODE {

@@ -10,8 +10,8 @@ use nix::sys::personality::{self, Persona};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fchown, fstat, openat2};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Gid, Pid, Resource, Uid, chdir, getcwd, prlimit, set_dumpable_behavior,
-    setsid, umask,
+    DumpableBehavior, Gid, Pid, Resource, Rlimit, Uid, chdir, getcwd, getrlimit, prlimit,
+    set_dumpable_behavior, setsid, umask,
 };
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
@@ -35,6 +35,64 @@ pub(crate) fn set_rlimits(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
         prlimit(pid, limit.resource, limit.limit)
             .with_context(|| format!("error setting rlimit {}", limit.name))?;
     }
+    Ok(())
+}
+
+/// Raises limits of this process, where those are lower, to the given ones, for
+/// a child without the privilege to set them.
+pub(crate) fn raise_rlimits(limits: &[ResourceLimit]) -> Result<()> {
+    for ResourceLimit {
+        name,
+        resource,
+        limit,
+    } in limits
+    {
+        let own = getrlimit(*resource);
+        // `None` is no limit.
+        let higher = |one: Option<u64>, other| Some(one?.max(other?));
+        let higher = Rlimit {
+            current: higher(own.current, limit.current),
+            maximum: higher(own.maximum, limit.maximum),
+        };
+        prlimit(None, *resource, higher).with_context(|| format!("error setting rlimit {name}"))?;
+    }
+    Ok(())
+}
+
+/// Does `become_user` with the limit of processes in force, and fails as the
+/// execve would: the kernel compares when a process becomes a user, and refuses
+/// only that process its execve (execve(2), EAGAIN), not a child. Afterwards the
+/// child can be made, which the user may have no place for beside this one.
+pub(crate) fn within_limit_of_processes(
+    limits: &[ResourceLimit],
+    become_user: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
+    let Some(ResourceLimit {
+        resource,
+        name,
+        limit,
+    }) = limit
+    else {
+        return become_user();
+    };
+    let own = getrlimit(*resource);
+    let doing = || format!("error setting rlimit {name}");
+    let lower = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let current = lower(limit.current, own.maximum);
+    prlimit(None, *resource, Rlimit { current, ..own }).with_context(doing)?;
+    become_user()?;
+    // No file: what is asked is only whether the kernel would look for it.
+    let nothing: [&CStr; 0] = [];
+    if let Err(nix::errno::Errno::EAGAIN) =
+        nix::unistd::execve(c"/dev/null/none", &nothing, &nothing)
+    {
+        return Err(Errno::AGAIN).context("exec");
+    }
+    prlimit(None, *resource, own).with_context(doing)?;
     Ok(())
 }
 
@@ -165,6 +223,14 @@ pub(crate) fn enter_cwd(cwd: &CStr) -> Result<bool> {
         verify_cwd()?;
     }
     Ok(entered)
+}
+
+/// Enters the working directory, as the user: there is no other try.
+pub(crate) fn enter_cwd_as_user(cwd: &CStr) -> Result<()> {
+    match enter_cwd(cwd)? {
+        true => Ok(()),
+        false => Err(cwd_error(cwd, Errno::ACCESS)),
+    }
 }
 
 /// Becomes the user of the plan, with its capabilities, and its working directory

@@ -9,24 +9,25 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use crate::errno;
 use crate::log;
 use crate::plan::id_list::IdList;
-use crate::plan::scheduling::{Scheduler, SchedulingPlan};
+use crate::plan::scheduling::SchedulingPlan;
 use crate::sys;
 
 /// More than any kernel is built for (`NR_CPUS` is at most 8192).
 const ALL_CPUS: [u64; 128] = [u64::MAX; 128];
 
-/// Sets scheduler and I/O priority of `pid`.
-pub(crate) fn set(pid: i32, plan: &SchedulingPlan) -> Result<()> {
-    if let Some(scheduler) = &plan.scheduler {
-        set_scheduler(pid, scheduler, plan.has_cpuset)?;
+/// Sets the I/O priority of `pid`.
+pub(crate) fn set_io_priority(pid: i32, plan: &SchedulingPlan) -> Result<()> {
+    match plan.io_priority {
+        Some(priority) => sys::ioprio_set(pid, priority).context("set I/O priority"),
+        None => Ok(()),
     }
-    if let Some(priority) = plan.io_priority {
-        sys::ioprio_set(pid, priority).context("set I/O priority")?;
-    }
-    Ok(())
 }
 
-fn set_scheduler(pid: i32, scheduler: &Scheduler, has_cpuset: bool) -> Result<()> {
+/// Sets the scheduler of `pid`.
+pub(crate) fn set_scheduler(pid: i32, plan: &SchedulingPlan) -> Result<()> {
+    let Some(scheduler) = plan.scheduler else {
+        return Ok(());
+    };
     let attr = sys::SchedAttr {
         policy: scheduler.policy,
         flags: scheduler.flags,
@@ -38,7 +39,7 @@ fn set_scheduler(pid: i32, scheduler: &Scheduler, has_cpuset: bool) -> Result<()
         ..Default::default()
     };
     match sys::sched_setattr(pid, attr) {
-        Err(err) if Errno::from_io_error(&err) == Some(Errno::PERM) && has_cpuset => {
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::PERM) && plan.has_cpuset => {
             bail!("process scheduler can't be used together with AllowedCPUs")
         }
         result => result.context("error setting scheduler"),
@@ -70,6 +71,7 @@ pub(crate) fn with_affinity<T>(cpus: &IdList, start: impl FnOnce() -> T) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::scheduling::Scheduler;
     use crate::testing;
     use rustix::thread::CpuSet;
 
@@ -85,7 +87,8 @@ mod tests {
                 io_priority: Some(2 << 13 | 6),
                 ..Default::default()
             };
-            set(0, &plan).expect("set");
+            set_scheduler(0, &plan).expect("scheduler");
+            set_io_priority(0, &plan).expect("priority");
             let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
             let fields: Vec<&str> = stat
                 .rsplit_once(") ")
@@ -129,13 +132,16 @@ mod tests {
     #[test]
     fn a_refused_scheduler_has_runcs_words() {
         testing::in_child(|| {
-            let scheduler = Scheduler {
-                policy: 6,
-                runtime: 3,
-                deadline: 2,
+            let plan = SchedulingPlan {
+                scheduler: Some(Scheduler {
+                    policy: 6,
+                    runtime: 3,
+                    deadline: 2,
+                    ..Default::default()
+                }),
                 ..Default::default()
             };
-            let error = set_scheduler(0, &scheduler, false).expect_err("refused");
+            let error = set_scheduler(0, &plan).expect_err("refused");
             assert_eq!(
                 testing::words(&error),
                 "error setting scheduler: invalid argument"

@@ -9,6 +9,13 @@ use crate::pipe::InitEnd;
 use crate::plan::seccomp::{SeccompPlan, Timing};
 use crate::sys;
 
+/// Logs what the filter is loaded with.
+pub(crate) fn log_flags(plan: Option<&SeccompPlan>) {
+    if let Some(SeccompPlan { filter, .. }) = plan {
+        log::debug(&format!("seccomp filter flags: {}", filter.flags));
+    }
+}
+
 /// Loads the filter if now is its time. The host is told of the listener, if
 /// there is one, and takes it from this process: it has to stay open until the
 /// host lets this process go on.
@@ -23,7 +30,6 @@ pub(crate) fn load(
     let Some(SeccompPlan { filter, .. }) = plan.filter(|plan| plan.timing == timing) else {
         return Ok(None);
     };
-    log::debug(&format!("seccomp filter flags: {}", filter.flags));
     let listener = sys::set_seccomp_filter(filter.flags, &filter.program)
         .context("error loading seccomp filter")?;
     if let Some(listener) = &listener {

@@ -52,6 +52,10 @@ pub(crate) const NAMES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
+/// Those that teu asks about by itself, as bits.
+pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+pub(crate) const SYS_NICE: u64 = 1 << 23;
+
 /// The five sets, bit `n` being capability `n`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CapabilitiesPlan {
@@ -62,6 +66,8 @@ pub(crate) struct CapabilitiesPlan {
     pub(crate) inheritable: u64,
     pub(crate) permitted: u64,
     pub(crate) ambient: u64,
+    /// Effective and permitted, too, until the last steps that need them.
+    pub(crate) kept: u64,
 }
 
 impl CapabilitiesPlan {
@@ -110,6 +116,7 @@ impl CapabilitiesPlan {
             inheritable: set(&wanted.inheritable),
             permitted: set(&wanted.permitted),
             ambient: set(&wanted.ambient),
+            kept: 0,
         };
         ignored.sort_unstable();
         ignored.dedup();
@@ -155,6 +162,8 @@ mod tests {
         ] {
             assert_eq!(number(name), Some(expected), "{name}");
         }
+        let named: Vec<_> = names(SYS_ADMIN | SYS_NICE).collect();
+        assert_eq!(named, ["CAP_SYS_ADMIN", "CAP_SYS_NICE"]);
         assert_eq!(
             names(1 << 21 | 1).collect::<Vec<_>>(),
             ["CAP_CHOWN", "CAP_SYS_ADMIN"]

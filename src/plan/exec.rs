@@ -7,8 +7,10 @@ use std::os::unix::ffi::OsStringExt;
 use anyhow::{Context, Result, bail};
 use teu_namespaces::{Kind, NamespacePlan};
 
+use super::capabilities::{SYS_ADMIN, SYS_NICE};
 use super::process::{ProcessPlan, Shared};
 use super::scheduling::Affinity;
+use super::seccomp::Timing;
 use crate::host::Host;
 use crate::spec;
 
@@ -63,7 +65,8 @@ impl ExecPlan {
         namespaces: &NamespacePlan,
         foreground: bool,
     ) -> Result<ExecPlan> {
-        let process = ProcessPlan::of(process, shared, host, namespaces)?;
+        let mut process = ProcessPlan::of(process, shared, host, namespaces)?;
+        process.capabilities.kept = kept_capabilities(&process);
         Ok(ExecPlan {
             id: id.to_owned(),
             keyring: shared.new_keyring,
@@ -88,6 +91,21 @@ impl ExecPlan {
         self.process.args = args.collect::<Result<_, _>>().context("process.args")?;
         Ok(())
     }
+}
+
+/// What the process needs beyond its own capabilities when it is in the
+/// container's pid namespace already, where others may be able to take it.
+fn kept_capabilities(process: &ProcessPlan) -> u64 {
+    let timing = process.seccomp.as_ref().map(|seccomp| seccomp.timing);
+    let mut kept = 0;
+    if timing == Some(Timing::BeforeDroppingCapabilities) {
+        kept |= SYS_ADMIN;
+    }
+    // Not every scheduler is inherited (sched(7)).
+    if process.scheduling.scheduler.is_some() {
+        kept |= SYS_NICE;
+    }
+    kept
 }
 
 impl Replacements {

@@ -2,6 +2,7 @@
 //! with a line of JSON, `{"ok": …}` or `{"errno": "EROFS"}`, except those
 //! whose output is the point (`echo`, `env`, `cat`, `report`, `table`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -113,6 +114,7 @@ fn process_mode(words: &[&str]) -> Result<Done, Failure> {
         },
         ["kill", name] => answer(nix::sys::signal::raise(signal(name)?)?),
         ["trap", names @ ..] => return trap(names),
+        ["watch", count] => return watch(number(count)?),
         ["winsize-watch"] => return watch_window_size(),
         ["fork", count] => return fork(number(count)?),
         ["run-away", count] => return run_away(number(count)?),
@@ -265,6 +267,51 @@ fn trap(names: &[&str]) -> Result<Done, Failure> {
     let caught = signals.wait()?;
     println!("trapped {}", caught.as_str().trim_start_matches("SIG"));
     Ok(Done::Printed)
+}
+
+/// Looks at each of the next processes of this pid namespace as long as it is
+/// there, for ten seconds at most: all capabilities that were there to be taken,
+/// and what its descriptors were on.
+fn watch(count: i32) -> Result<Done, Failure> {
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut capabilities = 0;
+    let mut descriptors = BTreeSet::new();
+    let first = Pid::this().as_raw() + 1;
+    for pid in first..first + count {
+        let mut was_there = false;
+        while Instant::now() < end {
+            let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+                // It has ended, perhaps unseen.
+                if was_there || last_pid()? > pid {
+                    break;
+                }
+                continue;
+            };
+            was_there = true;
+            if let Some(line) = status.lines().find_map(|line| line.strip_prefix("CapPrm:")) {
+                capabilities |= u64::from_str_radix(line.trim(), 16).map_err(|_| Errno::EINVAL)?;
+            }
+            for entry in fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                // It may be closed by now.
+                if let Ok(link) = fs::read_link(entry.path()) {
+                    descriptors.insert(link.display().to_string());
+                }
+            }
+        }
+    }
+    Ok(Done::Answer(
+        json!({ "capabilities": capabilities, "descriptors": descriptors }),
+    ))
+}
+
+/// The youngest process of this pid namespace so far.
+fn last_pid() -> Result<i32, Failure> {
+    let text = fs::read_to_string("/proc/sys/kernel/ns_last_pid")?;
+    text.trim().parse().map_err(|_| Errno::EINVAL.into())
 }
 
 /// Prints `ROWSxCOLUMNS` now and after every SIGWINCH.
