@@ -635,7 +635,7 @@ fn memory_may_be_stored_before() {
 }
 
 fn lazy_pages_are_announced() {
-    needs(&[Root, Criu, CriuFeature("uffd-noncoop"), Tool("timeout")]);
+    needs(&[Root, Criu, CriuFeature("uffd-noncoop")]);
     let container = counting(Bundle::new());
     wait_for_count(&container, 10);
     let ready = scratch().join("ready");

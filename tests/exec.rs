@@ -1,11 +1,11 @@
 //! exec, pause, resume and ps: further processes of a container, and all of
 //! them together.
 
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -223,12 +223,8 @@ fn passwd_is_not_what_the_kernel_tells() {
         assert_eq!(report(&container, [])["env"]["HOME"], "/", "{file}");
         for user in ["someone", "0:someone"] {
             let call = exec(&container, ["--user", user], "/probe report");
-            let words =
-                [OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()].map(OsString::from);
-            call.with_program(words)
-                .output()
-                .exits(255)
-                .says("not a regular file");
+            let output = call.within(Duration::from_secs(5)).output();
+            output.exits(255).says("not a regular file");
         }
     }
     let bundle = Bundle::new();

@@ -1,9 +1,9 @@
 //! Bad input and bad luck: a clear error, and nothing left behind.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -113,22 +113,22 @@ fn state_of(container: &Container) -> Value {
 /// none takes longer than it may.
 #[track_caller]
 fn assert_unreadable(container: &Container, words: &str) {
+    const LIMIT: Duration = Duration::from_secs(5);
     let call = |verb: &str, status| {
         let call = container.command(verb, NO_FLAGS);
         let call = match verb {
             "exec" => call.args(["/probe", "exit", "0"]),
             _ => call,
         };
-        let call = call.with_program([OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()]);
-        call.output().exits(status).says(words)
+        let output = call.within(LIMIT).output();
+        output.exits(status).says(words)
     };
     call("exec", 255);
     for verb in ["state", "start", "kill", "ps", "pause", "update", "delete"] {
         call(verb, 1);
     }
-    let list =
-        teu(["list"]).with_program([OsStr::new("timeout"), "5".as_ref(), runtime().as_ref()]);
-    list.output().ok().says(words);
+    let list = teu(["list"]).within(LIMIT).output();
+    list.ok().says(words);
     assert!(container.has_state(), "{words}");
 }
 
@@ -279,11 +279,11 @@ fn file_beside_the_pid_file_is_not_touched() {
 fn run_without(bundle: Bundle, call: &str, error: &str) -> Output {
     let container = Container::new(bundle.probe("exit 0"));
     let inject = format!("inject={call}:error={error}");
-    let strace = ["timeout", "10", "strace", "-fqqo/dev/null", "-e", &inject];
+    let strace = ["strace", "-fqqo/dev/null", "-e", &inject];
     let strace = strace.map(PathBuf::from);
     let program = strace.into_iter().chain([runtime()]);
-    let output = container.command("run", NO_FLAGS).with_program(program);
-    output.output()
+    let call = container.command("run", NO_FLAGS).with_program(program);
+    call.within(Duration::from_secs(10)).output()
 }
 
 fn signals_that_cannot_be_blocked_are_an_error() {

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::process::is_alive;
-use super::{process, scratch, state_root};
+use super::{patience, process, scratch, state_root};
 
 /// The runtime under test: $TEU_BINARY, or the teu that cargo built.
 pub(crate) fn runtime() -> PathBuf {
@@ -41,6 +41,7 @@ pub(crate) struct Invocation {
     terminal: Option<OwnedFd>,
     directory: Option<PathBuf>,
     user: Option<u32>,
+    limit: Option<Duration>,
 }
 
 impl Invocation {
@@ -53,6 +54,7 @@ impl Invocation {
             terminal: None,
             directory: None,
             user: None,
+            limit: None,
         }
     }
 
@@ -105,6 +107,13 @@ impl Invocation {
     /// Calls the program as this user and group, without other groups.
     pub(crate) fn by_user(mut self, user: u32) -> Self {
         self.user = Some(user);
+        self
+    }
+
+    /// What takes longer than this, or more on a slow machine, is killed, and the
+    /// test fails.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(patience(limit));
         self
     }
 
@@ -170,6 +179,7 @@ impl Invocation {
             stdout,
             stderr,
             started: Instant::now(),
+            limit: self.limit,
             is_over: false,
         }
     }
@@ -229,6 +239,7 @@ pub(crate) struct Running {
     stdout: PathBuf,
     stderr: PathBuf,
     started: Instant,
+    limit: Option<Duration>,
     is_over: bool,
 }
 
@@ -244,8 +255,13 @@ impl Drop for Running {
 
 impl Running {
     /// Waits for its end.
+    #[track_caller]
     pub(crate) fn wait(mut self) -> Output {
-        let status = process::wait(self.pid);
+        let status = match self.limit {
+            None => process::wait(self.pid),
+            Some(limit) => process::wait_within(self.pid, limit)
+                .unwrap_or_else(|| panic!("not over after {limit:?}: {}", self.line)),
+        };
         self.is_over = true;
         Output {
             line: self.line.clone(),

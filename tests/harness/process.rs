@@ -58,6 +58,19 @@ pub(crate) fn wait(pid: i32) -> ExitStatus {
     }
 }
 
+/// As [`wait`], for as long as `limit`.
+pub(super) fn wait_within(pid: i32, limit: Duration) -> Option<ExitStatus> {
+    let exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_running = |exits: &mut Option<HashMap<_, _>>| {
+        let exits = exits.get_or_insert_default();
+        !exits.contains_key(&pid)
+    };
+    let (mut exits, _) = NEW_EXIT
+        .wait_timeout_while(exits, limit, is_running)
+        .unwrap_or_else(PoisonError::into_inner);
+    exits.get_or_insert_default().remove(&pid)
+}
+
 /// Whether `pid` is a process that has not exited.
 pub(crate) fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
