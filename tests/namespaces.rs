@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ tests![
     sysctl_of_the_host_is_refused,
     cgroup_namespace_hides_the_path,
     path_that_is_no_namespace_is_refused,
+    fifo_is_no_namespace,
     missing_namespace_path_is_refused,
     duplicate_namespace_is_refused,
     unknown_namespace_is_refused,
@@ -359,6 +361,18 @@ fn path_that_is_no_namespace_is_refused() {
             .code(),
         1
     );
+}
+
+/// Nobody has it open, nobody is waited for.
+fn fifo_is_no_namespace() {
+    needs(&[Root, Teu]);
+    let fifo = scratch().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let container = Container::new(Bundle::new().join_namespace("network", fifo));
+    let run = container.command("run", NO_FLAGS);
+    let output = run.within(Duration::from_secs(5)).output();
+    output.exits(1).says("it is not a namespace");
+    assert!(!container.has_state());
 }
 
 fn missing_namespace_path_is_refused() {

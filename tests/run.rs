@@ -118,9 +118,6 @@ fn signal_ends_it_while_it_reads_its_input() {
     running.signal(Signal::SIGTERM);
     running.wait().exits(-15);
     assert!(!container.has_state());
-    // And what is no namespace is not waited for.
-    let bundle = Bundle::new().join_namespace("network", config);
-    bundle.run().exits(1).says("it is not a namespace");
 }
 
 /// What the command in front holds is the container, not its state.
