@@ -126,9 +126,8 @@ fn readonly_path_behind_a_symlink_stays_inside() {
 /// place of /proc and /sys while containers start: what is mounted on them may
 /// end up under either name, but never unmasked.
 fn mountpoints_that_change_places_stay_masked() {
-    needs(&[Root, Seconds(900)]);
-    let rounds = std::env::var("TEU_MASK_ROUNDS");
-    let rounds: usize = rounds.map_or(200, |rounds| rounds.parse().expect("TEU_MASK_ROUNDS"));
+    needs(&[Root, Seconds(300.max(mask_rounds() * 3 / 2))]);
+    let rounds = mask_rounds();
     let bundle = Bundle::new().set("/linux/maskedPaths", json!(["/proc/keys", "/sys/devices"]));
     let modes = ["proc", "proc2"].map(|proc| {
         format!(
@@ -150,7 +149,7 @@ fn mountpoints_that_change_places_stay_masked() {
         renameat2(&rootfs, name, &rootfs, other.as_str(), flags).unwrap();
     };
     let done = AtomicBool::new(false);
-    let (mut started, mut unmasked) = (0, Vec::new());
+    let (mut started, mut exchanged, mut unmasked) = (0, 0, Vec::new());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -158,12 +157,16 @@ fn mountpoints_that_change_places_stay_masked() {
                 exchange("sys");
             }
         });
+        let _done = SetAtTheEnd(&done);
         for _ in 0..rounds {
             let output = container.run();
-            started += usize::from(!output.stdout.is_empty());
-            unmasked.extend(output.answers().into_iter().find(is_unmasked));
+            started += u64::from(!output.stdout.is_empty());
+            let answers = output.answers();
+            // The first of the answers about /proc2: there is a procfs.
+            let of_proc2 = answers.get(3);
+            exchanged += u64::from(of_proc2.is_some_and(|answer| answer["ok"].is_object()));
+            unmasked.extend(answers.into_iter().find(is_unmasked));
         }
-        done.store(true, Ordering::Relaxed);
     });
     let count = unmasked.len();
     assert!(
@@ -171,6 +174,23 @@ fn mountpoints_that_change_places_stay_masked() {
         "{count} of {started} are unmasked: {unmasked:#?}"
     );
     assert!(started > rounds / 2, "only {started} of {rounds} started");
+    assert!(exchanged > 0, "no exchange met one of {started} containers");
+}
+
+/// How many containers it starts.
+fn mask_rounds() -> u64 {
+    let rounds = std::env::var("TEU_MASK_ROUNDS");
+    rounds.map_or(200, |rounds| rounds.parse().expect("TEU_MASK_ROUNDS"))
+}
+
+/// Tells a thread beside the test to end, also when the test has failed: the
+/// scope of both waits for it.
+struct SetAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// An answer of [`mountpoints_that_change_places_stay_masked`]: of what is
