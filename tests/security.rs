@@ -531,17 +531,11 @@ fn capability_is_not_kept_for_want_of_an_answer() {
         // It was dropped, says the filter.
         (PR_CAPBSET_DROP, SYS_ADMIN, 0),
     ] {
-        let refused = || {
-            answer_prctl(operation, Some(capability), errno).expect("install a filter");
+        while_prctl_answers(operation, Some(capability), errno, || {
             let output = Bundle::new().run().exits(1);
             assert_eq!(output.stdout, "", "{output}");
             output.says("bounding set");
-        };
-        // A filter is its thread's.
-        let case = std::thread::scope(|scope| scope.spawn(refused).join());
-        if let Err(panic) = case {
-            std::panic::resume_unwind(panic);
-        }
+        });
     }
 }
 
@@ -552,9 +546,8 @@ fn ambient_capability_is_not_kept_for_want_of_an_answer() {
     const CLEAR_ALL: u32 = 4;
     let sets = ["bounding", "effective", "permitted", "inheritable"];
     let sets: Value = sets.iter().map(|set| (*set, json!(["CAP_KILL"]))).collect();
-    let refused = || {
-        // They were cleared, says the filter.
-        answer_prctl(PR_CAP_AMBIENT, Some(CLEAR_ALL), 0).expect("install a filter");
+    // They were cleared, says the filter.
+    while_prctl_answers(PR_CAP_AMBIENT, Some(CLEAR_ALL), 0, || {
         let container = Container::new(Bundle::new().set("/process/capabilities", sets));
         let call = container.command("run", NO_FLAGS);
         let program = ["setpriv", "--inh-caps=+kill", "--ambient-caps=+kill"].map(OsString::from);
@@ -562,12 +555,7 @@ fn ambient_capability_is_not_kept_for_want_of_an_answer() {
         let output = call.with_program(program).output().exits(1);
         assert_eq!(output.stdout, "", "{output}");
         output.says("CAP_KILL is ambient");
-    };
-    // A filter is its thread's.
-    let case = std::thread::scope(|scope| scope.spawn(refused).join());
-    if let Err(panic) = case {
-        std::panic::resume_unwind(panic);
-    }
+    });
 }
 
 /// Until it is the program, init has the memory of the runtime, with what the

@@ -137,9 +137,27 @@ pub(crate) fn refuse_prctl(operation: i32) -> nix::Result<()> {
     answer_prctl(operation, None, Errno::EPERM as i32)
 }
 
+/// Runs `case` with prctl(2) answered as [`answer_prctl`] does, in a thread of
+/// its own: a filter is its thread's, and stays.
+pub(crate) fn while_prctl_answers(
+    operation: i32,
+    argument: Option<u32>,
+    errno: i32,
+    case: impl FnOnce() + Send,
+) {
+    let filtered = || {
+        answer_prctl(operation, argument, errno).expect("install a filter");
+        case();
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(filtered).join());
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 /// Answers prctl(2) in the kernel's place, for one operation and, if given, one
 /// second argument: with this errno, 0 being a success that was none.
-pub(crate) fn answer_prctl(operation: i32, argument: Option<u32>, errno: i32) -> nix::Result<()> {
+fn answer_prctl(operation: i32, argument: Option<u32>, errno: i32) -> nix::Result<()> {
     // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K and BPF_RET | BPF_K.
     const LOAD: u16 = 0x20;
     const IS: u16 = 0x15;
