@@ -635,13 +635,33 @@ fn descriptor_of_the_runtime_is_not_inherited() {
 /// closed then.
 fn program_of_the_caller_is_not_executed() {
     needs(&[Root, Tool("sh")]);
-    let bundle = Bundle::new();
-    let caller = format!("exec 3<{}", bundle.host_probe().display());
+    assert_callers_program_is_not_executed(|args, flags| {
+        let bundle = Bundle::new().set("/process/args", args);
+        Container::new(bundle).command("run", flags)
+    });
+}
+
+/// What the caller has open is executed if it is preserved; else a descriptor of
+/// that number is no program, be it the runtime's own. `call` runs these words
+/// with these flags.
+#[track_caller]
+pub(crate) fn assert_callers_program_is_not_executed(call: impl Fn(Value, &[&str]) -> Invocation) {
+    let caller = format!("exec 3<{}", scratch().join("../probe").display());
+    let output = |program: &str, flags: &[&str]| {
+        let call = call(json!([program, "exit", "7"]), flags);
+        call.after_shell(&caller).output()
+    };
+    output("/proc/self/fd/3", &["--preserve-fds", "1"]).exits(7);
     for number in 3..12 {
         let program = format!("/proc/self/fd/{number}");
-        let bundle = Bundle::new().args([&*program, "exit", "7"]);
-        let call = Container::new(bundle).command("run", NO_FLAGS);
-        let output = call.after_shell(&caller).output();
-        assert_ne!(output.code(), 7, "{output}");
+        let refused = output(&program, &[]).says(&program);
+        let causes = [
+            "no such file or directory",
+            "permission denied",
+            "is a directory",
+        ];
+        let words = refused.stderr.trim_end_matches(['\n', '"']);
+        let is_refused = causes.iter().any(|cause| words.ends_with(cause));
+        assert!(is_refused && matches!(refused.code(), 1 | 255), "{refused}");
     }
 }
