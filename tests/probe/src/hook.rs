@@ -10,18 +10,22 @@ use serde_json::{Map, Value, json};
 use crate::modes;
 
 /// Appends one line of JSON to `file`: arguments, environment, directory, the
-/// state on stdin, namespaces and the root's inode.
+/// state on stdin, what its process runs, namespaces and the root's inode.
 ///
 /// The state is null when stdin is not JSON.
 pub(crate) fn record(file: &Path) -> io::Result<()> {
     let mut stdin = String::new();
     io::stdin().read_to_string(&mut stdin)?;
+    let state = serde_json::from_str::<Value>(&stdin).ok();
+    let pid = state.as_ref().map(|state| &state["pid"]);
+    let exe = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/exe")).ok());
     let root = fs::metadata("/")?;
     let call = json!({
         "argv": std::env::args().collect::<Vec<_>>(),
         "env": std::env::vars().map(|(name, value)| (name, json!(value))).collect::<Map<_, _>>(),
         "cwd": std::env::current_dir().ok(),
-        "state": serde_json::from_str::<Value>(&stdin).ok(),
+        "state": state,
+        "exe": exe,
         "namespaces": namespaces(),
         "root": { "dev": root.dev(), "ino": root.ino() },
         "pid": modes::own_pid(),
