@@ -103,7 +103,7 @@ impl Error {
 
     /// Whether a file of a cgroup was not there, or its cgroup was removed
     /// between opening and reading it.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         matches!(self.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
     }
 

@@ -53,8 +53,16 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     // From here each step is taken back if a later one fails.
     let schemata = new_schemata(options, &state)?;
     let cgroup = Cgroup::open(&state.cgroup);
-    let changed = telling_kills(&cgroup, &change, || cgroup.update(&state.limits, &change));
-    let update = changed?;
+    let concerns_memory = change.memory.limit.is_some() || !change.unified.is_empty();
+    // Without a counter there is nothing to tell.
+    let kills_before = concerns_memory.then(|| cgroup.oom_kills().ok()).flatten();
+    let updated = cgroup.update(&state.limits, &change);
+    let nobody_is_left = kills_before.is_some_and(|before| tell_kills(&cgroup, before));
+    let update = match updated {
+        // What could not be written or told after that was for nobody.
+        Err(_) if nobody_is_left => return Ok(()),
+        updated => updated?,
+    };
     state.limits = update.limits().clone();
     dir.save(&state)?;
     for ignored in update.keep() {
@@ -66,26 +74,23 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Says so if `update` makes the kernel kill, as v2 does to get below a lower
-/// limit of memory: it does that before the write returns.
-fn telling_kills<T>(cgroup: &Cgroup, change: &Limits, update: impl FnOnce() -> T) -> T {
-    let concerns_memory = change.memory.limit.is_some() || !change.unified.is_empty();
-    // Without a counter there is nothing to tell.
-    let kills = || concerns_memory.then(|| cgroup.oom_kills().ok()).flatten();
-    let before = kills();
-    let updated = update();
-    let killed = match (before, kills()) {
-        (Some(before), Some(now)) if now > before => (now - before).to_string(),
+/// Says so if a change makes the kernel kill, as v2 does to get below a lower
+/// limit of memory: it does that before the write returns. Returns whether all
+/// of the container's processes are gone, and with them the cgroup.
+fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
+    let (killed, are_all) = match cgroup.oom_kills() {
+        Ok(now) if now > before => ((now - before).to_string(), false),
         // systemd takes the cgroup away with its last process.
-        (Some(_), None) => "all".to_owned(),
-        _ => return updated,
+        Err(err) if err.is_gone() => ("all".to_owned(), true),
+        // What cannot be read says nothing of kills.
+        Ok(_) | Err(_) => return false,
     };
     log::warn(&format!(
         "linux.resources.memory.limit: the kernel killed {killed} of the container's \
          processes, which use more memory (hint: --memory above what `events --stats` \
          shows as usage)"
     ));
-    updated
+    are_all
 }
 
 fn change(change: &Change, state: &ContainerState) -> Result<Limits> {
