@@ -231,7 +231,7 @@ fn what_is_no_file_is_no_state() {
 }
 
 fn forced_deletion_finds_what_a_broken_state_names() {
-    needs(&[Root, Teu]);
+    needs(&[Root, Teu, Controller("pids")]);
     let container = Container::running(Bundle::new().probe("sleep"));
     let cgroup = CgroupFiles::of(container.pid()).directory("pids");
     let mut state = state_of(&container);

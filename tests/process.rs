@@ -187,7 +187,7 @@ fn ambient_capabilities_of_the_caller_do_not() {
 }
 
 fn no_capabilities_are_none() {
-    needs(&[Root]);
+    needs(&[Root, UserNamespaces]);
     for bundle in [
         Bundle::new().set("/process/capabilities", json!({})),
         Bundle::new().remove("/process/capabilities"),

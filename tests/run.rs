@@ -122,7 +122,7 @@ fn signal_ends_it_while_it_reads_its_input() {
 
 /// What the command in front holds is the container, not its state.
 fn others_work_on_it_meanwhile() {
-    needs(&[Root]);
+    needs(&[Root, Controller("pids")]);
     let container = Container::new(Bundle::new().probe("echo up; sleep"));
     let running = container.command("run", NO_FLAGS).spawn();
     wait_until("the program runs", || running.stdout().contains("up"));
