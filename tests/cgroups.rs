@@ -42,6 +42,7 @@ fn limits_reach_the_container() {
         Controller("cpu"),
         Controller("cpuset"),
         Controller("memory"),
+        Controller("pids"),
     ]);
     let bundle = Bundle::new()
         .set(
@@ -143,7 +144,7 @@ fn limit_of_a_missing_controller_is_refused() {
 /// Moving a process takes a lock of the whole machine (cgroup_threadgroup_rwsem)
 /// for milliseconds; CLONE_INTO_CGROUP does not (clone3(2), Linux 5.7).
 fn init_is_born_in_its_cgroup() {
-    needs(&[Root, CgroupV2, Tool("strace"), Teu]);
+    needs(&[Root, CgroupV2, Tool("strace"), Teu, Controller("pids")]);
     let bundle = Bundle::new().set("/linux/resources/pids/limit", 40);
     let container = Container::new(bundle);
     let log = scratch().join("strace");

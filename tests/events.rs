@@ -64,6 +64,7 @@ fn statistics_are_the_kernels() {
         Controller("cpu"),
         Controller("memory"),
         Controller("cpuset"),
+        Controller("pids"),
     ]);
     let bundle = Bundle::new().probe("fork 2; spin 20; sleep");
     let bundle = bundle

@@ -66,7 +66,7 @@ fn features_are_complete() {
 }
 
 fn features_are_true() {
-    needs(&[Root, Teu]);
+    needs(&[Root, Teu, UserNamespaces]);
     // Each namespace it names can be made.
     let features = features();
     let namespaces = strings(&features["linux"]["namespaces"]);

@@ -403,7 +403,7 @@ fn idmapped_mount_shifts_owners() {
 }
 
 fn source_closed_to_the_container_root_is_mounted() {
-    needs(&[Root]);
+    needs(&[Root, UserNamespaces]);
     let directory = source("closed");
     let parent = scratch().join("closed-parent");
     fs::create_dir_all(&parent).unwrap();
@@ -416,7 +416,7 @@ fn source_closed_to_the_container_root_is_mounted() {
 }
 
 fn source_of_a_user_namespace_keeps_its_locked_flags() {
-    needs(&[Root]);
+    needs(&[Root, UserNamespaces]);
     let directory = scratch().join("locked");
     fs::create_dir_all(&directory).unwrap();
     let flags = nix::mount::MsFlags::MS_NODEV;

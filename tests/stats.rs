@@ -27,7 +27,7 @@ fn last_look(running: &Running) -> Vec<Value> {
 }
 
 fn each_look_is_a_line_of_json() {
-    needs(&[Root, Controller("memory"), Teu]);
+    needs(&[Root, Controller("memory"), Teu, Controller("pids")]);
     let bundle = Bundle::new().probe("fork 1; sleep");
     let bundle = bundle
         .set("/linux/resources/memory/limit", 64 << 20)

@@ -216,6 +216,7 @@ fn limits_are_known_to_systemd_and_to_the_kernel() {
         Tool("systemctl"),
         Controller("memory"),
         Controller("cpuset"),
+        Controller("pids"),
     ]);
     let bundle = Bundle::new()
         .set(
@@ -320,7 +321,13 @@ fn assert_period(container: &Container, period: &str) {
 
 /// Told one limit, it writes all it knows of the unit.
 fn an_update_keeps_what_systemd_does_not_know() {
-    needs(&[Seconds(120), Systemd, Root, Controller("cpu")]);
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Controller("cpu"),
+        Controller("pids"),
+    ]);
     let container = running(Bundle::new());
     let update = |args: &[&str]| container.command("update", NO_FLAGS).args(args).output();
     let assert_period = || assert_period(&container, "50000");
@@ -359,6 +366,7 @@ fn an_update_reaches_systemd_and_the_files() {
         Root,
         Tool("systemctl"),
         Controller("memory"),
+        Controller("pids"),
     ]);
     let container = running(Bundle::new().set("/linux/resources/pids/limit", 40));
     let unit = format!("teu-{}.scope", container.id);
@@ -414,6 +422,7 @@ fn a_refused_update_is_taken_back() {
         Root,
         Tool("systemctl"),
         Controller("cpuset"),
+        Controller("pids"),
     ]);
     let container = running(Bundle::new().set("/linux/resources/pids/limit", 40));
     let unit = format!("teu-{}.scope", container.id);
@@ -574,7 +583,13 @@ fn annotations_are_properties() {
 /// Refused by name where it would be lost or lead the container astray, obeyed
 /// where it is only another than the usual one.
 fn what_is_decided_elsewhere_is_no_annotation() {
-    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    needs(&[
+        Seconds(120),
+        Systemd,
+        Root,
+        Tool("systemctl"),
+        Controller("pids"),
+    ]);
     let create = |name: &str, value: &str| {
         let bundle = Bundle::new().set("/linux/resources/pids/limit", 40).set(
             "/annotations",
@@ -844,6 +859,7 @@ fn a_users_limits_hold() {
         CgroupV2,
         UserNamespaces,
         Tool("systemctl"),
+        Controller("pids"),
     ]);
     let bundle = users_bundle("sleep")
         .set("/linux/resources/memory/limit", 32 << 20)

@@ -88,7 +88,12 @@ const MEGABYTES_64: &str = "67108864";
 const MEGABYTES_50: &str = "52428800";
 
 fn options_change_limits() {
-    needs(&[Root, Controller("cpu"), Controller("memory")]);
+    needs(&[
+        Root,
+        Controller("cpu"),
+        Controller("memory"),
+        Controller("pids"),
+    ]);
     let container = Container::running(limited());
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "40"]);
     let flags = [
@@ -108,7 +113,12 @@ fn options_change_limits() {
 }
 
 fn resources_come_from_a_file_or_standard_input() {
-    needs(&[Root, Controller("cpu"), Controller("memory")]);
+    needs(&[
+        Root,
+        Controller("cpu"),
+        Controller("memory"),
+        Controller("pids"),
+    ]);
     let container = Container::running(limited());
     let resources = json!({ "cpu": { "shares": 256 }, "pids": { "limit": 10 } });
     let file = scratch().join("resources.json");
@@ -152,7 +162,12 @@ fn case_of_names_does_not_matter() {
 /// On v2 quota and period are one file: the one not given comes from what was
 /// given before, also by an earlier update.
 fn one_value_keeps_the_others() {
-    needs(&[Root, Controller("cpu"), Controller("memory")]);
+    needs(&[
+        Root,
+        Controller("cpu"),
+        Controller("memory"),
+        Controller("pids"),
+    ]);
     let container = Container::running(limited());
     update(&container, &["--cpu-quota", "20000"]).ok();
     assert_in_force(&container, ["512", "20000 100000", MEGABYTES_64, "40"]);
@@ -225,7 +240,13 @@ fn idle_comes_and_goes_with_the_shares() {
 }
 
 fn refused_update_leaves_the_old_limits() {
-    needs(&[Root, Controller("cpu"), Controller("memory"), Teu]);
+    needs(&[
+        Root,
+        Controller("cpu"),
+        Controller("memory"),
+        Teu,
+        Controller("pids"),
+    ]);
     let container = Container::running(limited());
     let before = in_force(&container);
     // The last of them is written last, and refused: shorter than a period
@@ -317,7 +338,13 @@ fn remove_above(parent: &std::path::Path) {
 }
 
 fn cpuset_outside_the_parents_is_refused() {
-    needs(&[Root, Controller("cpuset"), Processors(2), Teu]);
+    needs(&[
+        Root,
+        Controller("cpuset"),
+        Processors(2),
+        Teu,
+        Controller("pids"),
+    ]);
     let (container, parent) = below_first_processor("outside");
     let output = update(&container, &["--cpuset-cpus", "1", "--pids-limit", "5"]).exits(1);
     let output = output.says("linux.resources.cpu.cpus: ").says(r#"\"1\""#);
@@ -435,7 +462,7 @@ fn devices_are_allowed_and_denied() {
 }
 
 fn devices_survive_every_update() {
-    needs(&[Root, Controller("cpu"), Teu]);
+    needs(&[Root, Controller("cpu"), Teu, Controller("pids")]);
     let bundle = with_device(limited()).push("/linux/resources/devices", rule(true, "rw"));
     let container = Container::running(bundle);
     assert_eq!(open(&container, NOBODYS, "rw"), "ENXIO");
@@ -570,7 +597,7 @@ fn unified_idle_and_weight_exclude_each_other() {
 }
 
 fn unified_files_are_written() {
-    needs(&[Root]);
+    needs(&[Root, Controller("pids")]);
     let container = Container::running(limited());
     let change = json!({ "unified": { "pids.max": "12", "cpu.max": "max 50000" } });
     let output = update_with(&container, &change);
@@ -592,7 +619,12 @@ fn unified_files_are_written() {
 }
 
 fn created_and_paused_containers_are_updated() {
-    needs(&[Root, Controller("cpu"), Controller("memory")]);
+    needs(&[
+        Root,
+        Controller("cpu"),
+        Controller("memory"),
+        Controller("pids"),
+    ]);
     let container = Container::created(limited());
     update(&container, &["--pids-limit", "5"]).ok();
     container.start().ok();
