@@ -1,7 +1,7 @@
 //! Device rules, asked of the kernel by the container. What rules mean in
 //! general is proved in cgroups/src/devices/proof.rs.
 
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
@@ -122,9 +122,7 @@ fn nodes_are_made_as_the_rules_say() {
 fn a_user_namespace_has_nodes_as_they_are_described() {
     needs(&[Root, UserNamespaces, Kernel(5, 12)]);
     // The directory where the host makes it may be one without devices.
-    let none: Option<&str> = None;
-    let flags = MsFlags::MS_NODEV;
-    mount(none, &state_root(), Some("tmpfs"), flags, none).unwrap();
+    let _without_devices = Mounted::with_flags("tmpfs", state_root(), MsFlags::MS_NODEV, "");
     let described = json!([
         { "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o646, "uid": 7, "gid": 8 },
         { "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600 },
@@ -134,10 +132,7 @@ fn a_user_namespace_has_nodes_as_they_are_described() {
     let bundle = bundle.set("/linux/devices", described);
     let modes =
         "stat /dev/mine; stat /dev/zero; stat /dev/pipe; open /dev/mine rw; open /dev/zero r";
-    let container = Container::new(bundle.probe(modes));
-    let output = container.run();
-    umount(&state_root()).unwrap();
-    let output = output.ok();
+    let output = bundle.probe(modes).run().ok();
     let answers = output.answers();
     let attributes = |at: usize| {
         let found = &answers[at]["ok"];

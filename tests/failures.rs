@@ -5,7 +5,6 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
@@ -33,16 +32,7 @@ fn full_disk_fails_the_creation() {
     needs(&[Root]);
     let before = HostSnapshot::take();
     let root = scratch().join("small");
-    fs::create_dir(&root).unwrap();
-    let options = Some("size=4k,nr_inodes=3");
-    mount(
-        Some("none"),
-        &root,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        options,
-    )
-    .unwrap();
+    let small = Mounted::new("tmpfs", &root, "size=4k,nr_inodes=3");
     fs::write(root.join("filler"), "x".repeat(4096)).unwrap();
     let container = Container::new(Bundle::new());
     let call = Invocation::new(runtime())
@@ -56,7 +46,7 @@ fn full_disk_fails_the_creation() {
         .exits(1);
     output.says("no space left on device");
     assert!(!root.join(&container.id).exists());
-    umount2(&root, MntFlags::empty()).unwrap();
+    drop(small);
     before.assert_unchanged();
 }
 

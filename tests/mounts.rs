@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -123,40 +123,25 @@ fn bind_options_restrict() {
 }
 
 /// A directory with a tmpfs in it, in the mount namespace of the test.
-fn nested(name: &str) -> PathBuf {
+fn nested(name: &str) -> (PathBuf, Mounted) {
     let directory = source(name);
-    let below = directory.join("below");
-    fs::create_dir(&below).unwrap();
-    let none: Option<&str> = None;
-    nix::mount::mount(
-        none,
-        &below,
-        Some("tmpfs"),
-        nix::mount::MsFlags::empty(),
-        none,
-    )
-    .unwrap();
-    directory
-}
-
-fn unmount(path: PathBuf) {
-    nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    let below = Mounted::new("tmpfs", directory.join("below"), "");
+    (directory, below)
 }
 
 fn readonly_bind_can_be_recursive() {
     needs(&[Root, Kernel(5, 12)]);
-    let directory = nested("nested");
+    let (directory, _below) = nested("nested");
     let write = "write /mnt/below/file text";
     let plain = Bundle::new().mount(bind(&directory, "/mnt", &["rbind", "ro"]));
     assert_eq!(plain.probe(write).run().answer(), true);
     let recursive = Bundle::new().mount(bind(&directory, "/mnt", &["rbind", "rro"]));
     assert_eq!(recursive.probe(write).run().answer(), "EROFS");
-    unmount(directory.join("below"));
 }
 
 fn plain_bind_leaves_submounts_out() {
     needs(&[Root]);
-    let directory = nested("nested");
+    let (directory, _below) = nested("nested");
     let seen = Bundle::new()
         .mount(bind(&directory, "/mnt", &["bind"]))
         .run()
@@ -168,7 +153,6 @@ fn plain_bind_leaves_submounts_out() {
         .run()
         .probe();
     mount_on(&seen, "/mnt/below");
-    unmount(directory.join("below"));
 }
 
 fn missing_destination_is_made() {
@@ -285,10 +269,8 @@ fn overlay_of_many_layers_is_whole() {
     needs(&[Root, Overlayfs, Kernel(6, 7), Teu]);
     let layers = many_layers();
     let top = scratch().join("top");
-    fs::create_dir(&top).unwrap();
     // An upper directory may not be on an overlay itself, as /tmp may be.
-    let none: Option<&str> = None;
-    mount(none, &top, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let _top = Mounted::new("tmpfs", &top, "");
     let [upper, work] = ["upper", "work"].map(|name| top.join(name));
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
@@ -307,7 +289,6 @@ fn overlay_of_many_layers_is_whole() {
     assert_eq!(answers[0]["ok"].as_array().unwrap().len(), layers.len());
     assert_eq!(answers[1], ok(json!(true)));
     assert_eq!(fs::read_to_string(upper.join("new")).unwrap(), "text");
-    umount(&top).unwrap();
 }
 
 fn options_that_no_call_takes_are_refused() {
@@ -356,22 +337,13 @@ fn mount_stays_in_the_container() {
 
 fn shared_source_propagates_into_a_slave() {
     needs(&[Root]);
-    let directory = nested("shared");
+    let (directory, _below) = nested("shared");
     let bundle = Bundle::new().mount(bind(&directory, "/mnt", &["rbind", "rslave"]));
     let bundle = bundle.set("/linux/rootfsPropagation", "slave");
     let container = Container::running(bundle.probe("trap USR1; list /mnt/below/later"));
     container.wait_for_output("ready");
     let later = directory.join("below/later");
-    fs::create_dir(&later).unwrap();
-    let none: Option<&str> = None;
-    nix::mount::mount(
-        none,
-        &later,
-        Some("tmpfs"),
-        nix::mount::MsFlags::empty(),
-        none,
-    )
-    .unwrap();
+    let _later = Mounted::new("tmpfs", &later, "");
     fs::write(later.join("file"), "").unwrap();
     container.kill("USR1").ok();
     assert_eq!(container.wait(), 0);
@@ -380,8 +352,6 @@ fn shared_source_propagates_into_a_slave() {
         "{}",
         container.stdout()
     );
-    unmount(later);
-    unmount(directory.join("below"));
 }
 
 fn idmapped_mount_shifts_owners() {
@@ -418,10 +388,7 @@ fn source_closed_to_the_container_root_is_mounted() {
 fn source_of_a_user_namespace_keeps_its_locked_flags() {
     needs(&[Root, UserNamespaces]);
     let directory = scratch().join("locked");
-    fs::create_dir_all(&directory).unwrap();
-    let flags = nix::mount::MsFlags::MS_NODEV;
-    let none: Option<&str> = None;
-    nix::mount::mount(none, &directory, Some("tmpfs"), flags, none).unwrap();
+    let _locked = Mounted::with_flags("tmpfs", &directory, MsFlags::MS_NODEV, "");
     let with = |option: &str| {
         let mount = bind(&directory, "/mnt", &["bind", option]);
         Bundle::new().user_namespace().mount(mount).run()
@@ -432,7 +399,6 @@ fn source_of_a_user_namespace_keeps_its_locked_flags() {
     let refused = with("dev").exits(1);
     let words = "cannot clear locked flags nodev: operation not permitted";
     assert!(refused.stderr.contains(words), "{}", refused.stderr);
-    unmount(directory);
 }
 
 fn symlink_does_not_lead_out_of_the_root() {

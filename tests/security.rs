@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{RenameFlags, renameat2};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::MsFlags;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use serde_json::{Value, json};
 
@@ -319,12 +319,9 @@ fn sealed_copy_is_executed_where_the_kernel_wants_that() {
 fn overlay_that_can_be_written_to_is_no_sealed_view() {
     needs(&[Root, Overlayfs]);
     let [lower, top, view] = ["lower", "top", "view"].map(|name| scratch().join(name));
-    for directory in [&lower, &top, &view] {
-        fs::create_dir(directory).unwrap();
-    }
-    let none: Option<&str> = None;
+    fs::create_dir(&lower).unwrap();
     // An upper directory may not be on an overlay itself, as /tmp may be.
-    mount(none, &top, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    let _top = Mounted::new("tmpfs", &top, "");
     let [upper, work] = ["upper", "work"].map(|name| top.join(name));
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
@@ -335,8 +332,7 @@ fn overlay_that_can_be_written_to_is_no_sealed_view() {
         upper.display(),
         work.display()
     );
-    let (overlay, flags) = (Some("overlay"), MsFlags::MS_RDONLY);
-    mount(overlay, &view, overlay, flags, Some(options.as_str())).unwrap();
+    let _view = Mounted::with_flags("overlay", &view, MsFlags::MS_RDONLY, &options);
     let container = Container::new(Bundle::new());
     let call = container
         .command("create", NO_FLAGS)
@@ -345,9 +341,6 @@ fn overlay_that_can_be_written_to_is_no_sealed_view() {
     container.detach(call).ok();
     let exe = fs::read_link(format!("/proc/{}/exe", container.pid())).unwrap();
     assert_eq!(exe, Path::new(SEALED_COPY));
-    drop(container);
-    umount(&view).unwrap();
-    umount(&top).unwrap();
 }
 
 fn restore_runs_from_a_sealed_copy() {
@@ -363,8 +356,7 @@ fn restore_runs_from_a_sealed_copy() {
     fs::set_permissions(&criu, Permissions::from_mode(0o755)).unwrap();
     // Of a mount there is no view.
     fs::write(&place, "").unwrap();
-    let none: Option<&str> = None;
-    mount(Some(&runtime()), &place, none, MsFlags::MS_BIND, none).unwrap();
+    let _runtime = Mounted::bind(&runtime(), &place);
     let container = Container::new(Bundle::new());
     let call = container.command("restore", ["--image-path"]);
     let call = call.arg_before_last(&images).arg("--bundle");
@@ -376,7 +368,6 @@ fn restore_runs_from_a_sealed_copy() {
         .exits(1);
     let exe = fs::read_to_string(&seen).unwrap();
     assert_eq!(exe.trim_end(), SEALED_COPY);
-    umount(&place).unwrap();
 }
 
 /// What is logged would be added to any file of ours.
@@ -488,15 +479,12 @@ fn view_of_another_file_is_not_used() {
     for other in [&b""[..], &fs::read("/bin/true").unwrap()] {
         fs::write(&place, other).unwrap();
         fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
-        let none: Option<&str> = None;
-        mount(Some(&runtime()), &place, none, MsFlags::MS_BIND, none).unwrap();
+        let _runtime = Mounted::bind(&runtime(), &place);
         let container = Container::new(Bundle::new());
         let call = container.command("create", NO_FLAGS);
         container.detach(call.with_program([&place])).ok();
         let exe = fs::read_link(format!("/proc/{}/exe", container.pid())).unwrap();
         assert_eq!(exe, Path::new(SEALED_COPY));
-        drop(container);
-        umount(&place).unwrap();
     }
 }
 

@@ -17,16 +17,19 @@ pub(crate) struct Mounted(PathBuf);
 impl Mounted {
     /// A new mount of this type, on a directory that is made if missing.
     pub(crate) fn new(kind: &str, target: impl Into<PathBuf>, data: &str) -> Mounted {
-        Mounted::any(
-            Path::new("none"),
-            target.into(),
-            Some(kind),
-            MsFlags::empty(),
-            data,
-        )
+        Mounted::with_flags(kind, target, MsFlags::empty(), data)
     }
 
-    /// The same directory in another place.
+    pub(crate) fn with_flags(
+        kind: &str,
+        target: impl Into<PathBuf>,
+        flags: MsFlags,
+        data: &str,
+    ) -> Mounted {
+        Mounted::any(Path::new("none"), target.into(), Some(kind), flags, data)
+    }
+
+    /// The same directory, or file, in another place; a file needs one there.
     pub(crate) fn bind(source: &Path, target: impl Into<PathBuf>) -> Mounted {
         Mounted::any(source, target.into(), None, MsFlags::MS_BIND, "")
     }
@@ -38,7 +41,9 @@ impl Mounted {
         flags: MsFlags,
         data: &str,
     ) -> Mounted {
-        fs::create_dir_all(&target).expect("make the mountpoint");
+        if !target.exists() {
+            fs::create_dir_all(&target).expect("make the mountpoint");
+        }
         let mounted = mount(Some(source), &target, kind, flags, Some(data));
         mounted.unwrap_or_else(|error| panic!("mount on {target:?}: {error}"));
         Mounted(target)
