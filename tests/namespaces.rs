@@ -255,8 +255,6 @@ fn loopback_is_up_in_a_new_network() {
 
 fn network_device_arrives_in_a_joined_network() {
     needs(&[Root, UserNamespaces, Tool("ip"), Tool("strace")]);
-    // The devices are in a network namespace of this test's own.
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     // The second time a process between the two makes the container's.
     let without_sys = Bundle::new().without_mount("/sys");
     let in_user_namespace = without_sys.without_mount("/sys/fs/cgroup").user_namespace();
