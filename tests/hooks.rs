@@ -20,6 +20,7 @@ tests![
     later_hooks_do_not_run_after_a_failure,
     poststart_hooks_wait_for_the_program,
     poststart_hooks_do_not_run_without_a_program,
+    poststart_hooks_do_not_run_without_a_program_that_could_say_why,
     failing_poststart_hook_deletes,
     failing_poststart_hook_of_run_leaves_nothing,
     failing_poststop_hook_only_warns,
@@ -271,26 +272,44 @@ fn poststart_hooks_wait_for_the_program() {
     }
 }
 
+/// What is known only when the program is executed, and before, in the last hook.
+fn without_a_program() -> [Bundle; 2] {
+    let broken = Bundle::new().file("/broken", "#!/nowhere\n");
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(broken.rootfs().join("broken"), mode).unwrap();
+    let hook = json!({ "path": "/probe", "args": ["probe", "exit", "1"] });
+    let failing = Bundle::new().hook("startContainer", hook);
+    [broken.args(["/broken"]), failing]
+        .map(|bundle| bundle.recording_hook("poststart", &record_file()))
+}
+
 fn poststart_hooks_do_not_run_without_a_program() {
     needs(&[Root, Teu]);
-    // Known only when it is executed, and before, in the last hook.
-    let broken = || {
-        let bundle = Bundle::new().file("/broken", "#!/nowhere\n");
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(bundle.rootfs().join("broken"), mode).unwrap();
-        bundle.args(["/broken"])
-    };
-    let hook = json!({ "path": "/probe", "args": ["probe", "exit", "1"] });
-    let failing = || Bundle::new().hook("startContainer", hook.clone());
-    for bundle in [broken(), failing()] {
-        let bundle = bundle.recording_hook("poststart", &record_file());
+    for bundle in without_a_program() {
         let container = Container::created(bundle);
         container.start().ok();
         assert_eq!(container.wait(), 255);
     }
-    for bundle in [broken(), failing()] {
-        let bundle = bundle.recording_hook("poststart", &record_file());
+    for bundle in without_a_program() {
         bundle.run().exits(255);
+    }
+    assert!(kinds_called().is_empty());
+}
+
+/// Nobody reads its standard error any more.
+fn poststart_hooks_do_not_run_without_a_program_that_could_say_why() {
+    needs(&[Root, Teu]);
+    let lose_stderr = "test -p pipe || mkfifo pipe; : <pipe & exec 2>pipe; wait";
+    for bundle in without_a_program() {
+        let container = Container::new(bundle);
+        let call = container.command("create", NO_FLAGS);
+        container.detach(call.after_shell(lose_stderr)).ok();
+        container.start().ok();
+        container.wait();
+    }
+    for bundle in without_a_program() {
+        let call = Container::new(bundle).command("run", NO_FLAGS);
+        call.after_shell(lose_stderr).output();
     }
     assert!(kinds_called().is_empty());
 }

@@ -140,16 +140,18 @@ pub(crate) fn exec(
         },
         Err(err) => format!("close descriptors: {}", errno::text(err)),
     };
-    // Nothing is left to tell if stderr is gone as well.
-    writeln!(std::io::stderr(), "{error}").ok();
-    watched.map(say_not_executed);
+    fail(watched, &error);
     sys::exit(EXIT_NOT_EXECUTED)
 }
 
-/// Tells whoever watches that the program will not run.
-pub(crate) fn say_not_executed(watched: BorrowedFd<'_>) {
-    // It sees the end of this process otherwise.
-    rustix::io::write(watched, NOT_EXECUTED).ok();
+/// Tells whoever watches that the program will not run, and then, on the
+/// container's standard error, as a shell would, why: to write there may be this
+/// process's end (SIGPIPE).
+pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &str) {
+    // Who does not hear it sees the end of this process.
+    watched.map(|watched| rustix::io::write(watched, NOT_EXECUTED).ok());
+    // Nothing is left to tell if stderr is gone as well.
+    writeln!(std::io::stderr(), "{error}").ok();
 }
 
 /// Leaves the standard streams open, as many descriptors after them, and, until

@@ -81,8 +81,8 @@ pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
         Err(err) => return fail(&prepared.host, &err),
     };
     let Err(err) = execute(plan, &program, &mut prepared);
-    // The host has gone its way: this is told on the program's standard error.
-    eprintln!("{}", errno::chain(&err));
+    // The host has gone its way.
+    command::fail(None, &errno::chain(&err));
     FAILED
 }
 

@@ -75,10 +75,8 @@ pub(crate) fn main(
     match prepared {
         Ok(program) => {
             let Err(err) = execute(plan, &mut host, &given, &program);
-            // The host has gone its way: this is told on the container's
-            // standard error, as a shell would.
-            eprintln!("{}", errno::chain(&err));
-            watched(plan, &host, &given).map(command::say_not_executed);
+            // The host has gone its way.
+            command::fail(watched(plan, &host, &given), &errno::chain(&err));
             // No destructors: what they would close is closed.
             sys::exit(FAILED)
         }
