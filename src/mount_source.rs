@@ -9,7 +9,6 @@ use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
 
-use crate::errno;
 use crate::pipe::{self, ToInit};
 use crate::plan::mount_options::IdMapped;
 use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource};
@@ -54,14 +53,11 @@ fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
     let (opener_end, mut end) = pipe::pair()?;
     let _opener = teu_namespaces::spawn(&namespaces, None, |joined| {
         let opened = joined.map_err(Into::into);
-        let answer = match opened.and_then(|()| clone_source(bind)) {
-            Ok(source) => ToInit::MountSource(source),
-            Err(err) => ToInit::NoMountSource(errno::chain(&err)),
-        };
+        let answer = ToInit::answer(opened.and_then(|()| clone_source(bind)));
         i32::from(opener_end.send(answer).is_err())
     })?;
     drop(opener_end);
-    end.receive_mount_source()
+    end.receive_tree()
 }
 
 fn clone_source(bind: &Bind) -> Result<OwnedFd> {

@@ -8,9 +8,9 @@
 //!  | EnteredCgroup ------------------> | (waits only where it needs it)
 //!  | apply limits                      |
 //!  | <---------------- OpenMountSource | a source only the host may open
-//!  | MountSource(fd) ----------------> |
+//!  | Tree(fd) -----------------------> |
 //!  | <--------------------- MakeDevice | a node only the host may make
-//!  | MountSource(fd) ----------------> |
+//!  | Tree(fd) -----------------------> |
 //!  | <----------------------- RunHooks | only if there are such hooks
 //!  | prestart, createRuntime hooks     |
 //!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
@@ -33,6 +33,11 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+
+use crate::errno;
+
+/// [`ToHost::Failed`] as it is written.
+pub(crate) const FAILED: u8 = b'F';
 
 /// The longest message: an error text beyond this is cut.
 const LONGEST_MESSAGE: usize = 4 * 1024;
@@ -61,15 +66,25 @@ pub(crate) enum ToInit {
     /// Init is in the container's cgroup.
     EnteredCgroup,
     /// The detached mount init asked for.
-    MountSource(OwnedFd),
-    /// It could not be opened: why.
-    NoMountSource(String),
+    Tree(OwnedFd),
+    /// It could not be opened, or made: why.
+    NoTree(String),
     /// The hooks ran.
     HooksDone,
     /// Execute the program (`run`).
     Execute,
     /// Execute the program once another command says so (`create`, `start`).
     WaitAtFifo,
+}
+
+impl ToInit {
+    /// The answer to a question for a mount.
+    pub(crate) fn answer(tree: Result<OwnedFd>) -> ToInit {
+        match tree {
+            Ok(tree) => ToInit::Tree(tree),
+            Err(err) => ToInit::NoTree(errno::chain(&err)),
+        }
+    }
 }
 
 /// The host's end.
@@ -130,7 +145,7 @@ impl HostEnd {
                 ToHost::SeccompListener(number.context("message from init: descriptor")?)
             }
             b'R' => ToHost::Ready,
-            b'F' => ToHost::Failed(text(body)),
+            FAILED => ToHost::Failed(text(body)),
             other => bail!("message from init: unknown tag {other}"),
         }))
     }
@@ -150,7 +165,7 @@ impl HostEnd {
     pub(crate) fn last_words(&self) -> Option<String> {
         let flags = RecvFlags::DONTWAIT;
         while let Ok(Some((tag, body, _))) = receive_with(self.0.as_fd(), flags) {
-            if tag == b'F' {
+            if tag == FAILED {
                 return Some(text(body));
             }
         }
@@ -162,8 +177,8 @@ impl HostEnd {
         let socket = self.0.as_fd();
         let sent = match message {
             ToInit::EnteredCgroup => send(socket, b'C', "", None),
-            ToInit::MountSource(fd) => send(socket, b'M', "", Some(fd.as_fd())),
-            ToInit::NoMountSource(why) => send(socket, b'N', &why, None),
+            ToInit::Tree(fd) => send(socket, b'M', "", Some(fd.as_fd())),
+            ToInit::NoTree(why) => send(socket, b'N', &why, None),
             ToInit::HooksDone => send(socket, b'D', "", None),
             ToInit::Execute => send(socket, b'X', "", None),
             ToInit::WaitAtFifo => send(socket, b'W', "", None),
@@ -180,14 +195,14 @@ impl InitEnd {
     /// system call filter is loaded and its listener is not yet with anybody.
     pub(crate) fn send(&self, message: &ToHost) -> Result<()> {
         let (tag, body) = match message {
-            ToHost::OpenMountSource(index) => ("O", index.to_string()),
-            ToHost::MakeDevice(index) => ("V", index.to_string()),
-            ToHost::RunHooks => ("H", String::new()),
-            ToHost::SeccompListener(number) => ("L", number.to_string()),
-            ToHost::Ready => ("R", String::new()),
-            ToHost::Failed(why) => ("F", why.clone()),
+            ToHost::OpenMountSource(index) => (b'O', index.to_string()),
+            ToHost::MakeDevice(index) => (b'V', index.to_string()),
+            ToHost::RunHooks => (b'H', String::new()),
+            ToHost::SeccompListener(number) => (b'L', number.to_string()),
+            ToHost::Ready => (b'R', String::new()),
+            ToHost::Failed(why) => (FAILED, why.clone()),
         };
-        let mut message = format!("{tag}{body}").into_bytes();
+        let mut message = [&[tag], body.as_bytes()].concat();
         message.truncate(LONGEST_MESSAGE);
         loop {
             match rustix::io::write(&self.socket, &message) {
@@ -234,21 +249,21 @@ impl InitEnd {
     /// detached mount, ready to be moved into place.
     pub(crate) fn open_mount_source(&mut self, index: usize) -> Result<OwnedFd> {
         self.send(&ToHost::OpenMountSource(index))?;
-        self.receive_mount_source()
+        self.receive_tree()
     }
 
     /// Asks the host to make device `index` of the plan: a detached mount of it.
     pub(crate) fn make_device(&mut self, index: usize) -> Result<OwnedFd> {
         self.send(&ToHost::MakeDevice(index))?;
-        self.receive_mount_source()
+        self.receive_tree()
     }
 
     /// The answer to [`InitEnd::open_mount_source`] and its like.
-    pub(crate) fn receive_mount_source(&mut self) -> Result<OwnedFd> {
+    pub(crate) fn receive_tree(&mut self) -> Result<OwnedFd> {
         match self.receive()? {
-            ToInit::MountSource(fd) => Ok(fd),
-            ToInit::NoMountSource(why) => bail!("{why}"),
-            other => bail!("message from the host: {other:?} instead of a mount source"),
+            ToInit::Tree(fd) => Ok(fd),
+            ToInit::NoTree(why) => bail!("{why}"),
+            other => bail!("message from the host: {other:?} instead of a mount"),
         }
     }
 
@@ -298,8 +313,8 @@ impl InitEnd {
                 self.entered_cgroup = true;
                 ToInit::EnteredCgroup
             }
-            (b'M', Some(fd)) => ToInit::MountSource(fd),
-            (b'N', _) => ToInit::NoMountSource(text(body)),
+            (b'M', Some(fd)) => ToInit::Tree(fd),
+            (b'N', _) => ToInit::NoTree(text(body)),
             (b'D', _) => ToInit::HooksDone,
             (other, _) => bail!("message from the host: unknown tag {other}"),
         })
@@ -372,7 +387,7 @@ mod tests {
         let (host, mut init) = pair().expect("pair");
         let (read, _write) = rustix::pipe::pipe().expect("pipe");
         host.send(ToInit::EnteredCgroup).expect("send");
-        host.send(ToInit::MountSource(read)).expect("send");
+        host.send(ToInit::Tree(read)).expect("send");
         init.open_mount_source(3).expect("source");
         init.wait_for_cgroup().expect("already there");
         assert!(matches!(

@@ -359,19 +359,12 @@ impl Container {
         loop {
             match self.pipe.receive()? {
                 Some(ToHost::OpenMountSource(index)) => {
-                    let answer = match mount_source::open(&plan.rootfs, index, &self.child) {
-                        Ok(source) => ToInit::MountSource(source),
-                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
-                    };
-                    self.pipe.send(answer)?;
+                    let source = mount_source::open(&plan.rootfs, index, &self.child);
+                    self.pipe.send(ToInit::answer(source))?;
                 }
                 Some(ToHost::MakeDevice(index)) => {
-                    let made = device_source::make(&plan.rootfs, index, self.state_dir.path());
-                    let answer = match made {
-                        Ok(source) => ToInit::MountSource(source),
-                        Err(err) => ToInit::NoMountSource(errno::chain(&err)),
-                    };
-                    self.pipe.send(answer)?;
+                    let node = device_source::make(&plan.rootfs, index, self.state_dir.path());
+                    self.pipe.send(ToInit::answer(node))?;
                 }
                 Some(ToHost::RunHooks) => {
                     self.restrict_devices(plan)?;

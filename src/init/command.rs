@@ -15,14 +15,15 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat};
 use rustix::io::Errno;
 
 use crate::errno;
+use crate::pipe;
 use crate::sys;
 
 /// The exit status of a process that could not become the program.
 const EXIT_NOT_EXECUTED: i32 = 255;
 
 /// What is written where somebody waits for the program to run, if it does not:
-/// a `pipe::ToHost::Failed` that says no more.
-const NOT_EXECUTED: &[u8] = b"F";
+/// a failure that says no more.
+const NOT_EXECUTED: [u8; 1] = [pipe::FAILED];
 
 /// Finds the program `name`: as a path if it has a slash, else in the
 /// directories of `search_path` (the value of PATH).
@@ -149,7 +150,7 @@ pub(crate) fn exec(
 /// process's end (SIGPIPE).
 pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &str) {
     // Who does not hear it sees the end of this process.
-    watched.map(|watched| rustix::io::write(watched, NOT_EXECUTED).ok());
+    watched.map(|watched| rustix::io::write(watched, &NOT_EXECUTED).ok());
     // Nothing is left to tell if stderr is gone as well.
     writeln!(std::io::stderr(), "{error}").ok();
 }
