@@ -41,6 +41,17 @@ pub struct IdMap {
     pub size: u32,
 }
 
+impl IdMap {
+    /// What an id of the container is outside, if it is of this line.
+    fn host_id(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.container)?;
+        match offset < self.size {
+            true => self.host.checked_add(offset),
+            false => None,
+        }
+    }
+}
+
 /// The maps of a user namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdMaps {
@@ -49,6 +60,18 @@ pub struct IdMaps {
     /// Write "deny" to `setgroups` first, as an unprivileged writer of a
     /// single gid must.
     pub deny_setgroups: bool,
+}
+
+impl IdMaps {
+    /// What a user id of the container is outside; `None` if it is not mapped.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        self.uid.iter().find_map(|line| line.host_id(uid))
+    }
+
+    /// The same for a group id.
+    pub fn host_gid(&self, gid: u32) -> Option<u32> {
+        self.gid.iter().find_map(|line| line.host_id(gid))
+    }
 }
 
 /// Offset of one clock of a new time namespace (time_namespaces(7)).
@@ -102,5 +125,28 @@ impl NamespacePlan {
             Namespace::Joined(path) => Some(path),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outside_is_that_of_its_line() {
+        let line = |container, host, size| IdMap {
+            container,
+            host,
+            size,
+        };
+        let maps = IdMaps {
+            uid: vec![line(0, 1000, 1), line(5, 2000, 10)],
+            gid: vec![line(0, u32::MAX, 2)],
+            deny_setgroups: false,
+        };
+        let uids = [0, 1, 4, 5, 14, 15].map(|uid| maps.host_uid(uid));
+        assert_eq!(uids, [Some(1000), None, None, Some(2000), Some(2009), None]);
+        // Beyond the last id there is none.
+        assert_eq!([0, 1].map(|gid| maps.host_gid(gid)), [Some(u32::MAX), None]);
     }
 }

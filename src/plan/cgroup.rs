@@ -104,10 +104,7 @@ fn owner(spec: &Spec, namespaces: &NamespacePlan) -> Option<u32> {
     if !namespaces.is_private(Kind::User) {
         return Some(user);
     }
-    namespaces.id_maps.uid.iter().find_map(|map| {
-        let offset = user.checked_sub(map.container)?;
-        (offset < map.size).then(|| map.host.checked_add(offset))?
-    })
+    namespaces.id_maps.host_uid(user)
 }
 
 /// Decides what an update of a container's resources means. Device rules are

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use teu_namespaces::{IdMap, IdMaps};
+use teu_namespaces::IdMaps;
 
 use super::mounts::clean;
 use crate::spec;
@@ -122,23 +122,16 @@ impl DeviceNode {
     /// there.
     pub(super) fn leave_to_host(&mut self, maps: &IdMaps) {
         if self.asked && self.kind != DeviceKind::Fifo {
-            let owner = (host_id(&maps.uid, self.uid), host_id(&maps.gid, self.gid));
+            let owner = (maps.host_uid(self.uid), maps.host_gid(self.gid));
             self.made_by_host = owner.0.zip(owner.1);
         }
     }
 }
 
-/// What an id of the container is on the host; `None` if it is not mapped.
-fn host_id(maps: &[IdMap], id: u32) -> Option<u32> {
-    maps.iter().find_map(|map| {
-        let offset = id.checked_sub(map.container)?;
-        (offset < map.size).then(|| map.host + offset)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use teu_namespaces::IdMap;
 
     fn device(path: &str, kind: &str, major: i64, minor: i64) -> spec::Device {
         spec::Device {
