@@ -1,10 +1,11 @@
 //! DO, outside: device nodes for a container whose user namespace may not make
 //! any (config-linux.md, "Devices"), where the host's own will not do.
 
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, XattrFlags, lsetxattr, mknodat};
@@ -14,19 +15,23 @@ use crate::init::devices::kind_and_number;
 use crate::plan::rootfs::RootfsPlan;
 use crate::sys::{self, MountChange};
 
-/// Makes device `index` of the plan in `directory`, which only root may enter, and
-/// returns a detached mount of it. It stays there until [`remove`]: what has no
-/// name any more cannot be mounted.
+/// Below the state directory, and for root alone: a node here has the mode and
+/// owner of the container's, and others may enter the state directory.
+const DIRECTORY: &str = "devices";
+
+/// Makes device `index` of the plan below `state_dir`, and returns a detached
+/// mount of it. It stays there until [`remove`]: a mount of what has no name any
+/// more cannot be attached (ENOENT, as seen on Linux 6.18).
 ///
 /// # Errors
 /// The caller has not the privileges, or the kernel cannot take the directory's
 /// `nodev` from the mount (before Linux 5.12).
-pub(crate) fn make(plan: &RootfsPlan, index: usize, directory: &Path) -> Result<OwnedFd> {
+pub(crate) fn make(plan: &RootfsPlan, index: usize, state_dir: &Path) -> Result<OwnedFd> {
     let devices = plan.devices.as_ref();
     let node = devices.and_then(|devices| devices.nodes.get(index));
     let node = node.with_context(|| format!("the plan has no device {index}"))?;
     let (uid, gid) = node.made_by_host.context("init may make it itself")?;
-    let path = place(directory, index);
+    let path = make_directory(state_dir)?.join(index.to_string());
     let (kind, number) = kind_and_number(node.kind);
     mknodat(CWD, &path, kind, Mode::empty(), number).with_context(|| format!("mknod {path:?}"))?;
     own(&path, (uid, gid), node.mode, plan.mask_context.as_deref())
@@ -38,26 +43,24 @@ pub(crate) fn make(plan: &RootfsPlan, index: usize, directory: &Path) -> Result<
 ///
 /// # Errors
 /// A node is still there.
-pub(crate) fn remove(plan: &RootfsPlan, directory: &Path) -> Result<()> {
-    let nodes = plan.devices.iter().flat_map(|devices| &devices.nodes);
-    for (index, _) in nodes
-        .enumerate()
-        .filter(|(_, node)| node.made_by_host.is_some())
-    {
-        let path = place(directory, index);
-        match fs::remove_file(&path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                return Err(err).with_context(|| format!("remove {path:?}"));
-            }
-            // It was made, or could not be.
-            _ => {}
-        }
+pub(crate) fn remove(plan: &RootfsPlan, state_dir: &Path) -> Result<()> {
+    let mut nodes = plan.devices.iter().flat_map(|devices| &devices.nodes);
+    if !nodes.any(|node| node.made_by_host.is_some()) {
+        return Ok(());
     }
-    Ok(())
+    let directory = state_dir.join(DIRECTORY);
+    fs::remove_dir_all(&directory).with_context(|| format!("remove {directory:?}"))
 }
 
-fn place(directory: &Path, index: usize) -> PathBuf {
-    directory.join(format!("device-{index}"))
+fn make_directory(state_dir: &Path) -> Result<PathBuf> {
+    let directory = state_dir.join(DIRECTORY);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+            Err(err).with_context(|| format!("make the directory {directory:?}"))
+        }
+        // Or for the device before this one.
+        _ => Ok(directory),
+    }
 }
 
 /// Owner first: a change of owner takes the set-id bits away.

@@ -13,6 +13,7 @@ tests![
     the_usual_devices_open_whatever_the_list_says,
     nodes_are_made_as_the_rules_say,
     a_user_namespace_has_nodes_as_they_are_described,
+    nodes_made_outside_are_out_of_others_reach,
     a_node_that_stays_the_hosts_is_told,
     a_hole_is_refused_where_it_cannot_be,
     on_v2_alone_the_rules_mean_the_same,
@@ -147,6 +148,29 @@ fn a_user_namespace_has_nodes_as_they_are_described() {
     assert_eq!(attributes(2), [json!("0620"), json!(9), json!(0)]);
     assert_eq!([&answers[3]["ok"], &answers[4]["ok"]], [true, true]);
     assert_eq!(output.stderr, "");
+}
+
+fn nodes_made_outside_are_out_of_others_reach() {
+    needs(&[Root, UserNamespaces, Kernel(5, 12)]);
+    let described = json!([{ "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "uid": 7 }]);
+    let bundle = Bundle::new().user_namespace();
+    let seen = scratch().join("seen");
+    let script = format!(
+        "find {:?} -type c -printf '%h\\n' | xargs stat --format=%a >{seen:?}",
+        state_root()
+    );
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+    let bundle = bundle.set("/linux/devices", described);
+    let container = Container::created(bundle.hook("createRuntime", hook));
+    assert_eq!(std::fs::read_to_string(seen).unwrap(), "700\n");
+    let state = state_root().join(&container.id);
+    let left = std::fs::read_dir(state)
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    assert!(
+        left.into_iter()
+            .all(|entry| !entry.file_type().unwrap().is_dir())
+    );
 }
 
 /// An owner that the user namespace does not have.
