@@ -414,16 +414,7 @@ impl StateDir {
         Ok(())
     }
 
-    /// Lets other commands change this container.
-    pub(crate) fn unlock(&mut self) {
-        if let Some(fd) = self.lock.get_mut().take() {
-            // Explicitly, since init holds a copy of the descriptor for a moment.
-            // Closing it does the same a little later.
-            rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
-        }
-    }
-
-    /// Locks it after an [`unlock`](StateDir::unlock), if it still is that of this
+    /// Locks it after a [`keep`](StateDir::keep), if it still is that of this
     /// container: `false` if that was deleted meanwhile, and perhaps another made
     /// of the same name.
     ///
@@ -566,10 +557,14 @@ impl StateDir {
     }
 
     /// The container is made: the directory stays and other commands may work
-    /// on it.
+    /// on it, or delete it and make another of the same name.
     pub(crate) fn keep(&mut self) {
         self.remove_on_drop = false;
-        self.unlock();
+        if let Some(fd) = self.lock.get_mut().take() {
+            // Explicitly, since init holds a copy of the descriptor for a moment.
+            // Closing it does the same a little later.
+            rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
+        }
     }
 }
 

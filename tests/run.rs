@@ -1,5 +1,6 @@
 //! `run`: the life of a container in one command, its streams and its status.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -18,6 +19,7 @@ tests![
     signals_are_forwarded,
     signal_ends_it_while_it_reads_its_input,
     others_work_on_it_meanwhile,
+    error_ends_no_later_container_of_the_name,
     detached_container_outlives_the_command,
     kept_container_stays_as_stopped,
     pid_file_holds_the_pid_alone,
@@ -135,6 +137,34 @@ fn others_work_on_it_meanwhile() {
     assert!(start.elapsed() < patience(Duration::from_secs(8)));
     let output = running.wait().exits(128 + 9);
     assert_eq!(output.stderr, "");
+}
+
+/// The command in front fails when its container is gone already and another has
+/// the name.
+fn error_ends_no_later_container_of_the_name() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let container = Container::new(Bundle::new().probe("echo up; sleep"));
+    // The first signal that is passed on.
+    let tracer = "strace -D -qq -o /dev/null -e inject=pidfd_send_signal:error=EPERM:when=1";
+    let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+    program.push(runtime().into());
+    let call = container.command("run", NO_FLAGS).with_program(program);
+    let running = call.spawn();
+    wait_until("the program runs", || running.stdout().contains("up"));
+    running.signal(Signal::SIGSTOP);
+    wait_until("the command has stopped", || is_stopped(running.pid));
+    container.delete_force().ok();
+    container.create().ok();
+    running.signal(Signal::SIGUSR1);
+    running.signal(Signal::SIGCONT);
+    running.wait().exits(1).says("operation not permitted");
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+}
+
+fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.contains(") T ") || stat.contains(") t ")
 }
 
 fn detached_container_outlives_the_command() {

@@ -422,10 +422,21 @@ impl Container {
         hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }
 
+    /// Lets other commands work on it, which may delete it: nothing is undone by
+    /// its name any more.
+    pub(crate) fn share(&mut self) {
+        self.cgroup.keep();
+        self.state_dir.keep();
+    }
+
+    /// Kills and deletes a shared one, if it is still there.
+    pub(crate) fn end(self) {
+        delete::end_shared(self.child, self.state_dir, &self.state);
+    }
+
     /// It outlives this process.
     pub(crate) fn keep(&mut self) {
         self.child.keep();
-        self.cgroup.keep();
-        self.state_dir.keep();
+        self.share();
     }
 }

@@ -12,6 +12,7 @@ use rustix::time::Timespec;
 
 use anyhow::{Context, Result};
 use teu_cgroups::Cgroup;
+use teu_namespaces::Child;
 
 use super::kill;
 use crate::failure::Failure;
@@ -203,6 +204,15 @@ pub(super) fn destroy_ended(mut dir: StateDir, state: &ContainerState) -> Result
     match dir.lock_again(state)? {
         true => destroy(dir, state, false),
         false => Ok(()),
+    }
+}
+
+/// The same after an error, which is the one to report: its init, which may still
+/// run, is killed.
+pub(super) fn end_shared(init: Child, dir: StateDir, state: &ContainerState) {
+    drop(init);
+    if let Err(err) = destroy_ended(dir, state) {
+        log::warn(&errno::chain(&err));
     }
 }
 

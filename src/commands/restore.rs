@@ -76,10 +76,7 @@ pub(crate) fn restore(options: &Options) -> Result<u8> {
     if !options.no_subreaper {
         foreground::become_subreaper();
     }
-    let mut restored = make(options)?;
-    let status = restored.wait()?;
-    restored.delete()?;
-    Ok(status)
+    make(options)?.wait()
 }
 
 /// A container that has been restored. Dropped, it is undone, until
@@ -406,33 +403,36 @@ impl Parts {
 }
 
 impl Restored {
-    /// Stays in front of it until its init has ended.
-    fn wait(&mut self) -> Result<u8> {
+    /// Stays in front of it until its init has ended, and deletes it.
+    fn wait(mut self) -> Result<u8> {
+        self.share();
         let init = Init {
             pid: self.rest.state.pid,
             pidfd: self.init.pidfd(),
         };
         let (relay, notify) = (self.relay.take(), self.notify.as_ref());
-        self.rest.state_dir.unlock();
-        let status = foreground::wait(init, relay, &self.rest.signals, notify)?;
+        let status = match foreground::wait(init, relay, &self.rest.signals, notify) {
+            Ok(status) => status,
+            Err(err) => {
+                delete::end_shared(self.init, self.rest.state_dir, &self.rest.state);
+                return Err(err);
+            }
+        };
         // Reaped by now: the pid may be another's.
         self.init.keep();
+        delete::destroy_ended(self.rest.state_dir, &self.rest.state)?;
         Ok(status)
-    }
-
-    /// It has ended: deletes it.
-    fn delete(mut self) -> Result<()> {
-        self.keep_parts();
-        delete::destroy_ended(self.rest.state_dir, &self.rest.state)
     }
 
     /// It outlives this process.
     fn keep(mut self) {
         self.init.keep();
-        self.keep_parts();
+        self.share();
     }
 
-    fn keep_parts(&mut self) {
+    /// Lets other commands work on it, which may delete it: nothing is undone by
+    /// its name any more.
+    fn share(&mut self) {
         self.rest.cgroup.keep();
         self.rest.state_dir.keep();
     }

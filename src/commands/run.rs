@@ -37,8 +37,11 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         if let Some(notify) = notify {
             // It is complete, and may take its time.
             container.signals.unblock()?;
-            container.state_dir.unlock();
-            notify.wait_until_ready(container.state.pid)?;
+            container.share();
+            if let Err(err) = notify.wait_until_ready(container.state.pid) {
+                container.end();
+                return Err(err);
+            }
         }
         container.keep();
         return Ok(0);
@@ -47,16 +50,21 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         foreground::become_subreaper();
     }
     let (mut container, notify) = start(options, Purpose::RunForeground)?;
+    container.share();
     let init = Init {
         pid: container.state.pid,
         pidfd: container.child.pidfd(),
     };
     let relay = container.relay.take();
-    container.state_dir.unlock();
-    let status = foreground::wait(init, relay, &container.signals, notify.as_ref())?;
+    let status = match foreground::wait(init, relay, &container.signals, notify.as_ref()) {
+        Ok(status) => status,
+        Err(err) => {
+            container.end();
+            return Err(err);
+        }
+    };
     // Reaped by now: the pid may be another's.
     container.child.keep();
-    container.keep();
     if !options.keep {
         delete::destroy_ended(container.state_dir, &container.state)?;
     }
