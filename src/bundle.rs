@@ -54,7 +54,8 @@ impl Bundle {
 }
 
 /// Makes a bundle the working directory, as runc does: that of hooks on the host,
-/// and of sockets given by a relative path.
+/// and of sockets given by a relative path. The poststop hooks that `delete` runs
+/// are where its caller is: by then the bundle may be gone.
 ///
 /// # Errors
 /// It is gone, or may not be entered.

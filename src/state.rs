@@ -414,7 +414,7 @@ impl StateDir {
         Ok(())
     }
 
-    /// Locks it after a [`keep`](StateDir::keep), if it still is that of this
+    /// Locks it after a time without a lock, if it still is that of this
     /// container: `false` if that was deleted meanwhile, and perhaps another made
     /// of the same name.
     ///

@@ -22,6 +22,8 @@ tests![
     poststart_hooks_do_not_run_without_a_program,
     poststart_hooks_do_not_run_without_a_program_that_could_say_why,
     failing_poststart_hook_deletes,
+    failing_poststart_hook_deletes_no_later_container,
+    poststart_hooks_need_their_bundle_before_the_start,
     failing_poststart_hook_of_run_leaves_nothing,
     failing_poststop_hook_only_warns,
     hook_that_hangs_is_killed,
@@ -327,6 +329,41 @@ fn failing_poststart_hook_deletes() {
     assert!(!container.has_state());
     assert_eq!(kinds_called(), ["probe"], "the poststop hook ran");
     before.assert_unchanged();
+}
+
+/// Meanwhile the container was deleted and another made of its name.
+fn failing_poststart_hook_deletes_no_later_container() {
+    needs(&[Root, Teu]);
+    let script = scratch().join("hook");
+    let bundle = Bundle::new().probe("sleep");
+    let container = Container::new(bundle.hook("poststart", json!({ "path": script })));
+    let (program, root, id) = (runtime(), state_root(), &container.id);
+    let call = format!("{} --root {}", program.display(), root.display());
+    let bundle = container.bundle.directory.display();
+    let commands = format!(
+        "#!/bin/sh\n{call} delete --force {id}\n\
+         {call} create --bundle {bundle} {id} < /dev/null > /dev/null 2>&1\nexit 4\n"
+    );
+    fs::write(&script, commands).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    container.create().ok();
+    container.start().exits(1).says("poststart");
+    assert_eq!(container.status(), "created");
+}
+
+/// Their directory is the bundle's: without it nothing is started, and nothing
+/// deleted.
+fn poststart_hooks_need_their_bundle_before_the_start() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new().recording_hook("poststart", &record_file());
+    let container = Container::created(bundle.probe("sleep"));
+    let (directory, elsewhere) = (&container.bundle.directory, scratch().join("elsewhere"));
+    fs::rename(directory, &elsewhere).unwrap();
+    container.start().exits(1).says("enter the bundle");
+    assert_eq!(container.status(), "created");
+    fs::rename(&elsewhere, directory).unwrap();
+    container.start().ok();
+    assert_eq!(calls().len(), 1);
 }
 
 fn failing_poststart_hook_of_run_leaves_nothing() {

@@ -54,7 +54,7 @@ pub(crate) fn delete(options: &Options) -> Result<()> {
 ///
 /// # Errors
 /// It runs, and `force` was not given; something could not be removed.
-pub(super) fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
+fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     let mut dir = StateDir::find(root, id)?;
     match dir.lock().and_then(|()| dir.read()) {
         Ok(state) => delete_container(dir, &state, force),
@@ -102,6 +102,18 @@ fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Resul
         }
     }
     destroy(dir, state, force)
+}
+
+/// Deletes a container by force that was found without locking it; what others
+/// have deleted since is gone.
+///
+/// # Errors
+/// Something could not be removed.
+pub(super) fn delete_found(mut dir: StateDir, state: &ContainerState) -> Result<()> {
+    match dir.lock_again(state)? {
+        true => delete_container(dir, state, true),
+        false => Ok(()),
+    }
 }
 
 /// Kills init and waits for its end; that it ended by itself is no error.

@@ -38,6 +38,10 @@ pub(crate) fn start(options: &Options) -> Result<()> {
     }
     // It may say that it is ready at once.
     let notify = NotifySocket::bind(dir.path())?;
+    if !state.poststart.is_empty() {
+        // As long as nothing has happened.
+        bundle::enter(&state.bundle)?;
+    }
     let started = dir.release_exec_fifo()?;
     // They belong after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
@@ -45,7 +49,7 @@ pub(crate) fn start(options: &Options) -> Result<()> {
         && let Err(err) = run_poststart(&state)
     {
         // The same, step 9.
-        if let Err(err) = delete::delete_one(&options.root, &options.id, true) {
+        if let Err(err) = delete::delete_found(dir, &state) {
             log::warn(&errno::chain(&err));
         }
         return Err(err);
@@ -57,7 +61,6 @@ pub(crate) fn start(options: &Options) -> Result<()> {
 }
 
 fn run_poststart(state: &ContainerState) -> Result<()> {
-    bundle::enter(&state.bundle)?;
     let running = state.for_hooks(Status::Running);
     hooks::run(Moment::Poststart, &state.poststart, &running)
 }
