@@ -13,6 +13,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -95,6 +96,17 @@ pub(crate) struct Remains {
     pid: i32,
     start_time: u64,
     cgroup: teu_cgroups::SavedPaths,
+}
+
+/// What is in the place of a container's state is none, or another's. That it
+/// could only not be read is another error.
+#[derive(Debug)]
+pub(crate) struct NoState(PathBuf);
+
+impl fmt::Display for NoState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
 }
 
 /// The status of a container (runtime.md, "State"), computed when asked for.
@@ -296,20 +308,20 @@ impl StateDir {
     /// whose creation was interrupted, `.state.json`.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] if neither is there; it is no state of this
-    /// container's, or not all of it.
+    /// [`Failure::NotFound`] if neither is there; [`NoState`] if it is no state of
+    /// this container's, or not all of it.
     pub(crate) fn read(&self) -> Result<ContainerState> {
         let (path, text) = self.read_text()?;
-        let state: ContainerState =
-            serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
+        self.parse(&text).context(NoState(path))
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<ContainerState> {
+        let state: ContainerState = serde_json::from_slice(text)?;
         if state.version != VERSION {
-            bail!(
-                "{path:?}: version {} is not the one this teu knows ({VERSION})",
-                state.version
-            );
+            let version = state.version;
+            bail!("version {version} is not the one this teu knows ({VERSION})");
         }
-        self.check_owner(&state.id, state.pid, state.start_time)
-            .with_context(|| format!("{path:?}"))?;
+        self.check_owner(&state.id, state.pid, state.start_time)?;
         Ok(state)
     }
 
@@ -318,13 +330,15 @@ impl StateDir {
     /// [`read`]: StateDir::read
     ///
     /// # Errors
-    /// It tells less than that.
+    /// [`NoState`] if it tells less than that.
     pub(crate) fn read_remains(&self) -> Result<ContainerState> {
         let (path, text) = self.read_text()?;
-        let remains: Remains =
-            serde_json::from_slice(&text).with_context(|| format!("{path:?}"))?;
-        self.check_owner(&remains.id, remains.pid, remains.start_time)
-            .with_context(|| format!("{path:?}"))?;
+        self.parse_remains(&text).context(NoState(path))
+    }
+
+    fn parse_remains(&self, text: &[u8]) -> Result<ContainerState> {
+        let remains: Remains = serde_json::from_slice(text)?;
+        self.check_owner(&remains.id, remains.pid, remains.start_time)?;
         Ok(ContainerState {
             id: remains.id,
             pid: remains.pid,
@@ -344,8 +358,13 @@ impl StateDir {
         if is_missing(&text) {
             return Err(Failure::NotFound.into());
         }
-        let text = text.with_context(|| format!("read {path:?}"))?;
-        Ok((path, text))
+        match text {
+            Err(err) if is_no_state(&err) => Err(err).context(NoState(path)),
+            text => {
+                let text = text.with_context(|| format!("read {path:?}"))?;
+                Ok((path, text))
+            }
+        }
     }
 
     /// Checks that a state is this container's, and that its init can be told
@@ -393,16 +412,26 @@ impl StateDir {
     /// [`Failure::NotFound`] if it was deleted meanwhile, or the other command
     /// takes too long.
     pub(crate) fn lock(&mut self) -> Result<()> {
+        self.lock_within(LOCK_PATIENCE)
+    }
+
+    fn lock_within(&mut self, patience: Duration) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = match rustix::fs::open(&self.path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::NOENT) => return Err(Failure::NotFound.into()),
             Err(err) => return Err(err).with_context(|| format!("open {:?}", self.path)),
         };
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        let deadline = Instant::now() + patience;
         while let Err(err) = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            if err != rustix::io::Errno::WOULDBLOCK || Instant::now() > deadline {
+            if err != rustix::io::Errno::WOULDBLOCK {
                 return Err(err).with_context(|| format!("lock {:?}", self.path));
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "lock {:?}: another command works on the container",
+                    self.path
+                );
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -642,7 +671,8 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file = options.open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        let kind = io::ErrorKind::InvalidInput;
+        return Err(io::Error::new(kind, "not a regular file"));
     }
     if metadata.len() > LONGEST_STATE {
         return Err(io::ErrorKind::FileTooLarge.into());
@@ -650,6 +680,13 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
     file.take(LONGEST_STATE).read_to_end(&mut text)?;
     Ok(text)
+}
+
+/// Whether it is something that is never written as a state: no file, too long, or
+/// a link.
+fn is_no_state(err: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::FileTooLarge];
+    kinds.contains(&err.kind()) || err.raw_os_error() == Some(libc::ELOOP)
 }
 
 fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
@@ -767,6 +804,20 @@ mod tests {
         assert!(!root.join("a").exists());
         StateDir::reserve(&root, "a").expect("reserve").keep();
         assert!(StateDir::reserve(&root, "a").is_err(), "taken");
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_said_to_be_so() {
+        let root = root();
+        let _held = StateDir::reserve(&root, "a").expect("reserve");
+        let mut dir = StateDir::find(&root, "a").expect("find");
+        let error = dir.lock_within(Duration::ZERO).expect_err("locked");
+        assert!(
+            error
+                .to_string()
+                .ends_with(": another command works on the container")
+        );
         fs::remove_dir_all(root).expect("remove");
     }
 

@@ -1,5 +1,6 @@
 //! Bad input and bad luck: a clear error, and nothing left behind.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ tests![
     what_is_no_file_is_no_state,
     forced_deletion_finds_what_a_broken_state_names,
     forced_deletion_says_what_may_be_left,
+    forced_deletion_needs_the_lock_and_the_state,
     file_beside_the_pid_file_is_not_touched,
     signals_that_cannot_be_blocked_are_an_error,
     filter_is_made_without_random_numbers,
@@ -246,6 +248,28 @@ fn forced_deletion_says_what_may_be_left() {
     // For the deletion that leaves nothing.
     fs::create_dir(state_root().join(&container.id)).unwrap();
     fs::write(state_file(&container), whole).unwrap();
+}
+
+/// What cannot be locked or read just now is no broken state.
+fn forced_deletion_needs_the_lock_and_the_state() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let file = state_file(&container);
+    let file = file.to_str().unwrap();
+    for (fault, words) in [
+        ("-e inject=flock:error=ENOLCK", "no record locks available"),
+        (
+            &*format!("-P {file} -e inject=open,openat:error=EMFILE"),
+            "too many open files",
+        ),
+    ] {
+        let tracer = format!("strace -qq -o /dev/null {fault}");
+        let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+        program.push(runtime().into());
+        let call = container.command("delete", ["--force"]);
+        call.with_program(program).output().exits(1).says(words);
+        assert!(container.has_state() && is_alive(container.pid()));
+    }
 }
 
 fn file_beside_the_pid_file_is_not_touched() {

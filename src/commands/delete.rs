@@ -16,7 +16,7 @@ use teu_namespaces::Child;
 
 use super::kill;
 use crate::failure::Failure;
-use crate::state::{ContainerState, StateDir, Status};
+use crate::state::{ContainerState, NoState, StateDir, Status};
 use crate::{errno, hooks, intel_rdt, log};
 
 /// How long killed processes may take to end.
@@ -55,14 +55,19 @@ pub(crate) fn delete(options: &Options) -> Result<()> {
 /// # Errors
 /// It runs, and `force` was not given; something could not be removed.
 fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
+    let is_missing = |err: &anyhow::Error| err.downcast_ref() == Some(&Failure::NotFound);
     let mut dir = StateDir::find(root, id)?;
-    match dir.lock().and_then(|()| dir.read()) {
+    match dir.lock() {
+        Err(err) if force && is_missing(&err) => return Ok(()),
+        locked => locked?,
+    }
+    match dir.read() {
         Ok(state) => delete_container(dir, &state, force),
-        Err(err) if force && err.downcast_ref::<Failure>().is_none() => {
+        Err(err) if force && err.is::<NoState>() => {
             log::warn(&errno::chain(&err));
             delete_unreadable(dir, id)
         }
-        Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => {
+        Err(err) if is_missing(&err) => {
             // What a creation left that was killed before it wrote anything.
             dir.remove()?;
             if force { Ok(()) } else { Err(err) }
@@ -74,11 +79,17 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
 /// Deletes a container whose state cannot be read, as far as the state still says
 /// where it is.
 fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
-    let Ok(state) = dir.read_remains() else {
-        log::warn(&format!(
-            "only the state of {id:?} is deleted: its processes, cgroups and mounts may be left"
-        ));
-        return dir.remove();
+    let state = match dir.read_remains() {
+        Ok(state) => state,
+        Err(err) if err.is::<NoState>() => {
+            log::warn(&format!(
+                "only the state of {id:?} is deleted: its processes, cgroups and mounts may be \
+                 left: {}",
+                errno::chain(&err)
+            ));
+            return dir.remove();
+        }
+        Err(err) => return Err(err),
     };
     log::warn(&format!(
         "init and the cgroups of {id:?} are deleted: its mounts and resctrl group may be left, \
