@@ -17,7 +17,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -435,8 +435,12 @@ impl StateDir {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // The one that held the lock may have removed the directory.
-        if !self.path.is_dir() {
+        // The one that held the lock may have removed the directory, and there may
+        // be another of that name, which this is no lock of.
+        let locked = rustix::fs::fstat(&fd).with_context(|| format!("look at {:?}", self.path))?;
+        let is_locked =
+            |there: fs::Metadata| (there.dev(), there.ino()) == (locked.st_dev, locked.st_ino);
+        if !fs::symlink_metadata(&self.path).is_ok_and(is_locked) {
             return Err(Failure::NotFound.into());
         }
         *self.lock.get_mut() = Some(fd);
@@ -818,6 +822,22 @@ mod tests {
                 .to_string()
                 .ends_with(": another command works on the container")
         );
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_lock_waited_for_is_not_that_of_a_later_container() {
+        let root = root();
+        let mut first = StateDir::reserve(&root, "a").expect("reserve");
+        let mut waiting = StateDir::find(&root, "a").expect("find");
+        let waiting = std::thread::spawn(move || waiting.lock());
+        // It has opened the directory by then; if not, nothing is shown.
+        std::thread::sleep(Duration::from_millis(50));
+        first.remove().expect("remove");
+        StateDir::reserve(&root, "a").expect("reserve again").keep();
+        drop(first);
+        let refused = waiting.join().expect("join").expect_err("of the first");
+        assert_eq!(refused.downcast_ref(), Some(&Failure::NotFound));
         fs::remove_dir_all(root).expect("remove");
     }
 
