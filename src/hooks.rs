@@ -123,6 +123,15 @@ pub(crate) fn run_with(
     Ok(())
 }
 
+/// Runs the poststart hooks of a container whose program was executed
+/// (runtime.md, "Lifecycle", step 9).
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn run_poststart(hooks: &[Hook], state: &State<'_>) -> Result<()> {
+    run(Moment::Poststart, hooks, state)
+}
+
 /// Runs every poststop hook. A failure is a warning, and the next one runs
 /// nevertheless (runtime.md, "Lifecycle", step 13).
 pub(crate) fn run_poststop(hooks: &[Hook], state: &State<'_>) {

@@ -6,11 +6,10 @@ use anyhow::{Context, Result};
 use super::create::{self, Container, Purpose};
 use super::delete;
 use crate::foreground::{self, Init};
-use crate::hooks::{self, Moment};
-use crate::log;
 use crate::notify::NotifySocket;
 use crate::pipe::ToInit;
 use crate::state::Status;
+use crate::{hooks, log};
 
 /// What `run` needs to know.
 #[derive(Debug, Clone)]
@@ -89,12 +88,13 @@ fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
     container.pipe.send(ToInit::Execute)?;
     log::step(|| "started its program".into());
-    let state = &container.state;
-    // They belong after the program's start (runtime.md, "Lifecycle").
-    let wait = || container.pipe.wait_for_exec();
-    if !state.poststart.is_empty() && wait().context("wait for the program to start")? {
-        let running = state.for_hooks(Status::Running);
-        hooks::run(Moment::Poststart, &state.poststart, &running)?;
+    if !container.state.poststart.is_empty() {
+        // They belong after the program's start (runtime.md, "Lifecycle").
+        let executed = container.pipe.wait_for_exec();
+        if executed.context("wait for the program to start")? {
+            let state = &container.state;
+            hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;
+        }
     }
     Ok(notify)
 }

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use super::delete;
 use crate::bundle;
 use crate::failure::Failure;
-use crate::hooks::{self, Moment};
 use crate::notify::NotifySocket;
-use crate::state::{ContainerState, StateDir, Status};
-use crate::{errno, log};
+use crate::state::{StateDir, Status};
+use crate::{errno, hooks, log};
 
 /// What `start` needs to know.
 #[derive(Debug, Clone)]
@@ -46,7 +45,7 @@ pub(crate) fn start(options: &Options) -> Result<()> {
     // They belong after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
         && started.wait_for_exec()?
-        && let Err(err) = run_poststart(&state)
+        && let Err(err) = hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))
     {
         // The same, step 9.
         if let Err(err) = delete::delete_found(dir, &state) {
@@ -58,9 +57,4 @@ pub(crate) fn start(options: &Options) -> Result<()> {
         Some(notify) => notify.wait_until_ready(state.pid),
         None => Ok(()),
     }
-}
-
-fn run_poststart(state: &ContainerState) -> Result<()> {
-    let running = state.for_hooks(Status::Running);
-    hooks::run(Moment::Poststart, &state.poststart, &running)
 }
