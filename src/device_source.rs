@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, XattrFlags, lsetxattr, mknodat};
+use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
+use crate::errno;
 use crate::init::devices::kind_and_number;
+use crate::pipe::ToInit;
 use crate::plan::rootfs::RootfsPlan;
 use crate::sys::{self, MountChange};
 
@@ -19,24 +22,41 @@ use crate::sys::{self, MountChange};
 /// owner of the container's, and others may enter the state directory.
 const DIRECTORY: &str = "devices";
 
-/// Makes device `index` of the plan below `state_dir`, and returns a detached
-/// mount of it. It stays there until [`remove`]: a mount of what has no name any
-/// more cannot be attached (ENOENT, as seen on Linux 6.18).
+/// Makes device `index` of the plan below `state_dir`, and answers init with a
+/// detached mount of it. It stays there until [`remove`]: a mount of what has no
+/// name any more cannot be attached (ENOENT, as seen on Linux 6.18).
 ///
 /// # Errors
-/// The caller has not the privileges, or the kernel cannot take the directory's
-/// `nodev` from the mount (before Linux 5.12).
-pub(crate) fn make(plan: &RootfsPlan, index: usize, state_dir: &Path) -> Result<OwnedFd> {
+/// It cannot be made; that this machine lets this process make none is an answer.
+pub(crate) fn make(plan: &RootfsPlan, index: usize, state_dir: &Path) -> Result<ToInit> {
     let devices = plan.devices.as_ref();
     let node = devices.and_then(|devices| devices.nodes.get(index));
     let node = node.with_context(|| format!("the plan has no device {index}"))?;
-    let (uid, gid) = node.made_by_host.context("init may make it itself")?;
+    let owner = node.made_by_host.context("init may make it itself")?;
     let path = make_directory(state_dir)?.join(index.to_string());
     let (kind, number) = kind_and_number(node.kind);
-    mknodat(CWD, &path, kind, Mode::empty(), number).with_context(|| format!("mknod {path:?}"))?;
-    own(&path, (uid, gid), node.mode, plan.mask_context.as_deref())
-        .and_then(|()| clone_usable(&path))
-        .with_context(|| format!("{path:?}"))
+    match mknodat(CWD, &path, kind, Mode::empty(), number) {
+        // Without CAP_MKNOD, or by the rules of our own cgroup.
+        Err(Errno::PERM) => return Ok(impossible("mknod", Errno::PERM)),
+        result => result.with_context(|| format!("mknod {path:?}"))?,
+    }
+    let context = || format!("{path:?}");
+    own(&path, owner, node.mode, plan.mask_context.as_deref()).with_context(context)?;
+    let tree = clone(&path).with_context(context)?;
+    match make_usable(&tree) {
+        // Before Linux 5.12.
+        Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
+            Ok(impossible("mount_setattr", Errno::NOSYS))
+        }
+        result => result
+            .map(|()| ToInit::Tree(tree))
+            .context("mount_setattr")
+            .with_context(context),
+    }
+}
+
+fn impossible(call: &str, err: Errno) -> ToInit {
+    ToInit::NoDevices(format!("{call}: {}", errno::text(err)))
 }
 
 /// Removes what [`make`] has made, once the container has it.
@@ -75,10 +95,14 @@ fn own(path: &Path, owner: (u32, u32), mode: u32, label: Option<&str>) -> Result
     Ok(())
 }
 
-/// A detached mount of the node, by which it can be used.
-fn clone_usable(path: &Path) -> Result<OwnedFd> {
+/// A detached mount of the node.
+fn clone(path: &Path) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, path, flags).context("open_tree")?;
+    open_tree(CWD, path, flags).context("open_tree")
+}
+
+/// The mount of the directory may be one by which no device can be used.
+fn make_usable(tree: &OwnedFd) -> io::Result<()> {
     let change = MountChange {
         set: (MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
             .bits()
@@ -87,6 +111,5 @@ fn clone_usable(path: &Path) -> Result<OwnedFd> {
         propagation: libc::MS_PRIVATE,
         ..MountChange::default()
     };
-    sys::mount_setattr(&tree, &change, None).context("mount_setattr")?;
-    Ok(tree)
+    sys::mount_setattr(tree, &change, None)
 }

@@ -53,7 +53,8 @@ fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
     let (opener_end, mut end) = pipe::pair()?;
     let _opener = teu_namespaces::spawn(&namespaces, None, |joined| {
         let opened = joined.map_err(Into::into);
-        let answer = ToInit::answer(opened.and_then(|()| clone_source(bind)));
+        let source = opened.and_then(|()| clone_source(bind));
+        let answer = ToInit::answer(source.map(ToInit::Tree));
         i32::from(opener_end.send(answer).is_err())
     })?;
     drop(opener_end);

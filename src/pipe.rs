@@ -10,7 +10,7 @@
 //!  | <---------------- OpenMountSource | a source only the host may open
 //!  | Tree(fd) -----------------------> |
 //!  | <--------------------- MakeDevice | a node only the host may make
-//!  | Tree(fd) -----------------------> |
+//!  | Tree(fd), or NoDevices ---------> |
 //!  | <----------------------- RunHooks | only if there are such hooks
 //!  | prestart, createRuntime hooks     |
 //!  | HooksDone ----------------------> | pivot_root … seccomp, capabilities
@@ -69,6 +69,8 @@ pub(crate) enum ToInit {
     Tree(OwnedFd),
     /// It could not be opened, or made: why.
     NoTree(String),
+    /// On this machine no device can be made: why.
+    NoDevices(String),
     /// The hooks ran.
     HooksDone,
     /// Execute the program (`run`).
@@ -78,12 +80,9 @@ pub(crate) enum ToInit {
 }
 
 impl ToInit {
-    /// The answer to a question for a mount.
-    pub(crate) fn answer(tree: Result<OwnedFd>) -> ToInit {
-        match tree {
-            Ok(tree) => ToInit::Tree(tree),
-            Err(err) => ToInit::NoTree(errno::chain(&err)),
-        }
+    /// The answer to what init asked for, or why there is none.
+    pub(crate) fn answer(answer: Result<ToInit>) -> ToInit {
+        answer.unwrap_or_else(|err| ToInit::NoTree(errno::chain(&err)))
     }
 }
 
@@ -179,6 +178,7 @@ impl HostEnd {
             ToInit::EnteredCgroup => send(socket, b'C', "", None),
             ToInit::Tree(fd) => send(socket, b'M', "", Some(fd.as_fd())),
             ToInit::NoTree(why) => send(socket, b'N', &why, None),
+            ToInit::NoDevices(why) => send(socket, b'P', &why, None),
             ToInit::HooksDone => send(socket, b'D', "", None),
             ToInit::Execute => send(socket, b'X', "", None),
             ToInit::WaitAtFifo => send(socket, b'W', "", None),
@@ -253,18 +253,18 @@ impl InitEnd {
     }
 
     /// Asks the host to make device `index` of the plan: a detached mount of it.
-    pub(crate) fn make_device(&mut self, index: usize) -> Result<OwnedFd> {
+    /// `Err` inside: on this machine it can make none.
+    pub(crate) fn make_device(&mut self, index: usize) -> Result<Result<OwnedFd, String>> {
         self.send(&ToHost::MakeDevice(index))?;
-        self.receive_tree()
+        match self.receive()? {
+            ToInit::NoDevices(why) => Ok(Err(why)),
+            answer => tree(answer).map(Ok),
+        }
     }
 
-    /// The answer to [`InitEnd::open_mount_source`] and its like.
+    /// The answer to [`InitEnd::open_mount_source`].
     pub(crate) fn receive_tree(&mut self) -> Result<OwnedFd> {
-        match self.receive()? {
-            ToInit::Tree(fd) => Ok(fd),
-            ToInit::NoTree(why) => bail!("{why}"),
-            other => bail!("message from the host: {other:?} instead of a mount"),
-        }
+        tree(self.receive()?)
     }
 
     /// Lets the host run its hooks and waits for them.
@@ -315,9 +315,18 @@ impl InitEnd {
             }
             (b'M', Some(fd)) => ToInit::Tree(fd),
             (b'N', _) => ToInit::NoTree(text(body)),
+            (b'P', _) => ToInit::NoDevices(text(body)),
             (b'D', _) => ToInit::HooksDone,
             (other, _) => bail!("message from the host: unknown tag {other}"),
         })
+    }
+}
+
+fn tree(answer: ToInit) -> Result<OwnedFd> {
+    match answer {
+        ToInit::Tree(tree) => Ok(tree),
+        ToInit::NoTree(why) => bail!("{why}"),
+        other => bail!("message from the host: {other:?} instead of a mount"),
     }
 }
 

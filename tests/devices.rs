@@ -1,6 +1,8 @@
 //! Device rules, asked of the kernel by the container. What rules mean in
 //! general is proved in cgroups/src/devices/proof.rs.
 
+use std::path::PathBuf;
+
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
@@ -15,6 +17,8 @@ tests![
     a_user_namespace_has_nodes_as_they_are_described,
     nodes_made_outside_are_out_of_others_reach,
     a_node_that_stays_the_hosts_is_told,
+    a_hosts_node_that_allows_more_is_refused,
+    a_node_that_cannot_be_made_is_not_the_hosts,
     a_hole_is_refused_where_it_cannot_be,
     on_v2_alone_the_rules_mean_the_same,
 ];
@@ -173,15 +177,61 @@ fn nodes_made_outside_are_out_of_others_reach() {
     );
 }
 
-/// An owner that the user namespace does not have.
+/// A container with /dev/zero as described, whose runtime lacks a capability.
+fn with_zero(fields: &Value, lacking: Option<&str>) -> Output {
+    let mut zero = json!({ "path": "/dev/zero", "type": "c", "major": 1, "minor": 5 });
+    let fields = fields.as_object().unwrap();
+    zero.as_object_mut().unwrap().extend(fields.clone());
+    let bundle = Bundle::new().user_namespace().probe("stat /dev/zero");
+    let container = Container::new(bundle.set("/linux/devices", json!([zero])));
+    let run = container.command("run", NO_FLAGS);
+    let Some(lacking) = lacking else {
+        return run.output();
+    };
+    let without = ["setpriv", "--bounding-set", lacking].map(PathBuf::from);
+    run.with_program(without.into_iter().chain([runtime()]))
+        .output()
+}
+
+/// An owner that the user namespace does not have, and a runtime that may make
+/// no device.
 fn a_node_that_stays_the_hosts_is_told() {
-    needs(&[Root, UserNamespaces]);
-    let node = json!({ "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "uid": 70_000 });
-    let bundle = Bundle::new().user_namespace();
-    let output = bundle.set("/linux/devices", json!([node])).run();
+    needs(&[Root, UserNamespaces, Tool("setpriv"), Teu]);
+    let stays = r#"device \"/dev/zero\": fileMode, uid and gid are the host's"#;
+    with_zero(&json!({ "uid": 70_000 }), None).ok().says(stays);
+    let output = with_zero(&json!({ "uid": 7, "fileMode": 0o666 }), Some("-mknod"));
     output
         .ok()
-        .says(r#"device \"/dev/zero\": fileMode, uid and gid are the host's"#);
+        .says(&format!("{stays}: mknod: operation not permitted"));
+}
+
+fn a_hosts_node_that_allows_more_is_refused() {
+    needs(&[Root, UserNamespaces, Tool("setpriv"), Teu]);
+    let refused = "its fileMode would be the host's, 0666 instead of 0640: ";
+    let output = with_zero(&json!({ "uid": 70_000, "fileMode": 0o640 }), None);
+    output.exits(1).says(refused);
+    let output = with_zero(&json!({ "fileMode": 0o640 }), Some("-mknod"));
+    output
+        .exits(1)
+        .says(&format!("{refused}mknod: operation not permitted"));
+}
+
+/// The directory where the host makes it is full, sooner or later.
+fn a_node_that_cannot_be_made_is_not_the_hosts() {
+    needs(&[Root, UserNamespaces, Kernel(5, 12), Teu]);
+    let mut refused = 0;
+    for files in 2..50 {
+        let size = format!("nr_inodes={files}");
+        let full = Mounted::new("tmpfs", state_root(), &size);
+        let output = with_zero(&json!({ "fileMode": 0o640 }), None);
+        drop(full);
+        if output.code() == 0 {
+            assert_eq!(output.answer()["mode"], "0640", "{output}");
+            break;
+        }
+        refused += usize::from(output.stderr.contains("create device"));
+    }
+    assert!(refused > 0);
 }
 
 fn holes() -> [Value; 3] {

@@ -360,7 +360,7 @@ impl Container {
             match self.pipe.receive()? {
                 Some(ToHost::OpenMountSource(index)) => {
                     let source = mount_source::open(&plan.rootfs, index, &self.child);
-                    self.pipe.send(ToInit::answer(source))?;
+                    self.pipe.send(ToInit::answer(source.map(ToInit::Tree)))?;
                 }
                 Some(ToHost::MakeDevice(index)) => {
                     let node = device_source::make(&plan.rootfs, index, self.state_dir.path());

@@ -19,6 +19,12 @@ use crate::plan::devices::{DeviceKind, DeviceNode};
 use crate::plan::rootfs::Devices;
 use crate::{errno, log};
 
+/// Why a node that the host does not make stays the host's own.
+const NOBODYS: &str = "in this user namespace nobody may make it for that owner";
+
+/// What a mode can allow that has a meaning for devices.
+const READ_AND_WRITE: u32 = 0o666;
+
 /// Makes everything in it. The file mode mask must be 0.
 pub(super) fn set_up(
     root: &Root,
@@ -84,11 +90,14 @@ fn make_node(
 ) -> Result<()> {
     let (parent, name) = parents.of(&node.path)?;
     if let Some((pipe, index)) = host.filter(|_| node.kind != DeviceKind::Fifo) {
-        let tree = match node.made_by_host {
-            Some(_) => made_by_host(pipe, index, node)?,
-            None => host_node(node)?,
+        let made = match node.made_by_host {
+            Some(_) => pipe.make_device(index)?,
+            None => Err(NOBODYS.to_owned()),
         };
-        return bind_node(parent, name, node, tree);
+        return match made {
+            Ok(tree) => bind_node(parent, name, &tree),
+            Err(why) => bind_hosts(parent, name, node, &why),
+        };
     }
     let (kind, device) = kind_and_number(node.kind);
     match mknod(parent, name, kind, node.mode, device) {
@@ -97,7 +106,10 @@ fn make_node(
         Err(Errno::EXIST) => check(&stat_of(parent, name)?, node.kind),
         // A user namespace may not make devices; use the host's
         // (config-linux.md, "Devices").
-        Err(Errno::PERM) => bind_node(parent, name, node, host_node(node)?),
+        Err(Errno::PERM) => {
+            let why = format!("mknod: {}", errno::text(Errno::PERM));
+            bind_hosts(parent, name, node, &why)
+        }
         Err(err) => Err(err).context("mknod"),
     }
 }
@@ -143,34 +155,33 @@ fn has_mode(found: &Stat, node: &DeviceNode) -> bool {
     found.st_mode & 0o7777 == node.mode
 }
 
-/// The node as the host makes it for us, or else the host's own.
-fn made_by_host(pipe: &mut InitEnd, index: usize, node: &DeviceNode) -> Result<OwnedFd> {
-    match pipe.make_device(index) {
-        Ok(tree) => Ok(tree),
-        Err(err) => {
-            log::debug(&format!("make {:?}: {}", node.path, errno::chain(&err)));
-            host_node(node)
-        }
-    }
-}
-
-/// The host's node of the same path.
-fn host_node(node: &DeviceNode) -> Result<OwnedFd> {
-    clone_tree(&node.path, false).with_context(|| format!("open the host's {:?}", node.path))
-}
-
-/// Binds a node on an empty file.
-fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, tree: OwnedFd) -> Result<()> {
+/// Binds the host's node of the same path, since another cannot be made: `why`.
+/// It must not allow more than what was asked for.
+fn bind_hosts(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, why: &str) -> Result<()> {
+    let tree = clone_tree(&node.path, false)
+        .with_context(|| format!("open the host's {:?}", node.path))?;
     let found = fstat(&tree).context("fstat")?;
     check(&found, node.kind).with_context(|| format!("the host's {:?}", node.path))?;
+    let allowed = found.st_mode & READ_AND_WRITE;
+    if allowed & !node.mode != 0 {
+        bail!(
+            "its fileMode would be the host's, {allowed:04o} instead of {:04o}: {why}",
+            node.mode
+        );
+    }
     if node.asked && !(has_owner(&found, node) && has_mode(&found, node)) {
         log::warn(&format!(
-            "device {:?}: fileMode, uid and gid are the host's, which cannot be changed",
+            "device {:?}: fileMode, uid and gid are the host's: {why}",
             node.path
         ));
     }
+    bind_node(parent, name, &tree)
+}
+
+/// Binds a node on an empty file.
+fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, node: &OwnedFd) -> Result<()> {
     let onto = file_to_cover(parent, name, 0).context("create a mountpoint")?;
-    attach(tree.as_fd(), onto.as_fd())
+    attach(node.as_fd(), onto.as_fd())
 }
 
 fn stat_of(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Stat> {
@@ -284,7 +295,11 @@ mod tests {
     #[test]
     fn where_nodes_cannot_be_made_the_host_s_are_bound() {
         private_root("devices", |directory, root| {
-            let all = devices(vec![node("/dev/null", 3)], true);
+            let null = DeviceNode {
+                mode: 0o666,
+                ..node("/dev/null", 3)
+            };
+            let all = devices(vec![null], true);
             set_up_alone(root, &all).expect("set up");
             fs::write(directory.join("dev/null"), "x").expect("write");
             let host = fs::metadata("/dev/null").expect("stat");
