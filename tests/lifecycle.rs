@@ -342,25 +342,40 @@ fn init_ends_with_a_killed_create() {
 
 fn interrupted_creation_is_finished_or_undone() {
     needs(&[Root]);
+    const STEPS: u32 = 40;
     let before = HostSnapshot::take();
-    // At moments spread over the few milliseconds it takes.
-    for step in 0..40 {
+    let whole = Container::new(Bundle::new().probe("sleep"))
+        .create()
+        .ok()
+        .took;
+    let (mut finished, mut undone) = (0, 0);
+    // At moments spread over the time it takes, most of them early: soon it takes
+    // no signal before it is done.
+    for step in 0..STEPS {
         let container = Container::new(Bundle::new().probe("sleep"));
         let (verb, flags, status) = match step % 2 {
             0 => ("create", &[][..], "created"),
             _ => ("run", &["--detach"][..], "running"),
         };
         let running = container.command(verb, flags).spawn();
-        std::thread::sleep(Duration::from_micros(step * 500));
+        std::thread::sleep(whole * (step * step) / (STEPS * STEPS));
         running.signal(Signal::SIGTERM);
+        // So it was when the signal came.
+        let was_alive = is_alive(running.pid);
         match running.wait().code() {
-            0 => assert_eq!(container.status(), status),
+            0 => {
+                assert_eq!(container.status(), status);
+                finished += i32::from(was_alive);
+            }
             code => {
                 assert_eq!(code, -15);
                 assert!(!container.has_state(), "{verb} after {step}");
+                undone += 1;
             }
         }
     }
+    let both = finished > 0 && undone > 0;
+    assert!(both, "{finished} were finished, {undone} undone");
     before.assert_unchanged();
 }
 
