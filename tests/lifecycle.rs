@@ -1,7 +1,6 @@
 //! create, start, state, kill, delete and list: each in each state.
 
 use std::fs;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
