@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ tests![
     paused_container_is_stored_too,
     foreground_restore_ends_as_the_container,
     foreground_restore_passes_signals_on,
+    others_work_on_it_meanwhile,
+    interrupted_restore_is_finished_or_undone,
     all_processes_come_back,
     terminal_comes_back_to_the_console_socket,
     terminal_of_a_foreground_restore_is_the_callers,
@@ -238,6 +241,82 @@ fn foreground_restore_passes_signals_on() {
     container.wait_for_status("running");
     running.signal(Signal::SIGUSR1);
     assert_eq!(running.wait().code(), 0);
+}
+
+/// What the command in front holds is the container, not its state.
+fn others_work_on_it_meanwhile() {
+    needs(&[Root, Criu, Controller("pids")]);
+    let container = Container::new(Bundle::new().probe("count /dev/shm/count"));
+    let in_front = |verb| {
+        let call = match verb {
+            "run" => container.command(verb, NO_FLAGS),
+            _ => criu(&container, verb, NO_FLAGS),
+        };
+        let running = call.after_shell(SILENT).spawn();
+        container.wait_for_status("running");
+        container.found_again();
+        wait_for_count(&container, 1);
+        running
+    };
+    let limit = Duration::from_secs(8);
+    for verb in ["run", "restore"] {
+        let running = in_front(verb);
+        for (other, flags) in [
+            ("pause", None),
+            ("resume", None),
+            ("update", Some("--pids-limit=99")),
+        ] {
+            container.command(other, flags).within(limit).output().ok();
+        }
+        criu(&container, "checkpoint", NO_FLAGS)
+            .within(limit)
+            .output()
+            .ok();
+        running.wait().exits(128 + 9);
+        assert!(!container.has_state());
+    }
+    let running = in_front("restore");
+    container
+        .command("delete", ["--force"])
+        .within(limit)
+        .output()
+        .ok();
+    running.wait().exits(128 + 9);
+    assert!(!container.has_state());
+}
+
+fn interrupted_restore_is_finished_or_undone() {
+    needs(&[Root, Criu]);
+    const STEPS: u32 = 12;
+    let container = counting(Bundle::new());
+    criu(&container, "checkpoint", NO_FLAGS).output().ok();
+    let whole = restore_silent(&container, NO_FLAGS).ok().took;
+    container.delete_force().ok();
+    let before = HostSnapshot::take();
+    let (mut finished, mut undone) = (0, 0);
+    // As with creations; see lifecycle.rs.
+    for step in 0..STEPS {
+        let restore = criu(&container, "restore", ["--detach"]).after_shell(SILENT);
+        let running = restore.spawn();
+        std::thread::sleep(whole * (step * step) / (STEPS * STEPS));
+        running.signal(Signal::SIGTERM);
+        let was_alive = is_alive(running.pid);
+        match running.wait().code() {
+            0 => {
+                assert_eq!(container.status(), "running");
+                finished += i32::from(was_alive);
+                container.delete_force().ok();
+            }
+            code => {
+                assert_eq!(code, -15);
+                assert!(!container.has_state(), "after {step}");
+                undone += 1;
+            }
+        }
+    }
+    let both = finished > 0 && undone > 0;
+    assert!(both, "{finished} were finished, {undone} undone");
+    before.assert_unchanged();
 }
 
 fn all_processes_come_back() {
