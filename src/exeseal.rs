@@ -24,11 +24,11 @@ const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::GROW)
     .union(SealFlags::WRITE);
 
-/// Re-executes this command from a sealed view, unless it runs from one. Does
-/// not return where it re-executes.
+/// Re-executes this command from a sealed copy, unless it runs from a sealed view
+/// or such a copy. Does not return where it re-executes.
 ///
 /// # Errors
-/// No view could be made.
+/// No copy could be made, or executed.
 pub(crate) fn ensure_sealed() -> Result<()> {
     if teu_seal::is_sealed() {
         debug("using overlayfs for sealed /proc/self/exe");
@@ -49,7 +49,7 @@ pub(crate) fn ensure_sealed() -> Result<()> {
         entry
     }))?;
     let refused = sys::exec_descriptor(&sealed, &args, &env);
-    Err(refused).context("execute the sealed view of our own binary")
+    Err(refused).context("execute the sealed copy of our own binary")
 }
 
 /// In runc's words, which its users look for, with our own name.
