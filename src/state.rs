@@ -120,13 +120,24 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// The specification's words, in the order of the life of a container.
-    pub(crate) const WORDS: [&'static str; 5] =
-        ["creating", "created", "running", "paused", "stopped"];
+    /// In the order of the life of a container.
+    pub(crate) const ALL: [Status; 5] = [
+        Status::Creating,
+        Status::Created,
+        Status::Running,
+        Status::Paused,
+        Status::Stopped,
+    ];
 
     /// The specification's word for it.
     pub(crate) fn word(self) -> &'static str {
-        Status::WORDS[self as usize]
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
     }
 }
 

@@ -160,10 +160,12 @@ fn filter_that_finds_nothing_says_why() {
     let bundle = Bundle::new().set("/annotations", json!({ "role": "web" }));
     let _container = Container::created(bundle);
     let list = |filter: &str| teu(["list", "-q", "--filter", filter]).output();
-    for filter in ["state=running", "id=x"] {
-        list(filter).ok().says("other keys are status and bundle");
+    for (filter, meant) in [("state=running", "status"), ("bundel=/", "bundle")] {
+        let words = format!("(is \\\"{meant}\\\" meant?)");
+        list(filter).ok().says(&words);
     }
-    for filter in ["role=db", "bundle=/", "status=running"] {
+    // No container need have the annotation.
+    for filter in ["role=db", "team=a", "bundle=/", "status=running"] {
         assert_eq!(list(filter).ok().stderr, "", "{filter}");
     }
     list("status=runing")

@@ -3,7 +3,7 @@
 use super::state::StateView;
 use crate::root::Root;
 use crate::state::{StateDir, Status};
-use crate::{errno, json, log};
+use crate::{errno, json, log, spelling};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs;
@@ -53,16 +53,33 @@ impl FromStr for Filter {
     type Err = anyhow::Error;
 
     fn from_str(word: &str) -> Result<Filter> {
-        match word.split_once('=') {
-            Some(("status", value)) if !Status::WORDS.contains(&value) => {
-                bail!("--filter {word:?}: not one of {}", Status::WORDS.join(", "))
-            }
-            Some((key, value)) if !key.is_empty() => Ok(Filter {
-                key: key.to_owned(),
-                value: value.to_owned(),
-            }),
+        let (key, value) = match word.split_once('=') {
+            Some(pair) if !pair.0.is_empty() => pair,
             _ => bail!("--filter {word:?}: not of the form KEY=VALUE"),
+        };
+        let statuses = Status::ALL.map(Status::word);
+        if key == "status" && !statuses.contains(&value) {
+            bail!("--filter {word:?}: not one of {}", statuses.join(", "));
         }
+        if let Some(meant) = meant(key, value) {
+            log::warn(&format!(
+                "--filter {word:?}: compares the annotation {key:?} (is {meant:?} meant?)"
+            ));
+        }
+        Ok(Filter {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+/// Which key that is not an annotation may be meant by one that is.
+fn meant(key: &str, value: &str) -> Option<&'static str> {
+    let is_status = || Status::ALL.iter().any(|status| status.word() == value);
+    match key {
+        "status" | "bundle" => None,
+        _ if is_status() => Some("status"),
+        _ => spelling::nearest(key, &["status", "bundle"]),
     }
 }
 
@@ -98,15 +115,6 @@ pub(crate) fn list(options: &Options) -> Result<()> {
                 });
             }
             Err(err) => eprintln!("load container {id}: {}", errno::chain(&err)),
-        }
-    }
-    for Filter { key, .. } in &options.filters {
-        let is_annotation = !matches!(key.as_str(), "status" | "bundle");
-        let is_here = views.iter().any(|view| view.annotations.contains_key(key));
-        if is_annotation && !is_here && !views.is_empty() {
-            log::warn(&format!(
-                "--filter: no container has an annotation {key:?}; other keys are status and bundle"
-            ));
         }
     }
     views.retain(|view| options.filters.iter().all(|filter| filter.selects(view)));
@@ -323,5 +331,21 @@ a-container-with-a-long-name   0           stopped     /b          2026-11-22T17
         }
         assert!("status".parse::<Filter>().is_err());
         assert!("=x".parse::<Filter>().is_err());
+        assert!("status=runing".parse::<Filter>().is_err());
+    }
+
+    #[test]
+    fn a_key_that_may_be_meant_for_another_is_found() {
+        for (key, value, expected) in [
+            ("status", "running", None),
+            ("bundle", "/b", None),
+            ("statsu", "running", Some("status")),
+            ("state", "running", Some("status")),
+            ("bundel", "/b", Some("bundle")),
+            ("role", "web", None),
+            ("io.kubernetes.container.name", "a", None),
+        ] {
+            assert_eq!(meant(key, value), expected, "{key}={value}");
+        }
     }
 }
