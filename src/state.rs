@@ -34,7 +34,7 @@ use crate::plan::hooks::Hook;
 use crate::plan::process::Shared;
 
 /// The format of state.json. A reader refuses every other one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// More than any state is: the largest have annotations of some megabytes.
 const LONGEST_STATE: u64 = 64 << 20;
@@ -43,8 +43,9 @@ const LONGEST_STATE: u64 = 64 << 20;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `state.json` keeps. Paths are absolute. Nothing may be missing when it is
-/// read: without its cgroup or its system call filter, say, a process of `exec`
-/// would run outside of them.
+/// read, but limits that are not set: without its cgroup or its system call filter,
+/// say, a process of `exec` would run outside of them. So what serde would take for
+/// `None` if it is missing is told how to be read.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerState {
@@ -75,7 +76,6 @@ pub(crate) struct ContainerState {
     /// What of it is the host's, for a checkpoint.
     pub(crate) external: External,
     /// There is no program to start.
-    #[serde(default)]
     pub(crate) lacks_process: bool,
     /// What runs after the program was started, and after deletion.
     pub(crate) poststart: Vec<Hook>,
@@ -83,7 +83,7 @@ pub(crate) struct ContainerState {
     /// Directories of the resctrl filesystem to remove with the container.
     pub(crate) resctrl: Vec<PathBuf>,
     /// The container's group in the resctrl filesystem, if it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) resctrl_group: Option<PathBuf>,
 }
 
@@ -850,6 +850,46 @@ mod tests {
         let refused = waiting.join().expect("join").expect_err("of the first");
         assert_eq!(refused.downcast_ref(), Some(&Failure::NotFound));
         fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn nothing_of_a_state_may_be_missing() {
+        let hook = Hook {
+            path: "/hook".into(),
+            args: vec!["hook".into()],
+            env: None,
+            timeout: None,
+        };
+        let state = ContainerState {
+            poststart: vec![hook],
+            ..ContainerState::default()
+        };
+        let whole = serde_json::to_value(&state).expect("JSON");
+        let read = serde_json::from_value::<ContainerState>;
+        read(whole.clone()).expect("whole");
+        let mut fields = 0;
+        for object in [
+            "",
+            "/cgroup",
+            "/limits",
+            "/shared",
+            "/shared/defaults",
+            "/external",
+        ]
+        .into_iter()
+        .chain(["/poststart/0"])
+        {
+            let names = whole.pointer(object).and_then(|object| object.as_object());
+            for name in names.expect(object).keys() {
+                let mut state = whole.clone();
+                let object = state.pointer_mut(object).and_then(|it| it.as_object_mut());
+                object.and_then(|object| object.remove(name)).expect(name);
+                let error = read(state).expect_err(name).to_string();
+                assert_eq!(error, format!("missing field `{name}`"));
+                fields += 1;
+            }
+        }
+        assert!(fields > 40, "{fields}");
     }
 
     #[test]

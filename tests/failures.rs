@@ -149,7 +149,9 @@ fn state_without_what_protects_is_refused() {
     let cases = [
         (json!({}), "missing field"),
         (without("/cgroup"), "missing field `cgroup`"),
+        (without("/cgroup/unit"), "missing field `unit`"),
         (without("/limits"), "missing field `limits`"),
+        (without("/limits/devices"), "missing field `devices`"),
         (without("/shared"), "missing field `shared`"),
         (without("/shared/seccomp"), "missing field `seccomp`"),
         (
@@ -163,8 +165,10 @@ fn state_without_what_protects_is_refused() {
             without("/shared/defaults/noNewPrivileges"),
             "missing field `noNewPrivileges`",
         ),
+        (without("/lacksProcess"), "missing field `lacksProcess`"),
+        (without("/resctrlGroup"), "missing field `resctrlGroup`"),
         (without("/version"), "missing field `version`"),
-        (with("version", json!(0)), "version 0 is not the one"),
+        (with("version", json!(1)), "version 1 is not the one"),
         (with("version", json!(1000)), "version 1000 is not the one"),
         (with("id", json!("")), "it is the state of"),
         (with("pid", json!(-1)), "is no init"),

@@ -97,8 +97,7 @@ mod tests {
     use super::*;
 
     fn saved() -> SavedPaths {
-        let text =
-            r#"{"":"/u/a","cpu":"/cpu,cpuacct/a","cpuacct":"/cpu,cpuacct/a","pids":"/pids/a"}"#;
+        let text = r#"{"unit":null,"":"/u/a","cpu":"/cpu,cpuacct/a","cpuacct":"/cpu,cpuacct/a","pids":"/pids/a"}"#;
         serde_json::from_str(text).expect("json")
     }
 

@@ -10,37 +10,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::devices::DeviceRule;
 
-/// All limits of one container. As JSON, what is not set is left out.
+/// All limits of one container. As JSON, what is not set is left out,
+/// but never the devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cpu: CpuLimits,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub memory: MemoryLimits,
     /// Number of processes and threads; negative lifts the limit, 0 means 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub block_io: BlockIoLimits,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hugetlb: Vec<HugepageLimit>,
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkLimits,
     /// By device name, as "mlx5_1".
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaLimit>,
     /// cgroup v2 files by name, each value written line by line; last of all,
     /// so that they override the rest.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
     /// Which devices may be used, in the order of the spec. `None` leaves
     /// devices alone: for a rootless user, or in a user namespace, where the
     /// kernel would refuse.
-    #[serde(
-        with = "crate::saved::device_rules",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(with = "crate::saved::device_rules")]
     pub devices: Option<Vec<DeviceRule>>,
 }
 

@@ -15,7 +15,7 @@ use crate::v1::Member;
 /// systemd made the directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPaths {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "Option::deserialize")]
     unit: Option<SavedUnit>,
     #[serde(flatten)]
     paths: BTreeMap<String, PathBuf>,
@@ -190,10 +190,17 @@ mod tests {
         let bare = limits(user.to_vec());
         let text = serde_json::to_string(&bare).unwrap();
         assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), bare);
-        assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), "{}");
+        // Without them devices would not be restricted by the next update.
+        let none = r#"{"devices":null}"#;
+        assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), none);
         assert_eq!(
-            serde_json::from_str::<Limits>("{}").unwrap(),
+            serde_json::from_str::<Limits>(none).unwrap(),
             Limits::default()
+        );
+        let error = serde_json::from_str::<Limits>("{}").unwrap_err();
+        assert!(
+            error.to_string().contains("missing field `devices`"),
+            "{error}"
         );
         let error = serde_json::from_str::<Limits>(r#"{"devices":["+x 1:3 r"]}"#).unwrap_err();
         assert!(error.to_string().contains("no device rule"), "{error}");
@@ -201,7 +208,7 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let text = r#"{"":"/cg/unified/a","cpu":"/cg/cpu,cpuacct/a","cpuacct":"/cg/cpu,cpuacct/a","pids":"/cg/pids/a"}"#;
+        let text = r#"{"unit":null,"":"/cg/unified/a","cpu":"/cg/cpu,cpuacct/a","cpuacct":"/cg/cpu,cpuacct/a","pids":"/cg/pids/a"}"#;
         let saved: SavedPaths = serde_json::from_str(text).unwrap();
         let (v1, v2) = saved.members();
         assert_eq!(v1.len(), 2);

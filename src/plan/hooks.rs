@@ -29,8 +29,10 @@ pub(crate) struct Hook {
     pub(crate) args: Vec<String>,
     /// `None`: what the moment says. An empty list counts as none, since Go
     /// programs that write a specification cannot tell them apart.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) env: Option<Vec<String>>,
     /// Seconds after which the hook is killed.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) timeout: Option<NonZeroU32>,
 }
 

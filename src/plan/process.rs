@@ -55,15 +55,18 @@ pub(crate) struct ProcessPlan {
 
 /// What all processes of a container have in common. Its state keeps it for
 /// `exec`, whatever becomes of the bundle. To serde an `Option` that is not there
-/// is `None`, unless it is told how to read it: so those that protect are.
+/// is `None`, unless it is told how to read it: so it is here.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Shared {
     /// The mask of a process that names none; `None` leaves it what it is.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) umask: Option<u32>,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) oom_score_adj: Option<i32>,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) personality: Option<u32>,
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) memory_policy: Option<MemoryPolicyPlan>,
     /// It has CPUs of its own.
     pub(crate) has_cpuset: bool,
@@ -84,8 +87,11 @@ pub(crate) struct Defaults {
     apparmor_profile: String,
     selinux_label: String,
     rlimits: Vec<spec::Rlimit>,
+    #[serde(deserialize_with = "Option::deserialize")]
     scheduler: Option<spec::Scheduler>,
+    #[serde(deserialize_with = "Option::deserialize")]
     io_priority: Option<spec::IoPriority>,
+    #[serde(deserialize_with = "Option::deserialize")]
     exec_cpu_affinity: Option<spec::CpuAffinity>,
 }
 
