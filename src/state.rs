@@ -543,29 +543,29 @@ impl StateDir {
     }
 
     /// The container's status now.
-    pub(crate) fn status(&self, state: &ContainerState) -> Status {
+    ///
+    /// # Errors
+    /// Whether init has ended cannot be known.
+    pub(crate) fn status(&self, state: &ContainerState) -> Result<Status> {
         if state.pid == 0 {
-            return if self.is_locked_by_another() {
-                Status::Creating
-            } else {
-                Status::Stopped
-            };
+            return Ok(match self.is_locked_by_another() {
+                true => Status::Creating,
+                false => Status::Stopped,
+            });
         }
-        // One that cannot be looked at is not known to have stopped.
-        if matches!(state.init_is_alive(), Ok(false)) {
-            return Status::Stopped;
+        if !state.init_is_alive()? {
+            return Ok(Status::Stopped);
         }
         if teu_cgroups::Cgroup::open(&state.cgroup)
             .is_frozen()
             .unwrap_or(false)
         {
-            return Status::Paused;
+            return Ok(Status::Paused);
         }
-        if self.exec_fifo().exists() {
-            Status::Created
-        } else {
-            Status::Running
-        }
+        Ok(match self.exec_fifo().exists() {
+            true => Status::Created,
+            false => Status::Running,
+        })
     }
 
     /// Whether another command works on it: a creation that was killed does

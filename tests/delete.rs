@@ -167,33 +167,36 @@ fn paused_container_with_its_hosts_processes_is_deleted() {
 /// Its file in /proc may be out of reach for another reason than that it is
 /// gone.
 fn init_that_cannot_be_looked_at_has_not_ended() {
-    needs(&[Root, Tool("strace")]);
+    needs(&[Root, Teu, Tool("strace")]);
     let container = Container::running(Bundle::new().probe("sleep"));
-    let stat = format!("/proc/{}/stat", container.pid());
-    for (verb, says) in [
-        ("delete", "is not stopped"),
-        ("kill", &*stat),
-        ("exec", &*stat),
-    ] {
+    for verb in ["state", "pause", "update", "delete", "kill", "exec"] {
         let call = container.command(verb, NO_FLAGS).args(match verb {
             "exec" => &["/probe", "exit", "0"][..],
             _ => &[],
         });
-        let mut words: Vec<OsString> = ["strace", "-qq", "-o", "/dev/null", "-P"]
-            .map(Into::into)
-            .into();
-        words.extend([&stat, "-e", "inject=openat,open:error=EMFILE"].map(Into::into));
-        words.push(runtime().into());
-        let output = call.with_program(words).output();
-        assert!(
-            output.code() != 0 && output.stderr.contains(says),
-            "{output}"
-        );
+        let output = without_stat_of(&container, call);
+        assert_ne!(output.code(), 0, "{output}");
         assert!(
             container.has_state() && is_alive(container.pid()),
             "{output}"
         );
     }
+    without_stat_of(&container, teu(["list"])).ok();
+    // Its processes are those in init's pid namespace.
+    let container = Container::new(Bundle::new().probe("sleep"));
+    let created = container.create_with(["--cgroup-manager", "disabled"]);
+    created.ok();
+    without_stat_of(&container, container.command("ps", NO_FLAGS)).exits(1);
+}
+
+/// The call while init's file in /proc cannot be read, which it says.
+#[track_caller]
+fn without_stat_of(container: &Container, call: Invocation) -> Output {
+    let stat = format!("/proc/{}/stat", container.pid());
+    let tracer = "strace -qq -o /dev/null -e inject=openat,open:error=EMFILE -P";
+    let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+    program.extend([OsString::from(&stat), runtime().into()]);
+    call.with_program(program).output().says(&stat)
 }
 
 fn somebody_elses_process_goes_only_by_force() {

@@ -101,7 +101,7 @@ pub(super) fn warn_if_rootless(command: &str) {
 
 fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
     let refused = |status: Status| Failure::CheckpointInState(status.word().to_owned());
-    match dir.status(state) {
+    match dir.status(state)? {
         Status::Running | Status::Paused => {
             let init = kill::open_init(state)?;
             Ok(init.ok_or_else(|| refused(Status::Stopped))?)

@@ -103,7 +103,7 @@ fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
 }
 
 fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
-    match dir.status(state) {
+    match dir.status(state)? {
         Status::Stopped | Status::Creating => {}
         Status::Created => kill_init(state)?,
         Status::Running | Status::Paused if force => kill_init(state)?,

@@ -41,7 +41,7 @@ pub(crate) fn kill(options: &Options) -> Result<()> {
         return kill_everyone(&state);
     }
     match open_init(&state)? {
-        Some(init) if dir.status(&state) != Status::Stopped => send(&state, &init, options.signal),
+        Some(init) if dir.status(&state)? != Status::Stopped => send(&state, &init, options.signal),
         _ if options.all => Ok(()),
         _ => Err(Failure::NotRunning.into()),
     }

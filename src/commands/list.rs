@@ -106,14 +106,12 @@ pub(crate) fn list(options: &Options) -> Result<()> {
     let mut owners = Owners::default();
     let mut views = Vec::new();
     for (id, uid) in containers(&options.root)? {
-        match StateDir::load(&options.root.path, &id) {
-            Ok((dir, state)) => {
-                let owner = owners.name(uid);
-                views.push(StateView {
-                    owner,
-                    ..StateView::new(&dir, &state)
-                });
-            }
+        let loaded = StateDir::load(&options.root.path, &id);
+        match loaded.and_then(|(dir, state)| StateView::new(&dir, &state)) {
+            Ok(view) => views.push(StateView {
+                owner: owners.name(uid),
+                ..view
+            }),
             Err(err) => eprintln!("load container {id}: {}", errno::chain(&err)),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) struct Options {
 #[inline(never)]
 pub(crate) fn pause(options: &Options) -> Result<()> {
     let (dir, state) = lock(options)?;
-    match dir.status(&state) {
+    match dir.status(&state)? {
         Status::Created | Status::Running => Ok(Cgroup::open(&state.cgroup).freeze()?),
         Status::Creating | Status::Paused | Status::Stopped => Err(Failure::NotRunning.into()),
     }
@@ -39,7 +39,7 @@ pub(crate) fn pause(options: &Options) -> Result<()> {
 #[inline(never)]
 pub(crate) fn resume(options: &Options) -> Result<()> {
     let (dir, state) = lock(options)?;
-    match dir.status(&state) {
+    match dir.status(&state)? {
         Status::Paused => Ok(Cgroup::open(&state.cgroup).thaw()?),
         _ => Err(Failure::NotPaused.into()),
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -34,7 +34,7 @@ pub(crate) struct Options {
 pub(crate) fn ps(options: &Options) -> Result<()> {
     let (_, state) = StateDir::load(&options.root, &options.id)?;
     let pids = match state.cgroup.is_empty() {
-        true => in_namespace_of_init(&state),
+        true => in_namespace_of_init(&state)?,
         false => Cgroup::open(&state.cgroup).processes()?,
     };
     let text = match options.format {
@@ -48,19 +48,33 @@ pub(crate) fn ps(options: &Options) -> Result<()> {
 
 /// The processes of a container that is in no cgroup of its own: those in its
 /// pid namespace or, if that is the host's, init alone.
-fn in_namespace_of_init(state: &ContainerState) -> Vec<i32> {
-    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(state.pid).filter(|_| matches!(state.init_is_alive(), Ok(true)));
-    let Some(own) = own else {
-        return Vec::new();
-    };
-    if !state.private_pid_namespace {
-        return vec![state.pid];
+///
+/// # Errors
+/// They cannot be looked at.
+fn in_namespace_of_init(state: &ContainerState) -> Result<Vec<i32>> {
+    let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    if !state.init_is_alive()? {
+        return Ok(Vec::new());
     }
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| namespace(pid).as_ref() == Some(&own))
-        .collect()
+    if !state.private_pid_namespace {
+        return Ok(vec![state.pid]);
+    }
+    let own = match namespace(state.pid) {
+        // It has ended in between.
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        own => own.with_context(|| format!("find the pid namespace of process {}", state.pid))?,
+    };
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").context("read /proc")? {
+        let entry = entry.context("read /proc")?;
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        // One that has ended, or that we may not look at, is none of ours.
+        pids.extend(pid.filter(|pid| namespace(*pid).is_ok_and(|other| other == own)));
+    }
+    Ok(pids)
 }
 
 /// A list of numbers; an empty one is `null`, as Go writes it.

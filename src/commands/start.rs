@@ -27,7 +27,7 @@ pub(crate) struct Options {
 #[inline(never)]
 pub(crate) fn start(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
-    match dir.status(&state) {
+    match dir.status(&state)? {
         // As long as it may be (runtime.md, "start").
         Status::Created if state.lacks_process => return Err(Failure::NoProcess.into()),
         Status::Created => {}

@@ -46,10 +46,13 @@ pub(crate) struct StateView {
 
 impl StateView {
     /// The container as it is now.
-    pub(crate) fn new(dir: &StateDir, state: &ContainerState) -> StateView {
-        let status = dir.status(state);
+    ///
+    /// # Errors
+    /// That cannot be known.
+    pub(crate) fn new(dir: &StateDir, state: &ContainerState) -> Result<StateView> {
+        let status = dir.status(state)?;
         let path = |path: &Path| path.to_string_lossy().into_owned();
-        StateView {
+        Ok(StateView {
             oci_version: state.oci_version.clone(),
             id: state.id.clone(),
             pid: if status == Status::Stopped {
@@ -63,7 +66,7 @@ impl StateView {
             created: timestamp::utc(UNIX_EPOCH + Duration::from_nanos(state.created)),
             annotations: state.annotations.clone(),
             owner: String::new(),
-        }
+        })
     }
 }
 
@@ -74,7 +77,7 @@ impl StateView {
 #[inline(never)]
 pub(crate) fn state(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
-    let text = text(&StateView::new(&dir, &state))?;
+    let text = text(&StateView::new(&dir, &state)?)?;
     std::io::stdout()
         .write_all(&text)
         .context("write to standard output")

@@ -114,7 +114,7 @@ impl<'a> Watched<'a> {
         };
         for id in &options.ids {
             let container = Container::load(&options.root, id);
-            let container = container.and_then(|container| match container.status() {
+            let container = container.and_then(|container| match container.status()? {
                 Status::Stopped | Status::Creating => Err(Failure::NotRunning.into()),
                 _ => Ok(container),
             });
@@ -130,14 +130,14 @@ impl<'a> Watched<'a> {
             self.find_new()?;
         }
         let mut rows = Vec::new();
-        self.running.retain(|id, container| {
-            let status = container.status();
-            let runs = !matches!(status, Status::Stopped | Status::Creating);
-            if runs {
-                rows.push(container.row(id, status));
+        for (id, container) in &mut self.running {
+            match container.status()? {
+                Status::Stopped | Status::Creating => {}
+                status => rows.push(container.row(id, status)),
             }
-            runs
-        });
+        }
+        self.running
+            .retain(|id, _| rows.iter().any(|row| row.id == *id));
         Ok(rows)
     }
 
@@ -168,7 +168,7 @@ impl Container {
         })
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> Result<Status> {
         self.dir.status(&self.state)
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     let mut dir = StateDir::find(&options.root, &options.id)?;
     dir.lock()?;
     let mut state = dir.read()?;
-    if matches!(dir.status(&state), Status::Stopped | Status::Creating) {
+    if matches!(dir.status(&state)?, Status::Stopped | Status::Creating) {
         return Err(Failure::NotRunning.into());
     }
     let change = change(&options.change, &state)?;
