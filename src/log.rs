@@ -11,19 +11,17 @@
 //! with the time since the one before and since the start. Init's lines are
 //! among them; its first step begins with the clone.
 
-use crate::timestamp;
+use crate::{timestamp, trusted_path};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
 use std::panic::Location;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -123,7 +121,7 @@ fn open(path: &OsStr) -> Result<File> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::SYNC | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let file = match openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS) {
-        Err(Errno::LOOP) if others_could_link(Path::new(path)) => {
+        Err(Errno::LOOP) if trusted_path::others_could_redirect(Path::new(path)) => {
             bail!(
                 "open the log {path:?}: links lead there through a directory that others can write to"
             )
@@ -133,66 +131,6 @@ fn open(path: &OsStr) -> Result<File> {
     };
     let file = file.with_context(|| format!("open the log {path:?}"))?;
     Ok(file.into())
-}
-
-/// Whether a part of `path` may be another user's, so that its links lead to any
-/// file of ours. Where none is, it stays so until the path is opened.
-fn others_could_link(path: &Path) -> bool {
-    /// As many as the kernel follows (path_resolution(7)).
-    const LINKS: u32 = 40;
-    let mut links = 0;
-    let mut done = PathBuf::new();
-    let mut left = parts(path);
-    while let Some(part) = left.pop() {
-        let next = done.join(&part);
-        if !part.has_root() && others_can_replace(&done, &next) {
-            return true;
-        }
-        // Links below /proc are the kernel's and need not say where they lead.
-        match fs::read_link(&next) {
-            Ok(target) if !done.starts_with("/proc") => {
-                links += 1;
-                if links > LINKS {
-                    return true;
-                }
-                left.extend(parts(&target));
-            }
-            _ => done = next,
-        }
-    }
-    false
-}
-
-/// The components of a path, the last one first.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    path.iter().rev().map(PathBuf::from).collect()
-}
-
-/// Whether others can write to the directory and put a link in the place of
-/// `entry`; they cannot if it is sticky and `entry` is not theirs.
-fn others_can_replace(directory: &Path, entry: &Path) -> bool {
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    // What cannot be looked at cannot be opened either.
-    let Ok(directory) = fs::metadata(directory) else {
-        return false;
-    };
-    // Whoever owns "/" may do anything anyway. In a user namespace that is nobody:
-    // the machine's root has no number there.
-    let owner_of_all = fs::metadata("/").map_or(0, |root| root.uid());
-    let is_ours = |user| [0, geteuid().as_raw(), owner_of_all].contains(&user);
-    let is_our_groups = directory.gid() == 0 || directory.gid() == getegid().as_raw();
-    let (all, group, sticky) = (0o002, 0o020, 0o1000);
-    let has = |bit| directory.mode() & bit != 0;
-    if !is_ours(directory.uid()) {
-        return true;
-    }
-    let is_open = has(all) || has(group) && !is_our_groups;
-    let stays = || fs::symlink_metadata(entry).is_ok_and(|entry| is_ours(entry.uid()));
-    is_open && !(has(sticky) && stays())
 }
 
 /// The log, or what stands in for it until it is set up.

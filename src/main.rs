@@ -44,6 +44,7 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod trusted_path;
 mod users;
 mod version;
 

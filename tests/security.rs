@@ -391,6 +391,7 @@ fn log_follows_no_link_of_others() {
         ("everybodys", 0o777, 0),
         ("theirs", 0o755, 1000),
         ("groups", 0o770, 1000),
+        ("our_groups", 0o770, 0),
     ] {
         let others = directory(name, mode, owner);
         symlink(&file, others.join("log")).unwrap();
@@ -404,7 +405,11 @@ fn log_follows_no_link_of_others() {
         log(&others.join("plain")).says("does not exist");
         assert!(others.join("plain").exists());
     }
-    // Nor are those of nobody else refused, or the kernel's.
+    // Nor are those of nobody else refused, also in a sticky directory, or the
+    // kernel's.
+    let sticky = directory("sticky", 0o1777, 0);
+    symlink(&file, sticky.join("log")).unwrap();
+    log(&sticky.join("log")).says("does not exist");
     symlink(&ours, ours.join("way")).unwrap();
     symlink("way/file", ours.join("log")).unwrap();
     log(&ours.join("log")).says("does not exist");
