@@ -1,6 +1,7 @@
 //! The bundle: a directory with `config.json` and the container's root
 //! filesystem (runtime-spec, bundle.md). Read once, never written.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ impl Bundle {
     /// The directory or file is missing (runc's words), or the file is not
     /// valid: the error then names the field.
     pub(crate) fn open(dir: &Path) -> Result<Box<Bundle>> {
-        Bundle::read(dir, log::warn)
+        Bundle::read(dir, warn)
     }
 
     /// The same for a further process: whoever made the container was warned.
@@ -35,10 +36,14 @@ impl Bundle {
     /// # Errors
     /// As for [`Bundle::open`].
     pub(crate) fn open_again(dir: &Path) -> Result<Box<Bundle>> {
-        Bundle::read(dir, log::debug)
+        Bundle::read(dir, |field| {
+            if log::is_debug() {
+                log::debug(&field.to_string());
+            }
+        })
     }
 
-    fn read(dir: &Path, tell: fn(&str)) -> Result<Box<Bundle>> {
+    fn read(dir: &Path, tell: impl Fn(&UnknownField<'_>)) -> Result<Box<Bundle>> {
         let dir = fs::canonicalize(dir).with_context(|| format!("bundle {dir:?}"))?;
         let path = dir.join("config.json");
         let text = match fs::read(&path) {
@@ -69,7 +74,7 @@ pub(crate) fn enter(dir: &Path) -> Result<()> {
 /// The file cannot be read, or is not valid: the error then names the field.
 pub(crate) fn read_process(path: &Path) -> Result<Process> {
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
-    parse(&text, path, log::warn)
+    parse(&text, path, warn)
 }
 
 /// Reads new resources (`update --resources`): what linux.resources holds, from
@@ -82,26 +87,42 @@ pub(crate) fn read_resources(path: &Path) -> Result<Resources> {
         let mut text = Vec::new();
         let read = io::stdin().read_to_end(&mut text);
         read.context("read standard input")?;
-        return parse(&text, Path::new("/dev/stdin"), log::warn);
+        return parse(&text, Path::new("/dev/stdin"), warn);
     }
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
-    parse(&text, path, log::warn)
+    parse(&text, path, warn)
 }
 
-/// Unknown fields are allowed, but one may be a known field misspelt, which then
-/// has no effect. Engines write none: they have the types of the specification.
-fn parse<T: FromJson>(text: &[u8], path: &Path, tell: fn(&str)) -> Result<T> {
+/// A field that the specification does not know. Such are allowed, but one may be a
+/// known field misspelt, which then has no effect. What engines write from the types
+/// of the specification has none.
+struct UnknownField<'a> {
+    file: &'a Path,
+    place: &'a spec::Place<'a>,
+    known: &'a [&'static str],
+}
+
+impl fmt::Display for UnknownField<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnknownField { file, place, known } = self;
+        write!(f, "{}: unknown field {place} is ignored", file.display())?;
+        let name = place.field();
+        match name.and_then(|name| spelling::nearest(name, known)) {
+            Some(nearest) => write!(f, "; is {nearest:?} meant?"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn warn(field: &UnknownField<'_>) {
+    log::warn(&field.to_string());
+}
+
+fn parse<T: FromJson>(text: &[u8], file: &Path, tell: impl Fn(&UnknownField<'_>)) -> Result<T> {
     let unknown = |place: &spec::Place<'_>, known: &[&'static str]| {
-        let nearest = place
-            .field()
-            .and_then(|name| spelling::nearest(name, known));
-        let hint = nearest.map_or_else(String::new, |name| format!("; is {name:?} meant?"));
-        tell(&format!(
-            "{}: unknown field {place} is ignored{hint}",
-            path.display()
-        ));
+        tell(&UnknownField { file, place, known });
     };
     spec::from_slice(text, &unknown)
         .map_err(anyhow::Error::msg)
-        .with_context(|| format!("{path:?}"))
+        .with_context(|| format!("{file:?}"))
 }

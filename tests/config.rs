@@ -73,6 +73,14 @@ fn unknown_fields_are_warned_of() {
     let call = container.command("exec", NO_FLAGS);
     let output = call.args(["/probe", "exit", "0"]).output().ok();
     assert_eq!(output.stderr, "");
+    let call = container.command("exec", ["--debug"]);
+    let output = call.args(["/probe", "exit", "0"]).output().ok();
+    let told = |line: &&str| line.contains("level=debug") && line.contains("unknown field");
+    let told: Vec<&str> = output.stderr.lines().filter(told).collect();
+    assert_eq!(told.len(), warnings.len(), "{output}");
+    for line in told {
+        assert!(line.contains("file=\"src/bundle.rs:"), "{line}");
+    }
     let process = scratch().join("process.json");
     let text = r#"{ "cwd": "/", "args": ["/probe", "exit", "0"], "termnal": false }"#;
     fs::write(&process, text).unwrap();
