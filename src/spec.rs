@@ -126,13 +126,16 @@ fn object<'a>(value: Json<'a>, place: &Place<'_>) -> Result<Object<'a>, String> 
 /// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
 /// write it, and of both it takes what they hold together.
 fn ignore_case(object: &mut Object<'_>, names: &[&'static str]) {
-    let meant = |other: &str| {
-        let mut names = names.iter();
-        names.find(|name| name.eq_ignore_ascii_case(other)).copied()
-    };
-    let others = object.remove_if(|other| !names.contains(&other) && meant(other).is_some());
-    for (other, value) in others {
-        let name = meant(&other).unwrap_or_default();
+    let mut meant: Vec<&str> = Vec::new();
+    let others = object.remove_if(|other| {
+        if names.contains(&other) {
+            return false;
+        }
+        let name = names.iter().find(|name| name.eq_ignore_ascii_case(other));
+        meant.extend(name);
+        name.is_some()
+    });
+    for (name, (_, value)) in meant.into_iter().zip(others) {
         object.add_missing(Object::from((name, value)));
     }
 }
