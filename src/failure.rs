@@ -86,8 +86,9 @@ impl fmt::Display for Failure {
             Failure::InitOutOfMemory(limit) => {
                 f.write_str("container init was OOM-killed (memory limit too low?)")?;
                 match limit {
-                    Some(limit) => write!(f, ": linux.resources.memory.limit is {limit}"),
-                    None => Ok(()),
+                    // One that is not above 0 is none.
+                    Some(limit @ 1..) => write!(f, ": linux.resources.memory.limit is {limit}"),
+                    Some(_) | None => Ok(()),
                 }
             }
         }
@@ -150,6 +151,15 @@ mod tests {
             (
                 Failure::InitOutOfMemory(None),
                 "container init was OOM-killed (memory limit too low?)",
+            ),
+            (
+                Failure::InitOutOfMemory(Some(-1)),
+                "container init was OOM-killed (memory limit too low?)",
+            ),
+            (
+                Failure::InitOutOfMemory(Some(4096)),
+                "container init was OOM-killed (memory limit too low?): \
+                 linux.resources.memory.limit is 4096",
             ),
         ];
         for (failure, text) in words {
