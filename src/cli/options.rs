@@ -295,18 +295,7 @@ impl args::KillArgs {
     pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
         let word = self.signal.filter(|word| !word.is_empty());
         let signal = match word {
-            Some(word) => {
-                kill::signal_number(&word.to_string_lossy()).map_err(|err| {
-                    match self.id.as_bytes().strip_prefix(b"-") {
-                        Some(signal) => anyhow!(
-                            "{err} (the container comes first: kill {} {})",
-                            word.to_string_lossy(),
-                            String::from_utf8_lossy(signal)
-                        ),
-                        None => err,
-                    }
-                })?
-            }
+            Some(word) => signal(&self.id.to_string_lossy(), &word.to_string_lossy())?,
             None => libc::SIGTERM,
         };
         Ok(kill::Options {
@@ -316,6 +305,16 @@ impl args::KillArgs {
             all: self.all,
         })
     }
+}
+
+/// The number of a signal's name, and a hint for those who know kill(1): the signal
+/// comes first there, behind a dash.
+fn signal(id: &str, word: &str) -> Result<i32> {
+    let number = kill::signal_number(word);
+    number.map_err(|err| match id.strip_prefix('-') {
+        Some(signal) => anyhow!("{err} (the container comes first: kill {word} {signal})"),
+        None => err,
+    })
 }
 
 impl args::DeleteArgs {
@@ -513,5 +512,23 @@ impl args::SpecArgs {
             bundle,
             rootless: self.rootless,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_before_the_container_is_hinted_at() {
+        assert_eq!(signal("c1", "KILL").expect("a signal"), libc::SIGKILL);
+        // The name of a container may begin with a dash.
+        assert_eq!(signal("-c1", "9").expect("a signal"), libc::SIGKILL);
+        let words = |id, word| signal(id, word).expect_err("no signal").to_string();
+        assert_eq!(words("c1", "x"), "unknown signal \"x\"");
+        assert_eq!(
+            words("-9", "c1"),
+            "unknown signal \"c1\" (the container comes first: kill c1 9)"
+        );
     }
 }
