@@ -53,9 +53,13 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     // From here each step is taken back if a later one fails.
     let schemata = new_schemata(options, &state)?;
     let cgroup = Cgroup::open(&state.cgroup);
-    let concerns_memory = change.memory.limit.is_some() || !change.unified.is_empty();
-    // Without a counter there is nothing to tell.
-    let kills_before = concerns_memory.then(|| cgroup.oom_kills().ok()).flatten();
+    let is_of_memory = |file: &String| file.starts_with("memory.");
+    let concerns_memory = change.memory.limit.is_some() || change.unified.keys().any(is_of_memory);
+    let kills_before = match concerns_memory {
+        // Without a counter there is nothing to tell.
+        true => cgroup.oom_kills().ok(),
+        false => None,
+    };
     let updated = cgroup.update(&state.limits, &change);
     let nobody_is_left = kills_before.is_some_and(|before| tell_kills(&cgroup, before));
     let update = match updated {
