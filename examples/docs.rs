@@ -294,14 +294,17 @@ fn write_completions(directory: &Path) -> Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let path = clap_complete::generate_to(shell, &mut whole(), "teu", directory)?;
         let text = fs::read_to_string(&path)?;
-        fs::write(path, with_containers(shell, &text))?;
+        fs::write(path, with_containers(shell, &text)?)?;
     }
     Ok(())
 }
 
 /// A completion that also knows the containers, for the commands on one that is
 /// there: clap knows only words that stay the same.
-fn with_containers(shell: Shell, text: &str) -> String {
+///
+/// # Errors
+/// clap does not write completions in the form any more that is changed here.
+pub(crate) fn with_containers(shell: Shell, text: &str) -> Result<String> {
     let commands = args::COMMANDS.iter().filter(|word| {
         let definition = args::definition(word);
         let of_one = definition.is_some_and(|command| {
@@ -314,29 +317,33 @@ fn with_containers(shell: Shell, text: &str) -> String {
     let list = "teu list --quiet 2> /dev/null";
     match shell {
         // Among the options, so that the value of one is still completed as that.
-        Shell::Bash => commands.iter().fold(text.to_owned(), |text, word| {
+        Shell::Bash => commands.iter().try_fold(text.to_owned(), |text, word| {
             let options = format!("teu__subcmd__{word})\n            opts=\"");
-            text.replacen(&options, &format!("{options}$({list}) "), 1)
+            replaced(&text, &options, &format!("{options}$({list}) "))
         }),
         Shell::Zsh => {
-            let ids = |text: &str, what: &str| {
+            let mut text = text.to_owned();
+            for what in ["name of the container", "names of the containers"] {
                 let known = format!("{what}:_teu_containers'");
-                text.replace(&format!("{what}:_default'"), &known)
-            };
-            let text = ids(
-                &ids(text, "name of the container"),
-                "names of the containers",
-            );
+                text = replaced(&text, &format!("{what}:_default'"), &known)?;
+            }
             let more = format!(
                 "\n_teu_containers() {{\n    local -a containers\n    \
                  containers=(${{(f)\"$({list})\"}})\n    \
                  _describe -t containers container containers\n}}\n"
             );
-            text.replacen("\n_teu() {", &format!("{more}\n_teu() {{"), 1)
+            replaced(&text, "\n_teu() {", &format!("{more}\n_teu() {{"))
         }
-        _ => format!(
+        _ => Ok(format!(
             "{text}\ncomplete -c teu -n \"__fish_seen_subcommand_from {}\" -f -a \"({list})\"\n",
             commands.join(" ")
-        ),
+        )),
+    }
+}
+
+fn replaced(text: &str, old: &str, new: &str) -> Result<String> {
+    match text.contains(old) {
+        true => Ok(text.replace(old, new)),
+        false => Err(Error::other(format!("no {old:?} in the completion"))),
     }
 }

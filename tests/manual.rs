@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use clap_complete::Shell;
 use serde_json::Value;
 
 use crate::harness::*;
@@ -17,6 +18,7 @@ tests![
     manual_of_teu_tells_what_options_do_not,
     examples_stay_as_they_are_written,
     bash_completes_values_and_containers,
+    completion_of_another_form_is_an_error,
 ];
 
 fn written() -> PathBuf {
@@ -158,5 +160,14 @@ fn bash_completes_values_and_containers() {
             values,
             "{option}"
         );
+    }
+}
+
+/// Without what is replaced it would be one that knows no containers.
+fn completion_of_another_form_is_an_error() {
+    needs(&[]);
+    for shell in [Shell::Bash, Shell::Zsh] {
+        let error = docs::with_containers(shell, "complete -c teu").unwrap_err();
+        assert!(error.to_string().ends_with("in the completion"), "{error}");
     }
 }
