@@ -127,7 +127,7 @@ fn whole() -> Command {
         .filter_map(|word| args::definition(word))
         .map(command);
     command(args::globals())
-        .override_usage("teu [global options] command [command options]")
+        .override_usage(format!("teu {}", args::USAGE))
         .subcommand_help_heading("COMMANDS")
         .version(env!("CARGO_PKG_VERSION"))
         // It is among the options already.
@@ -161,7 +161,7 @@ fn argument(definition: &Argument) -> Arg {
     }
     if definition.takes_value {
         arg = arg.value_name(definition.value_name);
-        let values = values(definition.field);
+        let values = values(definition);
         if definition.long && !values.is_empty() {
             // The help names them already.
             arg = arg
@@ -175,17 +175,32 @@ fn argument(definition: &Argument) -> Arg {
     arg
 }
 
-/// The words that an option of this name takes, for the completions; none where
-/// it takes any.
-fn values(field: &str) -> &'static [&'static str] {
-    match field {
-        "format" => &["table", "json"],
-        "log_format" => &["text", "json"],
-        "cgroup_manager" => &["cgroupfs", "systemd", "disabled"],
-        "rootless" => &["auto", "true", "false"],
-        "manage_cgroups_mode" => &["soft", "full", "strict", "ignore"],
-        _ => &[],
+/// Options that take no other words than those in quotes in their help.
+const OF_WORDS: [&str; 5] = [
+    "format",
+    "log_format",
+    "cgroup_manager",
+    "rootless",
+    "manage_cgroups_mode",
+];
+
+/// The words that an option takes, for the completions; none where it takes any.
+fn values(option: &Argument) -> Vec<&'static str> {
+    if !OF_WORDS.contains(&option.field) {
+        return Vec::new();
     }
+    let mut words = Vec::new();
+    for word in option
+        .help
+        .0
+        .iter()
+        .flat_map(|line| line.split('\'').skip(1).step_by(2))
+    {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
 }
 
 /// `teu.8` and a `teu-<command>.8` for each command.

@@ -10,6 +10,9 @@ use super::definition::{
 };
 use std::ffi::OsString;
 
+/// How the program is called, behind its name.
+pub(crate) const USAGE: &str = "[global options] [command [command options]]";
+
 const DESCRIBES_TEU: &str = "\
 teu runs containers that are packaged by the Open Container Initiative's
 specification. It makes one container from one bundle and leaves the rest to
@@ -64,7 +67,7 @@ definitions! {
         /// --systemd-cgroup)
         #[arg(long, value_name = "MANAGER")]
         pub(crate) cgroup_manager: Option<OsString>,
-        /// go on where permission for cgroups is missing: 'true', 'false' or 'auto'
+        /// go on where permission for cgroups is missing: 'auto', 'true' or 'false'
         #[arg(long, value_name = "VALUE", default_value = "auto")]
         pub(crate) rootless: OsString,
         /// print the version

@@ -4,16 +4,18 @@ use super::args;
 use super::definition::{Argument, Definition};
 use std::fmt::Write;
 
-const SUMMARY: &str = "Open Container Initiative runtime";
+/// What the command `help` does.
+const ABOUT_HELP: &str = "show the commands, or the help of one";
 
 /// The help for everything.
 pub(super) fn overview(program: &str) -> String {
     let globals = args::globals();
     let description = globals.long_about.unwrap_or_default();
     let mut text = format!(
-        "NAME:\n   {program} - {SUMMARY}\n\n{description}\n\n\
-         USAGE:\n   {program} [global options] [command [command options]]\n\n\
-         VERSION:\n   {}\n\nCOMMANDS:\n",
+        "NAME:\n   {program} - {}\n\n{description}\n\n\
+         USAGE:\n   {program} {}\n\nVERSION:\n   {}\n\nCOMMANDS:\n",
+        globals.about,
+        args::USAGE,
         env!("CARGO_PKG_VERSION")
     );
     let mut rows: Vec<_> = args::COMMANDS
@@ -21,10 +23,7 @@ pub(super) fn overview(program: &str) -> String {
         .filter_map(|word| args::definition(word))
         .map(|command| (command.name.to_owned(), command.about.to_string()))
         .collect();
-    rows.push((
-        "help, h".to_owned(),
-        "show the commands, or the help of one".to_owned(),
-    ));
+    rows.push(("help, h".to_owned(), ABOUT_HELP.to_owned()));
     write_rows(&mut text, &rows);
     text.push_str("\nGLOBAL OPTIONS:\n");
     let mut rows = flags(&globals);
@@ -62,7 +61,7 @@ pub(super) fn of_command(program: &str, command: &Definition, globals: &Definiti
 /// The help of `help`.
 pub(super) fn of_help(program: &str) -> String {
     format!(
-        "NAME:\n   {program} help - show the commands, or the help of one\n\n\
+        "NAME:\n   {program} help - {ABOUT_HELP}\n\n\
          USAGE:\n   {program} help [command]\n"
     )
 }
