@@ -85,13 +85,7 @@ impl Host {
     /// # Errors
     /// It is not known.
     pub(crate) fn is_confined_by_apparmor(&self) -> Result<bool> {
-        // Of its own since Linux 5.8; see `init::lsm`.
-        let attributes = ["proc/self/attr/apparmor/current", "proc/self/attr/current"];
-        let read = |name| fs::read_to_string(self.path(name));
-        let label = match read(attributes[0]) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => read(attributes[1]),
-            label => label,
-        };
+        let label = fs::read_to_string(self.path("proc/self/attr/apparmor/current"));
         let label = label.context("read the AppArmor profile of this process")?;
         let label = label.trim_end_matches(['\n', '\0']);
         Ok(label != "unconfined" && !label.ends_with(" (unconfined)"))

@@ -8,11 +8,10 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Errno;
 
 /// Sets the AppArmor profile for the next execve(2), in place of our own or on
 /// top of it. `procfs` is the root of a trustworthy procfs.
@@ -22,13 +21,8 @@ use rustix::io::Errno;
 pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr, stacks: bool) -> Result<()> {
     let verb: &[u8] = if stacks { b"stack " } else { b"exec " };
     let value = [verb, profile.to_bytes()].concat();
-    // Each module has its own directory since Linux 5.8; the file outside is
-    // the first module's, which may be another one.
-    let name = match open_attribute(&procfs, "apparmor/exec") {
-        Err(Errno::NOENT) => "exec",
-        _ => "apparmor/exec",
-    };
-    write_attribute(&procfs, name, &value)
+    // The file above its directory is the first module's, which may be another.
+    write_attribute(&procfs, "apparmor/exec", &value)
         .context("apparmor failed to apply profile")
         .context("unable to apply apparmor profile")
 }
@@ -55,24 +49,16 @@ pub(crate) fn set_selinux_key_label(procfs: impl AsFd, label: Option<&CStr>) -> 
 
 /// Writes an attribute of this thread (proc_pid_attr(5)).
 fn write_attribute(procfs: &impl AsFd, name: &str, value: &[u8]) -> Result<()> {
-    let file = open_attribute(procfs, name)
-        .with_context(|| format!("open /proc/thread-self/attr/{name}"))?;
-    File::from(file)
-        .write_all(value)
-        .with_context(|| format!("write /proc/thread-self/attr/{name}"))
-}
-
-fn open_attribute(procfs: &impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let context = |doing| format!("{doing} /proc/thread-self/attr/{name}");
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     // Nothing mounted on the way, no way out.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    openat2(
-        procfs,
-        format!("thread-self/attr/{name}"),
-        flags,
-        Mode::empty(),
-        resolve,
-    )
+    let path = format!("thread-self/attr/{name}");
+    let file =
+        openat2(procfs, path, flags, Mode::empty(), resolve).with_context(|| context("open"))?;
+    File::from(file)
+        .write_all(value)
+        .with_context(|| context("write"))
 }
 
 #[cfg(test)]
