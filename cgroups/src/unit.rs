@@ -340,9 +340,10 @@ impl Cgroup {
     fn telling<T>(&self, unit: &UnitOfCgroup, tell: impl FnOnce() -> Result<T>) -> Result<T> {
         self.while_frozen(|| {
             let files = Files::of(self, &unit.in_force.borrow())?;
-            let told = tell()?;
-            files.write_back()?;
-            Ok(told)
+            let told = tell();
+            // Also where it failed: systemd may have written by then.
+            let back = files.write_back();
+            told.and_then(|told| back.map(|()| told))
         })
     }
 

@@ -1,5 +1,8 @@
 //! What the files of a cgroup said before they were changed.
 
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
 use crate::Cgroup;
 use crate::devices::{self, Rules};
 use crate::error::{Error, Result};
@@ -42,8 +45,8 @@ struct Old {
 impl Undo {
     /// Reads what `writes` are going to replace.
     ///
-    /// Errors: those of turning `writes` into writes; a file that is not there
-    /// or cannot be read has nothing that could come back.
+    /// Errors: those of turning `writes` into writes, and of reading; a file that
+    /// is not there, or is for writing alone, has nothing that could come back.
     pub(super) fn new(cgroup: &Cgroup, old: &Limits, writes: &Limits) -> Result<Undo> {
         let mut undo = Undo {
             files: Files::of(cgroup, writes)?,
@@ -92,22 +95,20 @@ impl Files {
         let mut files = Files::default();
         for (directory, steps) in cgroup.all_steps(limits)? {
             for write in all_writes(&steps) {
-                files.remember(directory, write);
+                files.remember(directory, write)?;
             }
         }
         Ok(files)
     }
 
-    fn remember(&mut self, directory: &Directory, write: &Write) {
-        let Ok(text) = directory.read(&write.file) else {
-            return;
+    fn remember(&mut self, directory: &Directory, write: &Write) -> Result<()> {
+        let Some(text) = read(directory, &write.file)? else {
+            return Ok(());
         };
         let value = match text.is_empty() && FILES.contains(&write.file.as_str()) {
             // A cpuset with processes in it cannot be made empty again. What it
             // amounted to then means the same.
-            true => directory
-                .read(&format!("{}.effective", write.file))
-                .unwrap_or_default(),
+            true => read(directory, &format!("{}.effective", write.file))?.unwrap_or_default(),
             false => value(&write.file, &write.value, &text),
         };
         let old = Old {
@@ -119,6 +120,7 @@ impl Files {
         if !self.0.contains(&old) {
             self.0.push(old);
         }
+        Ok(())
     }
 
     /// Writes back what has changed, in the reverse order. What the kernel
@@ -140,6 +142,20 @@ impl Files {
                 return result;
             }
         }
+    }
+}
+
+/// What the file says; `None` if there is none, or it is for writing alone, as
+/// memory.reclaim is.
+fn read(directory: &Directory, file: &str) -> Result<Option<String>> {
+    const READABLE: u32 = 0o444;
+    let path = || directory.path.join(file);
+    let is_readable = || path().metadata().map(|file| file.mode() & READABLE != 0);
+    match directory.read(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(_) if is_readable().is_ok_and(|readable| !readable) => Ok(None),
+        Err(cause) => Err(Error::system("read", &path(), cause)),
     }
 }
 
@@ -260,6 +276,30 @@ fn keyed(file: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_cannot_be_read_stops_an_update() {
+        let path = std::env::temp_dir().join(format!("teu-undo-{}", std::process::id()));
+        fs::create_dir_all(path.join("unreadable")).expect("mkdir");
+        let written_only = path.join("written_only");
+        fs::create_dir_all(&written_only).expect("mkdir");
+        let mode = fs::Permissions::from_mode(0o200);
+        fs::set_permissions(&written_only, mode).expect("chmod");
+        let mut files = Files::default();
+        let mut remember = |file: &str| {
+            let write = Write::new("x", file, 1);
+            files.remember(&Directory::new(&path), &write)
+        };
+        let found = [
+            remember("missing"),
+            remember("written_only"),
+            remember("unreadable"),
+        ];
+        fs::remove_dir_all(&path).expect("remove");
+        assert!(matches!(found, [Ok(()), Ok(()), Err(_)]), "{found:?}");
+    }
 
     #[test]
     fn what_brings_the_old_value_back() {
