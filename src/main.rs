@@ -9,7 +9,6 @@
     allow(dead_code, reason = "the program is not run in unit tests")
 )]
 
-mod bounding_set;
 mod bundle;
 mod cli;
 mod commands;

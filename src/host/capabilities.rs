@@ -1,10 +1,10 @@
 //! Which capabilities a process started from here can have.
 
 use anyhow::{Context, Result};
-use rustix::thread::CapabilitySet;
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 
 use super::Host;
-use crate::bounding_set::BoundingSet;
 
 impl Host {
     /// Every capability this kernel knows, one bit each (capabilities(7)). A
@@ -32,6 +32,45 @@ impl Host {
     /// The kernel does not say.
     pub(crate) fn bounding_capabilities(&self) -> Result<u64> {
         Ok(BoundingSet::read()?.held)
+    }
+}
+
+/// `CAP_CHECKPOINT_RESTORE` (Linux 5.9), which every kernel we run on knows.
+const LAST_OF_ALL_KERNELS: u32 = 40;
+
+/// What the kernel says of the bounding set of this process.
+#[derive(Debug)]
+struct BoundingSet {
+    /// All that could be in it.
+    known: u64,
+    /// What is.
+    held: u64,
+}
+
+impl BoundingSet {
+    /// Asks for one capability after the other; the first number that the
+    /// kernel does not know ends the list (as `cap_last_cap` in proc would say).
+    ///
+    /// # Errors
+    /// Any other answer: what is not known to be dropped might be kept.
+    fn read() -> Result<BoundingSet> {
+        let mut set = BoundingSet { known: 0, held: 0 };
+        for number in 0..u64::BITS {
+            let bit = 1 << number;
+            match capability_is_in_bounding_set(CapabilitySet::from_bits_retain(bit)) {
+                Ok(is_held) => {
+                    set.known |= bit;
+                    set.held |= if is_held { bit } else { 0 };
+                }
+                Err(Errno::INVAL) if number > LAST_OF_ALL_KERNELS => break,
+                Err(err) => {
+                    return Err(err).with_context(|| {
+                        format!("ask whether capability {number} is in the bounding set")
+                    });
+                }
+            }
+        }
+        Ok(set)
     }
 }
 

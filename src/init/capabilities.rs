@@ -7,11 +7,11 @@
 use anyhow::{Context, Result, bail};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
-    clear_ambient_capability_set, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+    capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities,
 };
 
-use crate::bounding_set::BoundingSet;
 use crate::errno;
 use crate::log;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
@@ -21,21 +21,16 @@ use crate::plan::capabilities::{CapabilitiesPlan, names};
 /// Before the change of user, while CAP_SETPCAP is still there.
 ///
 /// # Errors
-/// Something else than the plan says is left: the plan rests on what the kernel
-/// answered to the host, and a system call filter may answer for the kernel.
+/// It is still there: a system call filter may answer for the kernel. What one
+/// says of the others it has said to the host.
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
     for bit in bits(plan.dropped) {
-        remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit))
-            .with_context(|| format!("unable to apply bounding set: drop {}", name(bit)))?;
-    }
-    let left = BoundingSet::read()
-        .context("unable to apply bounding set")?
-        .held;
-    if left != plan.bounding {
-        bail!(
-            "unable to apply bounding set: it is {left:#x}, not {:#x}",
-            plan.bounding
-        );
+        let doing = |what| format!("unable to apply bounding set: {what} {}", name(bit));
+        let capability = CapabilitySet::from_bits_retain(bit);
+        remove_capability_from_bounding_set(capability).with_context(|| doing("drop"))?;
+        if capability_is_in_bounding_set(capability).with_context(|| doing("read"))? {
+            bail!("{}: it is still there", doing("drop"));
+        }
     }
     Ok(())
 }
