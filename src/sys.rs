@@ -66,12 +66,13 @@ pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes a descriptor, if there is one of that number. As [`close_range`], only
-/// for a process that does nothing more than execve(2).
+/// Closes a descriptor, if there is one of that number.
+///
+/// As [`close_range`], takes it away from whoever owns it.
 pub(crate) fn close_if_open(number: u32) -> io::Result<()> {
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the call takes a number. No code that owns the descriptor runs
-    // after it.
+    // SAFETY: the call takes a number and touches no memory. No code that owns
+    // the descriptor uses it afterwards.
     match check(unsafe { libc::close(fd) }.into()) {
         Err(err) if err.raw_os_error() != Some(libc::EBADF) => Err(err),
         _ => Ok(()),
