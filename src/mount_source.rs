@@ -58,7 +58,12 @@ fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
         i32::from(opener_end.send(answer).is_err())
     })?;
     drop(opener_end);
-    end.receive_tree()
+    end.receive_tree().with_context(|| {
+        format!(
+            "failed to fulfil mount request: open {}",
+            bind.source.display()
+        )
+    })
 }
 
 fn clone_source(bind: &Bind) -> Result<OwnedFd> {
@@ -66,12 +71,7 @@ fn clone_source(bind: &Bind) -> Result<OwnedFd> {
     if bind.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(CWD, &bind.source, flags).with_context(|| {
-        format!(
-            "failed to fulfil mount request: open {}",
-            bind.source.display()
-        )
-    })
+    Ok(open_tree(CWD, &bind.source, flags)?)
 }
 
 fn open_namespace(child: &Child, name: &str) -> Result<File> {

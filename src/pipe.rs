@@ -306,7 +306,7 @@ impl InitEnd {
 
     fn receive_any(&mut self) -> Result<ToInit> {
         let Some((tag, body, fd)) = receive(self.socket.as_fd())? else {
-            bail!("the host side is gone");
+            bail!("the other side is gone");
         };
         Ok(match (tag, fd) {
             (b'C', _) => {
