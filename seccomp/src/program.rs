@@ -100,7 +100,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     nodes: Vec<Node>,
-    // Not with std's random numbers, without which it would panic.
+    // A HashMap wants random numbers, and panics where it gets none.
     ids: BTreeMap<Node, Id>,
 }
 

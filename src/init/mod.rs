@@ -55,10 +55,11 @@ const FAILED: i32 = 255;
 pub(crate) struct Given<'a> {
     /// Where the terminal is sent.
     pub(crate) console_socket: Option<OwnedFd>,
-    /// The end of the exec fifo that init reads from, for `create`.
+    /// The exec fifo, for `create`: init reads from it that it may start, and
+    /// writes to it if the program could not be executed.
     pub(crate) exec_fifo: Option<OwnedFd>,
-    /// Of the process that reads them (signalfd(2)): init's own, here. Blocked
-    /// by the host, so that none is lost before init waits for its start.
+    /// A signalfd shows the signals of whoever reads it: here init's. Blocked by
+    /// the host, so that none is lost before init waits for its start.
     pub(crate) signals: &'a Signals,
 }
 

@@ -494,7 +494,8 @@ fn joined_options(filesystem: &Filesystem, mode: Option<u32>) -> String {
 }
 
 /// An overlay with an option for each of its layers instead of `lowerdir`, as
-/// Linux takes it since 6.7. Layers of data alone (`::`) stay as they are.
+/// Linux 6.8 and later take it (kernel, overlayfs.rst). Layers of data alone
+/// (`::`) stay as they are.
 fn with_layers_apart(filesystem: &Filesystem) -> Filesystem {
     let mut apart = filesystem.clone();
     if filesystem.kind != "overlay" {

@@ -96,9 +96,10 @@ pub(crate) fn within_limit_of_processes(
     Ok(())
 }
 
-/// Sets how many processes the user may have, where the host sets the limits of
-/// a process that has become its user: the kernel compares when it does so, and
-/// refuses the execve then (execve(2), EAGAIN).
+/// Sets how many processes the user may have, before this one becomes the user.
+/// For where the host sets all limits, which it does afterwards: the kernel
+/// compares at the change of user, and refuses the execve by that (execve(2),
+/// EAGAIN).
 pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
     let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
     match limit.map_or(Ok(()), |one| {
@@ -257,8 +258,8 @@ pub(crate) fn become_user<P: AsFd>(
     }
     capabilities::keep_over_change_of_user(false)?;
     if plan.is_hidden {
-        // Before its capabilities go, which keep out those who have fewer, and
-        // before a system call filter that may forbid it.
+        // Until now only who has the capabilities of this process could look
+        // into it, and those go next (ptrace(2)). A filter may forbid it later.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).context("prctl(PR_SET_DUMPABLE)")?;
     }
     capabilities::apply(&plan.capabilities)

@@ -67,6 +67,9 @@ fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
             if host.is_unprivileged() {
                 bail!("rootless container requires user namespaces");
             }
+            // runc 1.3 runs such a container, without a word: there is
+            // nothing that the maps could be of. A refusal would stop what runs
+            // with them.
             if mapped {
                 log::warn(
                     "linux.uidMappings and gidMappings are ignored: there is no user namespace",
