@@ -41,7 +41,7 @@ pub(crate) fn make(plan: &RootfsPlan, index: usize, state_dir: &Path) -> Result<
         result => result.with_context(|| format!("mknod {path:?}"))?,
     }
     let context = || format!("{path:?}");
-    own(&path, owner, node.mode, plan.mask_context.as_deref()).with_context(context)?;
+    own(&path, owner, node.mode, plan.mount_label.as_deref()).with_context(context)?;
     let tree = clone(&path).with_context(context)?;
     match make_usable(&tree) {
         // Before Linux 5.12.

@@ -309,7 +309,7 @@ impl Rootfs<'_> {
         masks::mask_paths(
             &self.places(),
             &self.plan.masked_paths,
-            self.plan.mask_context.as_deref(),
+            self.plan.mount_label.as_deref(),
         )
     }
 

@@ -2,7 +2,6 @@
 //! environment, user, limits. `init/process.rs` and `init/command.rs` carry it
 //! out.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 
@@ -144,18 +143,16 @@ impl ProcessPlan {
         host: &Host,
         namespaces: &NamespacePlan,
     ) -> Result<ProcessPlan> {
-        let none = || {
-            Cow::Owned(spec::Process {
-                cwd: "/".into(),
-                args: vec![String::new()],
-                ..spec::Process::default()
-            })
+        let mut plan = match &spec.process {
+            Some(process) => ProcessPlan::of(process, shared, host, namespaces)?,
+            None => {
+                let process = spec::Process {
+                    cwd: "/".into(),
+                    ..spec::Process::default()
+                };
+                ProcessPlan::with_args(Vec::new(), &process, shared, host, namespaces)?
+            }
         };
-        let process = spec.process.as_ref().map_or_else(none, Cow::Borrowed);
-        let mut plan = ProcessPlan::of(&process, shared, host, namespaces)?;
-        if spec.process.is_none() {
-            plan.args.clear();
-        }
         if plan.umask.is_none() && namespaces.is_private(Kind::Mount) {
             plan.umask = Some(DEFAULT_UMASK);
         }
@@ -173,6 +170,17 @@ impl ProcessPlan {
         host: &Host,
         namespaces: &NamespacePlan,
     ) -> Result<ProcessPlan> {
+        let args = args(&process.args)?;
+        ProcessPlan::with_args(args, process, shared, host, namespaces)
+    }
+
+    fn with_args(
+        args: Vec<CString>,
+        process: &spec::Process,
+        shared: &Shared,
+        host: &Host,
+        namespaces: &NamespacePlan,
+    ) -> Result<ProcessPlan> {
         // A process in another user namespace than ours has all of its
         // capabilities at first, whatever ours are.
         let available = if namespaces.is_private(Kind::User) {
@@ -185,7 +193,7 @@ impl ProcessPlan {
         let no_new_privileges = process.no_new_privileges.unwrap_or(false);
         Ok(ProcessPlan {
             cwd: cwd(&process.cwd)?,
-            args: args(&process.args)?,
+            args,
             environment: Environment::new(&process.env)?,
             credentials: Credentials::new(&process.user, host.is_unprivileged(), namespaces)?,
             umask: umask(&process.user)?.or(shared.umask),

@@ -13,7 +13,7 @@ use super::devices::{DeviceNode, device_nodes};
 use super::mount_options::MountOptions;
 use super::mounts::{Mount, Surroundings, clean, is_at_or_below, mounts};
 use crate::host::Host;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 
 /// Everything about the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,9 @@ pub(crate) struct RootfsPlan {
     pub(crate) readonly_paths: Vec<RestrictedPath>,
     /// In this order, none twice.
     pub(crate) masked_paths: Vec<RestrictedPath>,
-    /// SELinux context of the filesystem that masks directories.
-    pub(crate) mask_context: Option<String>,
+    /// SELinux context of what the runtime itself puts there: the filesystem that
+    /// masks directories, and device nodes made by the host.
+    pub(crate) mount_label: Option<String>,
 }
 
 /// A path that is hidden from the container, or that it may only read.
@@ -143,19 +144,8 @@ impl RootfsPlan {
         }
         let readonly_paths = readonly_paths(&linux.readonly_paths, &mounts);
         let masked_paths = masked_paths(&linux.masked_paths, &mounts, &readonly_paths);
-        for path in readonly_paths.iter().chain(&masked_paths) {
-            if let Some(inside) = &path.inside {
-                mounts[inside.mount].holds_restricted_paths = true;
-            }
-        }
-        let mut nodes = device_nodes(&linux.devices)?;
-        let in_user_namespace = input.host.in_user_namespace();
-        let bind = input.namespaces.is_private(Kind::User) || in_user_namespace;
-        if bind && !in_user_namespace && !input.host.is_unprivileged() {
-            for node in &mut nodes {
-                node.leave_to_host(&input.namespaces.id_maps);
-            }
-        }
+        hold(&mut mounts, readonly_paths.iter().chain(&masked_paths));
+        let devices = devices(&linux.devices, input)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
         Ok(RootfsPlan {
             path,
@@ -165,18 +155,14 @@ impl RootfsPlan {
             // A slave or private "/" is one already from `host_propagation`.
             propagation: propagation
                 .filter(|flags| private && flags & (MS_SHARED | MS_UNBINDABLE) != 0),
-            devices: (!mounts.iter().any(Mount::is_bind_on_dev)).then(|| Devices {
-                nodes,
-                bind,
-                links: links(input.host),
-            }),
+            devices: (!mounts.iter().any(Mount::is_bind_on_dev)).then_some(devices),
             mounts,
             entrance,
             unshare_cgroup_namespace: input.namespaces.is_new(Kind::Cgroup),
             readonly: root.readonly && private,
             readonly_paths,
             masked_paths,
-            mask_context: (!linux.mount_label.is_empty()).then_some(linux.mount_label),
+            mount_label: (!linux.mount_label.is_empty()).then_some(linux.mount_label),
         })
     }
 }
@@ -225,6 +211,22 @@ fn propagation(word: &str, entrance: Entrance) -> Result<Option<c_ulong>> {
     Ok(Some(propagation))
 }
 
+fn devices(listed: &[spec::Device], input: &RootfsInput<'_>) -> Result<Devices> {
+    let mut nodes = device_nodes(listed)?;
+    let (host, namespaces) = (input.host, input.namespaces);
+    let in_user_namespace = host.in_user_namespace();
+    if namespaces.is_private(Kind::User) && !in_user_namespace && !host.is_unprivileged() {
+        for node in &mut nodes {
+            node.leave_to_host(&namespaces.id_maps);
+        }
+    }
+    Ok(Devices {
+        nodes,
+        bind: namespaces.is_private(Kind::User) || in_user_namespace,
+        links: links(host),
+    })
+}
+
 fn links(host: &Host) -> Vec<(&'static str, &'static str)> {
     let mut links = LINKS.to_vec();
     if host.path("proc/kcore").exists() {
@@ -252,6 +254,13 @@ fn masked_paths(
         path,
     });
     planned.collect()
+}
+
+/// Marks the mounts that the paths are looked up in.
+fn hold<'a>(mounts: &mut [Mount], paths: impl Iterator<Item = &'a RestrictedPath>) {
+    for inside in paths.filter_map(|path| path.inside.as_ref()) {
+        mounts[inside.mount].holds_restricted_paths = true;
+    }
 }
 
 impl Inside {
