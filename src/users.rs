@@ -5,16 +5,14 @@
 //!
 //! Not for the home directory, which a process looks up from inside.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::init::paths::{Root, is_ordinary_file};
+use crate::init::paths::{Procfs, Root, open_ordinary_file};
 
 /// How much of a file is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
@@ -131,19 +129,12 @@ fn groups_of(user: &str, root: &Root) -> Result<Vec<u32>> {
 
 fn lines(path: &str, root: &Root) -> Result<Vec<String>> {
     let context = || format!("read {path:?} of the container");
-    // Looked at before it is opened: opening a device may do something, and a
-    // fifo waits.
     let handle = root.resolve(Path::new(path)).with_context(context)?;
-    if !is_ordinary_file(handle.as_fd()).with_context(context)? {
-        bail!("read {path:?} of the container: not a regular file of an ordinary filesystem");
-    }
-    let length = u64::try_from(fstat(&handle).with_context(context)?.st_size).unwrap_or(0);
-    // Not to wait for whoever holds a lease on it.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()));
-    let file = file.with_context(context)?.take(length.min(LONGEST_FILE));
+    let procfs = Procfs::of_the_mount_namespace().with_context(context)?;
+    let file = open_ordinary_file(handle.as_fd(), &procfs, LONGEST_FILE).with_context(context)?;
+    let file = file
+        .context("not a regular file of an ordinary filesystem")
+        .with_context(context)?;
     let lines = BufReader::new(file).split(b'\n').map(|line| {
         let line = line.with_context(context)?;
         Ok(String::from_utf8_lossy(&line).into_owned())

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::harness::*;
@@ -15,6 +17,7 @@ tests![
     last_of_equal_variables_wins,
     program_is_found_in_path,
     home_comes_from_passwd,
+    what_is_no_passwd_is_not_opened,
     rlimits_are_set,
     capability_sets_are_exact,
     ambient_capabilities_outlive_the_user_change,
@@ -107,6 +110,30 @@ fn home_comes_from_passwd() {
     let bundle = Bundle::new().file("/etc/passwd", passwd);
     let seen = bundle.set("/process/user/uid", 1000).run().probe();
     assert_eq!(seen["env"]["HOME"], "/home/someone");
+}
+
+/// A fifo has whoever writes to it wait until it is opened, as opening a device
+/// does what that does.
+fn what_is_no_passwd_is_not_opened() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new().file("/etc/fifo", "");
+    let fifo = bundle.rootfs().join("etc/passwd");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let script = "echo ready; exec 3>\"$0\"; echo opened";
+    let writer = Invocation::new("sh")
+        .args(["-c", script])
+        .arg(&fifo)
+        .spawn();
+    wait_until("it waits", || writer.stdout() == "ready\n");
+    let container = Container::created(bundle.probe("sleep"));
+    container.start().ok();
+    container
+        .command("exec", NO_FLAGS)
+        .arg("/probe")
+        .arg("report")
+        .output()
+        .ok();
+    assert_eq!(writer.stdout(), "ready\n");
 }
 
 fn rlimits_are_set() {

@@ -124,7 +124,7 @@ fn become_process(plan: &ExecPlan, given: Given, host: &InitEnd) -> Result<(Vec<
     if let Some(label) = &process.lsm.selinux_label {
         lsm::set_selinux_label(procfs, label)?;
     }
-    let environment = process::environment(process)?;
+    let environment = process::environment(process, || Ok(procfs))?;
     // Where it fails, the process itself tries again and tells: below /proc/self,
     // for one, there is a way for that one only.
     let entered = process::enter_cwd(&process.cwd).unwrap_or(false);

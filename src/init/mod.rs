@@ -191,7 +191,7 @@ fn become_process(
     if let Some(label) = &plan.lsm.selinux_label {
         lsm::set_selinux_label(kernel.procfs()?, label)?;
     }
-    let environment = process::environment(plan)?;
+    let environment = process::environment(plan, || kernel.procfs())?;
     let entered = process::enter_cwd(&plan.cwd)?;
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);

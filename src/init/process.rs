@@ -17,7 +17,7 @@ use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::capabilities;
-use super::paths::is_ordinary_file;
+use super::paths::{Procfs, open_ordinary_file};
 use crate::errno;
 use crate::log;
 use crate::plan::process::{Credentials, Environment, ProcessPlan, ResourceLimit};
@@ -369,7 +369,11 @@ fn setgroups_is_denied(procfs: BorrowedFd<'_>) -> Result<bool> {
 
 /// The environment for the program. HOME is the user's in the container's
 /// /etc/passwd unless the specification sets it; call this inside the rootfs.
-pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
+/// `procfs` opens a trustworthy procfs.
+pub(crate) fn environment<'a>(
+    plan: &ProcessPlan,
+    procfs: impl Fn() -> Result<&'a Procfs>,
+) -> Result<Vec<CString>> {
     let Environment {
         variables,
         needs_home,
@@ -377,7 +381,7 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
     } = &plan.environment;
     let mut variables = variables.clone();
     if *needs_home {
-        let home = match home(c"/etc/passwd", plan.credentials.uid) {
+        let home = match home(c"/etc/passwd", plan.credentials.uid, procfs) {
             Ok(home) => home,
             // As with runc: an image without that file is nothing special.
             Err(err) => {
@@ -395,23 +399,24 @@ pub(crate) fn environment(plan: &ProcessPlan) -> Result<Vec<CString>> {
 }
 
 /// The home directory of `uid` in the file (passwd(5)).
-fn home(passwd: &CStr, uid: u32) -> Result<Option<String>> {
-    // The file is the container's: it may be a pipe that never ends or opens, a
-    // link to what this process has open, or a file of the kernel's. To read
-    // /proc/kmsg, say, takes from the machine, with privileges that the container
-    // has not.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+fn home<'a>(
+    passwd: &CStr,
+    uid: u32,
+    procfs: impl Fn() -> Result<&'a Procfs>,
+) -> Result<Option<String>> {
+    // The file is the container's: it may be a link to what this process has
+    // open, or anything.
     let resolve = ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(CWD, passwd, flags, Mode::empty(), resolve) {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let handle = match openat2(CWD, passwd, flags, Mode::empty(), resolve) {
         Err(Errno::NOENT) => return Ok(None),
-        file => file.with_context(|| format!("open {passwd:?}"))?,
+        handle => handle.with_context(|| format!("open {passwd:?}"))?,
     };
-    let stat = || format!("stat {passwd:?}");
-    if !is_ordinary_file(file.as_fd()).with_context(stat)? {
+    let file = open_ordinary_file(handle.as_fd(), procfs()?, LONGEST_PASSWD)
+        .with_context(|| format!("open {passwd:?}"))?;
+    let Some(file) = file else {
         bail!("{passwd:?} is no regular file of an ordinary filesystem");
-    }
-    let length = u64::try_from(fstat(&file).with_context(stat)?.st_size).unwrap_or(0);
-    let file = File::from(file).take(length.min(LONGEST_PASSWD));
+    };
     let wanted = uid.to_string();
     for line in BufReader::new(file).split(b'\n') {
         let line = line.with_context(|| format!("read {passwd:?}"))?;
@@ -633,6 +638,7 @@ mod tests {
 
     #[test]
     fn homes_of_passwd() {
+        let procfs = Procfs::of_the_mount_namespace().expect("proc");
         let dir = testing::Directory::new("passwd");
         let path = dir.path().join("passwd");
         let text = "root:x:0:0::/root:/bin/sh\nbroken\na:x:12:0::/home/a:/bin/sh\nb:x:13:0:::\n";
@@ -645,21 +651,24 @@ mod tests {
             (1, None),
         ] {
             assert_eq!(
-                home(&path, uid).expect("home").as_deref(),
+                home(&path, uid, || Ok(&procfs)).expect("home").as_deref(),
                 expected,
                 "{uid}"
             );
         }
-        home(c"/dev/zero", 0).expect_err("no regular file");
-        assert_eq!(home(c"/nonexistent", 0).expect("none to look in"), None);
+        home(c"/dev/zero", 0, || Ok(&procfs)).expect_err("no regular file");
+        let none = home(c"/nonexistent", 0, || Ok(&procfs));
+        assert_eq!(none.expect("none to look in"), None);
     }
 
     #[test]
     fn home_is_filled_in_only_where_it_is_missing() {
-        let with = environment(&plan(r#""cwd":"/","env":["HOME=/x"]"#)).expect("environment");
+        let procfs = Procfs::of_the_mount_namespace().expect("proc");
+        let with = environment(&plan(r#""cwd":"/","env":["HOME=/x"]"#), || Ok(&procfs))
+            .expect("environment");
         assert_eq!(with, [c"HOME=/x".to_owned()]);
-        let without =
-            environment(&plan(r#""cwd":"/","env":["HOME=","A=1"]"#)).expect("environment");
+        let without = environment(&plan(r#""cwd":"/","env":["HOME=","A=1"]"#), || Ok(&procfs))
+            .expect("environment");
         assert_eq!(without, [c"A=1".to_owned(), c"HOME=/root".to_owned()]);
     }
 }
