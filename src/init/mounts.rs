@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, c_ulong};
+use libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, c_ulong};
 use rustix::fs::{
     CWD, Mode, OFlags, PROC_SUPER_MAGIC, XattrFlags, fsetxattr, fstat, fstatfs, mkdirat, openat,
     symlinkat,
@@ -259,10 +259,8 @@ impl Mounter<'_> {
         mkdirat(&stage, "mount", Mode::from_raw_mode(0o700)).context("mkdir on the stage")?;
         attach(stage.as_fd(), onto)?;
         let made = self.mount_on_stage(filesystem, options, stage.as_fd());
-        self.kernel
-            .detach(stage.as_fd())
-            .context("unmount the stage")?;
-        made
+        let detached = self.kernel.detach(stage.as_fd());
+        made.and_then(|made| detached.context("unmount the stage").map(|()| made))
     }
 
     fn mount_on_stage(
@@ -273,6 +271,10 @@ impl Mounter<'_> {
     ) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || openat(stage, "mount", flags, Mode::empty()).context("open on the stage");
+        // Where `onto` is shared the stage is, too, and with it what is mounted there.
+        self.kernel
+            .set_propagation(stage, MS_PRIVATE)
+            .context("make the stage private")?;
         self.kernel
             .mount_by_string(filesystem, options, open()?.as_fd())?;
         clone_handle(open()?.as_fd(), false).context("open_tree")
