@@ -156,10 +156,12 @@ pub fn spawn(
     child: impl FnOnce(Result<()>) -> i32,
 ) -> Result<Child> {
     let targets = join::open_all(plan)?;
-    if needs_middle_process(plan) || !may_come_back(plan)? {
-        spawn_through_middle(plan, targets, cgroup, child)
+    if !needs_middle_process(plan)
+        && let Some(own) = left_for_child(plan)?
+    {
+        spawn_directly(plan, targets, own, cgroup, child)
     } else {
-        spawn_directly(plan, targets, cgroup, child)
+        spawn_through_middle(plan, targets, cgroup, child)
     }
 }
 
@@ -171,13 +173,32 @@ fn needs_middle_process(plan: &NamespacePlan) -> bool {
     plan.joined(Kind::User).is_some() || user && (joins_another || plan.is_new(Kind::Time))
 }
 
-/// Whether the caller may go back to its own namespaces from what it leaves
-/// them for in [`HostNamespaces::prepare`].
-fn may_come_back(plan: &NamespacePlan) -> Result<bool> {
-    if plan.joined(Kind::Pid).is_some() && !join::may_come_back(Kind::Pid)? {
-        return Ok(false);
+/// The caller's own namespaces that it leaves for its next child in
+/// [`HostNamespaces::prepare`]; `None` if it may not go back to one of them.
+fn left_for_child(plan: &NamespacePlan) -> Result<Option<Vec<Target>>> {
+    let is_left = |kind: &Kind| match kind {
+        Kind::Time => plan.is_new(Kind::Time),
+        kind => is_joined_by_host(plan, *kind) && plan.joined(*kind).is_some(),
+    };
+    let mut left = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(is_left) {
+        let own = join::own(kind)?;
+        // Going there from where it is changes nothing.
+        if !own.try_join()? {
+            return Ok(None);
+        }
+        left.push(own);
     }
-    Ok(!plan.is_new(Kind::Time) || join::may_come_back(Kind::Time)?)
+    Ok(Some(left))
+}
+
+/// Whether the host joins it for the child, which could not, or not in time.
+fn is_joined_by_host(plan: &NamespacePlan, kind: Kind) -> bool {
+    match kind {
+        Kind::Pid => true,
+        Kind::Network => plan.network_at_once,
+        _ => false,
+    }
 }
 
 /// The flags of the namespaces that clone3 itself makes.
@@ -220,16 +241,14 @@ pub(crate) fn socketpair() -> Result<(UnixStream, UnixStream)> {
 fn spawn_directly(
     plan: &NamespacePlan,
     targets: Vec<Target>,
+    own: Vec<Target>,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(Result<()>) -> i32,
 ) -> Result<Child> {
-    let (for_children, in_child): (Vec<_>, Vec<_>) =
-        targets.into_iter().partition(|target| match target.kind {
-            Kind::Pid => true,
-            Kind::Network => plan.network_at_once,
-            _ => false,
-        });
-    let host = HostNamespaces::prepare(plan, &for_children)?;
+    let (for_children, in_child): (Vec<_>, Vec<_>) = targets
+        .into_iter()
+        .partition(|target| is_joined_by_host(plan, target.kind));
+    let host = HostNamespaces::prepare(plan, own, &for_children)?;
     let maps = if plan.is_new(Kind::User) {
         Some(socketpair()?)
     } else {
@@ -313,24 +332,27 @@ fn names(flags: CloneFlags) -> String {
 
 /// What the host changes about itself for its next child, to be taken back:
 /// hooks it starts later are not in the container.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HostNamespaces {
+    /// Those that it leaves.
     own: Vec<Target>,
     undumpable: bool,
 }
 
 impl HostNamespaces {
-    fn prepare(plan: &NamespacePlan, for_children: &[Target]) -> Result<HostNamespaces> {
-        let mut host = HostNamespaces::default();
-        for target in for_children {
-            host.own.push(join::own(target.kind)?);
-            target.join()?;
+    fn prepare(
+        plan: &NamespacePlan,
+        own: Vec<Target>,
+        for_children: &[Target],
+    ) -> Result<HostNamespaces> {
+        for_children.iter().try_for_each(Target::join)?;
+        let host = HostNamespaces {
+            own,
             // Processes there must not look into the child before its execve
             // (CVE-2016-9962).
-            host.undumpable = true;
-        }
+            undumpable: !for_children.is_empty(),
+        };
         if plan.is_new(Kind::Time) {
-            host.own.push(join::own(Kind::Time)?);
             time::unshare_for_children()?;
             time::write_offsets(Pid::this(), &plan.time_offsets)?;
         }

@@ -69,7 +69,8 @@ impl Target {
         matches!((own, number(&self.file)), (Ok(Ok(own)), Ok(this)) if own == this)
     }
 
-    fn try_join(&self) -> Result<bool> {
+    /// Joins it, if the caller may.
+    pub(crate) fn try_join(&self) -> Result<bool> {
         match setns(self.file.as_fd(), self.kind.flag()) {
             Ok(()) => Ok(true),
             Err(Errno::EPERM) => Ok(false),
@@ -94,12 +95,6 @@ pub(crate) fn join_permitted(targets: Vec<Target>) -> Result<Vec<Target>> {
         }
     }
     Ok(rest)
-}
-
-/// Whether this process, once it has left its own namespace of a kind for its
-/// next child, may go back. Going there from where it is changes nothing.
-pub(crate) fn may_come_back(kind: Kind) -> Result<bool> {
-    own(kind)?.try_join()
 }
 
 /// Opens this process's own namespace of a kind, to come back to it.
