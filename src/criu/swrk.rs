@@ -335,7 +335,7 @@ fn become_criu(
     let preserved = u32::try_from(descriptors.len()).context("too many descriptors")?;
     sys::leave_only(&descriptors).context("arrange the descriptors of criu")?;
     let args = [c"criu".into(), c"swrk".into(), c"3".into()];
-    command::exec(program, &args, &environment, preserved, None)
+    command::exec(program, &args, &environment, preserved, &[], None)
 }
 
 fn pair(name: &OsStr, value: &OsStr) -> Option<CString> {

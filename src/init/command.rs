@@ -124,6 +124,8 @@ pub(crate) fn restore_signals() -> Result<()> {
 /// tell the host of a failure: it goes to the container's stderr, as one line
 /// in runc's words, and the exit status is 255.
 ///
+/// Of those only `left` are open since [`close_all`], and maybe not all of them.
+///
 /// But for `watched`, which is close-on-exec: whoever watches its other end sees
 /// it close when the program runs, and a word come if it does not. Being a fifo
 /// or a socket, it leads nowhere.
@@ -132,9 +134,10 @@ pub(crate) fn exec(
     args: &[CString],
     environment: &[CString],
     preserved_fds: u32,
+    left: &[BorrowedFd<'_>],
     watched: Option<BorrowedFd<'_>>,
 ) -> ! {
-    let error = match leave_only(preserved_fds, watched) {
+    let error = match leave_only(preserved_fds, left, watched) {
         Ok(()) => match nix::unistd::execve(program, args, environment) {
             Ok(never) => match never {},
             Err(err) => format!("exec {}: {}", program.to_string_lossy(), errno::text(err)),
@@ -157,22 +160,36 @@ pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &str) {
 
 /// Leaves the standard streams open, as many descriptors after them, and, until
 /// the execve, `watched`, which comes later: the others were open first.
-fn leave_only(preserved_fds: u32, watched: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    close_all(preserved_fds, watched.as_slice())?;
-    (3..3 + preserved_fds).try_for_each(sys::keep_over_exec)
+fn leave_only(
+    preserved_fds: u32,
+    left: &[BorrowedFd<'_>],
+    watched: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let first = 3 + preserved_fds;
+    let watched = numbers(watched.as_slice());
+    close_from_but(first, &watched).or_else(|_| {
+        let left = numbers(left).into_iter();
+        left.filter(|number| *number >= first && !watched.contains(number))
+            .try_for_each(sys::close_if_open)
+    })?;
+    (3..first).try_for_each(sys::keep_over_exec)
 }
 
 /// Closes all descriptors after the standard streams and `preserved_fds` more, but
 /// for `kept`. Whatever owned one must not be used, or dropped, any more.
 pub(crate) fn close_all(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let first = 3 + preserved_fds;
-    let mut kept: Vec<u32> = kept
-        .iter()
-        .map(|kept| kept.as_raw_fd().cast_unsigned())
-        .collect();
-    kept.sort_unstable();
+    let kept = numbers(kept);
     // A seccomp profile older than close_range(2) answers what it likes.
     close_from_but(first, &kept).or_else(|_| close_each_from(first, &kept))
+}
+
+/// The numbers of descriptors, in order.
+fn numbers(descriptors: &[BorrowedFd<'_>]) -> Vec<u32> {
+    let numbers = descriptors.iter().map(AsRawFd::as_raw_fd);
+    let mut numbers: Vec<u32> = numbers.map(i32::cast_unsigned).collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 /// `kept` is in order.
@@ -336,7 +353,7 @@ mod tests {
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);
-            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0, None);
+            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0, &[], None);
         });
         // ls has the directory open itself.
         assert!(output.starts_with("0 1 2 3 SigBlk"), "{output}");
@@ -351,7 +368,7 @@ mod tests {
             let file = fs::File::open("/etc/passwd").expect("open");
             assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&file), 3);
             let args = [c"readlink", c"/proc/self/fd/3"].map(CStr::to_owned);
-            exec(c"/usr/bin/readlink", &args, &[], 1, None);
+            exec(c"/usr/bin/readlink", &args, &[], 1, &[], None);
         });
         assert_eq!(output, "/etc/passwd\n");
     }
@@ -363,7 +380,7 @@ mod tests {
         script(&path, 0o755);
         let output = testing::output_of_child(|| {
             let program = CString::new(path.as_os_str().as_encoded_bytes()).expect("path");
-            exec(&program, std::slice::from_ref(&program), &[], 0, None);
+            exec(&program, std::slice::from_ref(&program), &[], 0, &[], None);
         });
         assert_eq!(
             output,

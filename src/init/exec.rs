@@ -76,11 +76,11 @@ pub(crate) fn prepare(
 /// what it returns is the status it ends with.
 pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
     // The listener is open until the host has taken it.
-    let (program, _listener) = match finish(plan, &prepared) {
+    let (program, listener) = match finish(plan, &prepared) {
         Ok(finished) => finished,
         Err(err) => return fail(&prepared.host, &err),
     };
-    let Err(err) = execute(plan, &program, &mut prepared);
+    let Err(err) = execute(plan, &program, &mut prepared, listener.as_ref());
     // The host has gone its way.
     command::fail(None, &errno::chain(&err));
     FAILED
@@ -195,9 +195,25 @@ fn root() -> Result<Root> {
 }
 
 /// Waits for the host's part, and becomes the program.
-fn execute(plan: &ExecPlan, program: &CStr, prepared: &mut Prepared) -> Result<Infallible> {
+fn execute(
+    plan: &ExecPlan,
+    program: &CStr,
+    prepared: &mut Prepared,
+    listener: Option<&OwnedFd>,
+) -> Result<Infallible> {
     prepared.host.wait_for_host()?;
     command::restore_signals()?;
-    let (args, preserved) = (&plan.process.args, plan.preserved_fds);
-    command::exec(program, args, &prepared.environment, preserved, None)
+    let listener = listener.map(AsFd::as_fd);
+    let left: Vec<_> = listener
+        .into_iter()
+        .chain([prepared.host.as_fd()])
+        .collect();
+    command::exec(
+        program,
+        &plan.process.args,
+        &prepared.environment,
+        plan.preserved_fds,
+        &left,
+        None,
+    )
 }

@@ -248,6 +248,7 @@ fn execute(
         &plan.process.args,
         &program.environment,
         plan.preserved_fds,
+        &kept,
         watched(plan, host, given),
     )
 }
