@@ -148,7 +148,7 @@ impl Unified {
     pub(crate) fn new(name: &str) -> Unified {
         let path = unified().unwrap().join(unique(name));
         std::fs::create_dir(&path).unwrap();
-        let saved = serde_json::json!({ "": path.to_str().unwrap() });
+        let saved = serde_json::json!({ "unit": null, "": path.to_str().unwrap() });
         let saved: SavedPaths = serde_json::from_value(saved).unwrap();
         Unified {
             path,

@@ -194,12 +194,11 @@ fn nested_cgroups_are_seen_and_removed() {
     for (_, path) in saved.iter() {
         std::fs::create_dir_all(path.join("a/b")).unwrap();
     }
-    let below: std::collections::BTreeMap<String, String> = saved
-        .iter()
-        .filter(|(name, _)| *name != "cpuset")
-        .map(|(name, path)| (name.to_owned(), format!("{}/a/b", path.display())))
-        .collect();
-    let below: SavedPaths = serde_json::from_value(serde_json::json!(below)).unwrap();
+    let mut below = serde_json::json!({ "unit": null });
+    for (name, path) in saved.iter().filter(|(name, _)| *name != "cpuset") {
+        below[name] = serde_json::json!(path.join("a/b"));
+    }
+    let below: SavedPaths = serde_json::from_value(below).unwrap();
     let mut below = Cgroup::open(&below);
     below.enter(sleeper.pid(), false).unwrap();
     assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
