@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::plan::seccomp::words as seccomp;
 use crate::{json, plan, version};
 use anyhow::{Context, Result};
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,7 +51,7 @@ struct Features {
 #[serde(rename_all = "camelCase")]
 struct Linux {
     namespaces: &'static [&'static str],
-    capabilities: &'static [&'static str],
+    capabilities: Vec<String>,
     cgroup: Cgroup,
     seccomp: Seccomp,
     apparmor: Enabled,
@@ -123,7 +124,7 @@ fn built() -> Features {
         mount_options: plan::mount_options::words().collect(),
         linux: Linux {
             namespaces: NAMESPACES,
-            capabilities: &plan::capabilities::NAMES,
+            capabilities: plan::capabilities::names(CapabilitySet::all()).collect(),
             cgroup: Cgroup {
                 v1: true,
                 v2: true,

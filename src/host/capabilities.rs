@@ -7,12 +7,12 @@ use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 use super::Host;
 
 impl Host {
-    /// Every capability this kernel knows, one bit each (capabilities(7)). A
-    /// process in another user namespace than the caller may have any of them.
+    /// Every capability this kernel knows (capabilities(7)). A process in another
+    /// user namespace than the caller may have any of them.
     ///
     /// # Errors
     /// The kernel does not say.
-    pub(crate) fn known_capabilities(&self) -> Result<u64> {
+    pub(crate) fn known_capabilities(&self) -> Result<CapabilitySet> {
         Ok(BoundingSet::read()?.known)
     }
 
@@ -30,7 +30,7 @@ impl Host {
     ///
     /// # Errors
     /// The kernel does not say.
-    pub(crate) fn bounding_capabilities(&self) -> Result<u64> {
+    pub(crate) fn bounding_capabilities(&self) -> Result<CapabilitySet> {
         Ok(BoundingSet::read()?.held)
     }
 }
@@ -42,9 +42,9 @@ const LAST_OF_ALL_KERNELS: u32 = 40;
 #[derive(Debug)]
 struct BoundingSet {
     /// All that could be in it.
-    known: u64,
+    known: CapabilitySet,
     /// What is.
-    held: u64,
+    held: CapabilitySet,
 }
 
 impl BoundingSet {
@@ -54,13 +54,16 @@ impl BoundingSet {
     /// # Errors
     /// Any other answer: what is not known to be dropped might be kept.
     fn read() -> Result<BoundingSet> {
-        let mut set = BoundingSet { known: 0, held: 0 };
+        let mut set = BoundingSet {
+            known: CapabilitySet::empty(),
+            held: CapabilitySet::empty(),
+        };
         for number in 0..u64::BITS {
-            let bit = 1 << number;
-            match capability_is_in_bounding_set(CapabilitySet::from_bits_retain(bit)) {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            match capability_is_in_bounding_set(capability) {
                 Ok(is_held) => {
-                    set.known |= bit;
-                    set.held |= if is_held { bit } else { 0 };
+                    set.known |= capability;
+                    set.held.set(capability, is_held);
                 }
                 Err(Errno::INVAL) if number > LAST_OF_ALL_KERNELS => break,
                 Err(err) => {
@@ -84,7 +87,7 @@ mod tests {
         let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").expect("read");
         let last: u32 = last.trim().parse().expect("number");
         let known = host.known_capabilities().expect("known");
-        assert_eq!(known, (1 << (last + 1)) - 1);
-        assert_eq!(host.bounding_capabilities().expect("bounding") & !known, 0);
+        assert_eq!(known.bits(), (1 << (last + 1)) - 1);
+        assert!(known.contains(host.bounding_capabilities().expect("bounding")));
     }
 }

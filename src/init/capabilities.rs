@@ -1,8 +1,4 @@
 //! Gives the process its capability sets (capabilities(7)).
-//!
-//! Through rustix's prctl(2) and capset(2) wrappers: they are in the binary
-//! already, need no `unsafe` here and allocate nothing, so the `caps` crate
-//! would only add to it.
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{
@@ -24,9 +20,8 @@ use crate::plan::capabilities::{CapabilitiesPlan, names};
 /// It is still there: a system call filter may answer for the kernel. What one
 /// says of the others it has said to the host.
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
-    for bit in bits(plan.dropped) {
-        let doing = |what| format!("unable to apply bounding set: {what} {}", name(bit));
-        let capability = CapabilitySet::from_bits_retain(bit);
+    for capability in each(plan.dropped) {
+        let doing = |what| format!("unable to apply bounding set: {what} {}", name(capability));
         remove_capability_from_bounding_set(capability).with_context(|| doing("drop"))?;
         if capability_is_in_bounding_set(capability).with_context(|| doing("read"))? {
             bail!("{}: it is still there", doing("drop"));
@@ -42,24 +37,23 @@ pub(crate) fn keep_over_change_of_user(keep: bool) -> Result<()> {
 
 /// Gives up those that were kept for a while, if any.
 pub(crate) fn drop_kept(plan: &CapabilitiesPlan) -> Result<()> {
-    if plan.kept == 0 {
+    if plan.kept.is_empty() {
         return Ok(());
     }
-    check(set(plan, 0)?, plan.ambient)
+    check(set(plan, CapabilitySet::empty())?, plan.ambient)
 }
 
 /// Sets what capset(2) sets, and says what that is; as many of `kept` as there
 /// are stay as well.
-fn set(plan: &CapabilitiesPlan, kept: u64) -> Result<CapabilitySets> {
+fn set(plan: &CapabilitiesPlan, mut kept: CapabilitySet) -> Result<CapabilitySets> {
     const DOING: &str = "unable to apply caps: can't apply capabilities";
-    let kept = match kept {
-        0 => 0,
-        kept => kept & capabilities(None).context(DOING)?.permitted.bits(),
-    };
+    if !kept.is_empty() {
+        kept &= capabilities(None).context(DOING)?.permitted;
+    }
     let sets = CapabilitySets {
-        effective: CapabilitySet::from_bits_retain(plan.effective | kept),
-        permitted: CapabilitySet::from_bits_retain(plan.permitted | kept),
-        inheritable: CapabilitySet::from_bits_retain(plan.inheritable),
+        effective: plan.effective | kept,
+        permitted: plan.permitted | kept,
+        inheritable: plan.inheritable,
     };
     set_capabilities(None, sets).context(DOING)?;
     Ok(sets)
@@ -73,14 +67,13 @@ fn set(plan: &CapabilitiesPlan, kept: u64) -> Result<CapabilitySets> {
 pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
     let sets = set(plan, plan.kept)?;
     clear_ambient_capability_set().context("unable to apply caps: clear the ambient set")?;
-    for bit in bits(plan.ambient) {
-        let capability = CapabilitySet::from_bits_retain(bit);
+    for capability in each(plan.ambient) {
         // A warning, as with runc: engines ask for ambient capabilities that
         // are not inheritable and mean no harm.
         if let Err(err) = configure_capability_in_ambient_set(capability, true) {
             log::warn(&format!(
                 "can't raise ambient capability {}: {}",
-                name(bit),
+                name(capability),
                 errno::text(err)
             ));
         }
@@ -90,37 +83,35 @@ pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
 
 /// Whether the sets are those, and the ambient one holds no other than
 /// `ambient`. The kernel has none there that are not permitted and inheritable.
-fn check(sets: CapabilitySets, ambient: u64) -> Result<()> {
+fn check(sets: CapabilitySets, ambient: CapabilitySet) -> Result<()> {
     let now = capabilities(None).context("unable to apply caps: read them")?;
     if now != sets {
         bail!("unable to apply caps: they are {now:?}, not {sets:?}");
     }
-    for bit in bits((sets.permitted & sets.inheritable).bits() & !ambient) {
-        let capability = CapabilitySet::from_bits_retain(bit);
+    for capability in each((sets.permitted & sets.inheritable) - ambient) {
         match capability_is_in_ambient_set(capability) {
             Ok(false) => {}
-            Ok(true) => bail!("unable to apply caps: {} is ambient", name(bit)),
+            Ok(true) => bail!("unable to apply caps: {} is ambient", name(capability)),
             Err(err) => {
-                return Err(err)
-                    .with_context(|| format!("unable to apply caps: read ambient {}", name(bit)));
+                return Err(err).with_context(|| {
+                    format!("unable to apply caps: read ambient {}", name(capability))
+                });
             }
         }
     }
     Ok(())
 }
 
-/// Each capability of the set, alone.
-fn bits(set: u64) -> impl Iterator<Item = u64> {
+/// Each capability of the set, alone; those without a name, too.
+fn each(set: CapabilitySet) -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS)
-        .map(|number| 1 << number)
-        .filter(move |bit| set & bit != 0)
+        .map(|number| CapabilitySet::from_bits_retain(1 << number))
+        .filter(move |capability| set.contains(*capability))
 }
 
-fn name(bit: u64) -> String {
-    match names(bit).next() {
-        Some(name) => name.to_owned(),
-        None => format!("capability {}", bit.trailing_zeros()),
-    }
+fn name(capability: CapabilitySet) -> String {
+    let number = || format!("capability {}", capability.bits().trailing_zeros());
+    names(capability).next().unwrap_or_else(number)
 }
 
 #[cfg(test)]
@@ -128,9 +119,8 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    const CHOWN: u64 = 1;
-    const KILL: u64 = 1 << 5;
-    const NET_BIND_SERVICE: u64 = 1 << 10;
+    const CHOWN: CapabilitySet = CapabilitySet::CHOWN;
+    const KILL: CapabilitySet = CapabilitySet::KILL;
 
     /// The five sets as the kernel shows them.
     fn sets() -> CapabilitiesPlan {
@@ -140,38 +130,38 @@ mod tests {
                 .lines()
                 .find_map(|line| line.strip_prefix(name))
                 .expect("line");
-            u64::from_str_radix(line.trim(), 16).expect("mask")
+            CapabilitySet::from_bits_retain(u64::from_str_radix(line.trim(), 16).expect("mask"))
         };
         CapabilitiesPlan {
             bounding: set("CapBnd:"),
-            dropped: 0,
             effective: set("CapEff:"),
             inheritable: set("CapInh:"),
             permitted: set("CapPrm:"),
             ambient: set("CapAmb:"),
-            kept: 0,
+            ..CapabilitiesPlan::EMPTY
         }
     }
 
     #[test]
     fn the_kernel_shows_the_sets_of_the_plan() {
         testing::in_child(|| {
-            let bounding = CHOWN | KILL | NET_BIND_SERVICE;
+            let bounding = CHOWN | KILL | CapabilitySet::NET_BIND_SERVICE;
             let plan = CapabilitiesPlan {
                 bounding,
-                dropped: sets().bounding & !bounding,
+                dropped: sets().bounding - bounding,
                 effective: CHOWN | KILL,
                 inheritable: KILL,
                 permitted: CHOWN | KILL,
                 ambient: KILL,
-                kept: 0,
+                kept: CapabilitySet::empty(),
             };
             limit_bounding_set(&plan).expect("bounding");
             keep_over_change_of_user(true).expect("keep");
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1000)).expect("uid");
             keep_over_change_of_user(false).expect("keep");
             apply(&plan).expect("apply");
-            assert_eq!(sets(), CapabilitiesPlan { dropped: 0, ..plan });
+            let dropped = CapabilitySet::empty();
+            assert_eq!(sets(), CapabilitiesPlan { dropped, ..plan });
         });
     }
 
@@ -180,16 +170,16 @@ mod tests {
         testing::in_child(|| {
             let plan = CapabilitiesPlan {
                 bounding: CHOWN,
-                dropped: sets().bounding & !CHOWN,
+                dropped: sets().bounding - CHOWN,
                 permitted: CHOWN,
                 ambient: CHOWN,
-                ..Default::default()
+                ..CapabilitiesPlan::EMPTY
             };
             limit_bounding_set(&plan).expect("bounding");
             apply(&plan).expect("apply");
             let expected = CapabilitiesPlan {
-                ambient: 0,
-                dropped: 0,
+                ambient: CapabilitySet::empty(),
+                dropped: CapabilitySet::empty(),
                 ..plan
             };
             assert_eq!(sets(), expected);
@@ -199,10 +189,10 @@ mod tests {
     #[test]
     fn what_is_not_permitted_cannot_be_applied() {
         testing::in_child(|| {
-            apply(&CapabilitiesPlan::default()).expect("drop all");
+            apply(&CapabilitiesPlan::EMPTY).expect("drop all");
             let plan = CapabilitiesPlan {
                 permitted: CHOWN,
-                ..Default::default()
+                ..CapabilitiesPlan::EMPTY
             };
             let error = apply(&plan).expect_err("refused");
             assert!(

@@ -2,82 +2,49 @@
 //! bits.
 
 use anyhow::{Result, bail};
+use rustix::thread::CapabilitySet;
 
 use crate::log;
 use crate::spec;
 
-/// The names of the capabilities, each at its number in
-/// `linux/capability.h`. New ones are only ever added at the end.
-pub(crate) const NAMES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
-/// Those that teu asks about by itself, as bits.
-pub(crate) const SYS_ADMIN: u64 = 1 << 21;
-pub(crate) const SYS_NICE: u64 = 1 << 23;
-
-/// The five sets, bit `n` being capability `n`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The five sets. One may have capabilities of a newer kernel, which no name here
+/// is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CapabilitiesPlan {
-    pub(crate) bounding: u64,
+    pub(crate) bounding: CapabilitySet,
     /// What has to leave the bounding set that the process begins with.
-    pub(crate) dropped: u64,
-    pub(crate) effective: u64,
-    pub(crate) inheritable: u64,
-    pub(crate) permitted: u64,
-    pub(crate) ambient: u64,
+    pub(crate) dropped: CapabilitySet,
+    pub(crate) effective: CapabilitySet,
+    pub(crate) inheritable: CapabilitySet,
+    pub(crate) permitted: CapabilitySet,
+    pub(crate) ambient: CapabilitySet,
     /// Effective and permitted, too, until the last steps that need them.
-    pub(crate) kept: u64,
+    pub(crate) kept: CapabilitySet,
 }
 
 impl CapabilitiesPlan {
+    /// All sets are empty, and nothing is dropped for it.
+    #[cfg(test)]
+    pub(crate) const EMPTY: CapabilitiesPlan = CapabilitiesPlan {
+        bounding: CapabilitySet::empty(),
+        dropped: CapabilitySet::empty(),
+        effective: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        ambient: CapabilitySet::empty(),
+        kept: CapabilitySet::empty(),
+    };
+
     /// The sets of `process.capabilities`, of which only those in `available`
     /// can be had. The others are left out with one warning, as the
     /// specification asks (config.md, "Linux Process").
     ///
     /// # Errors
     /// A capability is to be effective without being permitted.
-    pub(crate) fn new(wanted: &spec::Capabilities, available: u64) -> Result<CapabilitiesPlan> {
+    pub(crate) fn new(
+        wanted: &spec::Capabilities,
+        available: CapabilitySet,
+    ) -> Result<CapabilitiesPlan> {
         let (plan, ignored) = CapabilitiesPlan::of_available(wanted, available);
         if !ignored.is_empty() {
             log::warn(&format!(
@@ -86,7 +53,7 @@ impl CapabilitiesPlan {
             ));
         }
         // capset(2) would say no more than "operation not permitted".
-        if let Some(name) = names(plan.effective & !plan.permitted).next() {
+        if let Some(name) = names(plan.effective - plan.permitted).next() {
             bail!("process.capabilities.effective: {name} is not in permitted");
         }
         Ok(plan)
@@ -95,14 +62,14 @@ impl CapabilitiesPlan {
     /// The sets, and the names left out, in order and each once.
     fn of_available<'a>(
         wanted: &'a spec::Capabilities,
-        available: u64,
+        available: CapabilitySet,
     ) -> (CapabilitiesPlan, Vec<&'a str>) {
         let mut ignored = Vec::new();
         let mut set = |names: &'a [String]| {
-            let mut set = 0;
+            let mut set = CapabilitySet::empty();
             for name in names {
-                match number(name).map(|number| 1 << number) {
-                    Some(bit) if available & bit != 0 => set |= bit,
+                match named(name) {
+                    Some(capability) if available.contains(capability) => set |= capability,
                     _ => ignored.push(name.as_str()),
                 }
             }
@@ -111,12 +78,12 @@ impl CapabilitiesPlan {
         let bounding = set(&wanted.bounding);
         let plan = CapabilitiesPlan {
             bounding,
-            dropped: available & !bounding,
+            dropped: available - bounding,
             effective: set(&wanted.effective),
             inheritable: set(&wanted.inheritable),
             permitted: set(&wanted.permitted),
             ambient: set(&wanted.ambient),
-            kept: 0,
+            kept: CapabilitySet::empty(),
         };
         ignored.sort_unstable();
         ignored.dedup();
@@ -124,50 +91,43 @@ impl CapabilitiesPlan {
     }
 }
 
-/// The number of the capability called `name`.
-pub(crate) fn number(name: &str) -> Option<usize> {
-    NAMES.iter().position(|known| *known == name)
+/// The capability called `name`.
+fn named(name: &str) -> Option<CapabilitySet> {
+    CapabilitySet::from_name(name.strip_prefix("CAP_")?)
 }
 
-/// The names of the capabilities in `set`.
-pub(crate) fn names(set: u64) -> impl Iterator<Item = &'static str> {
-    let in_set = move |(number, _): &(usize, &&str)| set & (1 << number) != 0;
-    NAMES
-        .iter()
-        .enumerate()
-        .filter(in_set)
-        .map(|(_, name)| *name)
+/// The names of the capabilities in `set`, of those that have one.
+pub(crate) fn names(set: CapabilitySet) -> impl Iterator<Item = String> {
+    set.iter_names().map(|(name, _)| format!("CAP_{name}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: u64 = (1 << NAMES.len()) - 1;
+    /// With one that is newer than all names.
+    const ALL: CapabilitySet = CapabilitySet::from_bits_retain((1 << 42) - 1);
 
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     #[test]
-    fn names_are_at_the_kernels_numbers() {
-        for (name, expected) in [
+    fn names_are_those_of_the_kernel() {
+        for (name, number) in [
             ("CAP_CHOWN", 0),
             ("CAP_NET_RAW", 13),
-            ("CAP_SYS_ADMIN", 21),
-            ("CAP_SYS_RESOURCE", 24),
             ("CAP_SETFCAP", 31),
-            ("CAP_SYSLOG", 34),
             ("CAP_CHECKPOINT_RESTORE", 40),
         ] {
-            assert_eq!(number(name), Some(expected), "{name}");
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            assert_eq!(named(name), Some(capability), "{name}");
+            assert_eq!(names(capability).collect::<Vec<_>>(), [name]);
         }
-        let named: Vec<_> = names(SYS_ADMIN | SYS_NICE).collect();
-        assert_eq!(named, ["CAP_SYS_ADMIN", "CAP_SYS_NICE"]);
-        assert_eq!(
-            names(1 << 21 | 1).collect::<Vec<_>>(),
-            ["CAP_CHOWN", "CAP_SYS_ADMIN"]
-        );
+        for name in ["CAP_", "CAP__", "CHOWN", "cap_chown", "CAP_CHOWN|CAP_KILL"] {
+            assert_eq!(named(name), None, "{name}");
+        }
+        assert_eq!(names(ALL).count(), 41);
     }
 
     #[test]
@@ -180,11 +140,11 @@ mod tests {
         };
         let plan = CapabilitiesPlan::new(&wanted, ALL).expect("plan");
         let expected = CapabilitiesPlan {
-            bounding: 0b10_0001,
-            dropped: ALL & !0b10_0001,
-            effective: 0b10_0000,
-            permitted: 0b10_0000,
-            ..Default::default()
+            bounding: CapabilitySet::CHOWN | CapabilitySet::KILL,
+            dropped: ALL - CapabilitySet::CHOWN - CapabilitySet::KILL,
+            effective: CapabilitySet::KILL,
+            permitted: CapabilitySet::KILL,
+            ..CapabilitiesPlan::EMPTY
         };
         assert_eq!(plan, expected);
     }
@@ -196,8 +156,9 @@ mod tests {
             permitted: list(&["CAP_SYS_ADMIN", "CAP_CHOWN"]),
             ..Default::default()
         };
-        let (plan, ignored) = CapabilitiesPlan::of_available(&wanted, 1);
-        assert_eq!((plan.bounding, plan.permitted), (1, 1));
+        let chown = CapabilitySet::CHOWN;
+        let (plan, ignored) = CapabilitiesPlan::of_available(&wanted, chown);
+        assert_eq!((plan.bounding, plan.permitted), (chown, chown));
         assert_eq!(ignored, ["CAP_SYS_ADMIN", "CAP_WINK", "cap_chown"]);
     }
 

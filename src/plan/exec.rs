@@ -5,9 +5,9 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result, bail};
+use rustix::thread::CapabilitySet;
 use teu_namespaces::{Kind, NamespacePlan};
 
-use super::capabilities::{SYS_ADMIN, SYS_NICE};
 use super::process::{ProcessPlan, Shared};
 use super::scheduling::Affinity;
 use super::seccomp::Timing;
@@ -95,15 +95,15 @@ impl ExecPlan {
 
 /// What the process needs beyond its own capabilities when it is in the
 /// container's pid namespace already, where others may be able to take it.
-fn kept_capabilities(process: &ProcessPlan) -> u64 {
+fn kept_capabilities(process: &ProcessPlan) -> CapabilitySet {
     let timing = process.seccomp.as_ref().map(|seccomp| seccomp.timing);
-    let mut kept = 0;
+    let mut kept = CapabilitySet::empty();
     if timing == Some(Timing::BeforeDroppingCapabilities) {
-        kept |= SYS_ADMIN;
+        kept |= CapabilitySet::SYS_ADMIN;
     }
     // Not every scheduler is inherited (sched(7)).
     if process.scheduling.scheduler.is_some() {
-        kept |= SYS_NICE;
+        kept |= CapabilitySet::SYS_NICE;
     }
     kept
 }

@@ -526,7 +526,7 @@ mod tests {
         // None are asked for: all that there are have to go.
         let none = CapabilitiesPlan {
             dropped: Host::new().bounding_capabilities().expect("bounding"),
-            ..CapabilitiesPlan::default()
+            ..CapabilitiesPlan::EMPTY
         };
         assert_eq!(plan.capabilities, none);
     }
