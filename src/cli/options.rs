@@ -16,7 +16,7 @@ use crate::commands::{
     checkpoint, create, delete, events, exec, kill, list, pause, ps, restore, run, spec, start,
     state, stats, update,
 };
-use crate::criu::rpc::{CgroupMode, Flags, PageServer};
+use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::root::Root;
@@ -129,18 +129,20 @@ impl args::CriuArgs {
         non_empty(self.work_path.clone()).map(PathBuf::from)
     }
 
-    fn flags(&self) -> Result<Flags> {
+    /// What CRIU is told of these.
+    fn criu(&self) -> Result<rpc::Options> {
         if let Some(other) = self.empty_ns.iter().find(|kind| *kind != "network") {
             bail!("namespace {other:?} is not supported");
         }
-        Ok(Flags {
+        Ok(rpc::Options {
             external_unix_sockets: self.ext_unix_sk,
             tcp_established: self.tcp_established,
             shell_job: self.shell_job,
             file_locks: self.file_locks,
             auto_dedup: self.auto_dedup,
             lazy_pages: self.lazy_pages,
-            ..Flags::default()
+            cgroup_mode: self.cgroup_mode()?.into(),
+            ..rpc::Options::default()
         })
     }
 
@@ -193,15 +195,14 @@ impl args::CheckpointArgs {
             work: self.criu.work(),
             parent: non_empty(self.parent_path),
             pre_dump: self.pre_dump,
-            flags: Flags {
+            criu: rpc::Options {
                 leave_running: self.leave_running,
                 tcp_skip_in_flight: self.tcp_skip_in_flight,
                 link_remap: self.link_remap,
-                ..self.criu.flags()?
+                page_server: page_server(self.page_server)?,
+                ..self.criu.criu()?
             },
-            page_server: page_server(self.page_server)?,
             status_fd: u32::try_from(self.status_fd).ok(),
-            cgroup_mode: self.criu.cgroup_mode()?,
         })
     }
 }
@@ -224,12 +225,13 @@ impl args::RestoreArgs {
             create: bundle.options(self.id, global, root)?,
             images: self.criu.images(),
             work: self.criu.work(),
-            flags: self.criu.flags()?,
-            cgroup_mode: self.criu.cgroup_mode()?,
+            criu: rpc::Options {
+                lsm_profile: words(self.lsm_profile, "lsm-profile")?,
+                lsm_mount_context: words(self.lsm_mount_context, "lsm-mount-context")?,
+                ..self.criu.criu()?
+            },
             detach: self.detach,
             no_subreaper: self.no_subreaper,
-            lsm_profile: words(self.lsm_profile, "lsm-profile")?,
-            lsm_mount_context: words(self.lsm_mount_context, "lsm-mount-context")?,
         })
     }
 }

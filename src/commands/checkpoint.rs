@@ -10,7 +10,7 @@ use teu_cgroups::Cgroup;
 
 use super::{delete, kill};
 use crate::criu::images::{self, Images};
-use crate::criu::rpc::{self, CgroupMode, Features, Flags, Kind, PageServer, Request};
+use crate::criu::rpc::{self, Features, Kind, Request};
 use crate::criu::swrk::{self, Criu, Start};
 use crate::criu::{configuration, external};
 use crate::failure::Failure;
@@ -39,11 +39,10 @@ pub(crate) struct Options {
     pub(crate) parent: Option<OsString>,
     /// Store memory only, and let the container go on.
     pub(crate) pre_dump: bool,
-    pub(crate) flags: Flags,
-    pub(crate) page_server: Option<PageServer>,
+    /// What the command line has for CRIU.
+    pub(crate) criu: rpc::Options,
     /// The caller's descriptor to write a NUL to once pages can be fetched.
     pub(crate) status_fd: Option<u32>,
-    pub(crate) cgroup_mode: CgroupMode,
 }
 
 /// Stores the container, which ends by that and is deleted, unless it was asked
@@ -64,10 +63,10 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     let status_fd = options.take_status_fd()?;
 
     let (mut criu, _) = Criu::start(swrk::find()?, &Start::default(), || Ok(Vec::new()))?;
-    if options.pre_dump || options.flags.lazy_pages {
+    if options.pre_dump || options.criu.lazy_pages {
         criu.require_features(Features {
             memory_tracking: options.pre_dump,
-            lazy_pages: options.flags.lazy_pages,
+            lazy_pages: options.criu.lazy_pages,
         })?;
     }
     let images = Images::create(&options.images, options.work.as_deref())?;
@@ -78,8 +77,8 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     if !options.pre_dump {
         images.write_streams(&external::streams(&state.external, state.pid))?;
     }
-    dump(options, criu, &request, status_fd).map_err(|err| images.explain(&err))?;
-    if !options.flags.leave_running
+    dump(options, criu, request, status_fd).map_err(|err| images.explain(&err))?;
+    if !options.criu.leave_running
         && !options.pre_dump
         && let Err(err) = remove(dir, &state, &init)
     {
@@ -142,7 +141,7 @@ fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
 impl Options {
     /// The caller's descriptor for lazy pages.
     fn take_status_fd(&self) -> Result<Option<OwnedFd>> {
-        let Some(number) = self.status_fd.filter(|_| self.flags.lazy_pages) else {
+        let Some(number) = self.status_fd.filter(|_| self.criu.lazy_pages) else {
             return Ok(None);
         };
         let take = || -> Result<OwnedFd> {
@@ -166,22 +165,19 @@ impl Options {
     ) -> Result<rpc::Options> {
         let mut request = rpc::Options {
             pid: Some(state.pid),
-            flags: self.flags,
-            page_server: self.page_server.clone(),
-            root: state.rootfs.clone(),
-            parent_img: self.parent.clone(),
-            cgroup_mode: Some(self.cgroup_mode),
+            root: rpc::path(&state.rootfs),
+            parent_img: self.parent.as_ref().map(rpc::path),
+            track_memory: self.parent.is_some(),
             external: external::namespaces_for_dump(&state.external, state.pid, version)?,
             config_file: configuration(&state.annotations),
-            ..rpc::Options::default()
+            ..self.criu.clone()
         };
         images.put_into(&mut request);
-        request.flags.track_memory = self.parent.is_some();
         let cgroup = Cgroup::open(&state.cgroup);
         if version >= FREEZES_V2 || state.cgroup.get("freezer").is_some() {
-            request.freeze_cgroup = cgroup.freezer().map(Path::to_owned);
+            request.freeze_cgroup = cgroup.freezer().map(rpc::path);
         }
-        if self.flags.lazy_pages && version < NOTIFIES_READINESS {
+        if self.criu.lazy_pages && version < NOTIFIES_READINESS {
             request.status_fd = self.status_fd.and_then(|number| number.try_into().ok());
         }
         if !self.pre_dump {
@@ -195,7 +191,7 @@ impl Options {
 fn dump(
     options: &Options,
     criu: Criu,
-    request: &rpc::Options,
+    request: rpc::Options,
     mut status_fd: Option<OwnedFd>,
 ) -> Result<()> {
     let kind = if options.pre_dump {

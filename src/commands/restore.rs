@@ -19,7 +19,7 @@ use crate::bundle::{self, Bundle};
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
-use crate::criu::rpc::{self, CgroupMode, Flags, Kind, Notification, Request};
+use crate::criu::rpc::{self, Kind, Notification, Request};
 use crate::criu::swrk::{self, Criu, Start};
 use crate::foreground::{self, Init, Relay, Signals};
 use crate::hooks::{self, Moment};
@@ -50,15 +50,12 @@ pub(crate) struct Options {
     pub(crate) images: PathBuf,
     /// Where the log goes, if not there.
     pub(crate) work: Option<PathBuf>,
-    pub(crate) flags: Flags,
-    pub(crate) cgroup_mode: CgroupMode,
+    /// What the command line has for CRIU.
+    pub(crate) criu: rpc::Options,
     /// Whether to return once the container runs.
     pub(crate) detach: bool,
     /// Whether orphans of the container go to the machine's init.
     pub(crate) no_subreaper: bool,
-    /// `TYPE:NAME`.
-    pub(crate) lsm_profile: Option<String>,
-    pub(crate) lsm_mount_context: Option<String>,
 }
 
 /// Restores a container and returns the exit status to end with: that of its
@@ -219,7 +216,7 @@ impl Restoration<'_> {
         request.inherited.extend(external::pipes(streams));
         request.cgroup_roots = external::cgroup_roots(criu.pid().as_raw())?;
         let restored = criu.carry_out(
-            &Request::last(Kind::Restore, &request),
+            &Request::last(Kind::Restore, request),
             |notification, descriptor| self.notified(notification, descriptor),
         );
         restored.map_err(|err| images.explain(&err))?;
@@ -271,29 +268,23 @@ impl Restoration<'_> {
     fn request(&self, images: &Images, root: &Path, criu: &Criu) -> Result<rpc::Options> {
         let options = self.options;
         for (flag, value) in [
-            ("--lsm-profile", &options.lsm_profile),
-            ("--lsm-mount-context", &options.lsm_mount_context),
+            ("--lsm-profile", &options.criu.lsm_profile),
+            ("--lsm-mount-context", &options.criu.lsm_mount_context),
         ] {
             if value.is_some() && criu.version() < CHANGES_PROFILES {
                 bail!("{flag} requires at least CRIU 3.16");
             }
         }
         let mut request = rpc::Options {
-            flags: Flags {
-                evasive_devices: true,
-                restore_as_sibling: true,
-                ..options.flags
-            },
-            root: root.to_owned(),
+            evasive_devices: true,
+            restore_as_sibling: true,
+            root: rpc::path(root),
             external_mounts: external::for_restore(
                 &external_mounts(&self.plan.rootfs, &self.plan.namespaces),
                 &self.plan.rootfs.path,
             )?,
-            cgroup_mode: Some(options.cgroup_mode),
             config_file: configuration(&self.plan.annotations),
-            lsm_profile: options.lsm_profile.clone(),
-            lsm_mount_context: options.lsm_mount_context.clone(),
-            ..rpc::Options::default()
+            ..options.criu.clone()
         };
         images.put_into(&mut request);
         Ok(request)

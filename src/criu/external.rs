@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use teu_namespaces::{Kind, Namespace, NamespacePlan};
 
-use super::rpc::{JoinedNamespace, Options};
+use super::rpc::{self, CgroupRoot, Inherited, JoinedNamespace, MountMap, Options};
 use super::swrk::FIRST_DESCRIPTOR;
 use crate::init::paths::{Root, is_directory};
 use crate::plan::external::{EXTERNAL_NAMESPACES, External, ExternalMount};
@@ -27,22 +27,18 @@ const NULL: &str = "/dev/null";
 ///
 /// # Errors
 /// Its root filesystem cannot be looked into.
-pub(crate) fn for_dump(
-    external: &External,
-    pid: i32,
-    rootfs: &Path,
-) -> Result<Vec<(PathBuf, PathBuf)>> {
+pub(crate) fn for_dump(external: &External, pid: i32, rootfs: &Path) -> Result<Vec<MountMap>> {
     let inside = open_root(Path::new(&format!("/proc/{pid}/root")))?;
     let rootfs = open_root(rootfs)?;
     let mut mounts = Vec::new();
     for destination in &external.mounts {
         let key = locate(&inside, destination)?;
-        mounts.push((key, locate(&rootfs, destination)?));
+        mounts.push(map(key, locate(&rootfs, destination)?));
     }
     for path in &external.masked {
         match inside.resolve(path) {
             Ok(found) if !is_directory(found.as_fd()).context("stat")? => {
-                mounts.push((locate(&inside, path)?, NULL.into()));
+                mounts.push(map(locate(&inside, path)?, NULL));
             }
             // Directories are covered by a filesystem of the container's own.
             Ok(_) | Err(Errno::NOENT) => {}
@@ -56,10 +52,7 @@ pub(crate) fn for_dump(
 ///
 /// # Errors
 /// The root filesystem cannot be looked into.
-pub(crate) fn for_restore(
-    mounts: &[ExternalMount],
-    rootfs: &Path,
-) -> Result<Vec<(PathBuf, PathBuf)>> {
+pub(crate) fn for_restore(mounts: &[ExternalMount], rootfs: &Path) -> Result<Vec<MountMap>> {
     let rootfs = open_root(rootfs)?;
     mounts
         .iter()
@@ -68,9 +61,16 @@ pub(crate) fn for_restore(
             // CRIU looks for the mount it is in by the letters of its path. One
             // that is not there is no matter where nothing was mounted.
             let source = fs::canonicalize(&mount.source);
-            Ok((place, source.unwrap_or_else(|_| mount.source.clone())))
+            Ok(map(place, source.unwrap_or_else(|_| mount.source.clone())))
         })
         .collect()
+}
+
+fn map(key: PathBuf, value: impl Into<PathBuf>) -> MountMap {
+    MountMap {
+        key: rpc::path(key),
+        value: rpc::path(value),
+    }
 }
 
 fn open_root(path: &Path) -> Result<Root> {
@@ -147,8 +147,8 @@ impl Namespaces {
                     bail!("cgroup namespace {path:?}: CRIU cannot restore into an existing one")
                 }
                 None => namespaces.joined.push(JoinedNamespace {
-                    kind: kind.proc_name(),
-                    path: path.clone(),
+                    kind: kind.proc_name().into(),
+                    path: rpc::path(path),
                 }),
             }
         }
@@ -172,7 +172,10 @@ impl Namespaces {
                     "criu lacks support for external {word} namespace during the restoration process (old criu version?)"
                 );
             }
-            options.inherited.push(((*name).to_owned(), number));
+            options.inherited.push(Inherited {
+                name: (*name).to_owned(),
+                descriptor: number,
+            });
         }
         options.joined.clone_from(&self.joined);
         Ok(())
@@ -194,11 +197,14 @@ pub(crate) fn streams(external: &External, pid: i32) -> Vec<String> {
 
 /// For a restore: the pipes among the streams at the checkpoint are our streams
 /// now.
-pub(crate) fn pipes(streams: &[String]) -> Vec<(String, i32)> {
+pub(crate) fn pipes(streams: &[String]) -> Vec<Inherited> {
     (0..)
         .zip(streams)
         .filter(|(_, name)| name.contains("pipe:"))
-        .map(|(number, name)| (name.clone(), number))
+        .map(|(descriptor, name)| Inherited {
+            name: name.clone(),
+            descriptor,
+        })
         .collect()
 }
 
@@ -207,22 +213,23 @@ pub(crate) fn pipes(streams: &[String]) -> Vec<(String, i32)> {
 ///
 /// # Errors
 /// It is gone.
-pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<(String, String)>> {
+pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
     Ok(roots_in(&text))
 }
 
-fn roots_in(text: &str) -> Vec<(String, String)> {
+fn roots_in(text: &str) -> Vec<CgroupRoot> {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             Some((fields.next()?, fields.next()?))
         })
         .flat_map(|(controllers, path)| {
-            controllers
-                .split(',')
-                .map(|controller| (controller.to_owned(), path.to_owned()))
+            controllers.split(',').map(|controller| CgroupRoot {
+                controller: controller.to_owned(),
+                path: path.to_owned(),
+            })
         })
         .collect()
 }
@@ -234,7 +241,10 @@ mod tests {
     #[test]
     fn every_controller_has_its_cgroup() {
         let text = "12:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/d\n";
-        let owned = |(controller, path): (&str, &str)| (controller.to_owned(), path.to_owned());
+        let owned = |(controller, path): (&str, &str)| CgroupRoot {
+            controller: controller.to_owned(),
+            path: path.to_owned(),
+        };
         let expected = [
             ("cpu", "/a"),
             ("cpuacct", "/a"),
@@ -247,7 +257,10 @@ mod tests {
     #[test]
     fn pipes_are_inherited_by_number() {
         let streams = ["/dev/null", "pipe:[7]", "pipe:[7]"].map(str::to_owned);
-        let expected = [("pipe:[7]".to_owned(), 1), ("pipe:[7]".to_owned(), 2)];
+        let expected = [1, 2].map(|descriptor| Inherited {
+            name: "pipe:[7]".to_owned(),
+            descriptor,
+        });
         assert_eq!(pipes(&streams), expected);
     }
 }

@@ -134,7 +134,7 @@ impl Images {
     pub(crate) fn put_into(&self, options: &mut Options) {
         options.images_dir_fd = self.directory.as_raw_fd();
         options.work_dir_fd = self.work.as_ref().map(|(_, work)| work.as_raw_fd());
-        options.log_file = self.log_name;
+        options.log_file = self.log_name.to_owned();
     }
 
     /// Notes the names of the standard streams.

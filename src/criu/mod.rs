@@ -12,7 +12,6 @@ pub(crate) mod images;
 pub(crate) mod logfile;
 pub(crate) mod rpc;
 pub(crate) mod swrk;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::path::Path;

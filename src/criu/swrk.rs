@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result, bail};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+use prost::Message;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::net::{
@@ -129,7 +130,7 @@ impl Criu {
         self.send(&Request::question(Kind::Version))?;
         let (response, _) = self.receive()?;
         check(&response, Kind::Version)?;
-        Ok(response.version)
+        Ok(response.version.number())
     }
 
     /// Fails unless it is `least` or newer.
@@ -165,9 +166,10 @@ impl Criu {
     }
 
     fn ask_features(&mut self, wanted: Features) -> Result<Features> {
-        let mut request = Request::question(Kind::FeatureCheck);
-        request.features = Some(wanted);
-        self.send(&request)?;
+        self.send(&Request {
+            features: Some(wanted),
+            ..Request::question(Kind::FeatureCheck)
+        })?;
         let (response, _) = self.receive()?;
         check(&response, Kind::FeatureCheck)?;
         Ok(response.features)
@@ -182,11 +184,12 @@ impl Criu {
     /// The one of `notified`; what criu says; criu ended without a word.
     pub(crate) fn carry_out(
         mut self,
-        request: &Request<'_>,
+        request: &Request,
         mut notified: impl FnMut(&Notification, Option<OwnedFd>) -> Result<()>,
     ) -> Result<()> {
-        log::debug(&format!("Using CRIU in {} mode", request.kind.name()));
-        if let Some(options) = request.options.filter(|_| log::is_debug()) {
+        let kind = request.kind();
+        log::debug(&format!("Using CRIU in {} mode", kind.name()));
+        if let Some(options) = request.options.as_ref().filter(|_| log::is_debug()) {
             log::debug(&format!("CRIU options: {options:?}"));
         }
         self.send(request)?;
@@ -198,10 +201,10 @@ impl Criu {
                 Err(_) if ours.is_err() => return ours,
                 Err(err) => return Err(err),
             };
-            if response.kind != Some(Kind::Notify) {
+            if response.kind() != Some(Kind::Notify) {
                 ours?;
-                check(&response, request.kind)?;
-                return self.wait_for_end(request.kind);
+                check(&response, kind)?;
+                return self.wait_for_end(kind);
             }
             check(&response, Kind::Notify)?;
             log::debug(&format!("notify: {}", response.notification.script));
@@ -230,12 +233,12 @@ impl Criu {
         }
     }
 
-    fn send(&self, request: &Request<'_>) -> Result<()> {
+    fn send(&self, request: &Request) -> Result<()> {
         let socket = self.socket.as_ref().context("criu is not there any more")?;
-        match send(socket, &request.encode(), SendFlags::NOSIGNAL) {
+        match send(socket, &request.encode_to_vec(), SendFlags::NOSIGNAL) {
             // It has ended, as the answer that does not come will tell.
             Ok(_) | Err(Errno::PIPE) => Ok(()),
-            Err(err) => Err(err).with_context(|| format!("send {} to criu", request.kind.name())),
+            Err(err) => Err(err).with_context(|| format!("send {} to criu", request.kind().name())),
         }
     }
 
@@ -243,7 +246,7 @@ impl Criu {
         let socket = self.socket.as_ref().context("criu is not there any more")?;
         let message = receive(socket).context("receive from criu")?;
         let (bytes, descriptor) = message.context("criu ended without an answer")?;
-        let response = Response::decode(&bytes).context("receive from criu")?;
+        let response = Response::decode(&bytes[..]).context("receive from criu")?;
         Ok((response, descriptor))
     }
 }
@@ -291,7 +294,7 @@ impl Drop for Criu {
 
 /// Fails unless `response` is the success of a request of that kind.
 fn check(response: &Response, kind: Kind) -> Result<()> {
-    let Some(said) = response.kind else {
+    let Some(said) = response.kind() else {
         bail!("unable to parse the response of criu");
     };
     if !response.success {
