@@ -619,7 +619,8 @@ fn cgroup_mount_has_its_flags() {
 /// entered, it would show the whole hierarchy, to be frozen and killed from inside,
 /// and take the options of the host's own mount away.
 fn filesystem_of_type_cgroup2_is_of_the_cgroup_namespace() {
-    needs(&[Root, UserNamespaces]);
+    // Where it is not in use, all processes are in its root.
+    needs(&[Root, UnifiedHierarchy, UserNamespaces]);
     let mount = json!({
         "destination": "/mnt", "type": "cgroup2", "source": "cgroup2", "options": ["rw"],
     });

@@ -237,6 +237,11 @@ fn idle_comes_and_goes_with_the_shares() {
     assert_eq!(idle(), "1");
     update(&container, &["--cpu-idle", "0"]).ok();
     assert_in_force(&container, ["512", "50000 50000", MEGABYTES_64, "40"]);
+    // The kernel refuses the shares of an idle cgroup.
+    update(&container, &["--cpu-idle", "1"]).ok();
+    update(&container, &["--cpu-share", "512"]).ok();
+    assert_eq!(idle(), "0");
+    assert_in_force(&container, ["512", "50000 50000", MEGABYTES_64, "40"]);
 }
 
 fn refused_update_leaves_the_old_limits() {

@@ -20,6 +20,8 @@ pub(crate) enum Need {
     CgroupV1,
     /// The unified hierarchy alone.
     CgroupV2,
+    /// The unified hierarchy, also beside v1 hierarchies.
+    UnifiedHierarchy,
     /// A controller in a v1 hierarchy or in the unified one.
     Controller(&'static str),
     /// A controller in none of them.
@@ -91,6 +93,7 @@ impl Need {
             Root => nix::unistd::geteuid().is_root(),
             CgroupV1 => !unified(),
             CgroupV2 => unified(),
+            UnifiedHierarchy => unified() || hybrid(),
             Controller(name) => controllers().iter().any(|controller| controller == name),
             NoController(name) => !Controller(name).is_met(),
             DomainController => domain_limit().is_some(),
@@ -132,6 +135,7 @@ impl Need {
             Root => "root".to_owned(),
             CgroupV1 => "cgroup v1".to_owned(),
             CgroupV2 => "cgroup v2".to_owned(),
+            UnifiedHierarchy => "the unified hierarchy".to_owned(),
             Controller(name) => format!("the {name} controller"),
             NoController(name) => format!("no {name} controller"),
             DomainController => "a controller of cgroup v2 that is not threaded".to_owned(),
@@ -168,13 +172,11 @@ pub(super) fn machine_kind() -> String {
         return kind;
     }
     let mut words = vec![if Root.is_met() { "root" } else { "user" }];
-    words.push(
-        match (unified(), Path::new("/sys/fs/cgroup/unified").exists()) {
-            (true, _) => "cgroup2",
-            (false, true) => "hybrid",
-            (false, false) => "cgroup1",
-        },
-    );
+    words.push(match (unified(), hybrid()) {
+        (true, _) => "cgroup2",
+        (false, true) => "hybrid",
+        (false, false) => "cgroup1",
+    });
     let extras = [
         (Systemd, "systemd"),
         (AppArmor, "apparmor"),
@@ -195,6 +197,10 @@ pub(super) fn machine_kind() -> String {
 
 fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn hybrid() -> bool {
+    Path::new("/sys/fs/cgroup/unified").exists()
 }
 
 /// A limit for the first such controller: its name, the field below

@@ -77,12 +77,15 @@ fn text(change: &str, old: &str) -> String {
 }
 
 fn cpu(old: &CpuLimits, change: &CpuLimits) -> CpuLimits {
+    // Shares end that a cgroup is idle, as a weight in `unified` does: the kernel
+    // refuses them until then, and systemd ends it at a time of its own.
+    let ends_idle = old.idle == Some(1) && set(change.shares).is_some();
     CpuLimits {
         shares: set(change.shares).or(old.shares),
         quota: set(change.quota).or(old.quota),
         period: set(change.period).or(old.period),
         burst: change.burst.or(old.burst),
-        idle: change.idle.or(old.idle),
+        idle: change.idle.or(if ends_idle { Some(0) } else { old.idle }),
         realtime_runtime: set(change.realtime_runtime).or(old.realtime_runtime),
         realtime_period: set(change.realtime_period).or(old.realtime_period),
         cpus: text(&change.cpus, &old.cpus),
@@ -100,6 +103,7 @@ fn cpu_writes(merged: &CpuLimits, change: &CpuLimits) -> CpuLimits {
             None if leaves_idle => merged.shares,
             shares => shares,
         },
+        idle: set(change.shares).map_or(change.idle, |_| merged.idle),
         // One file on v2, and checked against each other on v1.
         quota: merged.quota.filter(|_| changes_bandwidth),
         period: merged.period.filter(|_| changes_bandwidth),
@@ -251,6 +255,12 @@ mod tests {
             (
                 r#"{"shares":200,"idle":1}"#,
                 r#"{"idle":0}"#,
+                r#"{"shares":200,"idle":0}"#,
+                r#"{"shares":200,"idle":0}"#,
+            ),
+            (
+                r#"{"shares":100,"idle":1}"#,
+                r#"{"shares":200}"#,
                 r#"{"shares":200,"idle":0}"#,
                 r#"{"shares":200,"idle":0}"#,
             ),
