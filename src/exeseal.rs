@@ -2,19 +2,26 @@
 //! `/proc/PID/exe` of its init finds nothing it could write to
 //! (CVE-2019-5736).
 //!
-//! `teu-seal` sees to that before this program has begun: the view is a
-//! read-only overlay without an upper directory. Where that was not allowed, or
-//! the path not to its liking, a sealed memfd with a copy serves.
+//! The view is a read-only overlay of two lower directories and no upper one,
+//! attached nowhere: its inodes cannot be written to and cost no copy. Where
+//! there can be none, a sealed memfd with a copy serves.
 
-use std::ffi::{CStr, CString, OsString};
-use std::fs::File;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use anyhow::{Context, Result, ensure};
+use nix::fcntl::AtFlags;
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::sys::statvfs::FsFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use crate::{log, sys};
 
@@ -23,33 +30,45 @@ const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
     .union(SealFlags::WRITE);
+/// The overlay's other lower directory, of which it needs one: below the
+/// binary's it cannot hide anything.
+const BESIDE: &str = "/dev";
 
-/// Re-executes this command from a sealed copy, unless it runs from a sealed view
-/// or such a copy. Does not return where it re-executes.
+/// What this process runs from, if nobody can write to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    View,
+    Copy,
+}
+
+/// Starts again from a sealed view or copy if a word of the command line is a
+/// command that a container's process comes of. The first thing in `main`, when
+/// there is least to do twice; does not return where it succeeds.
+pub(crate) fn start_sealed() {
+    // A container of such a name costs a needless start.
+    let reaches_a_container = |word: OsString| {
+        let commands = ["create", "run", "exec", "restore"];
+        commands.iter().any(|command| word == *command)
+    };
+    if seal().is_none() && std::env::args_os().skip(1).any(reaches_a_container) {
+        // The command calls `ensure_sealed`, which fails the same way and when
+        // there is a log to say so.
+        let Err(_) = execute_sealed();
+    }
+}
+
+/// Starts again from a sealed view or copy, unless this runs from one.
 ///
 /// # Errors
 /// No copy could be made, or executed.
 pub(crate) fn ensure_sealed() -> Result<()> {
-    if teu_seal::is_sealed() {
-        debug("using overlayfs for sealed /proc/self/exe");
-        debug("using /proc/self/exe clone");
-        return Ok(());
+    match seal() {
+        None => match execute_sealed()? {},
+        Some(Seal::View) => debug("using overlayfs for sealed /proc/self/exe"),
+        Some(Seal::Copy) => {}
     }
-    if is_sealed_copy() {
-        debug("using /proc/self/exe clone");
-        return Ok(());
-    }
-    let sealed = sealed_copy().context("copy /proc/self/exe into a sealed memfd")?;
-    let args: Vec<OsString> = std::env::args_os().collect();
-    let args = c_strings(args.iter().map(|arg| arg.as_bytes().to_vec()))?;
-    let env = c_strings(std::env::vars_os().map(|(key, value)| {
-        let mut entry = key.into_encoded_bytes();
-        entry.push(b'=');
-        entry.extend(value.into_encoded_bytes());
-        entry
-    }))?;
-    let refused = sys::exec_descriptor(&sealed, &args, &env);
-    Err(refused).context("execute the sealed copy of our own binary")
+    debug("using /proc/self/exe clone");
+    Ok(())
 }
 
 /// In runc's words, which its users look for, with our own name.
@@ -64,19 +83,123 @@ fn debug(what: &str) {
     }
 }
 
-fn c_strings(strings: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>> {
+fn execute_sealed() -> Result<Infallible> {
+    let args = c_strings(std::env::args_os())?;
+    let env = c_strings(std::env::vars_os().map(|(mut entry, value)| {
+        entry.push("=");
+        entry.push(value);
+        entry
+    }))?;
+    let execute = |file: OwnedFd| {
+        nix::unistd::execveat(file, c"", &args, &env, AtFlags::AT_EMPTY_PATH)
+            .context("execute it by descriptor")
+    };
+    // What was executed by descriptor and is no view of ours may be anybody's:
+    // only of a copy the kernel itself says that it is sealed.
+    if !was_executed_by_descriptor() {
+        // There is still the copy.
+        let Err(_) = view().and_then(execute);
+    }
+    sealed_copy()
+        .and_then(execute)
+        .context("run from a sealed copy of our own binary")
+}
+
+fn c_strings(strings: impl Iterator<Item = OsString>) -> Result<Vec<CString>> {
     strings
-        .map(CString::new)
+        .map(|string| CString::new(string.into_vec()))
         .collect::<Result<_, _>>()
         .context("NUL in an argument")
 }
 
-/// Whether this runs from a copy that nobody can write to. An overlay that it was
-/// executed from does not count, read-only or not: that may have an upper
-/// directory, which can be written to.
+fn seal() -> Option<Seal> {
+    static SEAL: OnceLock<Option<Seal>> = OnceLock::new();
+    *SEAL.get_or_init(|| {
+        if !was_executed_by_descriptor() {
+            return None;
+        }
+        if is_view().unwrap_or(false) {
+            return Some(Seal::View);
+        }
+        is_sealed_copy().then_some(Seal::Copy)
+    })
+}
+
+/// By the kernel's word, in a place that neither arguments nor environment reach.
+fn was_executed_by_descriptor() -> bool {
+    sys::executed_name().is_some_and(|name| name.to_bytes().starts_with(b"/dev/fd/"))
+}
+
+/// Whether this runs from a view as [`view`] makes it. An overlay that somebody
+/// else mounted may have an upper directory, which can be written to; but that is
+/// attached somewhere: what the kernel names as our path leads to our file then,
+/// where that of a view starts at its own root.
+fn is_view() -> io::Result<bool> {
+    let flags = FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
+    let filesystem = statfs(EXE)?;
+    if filesystem.filesystem_type() != OVERLAYFS_SUPER_MAGIC || !filesystem.flags().contains(flags)
+    {
+        return Ok(false);
+    }
+    let (path, own) = (fs::read_link(EXE)?, fs::metadata(EXE)?);
+    let is_at_root = path.parent() == Some(Path::new("/"));
+    let leads_here = match fs::metadata(&path) {
+        Ok(found) => (found.dev(), found.ino()) == (own.dev(), own.ino()),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => false,
+        Err(err) => return Err(err),
+    };
+    Ok(is_at_root && !leads_here)
+}
+
+/// Whether this runs from a copy that nobody can write to.
 fn is_sealed_copy() -> bool {
     let seals = File::open(EXE).map(|exe| rustix::fs::fcntl_get_seals(&exe));
     matches!(seals, Ok(Ok(seals)) if seals.contains(SEALS))
+}
+
+/// Our file in a detached, read-only overlay of its directory. A directory that
+/// the option cannot name, or that `BESIDE` overlaps, has none.
+fn view() -> Result<OwnedFd> {
+    let path = fs::read_link(EXE)?;
+    let (directory, name) = path.parent().zip(path.file_name()).context("no path")?;
+    let mut layers = directory.as_os_str().to_owned();
+    layers.push(OsStr::new(":"));
+    layers.push(BESIDE);
+    let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&overlay, "lowerdir", layers)?;
+    // Keeps the kernel log quiet about layers on two filesystems; a kernel
+    // without the option needs no silence.
+    match rustix::mount::fsconfig_set_string(&overlay, "xino", "off") {
+        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+        Err(err) => return Err(err.into()),
+    }
+    rustix::mount::fsconfig_create(&overlay)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount = rustix::mount::fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(&mount, name, flags, Mode::empty())?);
+    // An overlay shows what the directory holds: what a mount hides there, if
+    // the binary is one, or what was put there since.
+    ensure!(
+        identity(&file.metadata()?) == identity(&fs::metadata(EXE)?),
+        "it shows another file"
+    );
+    Ok(file.into())
+}
+
+/// What a file and its view have in common, and no other file has. The device is
+/// the overlay's own; while a file runs it cannot be written to.
+fn identity(file: &Metadata) -> [i64; 6] {
+    [
+        file.ino().cast_signed(),
+        file.size().cast_signed(),
+        file.ctime(),
+        file.ctime_nsec(),
+        file.mtime(),
+        file.mtime_nsec(),
+    ]
 }
 
 fn sealed_copy() -> Result<OwnedFd> {
@@ -117,6 +240,6 @@ mod tests {
 
     #[test]
     fn a_test_binary_is_not_sealed() {
-        assert!(!is_sealed_copy());
+        assert_eq!(seal(), None);
     }
 }

@@ -1,13 +1,8 @@
 //! teu, a low-level OCI container runtime.
 //!
-//! `main` reads the command line, opens the log, does what was asked, reports
-//! an error once and chooses the exit status. What the commands do is in
-//! `commands/`, a file each.
-#![cfg_attr(not(test), no_main)]
-#![cfg_attr(
-    test,
-    allow(dead_code, reason = "the program is not run in unit tests")
-)]
+//! `main` sees to a sealed view of the binary, reads the command line, opens the
+//! log, does what was asked, reports an error once and chooses the exit status.
+//! What the commands do is in `commands/`, a file each.
 
 mod bundle;
 mod cli;
@@ -55,15 +50,15 @@ use crate::notify::ListenFds;
 use crate::root::Root;
 use anyhow::{Context, Result};
 use std::io::Write;
+use std::process::ExitCode;
 
 /// The exit status of a command that did not do what was asked.
 const FAILED: u8 = 1;
 /// The exit status of an `exec` whose program did not run; engines know it.
 const EXEC_FAILED: u8 = 255;
 
-/// The program, called by `sys` with no more of std's start-up than it needs.
-/// Returns the exit status.
-fn run() -> u8 {
+fn main() -> ExitCode {
+    exeseal::start_sealed();
     let Cli {
         program,
         global,
@@ -73,13 +68,11 @@ fn run() -> u8 {
     let flushed = std::io::stdout()
         .flush()
         .context("write to standard output");
-    match answered.and_then(|status| flushed.map(|()| status)) {
-        Ok(status) => status,
-        Err(error) => {
-            log::fatal(&errno::chain(&error));
-            FAILED
-        }
-    }
+    let status = answered.and_then(|status| flushed.map(|()| status));
+    ExitCode::from(status.unwrap_or_else(|error| {
+        log::fatal(&errno::chain(&error));
+        FAILED
+    }))
 }
 
 /// Does what was asked and returns the exit status.

@@ -10,34 +10,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_long, c_ulong};
 use teu_seccomp::Instruction;
 
-/// Where the C library starts the program. std's own start-up, which this
-/// replaces, reads /proc/self/maps, asks for the CPUs and sets up a stack for
-/// a handler that explains stack overflows: a fifth of the time of `state`.
-/// What matters of it is here.
-#[cfg(not(test))]
-#[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, _argv: *const *const libc::c_char) -> c_int {
-    // SAFETY: SIG_IGN is no function of ours, and no other thread exists.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    open_missing_streams();
-    // std finds the arguments by itself, in an initialiser of the C library's.
-    crate::run().into()
-}
-
-/// Opens /dev/null for a standard stream that the caller closed: the next file
-/// opened would be taken for it.
-#[cfg(not(test))]
-fn open_missing_streams() {
-    for stream in 0..=2 {
-        // SAFETY: asks for a flag of a descriptor, open or not.
-        if unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1 {
-            // SAFETY: the path is NUL-terminated. The lowest free descriptor,
-            // which this takes, is `stream`, since those below are open.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
-        }
-    }
-}
-
 /// Turns the C convention into a result.
 fn check(result: c_long) -> io::Result<c_long> {
     if result == -1 {
@@ -578,24 +550,13 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
     }
 }
 
-/// Executes the file behind `fd` (execveat(2), AT_EMPTY_PATH). Returns only if
-/// the kernel refuses.
-pub(crate) fn exec_descriptor(fd: impl AsFd, args: &[CString], env: &[CString]) -> io::Error {
-    let args = pointers(args);
-    let env = pointers(env);
-    // SAFETY: both arrays end with a null pointer and point to NUL-terminated
-    // strings that live until the call returns or the image is replaced.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            fd.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            args.as_ptr(),
-            env.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    io::Error::last_os_error()
+/// What the kernel was given to execute (getauxval(3), AT_EXECFN).
+pub(crate) fn executed_name() -> Option<&'static CStr> {
+    // SAFETY: the call takes a number and reads what the kernel left at the start.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    // SAFETY: unless it is null, the kernel has put a string there, which ends in
+    // NUL, above the stack; nothing writes to it.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
 }
 
 /// A moment in the local time zone.

@@ -131,12 +131,6 @@ pub(crate) fn answer_notification(
     Errno::result(result).map(drop)
 }
 
-/// Has prctl(2) fail with EPERM for one operation, in this thread and in what
-/// it starts from now on: seccomp(2), "Filters".
-pub(crate) fn refuse_prctl(operation: i32) -> nix::Result<()> {
-    answer_prctl(operation, None, Errno::EPERM as i32)
-}
-
 /// Runs `case` with prctl(2) answered as [`answer_prctl`] does, in a thread of
 /// its own: a filter is its thread's, and stays.
 pub(crate) fn while_prctl_answers(
