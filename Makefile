@@ -12,9 +12,15 @@ TRIPLE     := $(shell rustc -vV 2> /dev/null | sed -n 's/^host: //p')
 RELEASE    := $(TARGET_DIR)/$(TRIPLE)/release
 DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
+BINARY     := $(TARGET_DIR)/teu
 SHARE      := $(DESTDIR)$(PREFIX)/share
+ZSH        := $(SHARE)/zsh/site-functions
 
-.PHONY: all binary run test vm-test bench install built uninstall lint manual docs clean
+# Each builds the release for one architecture, where one cargo cannot for both.
+CARGO_x86_64  ?= $(CARGO)
+CARGO_aarch64 ?= $(CARGO)
+
+.PHONY: all binary run test vm-test bench release install files built uninstall lint manual docs clean
 
 # All that `make install` installs.
 all: binary manual
@@ -44,16 +50,25 @@ bench: binary
 manual:
 	$(CARGO) run --quiet --example docs -- $(MANUAL)
 
+# Tarballs, Debian packages and checksums for both architectures, in dist/.
+release:
+	+CARGO_x86_64='$(CARGO_x86_64)' CARGO_aarch64='$(CARGO_aarch64)' \
+		packaging/release $(abspath $(TARGET_DIR))
+
 docs: manual
 	$(CARGO) doc --workspace --no-deps
 
 # Without cargo, as after sudo, what was built before is installed.
 install: $(if $(shell command -v $(CARGO)),all,built)
-	install -D $(TARGET_DIR)/teu $(DESTDIR)$(PREFIX)/bin/teu
+	$(MAKE) --no-print-directory files
+
+# The files alone, of any build: its BINARY and MANUAL.
+files:
+	install -D $(BINARY) $(DESTDIR)$(PREFIX)/bin/teu
 	install -d $(SHARE)/man/man8
 	install -m 644 $(MANUAL)/man/man8/*.8 $(SHARE)/man/man8
 	install -D -m 644 $(MANUAL)/completions/teu.bash $(SHARE)/bash-completion/completions/teu
-	install -D -m 644 $(MANUAL)/completions/_teu $(SHARE)/zsh/site-functions/_teu
+	install -D -m 644 $(MANUAL)/completions/_teu $(ZSH)/_teu
 	install -D -m 644 $(MANUAL)/completions/teu.fish $(SHARE)/fish/vendor_completions.d/teu.fish
 
 built:
@@ -64,7 +79,7 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/teu
 	rm -f $(SHARE)/man/man8/teu.8 $(SHARE)/man/man8/teu-*.8
 	rm -f $(SHARE)/bash-completion/completions/teu
-	rm -f $(SHARE)/zsh/site-functions/_teu
+	rm -f $(ZSH)/_teu
 	rm -f $(SHARE)/fish/vendor_completions.d/teu.fish
 
 lint:
