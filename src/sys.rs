@@ -229,7 +229,7 @@ pub(crate) fn switch_on_device(socket: impl AsFd, name: &CStr) -> io::Result<()>
     let result = unsafe {
         libc::ioctl(
             socket.as_fd().as_raw_fd(),
-            libc::SIOCSIFFLAGS,
+            libc::SIOCSIFFLAGS as libc::Ioctl,
             &raw const request,
         )
     };
