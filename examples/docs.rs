@@ -4,26 +4,18 @@
 //!
 //! Usage: `cargo run --example docs -- DIRECTORY`
 
-// The program uses what is unused here.
 #[allow(
     dead_code,
-    reason = "the binary uses the types, this program the definitions"
+    reason = "the binary reads values, this program the definition"
 )]
 #[path = "../src/cli/args.rs"]
 mod args;
-#[allow(
-    dead_code,
-    reason = "the binary reads values, this program the definitions"
-)]
-#[path = "../src/cli/definition.rs"]
-mod definition;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use definition::{Argument, Definition};
 use std::fs;
 use std::io::{Error, Result};
 use std::path::Path;
@@ -120,59 +112,27 @@ pub(crate) fn write(directory: &Path) -> Result<()> {
     write_completions(&directory.join("completions"))
 }
 
-/// The whole command line: the global options with the commands below them.
+/// The whole command line, with the words that options take.
 fn whole() -> Command {
-    let commands = args::COMMANDS
-        .iter()
-        .filter_map(|word| args::definition(word))
-        .map(command);
-    command(args::globals())
-        .override_usage(format!("teu {}", args::USAGE))
-        .subcommand_help_heading("COMMANDS")
+    let mut whole = args::Args::command()
         .version(env!("CARGO_PKG_VERSION"))
-        // It is among the options already.
-        .disable_version_flag(true)
-        .subcommand_required(true)
-        .subcommands(commands)
+        .subcommand_help_heading("COMMANDS")
+        // There is no page of it.
+        .disable_help_subcommand(true);
+    whole.build();
+    whole
+        .mut_args(with_values)
+        .mut_subcommands(|command| command.mut_args(with_values))
 }
 
-/// A definition as clap has it, but for its longer texts.
-fn command(definition: Definition) -> Command {
-    Command::new(definition.name)
-        .about(definition.about.to_string())
-        .override_usage(format!("teu {}", definition.usage()))
-        .args(definition.flags.iter().map(|flag| argument(flag)))
-        .args(definition.words.iter().map(|word| argument(word)))
-}
-
-fn argument(definition: &Argument) -> Arg {
-    let mut arg = Arg::new(definition.field)
-        .help(definition.help.to_string())
-        .required(definition.required)
-        .hide(definition.hidden)
-        .short(definition.short)
-        .action(match (definition.takes_value, definition.many) {
-            (false, _) => ArgAction::SetTrue,
-            (true, false) => ArgAction::Set,
-            (true, true) => ArgAction::Append,
-        });
-    if definition.long {
-        arg = arg.long(definition.name());
+/// An option with the words it takes, which its help names already.
+fn with_values(option: Arg) -> Arg {
+    match values(&option) {
+        values if values.is_empty() => option,
+        values => option
+            .value_parser(PossibleValuesParser::new(values))
+            .hide_possible_values(true),
     }
-    if definition.takes_value {
-        arg = arg.value_name(definition.value_name);
-        let values = values(definition);
-        if definition.long && !values.is_empty() {
-            // The help names them already.
-            arg = arg
-                .value_parser(PossibleValuesParser::new(values))
-                .hide_possible_values(true);
-        }
-    }
-    if !definition.default_value.is_empty() {
-        arg = arg.default_value(definition.default_value);
-    }
-    arg
 }
 
 /// Options that take no other words than those in quotes in their help.
@@ -185,19 +145,14 @@ const OF_WORDS: [&str; 5] = [
 ];
 
 /// The words that an option takes, for the completions; none where it takes any.
-fn values(option: &Argument) -> Vec<&'static str> {
-    if !OF_WORDS.contains(&option.field) {
-        return Vec::new();
-    }
+fn values(option: &Arg) -> Vec<String> {
+    let help = option.get_help().map(ToString::to_string);
     let mut words = Vec::new();
-    for word in option
-        .help
-        .0
-        .iter()
-        .flat_map(|line| line.split('\'').skip(1).step_by(2))
-    {
-        if !words.contains(&word) {
-            words.push(word);
+    if OF_WORDS.contains(&option.get_id().as_str()) {
+        for word in help.unwrap_or_default().split('\'').skip(1).step_by(2) {
+            if !words.iter().any(|known| known == word) {
+                words.push(word.to_owned());
+            }
         }
     }
     words
@@ -206,24 +161,16 @@ fn values(option: &Argument) -> Vec<&'static str> {
 /// `teu.8` and a `teu-<command>.8` for each command.
 fn write_man_pages(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
-    // There is no page of it.
-    let mut whole = whole().disable_help_subcommand(true);
-    whole.build();
-    write_page(directory, &whole, &args::globals())?;
-    for definition in args::COMMANDS
-        .iter()
-        .filter_map(|word| args::definition(word))
-    {
-        if let Some(command) = whole.find_subcommand(definition.name) {
-            write_page(directory, command, &definition)?;
-        }
-    }
-    Ok(())
+    let whole = whole();
+    write_page(directory, &whole)?;
+    whole
+        .get_subcommands()
+        .try_for_each(|command| write_page(directory, command))
 }
 
 /// One page. The longer texts are written here: clap_mangen fills the lines of
 /// examples anew and knows no sections but its own.
-fn write_page(directory: &Path, command: &Command, definition: &Definition) -> Result<()> {
+fn write_page(directory: &Path, command: &Command) -> Result<()> {
     let name = command
         .get_display_name()
         .unwrap_or_else(|| command.get_name());
@@ -232,9 +179,10 @@ fn write_page(directory: &Path, command: &Command, definition: &Definition) -> R
         .title(name.to_uppercase())
         .source(concat!("teu ", env!("CARGO_PKG_VERSION")))
         .manual("System Administration");
-    let texts = [definition.long_about, definition.after_help];
-    let texts = texts.into_iter().flatten();
-    let paragraphs: Vec<&str> = texts.flat_map(|text| text.split("\n\n")).collect();
+    let texts = [command.get_long_about(), command.get_after_help()];
+    let texts = texts.into_iter().flatten().map(ToString::to_string);
+    let text = texts.collect::<Vec<_>>().join("\n\n");
+    let paragraphs: Vec<&str> = text.split("\n\n").collect();
     let first_section = paragraphs.iter().position(|text| heading(text).is_some());
     let (description, sections) = paragraphs.split_at(first_section.unwrap_or(paragraphs.len()));
 
@@ -320,15 +268,16 @@ fn write_completions(directory: &Path) -> Result<()> {
 /// # Errors
 /// clap does not write completions in the form any more that is changed here.
 pub(crate) fn with_containers(shell: Shell, text: &str) -> Result<String> {
-    let commands = args::COMMANDS.iter().filter(|word| {
-        let definition = args::definition(word);
-        let of_one = definition.is_some_and(|command| {
-            let mut words = command.words.iter();
-            words.any(|word| word.value_name == "container-id")
+    let whole = whole();
+    let commands = whole.get_subcommands().filter(|command| {
+        let mut words = command.get_positionals();
+        let of_one = words.any(|word| {
+            let names = word.get_value_names().unwrap_or_default();
+            names.iter().any(|name| name == "container-id")
         });
-        of_one && !matches!(**word, "create" | "run" | "restore")
+        of_one && !matches!(command.get_name(), "create" | "run" | "restore")
     });
-    let commands: Vec<&str> = commands.copied().collect();
+    let commands: Vec<&str> = commands.map(Command::get_name).collect();
     let list = "teu list --quiet 2> /dev/null";
     match shell {
         // Among the options, so that the value of one is still completed as that.

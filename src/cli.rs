@@ -1,24 +1,21 @@
 //! The command line, read by runc's rules.
 //!
-//! The flags are defined in `cli/args.rs`. No library reads them: runc's parser
-//! (urfave/cli) accepts spellings that clap and its like cannot, and what is
-//! left to do then is a loop over a dozen words, in a process that has a
-//! millisecond.
+//! It is defined in `cli/args.rs`, for clap. `cli/go.rs` turns what runc's parser
+//! (urfave/cli) accepts into what clap does, and what clap refuses is told here
+//! in runc's words.
 //!
 //! Not for doing anything: `main` dispatches, the commands act.
 
 mod args;
-mod definition;
-mod found;
-mod help;
+mod go;
 mod options;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub(crate) use args::{Command, GlobalArgs};
-use definition::{Definition, Fill, Options};
-use found::Found;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, CommandFactory, Error, FromArgMatches};
 
 use crate::spelling;
 
@@ -74,119 +71,202 @@ impl Cli {
             Some(name) => name.to_string_lossy().into_owned(),
             None => "teu".to_owned(),
         };
-        let words: Vec<OsString> = words.collect();
-        let (global, asked) = Line {
+        let mut line = Line {
             path: &path,
             program: &program,
-        }
-        .read(&words);
+            definition: args::Args::command(),
+            sorted: go::Words::default(),
+        };
+        let asked = line.read(&words.collect::<Vec<_>>());
+        let global = line.globals();
         Cli {
+            asked: asked.unwrap_or_else(Asked::Refused),
             program,
             global,
-            asked,
         }
     }
 }
 
-/// The program's names, for the messages and the help of one reading.
+/// A command line that is being read.
 struct Line<'a> {
     path: &'a OsStr,
+    /// The program's name, for the messages and the help.
     program: &'a str,
+    definition: clap::Command,
+    sorted: go::Words,
 }
 
 impl Line<'_> {
-    fn read(&self, words: &[OsString]) -> (GlobalArgs, Asked) {
-        let globals = args::globals();
-        let mut found = Found::default();
+    fn read(&mut self, words: &[OsString]) -> Result<Asked, Refusal> {
         // The first word that is no flag is the command, and what follows is
         // the command's.
-        let outcome = found.flags(words, &[&globals], Some(1));
-        let rest = std::mem::take(&mut found.others);
-        let asked = match outcome {
-            Err(message) => misused(message, help::overview(self.program)),
-            Ok(()) if found.help => self.help(rest.first()),
-            Ok(()) if found.is_set(&globals, "version") => Asked::Version,
-            Ok(()) => self.command(&rest, &globals, &mut found),
-        };
-        let mut global = GlobalArgs::initial();
-        found.fill(&globals, &[], &mut global);
-        (global, asked)
-    }
-
-    /// Reads the words from the command on. `found` holds the global flags
-    /// before it, and receives those after it.
-    fn command(&self, words: &[OsString], globals: &Definition, found: &mut Found) -> Asked {
-        let Some((first, rest)) = words.split_first() else {
-            return Asked::Help(help::overview(self.program));
-        };
-        let word = first.to_string_lossy();
-        if matches!(&*word, "help" | "h") {
+        let sorted = self.sorted.sort(words, None, &self.definition, Some(1));
+        sorted.map_err(|message| misused(message, self.overview()))?;
+        let rest = std::mem::take(&mut self.sorted.others);
+        if self.sorted.help {
             return self.help(rest.first());
         }
-        let Some(definition) = args::definition(&word) else {
-            return unknown_topic(&word);
-        };
-        let stop = STOP_AT_ID.contains(&&*word).then_some(1);
-        let outcome = found.flags(rest, &[&definition, globals], stop);
-        let help = |definition| help::of_command(self.program, definition, globals);
-        match outcome {
-            Err(message) => misused(message, help(&definition)),
-            Ok(()) if found.help => Asked::Help(help(&definition)),
-            Ok(()) => {
-                if let Some(message) = self.miscounted(&word, &definition, found.others.len()) {
-                    let output = format!("Incorrect Usage.\n\n{}", help(&definition));
-                    return Asked::Refused(Refusal {
-                        output,
-                        message,
-                        ..Refusal::general()
-                    });
-                }
-                let fill = |args: &mut dyn Fill| found.fill(&definition, &found.others, args);
-                match Command::with(&word, fill) {
-                    Some(command) => Asked::Command(command),
-                    None => unknown_topic(&word),
-                }
+        if self.sorted.globals.iter().any(|flag| flag == "--version") {
+            return Ok(Asked::Version);
+        }
+        match rest.split_first() {
+            None => self.help(None),
+            Some((word, rest)) if word == "help" || word == "h" => self.help(rest.first()),
+            Some((word, rest)) => self.command(&word.to_string_lossy(), rest),
+        }
+    }
+
+    /// Reads the words after the command, where global flags may be, too.
+    fn command(&mut self, word: &str, words: &[OsString]) -> Result<Asked, Refusal> {
+        match self.definition.find_subcommand_mut(word) {
+            Some(command) => command.build(),
+            None => return Err(self.unknown_topic(word)),
+        }
+        let stop = STOP_AT_ID.contains(&word).then_some(1);
+        let command = self.definition.find_subcommand(word);
+        let sorted = self.sorted.sort(words, command, &self.definition, stop);
+        sorted.map_err(|message| misused(message, self.help_of(word)))?;
+        if self.sorted.help {
+            return Ok(Asked::Help(self.help_of(word)));
+        }
+        let line = self.sorted.of_clap(word);
+        let matches = self.definition.try_get_matches_from_mut(line);
+        let args = matches.and_then(|matches| args::Args::from_arg_matches(&matches));
+        match args.map(|args| args.command) {
+            Ok(Some(command)) => Ok(Asked::Command(command)),
+            Ok(None) => Err(self.unknown_topic(word)),
+            Err(error) => Err(self.refusal(word, &error)),
+        }
+    }
+
+    /// The global flags found until now. What clap refuses of them is refused
+    /// with the command.
+    fn globals(&mut self) -> GlobalArgs {
+        let words = [OsString::from("teu")].into_iter();
+        let words = words.chain(self.sorted.globals.iter().cloned());
+        let matches = self.definition.try_get_matches_from_mut(words);
+        let globals = matches.and_then(|matches| GlobalArgs::from_arg_matches(&matches));
+        globals.unwrap_or_default()
+    }
+
+    /// What clap refuses, in runc's words.
+    fn refusal(&self, word: &str, error: &Error) -> Refusal {
+        match error.kind() {
+            ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument => Refusal {
+                output: format!("Incorrect Usage.\n\n{}", self.help_of(word)),
+                message: self.miscounted(word, error.kind()),
+                ..Refusal::general()
+            },
+            ErrorKind::ValueValidation => {
+                let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+                let flag = context(ContextKind::InvalidArg);
+                let name = flag.trim_start_matches('-').split(' ').next();
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                let message = go::invalid(
+                    name.unwrap_or_default(),
+                    &context(ContextKind::InvalidValue),
+                    &cause.unwrap_or_default(),
+                );
+                misused(message, self.help_of(word))
             }
+            kind => misused(kind.to_string(), self.help_of(word)),
         }
     }
 
-    /// The help of a command, or of everything.
-    fn help(&self, topic: Option<&OsString>) -> Asked {
-        let Some(topic) = topic else {
-            return Asked::Help(help::overview(self.program));
-        };
-        let topic = topic.to_string_lossy();
-        match args::definition(&topic) {
-            Some(definition) => Asked::Help(help::of_command(
-                self.program,
-                &definition,
-                &args::globals(),
-            )),
-            None if matches!(&*topic, "help" | "h") => Asked::Help(help::of_help(self.program)),
-            None => unknown_topic(&topic),
-        }
-    }
-
-    /// What is wrong with the number of words that are no flags, in runc's
-    /// words.
-    fn miscounted(&self, word: &str, definition: &Definition, count: usize) -> Option<String> {
-        let expected = &definition.words;
-        let least = expected.iter().filter(|word| word.required).count();
-        let most = match expected.iter().any(|word| word.many) {
-            true => usize::MAX,
-            false => expected.len(),
-        };
-        let (bound, number) = match count {
-            _ if (least..=most).contains(&count) => return None,
-            _ if least == most => ("exactly", least),
-            _ if count < least => ("a minimum of", least),
+    /// What is wrong with the number of words that are no flags.
+    fn miscounted(&self, word: &str, kind: ErrorKind) -> String {
+        let command = self.definition.find_subcommand(word);
+        let words = || command.into_iter().flat_map(clap::Command::get_positionals);
+        let least = words().filter(|word| word.is_required_set()).count();
+        let most = words().count();
+        let many = words().any(|word| matches!(word.get_action(), ArgAction::Append));
+        let (bound, number) = match kind {
+            _ if least == most && !many => ("exactly", least),
+            ErrorKind::MissingRequiredArgument => ("a minimum of", least),
             _ => ("a maximum of", most),
         };
         let path = self.path.to_string_lossy();
-        Some(format!(
-            "{path}: \"{word}\" requires {bound} {number} argument(s)"
-        ))
+        format!("{path}: \"{word}\" requires {bound} {number} argument(s)")
     }
+
+    /// The help of a command, or of everything.
+    fn help(&self, topic: Option<&OsString>) -> Result<Asked, Refusal> {
+        let topic = topic.map(|topic| topic.to_string_lossy());
+        match topic.as_deref() {
+            None => Ok(Asked::Help(self.overview())),
+            Some("h") => Ok(Asked::Help(self.help_of("help"))),
+            Some(word) if word == "help" || self.definition.find_subcommand(word).is_some() => {
+                Ok(Asked::Help(self.help_of(word)))
+            }
+            Some(word) => Err(self.unknown_topic(word)),
+        }
+    }
+
+    fn overview(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let template = format!(
+            "USAGE:\n   {{usage}}\n\nVERSION:\n   {version}\n\nCOMMANDS:\n{{subcommands}}\n\n\
+             GLOBAL OPTIONS:\n{{options}}\n"
+        );
+        help(
+            self.program,
+            args::Args::command().bin_name(self.program),
+            template,
+        )
+    }
+
+    fn help_of(&self, word: &str) -> String {
+        let mut whole = args::Args::command().bin_name(self.program);
+        whole.build();
+        let Some(command) = whole.find_subcommand(word) else {
+            return self.overview();
+        };
+        let globals = args::Args::command()
+            .disable_help_flag(true)
+            // Only before a command.
+            .mut_arg("version", |version| version.hide(true))
+            .help_template("{options}")
+            .render_help();
+        let template = format!(
+            "USAGE:\n   {{usage}}{{after-help}}\n\nOPTIONS:\n{{options}}\n\n\
+             GLOBAL OPTIONS:\n{globals}\n"
+        );
+        help(
+            &format!("{} {word}", self.program),
+            command.clone(),
+            template,
+        )
+    }
+
+    fn unknown_topic(&self, topic: &str) -> Refusal {
+        let commands = self.definition.get_subcommands();
+        let names: Vec<&str> = commands.map(clap::Command::get_name).collect();
+        let nearest = spelling::nearest(topic, &names);
+        let hint = nearest.map_or_else(String::new, |word| format!(" (is '{word}' meant?)"));
+        Refusal {
+            message: format!("No help topic for '{topic}'{hint}"),
+            status: UNKNOWN_TOPIC,
+            ..Refusal::general()
+        }
+    }
+}
+
+/// Help, in the layout runc's users and tests know (urfave/cli's).
+fn help(name: &str, mut command: clap::Command, template: String) -> String {
+    let text = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string);
+    let about = text(command.get_about()).unwrap_or_default();
+    let description = text(command.get_long_about()).map(|text| text + "\n\n");
+    command.build();
+    // What clap says instead tells "-h" from "--help".
+    let command = command.mut_args(|flag| match flag.get_id().as_str() {
+        "help" => flag.help("show help"),
+        _ => flag,
+    });
+    let rest = command.help_template(template).render_help();
+    format!(
+        "NAME:\n   {name} - {about}\n\n{}{rest}",
+        description.unwrap_or_default()
+    )
 }
 
 impl Refusal {
@@ -200,25 +280,14 @@ impl Refusal {
     }
 }
 
-fn misused(message: String, help: String) -> Asked {
+fn misused(message: String, help: String) -> Refusal {
     let notice = format!("Incorrect Usage: {message}\n\n");
-    Asked::Refused(Refusal {
+    Refusal {
         output: help,
         notice,
         message,
         ..Refusal::general()
-    })
-}
-
-fn unknown_topic(topic: &str) -> Asked {
-    let nearest = spelling::nearest(topic, args::COMMANDS);
-    let hint = nearest.map_or_else(String::new, |word| format!(" (is '{word}' meant?)"));
-    let message = format!("No help topic for '{topic}'{hint}");
-    Asked::Refused(Refusal {
-        message,
-        status: UNKNOWN_TOPIC,
-        ..Refusal::general()
-    })
+    }
 }
 
 #[cfg(test)]
@@ -449,7 +518,7 @@ mod tests {
                 panic!("{line}")
             };
             assert_eq!(args.id, "c1", "{line}");
-            assert_eq!(args.signal.as_deref(), signal.map(OsStr::new), "{line}");
+            assert_eq!(args.signal.as_deref(), signal, "{line}");
             assert_eq!(args.all, all, "{line}");
         }
     }
@@ -617,15 +686,17 @@ mod tests {
             let text = help(line);
             let start = "NAME:\n   runc - Open Container Initiative runtime\n";
             assert!(text.starts_with(start), "{line}: {text}");
-            for word in args::COMMANDS {
-                assert!(text.contains(&format!("\n   {word} ")), "{word}");
+            for command in args::Args::command().get_subcommands() {
+                let word = command.get_name();
+                assert!(text.contains(&format!("\n  {word} ")), "{word}");
             }
         }
     }
 
     #[test]
     fn every_command_has_help() {
-        for word in args::COMMANDS {
+        for command in args::Args::command().get_subcommands() {
+            let word = command.get_name();
             let text = help(&format!("teu {word} -h"));
             assert!(
                 text.starts_with(&format!("NAME:\n   teu {word} - ")),
@@ -674,28 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_are_sound() {
-        let globals = args::globals();
-        for word in args::COMMANDS {
-            let definition = args::definition(word).unwrap();
-            assert_eq!(definition.name, *word);
-            assert!(!definition.about.to_string().is_empty(), "{word}");
-            let mut spellings: Vec<String> = vec!["help".into(), "h".into()];
-            for flag in &definition.flags {
-                spellings.push(flag.name());
-                spellings.extend(flag.short.map(String::from));
-                assert!(!flag.help.to_string().is_empty(), "{word} {flag:?}");
-                assert_eq!(flag.takes_value, !flag.value_name.is_empty(), "{flag:?}");
-            }
-            let count = spellings.len();
-            spellings.sort();
-            spellings.dedup();
-            assert_eq!(spellings.len(), count, "{word}: {spellings:?}");
-            // Nothing comes after a word that may be missing or that collects.
-            let words = &definition.words;
-            assert!(words.is_sorted_by_key(|word| !word.required), "{word}");
-            assert!(words.iter().rev().skip(1).all(|word| !word.many), "{word}");
-        }
-        assert!(globals.words.is_empty());
+    fn definition_is_sound() {
+        args::Args::command().debug_assert();
     }
 }

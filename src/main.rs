@@ -130,16 +130,16 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
             exeseal::ensure_sealed()?;
             return commands::restore::restore(&options);
         }
-        Command::Start(args) => start::start(&args.options(&root))?,
-        Command::State(args) => commands::state::state(&args.options(&root))?,
-        Command::Pause(args) => pause::pause(&args.options(&root))?,
+        Command::Start(args) => start::start(&root.path, &args.id)?,
+        Command::State(args) => commands::state::state(&root.path, &args.id)?,
+        Command::Pause(args) => pause::pause(&root.path, &args.id)?,
         Command::Ps(args) => ps::ps(&args.options(&root)?)?,
-        Command::Resume(args) => pause::resume(&args.options(&root))?,
+        Command::Resume(args) => pause::resume(&root.path, &args.id)?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
-        Command::Features(_) => features::features()?,
+        Command::Features => features::features()?,
         Command::Stats(args) => stats::stats(&args.options(root)?)?,
         Command::Events(args) => events::events(&args.options(&root)?)?,
         Command::Update(args) => update::update(&args.options(&root)?)?,

@@ -66,8 +66,11 @@ fn options_of_teu() -> Options {
         "-".to_owned(),
         spellings(section(&overview, "GLOBAL OPTIONS:")),
     )]);
-    for line in commands.lines().filter(|line| !line.contains("help, h")) {
+    for line in commands.lines() {
         let command = line.split_whitespace().next().unwrap();
+        if command == "help" {
+            continue;
+        }
         let help = teu([command, "--help"]).output().ok().stdout;
         options.insert(command.to_owned(), spellings(section(&help, "\nOPTIONS:")));
     }
@@ -86,7 +89,7 @@ fn spellings(lines: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for line in lines.lines() {
         let names = line.trim_start().split("  ").next().unwrap();
-        let words = names.split([' ', ',']);
+        let words = names.split([' ', ',', '[']);
         all.extend(
             words
                 .filter(|word| word.starts_with('-'))

@@ -1,8 +1,7 @@
 //! From the words of a command line to the options of the commands. Values are
 //! checked here as far as that needs nothing but the value.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,10 +10,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
 use super::args::{self, GlobalArgs};
-use super::definition::truth;
+use super::go::truth;
 use crate::commands::{
-    checkpoint, create, delete, events, exec, kill, list, pause, ps, restore, run, spec, start,
-    state, stats, update,
+    checkpoint, create, delete, events, exec, kill, list, ps, restore, run, spec, stats, update,
 };
 use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
@@ -23,8 +21,8 @@ use crate::root::Root;
 use crate::{duration, log, size};
 
 /// The value of an option that an empty value unsets.
-fn non_empty(value: Option<OsString>) -> Option<OsString> {
-    value.filter(|value| !value.is_empty())
+fn non_empty<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
+    value.filter(|value| *value != T::default())
 }
 
 /// The path of `--pid-file`, absolute.
@@ -35,27 +33,13 @@ fn pid_file(value: Option<OsString>) -> Result<Option<PathBuf>> {
     absolute.transpose()
 }
 
-/// The value of an option that is compared with words or goes into JSON.
-fn text(value: OsString, name: &str) -> Result<String> {
-    match value.into_string() {
-        Ok(text) => Ok(text),
-        Err(value) => bail!("--{name} {value:?}: not UTF-8"),
-    }
-}
-
-/// A container's name. One that is not UTF-8 becomes one that no container can
-/// have, so it is refused where every name is checked.
-fn name(word: OsString) -> String {
-    word.to_string_lossy().into_owned()
-}
-
 impl args::BundleArgs {
-    fn options(self, id: OsString, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
+    fn options(self, id: String, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
         Ok(create::Options {
             root: root.path.clone(),
             cgroup_manager: global.cgroup_manager()?,
             rootless: global.rootless_cgroups()?,
-            id: name(id),
+            id,
             bundle: non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from),
             console_socket: non_empty(self.console_socket).map(PathBuf::from),
             pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
@@ -76,15 +60,12 @@ impl GlobalArgs {
     /// What `--cgroup-manager` says or, without it, `--systemd-cgroup`; of crun,
     /// which has both, engines use the first for `disabled`.
     pub(super) fn cgroup_manager(&self) -> Result<CgroupManager> {
-        match self.cgroup_manager.as_deref().map(OsStr::as_bytes) {
-            None | Some(b"") if self.systemd_cgroup => Ok(CgroupManager::Systemd),
-            None | Some(b"" | b"cgroupfs") => Ok(CgroupManager::Filesystem),
-            Some(b"systemd") => Ok(CgroupManager::Systemd),
-            Some(b"disabled") => Ok(CgroupManager::Disabled),
-            Some(_) => bail!(
-                "--cgroup-manager {:?}: not one of cgroupfs, systemd, disabled",
-                self.cgroup_manager.as_deref().unwrap_or_default()
-            ),
+        match self.cgroup_manager.as_deref().unwrap_or_default() {
+            "" if self.systemd_cgroup => Ok(CgroupManager::Systemd),
+            "" | "cgroupfs" => Ok(CgroupManager::Filesystem),
+            "systemd" => Ok(CgroupManager::Systemd),
+            "disabled" => Ok(CgroupManager::Disabled),
+            other => bail!("--cgroup-manager {other:?}: not one of cgroupfs, systemd, disabled"),
         }
     }
 
@@ -95,7 +76,7 @@ impl GlobalArgs {
         if value.is_empty() || value.eq_ignore_ascii_case("auto") {
             return Ok(create::Rootless::Auto);
         }
-        match truth(value) {
+        match truth(value.as_ref()) {
             Some(true) => Ok(create::Rootless::Yes),
             Some(false) => Ok(create::Rootless::No),
             None => bail!("--rootless {value:?}: not one of true, false, auto"),
@@ -148,23 +129,22 @@ impl args::CriuArgs {
 
     fn cgroup_mode(&self) -> Result<CgroupMode> {
         let mode = self.manage_cgroups_mode.as_deref().unwrap_or_default();
-        Ok(match mode.as_bytes() {
-            b"" => CgroupMode::Default,
-            b"soft" => CgroupMode::Soft,
-            b"full" => CgroupMode::Full,
-            b"strict" => CgroupMode::Strict,
-            b"ignore" => CgroupMode::Ignore,
+        Ok(match mode {
+            "" => CgroupMode::Default,
+            "soft" => CgroupMode::Soft,
+            "full" => CgroupMode::Full,
+            "strict" => CgroupMode::Strict,
+            "ignore" => CgroupMode::Ignore,
             _ => bail!("invalid manage-cgroups-mode value {mode:?}"),
         })
     }
 }
 
 /// The value of `--page-server`.
-fn page_server(value: Option<OsString>) -> Result<Option<PageServer>> {
+fn page_server(value: Option<String>) -> Result<Option<PageServer>> {
     let Some(value) = non_empty(value) else {
         return Ok(None);
     };
-    let value = text(value, "page-server")?;
     let parts = value.rsplit_once(':').map(|(address, port)| {
         let inner = address.strip_prefix('[');
         (
@@ -190,7 +170,7 @@ impl args::CheckpointArgs {
     pub(crate) fn options(self, root: &Root) -> Result<checkpoint::Options> {
         Ok(checkpoint::Options {
             root: root.path.clone(),
-            id: name(self.id),
+            id: self.id,
             images: self.criu.images(),
             work: self.criu.work(),
             parent: non_empty(self.parent_path),
@@ -209,9 +189,6 @@ impl args::CheckpointArgs {
 
 impl args::RestoreArgs {
     pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<restore::Options> {
-        let words = |value: Option<OsString>, name| {
-            non_empty(value).map(|value| text(value, name)).transpose()
-        };
         let bundle = args::BundleArgs {
             bundle: self.bundle,
             console_socket: self.console_socket,
@@ -226,8 +203,8 @@ impl args::RestoreArgs {
             images: self.criu.images(),
             work: self.criu.work(),
             criu: rpc::Options {
-                lsm_profile: words(self.lsm_profile, "lsm-profile")?,
-                lsm_mount_context: words(self.lsm_mount_context, "lsm-mount-context")?,
+                lsm_profile: non_empty(self.lsm_profile),
+                lsm_mount_context: non_empty(self.lsm_mount_context),
                 ..self.criu.criu()?
             },
             detach: self.detach,
@@ -236,50 +213,23 @@ impl args::RestoreArgs {
     }
 }
 
-impl args::StartArgs {
-    pub(crate) fn options(self, root: &Root) -> start::Options {
-        start::Options {
-            root: root.path.clone(),
-            id: name(self.id),
-        }
-    }
-}
-
-impl args::StateArgs {
-    pub(crate) fn options(self, root: &Root) -> state::Options {
-        state::Options {
-            root: root.path.clone(),
-            id: name(self.id),
-        }
-    }
-}
-
 impl args::ExecArgs {
     pub(crate) fn options(self, root: &Root) -> Result<exec::Options> {
-        let value = |option: Option<OsString>, name| {
-            non_empty(option).map(|value| text(value, name)).transpose()
-        };
-        let all = |values: Vec<OsString>, name| {
-            values
-                .into_iter()
-                .map(|value| text(value, name))
-                .collect::<Result<Vec<_>>>()
-        };
         let replacements = Replacements {
             args: self.command,
-            cwd: value(self.cwd, "cwd")?,
-            env: all(self.env, "env")?,
+            cwd: non_empty(self.cwd),
+            env: self.env,
             terminal: self.tty,
-            user: value(self.user, "user")?,
+            user: non_empty(self.user),
             additional_gids: self.additional_gids,
-            selinux_label: value(self.process_label, "process-label")?,
-            apparmor_profile: value(self.apparmor, "apparmor")?,
+            selinux_label: non_empty(self.process_label),
+            apparmor_profile: non_empty(self.apparmor),
             no_new_privileges: self.no_new_privs,
-            capabilities: all(self.cap, "cap")?,
+            capabilities: self.cap,
         };
         Ok(exec::Options {
             root: root.path.clone(),
-            id: name(self.id),
+            id: self.id,
             process: non_empty(self.process).map(PathBuf::from),
             replacements,
             detach: self.detach,
@@ -287,7 +237,7 @@ impl args::ExecArgs {
             pidfd_socket: non_empty(self.pidfd_socket).map(PathBuf::from),
             pid_file: pid_file(self.pid_file)?,
             preserve_fds: self.preserve_fds,
-            sub_cgroups: exec::sub_cgroups(&all(self.cgroup, "cgroup")?)?,
+            sub_cgroups: exec::sub_cgroups(&self.cgroup)?,
             ignore_paused: self.ignore_paused,
         })
     }
@@ -295,14 +245,13 @@ impl args::ExecArgs {
 
 impl args::KillArgs {
     pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
-        let word = self.signal.filter(|word| !word.is_empty());
-        let signal = match word {
-            Some(word) => signal(&self.id.to_string_lossy(), &word.to_string_lossy())?,
+        let signal = match non_empty(self.signal) {
+            Some(word) => signal(&self.id, &word)?,
             None => libc::SIGTERM,
         };
         Ok(kill::Options {
             root: root.path.clone(),
-            id: name(self.id),
+            id: self.id,
             signal,
             all: self.all,
         })
@@ -321,10 +270,9 @@ fn signal(id: &str, word: &str) -> Result<i32> {
 
 impl args::DeleteArgs {
     pub(crate) fn options(self, root: &Root) -> delete::Options {
-        let ids = self.ids.into_iter().map(name).collect();
         delete::Options {
             root: root.path.clone(),
-            ids,
+            ids: self.ids,
             force: self.force,
         }
     }
@@ -332,34 +280,13 @@ impl args::DeleteArgs {
 
 impl args::ListArgs {
     pub(crate) fn options(self, root: Root) -> Result<list::Options> {
-        let filters = self
-            .filter
-            .iter()
-            .map(|word| word.to_string_lossy().parse());
+        let filters = self.filter.iter().map(|word| word.parse());
         Ok(list::Options {
             root,
-            format: self.format.to_string_lossy().parse()?,
+            format: self.format.parse()?,
             quiet: self.quiet,
             filters: filters.collect::<Result<_>>()?,
         })
-    }
-}
-
-impl args::PauseArgs {
-    pub(crate) fn options(self, root: &Root) -> pause::Options {
-        pause::Options {
-            root: root.path.clone(),
-            id: name(self.id),
-        }
-    }
-}
-
-impl args::ResumeArgs {
-    pub(crate) fn options(self, root: &Root) -> pause::Options {
-        pause::Options {
-            root: root.path.clone(),
-            id: name(self.id),
-        }
     }
 }
 
@@ -367,8 +294,8 @@ impl args::PsArgs {
     pub(crate) fn options(self, root: &Root) -> Result<ps::Options> {
         Ok(ps::Options {
             root: root.path.clone(),
-            id: name(self.id),
-            format: self.format.to_string_lossy().parse()?,
+            id: self.id,
+            format: self.format.parse()?,
             args: self.args,
         })
     }
@@ -376,10 +303,10 @@ impl args::PsArgs {
 
 impl args::StatsArgs {
     pub(crate) fn options(self, root: Root) -> Result<stats::Options> {
-        let format = non_empty(self.format).map(|word| word.to_string_lossy().parse());
+        let format = non_empty(self.format).map(|word| word.parse());
         Ok(stats::Options {
             root,
-            ids: self.ids.into_iter().map(name).collect(),
+            ids: self.ids,
             interval: interval(&self.interval)?,
             once: self.no_stream,
             format: format.transpose()?,
@@ -391,7 +318,7 @@ impl args::EventsArgs {
     pub(crate) fn options(self, root: &Root) -> Result<events::Options> {
         Ok(events::Options {
             root: root.path.clone(),
-            id: name(self.id),
+            id: self.id,
             interval: interval(&self.interval)?,
             stats: self.stats,
         })
@@ -399,11 +326,10 @@ impl args::EventsArgs {
 }
 
 /// The value of `--interval`, in the words of urfave/cli if it is none.
-fn interval(value: &OsStr) -> Result<Duration> {
-    let word = value.to_string_lossy();
+fn interval(word: &str) -> Result<Duration> {
     let (is_negative, positive) = match word.strip_prefix('-') {
         Some(positive) => (true, positive),
-        None => (false, &*word),
+        None => (false, word),
     };
     match duration::parse(positive) {
         // The command refuses it like no time at all.
@@ -415,15 +341,9 @@ fn interval(value: &OsStr) -> Result<Duration> {
 
 impl args::UpdateArgs {
     pub(crate) fn options(self, root: &Root) -> Result<update::Options> {
-        let schema = |value: &Option<OsString>, name| {
-            let value = value.clone().map(|value| text(value, name)).transpose();
-            value.map(Option::unwrap_or_default)
-        };
-        let (l3_cache_schema, memory_bandwidth_schema) = (
-            schema(&self.l3_cache_schema, "l3-cache-schema")?,
-            schema(&self.mem_bw_schema, "mem-bw-schema")?,
-        );
-        let id = name(self.id.clone());
+        let id = self.id.clone();
+        let l3_cache_schema = self.l3_cache_schema.clone().unwrap_or_default();
+        let memory_bandwidth_schema = self.mem_bw_schema.clone().unwrap_or_default();
         let change = match non_empty(self.resources.clone()) {
             Some(file) => update::Change::File(file.into()),
             None => update::Change::Given(Box::new(self.limits()?)),
@@ -445,10 +365,6 @@ impl args::UpdateArgs {
         if kernel_memory.iter().any(Option::is_some) {
             log::warn("Kernel memory settings are ignored and will be removed");
         }
-        let list = |value: Option<OsString>, name| {
-            let value = value.map(|value| text(value, name)).transpose();
-            value.map(Option::unwrap_or_default)
-        };
         Ok(Limits {
             cpu: CpuLimits {
                 shares: number(self.cpu_share, "cpu-share")?,
@@ -458,8 +374,8 @@ impl args::UpdateArgs {
                 idle: number(self.cpu_idle, "cpu-idle")?,
                 realtime_runtime: number(self.cpu_rt_runtime, "cpu-rt-runtime")?,
                 realtime_period: number(self.cpu_rt_period, "cpu-rt-period")?,
-                cpus: list(self.cpuset_cpus, "cpuset-cpus")?,
-                mems: list(self.cpuset_mems, "cpuset-mems")?,
+                cpus: self.cpuset_cpus.unwrap_or_default(),
+                mems: self.cpuset_mems.unwrap_or_default(),
             },
             memory: MemoryLimits {
                 limit: bytes(self.memory, "memory")?,
@@ -479,13 +395,12 @@ impl args::UpdateArgs {
 
 /// A decimal number; none for no value, or an empty one.
 fn number<T: FromStr<Err: std::fmt::Display>>(
-    value: Option<OsString>,
+    value: Option<String>,
     name: &str,
 ) -> Result<Option<T>> {
     let Some(value) = non_empty(value) else {
         return Ok(None);
     };
-    let value = value.to_string_lossy();
     match value.parse() {
         Ok(number) => Ok(Some(number)),
         Err(err) => bail!("invalid value for {name}: {value:?}: {err}"),
@@ -493,12 +408,11 @@ fn number<T: FromStr<Err: std::fmt::Display>>(
 }
 
 /// A number of bytes with or without a unit, or -1; none as for a number.
-fn bytes(value: Option<OsString>, name: &str) -> Result<Option<i64>> {
+fn bytes(value: Option<String>, name: &str) -> Result<Option<i64>> {
     let Some(value) = non_empty(value) else {
         return Ok(None);
     };
-    let value = value.to_string_lossy();
-    match &*value {
+    match value.as_str() {
         "-1" => Ok(Some(-1)),
         value => match size::parse(value) {
             Ok(bytes) => Ok(Some(bytes)),

@@ -1,7 +1,7 @@
 //! `teu start`: let a created container execute its program.
 
 use anyhow::Result;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::delete;
 use crate::bundle;
@@ -10,23 +10,14 @@ use crate::notify::NotifySocket;
 use crate::state::{StateDir, Status};
 use crate::{errno, hooks, log};
 
-/// What `start` needs to know.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The directory of all state, absolute.
-    pub(crate) root: PathBuf,
-    /// The name of the container, not checked yet.
-    pub(crate) id: String,
-}
-
 /// Starts a created container and runs its poststart hooks.
 ///
 /// # Errors
 /// It is not there or not in the created state; a hook failed, and the
 /// container was deleted for it.
 #[inline(never)]
-pub(crate) fn start(options: &Options) -> Result<()> {
-    let (dir, state) = StateDir::load(&options.root, &options.id)?;
+pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
+    let (dir, state) = StateDir::load(root, id)?;
     match dir.status(&state)? {
         // As long as it may be (runtime.md, "start").
         Status::Created if state.lacks_process => return Err(Failure::NoProcess.into()),

@@ -6,17 +6,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
-
-/// What `state` needs to know.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The directory of all state, absolute.
-    pub(crate) root: PathBuf,
-    /// The name of the container, not checked yet.
-    pub(crate) id: String,
-}
 
 /// A container as `state` and `list` show it: the state of the runtime
 /// specification (runtime.md, "State") and, as in runc, three keys more. The
@@ -75,8 +66,8 @@ impl StateView {
 /// # Errors
 /// There is no such container.
 #[inline(never)]
-pub(crate) fn state(options: &Options) -> Result<()> {
-    let (dir, state) = StateDir::load(&options.root, &options.id)?;
+pub(crate) fn state(root: &Path, id: &str) -> Result<()> {
+    let (dir, state) = StateDir::load(root, id)?;
     let text = text(&StateView::new(&dir, &state)?)?;
     std::io::stdout()
         .write_all(&text)
