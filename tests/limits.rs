@@ -294,7 +294,7 @@ fn limits_of_a_missing_v1_hierarchy_are_refused() {
     }
 }
 
-/// The fields that v2 has no counterpart of; the README's table names them.
+/// The fields that v2 has no counterpart of; docs/limits.md names them.
 fn v2_warns_of_what_it_cannot_do() {
     needs(&[Root, Alone, Teu]);
     let _v2 = V2Alone::new();
