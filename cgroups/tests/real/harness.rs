@@ -147,9 +147,10 @@ pub(crate) struct Unified {
 impl Unified {
     pub(crate) fn new(name: &str) -> Unified {
         let path = unified().unwrap().join(unique(name));
-        std::fs::create_dir(&path).unwrap();
         let saved = serde_json::json!({ "unit": null, "": path.to_str().unwrap() });
+        // Before there is anything that would be left behind.
         let saved: SavedPaths = serde_json::from_value(saved).unwrap();
+        std::fs::create_dir(&path).unwrap();
         Unified {
             path,
             cgroup: Cgroup::open(&saved),
