@@ -131,16 +131,16 @@ pub(crate) fn answer_notification(
     Errno::result(result).map(drop)
 }
 
-/// Runs `case` with prctl(2) answered as [`answer_prctl`] does, in a thread of
+/// Runs `case` with a system call answered as [`answer_call`] does, in a thread of
 /// its own: a filter is its thread's, and stays.
-pub(crate) fn while_prctl_answers(
-    operation: i32,
-    argument: Option<u32>,
+pub(crate) fn while_call_is_answered(
+    call: i64,
+    arguments: &[u32],
     errno: i32,
     case: impl FnOnce() + Send,
 ) {
     let filtered = || {
-        answer_prctl(operation, argument, errno).expect("install a filter");
+        answer_call(call, arguments, errno).expect("install a filter");
         case();
     };
     let ended = std::thread::scope(|scope| scope.spawn(filtered).join());
@@ -149,9 +149,9 @@ pub(crate) fn while_prctl_answers(
     }
 }
 
-/// Answers prctl(2) in the kernel's place, for one operation and, if given, one
-/// second argument: with this errno, 0 being a success that was none.
-fn answer_prctl(operation: i32, argument: Option<u32>, errno: i32) -> nix::Result<()> {
+/// Answers a system call in the kernel's place if its first arguments, two at
+/// most, are these: with this errno, 0 being a success that was none.
+fn answer_call(call: i64, arguments: &[u32], errno: i32) -> nix::Result<()> {
     // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K and BPF_RET | BPF_K.
     const LOAD: u16 = 0x20;
     const IS: u16 = 0x15;
@@ -167,11 +167,9 @@ fn answer_prctl(operation: i32, argument: Option<u32>, errno: i32) -> nix::Resul
         jf: if_not,
         k,
     };
-    let mut wanted = vec![
-        (NUMBER, libc::SYS_prctl.try_into().expect("a small number")),
-        (FIRST, operation.cast_unsigned()),
-    ];
-    wanted.extend(argument.map(|argument| (SECOND, argument)));
+    let number = call.try_into().expect("a small number");
+    let arguments = [FIRST, SECOND].into_iter().zip(arguments.iter().copied());
+    let wanted: Vec<(u32, u32)> = [(NUMBER, number)].into_iter().chain(arguments).collect();
     let mut lines = Vec::new();
     for (number, (place, value)) in wanted.iter().enumerate() {
         // Over the comparisons left, two lines each, and the answer.
