@@ -454,14 +454,24 @@ mod tests {
             panic!()
         };
         assert!(args.stats);
-        let Command::Events(args) = command("teu events --interval=5s c1") else {
-            panic!()
-        };
         let root = Root::choose(None).unwrap();
-        assert_eq!(
-            args.options(&root).unwrap().interval,
-            Duration::from_secs(5)
-        );
+        for (word, interval) in [
+            ("5s", Some(5_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1.5s", Some(1_500)),
+            ("2000us", Some(2)),
+            ("0", Some(0)),
+            ("-1s", Some(0)),
+            ("5", None),
+            ("1e3s", None),
+            ("99999999999999h999999999999999999h", None),
+        ] {
+            let Command::Events(args) = command(&format!("teu events --interval={word} c1")) else {
+                panic!()
+            };
+            let found = args.options(&root).ok().map(|options| options.interval);
+            assert_eq!(found, interval.map(Duration::from_millis), "{word}");
+        }
         let Command::Stats(args) = command("teu stats --no-stream a b") else {
             panic!()
         };

@@ -9,7 +9,6 @@ mod cli;
 mod commands;
 mod criu;
 mod device_source;
-mod duration;
 mod errno;
 mod exeseal;
 mod failure;

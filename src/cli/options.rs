@@ -18,7 +18,7 @@ use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::root::Root;
-use crate::{duration, log, size};
+use crate::{log, size};
 
 /// The value of an option that an empty value unsets.
 fn non_empty<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
@@ -331,7 +331,7 @@ fn interval(word: &str) -> Result<Duration> {
         Some(positive) => (true, positive),
         None => (false, word),
     };
-    match duration::parse(positive) {
+    match humantime::parse_duration(positive) {
         // The command refuses it like no time at all.
         Ok(_) if is_negative => Ok(Duration::ZERO),
         Ok(interval) => Ok(interval),
