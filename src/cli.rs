@@ -74,7 +74,7 @@ impl Cli {
         let mut line = Line {
             path: &path,
             program: &program,
-            definition: args::Args::command(),
+            definition: definition(),
             sorted: go::Words::default(),
         };
         let asked = line.read(&words.collect::<Vec<_>>());
@@ -111,7 +111,6 @@ impl Line<'_> {
         }
         match rest.split_first() {
             None => self.help(None),
-            Some((word, rest)) if word == "help" || word == "h" => self.help(rest.first()),
             Some((word, rest)) => self.command(&word.to_string_lossy(), rest),
         }
     }
@@ -128,6 +127,9 @@ impl Line<'_> {
         sorted.map_err(|message| misused(message, self.help_of(word)))?;
         if self.sorted.help {
             return Ok(Asked::Help(self.help_of(word)));
+        }
+        if matches!(word, "help" | "h") {
+            return self.help(self.sorted.others.first());
         }
         let line = self.sorted.of_clap(word);
         let matches = self.definition.try_get_matches_from_mut(line);
@@ -191,14 +193,12 @@ impl Line<'_> {
 
     /// The help of a command, or of everything.
     fn help(&self, topic: Option<&OsString>) -> Result<Asked, Refusal> {
-        let topic = topic.map(|topic| topic.to_string_lossy());
-        match topic.as_deref() {
+        match topic.map(|topic| topic.to_string_lossy()) {
             None => Ok(Asked::Help(self.overview())),
-            Some("h") => Ok(Asked::Help(self.help_of("help"))),
-            Some(word) if word == "help" || self.definition.find_subcommand(word).is_some() => {
-                Ok(Asked::Help(self.help_of(word)))
+            Some(word) if self.definition.find_subcommand(&*word).is_some() => {
+                Ok(Asked::Help(self.help_of(&word)))
             }
-            Some(word) => Err(self.unknown_topic(word)),
+            Some(word) => Err(self.unknown_topic(&word)),
         }
     }
 
@@ -208,15 +208,12 @@ impl Line<'_> {
             "USAGE:\n   {{usage}}\n\nVERSION:\n   {version}\n\nCOMMANDS:\n{{subcommands}}\n\n\
              GLOBAL OPTIONS:\n{{options}}\n"
         );
-        help(
-            self.program,
-            args::Args::command().bin_name(self.program),
-            template,
-        )
+        let whole = definition().bin_name(self.program);
+        help(self.program, whole, template)
     }
 
     fn help_of(&self, word: &str) -> String {
-        let mut whole = args::Args::command().bin_name(self.program);
+        let mut whole = definition().bin_name(self.program);
         whole.build();
         let Some(command) = whole.find_subcommand(word) else {
             return self.overview();
@@ -227,15 +224,12 @@ impl Line<'_> {
             .mut_arg("version", |version| version.hide(true))
             .help_template("{options}")
             .render_help();
-        let template = format!(
-            "USAGE:\n   {{usage}}{{after-help}}\n\nOPTIONS:\n{{options}}\n\n\
-             GLOBAL OPTIONS:\n{globals}\n"
-        );
-        help(
-            &format!("{} {word}", self.program),
-            command.clone(),
-            template,
-        )
+        let mut template = "USAGE:\n   {usage}{after-help}\n".to_owned();
+        if !command.is_disable_help_flag_set() {
+            template += &format!("\nOPTIONS:\n{{options}}\n\nGLOBAL OPTIONS:\n{globals}\n");
+        }
+        let name = format!("{} {}", self.program, command.get_name());
+        help(&name, command.clone(), template)
     }
 
     fn unknown_topic(&self, topic: &str) -> Refusal {
@@ -249,6 +243,18 @@ impl Line<'_> {
             ..Refusal::general()
         }
     }
+}
+
+/// The command line with a command `help` like runc's, which has no flags.
+fn definition() -> clap::Command {
+    let help = clap::Command::new("help")
+        .visible_alias("h")
+        .about("show the commands, or the help of one")
+        .arg(clap::Arg::new("command"))
+        .disable_help_flag(true);
+    args::Args::command()
+        .disable_help_subcommand(true)
+        .subcommand(help)
 }
 
 /// Help, in the layout runc's users and tests know (urfave/cli's).
@@ -719,6 +725,18 @@ mod tests {
             ] {
                 assert_eq!(help(&other), text, "{other}");
             }
+        }
+    }
+
+    #[test]
+    fn help_has_help() {
+        for line in ["teu help help", "teu h help", "teu help -h", "teu help h"] {
+            assert_eq!(
+                help(line),
+                "NAME:\n   teu help - show the commands, or the help of one\n\n\
+                 USAGE:\n   teu help [command]\n",
+                "{line}"
+            );
         }
     }
 
