@@ -11,8 +11,10 @@
 //! with the time since the one before and since the start. Init's lines are
 //! among them; its first step begins with the clone.
 
-use crate::{timestamp, trusted_path};
+use crate::{sys, trusted_path};
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use jiff::tz::Offset;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -24,7 +26,7 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// What the command line says about the log.
 #[derive(Debug, Clone)]
@@ -251,9 +253,9 @@ impl Log {
         }
         let place = self.debug.then(|| Place::of(place));
         let line = match self.format {
-            Format::Text => text(level, message, place, &timestamp::local(SystemTime::now())),
+            Format::Text => text(level, message, place, &local_time()),
             Format::Coloured => coloured(level, message, place, self.start.elapsed().as_secs()),
-            Format::Json => json(level, message, place, timestamp::local(SystemTime::now())),
+            Format::Json => json(level, message, place, local_time()),
         };
         let is_left = self.is_left.load(Ordering::Relaxed);
         let Some(mut file) = self.file.as_ref().filter(|_| !is_left) else {
@@ -281,6 +283,17 @@ impl Level {
             Level::Warning => ("WARN", 33),
             Level::Debug => ("DEBU", 37),
         }
+    }
+}
+
+/// The time to the second, as Go's `time.RFC3339`: `2026-11-22T18:09:19+01:00`,
+/// or with `Z` where the local time is UTC or the C library cannot tell it.
+fn local_time() -> String {
+    let now = Timestamp::now();
+    let offset = sys::utc_offset(now.as_second());
+    match offset.map(Offset::from_seconds) {
+        Some(Ok(offset)) if !offset.is_zero() => format!("{:.0}", now.display_with_offset(offset)),
+        _ => format!("{now:.0}"),
     }
 }
 

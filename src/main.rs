@@ -36,7 +36,6 @@ mod state;
 mod sys;
 #[cfg(test)]
 mod testing;
-mod timestamp;
 mod trusted_path;
 mod users;
 mod version;

@@ -559,22 +559,6 @@ pub(crate) fn executed_name() -> Option<&'static CStr> {
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
 }
 
-/// A moment in the local time zone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LocalTime {
-    pub(crate) year: i64,
-    /// 1 to 12.
-    pub(crate) month: u8,
-    /// 1 to 31.
-    pub(crate) day: u8,
-    pub(crate) hour: u8,
-    pub(crate) minute: u8,
-    /// 0 to 60: 60 is a leap second.
-    pub(crate) second: u8,
-    /// Seconds east of Greenwich.
-    pub(crate) offset: i64,
-}
-
 /// Overwrites the environment that this process was started with, which
 /// /proc/PID/environ shows (environ(7)). Variables are empty afterwards.
 pub(crate) fn wipe_environment() {
@@ -594,10 +578,10 @@ pub(crate) fn wipe_environment() {
     }
 }
 
-/// Converts seconds since the epoch to the time zone of `$TZ`, else of
-/// `/etc/localtime`, else UTC (localtime(3)). `None` for a year beyond what the
-/// C library can express.
-pub(crate) fn local_time(seconds: i64) -> Option<LocalTime> {
+/// How many seconds the local time is ahead of UTC at a number of seconds since
+/// the epoch, by `$TZ` or `/etc/localtime` (localtime(3)). `None` for a year
+/// beyond what the C library can express.
+pub(crate) fn utc_offset(seconds: i64) -> Option<i32> {
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
     // SAFETY: both pointers are to live values of the right type, and
     // localtime_r keeps neither. It may read the environment, which is sound
@@ -609,15 +593,7 @@ pub(crate) fn local_time(seconds: i64) -> Option<LocalTime> {
     // SAFETY: localtime_r returned the pointer it was given, so it has filled
     // every field of the structure.
     let parts = unsafe { parts.assume_init() };
-    Some(LocalTime {
-        year: i64::from(parts.tm_year) + 1900,
-        month: u8::try_from(parts.tm_mon + 1).ok()?,
-        day: u8::try_from(parts.tm_mday).ok()?,
-        hour: u8::try_from(parts.tm_hour).ok()?,
-        minute: u8::try_from(parts.tm_min).ok()?,
-        second: u8::try_from(parts.tm_sec).ok()?,
-        offset: parts.tm_gmtoff,
-    })
+    i32::try_from(parts.tm_gmtoff).ok()
 }
 
 /// What mount_setattr(2) is to change; its `struct mount_attr` but for the

@@ -28,6 +28,7 @@ tests![
     log_file_gets_json,
     debug_log_tells_the_story_of_a_creation,
     log_tells_no_story_without_debug,
+    log_has_the_local_time,
     log_file_leaves_the_bare_message_on_stderr,
     bad_log_format_is_refused,
     version_lines_are_parsable,
@@ -307,6 +308,17 @@ fn debug_log_tells_the_story_of_a_creation() {
 fn log_tells_no_story_without_debug() {
     needs(&[Root, Teu]);
     assert_eq!(log_of_run(&[]), Vec::<Value>::new());
+}
+
+fn log_has_the_local_time() {
+    needs(&[]);
+    for (zone, ending) in [("EAST-01:30", "+01:30"), ("WEST8", "-08:00"), ("UTC0", "Z")] {
+        let log = teu(["walk"]).env("TZ", zone).output().exits(3).stderr;
+        let (time, _) = log.split_once("\" level=error").ok_or(&log).unwrap();
+        let time = time.trim_start_matches("time=\"");
+        assert!(time.ends_with(ending), "{zone}: {time}");
+        assert_eq!(time.len(), "2026-11-22T18:09:19".len() + ending.len());
+    }
 }
 
 fn log_file_leaves_the_bare_message_on_stderr() {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use jiff::SignedDuration;
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
 use super::args::{self, GlobalArgs};
@@ -327,14 +328,11 @@ impl args::EventsArgs {
 
 /// The value of `--interval`, in the words of urfave/cli if it is none.
 fn interval(word: &str) -> Result<Duration> {
-    let (is_negative, positive) = match word.strip_prefix('-') {
-        Some(positive) => (true, positive),
-        None => (false, word),
-    };
-    match humantime::parse_duration(positive) {
-        // The command refuses it like no time at all.
-        Ok(_) if is_negative => Ok(Duration::ZERO),
-        Ok(interval) => Ok(interval),
+    match word.parse::<SignedDuration>() {
+        // The command refuses a negative one like no time at all.
+        Ok(interval) => Ok(Duration::try_from(interval).unwrap_or_default()),
+        // To Go it needs no unit.
+        Err(_) if word == "0" => Ok(Duration::ZERO),
         Err(_) => bail!("invalid value {word:?} for flag -interval: parse error"),
     }
 }

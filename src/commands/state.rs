@@ -1,13 +1,14 @@
 //! `teu state`: print the state of one container.
 
+use crate::json;
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{json, timestamp};
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A container as `state` and `list` show it: the state of the runtime
 /// specification (runtime.md, "State") and, as in runc, three keys more. The
@@ -26,7 +27,8 @@ pub(crate) struct StateView {
     pub(crate) bundle: String,
     /// The root filesystem's directory, absolute.
     pub(crate) rootfs: String,
-    /// When the container was created; see `timestamp::utc`.
+    /// When the container was created; UTC, to the nanosecond, as Go's
+    /// `time.RFC3339Nano`.
     pub(crate) created: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
@@ -54,7 +56,7 @@ impl StateView {
             status: status.word().into(),
             bundle: path(&state.bundle),
             rootfs: path(&state.rootfs),
-            created: timestamp::utc(UNIX_EPOCH + Duration::from_nanos(state.created)),
+            created: (Timestamp::UNIX_EPOCH + Duration::from_nanos(state.created)).to_string(),
             annotations: state.annotations.clone(),
             owner: String::new(),
         })

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use serde::Serialize;
 use teu_cgroups::Cgroup;
 
@@ -16,7 +17,7 @@ use super::list::{self, Format};
 use crate::failure::Failure;
 use crate::root::Root;
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{json, size, timestamp};
+use crate::{json, size};
 
 /// What `stats` needs to know.
 #[derive(Debug, Clone)]
@@ -208,7 +209,7 @@ fn line(rows: &[Row]) -> Result<String> {
         containers: &'a [Row],
     }
     let look = Look {
-        time: timestamp::utc(SystemTime::now()),
+        time: Timestamp::now().to_string(),
         containers: rows,
     };
     let mut text = json::compact(&look).context("write the numbers as JSON")?;
