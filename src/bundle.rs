@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::failure::Failure;
 use crate::spec::{self, FromJson, Process, Resources, Spec};
-use crate::{log, spelling};
+use crate::spelling;
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -36,11 +36,7 @@ impl Bundle {
     /// # Errors
     /// As for [`Bundle::open`].
     pub(crate) fn open_again(dir: &Path) -> Result<Box<Bundle>> {
-        Bundle::read(dir, |field| {
-            if log::is_debug() {
-                log::debug(&field.to_string());
-            }
-        })
+        Bundle::read(dir, |field| log::debug!("{field}"))
     }
 
     fn read(dir: &Path, tell: impl Fn(&UnknownField<'_>)) -> Result<Box<Bundle>> {
@@ -115,7 +111,7 @@ impl fmt::Display for UnknownField<'_> {
 }
 
 fn warn(field: &UnknownField<'_>) {
-    log::warn(&field.to_string());
+    log::warn!("{field}");
 }
 
 fn parse<T: FromJson>(text: &[u8], file: &Path, tell: impl Fn(&UnknownField<'_>)) -> Result<T> {

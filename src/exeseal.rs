@@ -23,7 +23,7 @@ use nix::sys::statvfs::FsFlags;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use crate::{log, sys};
+use crate::sys;
 
 const EXE: &str = "/proc/self/exe";
 const SEALS: SealFlags = SealFlags::SEAL
@@ -73,14 +73,9 @@ pub(crate) fn ensure_sealed() -> Result<()> {
 
 /// In runc's words, which its users look for, with our own name.
 fn debug(what: &str) {
-    if log::is_debug() {
-        let path = std::env::args_os().next().unwrap_or_default();
-        let program = Path::new(&path)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        log::debug(&format!("{program} exeseal: {what}"));
-    }
+    let path = std::env::args_os().next().unwrap_or_default();
+    let program = Path::new(&path).file_name().unwrap_or_default();
+    log::debug!("{} exeseal: {what}", program.display());
 }
 
 fn execute_sealed() -> Result<Infallible> {

@@ -22,7 +22,6 @@ use rustix::termios::{
 };
 
 use crate::errno;
-use crate::log;
 use crate::notify::NotifySocket;
 use crate::sys;
 
@@ -104,10 +103,7 @@ impl AsFd for Signals {
 /// that one is worth no more than a warning.
 pub(crate) fn become_subreaper() {
     if let Err(err) = set_child_subreaper(Some(rustix::process::getpid())) {
-        log::warn(&format!(
-            "unable to become the subreaper: {}",
-            errno::text(err)
-        ));
+        log::warn!("unable to become the subreaper: {}", errno::text(err));
     }
 }
 
@@ -315,7 +311,7 @@ impl Drop for Terminal {
             && let Err(err) = tcsetattr(&self.descriptor, OptionalActions::Now, before)
         {
             // Hung up, most likely: nobody is there to see it.
-            log::debug(&format!("restore the terminal: {}", errno::text(err)));
+            log::debug!("restore the terminal: {}", errno::text(err));
         }
     }
 }
@@ -370,10 +366,7 @@ impl Relay {
     fn resize(&self) {
         let size = tcgetwinsize(&self.terminal.descriptor);
         if let Err(err) = size.and_then(|size| tcsetwinsize(&self.master, size)) {
-            log::debug(&format!(
-                "resize the container's terminal: {}",
-                errno::text(err)
-            ));
+            log::debug!("resize the container's terminal: {}", errno::text(err));
         }
     }
 

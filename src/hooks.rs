@@ -24,7 +24,6 @@ use rustix::time::Timespec;
 use serde::Serialize;
 
 use crate::errno;
-use crate::log;
 use crate::plan::hooks::Hook;
 use crate::sys;
 
@@ -139,7 +138,7 @@ pub(crate) fn run_poststop(hooks: &[Hook], state: &State<'_>) {
         if let Err(err) = run(Moment::Poststop, std::slice::from_ref(hook), state) {
             // The text counts from the first of the slice.
             let text = errno::chain(&err).replacen("hook #0", &format!("hook #{index}"), 1);
-            log::warn(&text);
+            log::warn!("{text}");
         }
     }
 }
@@ -308,7 +307,7 @@ impl Drop for Running {
         let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let waited = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
         if let Err(err) = killed.and(waited.map(|_| ())) {
-            log::warn(&format!("kill the hook: {}", errno::text(err)));
+            log::warn!("kill the hook: {}", errno::text(err));
         }
     }
 }

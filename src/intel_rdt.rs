@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::host::Resctrl;
-use crate::log;
 use crate::plan::intel_rdt::{Group, IntelRdtPlan};
 
 /// Makes the group and its monitoring group as planned, and moves the process
@@ -95,11 +94,7 @@ impl Drop for NewSchemata {
     fn drop(&mut self) {
         for line in self.old.lines() {
             if let Err(err) = fs::write(&self.path, format!("{}\n", line.trim())) {
-                log::warn(&format!(
-                    "restore {:?} in {:?}: {err}",
-                    line.trim(),
-                    self.path
-                ));
+                log::warn!("restore {:?} in {:?}: {err}", line.trim(), self.path);
             }
         }
     }

@@ -20,7 +20,7 @@ mod init;
 mod intel_rdt;
 mod json;
 mod json_tree;
-mod log;
+mod logger;
 mod mount_source;
 mod net_devices;
 mod netlink;
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         .context("write to standard output");
     let status = answered.and_then(|status| flushed.map(|()| status));
     ExitCode::from(status.unwrap_or_else(|error| {
-        log::fatal(&errno::chain(&error));
+        logger::fatal(&errno::chain(&error));
         FAILED
     }))
 }
@@ -116,7 +116,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
                 exec::exec(&options)
             });
             return Ok(exec.context("exec failed").unwrap_or_else(|error| {
-                log::fatal(&errno::chain(&error));
+                logger::fatal(&errno::chain(&error));
                 EXEC_FAILED
             }));
         }
@@ -165,11 +165,7 @@ fn close_what_nobody_gave(command: &Command) -> Result<()> {
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {
-    log::set_up(&log::Options {
-        file: global.log.clone(),
-        format: global.log_format.clone(),
-        debug: global.debug,
-    })
+    logger::set_up(global.log.as_deref(), &global.log_format, global.debug)
 }
 
 /// Says why the command line cannot be read, on the streams runc uses.
@@ -178,7 +174,7 @@ fn refuse(refusal: &Refusal) -> Result<u8> {
         .write_all(refusal.notice.as_bytes())
         .context("write to standard error")?;
     print(&refusal.output)?;
-    log::fatal(&refusal.message);
+    logger::fatal(&refusal.message);
     Ok(refusal.status)
 }
 

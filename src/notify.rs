@@ -24,7 +24,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
 use crate::errno;
-use crate::log;
 use crate::sys;
 
 /// The longest message that is looked at.
@@ -183,7 +182,7 @@ impl NotifySocket {
         if wait_for_closing(&ours)? {
             return Ok(());
         }
-        log::warn("the service manager did not confirm within 30 s; going on");
+        log::warn!("the service manager did not confirm within 30 s; going on");
         Ok(())
     }
 }
@@ -192,7 +191,7 @@ impl NotifySocket {
 /// container that runs.
 fn warn_of(told: Result<()>) {
     if let Err(err) = told {
-        log::warn(&errno::chain(&err));
+        log::warn!("{}", errno::chain(&err));
     }
 }
 

@@ -617,7 +617,7 @@ impl Drop for StateDir {
         if self.remove_on_drop
             && let Err(err) = self.remove()
         {
-            crate::log::warn(&crate::errno::chain(&err));
+            log::warn!("{}", crate::errno::chain(&err));
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::root::Root;
-use crate::{log, size};
+use crate::size;
 
 /// The value of an option that an empty value unsets.
 fn non_empty<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
@@ -361,7 +361,7 @@ impl args::UpdateArgs {
             bytes(self.kernel_memory_tcp, "kernel-memory-tcp")?,
         ];
         if kernel_memory.iter().any(Option::is_some) {
-            log::warn("Kernel memory settings are ignored and will be removed");
+            log::warn!("Kernel memory settings are ignored and will be removed");
         }
         Ok(Limits {
             cpu: CpuLimits {

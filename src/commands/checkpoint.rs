@@ -16,7 +16,7 @@ use crate::criu::{configuration, external};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{errno, log, sys};
+use crate::{errno, sys};
 
 /// The first CRIU that knows how to freeze a v2 cgroup.
 const FREEZES_V2: u32 = 31_400;
@@ -83,7 +83,7 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
         && let Err(err) = remove(dir, &state, &init)
     {
         // It was stored, which is what was asked for.
-        log::warn(&errno::chain(&err));
+        log::warn!("{}", errno::chain(&err));
     }
     Ok(())
 }
@@ -92,9 +92,7 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
 pub(super) fn warn_if_rootless(command: &str) {
     let host = Host::new();
     if host.is_unprivileged() || host.in_user_namespace() {
-        log::warn(&format!(
-            "teu {command} is untested with rootless containers"
-        ));
+        log::warn!("teu {command} is untested with rootless containers");
     }
 }
 
@@ -205,10 +203,7 @@ fn dump(
             && let Err(err) = rustix::io::write(&fd, &[0])
         {
             // Whoever wanted to know is gone; others may fetch the pages.
-            log::warn(&format!(
-                "can't write \\0 to status fd: {}",
-                errno::text(err)
-            ));
+            log::warn!("can't write \\0 to status fd: {}", errno::text(err));
         }
         Ok(())
     })

@@ -19,6 +19,7 @@ use crate::foreground::{Relay, Signals, Terminal};
 use crate::hooks::{self, Moment};
 use crate::host::Host;
 use crate::init::{self, Given, process, scheduling};
+use crate::logger::STEP;
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::cgroup::CgroupManager;
@@ -26,9 +27,7 @@ use crate::plan::{Plan, Service, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
 };
-use crate::{
-    device_source, errno, fd_socket, intel_rdt, log, mount_source, net_devices, seccomp_agent,
-};
+use crate::{device_source, errno, fd_socket, intel_rdt, mount_source, net_devices, seccomp_agent};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -76,7 +75,7 @@ pub(crate) fn create(options: &Options) -> Result<()> {
     let mut container = make(options, Purpose::Create)?;
     container.pipe.send(ToInit::WaitAtFifo)?;
     container.keep();
-    log::step(|| format!("created {:?}, which waits for its start", options.id));
+    log::debug!(target: STEP, "created {:?}, which waits for its start", options.id);
     Ok(())
 }
 
@@ -126,10 +125,12 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let plan = Plan::new(&bundle, &host, &options.wishes(purpose, listen_fds))?;
     let plan = ManuallyDrop::new(plan);
 
-    log::step(|| {
-        let (mounts, bundle) = (plan.rootfs.mounts.len(), &options.bundle);
-        format!("planned {bundle:?} on this machine: {mounts} mounts")
-    });
+    log::debug!(
+        target: STEP,
+        "planned {:?} on this machine: {} mounts",
+        options.bundle,
+        plan.rootfs.mounts.len()
+    );
 
     // From here each step leaves something behind; each owner undoes its own
     // step when dropped, and `keep` ends that. A signal must not end this process
@@ -142,12 +143,12 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
-    log::step(|| format!("reserved {:?} for its state", state_dir.path()));
+    log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
     }
-    log::step(|| "made its cgroup".into());
+    log::debug!(target: STEP, "made its cgroup");
     let (given, terminal) = give(options, &plan, purpose, &state_dir, &signals)?;
     let (host_end, init_end) = pipe::pair()?;
     let host_end = Cell::new(Some(host_end));
@@ -164,10 +165,11 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     )?;
 
     // What stands in brackets are the words runc's users look for.
-    log::step(|| {
-        let pid = child.pid();
-        format!("cloned init as process {pid} (nsexec container setup)")
-    });
+    log::debug!(
+        target: STEP,
+        "cloned init as process {} (nsexec container setup)",
+        child.pid()
+    );
 
     let pipe = host_end.take().context("the pipe is gone")?;
     let mut container = Container {
@@ -315,12 +317,12 @@ impl Container {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
         }
         for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
-            log::warn(&ignored.to_string());
+            log::warn!("{ignored}");
         }
-        log::step(|| "init is in its cgroup, which has its limits".into());
+        log::debug!(target: STEP, "init is in its cgroup, which has its limits");
 
         self.serve_init(plan).context(START)?;
-        log::step(|| "init is ready (init: closing the pipe to signal completion)".into());
+        log::debug!(target: STEP, "init is ready (init: closing the pipe to signal completion)");
 
         if let Some(adjustment) = plan.process.oom_score_adj {
             process::set_oom_score_adj(pid.as_raw(), adjustment)?;
@@ -333,7 +335,7 @@ impl Container {
             self.relay = Some(Relay::new(terminal, master)?);
         }
         self.state_dir.save(&self.state)?;
-        log::step(|| "saved the state".into());
+        log::debug!(target: STEP, "saved the state");
         if let Some(socket) = &options.pidfd_socket {
             fd_socket::send(fd_socket::connect(socket)?, b"standard", self.child.pidfd())?;
         }
@@ -371,7 +373,7 @@ impl Container {
                     let state = self.state.for_hooks(Status::Creating);
                     hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
                     hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
-                    log::step(|| "ran the hooks before the container's root".into());
+                    log::debug!(target: STEP, "ran the hooks before the container's root");
                     self.pipe.send(ToInit::HooksDone)?;
                 }
                 Some(ToHost::SeccompListener(number)) => {
@@ -391,7 +393,7 @@ impl Container {
 
     fn restrict_devices(&self, plan: &Plan) -> Result<()> {
         for ignored in self.cgroup.restrict_devices(&plan.cgroup.limits)? {
-            log::warn(&ignored.to_string());
+            log::warn!("{ignored}");
         }
         Ok(())
     }
@@ -414,10 +416,10 @@ impl Container {
         if state.mounts_on_host
             && let Err(err) = delete::unmount_below(&state.rootfs)
         {
-            log::warn(&errno::chain(&err));
+            log::warn!("{}", errno::chain(&err));
         }
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
-            log::warn(&errno::chain(&err));
+            log::warn!("{}", errno::chain(&err));
         }
         hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }

@@ -17,7 +17,7 @@ use teu_namespaces::Child;
 use super::kill;
 use crate::failure::Failure;
 use crate::state::{ContainerState, NoState, StateDir, Status};
-use crate::{errno, hooks, intel_rdt, log};
+use crate::{errno, hooks, intel_rdt};
 
 /// How long killed processes may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(crate) fn delete(options: &Options) -> Result<()> {
         if let Err(err) = delete_one(&options.root, id, options.force)
             && let Err(earlier) = std::mem::replace(&mut result, Err(err))
         {
-            log::error(&errno::chain(&earlier));
+            log::error!("{}", errno::chain(&earlier));
         }
     }
     result
@@ -64,7 +64,7 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     match dir.read() {
         Ok(state) => delete_container(dir, &state, force),
         Err(err) if force && err.is::<NoState>() => {
-            log::warn(&errno::chain(&err));
+            log::warn!("{}", errno::chain(&err));
             delete_unreadable(dir, id)
         }
         Err(err) if is_missing(&err) => {
@@ -82,19 +82,19 @@ fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
     let state = match dir.read_remains() {
         Ok(state) => state,
         Err(err) if err.is::<NoState>() => {
-            log::warn(&format!(
+            log::warn!(
                 "only the state of {id:?} is deleted: its processes, cgroups and mounts may be \
                  left: {}",
                 errno::chain(&err)
-            ));
+            );
             return dir.remove();
         }
         Err(err) => return Err(err),
     };
-    log::warn(&format!(
+    log::warn!(
         "init and the cgroups of {id:?} are deleted: its mounts and resctrl group may be left, \
          and no poststop hook runs"
-    ));
+    );
     kill_init(&state)?;
     // Only of init is it certain that it is the container's: where another
     // process is, the cgroup stays, and so does the state.
@@ -235,7 +235,7 @@ pub(super) fn destroy_ended(mut dir: StateDir, state: &ContainerState) -> Result
 pub(super) fn end_shared(init: Child, dir: StateDir, state: &ContainerState) {
     drop(init);
     if let Err(err) = destroy_ended(dir, state) {
-        log::warn(&errno::chain(&err));
+        log::warn!("{}", errno::chain(&err));
     }
 }
 

@@ -29,7 +29,7 @@ use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
 use crate::state::{ContainerState, StateDir, Status, write_pid_file};
-use crate::{fd_socket, log, seccomp_agent, users};
+use crate::{fd_socket, seccomp_agent, users};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]
@@ -188,11 +188,11 @@ impl Options {
 
 /// Does `start` with what the process it starts is to inherit from this one.
 fn with_inheritance<T>(plan: &ExecPlan, start: impl FnOnce() -> T) -> Result<T> {
-    log::debug("nsexec container setup");
+    log::debug!("nsexec container setup");
     let initial = plan.affinity().and_then(|cpus| cpus.initial.as_ref());
     let start = || match initial {
         Some(cpus) => {
-            log::debug(&format!("nsexec: affinity: {cpus:#x}"));
+            log::debug!("nsexec: affinity: {cpus:#x}");
             scheduling::with_affinity(cpus, start)
         }
         None => Ok(start()),
@@ -313,7 +313,7 @@ impl Process {
         if let Some(file) = &options.pid_file {
             write_pid_file(file, pid)?;
         }
-        log::debug("setns_init: about to exec");
+        log::debug!("setns_init: about to exec");
         self.pipe.send(ToInit::Execute)
     }
 
@@ -359,7 +359,7 @@ fn start(
         }) => {}
         _ => scheduling::reset_affinity(pid),
     }
-    log::debug("child process in init()");
+    log::debug!("child process in init()");
     match pending.start()? {
         Ok(child) => Ok(child),
         Err(status) => Err(ended(status)).context(create::START),

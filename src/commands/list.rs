@@ -3,7 +3,7 @@
 use super::state::StateView;
 use crate::root::Root;
 use crate::state::{StateDir, Status};
-use crate::{errno, json, log, spelling};
+use crate::{errno, json, spelling};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs;
@@ -62,9 +62,7 @@ impl FromStr for Filter {
             bail!("--filter {word:?}: not one of {}", statuses.join(", "));
         }
         if let Some(meant) = meant(key, value) {
-            log::warn(&format!(
-                "--filter {word:?}: compares the annotation {key:?} (is {meant:?} meant?)"
-            ));
+            log::warn!("--filter {word:?}: compares the annotation {key:?} (is {meant:?} meant?)");
         }
         Ok(Filter {
             key: key.to_owned(),

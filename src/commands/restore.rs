@@ -32,7 +32,7 @@ use crate::plan::{Plan, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
 };
-use crate::{errno, fd_socket, intel_rdt, log};
+use crate::{errno, fd_socket, intel_rdt};
 
 /// The directory below the state directory where the root filesystem is mounted
 /// for CRIU.
@@ -257,10 +257,10 @@ impl Restoration<'_> {
         }
         let limits = &self.plan.cgroup.limits;
         for ignored in cgroup.apply(limits)? {
-            log::warn(&ignored.to_string());
+            log::warn!("{ignored}");
         }
         for ignored in cgroup.restrict_devices(limits)? {
-            log::warn(&ignored.to_string());
+            log::warn!("{ignored}");
         }
         Ok(())
     }
@@ -383,11 +383,11 @@ impl Parts {
     fn undo(self) {
         let state = self.state.clone();
         if let Err(err) = self.cgroup.kill_all(libc::SIGKILL) {
-            log::warn(&errno::chain(&err.into()));
+            log::warn!("{}", errno::chain(&err.into()));
         }
         drop(self);
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
-            log::warn(&errno::chain(&err));
+            log::warn!("{}", errno::chain(&err));
         }
         hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }

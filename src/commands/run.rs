@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use super::create::{self, Container, Purpose};
 use super::delete;
 use crate::foreground::{self, Init};
+use crate::hooks;
+use crate::logger::STEP;
 use crate::notify::NotifySocket;
 use crate::pipe::ToInit;
 use crate::state::Status;
-use crate::{hooks, log};
 
 /// What `run` needs to know.
 #[derive(Debug, Clone)]
@@ -87,7 +88,7 @@ fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<Notif
 fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
     container.pipe.send(ToInit::Execute)?;
-    log::step(|| "started its program".into());
+    log::debug!(target: STEP, "started its program");
     if !container.state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
         let executed = container.pipe.wait_for_exec();

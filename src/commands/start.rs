@@ -8,7 +8,7 @@ use crate::bundle;
 use crate::failure::Failure;
 use crate::notify::NotifySocket;
 use crate::state::{StateDir, Status};
-use crate::{errno, hooks, log};
+use crate::{errno, hooks};
 
 /// Starts a created container and runs its poststart hooks.
 ///
@@ -40,7 +40,7 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
     {
         // The same, step 9.
         if let Err(err) = delete::delete_found(dir, &state) {
-            log::warn(&errno::chain(&err));
+            log::warn!("{}", errno::chain(&err));
         }
         return Err(err);
     }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::intel_rdt::{self, NewSchemata};
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{bundle, log, plan};
+use crate::{bundle, plan};
 
 /// What `update` needs to know.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     state.limits = update.limits().clone();
     dir.save(&state)?;
     for ignored in update.keep() {
-        log::warn(&ignored.to_string());
+        log::warn!("{ignored}");
     }
     if let Some(schemata) = schemata {
         schemata.keep();
@@ -89,11 +89,11 @@ fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
         // What cannot be read says nothing of kills.
         Ok(_) | Err(_) => return false,
     };
-    log::warn(&format!(
+    log::warn!(
         "linux.resources.memory.limit: the kernel killed {killed} of the container's \
          processes, which use more memory (hint: --memory above what `events --stats` \
          shows as usage)"
-    ));
+    );
     are_all
 }
 
@@ -103,7 +103,7 @@ fn change(change: &Change, state: &ContainerState) -> Result<Limits> {
         Change::Given(limits) => Limits::clone(limits),
     };
     if limits.devices.is_some() && state.limits.devices.is_none() {
-        log::warn("linux.resources.devices: ignored: a rootless container has no device rules");
+        log::warn!("linux.resources.devices: ignored: a rootless container has no device rules");
         limits.devices = None;
     }
     Ok(limits)

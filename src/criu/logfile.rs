@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use crate::log;
-
 /// How many lines before one with an error are quoted with it.
 const BEFORE: usize = 5;
 
@@ -21,15 +19,15 @@ pub(crate) fn quote_errors(path: &Path) {
             if quoted.is_empty() {
                 return;
             }
-            log::warn(&format!("--- Quoting {path:?}"));
+            log::warn!("--- Quoting {path:?}");
             for line in quoted {
-                log::warn(&line);
+                log::warn!("{line}");
             }
-            log::warn("---");
+            log::warn!("---");
         }
         // It ended before it had one.
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
-        Err(err) => log::warn(&format!("read {path:?}: {err}")),
+        Err(err) => log::warn!("read {path:?}: {err}"),
     }
 }
 

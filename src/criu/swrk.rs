@@ -21,7 +21,7 @@ use teu_namespaces::{Child, NamespacePlan};
 
 use super::rpc::{Features, Kind, Notification, Request, Response};
 use crate::init::command;
-use crate::{errno, fd_socket, log, sys};
+use crate::{errno, fd_socket, sys};
 
 /// The longest message that is taken; its own are below a page.
 const LONGEST_MESSAGE: usize = 10 * 4096;
@@ -111,7 +111,7 @@ impl Criu {
             }
         }
         criu.version = criu.ask_version().context("CRIU version check failed")?;
-        log::debug(&format!("Using CRIU {}", criu.version));
+        log::debug!("Using CRIU {}", criu.version);
         criu.require_version(OLDEST)?;
         Ok((criu, opened))
     }
@@ -188,9 +188,9 @@ impl Criu {
         mut notified: impl FnMut(&Notification, Option<OwnedFd>) -> Result<()>,
     ) -> Result<()> {
         let kind = request.kind();
-        log::debug(&format!("Using CRIU in {} mode", kind.name()));
-        if let Some(options) = request.options.as_ref().filter(|_| log::is_debug()) {
-            log::debug(&format!("CRIU options: {options:?}"));
+        log::debug!("Using CRIU in {} mode", kind.name());
+        if let Some(options) = &request.options {
+            log::debug!("CRIU options: {options:?}");
         }
         self.send(request)?;
         let mut ours = Ok(());
@@ -207,7 +207,7 @@ impl Criu {
                 return self.wait_for_end(kind);
             }
             check(&response, Kind::Notify)?;
-            log::debug(&format!("notify: {}", response.notification.script));
+            log::debug!("notify: {}", response.notification.script);
             let outcome = notified(&response.notification, descriptor);
             let success = outcome.is_ok();
             if ours.is_ok() {

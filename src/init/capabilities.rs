@@ -9,7 +9,6 @@ use rustix::thread::{
 };
 
 use crate::errno;
-use crate::log;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
 
 /// Takes out of the bounding set what the plan does not have. Only that:
@@ -71,11 +70,11 @@ pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
         // A warning, as with runc: engines ask for ambient capabilities that
         // are not inheritable and mean no harm.
         if let Err(err) = configure_capability_in_ambient_set(capability, true) {
-            log::warn(&format!(
+            log::warn!(
                 "can't raise ambient capability {}: {}",
                 name(capability),
                 errno::text(err)
-            ));
+            );
         }
     }
     check(sets, plan.ambient)

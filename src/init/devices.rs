@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use super::attributes::Kernel;
 use super::mounts::{attach, clone_tree};
 use super::paths::{Root, file_to_cover, mknod};
+use crate::errno;
 use crate::pipe::InitEnd;
 use crate::plan::devices::{DeviceKind, DeviceNode};
 use crate::plan::rootfs::Devices;
-use crate::{errno, log};
 
 /// Why a node that the host does not make stays the host's own.
 const NOBODYS: &str = "in this user namespace nobody may make it for that owner";
@@ -170,10 +170,10 @@ fn bind_hosts(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, why: &str
         );
     }
     if node.asked && !(has_owner(&found, node) && has_mode(&found, node)) {
-        log::warn(&format!(
+        log::warn!(
             "device {:?}: fileMode, uid and gid are the host's: {why}",
             node.path
-        ));
+        );
     }
     bind_node(parent, name, &tree)
 }

@@ -35,14 +35,15 @@ use rustix::process::Signal;
 
 use teu_namespaces::Kind;
 
+use crate::errno;
 use crate::foreground::Signals;
 use crate::hooks::{self, Moment};
+use crate::logger::{self, STEP};
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
 use crate::sys;
-use crate::{errno, log};
 use attributes::Kernel;
 use paths::Procfs;
 use rootfs::Rootfs;
@@ -113,7 +114,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
 
     // The host attaches this process to its cgroup meanwhile.
     let rootfs = rootfs::prepare(&plan.rootfs, host)?;
-    log::step(|| "init made the mounts and devices (child process in init())".into());
+    log::debug!(target: STEP, "init made the mounts and devices (child process in init())");
     if plan.new_keyring {
         new_keyring(plan, &rootfs)?;
     }
@@ -134,7 +135,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
     rootfs.enter()?;
     // The last of init's own steps: its standard error may become the
     // container's terminal now.
-    log::step(|| "init entered the container's root".into());
+    log::debug!(target: STEP, "init entered the container's root");
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
         console::set_up(rootfs.root(), terminal, socket)?;
@@ -258,7 +259,7 @@ fn execute(
 /// this one, or its child, and hooks run beside it.
 fn leave_host(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     sys::wipe_environment();
-    log::leave_file();
+    logger::leave_file();
     command::close_all(preserved_fds, kept).context("close descriptors")
 }
 

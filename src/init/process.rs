@@ -19,7 +19,6 @@ use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_th
 use super::capabilities;
 use super::paths::{Procfs, open_ordinary_file};
 use crate::errno;
-use crate::log;
 use crate::plan::process::{Credentials, Environment, ProcessPlan, ResourceLimit};
 use crate::sys;
 
@@ -196,7 +195,7 @@ fn join_named_keyring(container_id: &str) -> Result<Option<sys::Key>> {
     match sys::join_session_keyring(&name) {
         Ok(key) => Ok(Some(key)),
         Err(err) if Errno::from_io_error(&err) == Some(Errno::NOSYS) => {
-            log::warn(&format!("join session keyring: {}", errno::text(err)));
+            log::warn!("join session keyring: {}", errno::text(err));
             Ok(None)
         }
         Err(err) => Err(err).context("unable to join session keyring"),
@@ -349,7 +348,7 @@ fn set_groups<P: AsFd>(groups: &[u32], procfs: impl Fn() -> Result<P>) -> Result
         // A joined user namespace may forbid it for good (user_namespaces(7)).
         Err(Errno::PERM) if setgroups_is_denied(procfs()?.as_fd())? => {
             if !groups.is_empty() {
-                log::warn("process.user.additionalGids is ignored: setgroups is denied");
+                log::warn!("process.user.additionalGids is ignored: setgroups is denied");
             }
             Ok(())
         }
@@ -385,10 +384,7 @@ pub(crate) fn environment<'a>(
             Ok(home) => home,
             // As with runc: an image without that file is nothing special.
             Err(err) => {
-                log::debug(&format!(
-                    "HOME is not set in process.env: {}",
-                    errno::chain(&err)
-                ));
+                log::debug!("HOME is not set in process.env: {}", errno::chain(&err));
                 None
             }
         };

@@ -7,7 +7,6 @@ use rustix::io::Errno;
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::errno;
-use crate::log;
 use crate::plan::id_list::IdList;
 use crate::plan::scheduling::SchedulingPlan;
 use crate::sys;
@@ -50,7 +49,7 @@ pub(crate) fn set_scheduler(pid: i32, plan: &SchedulingPlan) -> Result<()> {
 /// affinity is. After it entered the cgroup. A failure is a warning only.
 pub(crate) fn reset_affinity(pid: i32) {
     if let Err(err) = sys::sched_setaffinity(pid, &ALL_CPUS) {
-        log::warn(&format!("unable to reset affinity: {}", errno::text(err)));
+        log::warn!("unable to reset affinity: {}", errno::text(err));
     }
 }
 

@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 
-use crate::log;
 use crate::pipe::InitEnd;
 use crate::plan::seccomp::{SeccompPlan, Timing};
 use crate::sys;
@@ -12,7 +11,7 @@ use crate::sys;
 /// Logs what the filter is loaded with.
 pub(crate) fn log_flags(plan: Option<&SeccompPlan>) {
     if let Some(SeccompPlan { filter, .. }) = plan {
-        log::debug(&format!("seccomp filter flags: {}", filter.flags));
+        log::debug!("seccomp filter flags: {}", filter.flags);
     }
 }
 

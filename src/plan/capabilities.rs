@@ -4,7 +4,6 @@
 use anyhow::{Result, bail};
 use rustix::thread::CapabilitySet;
 
-use crate::log;
 use crate::spec;
 
 /// The five sets. One may have capabilities of a newer kernel, which no name here
@@ -47,10 +46,10 @@ impl CapabilitiesPlan {
     ) -> Result<CapabilitiesPlan> {
         let (plan, ignored) = CapabilitiesPlan::of_available(wanted, available);
         if !ignored.is_empty() {
-            log::warn(&format!(
+            log::warn!(
                 "ignoring unknown or unavailable capabilities: [{}]",
                 ignored.join(" ")
-            ));
+            );
         }
         // capset(2) would say no more than "operation not permitted".
         if let Some(name) = names(plan.effective - plan.permitted).next() {

@@ -10,7 +10,6 @@ use teu_cgroups::{
 };
 use teu_namespaces::{Kind, NamespacePlan};
 
-use crate::log;
 use crate::plan::Wishes;
 use crate::spec::{
     BlockIo, Cpu, DeviceCgroup, Memory, Mount, Network, Resources, Spec, ThrottleDevice,
@@ -182,9 +181,9 @@ fn memory(memory: &Memory) -> Result<MemoryLimits> {
     // The kernel dropped both; runc warns too (since 1.0).
     for (field, value) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
         if value.is_some_and(|limit| limit != 0) {
-            log::warn(&format!(
+            log::warn!(
                 "linux.resources.memory.{field}: kernel memory limits are obsolete and not set"
-            ));
+            );
         }
     }
     if memory.use_hierarchy == Some(false) {
@@ -277,10 +276,10 @@ fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
     };
     // As in runc, whose own tests have one too many.
     if !others.is_empty() {
-        log::warn(&format!(
+        log::warn!(
             "linux.resources.devices: access {:?}: ignored: {others:?}",
             rule.access
-        ));
+        );
     }
     Ok(DeviceRule {
         allow: rule.allow,

@@ -17,7 +17,6 @@ use teu_cgroups::{HierarchyView, Layout};
 use teu_namespaces::{IdMap, IdMaps, Kind, NamespacePlan};
 
 use super::mount_options::{ACCESS_TIME, Attributes, IdMapped, MountOptions};
-use crate::log;
 use crate::spec;
 
 /// One mount of the container.
@@ -192,10 +191,10 @@ impl Mount {
         }
         ensure!(!mount.destination.is_empty(), "mount destination is empty");
         if !mount.destination.starts_with('/') {
-            log::warn(&format!(
+            log::warn!(
                 "mount destination {:?} is not absolute: taken as relative to \"/\"",
                 mount.destination
-            ));
+            );
         }
         let options = MountOptions::parse(&mount.options);
         let destination = destination(&mount.destination, around.rootfs);

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail};
 use teu_namespaces::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};
 
 use crate::host::Host;
-use crate::log;
 use crate::spec::{IdMapping, Linux, Namespace as SpecNamespace, Spec};
 
 /// Decides the namespaces.
@@ -71,8 +70,8 @@ fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
             // nothing that the maps could be of. A refusal would stop what runs
             // with them.
             if mapped {
-                log::warn(
-                    "linux.uidMappings and gidMappings are ignored: there is no user namespace",
+                log::warn!(
+                    "linux.uidMappings and gidMappings are ignored: there is no user namespace"
                 );
             }
             return Ok(IdMaps::default());
@@ -136,7 +135,9 @@ fn maps_of_joined(path: &Path, given: IdMaps, host: &Host) -> Result<IdMaps> {
             "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one"
         );
     }
-    log::warn("config.json has both a user namespace path and its id mappings: the path is joined");
+    log::warn!(
+        "config.json has both a user namespace path and its id mappings: the path is joined"
+    );
     Ok(theirs)
 }
 

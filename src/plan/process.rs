@@ -16,7 +16,6 @@ use super::memory_policy::MemoryPolicyPlan;
 use super::scheduling::SchedulingPlan;
 use super::seccomp::{SeccompFilter, SeccompPlan};
 use crate::host::Host;
-use crate::log;
 use crate::spec::{self, Spec};
 
 /// The mask of a container whose specification names none, as runc has it.
@@ -336,7 +335,7 @@ impl Credentials {
         // An empty list is set too: it takes the caller's groups away.
         let may_set = !unprivileged && !namespaces.id_maps.deny_setgroups;
         if !may_set && !user.additional_gids.is_empty() {
-            log::warn("process.user.additionalGids is ignored: setgroups is denied");
+            log::warn!("process.user.additionalGids is ignored: setgroups is denied");
         }
         Ok(Credentials {
             uid: user.uid,
@@ -394,10 +393,10 @@ fn oom_score_adj(adjustment: Option<i32>) -> Result<Option<i32>> {
 fn personality(personality: &spec::Personality) -> Result<u32> {
     if !personality.flags.is_empty() {
         // The specification defines no flag yet (config-linux.md, "Personality").
-        log::warn(&format!(
+        log::warn!(
             "ignoring unsupported personality flags: [{}]",
             personality.flags.join(" ")
-        ));
+        );
     }
     match personality.domain.as_str() {
         "LINUX" => Ok(0),

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use teu_seccomp::{Action, Arch, Comparison, Condition, Filter, Instruction, Rule};
 
 use crate::host::Host;
-use crate::log;
 use crate::spec;
 
 /// A filter as all processes of the container get it; state.json keeps it for
@@ -173,7 +172,7 @@ impl SeccompFilter {
         let flags = flags(seccomp.flags.as_deref(), listener.is_some(), host)?;
         let program = filter.compile().context("linux.seccomp.syscalls")?;
         for name in program.unknown {
-            log::debug(&format!("unknown seccomp syscall {name:?} ignored"));
+            log::debug!("unknown seccomp syscall {name:?} ignored");
         }
         Ok(Some(SeccompFilter {
             program: program.instructions,

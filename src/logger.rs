@@ -1,24 +1,25 @@
-//! The log: `--log`, `--log-format` and `--debug`.
+//! The log: `--log`, `--log-format` and `--debug`, behind the facade `log`.
 //!
 //! Engines read it: containerd takes the last object with `"level":"error"`
 //! of the JSON log for the cause of a failure. So the lines are those of runc
-//! (logrus). There is one log for the process, set up once by `main`; what is
-//! logged before goes to standard error as text. Every line is one write, with
+//! (logrus). There is one log for the process, set up once by `main`; an error
+//! before goes to standard error as text. Every line is one write, with
 //! `O_APPEND`, so processes that share the log do not mix their lines, and a
 //! forked child may go on using it.
 //!
-//! With `--debug`, `step` tells the story of a creation: a line for each step,
-//! with the time since the one before and since the start. Init's lines are
-//! among them; its first step begins with the clone.
+//! With `--debug`, messages of the target `STEP` tell the story of a creation: a
+//! line for each step, with the time since the one before and since the start.
+//! Init's lines are among them; its first step begins with the clone.
 
 use crate::{sys, trusted_path};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use jiff::tz::Offset;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use serde::Serialize;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -28,17 +29,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the command line says about the log.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The file to append to; standard error if not given.
-    pub(crate) file: Option<OsString>,
-    /// "text" or "json"; the empty word means text too.
-    pub(crate) format: OsString,
-    /// Whether debug messages are written, and where in the source each
-    /// message comes from.
-    pub(crate) debug: bool,
-}
+/// The target of messages about a step that is done: how long it took is written
+/// behind them.
+pub(crate) const STEP: &str = "step";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -48,19 +41,11 @@ enum Format {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Error,
-    Warning,
-    Debug,
-}
-
 #[derive(Debug)]
-struct Log {
+struct Logger {
     /// The file; standard error if there is none.
     file: Option<File>,
     format: Format,
-    debug: bool,
     start: Instant,
     /// When the last step ended, in nanoseconds after the start.
     last_step: AtomicU64,
@@ -69,7 +54,7 @@ struct Log {
 }
 
 /// Where in the source a message comes from, under the names logrus gives it.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Place {
     /// "src/commands/create.rs:7".
     file: String,
@@ -77,46 +62,30 @@ struct Place {
     func: String,
 }
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Opens the log. Called once, by `main`.
+/// Opens the log: a file to append to, or standard error; in the format "text",
+/// for which the empty word stands too, or "json". With `is_debug` debug messages
+/// are written, and where in the source each message comes from. Called once, by
+/// `main`.
 ///
 /// # Errors
 /// An unknown format, a file that cannot be opened. Standard error is the log
 /// then.
-pub(crate) fn set_up(options: &Options) -> Result<()> {
-    let json = match options.format.to_str() {
+pub(crate) fn set_up(file: Option<&OsStr>, format: &OsStr, is_debug: bool) -> Result<()> {
+    let is_json = match format.to_str() {
         Some("" | "text") => false,
         Some("json") => true,
-        _ => bail!("invalid log-format: {}", options.format.to_string_lossy()),
+        _ => bail!("invalid log-format: {}", format.display()),
     };
-    let file = options
-        .file
-        .as_deref()
-        .filter(|path| !path.is_empty())
-        .map(open)
-        .transpose()?;
-    let terminal = match &file {
-        Some(file) => file.is_terminal(),
-        None => io::stderr().is_terminal(),
-    };
-    let format = match (json, terminal) {
-        (true, _) => Format::Json,
-        (false, true) => Format::Coloured,
-        (false, false) => Format::Text,
-    };
-    let log = Log {
-        file,
-        format,
-        debug: options.debug,
-        start: Instant::now(),
-        last_step: AtomicU64::new(0),
-        is_left: AtomicBool::new(false),
-    };
-    if LOG.set(log).is_err() {
-        bail!("set up the log: it is set up already");
-    }
-    Ok(())
+    let file = file.filter(|path| !path.is_empty()).map(open).transpose()?;
+    log::set_max_level(if is_debug {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Warn
+    });
+    log::set_logger(LOGGER.get_or_init(|| Logger::new(file, is_json)))
+        .map_err(|err| anyhow!("set up the log: {err}"))
 }
 
 fn open(path: &OsStr) -> Result<File> {
@@ -136,86 +105,31 @@ fn open(path: &OsStr) -> Result<File> {
 }
 
 /// The log, or what stands in for it until it is set up.
-fn log() -> &'static Log {
-    LOG.get_or_init(|| Log {
-        file: None,
-        format: if io::stderr().is_terminal() {
-            Format::Coloured
-        } else {
-            Format::Text
-        },
-        debug: false,
-        start: Instant::now(),
-        last_step: AtomicU64::new(0),
-        is_left: AtomicBool::new(false),
-    })
-}
-
-/// Logs an error. Errors are reported once, by `main`; this is for those that
-/// are not the end of the command.
-#[track_caller]
-pub(crate) fn error(message: &str) {
-    log().write(Level::Error, message, Location::caller());
-}
-
-/// Logs what the user should know although the command goes on.
-#[track_caller]
-pub(crate) fn warn(message: &str) {
-    log().write(Level::Warning, message, Location::caller());
-}
-
-/// Logs a detail; only with `--debug`. Where the message costs something to
-/// make, ask `is_debug` first.
-#[track_caller]
-pub(crate) fn debug(message: &str) {
-    log().write(Level::Debug, message, Location::caller());
-}
-
-/// Logs that a step is done, and how long it took; only with `--debug`, and
-/// only then are the words made.
-#[track_caller]
-pub(crate) fn step(what: impl FnOnce() -> String) {
-    let log = log();
-    if log.debug {
-        let (step, total) = log.lap();
-        let message = format!("{} ({}, {} in all)", what(), Took(step), Took(total));
-        log.write(Level::Debug, &message, Location::caller());
-    }
-}
-
-/// A duration in milliseconds, to the microsecond.
-struct Took(Duration);
-
-impl std::fmt::Display for Took {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let microseconds = self.0.as_micros();
-        write!(
-            formatter,
-            "{}.{:03} ms",
-            microseconds / 1000,
-            microseconds % 1000
-        )
-    }
+fn logger() -> &'static Logger {
+    LOGGER.get_or_init(|| Logger::new(None, false))
 }
 
 /// Writes to standard error from now on: the file is the host's, and this process
 /// closes what is the host's.
 pub(crate) fn leave_file() {
-    log().is_left.store(true, Ordering::Relaxed);
-}
-
-/// Whether debug messages are written.
-pub(crate) fn is_debug() -> bool {
-    log().debug
+    logger().is_left.store(true, Ordering::Relaxed);
 }
 
 /// Logs the error a command ends with. If the log is not standard error, the
 /// bare message goes there too, as in runc.
 #[track_caller]
 pub(crate) fn fatal(message: &str) {
-    let log = log();
-    log.write(Level::Error, message, Location::caller());
-    if log.file.is_some() {
+    let (logger, place) = (logger(), Location::caller());
+    logger.log(
+        &Record::builder()
+            .level(Level::Error)
+            .args(format_args!("{message}"))
+            .file(Some(place.file()))
+            .line(Some(place.line()))
+            .module_path(Some("main"))
+            .build(),
+    );
+    if logger.file.is_some() {
         to_stderr(&format!("{message}\n"));
     }
 }
@@ -226,19 +140,35 @@ fn to_stderr(text: &str) {
 }
 
 impl Place {
-    fn of(location: &Location<'_>) -> Place {
-        let path = location.file();
-        let module = path.strip_prefix("src/").unwrap_or(path);
-        let module = module.strip_suffix(".rs").unwrap_or(module);
-        let module = module.strip_suffix("/mod").unwrap_or(module);
+    fn of(record: &Record<'_>) -> Place {
+        let (file, line) = (record.file(), record.line());
+        let module = record.module_path().unwrap_or_default();
         Place {
-            file: format!("{path}:{}", location.line()),
-            func: module.replace('/', "::"),
+            file: format!("{}:{}", file.unwrap_or_default(), line.unwrap_or_default()),
+            func: module.trim_start_matches("teu::").to_owned(),
         }
     }
 }
 
-impl Log {
+impl Logger {
+    fn new(file: Option<File>, is_json: bool) -> Logger {
+        let is_terminal = match &file {
+            Some(file) => file.is_terminal(),
+            None => io::stderr().is_terminal(),
+        };
+        Logger {
+            file,
+            format: match (is_json, is_terminal) {
+                (true, _) => Format::Json,
+                (false, true) => Format::Coloured,
+                (false, false) => Format::Text,
+            },
+            start: Instant::now(),
+            last_step: AtomicU64::new(0),
+            is_left: AtomicBool::new(false),
+        }
+    }
+
     /// The time since the last step and since the start.
     fn lap(&self) -> (Duration, Duration) {
         let total = self.start.elapsed();
@@ -246,16 +176,26 @@ impl Log {
         let last = self.last_step.swap(now, Ordering::Relaxed);
         (Duration::from_nanos(now.saturating_sub(last)), total)
     }
+}
 
-    fn write(&self, level: Level, message: &str, place: &Location<'_>) {
-        if level == Level::Debug && !self.debug {
-            return;
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut message = record.args().to_string();
+        if record.target() == STEP {
+            let (step, total) = self.lap();
+            message += &format!(" ({}, {} in all)", took(step), took(total));
         }
-        let place = self.debug.then(|| Place::of(place));
+        let is_debug = log::max_level() == LevelFilter::Debug;
+        let place = is_debug.then(|| Place::of(record));
+        let level = record.level();
         let line = match self.format {
-            Format::Text => text(level, message, place, &local_time()),
-            Format::Coloured => coloured(level, message, place, self.start.elapsed().as_secs()),
-            Format::Json => json(level, message, place, local_time()),
+            Format::Text => text(level, &message, place, &local_time()),
+            Format::Coloured => coloured(level, &message, place, self.start.elapsed().as_secs()),
+            Format::Json => json(level, &message, place, local_time()),
         };
         let is_left = self.is_left.load(Ordering::Relaxed);
         let Some(mut file) = self.file.as_ref().filter(|_| !is_left) else {
@@ -265,24 +205,23 @@ impl Log {
             to_stderr(&format!("write to the log: {err}\n"));
         }
     }
+
+    /// Nothing is held back.
+    fn flush(&self) {}
 }
 
-impl Level {
-    fn word(self) -> &'static str {
-        match self {
-            Level::Error => "error",
-            Level::Warning => "warning",
-            Level::Debug => "debug",
-        }
-    }
+/// A duration in milliseconds, to the microsecond.
+fn took(duration: Duration) -> String {
+    format!("{:.3} ms", duration.as_secs_f64() * 1000.0)
+}
 
-    /// The word and the colour (ECMA-48, SGR) on a terminal.
-    fn badge(self) -> (&'static str, u8) {
-        match self {
-            Level::Error => ("ERRO", 31),
-            Level::Warning => ("WARN", 33),
-            Level::Debug => ("DEBU", 37),
-        }
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
     }
 }
 
@@ -298,7 +237,7 @@ fn local_time() -> String {
 }
 
 fn text(level: Level, message: &str, place: Option<Place>, time: &str) -> String {
-    let mut line = format!("time={} level={}", value(time), level.word());
+    let mut line = format!("time={} level={}", value(time), word(level));
     if !message.is_empty() {
         line += &format!(" msg={}", value(message));
     }
@@ -310,29 +249,32 @@ fn text(level: Level, message: &str, place: Option<Place>, time: &str) -> String
 }
 
 fn coloured(level: Level, message: &str, place: Option<Place>, seconds: u64) -> String {
-    let (word, colour) = level.badge();
+    let badge = word(level)[..4].to_uppercase();
+    // ECMA-48, SGR.
+    let colour = match level {
+        Level::Error => 31,
+        Level::Warn => 33,
+        Level::Info => 36,
+        Level::Debug | Level::Trace => 37,
+    };
     let message = message.strip_suffix('\n').unwrap_or(message);
     let place = place.map_or_else(String::new, |place| place.file);
-    format!("\x1b[{colour}m{word}\x1b[0m[{seconds:04}]{place} {message:<44} \n")
+    format!("\x1b[{colour}m{badge}\x1b[0m[{seconds:04}]{place} {message:<44} \n")
 }
 
 /// One object with its keys in alphabetical order.
 fn json(level: Level, message: &str, place: Option<Place>, time: String) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        file: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        func: Option<String>,
+        #[serde(flatten)]
+        place: Option<Place>,
         level: &'static str,
         msg: &'a str,
         time: String,
     }
-    let (file, func) = place.map(|place| (place.file, place.func)).unzip();
     let line = Line {
-        file,
-        func,
-        level: level.word(),
+        place,
+        level: word(level),
         msg: message,
         time,
     };
@@ -408,14 +350,19 @@ mod tests {
 
     #[test]
     fn a_place_has_its_module() {
-        let Place { file, func } = Place::of(Location::caller());
-        assert!(file.starts_with("src/log.rs:"), "{file}");
-        assert_eq!(func, "log");
+        let record = &Record::builder()
+            .file(Some("src/commands/run.rs"))
+            .line(Some(7))
+            .module_path(Some("teu::commands::run"))
+            .build();
+        let Place { file, func } = Place::of(record);
+        assert_eq!(file, "src/commands/run.rs:7");
+        assert_eq!(func, "commands::run");
     }
 
     #[test]
     fn durations_are_told_to_the_microsecond() {
-        let took = |microseconds| Took(Duration::from_micros(microseconds)).to_string();
+        let took = |microseconds| super::took(Duration::from_micros(microseconds));
         assert_eq!(took(0), "0.000 ms");
         assert_eq!(took(1_042), "1.042 ms");
         assert_eq!(took(61_000_007), "61000.007 ms");
@@ -433,7 +380,7 @@ mod tests {
             "func=\"commands::run\" file=\"src/commands/run.rs:7\"\n"
         );
         assert_eq!(line, expected);
-        let line = text(Level::Warning, "", None, TIME);
+        let line = text(Level::Warn, "", None, TIME);
         assert_eq!(line, "time=\"2026-11-22T17:09:19Z\" level=warning\n");
     }
 
