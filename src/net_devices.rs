@@ -46,29 +46,15 @@ fn move_device(
 ) -> Result<()> {
     let index = here.index(&device.host_name)?;
     // The kernel would find out only after the move.
-    if !is_template(&device.name) {
-        match there.index(&device.name) {
-            Ok(_) => bail!("the container has a device of that name: file exists"),
-            Err(err) if err.downcast_ref() == Some(&Errno::NODEV) => {}
-            Err(err) => return Err(err),
-        }
-    }
+    let name = free_name(&device.name, there)?;
     // Before it goes down: the kernel then drops its IPv6 addresses.
     let addresses = here
         .lasting_addresses(index)
         .context("read its addresses")?;
     here.set_up(index, false).context("switch it off")?;
-    let before = there.indexes()?;
-    here.move_to(index, namespace.as_fd(), &device.name)?;
-    let index = match is_template(&device.name) {
-        // Its index may be another one now, as its name certainly is.
-        true => there
-            .indexes()?
-            .into_iter()
-            .find(|index| !before.contains(index)),
-        false => Some(there.index(&device.name)?),
-    };
-    let index = index.context("it did not arrive")?;
+    here.move_to(index, namespace.as_fd(), &name)?;
+    // It may be another one now.
+    let index = there.index(&name)?;
     for address in &addresses {
         there
             .add_address(index, address)
@@ -77,9 +63,21 @@ fn move_device(
     there.set_up(index, true).context("switch it on")
 }
 
-/// Whether the kernel chooses a number for `%d`.
-fn is_template(name: &str) -> bool {
-    name.contains('%')
+/// The name that a device gets in another network namespace: with the first
+/// number for `%d` that no device there has.
+fn free_name(template: &str, there: &Netlink) -> Result<String> {
+    let mut number = 0;
+    loop {
+        let name = template.replacen("%d", &number.to_string(), 1);
+        match there.index(&name) {
+            Err(err) if err.downcast_ref() == Some(&Errno::NODEV) => return Ok(name),
+            Err(err) => return Err(err),
+            Ok(_) if name == template => {
+                bail!("the container has a device of that name: file exists")
+            }
+            Ok(_) => number += 1,
+        }
+    }
 }
 
 /// A socket in another network namespace. Sockets stay where they were opened,
