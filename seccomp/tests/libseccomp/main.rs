@@ -1,6 +1,7 @@
-//! Filters as teu and as libseccomp make them, on the same calls.
+//! Filters as teu and as libseccomp make them, on the same calls; and as
+//! seccompiler does, of those that it can express.
 //!
-//! Needs cc and libseccomp-dev; on a machine of another architecture than
+//! libseccomp needs cc and libseccomp-dev; on a machine of another architecture than
 //! x86_64 the reference speaks of that one, so these tests are for x86_64.
 #![cfg(target_arch = "x86_64")]
 
@@ -9,6 +10,7 @@ mod cost;
 mod profile;
 mod random;
 mod reference;
+mod seccompiler;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -335,7 +335,7 @@ fn is_32_bit(arch: Arch) -> bool {
     matches!(arch, Arch::X86 | Arch::X32 | Arch::Arm)
 }
 
-fn take(random: &mut Random, names: &mut Vec<String>) -> String {
+pub(crate) fn take(random: &mut Random, names: &mut Vec<String>) -> String {
     let limit = u32::try_from(names.len()).expect("few");
     names.swap_remove(usize::try_from(random.below(limit)).expect("index"))
 }
@@ -386,7 +386,7 @@ pub(crate) fn holds(condition: &Condition, arch: Arch, data: &Data) -> bool {
     }
 }
 
-fn random_action(random: &mut Random) -> Action {
+pub(crate) fn random_action(random: &mut Random) -> Action {
     *random.of(&[
         Action::Allow,
         Action::Allow,
@@ -401,7 +401,7 @@ fn random_action(random: &mut Random) -> Action {
     ])
 }
 
-fn random_condition(random: &mut Random, arguments: u32) -> Condition {
+pub(crate) fn random_condition(random: &mut Random, arguments: u32) -> Condition {
     let value = random.value();
     let comparison = match random.below(7) {
         0 => Comparison::NotEqual(value),
