@@ -40,7 +40,7 @@ impl Signals {
     /// Blocks every signal that may be passed on and opens the descriptor.
     /// Before anything is made that such a signal would leave behind, and before
     /// the container's first process is made, or its end could be missed. The
-    /// process made inherits the mask: see `init::command::restore_signals`.
+    /// process made inherits the mask: see `sys::restore_signals`.
     ///
     /// # Errors
     /// The kernel refused.
@@ -460,23 +460,31 @@ impl Relay {
 mod tests {
     use super::*;
     use crate::testing;
+    use rustix::pipe::PipeFlags;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use rustix::termios::{LocalModes, Winsize};
-    use std::ffi::CStr;
     use std::os::fd::AsRawFd;
+    use std::process::Command;
     use std::time::{Duration, Instant};
 
     /// A shell with the streams given, and what `wait` says of it.
-    fn shell(script: &CStr, streams: [BorrowedFd<'_>; 3]) -> (i32, OwnedFd) {
-        let args = [c"sh", c"-c", script].map(CStr::to_owned);
-        let environment = [c"PATH=/usr/bin:/bin".to_owned()];
-        let number = sys::spawn(c"/bin/sh", &args, &environment, streams).expect("spawn");
+    #[expect(clippy::zombie_processes, reason = "the tests wait for its pid")]
+    fn shell(script: &str, streams: [BorrowedFd<'_>; 3]) -> (i32, OwnedFd) {
+        let [stdin, stdout, stderr] =
+            streams.map(|stream| stream.try_clone_to_owned().expect("dup"));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command.env_clear().env("PATH", "/usr/bin:/bin");
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let child = sys::with_fresh_signals(&mut command).spawn();
+        let child = child.expect("spawn");
+        let number = i32::try_from(child.id()).expect("pid");
         let pidfd =
             pidfd_open(Pid::from_raw(number).expect("pid"), PidfdFlags::empty()).expect("pidfd");
         (number, pidfd)
     }
 
-    fn status_of(script: &CStr) -> u8 {
+    fn status_of(script: &str) -> u8 {
         let signals = Signals::block().expect("block");
         let null = std::fs::File::open("/dev/null").expect("null");
         let (pid, pidfd) = shell(script, [null.as_fd(), stdout(), stderr()]);
@@ -491,11 +499,11 @@ mod tests {
     fn exit_statuses() {
         testing::in_child(|| {
             for (script, status) in [
-                (c"exit 0", 0),
-                (c"exit 42", 42),
-                (c"exit 255", 255),
-                (c"kill -9 $$", 137),
-                (c"kill -15 $$", 143),
+                ("exit 0", 0),
+                ("exit 42", 42),
+                ("exit 255", 255),
+                ("kill -9 $$", 137),
+                ("kill -15 $$", 143),
             ] {
                 assert_eq!(status_of(script), status, "{script:?}");
             }
@@ -506,7 +514,7 @@ mod tests {
     fn an_end_before_the_wait_is_not_missed() {
         testing::in_child(|| {
             let signals = Signals::block().expect("block");
-            let (pid, pidfd) = shell(c"exit 3", [stdin(), stdout(), stderr()]);
+            let (pid, pidfd) = shell("exit 3", [stdin(), stdout(), stderr()]);
             let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
             poll(&mut ended, None).expect("poll");
             let init = Init {
@@ -522,7 +530,7 @@ mod tests {
         testing::in_child(|| {
             // `trap '' CHLD` in the shell before: inherited over execve.
             sys::ignore_for_test(libc::SIGCHLD);
-            assert_eq!(status_of(c"exit 5"), 5);
+            assert_eq!(status_of("exit 5"), 5);
         });
     }
 
@@ -530,10 +538,22 @@ mod tests {
     fn signals_are_passed_on_real_time_ones_too() {
         testing::in_child(|| {
             for (script, status) in [
-                (c"trap 'exit 9' TERM; kill -TERM $PPID; while :; do sleep 0.02; done", 9),
-                (c"trap 'exit 8' 42; kill -42 $PPID; while :; do sleep 0.02; done", 8),
-                (c"trap 'exit 7' URG; kill -URG $PPID; kill -HUP $PPID; while :; do sleep 0.02; done", 129),
-                (c"trap 'exit 6' WINCH; kill -WINCH $PPID; kill -INT $PPID; while :; do sleep 0.02; done", 130),
+                (
+                    "trap 'exit 9' TERM; kill -TERM $PPID; while :; do sleep 0.02; done",
+                    9,
+                ),
+                (
+                    "trap 'exit 8' 42; kill -42 $PPID; while :; do sleep 0.02; done",
+                    8,
+                ),
+                (
+                    "trap 'exit 7' URG; kill -URG $PPID; kill -HUP $PPID; while :; do sleep 0.02; done",
+                    129,
+                ),
+                (
+                    "trap 'exit 6' WINCH; kill -WINCH $PPID; kill -INT $PPID; while :; do sleep 0.02; done",
+                    130,
+                ),
             ] {
                 assert_eq!(status_of(script), status, "{script:?}");
             }
@@ -545,7 +565,7 @@ mod tests {
         testing::in_child(|| {
             become_subreaper();
             // The orphan ends first, then init.
-            assert_eq!(status_of(c"(sh -c 'exit 1' &) ; sleep 0.2; exit 4"), 4);
+            assert_eq!(status_of("(sh -c 'exit 1' &) ; sleep 0.2; exit 4"), 4);
             let left = rustix::process::wait(WaitOptions::NOHANG);
             assert!(matches!(left, Err(Errno::CHILD)), "{left:?}");
         });
@@ -571,7 +591,7 @@ mod tests {
         (master, pty.slave)
     }
 
-    fn wait_with_terminal(script: &CStr) -> u8 {
+    fn wait_with_terminal(script: &str) -> u8 {
         let signals = Signals::block().expect("block");
         let terminal = Terminal::open().expect("terminal");
         let (master, slave) = container_terminal();
@@ -602,7 +622,7 @@ mod tests {
             let person = callers_terminal();
             let before = tcgetattr(stdin()).expect("settings");
             write(&person, b"hello\n").expect("write");
-            let status = wait_with_terminal(c"read line; echo got $line; stty size; exit 7");
+            let status = wait_with_terminal("read line; echo got $line; stty size; exit 7");
             assert_eq!(status, 7);
             let seen = available(&person);
             // Each line ends in one carriage return, made by the caller's side.
@@ -627,7 +647,7 @@ mod tests {
                 ws_xpixel: 0,
                 ws_ypixel: 0,
             };
-            let script = c"trap 'stty size; exit 0' WINCH; while :; do sleep 0.02; done";
+            let script = "trap 'stty size; exit 0' WINCH; while :; do sleep 0.02; done";
             // A size of its own comes with a signal from the terminal itself,
             // which has no session here: send it by hand.
             let signals = Signals::block().expect("block");
@@ -654,15 +674,15 @@ mod tests {
     fn all_output_arrives_however_much_it_is() {
         let output = testing::output_of_child(|| {
             let _person = callers_terminal();
-            let (read_end, write_end) = rustix::pipe::pipe().expect("pipe");
+            let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("pipe");
             let counter = shell(
-                c"sleep 0.2; wc -c >&2",
+                "sleep 0.2; wc -c >&2",
                 [read_end.as_fd(), stderr(), stderr()],
             );
             drop(read_end);
             rustix::stdio::dup2_stdout(&write_end).expect("dup2");
             drop(write_end);
-            wait_with_terminal(c"head -c 300000 /dev/zero | tr '\\0' x");
+            wait_with_terminal("head -c 300000 /dev/zero | tr '\\0' x");
             rustix::stdio::dup2_stdout(stdin()).expect("dup2");
             let mut ended = [PollFd::new(&counter.1, PollFlags::IN)];
             poll(&mut ended, None).expect("poll");
@@ -679,7 +699,7 @@ mod tests {
             rustix::stdio::dup2_stdout(&write_end).expect("dup2");
             drop(write_end);
             let start = Instant::now();
-            let status = wait_with_terminal(c"head -c 300000 /dev/zero; exit 6");
+            let status = wait_with_terminal("head -c 300000 /dev/zero; exit 6");
             assert_eq!(status, 6);
             assert!(start.elapsed() < Duration::from_secs(5));
         });

@@ -5,21 +5,21 @@
 //! the hook's pipes and its end.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr};
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
-use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
+use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 use serde::Serialize;
 
@@ -85,19 +85,7 @@ fn is_zero(pid: &i32) -> bool {
 /// The first hook that could not be run, failed or took too long, in runc's
 /// words; those after it did not run.
 pub(crate) fn run(moment: Moment, hooks: &[Hook], state: &State<'_>) -> Result<()> {
-    if hooks.is_empty() {
-        return Ok(());
-    }
-    let pair = |(name, value): (OsString, OsString)| {
-        let mut pair = name;
-        pair.push("=");
-        pair.push(value);
-        CString::new(pair.as_bytes())
-    };
-    let environment = std::env::vars_os()
-        .map(pair)
-        .collect::<Result<Vec<_>, _>>()?;
-    run_with(moment, hooks, state, &environment)
+    run_in(moment, hooks, state, None)
 }
 
 /// Runs hooks in a given `environment`, for those that have none of their own:
@@ -110,6 +98,15 @@ pub(crate) fn run_with(
     hooks: &[Hook],
     state: &State<'_>,
     environment: &[CString],
+) -> Result<()> {
+    run_in(moment, hooks, state, Some(environment))
+}
+
+fn run_in(
+    moment: Moment,
+    hooks: &[Hook],
+    state: &State<'_>,
+    environment: Option<&[CString]>,
 ) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
@@ -146,6 +143,8 @@ pub(crate) fn run_poststop(hooks: &[Hook], state: &State<'_>) {
 /// A hook that runs. Dropped, it is killed: no hook outlives an error.
 #[derive(Debug)]
 struct Running {
+    process: Child,
+    /// Of the process.
     pidfd: OwnedFd,
     ended: bool,
     /// Closed when everything was written.
@@ -161,7 +160,7 @@ struct Output {
     text: Vec<u8>,
 }
 
-fn run_one(hook: &Hook, state: &[u8], environment: &[CString]) -> Result<()> {
+fn run_one(hook: &Hook, state: &[u8], environment: Option<&[CString]>) -> Result<()> {
     let mut running = Running::start(hook, environment)?;
     let timeout = hook
         .timeout
@@ -173,11 +172,40 @@ fn run_one(hook: &Hook, state: &[u8], environment: &[CString]) -> Result<()> {
     running.result()
 }
 
+/// The hook's command, in its own environment, else in this one, if any, else in
+/// the caller's.
+fn command(hook: &Hook, environment: Option<&[CString]>) -> Command {
+    let mut command = Command::new(&hook.path);
+    if let Some((name, args)) = hook.args.split_first() {
+        command.arg0(name).args(args);
+    }
+    if let Some(own) = &hook.env {
+        command
+            .env_clear()
+            .envs(pairs(own.iter().map(String::as_bytes)));
+    } else if let Some(given) = environment {
+        command
+            .env_clear()
+            .envs(pairs(given.iter().map(|pair| pair.to_bytes())));
+    }
+    command
+}
+
+/// Each `NAME=VALUE` in two.
+fn pairs<'a>(
+    texts: impl Iterator<Item = &'a [u8]>,
+) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+    texts.filter_map(|text| {
+        let end = text.iter().position(|byte| *byte == b'=')?;
+        Some((
+            OsStr::from_bytes(&text[..end]),
+            OsStr::from_bytes(&text[end + 1..]),
+        ))
+    })
+}
+
 impl Running {
-    fn start(hook: &Hook, environment: &[CString]) -> Result<Running> {
-        let path = CString::new(hook.path.as_os_str().as_bytes())?;
-        let args = strings(&hook.args)?;
-        let own = hook.env.as_deref().map(strings).transpose()?;
+    fn start(hook: &Hook, environment: Option<&[CString]>) -> Result<Running> {
         // Close-on-exec, as everything here: a hook gets the three streams only.
         let (stdin, state_end) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
         let (stdout_end, stdout) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
@@ -185,18 +213,17 @@ impl Running {
         for end in [&state_end, &stdout_end, &stderr_end] {
             rustix::fs::fcntl_setfl(end, OFlags::NONBLOCK).context("pipe")?;
         }
-        let streams = [
-            above_standard(stdin)?,
-            above_standard(stdout)?,
-            above_standard(stderr)?,
-        ];
-        let streams = streams.each_ref().map(AsFd::as_fd);
-        let pid = sys::spawn(&path, &args, own.as_deref().unwrap_or(environment), streams)
+        let mut command = command(hook, environment);
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let process = sys::with_fresh_signals(&mut command)
+            .spawn()
             .with_context(|| format!("exec {}", hook.path.display()))?;
-        let pid = Pid::from_raw(pid).context("the hook has no pid")?;
         // It cannot be gone: a child stays until it is waited for.
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("the hook has no pid")?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("pidfd of the hook")?;
         Ok(Running {
+            process,
             pidfd,
             ended: false,
             stdin: Some(state_end),
@@ -276,17 +303,13 @@ impl Running {
 
     /// How the hook ended, with what it said if it failed.
     fn result(mut self) -> Result<()> {
-        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
-            .context("wait for the hook")?;
+        let status = self.process.wait().context("wait for the hook")?;
         self.ended = true;
-        let Some(status) = status else {
-            bail!("the hook has no status")
-        };
-        if status.exit_status() == Some(0) {
+        if status.success() {
             return Ok(());
         }
         let mut text = String::new();
-        match (status.exit_status(), status.terminating_signal()) {
+        match (status.code(), status.signal()) {
             (Some(code), _) => write!(text, "exit status {code}")?,
             (None, Some(signal)) => write!(text, "signal: {}", signal_words(signal))?,
             (None, None) => text.push_str("it ended in a way unknown"),
@@ -304,9 +327,8 @@ impl Drop for Running {
         if self.ended {
             return;
         }
-        let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let waited = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        if let Err(err) = killed.and(waited.map(|_| ())) {
+        let killed = self.process.kill();
+        if let Err(err) = killed.and_then(|()| self.process.wait()) {
             log::warn!("kill the hook: {}", errno::text(err));
         }
     }
@@ -335,28 +357,6 @@ impl Output {
     fn words(&self) -> String {
         String::from_utf8_lossy(&self.text).into_owned()
     }
-}
-
-fn strings(texts: &[String]) -> Result<Vec<CString>> {
-    texts
-        .iter()
-        .map(|text| CString::new(text.as_str()).map_err(Into::into))
-        .collect()
-}
-
-/// The descriptor, with a number above the three streams that it is to become
-/// one of: a caller may have closed some of ours.
-fn above_standard(fd: OwnedFd) -> Result<OwnedFd> {
-    if is_standard(fd.as_fd()) {
-        fcntl_dupfd_cloexec(&fd, 3).context("dup")
-    } else {
-        Ok(fd)
-    }
-}
-
-fn is_standard(fd: BorrowedFd<'_>) -> bool {
-    use std::os::fd::AsRawFd;
-    fd.as_raw_fd() < 3
 }
 
 /// Go's words for a signal, as in `signal: killed`.
@@ -552,22 +552,36 @@ mod tests {
     #[test]
     fn a_hook_starts_with_a_clean_slate() {
         let dir = testing::Directory::new("hook-slate");
-        let path = dir.path().join("status").display().to_string();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (status, descriptors) = (path("status"), path("descriptors"));
         testing::in_child(|| {
+            // As `main` does.
+            sys::close_from(3).expect("close");
             let all = nix::sys::signal::SigSet::all();
             let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
             nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
-            let script = format!(
-                "ls /proc/self/fd > {path}; grep -E 'Sig(Blk|Ign)' /proc/self/status >> {path}"
-            );
-            run_shell(&script).expect("hook");
+            sys::ignore_for_test(libc::SIGHUP);
+            run_shell(&format!("ls /proc/self/fd > {descriptors}")).expect("hook");
+            // No shell, since those unblock signals themselves.
+            let copy = Hook {
+                path: "/bin/cp".into(),
+                args: ["cp", "/proc/self/status", &status]
+                    .map(String::from)
+                    .into(),
+                ..shell("")
+            };
+            with_state(|state| run(Moment::Prestart, &[copy], state)).expect("hook");
         });
-        let seen = fs::read_to_string(&path).expect("status");
-        assert!(seen.starts_with("0\n1\n2\n3\nSigBlk"), "{seen}");
-        assert!(seen.contains("SigBlk:\t0000000000000000"), "{seen}");
-        // The C library ignores two signals of its own (32 and 33) in what it
-        // spawns.
-        assert!(seen.contains("SigIgn:\t0000000180000000"), "{seen}");
+        // ls has the directory open itself.
+        let seen = fs::read_to_string(&descriptors).expect("descriptors");
+        assert_eq!(seen, "0\n1\n2\n3\n");
+        let seen = fs::read_to_string(&status).expect("status");
+        for signals in ["SigBlk", "SigIgn"] {
+            assert!(
+                seen.contains(&format!("{signals}:\t0000000000000000\n")),
+                "{seen}"
+            );
+        }
     }
 
     #[test]

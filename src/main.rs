@@ -146,7 +146,8 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
 }
 
 /// Closes the descriptors that the caller left open by accident, where they
-/// could get into a container. The first thing done: no other is open yet.
+/// could get into a container or to a hook. The first thing done: no other is open
+/// yet.
 ///
 /// The file of `exec --process` may itself be one ("/dev/fd/63"): then all stay
 /// open, until init closes them.
@@ -154,7 +155,7 @@ fn close_what_nobody_gave(command: &Command) -> Result<()> {
     let given = match command {
         Command::Create(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
         Command::Run(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
-        Command::Restore(_) => 0,
+        Command::Restore(_) | Command::Start(_) | Command::Delete(_) => 0,
         Command::Exec(args) if args.process.is_none() => args.preserve_fds,
         _ => return Ok(()),
     };

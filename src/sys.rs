@@ -2,12 +2,15 @@
 //! package. Each wrapper is one call, typed, and decides nothing.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use libc::{c_int, c_long, c_ulong};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use teu_seccomp::Instruction;
 
 /// Turns the C convention into a result.
@@ -140,6 +143,29 @@ pub(crate) fn default_action(signal: c_int) -> io::Result<()> {
         )
     })?;
     Ok(())
+}
+
+/// Gives every signal its default action and blocks none: what the caller of teu
+/// ignored or blocked is not the business of what is executed.
+pub(crate) fn restore_signals() -> io::Result<()> {
+    for signal in 1..=64 {
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            default_action(signal)?;
+        }
+    }
+    Ok(sigprocmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::empty()),
+        None,
+    )?)
+}
+
+/// The program will start with [`restore_signals`] done; the standard library
+/// leaves the mask as it is.
+pub(crate) fn with_fresh_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: the process is a fork of this one, which has one thread, and the
+    // function makes system calls only: it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(restore_signals) }
 }
 
 /// `struct sched_attr` of `linux/sched/types.h`, as of Linux 5.3.
@@ -343,139 +369,6 @@ pub(crate) fn knows_seccomp_flags(flags: u32) -> bool {
         )
     });
     result.is_err_and(|err| err.raw_os_error() == Some(libc::EFAULT))
-}
-
-/// Starts the program `path` with the three standard streams given and no other
-/// descriptor, the default action for every signal and none blocked; returns
-/// its pid.
-/// posix_spawn(3) shares the memory until execve(2), so this costs the same
-/// however large this process is.
-///
-/// # Errors
-/// Those of execve(2) too: the program then never ran.
-pub(crate) fn spawn(
-    path: &CStr,
-    args: &[CString],
-    environment: &[CString],
-    streams: [BorrowedFd<'_>; 3],
-) -> io::Result<i32> {
-    let args = pointers(args);
-    let environment = pointers(environment);
-    let mut actions = SpawnActions::new()?;
-    for (target, stream) in (0..).zip(streams) {
-        actions.add_dup2(stream, target)?;
-    }
-    actions.add_close_from(3)?;
-    let attributes = SpawnAttributes::with_fresh_signals()?;
-    let mut pid = 0;
-    // SAFETY: `actions` and `attributes` were initialised and live until the
-    // call returns; `path` and the strings of both arrays end in NUL, the
-    // arrays in a null pointer, and the child only reads them before execve.
-    spawn_check(unsafe {
-        libc::posix_spawn(
-            &raw mut pid,
-            path.as_ptr(),
-            &raw const actions.0,
-            &raw const attributes.0,
-            args.as_ptr().cast(),
-            environment.as_ptr().cast(),
-        )
-    })?;
-    Ok(pid)
-}
-
-/// posix_spawn(3) and its helpers return the error number.
-fn spawn_check(errno: c_int) -> io::Result<()> {
-    if errno == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(errno))
-    }
-}
-
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings
-        .iter()
-        .map(|string| string.as_ptr())
-        .chain([std::ptr::null()])
-        .collect()
-}
-
-/// What the child does before execve.
-struct SpawnActions(libc::posix_spawn_file_actions_t);
-
-impl SpawnActions {
-    fn new() -> io::Result<SpawnActions> {
-        let mut actions = MaybeUninit::uninit();
-        // SAFETY: the function fills in the structure it is given.
-        spawn_check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
-        // SAFETY: initialised just now, since the call succeeded.
-        Ok(SpawnActions(unsafe { actions.assume_init() }))
-    }
-
-    fn add_dup2(&mut self, from: BorrowedFd<'_>, to: c_int) -> io::Result<()> {
-        // SAFETY: `self.0` was initialised by `new`; two numbers are noted.
-        spawn_check(unsafe {
-            libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from.as_raw_fd(), to)
-        })
-    }
-}
-
-impl SpawnActions {
-    /// Also what a caller of teu left open without close-on-exec.
-    #[cfg(target_env = "gnu")]
-    fn add_close_from(&mut self, first: c_int) -> io::Result<()> {
-        // SAFETY: `self.0` was initialised by `new`; one number is noted.
-        spawn_check(unsafe {
-            libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first)
-        })
-    }
-
-    /// musl has no such action: what the caller left open reaches the program.
-    #[cfg(not(target_env = "gnu"))]
-    fn add_close_from(&mut self, _first: c_int) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for SpawnActions {
-    fn drop(&mut self) {
-        // SAFETY: initialised by `new` and not used after this.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
-    }
-}
-
-/// How the child begins.
-struct SpawnAttributes(libc::posix_spawnattr_t);
-
-impl SpawnAttributes {
-    fn with_fresh_signals() -> io::Result<SpawnAttributes> {
-        let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the function fills in the structure it is given.
-        spawn_check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
-        // SAFETY: initialised just now, since the call succeeded.
-        let mut attributes = SpawnAttributes(unsafe { attributes.assume_init() });
-        let all = nix::sys::signal::SigSet::all();
-        let none = nix::sys::signal::SigSet::empty();
-        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-        let flags = libc::c_short::try_from(flags).unwrap_or_default();
-        let raw = &raw mut attributes.0;
-        // SAFETY: `raw` points to initialised attributes, and the sets live
-        // until the calls return, which copy them.
-        unsafe {
-            spawn_check(libc::posix_spawnattr_setsigmask(raw, none.as_ref()))?;
-            spawn_check(libc::posix_spawnattr_setsigdefault(raw, all.as_ref()))?;
-            spawn_check(libc::posix_spawnattr_setflags(raw, flags))?;
-        }
-        Ok(attributes)
-    }
-}
-
-impl Drop for SpawnAttributes {
-    fn drop(&mut self) {
-        // SAFETY: initialised by `with_fresh_signals` and not used after this.
-        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
-    }
 }
 
 /// pidfd_send_signal(2) without extra information. Any number is passed on;

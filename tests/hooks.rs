@@ -16,6 +16,7 @@ tests![
     hooks_of_the_host_run_in_the_bundle,
     hooks_have_the_environment_given,
     container_hooks_have_nothing_of_the_caller,
+    hooks_have_no_descriptor_of_the_caller,
     failing_hook_stops_creation,
     later_hooks_do_not_run_after_a_failure,
     poststart_hooks_wait_for_the_program,
@@ -215,6 +216,24 @@ fn container_hooks_have_nothing_of_the_caller() {
     let call = container.command("run", NO_FLAGS).env("SECRET", "1");
     call.output().ok();
     assert_eq!(calls()[0]["env"], json!({}));
+}
+
+fn hooks_have_no_descriptor_of_the_caller() {
+    needs(&[Root, Tool("sh")]);
+    let file = record_file();
+    let list = format!("exec ls /proc/self/fd >> {}", file.display());
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", list] });
+    let bundle = HOST_KINDS.into_iter().fold(Bundle::new(), |bundle, kind| {
+        bundle.hook(kind, hook.clone())
+    });
+    let container = Container::created(bundle.probe("exit 0"));
+    for command in [&["start"] as &[_], &["delete", "--force"]] {
+        let call = container.command(command[0], &command[1..]);
+        call.after_shell("exec 3</ 4</etc 9</usr").output().ok();
+    }
+    let seen = fs::read_to_string(file).unwrap();
+    // ls has the directory open itself.
+    assert_eq!(seen, "0\n1\n2\n3\n".repeat(HOST_KINDS.len()));
 }
 
 fn failing_hook_stops_creation() {

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -128,14 +130,16 @@ impl Error {
     }
 }
 
-/// The C library's words for an error, lower case and without "(os error N)".
+/// The words for an error in lower case, the same with every C library: engines
+/// match some.
 struct Cause<'a>(&'a io::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.0.to_string();
-        let words = words.split(" (os error ").next().unwrap_or_default();
-        formatter.write_str(&words.to_lowercase())
+        match self.0.raw_os_error() {
+            Some(number) => formatter.write_str(&Errno::from_raw(number).desc().to_lowercase()),
+            None => write!(formatter, "{}", self.0),
+        }
     }
 }
 

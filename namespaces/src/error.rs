@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use nix::errno::Errno;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -45,14 +47,15 @@ impl fmt::Display for Error {
     }
 }
 
-/// The C library's words in lower case, without Rust's "(os error N)": engines
-/// match on them.
+/// The words for an error in lower case, the same with every C library: engines
+/// match some.
 fn errno_text(cause: &io::Error) -> String {
-    let text = cause.to_string();
-    text.split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_lowercase()
+    match cause.raw_os_error().map(Errno::from_raw) {
+        // Of a clone beyond RLIMIT_NPROC.
+        Some(Errno::EAGAIN) => "resource temporarily unavailable".to_owned(),
+        Some(errno) => errno.desc().to_lowercase(),
+        None => cause.to_string(),
+    }
 }
 
 impl std::error::Error for Error {}
@@ -71,5 +74,7 @@ mod tests {
             error.to_string(),
             "join network namespace \"/x\": operation not permitted"
         );
+        let error = Error::new("clone", io::Error::from(Errno::EBUSY));
+        assert_eq!(error.to_string(), "clone: device or resource busy");
     }
 }

@@ -332,7 +332,7 @@ fn become_criu(
     let environment: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| pair(&name, &value))
         .collect();
-    command::restore_signals()?;
+    sys::restore_signals().context("restore signals")?;
     let mut descriptors = vec![socket];
     descriptors.extend(&start.descriptors);
     let preserved = u32::try_from(descriptors.len()).context("too many descriptors")?;

@@ -104,18 +104,6 @@ pub(crate) fn unblock_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }
 
-/// Gives every signal its default action and blocks none: what the caller of
-/// teu ignored or blocked is not the container's business.
-pub(crate) fn restore_signals() -> Result<()> {
-    for signal in 1..=64 {
-        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
-            sys::default_action(signal)
-                .with_context(|| format!("restore the action of signal {signal}"))?;
-        }
-    }
-    unblock_signals()
-}
-
 /// Becomes the program; does not return.
 ///
 /// Closes every descriptor from 3 + `preserved_fds` on first: close-on-exec
@@ -349,7 +337,7 @@ mod tests {
             let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
             nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
             // Rust ignores SIGPIPE in its own processes.
-            restore_signals().expect("signals");
+            sys::restore_signals().expect("signals");
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);

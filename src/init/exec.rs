@@ -23,6 +23,7 @@ use crate::errno;
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::exec::ExecPlan;
 use crate::plan::seccomp::Timing;
+use crate::sys;
 
 /// What the process inherits from the host.
 #[derive(Debug)]
@@ -202,7 +203,7 @@ fn execute(
     listener: Option<&OwnedFd>,
 ) -> Result<Infallible> {
     prepared.host.wait_for_host()?;
-    command::restore_signals()?;
+    sys::restore_signals().context("restore signals")?;
     let listener = listener.map(AsFd::as_fd);
     let left: Vec<_> = listener
         .into_iter()

@@ -243,7 +243,7 @@ fn execute(
         &state,
         &program.environment,
     )?;
-    command::restore_signals()?;
+    sys::restore_signals().context("restore signals")?;
     command::exec(
         &program.path,
         &plan.process.args,
