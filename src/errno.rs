@@ -3,30 +3,9 @@
 
 use std::io;
 
-/// The C library's words for `error`, starting in lower case and without the
-/// number: `no such file or directory`. Engines look for these words.
+/// The words for `error`: `no such file or directory`. Engines look for some.
 pub(crate) fn text(error: impl Into<io::Error>) -> String {
-    let error = error.into();
-    let Some(number) = error.raw_os_error() else {
-        return error.to_string();
-    };
-    let words = match nix::errno::Errno::from_raw(number) {
-        // Of an execve beyond RLIMIT_NPROC, say.
-        nix::errno::Errno::EAGAIN => "Resource temporarily unavailable",
-        errno => errno.desc(),
-    };
-    let mut letters = words.chars();
-    match letters.next() {
-        // "RPC …" and "I/O …" stay as they are spelled.
-        Some(first)
-            if !letters
-                .as_str()
-                .starts_with(|c: char| c.is_uppercase() || c == '/') =>
-        {
-            first.to_lowercase().chain(letters).collect()
-        }
-        _ => words.to_owned(),
-    }
+    teu_errno::text(&error.into())
 }
 
 /// A chain of errors on one line, outermost first, each cause once.
@@ -34,10 +13,7 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut layers: Vec<String> = Vec::new();
     for cause in error.chain() {
         let words = match cause.downcast_ref::<io::Error>() {
-            Some(err) => text(err.raw_os_error().map_or_else(
-                || io::Error::other(err.to_string()),
-                io::Error::from_raw_os_error,
-            )),
+            Some(err) => teu_errno::text(err),
             None => match cause.downcast_ref::<nix::errno::Errno>() {
                 Some(errno) => text(*errno),
                 None => match cause.downcast_ref::<rustix::io::Errno>() {
@@ -67,7 +43,7 @@ mod tests {
             (Errno::ACCESS, "permission denied"),
             (Errno::NOTDIR, "not a directory"),
             (Errno::ISDIR, "is a directory"),
-            (Errno::IO, "I/O error"),
+            (Errno::IO, "input/output error"),
         ] {
             assert_eq!(text(errno), words);
         }

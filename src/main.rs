@@ -55,6 +55,12 @@ const FAILED: u8 = 1;
 /// The exit status of an `exec` whose program did not run; engines know it.
 const EXEC_FAILED: u8 = 255;
 
+/// musl's own makes a system call for most of what it is asked. After a fork
+/// without execve it goes on in the child as it was: the process had one thread.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     exeseal::start_sealed();
     let Cli {

@@ -145,13 +145,15 @@ pub(crate) fn default_action(signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives every signal its default action and blocks none: what the caller of teu
-/// ignored or blocked is not the business of what is executed.
-pub(crate) fn restore_signals() -> io::Result<()> {
-    for signal in 1..=64 {
-        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
-            default_action(signal)?;
-        }
+/// Signals of which some may be ignored; the lowest bit is signal 1.
+pub(crate) const ALL_SIGNALS: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
+
+/// Gives the `ignored` signals their default action and blocks none: what the
+/// caller of teu ignored or blocked is not the business of what is executed.
+/// Signals that are handled need no such thing, since execve(2) ends that.
+pub(crate) fn restore_signals(ignored: u64) -> io::Result<()> {
+    for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
+        default_action(signal)?;
     }
     Ok(sigprocmask(
         SigmaskHow::SIG_SETMASK,
@@ -165,7 +167,7 @@ pub(crate) fn restore_signals() -> io::Result<()> {
 pub(crate) fn with_fresh_signals(command: &mut Command) -> &mut Command {
     // SAFETY: the process is a fork of this one, which has one thread, and the
     // function makes system calls only: it takes no lock and allocates nothing.
-    unsafe { command.pre_exec(restore_signals) }
+    unsafe { command.pre_exec(|| restore_signals(ALL_SIGNALS)) }
 }
 
 /// `struct sched_attr` of `linux/sched/types.h`, as of Linux 5.3.

@@ -743,7 +743,7 @@ fn lazy_pages_are_announced() {
         !is_alive(served[0])
     });
 
-    for (number, words) in [("99", "bad file number"), ("8", "not writable")] {
+    for (number, words) in [("99", "bad file descriptor"), ("8", "not writable")] {
         let flags = ["--lazy-pages", "--status-fd", number];
         let output = criu(&container, "checkpoint", flags)
             .after_shell("exec 8</dev/null")

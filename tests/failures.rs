@@ -261,7 +261,7 @@ fn forced_deletion_needs_the_lock_and_the_state() {
     let file = state_file(&container);
     let file = file.to_str().unwrap();
     for (fault, words) in [
-        ("-e inject=flock:error=ENOLCK", "no record locks available"),
+        ("-e inject=flock:error=ENOLCK", "no locks available"),
         (
             &*format!("-P {file} -e inject=open,openat:error=EMFILE"),
             "too many open files",

@@ -6,8 +6,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
 /// The result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -130,30 +128,17 @@ impl Error {
     }
 }
 
-/// The words for an error in lower case, the same with every C library: engines
-/// match some.
-struct Cause<'a>(&'a io::Error);
-
-impl fmt::Display for Cause<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.raw_os_error() {
-            Some(number) => formatter.write_str(&Errno::from_raw(number).desc().to_lowercase()),
-            None => write!(formatter, "{}", self.0),
-        }
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::System { doing, path, cause } => {
-                write!(formatter, "{doing} {path:?}: {}", Cause(cause))
+                write!(formatter, "{doing} {path:?}: {}", teu_errno::text(cause))
             }
             Error::Enter { pid, path, cause } => {
                 write!(
                     formatter,
                     "move process {pid} into cgroup {path:?}: {}",
-                    Cause(cause)
+                    teu_errno::text(cause)
                 )
             }
             Error::Limit {
@@ -165,7 +150,7 @@ impl fmt::Display for Error {
                 write!(
                     formatter,
                     "{field}: write {value:?} to {path:?}: {}",
-                    Cause(cause)
+                    teu_errno::text(cause)
                 )
             }
             Error::OutOfCgroup { path } => write!(formatter, "bad sub cgroup path: {path}"),
@@ -247,7 +232,7 @@ impl fmt::Display for Error {
                 if !log.is_empty() {
                     write!(formatter, "verifier said {log:?}: ")?;
                 }
-                write!(formatter, "{}", Cause(cause))
+                write!(formatter, "{}", teu_errno::text(cause))
             }
         }
     }

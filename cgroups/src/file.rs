@@ -1,11 +1,14 @@
 //! Reading and writing the files of one cgroup directory, and carrying out a
 //! list of writes. Not for what to write; see `v1` and `v2`.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result};
 
@@ -144,8 +147,8 @@ impl Directory {
     }
 
     /// Never creates: a missing file is a missing feature.
-    pub(crate) fn open_for_writing(&self, file: &str) -> io::Result<std::fs::File> {
-        OpenOptions::new().write(true).open(self.path.join(file))
+    pub(crate) fn open_for_writing(&self, file: &str) -> io::Result<File> {
+        open(&self.path.join(file), OFlag::O_WRONLY)
     }
 
     pub(crate) fn write(&self, file: &str, value: &str) -> io::Result<()> {
@@ -367,10 +370,17 @@ pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -
     }
 }
 
+/// openat(2) in one system call: in musl's open(2), which the standard library
+/// uses, close-on-exec is another.
+fn open(path: &Path, access: OFlag) -> io::Result<File> {
+    let flags = access | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty())?.into())
+}
+
 /// The whole of a file that has no size, in few system calls: the standard
 /// library begins with 32 bytes.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = OpenOptions::new().read(true).open(path)?;
+    let mut file = open(path, OFlag::O_RDONLY)?;
     let mut text = Vec::new();
     let mut buffer = [0; 2048];
     loop {

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io;
 
-use nix::errno::Errno;
-
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -43,18 +41,7 @@ impl fmt::Display for Error {
         let Some(cause) = &self.cause else {
             return f.write_str(&self.doing);
         };
-        write!(f, "{}: {}", self.doing, errno_text(cause))
-    }
-}
-
-/// The words for an error in lower case, the same with every C library: engines
-/// match some.
-fn errno_text(cause: &io::Error) -> String {
-    match cause.raw_os_error().map(Errno::from_raw) {
-        // Of a clone beyond RLIMIT_NPROC.
-        Some(Errno::EAGAIN) => "resource temporarily unavailable".to_owned(),
-        Some(errno) => errno.desc().to_lowercase(),
-        None => cause.to_string(),
+        write!(f, "{}: {}", self.doing, teu_errno::text(cause))
     }
 }
 
@@ -74,7 +61,7 @@ mod tests {
             error.to_string(),
             "join network namespace \"/x\": operation not permitted"
         );
-        let error = Error::new("clone", io::Error::from(Errno::EBUSY));
+        let error = Error::new("clone", io::Error::from_raw_os_error(16));
         assert_eq!(error.to_string(), "clone: device or resource busy");
     }
 }

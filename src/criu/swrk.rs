@@ -332,7 +332,7 @@ fn become_criu(
     let environment: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| pair(&name, &value))
         .collect();
-    sys::restore_signals().context("restore signals")?;
+    sys::restore_signals(sys::ALL_SIGNALS).context("restore signals")?;
     let mut descriptors = vec![socket];
     descriptors.extend(&start.descriptors);
     let preserved = u32::try_from(descriptors.len()).context("too many descriptors")?;

@@ -1,8 +1,8 @@
 //! LOOK: facts about this machine, each probed once and only when asked for.
 //! Decides nothing; see `plan/`.
 
-mod capabilities;
 mod resctrl;
+mod status;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -337,7 +337,7 @@ mod tests {
             let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
             nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
             // Rust ignores SIGPIPE in its own processes.
-            sys::restore_signals().expect("signals");
+            sys::restore_signals(sys::ALL_SIGNALS).expect("signals");
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);

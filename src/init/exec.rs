@@ -203,7 +203,7 @@ fn execute(
     listener: Option<&OwnedFd>,
 ) -> Result<Infallible> {
     prepared.host.wait_for_host()?;
-    sys::restore_signals().context("restore signals")?;
+    sys::restore_signals(plan.process.ignored_signals).context("restore signals")?;
     let listener = listener.map(AsFd::as_fd);
     let left: Vec<_> = listener
         .into_iter()

@@ -243,7 +243,7 @@ fn execute(
         &state,
         &program.environment,
     )?;
-    sys::restore_signals().context("restore signals")?;
+    sys::restore_signals(plan.process.ignored_signals).context("restore signals")?;
     command::exec(
         &program.path,
         &plan.process.args,

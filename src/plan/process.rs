@@ -7,6 +7,7 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 use teu_namespaces::{Kind, NamespacePlan};
 
@@ -46,6 +47,9 @@ pub(crate) struct ProcessPlan {
     /// Nobody may look into it until it is the program, but for those who may
     /// look into all. A host that may not could neither move it nor join it.
     pub(crate) is_hidden: bool,
+    /// Those it begins with, which the program must not ignore; the lowest bit is
+    /// signal 1.
+    pub(crate) ignored_signals: u64,
     pub(crate) capabilities: CapabilitiesPlan,
     pub(crate) lsm: LsmPlan,
     pub(crate) terminal: Option<Terminal>,
@@ -180,12 +184,13 @@ impl ProcessPlan {
         host: &Host,
         namespaces: &NamespacePlan,
     ) -> Result<ProcessPlan> {
+        let caller = host.status()?;
         // A process in another user namespace than ours has all of its
         // capabilities at first, whatever ours are.
         let available = if namespaces.is_private(Kind::User) {
             host.known_capabilities()?
         } else {
-            host.bounding_capabilities()?
+            caller.bounding
         };
         let none = spec::Capabilities::default();
         let wanted = process.capabilities.as_ref().unwrap_or(&none);
@@ -206,7 +211,8 @@ impl ProcessPlan {
                 .seccomp
                 .clone()
                 .map(|filter| SeccompPlan::new(filter, no_new_privileges)),
-            is_hidden: host.may_look_into_all()?,
+            is_hidden: caller.effective.contains(CapabilitySet::SYS_PTRACE),
+            ignored_signals: caller.ignored_signals,
             capabilities: CapabilitiesPlan::new(wanted, available)?,
             lsm: LsmPlan::new(process, host)?,
             terminal: process
@@ -524,7 +530,7 @@ mod tests {
         );
         // None are asked for: all that there are have to go.
         let none = CapabilitiesPlan {
-            dropped: Host::new().bounding_capabilities().expect("bounding"),
+            dropped: Host::new().status().expect("status").bounding,
             ..CapabilitiesPlan::EMPTY
         };
         assert_eq!(plan.capabilities, none);
