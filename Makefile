@@ -5,11 +5,13 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
+# What to build for, such as x86_64-unknown-linux-musl; empty: what packaging/target
+# finds best.
+TARGET  ?=
 
 # .cargo/config.toml names the host as target, for the static build.
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE     := $(shell rustc -vV 2> /dev/null | sed -n 's/^host: //p')
-RELEASE    := $(TARGET_DIR)/$(TRIPLE)/release
 DEBUG      := $(TARGET_DIR)/$(TRIPLE)/debug
 MANUAL     := $(TARGET_DIR)/manual
 BINARY     := $(TARGET_DIR)/teu
@@ -26,10 +28,10 @@ CARGO_aarch64 ?= $(CARGO)
 all: binary manual
 
 binary:
-	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) $(CARGO) build --release
-# A copy, as an installed one is: the file that a linker wrote takes more page
-# faults (168 against 156 in `run`).
-	cp --remove-destination $(RELEASE)/teu $(TARGET_DIR)/teu
+	target='$(TARGET)'; target=$${target:-$$(packaging/target $(TARGET_DIR))} && \
+	TEU_COMMIT=$$(git describe --always --dirty 2> /dev/null) \
+		$(CARGO) build --release --bin teu --target $$target && \
+	cp --remove-destination $(TARGET_DIR)/$$target/release/teu $(TARGET_DIR)/teu
 
 # The probe as the tests use it: optimizing it would only take time.
 run: binary
