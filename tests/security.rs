@@ -8,9 +8,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{RenameFlags, renameat2};
 use nix::mount::MsFlags;
 use nix::sys::statvfs::{FsFlags, statvfs};
+use rustix::fs::{RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -145,8 +145,8 @@ fn mountpoints_that_change_places_stay_masked() {
     }
     let container = Container::new(bundle.probe(&modes));
     let exchange = |name: &str| {
-        let (other, flags) = (format!("{name}2"), RenameFlags::RENAME_EXCHANGE);
-        renameat2(&rootfs, name, &rootfs, other.as_str(), flags).unwrap();
+        let (other, flags) = (format!("{name}2"), RenameFlags::EXCHANGE);
+        renameat_with(&rootfs, name, &rootfs, other.as_str(), flags).unwrap();
     };
     let done = AtomicBool::new(false);
     let (mut started, mut exchanged, mut unmasked) = (0, 0, Vec::new());

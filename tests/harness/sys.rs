@@ -39,7 +39,13 @@ pub(crate) fn switch_on_loopback() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or_default();
     // SAFETY: `request` is a valid `ifreq` whose flags are set; the kernel reads
     // it during the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as libc::Ioctl,
+            &raw const request,
+        )
+    };
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
