@@ -41,9 +41,10 @@ tests![
     profiles_that_cannot_be_are_refused,
 ];
 
-/// Numbers of x86_64, where the probe is told numbers.
-const GETPPID: i64 = 110;
-const UMASK: i64 = 95;
+// The probe is told numbers, which are this machine's.
+const GETPPID: i64 = libc::SYS_getppid;
+const GETPID: i64 = libc::SYS_getpid;
+const UMASK: i64 = libc::SYS_umask;
 
 fn rule(names: &[&str], action: &str) -> Value {
     json!({ "names": names, "action": action })
@@ -73,7 +74,7 @@ fn calls_fail_as_the_profile_says() {
     let mut down = rule(&["umask"], "SCMP_ACT_ERRNO");
     down["errnoRet"] = json!(100);
     let profile = allowing([rule(&["getppid"], "SCMP_ACT_ERRNO"), down]);
-    let modes = format!("syscall {GETPPID}; syscall {UMASK} 18; syscall 39");
+    let modes = format!("syscall {GETPPID}; syscall {UMASK} 18; syscall {GETPID}");
     let answers = answers(profile, &modes);
     assert_eq!(answers[0], errno("EPERM"));
     assert_eq!(answers[1], errno("ENETDOWN"));
@@ -94,7 +95,7 @@ fn killing_actions_end_the_process() {
     }
     // Nobody traces: a call for a tracer does not exist.
     let traced = allowing([rule(&["getppid"], "SCMP_ACT_TRACE")]);
-    let modes = format!("syscall {GETPPID}; syscall 39");
+    let modes = format!("syscall {GETPPID}; syscall {GETPID}");
     assert_eq!(answers(traced, &modes)[0], errno("ENOSYS"));
     let logged = allowing([rule(&["getppid"], "SCMP_ACT_LOG")]);
     assert_eq!(answers(logged, &modes)[0], json!({ "ok": 0 }));
@@ -209,14 +210,14 @@ fn denying(more: &[&str]) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 6,
-        "architectures": ["SCMP_ARCH_X86_64"],
+        "architectures": [format!("SCMP_ARCH_{}", std::env::consts::ARCH.to_uppercase())],
         "syscalls": [rule(&names, "SCMP_ACT_ALLOW")],
     })
 }
 
 fn what_is_left_out_is_the_default() {
     needs(&[Root]);
-    let modes = format!("syscall {GETPPID}; syscall 39");
+    let modes = format!("syscall {GETPPID}; syscall {GETPID}");
     let answers = answers(denying(&[]), &modes);
     assert_eq!(answers[0], errno("ENXIO"));
     assert_eq!(answers[1], json!({ "ok": 1 }));
@@ -584,7 +585,7 @@ fn agent_may_answer_for_what_the_runtime_calls() {
         let bundle = bundle.set("/process/noNewPrivileges", no_new_privileges);
         let (calls, output) = thread::scope(|scope| {
             let answers = scope.spawn(|| serve(&agent.receive().1, |_| None).len());
-            let output = bundle.probe("syscall 39").run();
+            let output = bundle.probe(&format!("syscall {GETPID}")).run();
             (answers.join().unwrap(), output)
         });
         assert_eq!(output.answers(), [json!({ "ok": 1 })]);
