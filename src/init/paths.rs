@@ -511,11 +511,11 @@ pub(crate) mod tests {
         let (directory, root) = root();
         let rootfs = directory.path().join("rootfs");
         // The end of the first is missing; an absolute one starts at the root.
-        symlink("/run/x", rootfs.join("var")).expect("symlink");
+        symlink("/run/x", rootfs.join("srv")).expect("symlink");
         symlink(directory.path(), rootfs.join("out")).expect("symlink");
         for (path, made) in [
-            ("/var/lib/y", "run/x/lib/y".to_owned()),
-            ("/etc/../var/../new", "run/new".to_owned()),
+            ("/srv/lib/y", "run/x/lib/y".to_owned()),
+            ("/etc/../srv/../new", "run/new".to_owned()),
             (
                 "/out/new",
                 format!("{}/new", directory.path().display()).split_off(1),
