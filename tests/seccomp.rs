@@ -154,7 +154,7 @@ fn masked_comparison_takes_the_first_value_as_the_mask() {
 }
 
 /// The calls a container's program needs to start, say something and end.
-const NEEDED: [&str; 47] = [
+const NEEDED: [&str; 48] = [
     "access",
     "arch_prctl",
     "brk",
@@ -185,6 +185,7 @@ const NEEDED: [&str; 47] = [
     "newfstatat",
     "openat",
     "poll",
+    "ppoll",
     "prctl",
     "pread64",
     "prlimit64",
