@@ -7,9 +7,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::de::DeserializeOwned;
 
+use crate::document::{self, Place};
 use crate::failure::Failure;
-use crate::spec::{self, FromJson, Process, Resources, Spec};
 use crate::spelling;
 
 /// The input of a creation.
@@ -78,7 +80,7 @@ pub(crate) fn read_process(path: &Path) -> Result<Process> {
 ///
 /// # Errors
 /// The text cannot be read, or is not valid: the error then names the field.
-pub(crate) fn read_resources(path: &Path) -> Result<Resources> {
+pub(crate) fn read_resources(path: &Path) -> Result<LinuxResources> {
     if path == Path::new("-") {
         let mut text = Vec::new();
         let read = io::stdin().read_to_end(&mut text);
@@ -94,7 +96,7 @@ pub(crate) fn read_resources(path: &Path) -> Result<Resources> {
 /// of the specification has none.
 struct UnknownField<'a> {
     file: &'a Path,
-    place: &'a spec::Place<'a>,
+    place: &'a Place<'a>,
     known: &'a [&'static str],
 }
 
@@ -114,11 +116,15 @@ fn warn(field: &UnknownField<'_>) {
     log::warn!("{field}");
 }
 
-fn parse<T: FromJson>(text: &[u8], file: &Path, tell: impl Fn(&UnknownField<'_>)) -> Result<T> {
-    let unknown = |place: &spec::Place<'_>, known: &[&'static str]| {
+fn parse<T: DeserializeOwned>(
+    text: &[u8],
+    file: &Path,
+    tell: impl Fn(&UnknownField<'_>),
+) -> Result<T> {
+    let unknown = |place: &Place<'_>, known: &[&'static str]| {
         tell(&UnknownField { file, place, known });
     };
-    spec::from_slice(text, &unknown)
+    document::read(text, &unknown)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("{file:?}"))
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::errno;
+use crate::{document, errno};
 
 /// A directory that is removed with its value.
 #[derive(Debug)]
@@ -32,6 +32,11 @@ impl Drop for Directory {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).expect("remove the test's directory");
     }
+}
+
+/// A part of a specification.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
+    document::read(json.as_bytes(), &|_, _| {}).expect(json)
 }
 
 /// The error as a person sees it: layers joined, errno in plain words.

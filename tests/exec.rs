@@ -370,7 +370,7 @@ fn what_a_process_does_not_say_is_the_containers() {
     for field in fields {
         assert_eq!(seen[field], expected[field], "{field}");
     }
-    let seen = report(&held, ["--cap", "CAP_AUDIT_WRITE"]);
+    let seen = report(&held, ["--cap", "CAP_AUDIT_WRITE", "--cap", "mknod"]);
     let effective = &seen["capabilities"]["effective"]["names"];
     assert_eq!(
         *effective,

@@ -156,7 +156,7 @@ impl Options {
             None => {
                 let bundle = Bundle::open_again(&state.bundle)?;
                 bundle::enter(&bundle.dir)?;
-                let own = bundle.spec.process.ok_or(Failure::NoProcess)?;
+                let own = bundle.spec.process().clone().ok_or(Failure::NoProcess)?;
                 self.by_numbers(state)?.apply(defaults.complete(own))?
             }
         };

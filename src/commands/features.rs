@@ -7,6 +7,9 @@ use crate::host::Host;
 use crate::plan::seccomp::words as seccomp;
 use crate::{json, plan, version};
 use anyhow::{Context, Result};
+use oci_spec::runtime::{
+    Cgroup, IntelRdt, LinuxFeature, LinuxNamespaceType, MemoryPolicy, Seccomp,
+};
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -25,8 +28,15 @@ const HOOKS: &[&str] = &[
     "poststop",
 ];
 
-const NAMESPACES: &[&str] = &[
-    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+const NAMESPACES: [LinuxNamespaceType; 8] = [
+    LinuxNamespaceType::Cgroup,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Network,
+    LinuxNamespaceType::Pid,
+    LinuxNamespaceType::Time,
+    LinuxNamespaceType::User,
+    LinuxNamespaceType::Uts,
 ];
 
 /// Annotations of a specification that engines should not let everyone set,
@@ -34,7 +44,8 @@ const NAMESPACES: &[&str] = &[
 /// for all that begin so.
 const UNSAFE_ANNOTATIONS: &[&str] = &["org.systemd.property.", "org.criu.config"];
 
-/// features.md, field by field; the order is that of the output.
+/// features.md, field by field; the order is that of the output. oci-spec's own
+/// has the annotations in another order each time.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Features {
@@ -42,70 +53,9 @@ struct Features {
     oci_version_max: &'static str,
     hooks: &'static [&'static str],
     mount_options: Vec<&'static str>,
-    linux: Linux,
+    linux: LinuxFeature,
     annotations: BTreeMap<&'static str, &'static str>,
     potentially_unsafe_config_annotations: &'static [&'static str],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Linux {
-    namespaces: &'static [&'static str],
-    capabilities: Vec<String>,
-    cgroup: Cgroup,
-    seccomp: Seccomp,
-    apparmor: Enabled,
-    selinux: Enabled,
-    intel_rdt: IntelRdt,
-    memory_policy: MemoryPolicy,
-    mount_extensions: MountExtensions,
-    net_devices: Enabled,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Cgroup {
-    v1: bool,
-    v2: bool,
-    systemd: bool,
-    systemd_user: bool,
-    rdma: bool,
-}
-
-#[derive(Serialize)]
-struct Enabled {
-    enabled: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Seccomp {
-    enabled: bool,
-    actions: &'static [&'static str],
-    operators: &'static [&'static str],
-    archs: Vec<&'static str>,
-    known_flags: Vec<&'static str>,
-    /// Those of them that this kernel has: the one answer that is about the
-    /// machine, as features.md wants it.
-    supported_flags: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct IntelRdt {
-    enabled: bool,
-    schemata: bool,
-    monitoring: bool,
-}
-
-#[derive(Serialize)]
-struct MemoryPolicy {
-    modes: Vec<&'static str>,
-    flags: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-struct MountExtensions {
-    idmap: Enabled,
 }
 
 /// What is built. Here is where a new ability is announced.
@@ -122,43 +72,59 @@ fn built() -> Features {
         oci_version_max: version::SPECIFICATION,
         hooks: HOOKS,
         mount_options: plan::mount_options::words().collect(),
-        linux: Linux {
-            namespaces: NAMESPACES,
-            capabilities: plan::capabilities::names(CapabilitySet::all()).collect(),
-            cgroup: Cgroup {
-                v1: true,
-                v2: true,
-                systemd: true,
-                systemd_user: true,
-                rdma: true,
-            },
-            seccomp: Seccomp {
-                enabled: true,
-                actions: seccomp::actions(),
-                operators: seccomp::operators(),
-                archs: seccomp::architectures(),
-                known_flags: seccomp::flags(),
-                supported_flags: seccomp::supported_flags(&Host::new()),
-            },
-            apparmor: Enabled { enabled: true },
-            selinux: Enabled { enabled: true },
-            intel_rdt: IntelRdt {
-                enabled: true,
-                schemata: true,
-                monitoring: true,
-            },
-            memory_policy: MemoryPolicy {
-                modes: sorted(plan::memory_policy::modes()),
-                flags: sorted(plan::memory_policy::flags()),
-            },
-            mount_extensions: MountExtensions {
-                idmap: Enabled { enabled: true },
-            },
-            net_devices: Enabled { enabled: true },
-        },
+        linux: linux(),
         annotations: annotations.into_iter().flatten().collect(),
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
     }
+}
+
+fn linux() -> LinuxFeature {
+    let mut cgroup = Cgroup::default();
+    cgroup
+        .set_v1(Some(true))
+        .set_v2(Some(true))
+        .set_systemd(Some(true))
+        .set_systemd_user(Some(true))
+        .set_rdma(Some(true));
+    let mut filter = Seccomp::default();
+    filter
+        .set_enabled(Some(true))
+        .set_actions(Some(seccomp::actions()))
+        .set_operators(Some(seccomp::operators()))
+        .set_archs(Some(seccomp::architectures()))
+        .set_known_flags(Some(seccomp::flags()))
+        // Those that this kernel has: the one answer that is about the machine, as
+        // features.md wants it.
+        .set_supported_flags(Some(seccomp::supported_flags(&Host::new())));
+    let mut intel_rdt = IntelRdt::default();
+    intel_rdt
+        .set_enabled(Some(true))
+        .set_schemata(Some(true))
+        .set_monitoring(Some(true));
+    let mut memory_policy = MemoryPolicy::default();
+    memory_policy
+        .set_modes(Some(sorted(plan::memory_policy::modes())))
+        .set_flags(Some(sorted(plan::memory_policy::flags())));
+    let mut linux = LinuxFeature::default();
+    linux
+        .set_namespaces(Some(NAMESPACES.into()))
+        .set_capabilities(Some(
+            plan::capabilities::names(CapabilitySet::all()).collect(),
+        ))
+        .set_cgroup(Some(cgroup))
+        .set_seccomp(Some(filter))
+        .set_intel_rdt(Some(intel_rdt))
+        .set_memory_policy(Some(memory_policy));
+    let apparmor = linux.apparmor_mut().get_or_insert_default();
+    apparmor.set_enabled(Some(true));
+    let selinux = linux.selinux_mut().get_or_insert_default();
+    selinux.set_enabled(Some(true));
+    let extensions = linux.mount_extensions_mut().get_or_insert_default();
+    let idmap = extensions.idmap_mut().get_or_insert_default();
+    idmap.set_enabled(Some(true));
+    let net_devices = linux.net_devices_mut().get_or_insert_default();
+    net_devices.set_enabled(Some(true));
+    linux
 }
 
 /// Prints the features as JSON.
@@ -174,7 +140,7 @@ pub(crate) fn features() -> Result<()> {
         .context("write to standard output")
 }
 
-fn sorted(words: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+fn sorted(words: impl Iterator<Item = String>) -> Vec<String> {
     let mut words: Vec<_> = words.collect();
     words.sort_unstable();
     words

@@ -7,6 +7,11 @@ use crate::{json, version};
 use anyhow::{Context, Result, bail};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{getegid, geteuid};
+use oci_spec::runtime::{
+    LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, PosixRlimit,
+    Root, User, get_default_maskedpaths, get_default_mounts, get_default_namespaces,
+    get_default_readonly_paths,
+};
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -25,30 +30,8 @@ const FILE: &str = "config.json";
 
 const CAPABILITIES: &[&str] = &["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-/// What would tell a container about, or let it change, the whole machine.
-const MASKED_PATHS: &[&str] = &[
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/sys/firmware",
-    "/proc/scsi",
-];
-
-const READONLY_PATHS: &[&str] = &[
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
-
 /// The part of config.md that is written. The order of the fields is that of
-/// the file.
+/// the file: runc's, where oci-spec's types have another one.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
@@ -65,18 +48,12 @@ struct Spec {
 struct Process {
     terminal: bool,
     user: User,
-    args: [&'static str; 1],
-    env: [&'static str; 2],
+    args: Option<Vec<String>>,
+    env: Option<Vec<String>>,
     cwd: &'static str,
     capabilities: Capabilities,
-    rlimits: [Rlimit; 1],
+    rlimits: Option<Vec<PosixRlimit>>,
     no_new_privileges: bool,
-}
-
-#[derive(Serialize)]
-struct User {
-    uid: u32,
-    gid: u32,
 }
 
 #[derive(Serialize)]
@@ -87,28 +64,6 @@ struct Capabilities {
 }
 
 #[derive(Serialize)]
-struct Rlimit {
-    r#type: &'static str,
-    hard: u64,
-    soft: u64,
-}
-
-#[derive(Serialize)]
-struct Root {
-    path: &'static str,
-    readonly: bool,
-}
-
-#[derive(Serialize)]
-struct Mount {
-    destination: &'static str,
-    r#type: &'static str,
-    source: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    options: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,36 +71,19 @@ struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     gid_mappings: Option<[IdMapping; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resources: Option<Resources>,
-    namespaces: Vec<Namespace>,
-    masked_paths: &'static [&'static str],
-    readonly_paths: &'static [&'static str],
+    resources: Option<LinuxResources>,
+    namespaces: Vec<LinuxNamespace>,
+    masked_paths: Vec<String>,
+    readonly_paths: Vec<String>,
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct IdMapping {
     #[serde(rename = "containerID")]
     container_id: u32,
     #[serde(rename = "hostID")]
     host_id: u32,
     size: u32,
-}
-
-#[derive(Serialize)]
-struct Resources {
-    devices: [DeviceRule; 1],
-}
-
-#[derive(Serialize)]
-struct DeviceRule {
-    allow: bool,
-    access: &'static str,
-}
-
-#[derive(Serialize)]
-struct Namespace {
-    r#type: &'static str,
 }
 
 /// Writes `config.json` into the bundle.
@@ -181,112 +119,43 @@ fn write_new(path: &Path, text: &[u8]) -> Result<()> {
 
 /// The specification for root of the machine.
 fn starter(unified: bool) -> Spec {
-    let mut namespaces = vec!["pid", "network", "ipc", "uts", "mount"];
-    if unified {
-        namespaces.push("cgroup");
-    }
+    let mut namespaces = get_default_namespaces();
+    namespaces.retain(|namespace| unified || namespace.typ() != LinuxNamespaceType::Cgroup);
+    // A shell, and 1024 open files.
+    let shell = oci_spec::runtime::Process::default();
+    let mut deny = LinuxDeviceCgroup::default();
+    deny.set_access(Some("rwm".into()));
+    let mut resources = LinuxResources::default();
+    resources.set_devices(Some(vec![deny]));
     Spec {
         oci_version: version::SPECIFICATION,
         process: Process {
             terminal: true,
-            user: User { uid: 0, gid: 0 },
-            args: ["sh"],
-            env: [
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "TERM=xterm",
-            ],
+            user: User::default(),
+            args: shell.args().clone(),
+            env: shell.env().clone(),
             cwd: "/",
             capabilities: Capabilities {
                 bounding: CAPABILITIES,
                 effective: CAPABILITIES,
                 permitted: CAPABILITIES,
             },
-            rlimits: [Rlimit {
-                r#type: "RLIMIT_NOFILE",
-                hard: 1024,
-                soft: 1024,
-            }],
+            rlimits: shell.rlimits().clone(),
             no_new_privileges: true,
         },
-        root: Root {
-            path: "rootfs",
-            readonly: true,
-        },
+        // "rootfs", read-only.
+        root: Root::default(),
         hostname: "teu",
-        mounts: mounts(),
+        mounts: get_default_mounts(),
         linux: Linux {
             uid_mappings: None,
             gid_mappings: None,
-            resources: Some(Resources {
-                devices: [DeviceRule {
-                    allow: false,
-                    access: "rwm",
-                }],
-            }),
-            namespaces: namespaces
-                .into_iter()
-                .map(|r#type| Namespace { r#type })
-                .collect(),
-            masked_paths: MASKED_PATHS,
-            readonly_paths: READONLY_PATHS,
+            resources: Some(resources),
+            namespaces,
+            masked_paths: get_default_maskedpaths(),
+            readonly_paths: get_default_readonly_paths(),
         },
     }
-}
-
-fn mounts() -> Vec<Mount> {
-    let rows: [(_, _, _, &[&str]); 7] = [
-        ("/proc", "proc", "proc", &[]),
-        (
-            "/dev",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        ),
-        (
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        ),
-        (
-            "/dev/shm",
-            "tmpfs",
-            "shm",
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-        ),
-        (
-            "/dev/mqueue",
-            "mqueue",
-            "mqueue",
-            &["nosuid", "noexec", "nodev"],
-        ),
-        (
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["nosuid", "noexec", "nodev", "ro"],
-        ),
-        (
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", "ro"],
-        ),
-    ];
-    let mount = |(destination, r#type, source, options): (_, _, _, &[_])| Mount {
-        destination,
-        r#type,
-        source,
-        options: options.to_vec(),
-    };
-    rows.into_iter().map(mount).collect()
 }
 
 /// The specification for a user without privileges: root of a user namespace
@@ -302,20 +171,25 @@ fn without_privileges(mut spec: Spec, uid: u32, gid: u32) -> Spec {
     spec.linux.uid_mappings = only(uid);
     spec.linux.gid_mappings = only(gid);
     spec.linux.resources = None;
-    spec.linux
-        .namespaces
-        .retain(|namespace| namespace.r#type != "network");
-    spec.linux.namespaces.push(Namespace { r#type: "user" });
+    let namespaces = &mut spec.linux.namespaces;
+    namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
+    let mut user = LinuxNamespace::default();
+    user.set_typ(LinuxNamespaceType::User);
+    namespaces.push(user);
     for mount in &mut spec.mounts {
-        if mount.destination == "/sys" {
-            // A new sysfs needs a network namespace of one's own.
-            (mount.r#type, mount.source) = ("none", "/sys");
-            mount.options = vec!["rbind", "nosuid", "noexec", "nodev", "ro"];
-        }
+        let needs_network = mount.destination() == Path::new("/sys");
+        let Some(options) = mount.options_mut() else {
+            continue;
+        };
         // No other user or group exists in there.
-        mount
-            .options
-            .retain(|word| !word.starts_with("uid=") && !word.starts_with("gid="));
+        options.retain(|word| !word.starts_with("uid=") && !word.starts_with("gid="));
+        if needs_network {
+            // A new sysfs needs a network namespace of one's own.
+            options.insert(0, "rbind".into());
+            mount
+                .set_typ(Some("none".into()))
+                .set_source(Some("/sys".into()));
+        }
     }
     spec
 }
@@ -329,11 +203,11 @@ mod tests {
         String::from_utf8(json::indented(spec, "\t").unwrap()).unwrap()
     }
 
-    fn types(spec: &Spec) -> Vec<&str> {
-        spec.linux
-            .namespaces
-            .iter()
-            .map(|namespace| namespace.r#type)
+    fn types(spec: &Spec) -> Vec<String> {
+        let json = serde_json::to_value(&spec.linux.namespaces).unwrap();
+        let types = json.as_array().unwrap().iter();
+        types
+            .map(|namespace| namespace["type"].as_str().unwrap().to_owned())
             .collect()
     }
 

@@ -13,17 +13,13 @@ pub(crate) fn set(plan: &MemoryPolicyPlan) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec;
     use crate::testing;
 
     #[test]
     fn a_policy_without_nodes() {
         testing::in_child(|| {
             for mode in ["MPOL_LOCAL", "MPOL_DEFAULT"] {
-                let policy = spec::MemoryPolicy {
-                    mode: mode.into(),
-                    ..Default::default()
-                };
+                let policy = testing::read(&format!(r#"{{"mode":"{mode}"}}"#));
                 set(&MemoryPolicyPlan::new(&policy).expect("plan")).expect(mode);
             }
             let maps = std::fs::read_to_string("/proc/self/numa_maps").expect("numa_maps");
@@ -34,11 +30,9 @@ mod tests {
     #[test]
     fn the_kernel_shows_the_policy() {
         testing::in_child(|| {
-            let policy = spec::MemoryPolicy {
-                mode: "MPOL_BIND".into(),
-                nodes: "0".into(),
-                flags: vec!["MPOL_F_STATIC_NODES".into()],
-            };
+            let policy = testing::read(
+                r#"{"mode":"MPOL_BIND","nodes":"0","flags":["MPOL_F_STATIC_NODES"]}"#,
+            );
             set(&MemoryPolicyPlan::new(&policy).expect("plan")).expect("set");
             let maps = std::fs::read_to_string("/proc/self/numa_maps").expect("numa_maps");
             assert!(maps.contains(" bind=static:0 "), "{maps}");

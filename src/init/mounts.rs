@@ -657,7 +657,7 @@ mod tests {
 
     /// Makes the mounts of `json` below `root`, then what is left to the end.
     fn make_all(directory: &Path, root: &Root, json: &str) -> Result<()> {
-        let listed: Vec<crate::spec::Mount> = serde_json::from_str(json).expect("test data");
+        let listed: Vec<oci_spec::runtime::Mount> = crate::testing::read(json);
         let around = Surroundings {
             bundle_dir: directory,
             rootfs: directory,

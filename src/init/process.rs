@@ -433,16 +433,13 @@ mod tests {
     use super::*;
     use crate::host::Host;
     use crate::plan::process::Shared;
-    use crate::spec::Spec;
     use crate::testing;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::path::Path;
     use teu_namespaces::NamespacePlan;
 
     fn plan(process: &str) -> ProcessPlan {
-        let json = format!(r#"{{"process":{{"args":["x"],{process}}}}}"#);
-        let spec: Spec = serde_json::from_str(&json).expect("json");
-        let process = spec.process.expect("process");
+        let process = testing::read(&format!(r#"{{"args":["x"],{process}}}"#));
         ProcessPlan::of(
             &process,
             &Shared::default(),

@@ -2,9 +2,8 @@
 //! bits.
 
 use anyhow::{Result, bail};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use rustix::thread::CapabilitySet;
-
-use crate::spec;
 
 /// The five sets. One may have capabilities of a newer kernel, which no name here
 /// is of.
@@ -41,7 +40,7 @@ impl CapabilitiesPlan {
     /// # Errors
     /// A capability is to be effective without being permitted.
     pub(crate) fn new(
-        wanted: &spec::Capabilities,
+        wanted: Option<&LinuxCapabilities>,
         available: CapabilitySet,
     ) -> Result<CapabilitiesPlan> {
         let (plan, ignored) = CapabilitiesPlan::of_available(wanted, available);
@@ -59,40 +58,36 @@ impl CapabilitiesPlan {
     }
 
     /// The sets, and the names left out, in order and each once.
-    fn of_available<'a>(
-        wanted: &'a spec::Capabilities,
+    fn of_available(
+        wanted: Option<&LinuxCapabilities>,
         available: CapabilitySet,
-    ) -> (CapabilitiesPlan, Vec<&'a str>) {
+    ) -> (CapabilitiesPlan, Vec<String>) {
         let mut ignored = Vec::new();
-        let mut set = |names: &'a [String]| {
+        let mut set = |set: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+            let listed = wanted.into_iter().flat_map(set).flatten();
             let mut set = CapabilitySet::empty();
-            for name in names {
-                match named(name) {
+            for name in listed.map(ToString::to_string) {
+                match CapabilitySet::from_name(&name) {
                     Some(capability) if available.contains(capability) => set |= capability,
-                    _ => ignored.push(name.as_str()),
+                    _ => ignored.push(format!("CAP_{name}")),
                 }
             }
             set
         };
-        let bounding = set(&wanted.bounding);
+        let bounding = set(LinuxCapabilities::bounding);
         let plan = CapabilitiesPlan {
             bounding,
             dropped: available - bounding,
-            effective: set(&wanted.effective),
-            inheritable: set(&wanted.inheritable),
-            permitted: set(&wanted.permitted),
-            ambient: set(&wanted.ambient),
+            effective: set(LinuxCapabilities::effective),
+            inheritable: set(LinuxCapabilities::inheritable),
+            permitted: set(LinuxCapabilities::permitted),
+            ambient: set(LinuxCapabilities::ambient),
             kept: CapabilitySet::empty(),
         };
         ignored.sort_unstable();
         ignored.dedup();
         (plan, ignored)
     }
-}
-
-/// The capability called `name`.
-fn named(name: &str) -> Option<CapabilitySet> {
-    CapabilitySet::from_name(name.strip_prefix("CAP_")?)
 }
 
 /// The names of the capabilities in `set`, of those that have one.
@@ -107,10 +102,6 @@ mod tests {
     /// With one that is newer than all names.
     const ALL: CapabilitySet = CapabilitySet::from_bits_retain((1 << 42) - 1);
 
-    fn list(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
     #[test]
     fn names_are_those_of_the_kernel() {
         for (name, number) in [
@@ -120,24 +111,17 @@ mod tests {
             ("CAP_CHECKPOINT_RESTORE", 40),
         ] {
             let capability = CapabilitySet::from_bits_retain(1 << number);
-            assert_eq!(named(name), Some(capability), "{name}");
             assert_eq!(names(capability).collect::<Vec<_>>(), [name]);
-        }
-        for name in ["CAP_", "CAP__", "CHOWN", "cap_chown", "CAP_CHOWN|CAP_KILL"] {
-            assert_eq!(named(name), None, "{name}");
         }
         assert_eq!(names(ALL).count(), 41);
     }
 
     #[test]
     fn sets_keep_to_themselves() {
-        let wanted = spec::Capabilities {
-            bounding: list(&["CAP_CHOWN", "CAP_KILL"]),
-            effective: list(&["CAP_KILL"]),
-            permitted: list(&["CAP_KILL"]),
-            ..Default::default()
-        };
-        let plan = CapabilitiesPlan::new(&wanted, ALL).expect("plan");
+        let wanted: LinuxCapabilities = crate::testing::read(
+            r#"{"bounding":["CAP_CHOWN","CAP_KILL"],"effective":["CAP_KILL"],"permitted":["CAP_KILL"]}"#,
+        );
+        let plan = CapabilitiesPlan::new(Some(&wanted), ALL).expect("plan");
         let expected = CapabilitiesPlan {
             bounding: CapabilitySet::CHOWN | CapabilitySet::KILL,
             dropped: ALL - CapabilitySet::CHOWN - CapabilitySet::KILL,
@@ -150,24 +134,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_named_once() {
-        let wanted = spec::Capabilities {
-            bounding: list(&["CAP_WINK", "cap_chown", "CAP_SYS_ADMIN", "CAP_CHOWN"]),
-            permitted: list(&["CAP_SYS_ADMIN", "CAP_CHOWN"]),
-            ..Default::default()
-        };
+        let wanted: LinuxCapabilities = crate::testing::read(
+            r#"{"bounding":["CAP_BPF","CAP_SYS_ADMIN","CAP_CHOWN"],"permitted":["CAP_SYS_ADMIN","CAP_CHOWN"]}"#,
+        );
         let chown = CapabilitySet::CHOWN;
-        let (plan, ignored) = CapabilitiesPlan::of_available(&wanted, chown);
+        let (plan, ignored) = CapabilitiesPlan::of_available(Some(&wanted), chown);
         assert_eq!((plan.bounding, plan.permitted), (chown, chown));
-        assert_eq!(ignored, ["CAP_SYS_ADMIN", "CAP_WINK", "cap_chown"]);
+        assert_eq!(ignored, ["CAP_BPF", "CAP_SYS_ADMIN"]);
     }
 
     #[test]
     fn effective_needs_permitted() {
-        let wanted = spec::Capabilities {
-            effective: list(&["CAP_BPF"]),
-            ..Default::default()
-        };
-        let error = CapabilitiesPlan::new(&wanted, ALL).expect_err("refused");
+        let wanted: LinuxCapabilities = crate::testing::read(r#"{"effective":["CAP_BPF"]}"#);
+        let error = CapabilitiesPlan::new(Some(&wanted), ALL).expect_err("refused");
         assert!(
             error.to_string().contains("CAP_BPF is not in permitted"),
             "{error}"

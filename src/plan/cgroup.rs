@@ -3,6 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNetwork,
+    LinuxResources, LinuxThrottleDevice, Mount, Spec,
+};
 use teu_cgroups::{
     Access, BlockIoLimits, CgroupPath, CgroupPlan, CpuLimits, DeviceKind, DeviceRate, DeviceRule,
     DeviceWeight, Driver, HugepageLimit, Limits, Manager, MemoryLimits, NetworkLimits, RdmaLimit,
@@ -11,9 +15,6 @@ use teu_cgroups::{
 use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::plan::Wishes;
-use crate::spec::{
-    BlockIo, Cpu, DeviceCgroup, Memory, Mount, Network, Resources, Spec, ThrottleDevice,
-};
 
 /// What the units of containers begin with that are not told another name.
 const PROGRAM: &str = "teu";
@@ -40,15 +41,18 @@ pub(crate) fn plan(
     wishes: &Wishes,
     rootless: bool,
 ) -> Result<CgroupPlan> {
-    let linux = spec.linux.as_ref();
-    let cgroups_path = linux.map_or("", |linux| &linux.cgroups_path);
-    let default = Resources::default();
+    let linux = spec.linux().as_ref();
+    let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_ref()?.to_str());
+    let cgroups_path = cgroups_path.unwrap_or_default();
+    let default = LinuxResources::default();
     let resources = linux
-        .and_then(|linux| linux.resources.as_ref())
+        .and_then(|linux| linux.resources().as_ref())
         .unwrap_or(&default);
     let mut limits = limits(resources)?;
     if !rootless {
-        limits.devices = Some(device_rules(&resources.devices)?);
+        limits.devices = Some(device_rules(
+            resources.devices().as_deref().unwrap_or_default(),
+        )?);
     }
     let (driver, path) = match wishes.cgroup_manager {
         CgroupManager::Filesystem => (Driver::Filesystem, cgroups_path),
@@ -77,7 +81,7 @@ fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Uni
         false => Manager::System,
     };
     let mut unit = Unit::new(cgroups_path, PROGRAM, id, manager)?;
-    for (key, value) in &spec.annotations {
+    for (key, value) in super::sorted(spec.annotations().as_ref()) {
         unit.annotate(key, value)?;
     }
     Ok(unit)
@@ -87,19 +91,19 @@ fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Uni
 /// if that sees nothing but its own cgroups and may write there.
 fn owner(spec: &Spec, namespaces: &NamespacePlan) -> Option<u32> {
     let is_writable_view = |mount: &Mount| {
-        mount.source == "cgroup"
-            && Path::new(&mount.destination)
-                .components()
-                .eq(Path::new("/sys/fs/cgroup").components())
-            && !mount
-                .options
-                .iter()
-                .any(|option| option == "ro" || option == "rro")
+        let source = mount.source().as_deref().map(Path::as_os_str);
+        let mut options = mount.options().iter().flatten();
+        // The destination by its components: slashes at the end do not count.
+        source == Some("cgroup".as_ref())
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && !options.any(|option| option == "ro" || option == "rro")
     };
-    if !namespaces.is_private(Kind::Cgroup) || !spec.mounts.iter().any(is_writable_view) {
+    let mut mounts = spec.mounts().iter().flatten();
+    if !namespaces.is_private(Kind::Cgroup) || !mounts.any(is_writable_view) {
         return None;
     }
-    let user = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let process = spec.process().as_ref();
+    let user = process.map_or(0, |process| process.user().uid());
     if !namespaces.is_private(Kind::User) {
         return Some(user);
     }
@@ -111,8 +115,8 @@ fn owner(spec: &Spec, namespaces: &NamespacePlan) -> Option<u32> {
 ///
 /// # Errors
 /// A field with a value that means nothing.
-pub(crate) fn change(resources: &Resources) -> Result<Limits> {
-    let rules = &resources.devices;
+pub(crate) fn change(resources: &LinuxResources) -> Result<Limits> {
+    let rules = resources.devices().as_deref().unwrap_or_default();
     let devices = match rules.is_empty() {
         true => None,
         false => Some(given_rules(rules)?),
@@ -123,133 +127,147 @@ pub(crate) fn change(resources: &Resources) -> Result<Limits> {
     })
 }
 
-fn limits(resources: &Resources) -> Result<Limits> {
+fn limits(resources: &LinuxResources) -> Result<Limits> {
     Ok(Limits {
-        cpu: resources.cpu.as_ref().map(cpu).unwrap_or_default(),
+        cpu: resources.cpu().as_ref().map(cpu).unwrap_or_default(),
         memory: resources
-            .memory
+            .memory()
             .as_ref()
             .map(memory)
             .transpose()?
             .unwrap_or_default(),
-        pids: resources.pids.as_ref().and_then(|pids| pids.limit),
+        pids: resources.pids().map(|pids| pids.limit()),
         block_io: resources
-            .block_io
+            .block_io()
             .as_ref()
             .map(block_io)
             .unwrap_or_default(),
         hugetlb: resources
-            .hugepage_limits
+            .hugepage_limits()
             .iter()
-            .map(|h| HugepageLimit {
-                page_size: h.page_size.clone(),
-                limit: h.limit,
+            .flatten()
+            .map(|h| {
+                Ok(HugepageLimit {
+                    page_size: h.page_size().clone(),
+                    limit: u64::try_from(h.limit()).context("linux.resources.hugepageLimits")?,
+                })
             })
-            .collect(),
-        network: resources.network.as_ref().map(network).unwrap_or_default(),
+            .collect::<Result<_>>()?,
+        network: resources
+            .network()
+            .as_ref()
+            .map(network)
+            .unwrap_or_default(),
         rdma: resources
-            .rdma
+            .rdma()
             .iter()
+            .flatten()
             .map(|(device, rdma)| {
                 let limit = RdmaLimit {
-                    hca_handles: rdma.hca_handles,
-                    hca_objects: rdma.hca_objects,
+                    hca_handles: rdma.hca_handles(),
+                    hca_objects: rdma.hca_objects(),
                 };
                 (device.clone(), limit)
             })
             .collect(),
-        unified: resources.unified.clone(),
+        unified: resources.unified().clone().into_iter().flatten().collect(),
         devices: None,
     })
 }
 
-fn cpu(cpu: &Cpu) -> CpuLimits {
+fn cpu(cpu: &LinuxCpu) -> CpuLimits {
     CpuLimits {
-        shares: cpu.shares,
-        quota: cpu.quota,
-        period: cpu.period,
-        burst: cpu.burst,
-        idle: cpu.idle,
-        realtime_runtime: cpu.realtime_runtime,
-        realtime_period: cpu.realtime_period,
-        cpus: cpu.cpus.clone(),
-        mems: cpu.mems.clone(),
+        shares: cpu.shares(),
+        quota: cpu.quota(),
+        period: cpu.period(),
+        burst: cpu.burst(),
+        idle: cpu.idle(),
+        realtime_runtime: cpu.realtime_runtime(),
+        realtime_period: cpu.realtime_period(),
+        cpus: cpu.cpus().clone().unwrap_or_default(),
+        mems: cpu.mems().clone().unwrap_or_default(),
     }
 }
 
-fn memory(memory: &Memory) -> Result<MemoryLimits> {
+fn memory(memory: &LinuxMemory) -> Result<MemoryLimits> {
     // The kernel dropped both; runc warns too (since 1.0).
-    for (field, value) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
+    for (field, value) in [
+        ("kernel", memory.kernel()),
+        ("kernelTCP", memory.kernel_tcp()),
+    ] {
         if value.is_some_and(|limit| limit != 0) {
             log::warn!(
                 "linux.resources.memory.{field}: kernel memory limits are obsolete and not set"
             );
         }
     }
-    if memory.use_hierarchy == Some(false) {
+    if memory.use_hierarchy() == Some(false) {
         bail!("linux.resources.memory.useHierarchy: accounting is always hierarchical");
     }
     Ok(MemoryLimits {
-        limit: memory.limit,
-        reservation: memory.reservation,
-        swap: memory.swap,
-        swappiness: memory.swappiness,
-        disable_oom_killer: memory.disable_oom_killer.unwrap_or(false),
-        check_before_update: memory.check_before_update.unwrap_or(false),
+        limit: memory.limit(),
+        reservation: memory.reservation(),
+        swap: memory.swap(),
+        swappiness: memory.swappiness(),
+        disable_oom_killer: memory.disable_oom_killer().unwrap_or(false),
+        check_before_update: memory.check_before_update().unwrap_or(false),
     })
 }
 
-fn block_io(io: &BlockIo) -> BlockIoLimits {
-    let rates = |devices: &[ThrottleDevice]| {
+fn block_io(io: &LinuxBlockIo) -> BlockIoLimits {
+    let rates = |devices: &Option<Vec<LinuxThrottleDevice>>| {
         devices
             .iter()
+            .flatten()
             .map(|d| DeviceRate {
-                major: d.major,
-                minor: d.minor,
-                rate: d.rate,
+                major: d.major(),
+                minor: d.minor(),
+                rate: d.rate(),
             })
             .collect()
     };
     BlockIoLimits {
-        weight: io.weight,
-        leaf_weight: io.leaf_weight,
+        weight: io.weight(),
+        leaf_weight: io.leaf_weight(),
         weight_device: io
-            .weight_device
+            .weight_device()
             .iter()
+            .flatten()
             .map(|d| DeviceWeight {
-                major: d.major,
-                minor: d.minor,
-                weight: d.weight,
-                leaf_weight: d.leaf_weight,
+                major: d.major(),
+                minor: d.minor(),
+                weight: d.weight(),
+                leaf_weight: d.leaf_weight(),
             })
             .collect(),
-        throttle_read_bps: rates(&io.throttle_read_bps_device),
-        throttle_write_bps: rates(&io.throttle_write_bps_device),
-        throttle_read_iops: rates(&io.throttle_read_iops_device),
-        throttle_write_iops: rates(&io.throttle_write_iops_device),
+        throttle_read_bps: rates(io.throttle_read_bps_device()),
+        throttle_write_bps: rates(io.throttle_write_bps_device()),
+        throttle_read_iops: rates(io.throttle_read_iops_device()),
+        throttle_write_iops: rates(io.throttle_write_iops_device()),
     }
 }
 
-fn network(network: &Network) -> NetworkLimits {
+fn network(network: &LinuxNetwork) -> NetworkLimits {
     NetworkLimits {
-        class_id: network.class_id,
+        class_id: network.class_id(),
         priorities: network
-            .priorities
+            .priorities()
             .iter()
-            .map(|p| (p.name.clone(), p.priority))
+            .flatten()
+            .map(|p| (p.name().clone(), p.priority()))
             .collect(),
     }
 }
 
 /// The specification's rules, then those that every container has. A node of
 /// `linux.devices` brings no rule with it: config.json says both.
-fn device_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
+fn device_rules(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     let mut all = given_rules(rules)?;
     all.extend(teu_cgroups::default_device_rules());
     Ok(all)
 }
 
-fn given_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
+fn given_rules(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     let mut all = Vec::with_capacity(rules.len() + 16);
     for (index, rule) in rules.iter().enumerate() {
         all.push(device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?);
@@ -257,35 +275,28 @@ fn given_rules(rules: &[DeviceCgroup]) -> Result<Vec<DeviceRule>> {
     Ok(all)
 }
 
-fn device_rule(rule: &DeviceCgroup) -> Result<DeviceRule> {
-    let kind = match rule.kind.as_str() {
-        "" | "a" => None,
-        "c" => Some(DeviceKind::Character),
-        "b" => Some(DeviceKind::Block),
-        other => bail!("type {other:?} is none of a, b and c"),
+fn device_rule(rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {
+    let kind = match rule.typ().unwrap_or_default() {
+        LinuxDeviceType::A => None,
+        LinuxDeviceType::C => Some(DeviceKind::Character),
+        LinuxDeviceType::B => Some(DeviceKind::Block),
+        other => bail!("type {:?} is none of a, b and c", other.as_str()),
     };
-    let (known, others): (String, String) = rule
-        .access
-        .chars()
-        .partition(|letter| "rwm".contains(*letter));
+    let letters = rule.access().as_deref().unwrap_or_default();
+    let (known, others): (String, String) =
+        letters.chars().partition(|letter| "rwm".contains(*letter));
     let Some(access) = Access::from_letters(&known) else {
-        bail!(
-            "access {:?} is not made of the letters r, w and m",
-            rule.access
-        );
+        bail!("access {letters:?} is not made of the letters r, w and m");
     };
     // As in runc, whose own tests have one too many.
     if !others.is_empty() {
-        log::warn!(
-            "linux.resources.devices: access {:?}: ignored: {others:?}",
-            rule.access
-        );
+        log::warn!("linux.resources.devices: access {letters:?}: ignored: {others:?}");
     }
     Ok(DeviceRule {
-        allow: rule.allow,
+        allow: rule.allow(),
         kind,
-        major: number(rule.major).context("major")?,
-        minor: number(rule.minor).context("minor")?,
+        major: number(rule.major()).context("major")?,
+        minor: number(rule.minor()).context("minor")?,
         access,
     })
 }
@@ -317,7 +328,7 @@ mod tests {
         namespaces: &NamespacePlan,
         rootless: bool,
     ) -> Result<CgroupPlan> {
-        let spec: Spec = serde_json::from_str(config).expect("test input parses");
+        let spec: Spec = crate::testing::read(config);
         let wishes = Wishes {
             id: "c1".into(),
             cgroup_manager,
@@ -383,7 +394,7 @@ mod tests {
             )
         };
         let owner_of = |options: &str, kinds: &[Kind]| {
-            let spec: Spec = serde_json::from_str(&config(options)).expect("test input parses");
+            let spec: Spec = crate::testing::read(&config(options));
             let mut namespaces = NamespacePlan::default();
             kinds
                 .iter()

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use teu_namespaces::IdMaps;
 
-use super::mounts::clean;
-use crate::spec;
+use super::mounts::{clean, has_nul};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +57,11 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
 ///
 /// # Errors
 /// An entry that is no device: the error names it.
-pub(crate) fn device_nodes(devices: &[spec::Device]) -> Result<Vec<DeviceNode>> {
+pub(crate) fn device_nodes(devices: &[LinuxDevice]) -> Result<Vec<DeviceNode>> {
     let mut nodes: Vec<DeviceNode> = DEFAULTS.iter().map(DeviceNode::default_one).collect();
     for (index, device) in devices.iter().enumerate() {
         let node = DeviceNode::new(device)
-            .with_context(|| format!("linux.devices[{index}] ({:?})", device.path))?;
+            .with_context(|| format!("linux.devices[{index}] ({:?})", device.path()))?;
         // A devpts instance has its own: /dev/ptmx is a link into it.
         if node.path == Path::new("/dev/ptmx") {
             continue;
@@ -85,34 +85,34 @@ impl DeviceNode {
         }
     }
 
-    fn new(device: &spec::Device) -> Result<DeviceNode> {
-        ensure!(!device.path.contains('\0'), "path contains null byte");
-        let path = clean(Path::new(&device.path));
+    fn new(device: &LinuxDevice) -> Result<DeviceNode> {
+        ensure!(!has_nul(device.path()), "path contains null byte");
+        let path = clean(device.path());
         ensure!(path != Path::new("/"), "path is empty");
         let number = || -> Result<(u32, u32)> {
-            let major = u32::try_from(device.major).context("major")?;
-            let minor = u32::try_from(device.minor).context("minor")?;
+            let major = u32::try_from(device.major()).context("major")?;
+            let minor = u32::try_from(device.minor()).context("minor")?;
             Ok((major, minor))
         };
-        let kind = match device.kind.as_str() {
-            "c" | "u" => {
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => {
                 let (major, minor) = number()?;
                 DeviceKind::Character { major, minor }
             }
-            "b" => {
+            LinuxDeviceType::B => {
                 let (major, minor) = number()?;
                 DeviceKind::Block { major, minor }
             }
-            "p" => DeviceKind::Fifo,
-            other => bail!("invalid device type {other:?}"),
+            LinuxDeviceType::P => DeviceKind::Fifo,
+            LinuxDeviceType::A => bail!("invalid device type \"a\""),
         };
         Ok(DeviceNode {
             path,
             kind,
-            mode: device.file_mode.unwrap_or(DEFAULT_MODE) & 0o7777,
-            uid: device.uid.unwrap_or(0),
-            gid: device.gid.unwrap_or(0),
-            asked: device.file_mode.is_some() || device.uid.is_some() || device.gid.is_some(),
+            mode: device.file_mode().unwrap_or(DEFAULT_MODE) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+            asked: device.file_mode().is_some() || device.uid().is_some() || device.gid().is_some(),
             made_by_host: None,
         })
     }
@@ -133,14 +133,10 @@ mod tests {
     use super::*;
     use teu_namespaces::IdMap;
 
-    fn device(path: &str, kind: &str, major: i64, minor: i64) -> spec::Device {
-        spec::Device {
-            path: path.to_owned(),
-            kind: kind.to_owned(),
-            major,
-            minor,
-            ..spec::Device::default()
-        }
+    fn device(path: &str, kind: &str, major: i64, minor: i64) -> LinuxDevice {
+        crate::testing::read(&format!(
+            r#"{{"path":"{path}","type":"{kind}","major":{major},"minor":{minor}}}"#
+        ))
     }
 
     #[test]
@@ -160,7 +156,7 @@ mod tests {
     #[test]
     fn an_entry_takes_the_place_of_a_default() {
         let mut null = device("/dev/../dev/null", "c", 1, 5);
-        null.file_mode = Some(0o100_600);
+        null.set_file_mode(Some(0o100_600));
         let nodes = device_nodes(&[null]).expect("nodes");
         assert_eq!(nodes.len(), 6);
         assert_eq!(nodes[5].kind, DeviceKind::Character { major: 1, minor: 5 });
@@ -189,7 +185,7 @@ mod tests {
         };
         let made = |kind, uid, gid| {
             let mut entry = device("/dev/x", kind, 1, 3);
-            (entry.uid, entry.gid) = (uid, gid);
+            entry.set_uid(uid).set_gid(gid);
             let mut node = DeviceNode::new(&entry).expect("node");
             node.leave_to_host(&maps);
             node.made_by_host
@@ -206,8 +202,8 @@ mod tests {
     fn faulty_entries_are_named() {
         for (entry, words) in [
             (
-                device("/dev/x", "q", 1, 1),
-                "linux.devices[0] (\"/dev/x\"): invalid device type \"q\"",
+                device("/dev/x", "a", 1, 1),
+                "linux.devices[0] (\"/dev/x\"): invalid device type \"a\"",
             ),
             (
                 device("/dev/x", "c", -1, 1),

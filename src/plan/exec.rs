@@ -5,14 +5,15 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, User};
 use rustix::thread::CapabilitySet;
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::process::{ProcessPlan, Shared};
 use super::scheduling::Affinity;
 use super::seccomp::Timing;
+use crate::document;
 use crate::host::Host;
-use crate::spec;
 
 /// What the command line puts in the place of the container's own process.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +60,7 @@ impl ExecPlan {
     /// Naming the field that is missing, wrong or not possible here.
     pub(crate) fn new(
         id: &str,
-        process: &spec::Process,
+        process: &Process,
         shared: &Shared,
         host: &Host,
         namespaces: &NamespacePlan,
@@ -113,58 +114,80 @@ impl Replacements {
     ///
     /// # Errors
     /// There is no program, or the user is no number, in runc's words.
-    pub(crate) fn apply(&self, mut process: spec::Process) -> Result<spec::Process> {
+    pub(crate) fn apply(&self, mut process: Process) -> Result<Process> {
         if self.args.is_empty() {
             bail!("exec args cannot be empty");
         }
         let args = self.args.iter();
-        process.args = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-        for (field, value) in [
-            (&mut process.cwd, &self.cwd),
-            (&mut process.selinux_label, &self.selinux_label),
-            (&mut process.apparmor_profile, &self.apparmor_profile),
-        ] {
-            if let Some(value) = value {
-                field.clone_from(value);
-            }
-        }
-        process.env.extend_from_slice(&self.env);
-        process.terminal = self.terminal;
-        process.no_new_privileges = self.no_new_privileges.or(process.no_new_privileges);
-        if let Some(user) = &self.user {
-            set_user(&mut process.user, user)?;
-        }
+        let args = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
         process
-            .user
-            .additional_gids
-            .extend_from_slice(&self.additional_gids);
-        if let Some(capabilities) = &mut process.capabilities {
-            add_capabilities(capabilities, &self.capabilities);
+            .set_args(Some(args))
+            .set_terminal(Some(self.terminal));
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.into());
+        }
+        if self.selinux_label.is_some() {
+            process.set_selinux_label(self.selinux_label.clone());
+        }
+        if self.apparmor_profile.is_some() {
+            process.set_apparmor_profile(self.apparmor_profile.clone());
+        }
+        if self.no_new_privileges.is_some() {
+            process.set_no_new_privileges(self.no_new_privileges);
+        }
+        let env = process.env_mut().get_or_insert_default();
+        env.extend_from_slice(&self.env);
+        let user = process.user_mut();
+        if let Some(text) = &self.user {
+            set_user(user, text)?;
+        }
+        let groups = user.additional_gids_mut().get_or_insert_default();
+        groups.extend_from_slice(&self.additional_gids);
+        if let Some(mut sets) = process.capabilities().clone()
+            && !self.capabilities.is_empty()
+        {
+            add_capabilities(&mut sets, &self.capabilities);
+            process.set_capabilities(Some(sets));
         }
         Ok(process)
     }
 }
 
-fn set_user(user: &mut spec::User, text: &str) -> Result<()> {
+fn set_user(user: &mut User, text: &str) -> Result<()> {
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (uid, Some(gid)),
         None => (text, None),
     };
     if let Some(gid) = gid {
-        user.gid = gid.parse().with_context(|| format!("bad gid: {gid:?}"))?;
+        user.set_gid(gid.parse().with_context(|| format!("bad gid: {gid:?}"))?);
     }
-    user.uid = uid.parse().with_context(|| format!("bad uid: {uid:?}"))?;
+    user.set_uid(uid.parse().with_context(|| format!("bad uid: {uid:?}"))?);
     Ok(())
 }
 
 /// Never to the inheritable set: programs with file capabilities would get
 /// them (CVE-2022-29162). Without that set there is no ambient one either.
-fn add_capabilities(sets: &mut spec::Capabilities, names: &[String]) {
-    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
-        set.extend_from_slice(names);
+fn add_capabilities(sets: &mut LinuxCapabilities, names: &[String]) {
+    let mut added = Vec::with_capacity(names.len());
+    for name in names {
+        match document::capability(name) {
+            Some(capability) => added.push(capability),
+            None => log::warn!("ignoring unknown or unavailable capabilities: [{name}]"),
+        }
     }
-    if !sets.inheritable.is_empty() {
-        sets.ambient.extend_from_slice(names);
+    let with_added = |set: &Option<Capabilities>| {
+        let all = set.iter().flatten().chain(&added);
+        Some(all.copied().collect())
+    };
+    let inheritable = sets.inheritable().as_ref();
+    let has_inheritable = inheritable.is_some_and(|set| !set.is_empty());
+    let (bounding, effective) = (with_added(sets.bounding()), with_added(sets.effective()));
+    let (permitted, ambient) = (with_added(sets.permitted()), with_added(sets.ambient()));
+    sets.set_bounding(bounding)
+        .set_effective(effective)
+        .set_permitted(permitted);
+    if has_inheritable {
+        sets.set_ambient(ambient);
     }
 }
 
@@ -172,12 +195,11 @@ fn add_capabilities(sets: &mut spec::Capabilities, names: &[String]) {
 mod tests {
     use super::*;
 
-    fn base() -> spec::Process {
-        serde_json::from_str(
+    fn base() -> Process {
+        crate::testing::read(
             r#"{"terminal":true,"user":{"uid":1,"gid":2,"additionalGids":[3]},"args":["sh"],
                 "env":["A=1"],"cwd":"/a","capabilities":{"bounding":["CAP_KILL"]}}"#,
         )
-        .expect("json")
     }
 
     fn words(text: &str) -> Vec<String> {
@@ -191,11 +213,10 @@ mod tests {
             ..Default::default()
         };
         let process = replacements.apply(base()).expect("process");
-        let expected = spec::Process {
-            terminal: false,
-            args: words("true"),
-            ..base()
-        };
+        let mut expected = base();
+        expected
+            .set_terminal(Some(false))
+            .set_args(Some(words("true")));
         assert_eq!(process, expected);
     }
 
@@ -214,45 +235,36 @@ mod tests {
             capabilities: words("CAP_CHOWN"),
         };
         let process = replacements.apply(base()).expect("process");
-        assert_eq!(process.args, ["a", "b"]);
-        assert_eq!((process.cwd.as_str(), process.terminal), ("/b", true));
-        assert_eq!(process.env, ["A=1", "A=2", "B=3"]);
-        assert_eq!((process.user.uid, process.user.gid), (5, 6));
-        assert_eq!(process.user.additional_gids, [3, 7]);
-        assert_eq!(process.selinux_label, "label");
-        assert_eq!(process.apparmor_profile, "profile");
-        assert_eq!(process.no_new_privileges, Some(true));
-        let sets = process.capabilities.expect("capabilities");
-        assert_eq!(sets.bounding, ["CAP_KILL", "CAP_CHOWN"]);
-        assert_eq!(
-            (sets.effective, sets.permitted),
-            (words("CAP_CHOWN"), words("CAP_CHOWN"))
+        let asked = crate::testing::read(
+            r#"{"terminal":true,"user":{"uid":5,"gid":6,"additionalGids":[3,7]},"args":["a","b"],
+                "env":["A=1","A=2","B=3"],"cwd":"/b","selinuxLabel":"label",
+                "apparmorProfile":"profile","noNewPrivileges":true,"capabilities":{
+                "bounding":["CAP_KILL","CAP_CHOWN"],"effective":["CAP_CHOWN"],
+                "permitted":["CAP_CHOWN"]}}"#,
         );
-        assert!(sets.inheritable.is_empty() && sets.ambient.is_empty());
+        assert_eq!(process, asked);
     }
 
     #[test]
     fn added_capabilities_are_ambient_only_beside_inheritable_ones() {
-        let mut sets = spec::Capabilities {
-            inheritable: words("CAP_KILL"),
-            ..Default::default()
-        };
-        add_capabilities(&mut sets, &words("CAP_CHOWN"));
-        assert_eq!(
-            (sets.ambient, sets.inheritable),
-            (words("CAP_CHOWN"), words("CAP_KILL"))
+        let mut sets = crate::testing::read(r#"{"inheritable":["CAP_KILL"]}"#);
+        add_capabilities(&mut sets, &words("CAP_CHOWN CAP_WINK MKNOD cap_mknod"));
+        let asked: LinuxCapabilities = crate::testing::read(
+            r#"{"bounding":["CAP_CHOWN"],"effective":["CAP_CHOWN"],"permitted":["CAP_CHOWN"],
+                "inheritable":["CAP_KILL"],"ambient":["CAP_CHOWN"]}"#,
         );
+        assert_eq!(sets, asked);
     }
 
     #[test]
     fn users_are_numbers() {
         for (text, expected) in [("5", Some((5, 2))), ("5:0", Some((5, 0))), ("root", None)] {
-            let mut user = base().user;
+            let mut user = base().user().clone();
             let set = set_user(&mut user, text).is_ok();
-            assert_eq!(set.then_some((user.uid, user.gid)), expected, "{text}");
+            assert_eq!(set.then_some((user.uid(), user.gid())), expected, "{text}");
         }
         let words = |text| {
-            set_user(&mut base().user, text)
+            set_user(base().user_mut(), text)
                 .expect_err(text)
                 .to_string()
         };

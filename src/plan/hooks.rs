@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::spec;
+use oci_spec::runtime as spec;
 
 /// Hooks by their moment, each list in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,12 +44,12 @@ impl HooksPlan {
     /// byte, naming the hook.
     pub(crate) fn new(hooks: &spec::Hooks) -> Result<HooksPlan> {
         Ok(HooksPlan {
-            prestart: list("prestart", &hooks.prestart)?,
-            create_runtime: list("createRuntime", &hooks.create_runtime)?,
-            create_container: list("createContainer", &hooks.create_container)?,
-            start_container: list("startContainer", &hooks.start_container)?,
-            poststart: list("poststart", &hooks.poststart)?,
-            poststop: list("poststop", &hooks.poststop)?,
+            prestart: list("prestart", hooks.prestart())?,
+            create_runtime: list("createRuntime", hooks.create_runtime())?,
+            create_container: list("createContainer", hooks.create_container())?,
+            start_container: list("startContainer", hooks.start_container())?,
+            poststart: list("poststart", hooks.poststart())?,
+            poststop: list("poststop", hooks.poststop())?,
         })
     }
 
@@ -61,41 +61,36 @@ impl HooksPlan {
     }
 }
 
-fn list(moment: &str, hooks: &[spec::Hook]) -> Result<Vec<Hook>> {
+fn list(moment: &str, hooks: &Option<Vec<spec::Hook>>) -> Result<Vec<Hook>> {
     let hook = |(index, hook): (usize, &spec::Hook)| {
         Hook::new(hook).with_context(|| format!("hooks.{moment}[{index}]"))
     };
-    hooks.iter().enumerate().map(hook).collect()
+    hooks.iter().flatten().enumerate().map(hook).collect()
 }
 
 impl Hook {
     fn new(hook: &spec::Hook) -> Result<Hook> {
-        if !hook.path.starts_with('/') {
-            bail!("path {:?} is not absolute", hook.path);
+        let path = hook.path();
+        if !path.is_absolute() {
+            bail!("path {path:?} is not absolute");
         }
-        let timeout = match hook.timeout {
+        let timeout = match hook.timeout() {
             None => None,
             Some(seconds) => match u32::try_from(seconds).ok().and_then(NonZeroU32::new) {
                 Some(seconds) => Some(seconds),
                 None => bail!("timeout {seconds} is not above 0 seconds, or too long"),
             },
         };
-        let env = hook.env.clone().filter(|env| !env.is_empty());
-        let strings = hook
-            .args
-            .iter()
-            .chain(env.iter().flatten())
-            .chain([&hook.path]);
+        let name = path.to_string_lossy().into_owned();
+        let args = hook.args().clone().filter(|args| !args.is_empty());
+        let args = args.unwrap_or_else(|| vec![name.clone()]);
+        let env = hook.env().clone().filter(|env| !env.is_empty());
+        let strings = args.iter().chain(env.iter().flatten()).chain([&name]);
         if let Some(text) = strings.into_iter().find(|text| text.contains('\0')) {
             bail!("{text:?} contains a nul byte");
         }
-        let args = if hook.args.is_empty() {
-            vec![hook.path.clone()]
-        } else {
-            hook.args.clone()
-        };
         Ok(Hook {
-            path: hook.path.clone().into(),
+            path: path.clone(),
             args,
             env,
             timeout,
@@ -108,7 +103,7 @@ mod tests {
     use super::*;
 
     fn plan(json: &str) -> Result<HooksPlan> {
-        HooksPlan::new(&serde_json::from_str(json).expect("json"))
+        HooksPlan::new(&crate::testing::read(json))
     }
 
     #[test]

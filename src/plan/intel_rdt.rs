@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::host::{Host, Resctrl};
-use crate::spec;
+use oci_spec::runtime::LinuxIntelRdt;
 
 /// Decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,29 +37,32 @@ impl IntelRdtPlan {
     ///
     /// # Errors
     /// The machine has none of it, or a value that cannot be.
-    pub(crate) fn new(rdt: &spec::IntelRdt, id: &str, host: &Host) -> Result<IntelRdtPlan> {
+    pub(crate) fn new(rdt: &LinuxIntelRdt, id: &str, host: &Host) -> Result<IntelRdtPlan> {
         IntelRdtPlan::on(host.resctrl()?, rdt, id)
     }
 
-    fn on(resctrl: Option<Resctrl>, rdt: &spec::IntelRdt, id: &str) -> Result<IntelRdtPlan> {
+    fn on(resctrl: Option<Resctrl>, rdt: &LinuxIntelRdt, id: &str) -> Result<IntelRdtPlan> {
         let Some(resctrl) = resctrl else {
             bail!("intelRdt is specified in config, but Intel RDT is not enabled");
         };
-        for (field, set) in [("enableCMT", rdt.enable_cmt), ("enableMBM", rdt.enable_mbm)] {
-            if set {
+        for (field, set) in [
+            ("enableCMT", rdt.enable_cmt()),
+            ("enableMBM", rdt.enable_mbm()),
+        ] {
+            if *set == Some(true) {
                 bail!("linux.intelRdt.{field} gave way to enableMonitoring in runtime-spec 1.3");
             }
         }
-        if !rdt.l3_cache_schema.is_empty() && !resctrl.has_cache_allocation {
+        if is_set(rdt.l3_cache_schema()) && !resctrl.has_cache_allocation {
             bail!(
                 "intelRdt.l3CacheSchema is specified in config, but Intel RDT/CAT is not enabled"
             );
         }
-        if !rdt.mem_bw_schema.is_empty() && !resctrl.has_bandwidth_allocation {
+        if is_set(rdt.mem_bw_schema()) && !resctrl.has_bandwidth_allocation {
             bail!("intelRdt.memBwSchema is specified in config, but Intel RDT/MBA is not enabled");
         }
         let schemata = schemata(rdt)?;
-        let group = match rdt.clos_id.as_str() {
+        let group = match rdt.clos_id().as_deref().unwrap_or_default() {
             "" => Group::Own(id.to_owned()),
             "/" => Group::Default,
             name if matches!(name, "." | "..") || name.contains(['/', '\n', '\0']) => {
@@ -70,7 +73,7 @@ impl IntelRdtPlan {
                 must_exist: schemata.is_empty(),
             },
         };
-        let monitoring = rdt.enable_monitoring.then(|| id.to_owned());
+        let monitoring = (*rdt.enable_monitoring() == Some(true)).then(|| id.to_owned());
         Ok(IntelRdtPlan {
             root: resctrl.root,
             group,
@@ -88,17 +91,20 @@ impl IntelRdtPlan {
     }
 }
 
+fn is_set(schema: &Option<String>) -> bool {
+    schema.as_ref().is_some_and(|schema| !schema.is_empty())
+}
+
 /// The lines in the order the specification wants them written.
-fn schemata(rdt: &spec::IntelRdt) -> Result<Vec<String>> {
-    if !rdt.mem_bw_schema.is_empty() && !rdt.mem_bw_schema.starts_with("MB:") {
-        bail!(
-            "linux.intelRdt.memBwSchema {:?} does not begin with \"MB:\"",
-            rdt.mem_bw_schema
-        );
+fn schemata(rdt: &LinuxIntelRdt) -> Result<Vec<String>> {
+    if let Some(schema) = rdt.mem_bw_schema()
+        && !schema.is_empty()
+        && !schema.starts_with("MB:")
+    {
+        bail!("linux.intelRdt.memBwSchema {schema:?} does not begin with \"MB:\"");
     }
-    let lines = [&rdt.l3_cache_schema, &rdt.mem_bw_schema]
-        .into_iter()
-        .chain(&rdt.schemata);
+    let lines = rdt.l3_cache_schema().iter().chain(rdt.mem_bw_schema());
+    let lines = lines.chain(rdt.schemata().iter().flatten());
     let lines: Vec<String> = lines.filter(|line| !line.is_empty()).cloned().collect();
     match lines.iter().find(|line| line.contains('\n')) {
         Some(line) => bail!("linux.intelRdt: schema {line:?} has more than one line"),
@@ -116,11 +122,7 @@ mod tests {
             has_cache_allocation: true,
             has_bandwidth_allocation: false,
         };
-        IntelRdtPlan::on(
-            Some(resctrl),
-            &serde_json::from_str(json).expect("json"),
-            "box",
-        )
+        IntelRdtPlan::on(Some(resctrl), &crate::testing::read(json), "box")
     }
 
     #[test]
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_it() {
-        let error = IntelRdtPlan::on(None, &spec::IntelRdt::default(), "box").expect_err("none");
+        let error = IntelRdtPlan::on(None, &LinuxIntelRdt::default(), "box").expect_err("none");
         assert_eq!(
             error.to_string(),
             "intelRdt is specified in config, but Intel RDT is not enabled"

@@ -24,7 +24,8 @@ pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 
 use anyhow::Result;
-use std::collections::BTreeMap;
+use oci_spec::runtime::{Mount, Spec};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use teu_cgroups::{CgroupPlan, Location};
 use teu_namespaces::{Kind, NamespacePlan};
@@ -33,7 +34,6 @@ use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::hooks as hooks_state;
 use crate::host::Host;
-use crate::spec::{Linux, Mount, Spec};
 use crate::state::ContainerState;
 use crate::version;
 use cgroup::CgroupManager;
@@ -119,22 +119,16 @@ impl Plan {
     /// cannot do; the error names it.
     pub(crate) fn new(bundle: &Bundle, host: &Host, wishes: &Wishes) -> Result<Box<Plan>> {
         let with_service = with_service(&bundle.spec, &wishes.service);
-        let spec = with_service.as_deref().unwrap_or(&bundle.spec);
-        let default: Box<Linux>;
-        let linux = match &spec.linux {
-            Some(linux) => linux,
-            None => {
-                default = Box::default();
-                &default
-            }
-        };
+        let spec = with_service.as_ref().unwrap_or(&bundle.spec);
+        let linux = spec.linux().as_ref();
         check::refuse_unsupported(spec)?;
-        if spec.process.is_none() && !wishes.may_lack_process {
+        if spec.process().is_none() && !wishes.may_lack_process {
             return Err(Failure::NoProcess.into());
         }
         let mut namespaces = namespaces::plan(spec, host)?;
+        let net_devices = sorted(linux.and_then(|linux| linux.net_devices().as_ref()));
         // The host moves the devices there at once.
-        namespaces.network_at_once = !linux.net_devices.is_empty();
+        namespaces.network_at_once = !net_devices.is_empty();
         let rootless = wishes.rootless.unwrap_or_else(|| {
             host.is_unprivileged()
                 || host.in_user_namespace()
@@ -153,32 +147,33 @@ impl Plan {
             no_pivot: wishes.no_pivot,
         })?;
         let mut shared = Shared::new(spec, !wishes.no_new_keyring)?;
-        if let Some(seccomp) = &linux.seccomp {
-            shared.seccomp = SeccompFilter::new(seccomp, host)?;
+        if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {
+            shared.seccomp = Some(SeccompFilter::new(seccomp, host)?);
         }
+        let sysctl = sorted(linux.and_then(|linux| linux.sysctl().as_ref()));
         let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Box::new(Plan {
             id: wishes.id.clone(),
             bundle: bundle.dir.clone(),
-            annotations: spec.annotations.clone(),
+            annotations: annotations(spec),
             callers_streams: wishes.foreground && process.terminal.is_none(),
             process,
             shared,
-            hooks: HooksPlan::new(&spec.hooks)?,
-            sysctls: sysctl::plan(&linux.sysctl, &namespaces, host)?,
-            net_devices: net_devices::plan(
-                &linux.net_devices,
-                &namespaces,
-                host.is_unprivileged(),
-            )?,
-            intel_rdt: linux
-                .intel_rdt
+            hooks: spec
+                .hooks()
                 .as_ref()
+                .map(HooksPlan::new)
+                .transpose()?
+                .unwrap_or_default(),
+            sysctls: sysctl::plan(&sysctl, &namespaces, host)?,
+            net_devices: net_devices::plan(&net_devices, &namespaces, host.is_unprivileged())?,
+            intel_rdt: linux
+                .and_then(|linux| linux.intel_rdt().as_ref())
                 .map(|rdt| IntelRdtPlan::new(rdt, &wishes.id, host))
                 .transpose()?,
             host_sets_limits: namespaces.is_private(Kind::User),
-            hostname: spec.hostname.clone(),
-            domainname: spec.domainname.clone(),
+            hostname: spec.hostname().clone().unwrap_or_default(),
+            domainname: spec.domainname().clone().unwrap_or_default(),
             new_keyring: !wishes.no_new_keyring,
             preserved_fds: wishes.preserved_fds,
             rootless,
@@ -227,29 +222,43 @@ impl Plan {
     }
 }
 
+/// The entries of a map in the order of their names.
+fn sorted<V>(map: Option<&HashMap<String, V>>) -> BTreeMap<&str, &V> {
+    let entries = map.into_iter().flatten();
+    entries
+        .map(|(name, value)| (name.as_str(), value))
+        .collect()
+}
+
+fn annotations(spec: &Spec) -> BTreeMap<String, String> {
+    spec.annotations().clone().into_iter().flatten().collect()
+}
+
 /// The specification with what a service manager adds to it.
-fn with_service(spec: &Spec, service: &Service) -> Option<Box<Spec>> {
+fn with_service(spec: &Spec, service: &Service) -> Option<Spec> {
     if service.variables.is_empty() && service.mount.is_none() {
         return None;
     }
-    let mut spec = Box::new(spec.clone());
-    if let Some(process) = &mut spec.process {
+    let mut spec = spec.clone();
+    if let Some(process) = spec.process_mut() {
         let pairs = service
             .variables
             .iter()
             .map(|(name, value)| format!("{name}={value}"));
-        process.env.extend(pairs);
+        process.env_mut().get_or_insert_default().extend(pairs);
     }
     if let Some((source, destination)) = &service.mount {
-        spec.mounts.push(Mount {
-            destination: destination.to_string_lossy().into_owned(),
-            kind: "bind".into(),
-            source: source.to_string_lossy().into_owned(),
-            options: ["bind", "nosuid", "noexec", "nodev", "ro"]
-                .map(String::from)
-                .into(),
-            ..Mount::default()
-        });
+        let mut mount = Mount::default();
+        mount
+            .set_destination(destination.clone())
+            .set_typ(Some("bind".into()))
+            .set_source(Some(source.clone()))
+            .set_options(Some(
+                ["bind", "nosuid", "noexec", "nodev", "ro"]
+                    .map(String::from)
+                    .into(),
+            ));
+        spec.mounts_mut().get_or_insert_default().push(mount);
     }
     Some(spec)
 }

@@ -14,10 +14,11 @@ use libc::{
     MS_RELATIME, MS_REMOUNT, MS_STRICTATIME, c_ulong,
 };
 use teu_cgroups::{HierarchyView, Layout};
-use teu_namespaces::{IdMap, IdMaps, Kind, NamespacePlan};
+use teu_namespaces::{IdMaps, Kind, NamespacePlan};
 
 use super::mount_options::{ACCESS_TIME, Attributes, IdMapped, MountOptions};
-use crate::spec;
+use super::namespaces::maps_from;
+use oci_spec::runtime as spec;
 
 /// One mount of the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,8 +178,9 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) fn mounts(mounts: &[spec::Mount], around: &Surroundings<'_>) -> Result<Vec<Mount>> {
     let mut planned = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
-        let mount = Mount::new(mount, around)
-            .with_context(|| format!("invalid mount {:?} (mounts[{index}])", mount.destination))?;
+        let mount = Mount::new(mount, around).with_context(|| {
+            format!("invalid mount {:?} (mounts[{index}])", mount.destination())
+        })?;
         planned.push(mount);
     }
     Ok(planned)
@@ -186,18 +188,15 @@ pub(crate) fn mounts(mounts: &[spec::Mount], around: &Surroundings<'_>) -> Resul
 
 impl Mount {
     fn new(mount: &spec::Mount, around: &Surroundings<'_>) -> Result<Mount> {
-        for field in [&mount.source, &mount.destination, &mount.kind] {
-            ensure!(!field.contains('\0'), "mount field contains null byte");
+        let (given, source) = (mount.destination(), source(mount));
+        let is_faulty = has_nul(given) || has_nul(source) || type_of(mount).contains('\0');
+        ensure!(!is_faulty, "mount field contains null byte");
+        ensure!(!given.as_os_str().is_empty(), "mount destination is empty");
+        if !given.is_absolute() {
+            log::warn!("mount destination {given:?} is not absolute: taken as relative to \"/\"");
         }
-        ensure!(!mount.destination.is_empty(), "mount destination is empty");
-        if !mount.destination.starts_with('/') {
-            log::warn!(
-                "mount destination {:?} is not absolute: taken as relative to \"/\"",
-                mount.destination
-            );
-        }
-        let options = MountOptions::parse(&mount.options);
-        let destination = destination(&mount.destination, around.rootfs);
+        let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
+        let destination = destination(given, around.rootfs);
         if destination == Path::new("/") {
             bail!(
                 "mountpoint {:?} is on the top of rootfs {:?}",
@@ -207,7 +206,7 @@ impl Mount {
         }
         let kind = kind(mount, &destination, &options, around)?;
         Ok(Mount {
-            source: mount.source.clone(),
+            source: source.to_string_lossy().into_owned(),
             readonly_at_end: readonly_at_end(&kind, &destination, &options),
             destination,
             kind,
@@ -263,10 +262,23 @@ impl Mount {
     }
 }
 
+fn source(mount: &spec::Mount) -> &Path {
+    mount.source().as_deref().unwrap_or(Path::new(""))
+}
+
+fn type_of(mount: &spec::Mount) -> &str {
+    mount.typ().as_deref().unwrap_or_default()
+}
+
+/// Whether no path can be so.
+pub(super) fn has_nul(path: &Path) -> bool {
+    path.as_os_str().as_bytes().contains(&0)
+}
+
 /// A destination as a clean absolute path inside the root filesystem. One that
 /// starts with the path of the root filesystem itself means what is below it.
-fn destination(path: &str, rootfs: &Path) -> PathBuf {
-    let clean = clean(Path::new(path));
+fn destination(path: &Path, rootfs: &Path) -> PathBuf {
+    let clean = clean(path);
     // By bytes, which is quick: both are clean.
     let below = clean
         .as_os_str()
@@ -325,7 +337,7 @@ fn kind(
     around: &Surroundings<'_>,
 ) -> Result<MountKind> {
     let id_map = id_map(mount, options, around)?;
-    let is_bind = options.is_bind() || matches!(mount.kind.as_str(), "bind" | "rbind");
+    let is_bind = options.is_bind() || matches!(type_of(mount), "bind" | "rbind");
     if options.set & MS_REMOUNT != 0 {
         ensure!(
             id_map.is_none(),
@@ -343,7 +355,7 @@ fn kind(
     // On a machine with cgroup v2 only both are the same; beside v1 hierarchies
     // a cgroup2 is a filesystem like others.
     let v2_alone = matches!(around.cgroup, Some(Layout::V2 { .. }));
-    if mount.kind == "cgroup" || (mount.kind == "cgroup2" && v2_alone) {
+    if type_of(mount) == "cgroup" || (type_of(mount) == "cgroup2" && v2_alone) {
         return cgroup(mount, options, around);
     }
     Ok(MountKind::Filesystem(filesystem(
@@ -375,10 +387,14 @@ fn bind(
         "bind mounts cannot have any filesystem-specific options applied: {:?}",
         options.data.join(",")
     );
-    ensure!(!mount.source.is_empty(), "bind mounts must have a source");
+    let source = source(mount);
+    ensure!(
+        !source.as_os_str().is_empty(),
+        "bind mounts must have a source"
+    );
     Ok(Bind {
-        source: around.bundle_dir.join(&mount.source),
-        recursive: options.is_recursive() || mount.kind == "rbind",
+        source: around.bundle_dir.join(source),
+        recursive: options.is_recursive() || type_of(mount) == "rbind",
         flags: BindFlags::new(options),
         id_map,
     })
@@ -400,7 +416,7 @@ fn filesystem(
     options: &MountOptions,
     around: &Surroundings<'_>,
 ) -> Filesystem {
-    let kind = mount.kind.as_str();
+    let kind = type_of(mount);
     let mut flags = options.set;
     if kind == "tmpfs" || destination == Path::new("/dev") {
         // Read-only comes later: see `readonly_at_end`.
@@ -409,7 +425,7 @@ fn filesystem(
     let label = (!around.label.is_empty()).then(|| around.label.to_owned());
     Filesystem {
         kind: kind.to_owned(),
-        source: mount.source.clone(),
+        source: source(mount).to_string_lossy().into_owned(),
         flags,
         options: split_options(&options.data, kind),
         context: label
@@ -456,18 +472,20 @@ fn id_map(
     options: &MountOptions,
     around: &Surroundings<'_>,
 ) -> Result<Option<BindIdMap>> {
-    let given = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let uid = maps_from(mount.uid_mappings().as_ref());
+    let gid = maps_from(mount.gid_mappings().as_ref());
+    let given = !uid.is_empty() || !gid.is_empty();
     if !given && options.id_mapped.is_none() {
         return Ok(None);
     }
     if around.unprivileged {
         bail!("id-mapped mounts are not supported for rootless containers");
     }
-    let both = !mount.uid_mappings.is_empty() && !mount.gid_mappings.is_empty();
+    let both = !uid.is_empty() && !gid.is_empty();
     let maps = if both {
         BindIdMapSource::Given(IdMaps {
-            uid: mount.uid_mappings.iter().map(id_map_line).collect(),
-            gid: mount.gid_mappings.iter().map(id_map_line).collect(),
+            uid,
+            gid,
             deny_setgroups: false,
         })
     } else if given || !around.namespaces.is_private(Kind::User) {
@@ -477,14 +495,6 @@ fn id_map(
     };
     let scope = options.id_mapped.unwrap_or(IdMapped::Mount);
     Ok(Some(BindIdMap { maps, scope }))
-}
-
-fn id_map_line(mapping: &spec::IdMapping) -> IdMap {
-    IdMap {
-        container: mapping.container_id,
-        host: mapping.host_id,
-        size: mapping.size,
-    }
 }
 
 fn cgroup(
@@ -507,7 +517,7 @@ fn cgroup(
         }) => Ok(MountKind::CgroupV2(CgroupV2 {
             filesystem: Filesystem {
                 kind: "cgroup2".to_owned(),
-                source: mount.source.clone(),
+                source: source(mount).to_string_lossy().into_owned(),
                 flags: options.set,
                 options: cgroup2_options(&options.data, in_namespace, flags),
                 context: None,
@@ -650,8 +660,7 @@ mod tests {
 
     impl Case {
         fn plan(&self, json: &str) -> Result<Vec<Mount>> {
-            let listed: Vec<spec::Mount> =
-                serde_json::from_str(&format!("[{json}]")).expect("test data");
+            let listed: Vec<spec::Mount> = crate::testing::read(&format!("[{json}]"));
             mounts(
                 &listed,
                 &Surroundings {

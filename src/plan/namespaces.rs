@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use teu_namespaces::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};
 
 use crate::host::Host;
-use crate::spec::{IdMapping, Linux, Namespace as SpecNamespace, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
 
 /// Decides the namespaces.
 ///
@@ -15,48 +15,55 @@ use crate::spec::{IdMapping, Linux, Namespace as SpecNamespace, Spec};
 /// An unknown or repeated kind, or a setting that needs a namespace the
 /// container does not have; the words are runc's.
 pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<NamespacePlan> {
-    let default = Linux::default();
-    let linux = spec.linux.as_ref().unwrap_or(&default);
+    let linux = spec.linux().as_ref();
     let mut plan = NamespacePlan::default();
-    for namespace in &linux.namespaces {
+    for namespace in linux.iter().flat_map(|linux| linux.namespaces()).flatten() {
         add(&mut plan, namespace)?;
     }
     plan.id_maps = id_maps(&plan, linux, host)?;
     plan.time_offsets = time_offsets(&plan, linux)?;
     for (field, value) in [
-        ("hostname", &spec.hostname),
-        ("domainname", &spec.domainname),
+        ("hostname", spec.hostname()),
+        ("domainname", spec.domainname()),
     ] {
-        if !value.is_empty() && !plan.is_private(Kind::Uts) {
+        if value.as_ref().is_some_and(|name| !name.is_empty()) && !plan.is_private(Kind::Uts) {
             bail!("unable to set {field} without a private UTS namespace");
         }
     }
     Ok(plan)
 }
 
-fn add(plan: &mut NamespacePlan, namespace: &SpecNamespace) -> Result<()> {
-    let SpecNamespace { kind: word, path } = namespace;
-    let Some(kind) = Kind::from_spec(word) else {
-        bail!("namespace {{{word:?} {path:?}}} does not exist");
+fn add(plan: &mut NamespacePlan, namespace: &LinuxNamespace) -> Result<()> {
+    let kind = match namespace.typ() {
+        LinuxNamespaceType::Mount => Kind::Mount,
+        LinuxNamespaceType::Cgroup => Kind::Cgroup,
+        LinuxNamespaceType::Uts => Kind::Uts,
+        LinuxNamespaceType::Ipc => Kind::Ipc,
+        LinuxNamespaceType::User => Kind::User,
+        LinuxNamespaceType::Pid => Kind::Pid,
+        LinuxNamespaceType::Network => Kind::Network,
+        LinuxNamespaceType::Time => Kind::Time,
     };
+    let path = namespace.path().as_deref().unwrap_or(Path::new(""));
     if plan.is_private(kind) {
+        let word = kind.spec_name();
         bail!("malformed spec file: duplicated ns {{{word:?} {path:?}}}");
     }
-    if path.is_empty() {
+    if path.as_os_str().is_empty() {
         plan.set(kind, Namespace::New);
         return Ok(());
     }
-    if !Path::new(path).is_absolute() {
+    if !path.is_absolute() {
         bail!("namespace path {path:?} is not an absolute path");
     }
     plan.set(kind, Namespace::Joined(path.into()));
     Ok(())
 }
 
-fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
+fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, host: &Host) -> Result<IdMaps> {
     let mut maps = IdMaps {
-        uid: maps_from(&linux.uid_mappings),
-        gid: maps_from(&linux.gid_mappings),
+        uid: maps_from(linux.and_then(|linux| linux.uid_mappings().as_ref())),
+        gid: maps_from(linux.and_then(|linux| linux.gid_mappings().as_ref())),
         deny_setgroups: false,
     };
     let mapped = !maps.uid.is_empty() || !maps.gid.is_empty();
@@ -88,13 +95,14 @@ fn id_maps(plan: &NamespacePlan, linux: &Linux, host: &Host) -> Result<IdMaps> {
     Ok(maps)
 }
 
-fn maps_from(mappings: &[IdMapping]) -> Vec<IdMap> {
+/// The id map of `uidMappings` or `gidMappings`.
+pub(super) fn maps_from(mappings: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMap> {
+    let mappings = mappings.into_iter().flatten();
     mappings
-        .iter()
         .map(|m| IdMap {
-            container: m.container_id,
-            host: m.host_id,
-            size: m.size,
+            container: m.container_id(),
+            host: m.host_id(),
+            size: m.size(),
         })
         .collect()
 }
@@ -141,8 +149,9 @@ fn maps_of_joined(path: &Path, given: IdMaps, host: &Host) -> Result<IdMaps> {
     Ok(theirs)
 }
 
-fn time_offsets(plan: &NamespacePlan, linux: &Linux) -> Result<Vec<TimeOffset>> {
-    if linux.time_offsets.is_empty() {
+fn time_offsets(plan: &NamespacePlan, linux: Option<&Linux>) -> Result<Vec<TimeOffset>> {
+    let offsets = super::sorted(linux.and_then(|linux| linux.time_offsets().as_ref()));
+    if offsets.is_empty() {
         return Ok(Vec::new());
     }
     match plan.get(Kind::Time) {
@@ -156,17 +165,16 @@ fn time_offsets(plan: &NamespacePlan, linux: &Linux) -> Result<Vec<TimeOffset>> 
         ),
         Namespace::New => {}
     }
-    linux
-        .time_offsets
-        .iter()
+    offsets
+        .into_iter()
         .map(|(clock, offset)| {
-            if !matches!(clock.as_str(), "boottime" | "monotonic") {
+            if !matches!(clock, "boottime" | "monotonic") {
                 bail!("linux.timeOffsets: unknown clock {clock:?}");
             }
             Ok(TimeOffset {
-                clock: clock.clone(),
-                secs: offset.secs,
-                nanosecs: offset.nanosecs,
+                clock: clock.to_owned(),
+                secs: offset.secs().unwrap_or(0),
+                nanosecs: offset.nanosecs().unwrap_or(0),
             })
         })
         .collect()
@@ -177,8 +185,7 @@ mod tests {
     use super::*;
 
     fn plan_of(config: &str) -> Result<NamespacePlan> {
-        let spec: Spec = serde_json::from_str(config).expect("test input parses");
-        plan(&spec, &Host::new())
+        plan(&crate::testing::read(config), &Host::new())
     }
 
     fn refusal(config: &str) -> String {
@@ -202,10 +209,6 @@ mod tests {
     #[test]
     fn contradictions_are_refused_in_runcs_words() {
         let cases = [
-            (
-                r#"{"linux":{"namespaces":[{"type":"foo"}]}}"#,
-                "namespace {\"foo\" \"\"} does not exist",
-            ),
             (
                 r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"pid"}]}}"#,
                 "malformed spec file: duplicated ns {\"pid\" \"\"}",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use teu_namespaces::{Kind, NamespacePlan};
 
-use crate::spec;
+use oci_spec::runtime::LinuxNetDevice;
 
 /// The longest name a network device can have (`IFNAMSIZ` with its NUL is 16).
 const LONGEST_NAME: usize = 15;
@@ -27,7 +27,7 @@ pub(crate) struct NetDevice {
 /// No network namespace to move to, a caller without the privilege, or a name
 /// no device can have.
 pub(crate) fn plan(
-    devices: &BTreeMap<String, spec::NetDevice>,
+    devices: &BTreeMap<&str, &LinuxNetDevice>,
     namespaces: &NamespacePlan,
     unprivileged: bool,
 ) -> Result<Vec<NetDevice>> {
@@ -41,23 +41,22 @@ pub(crate) fn plan(
         bail!("network devices are not supported for rootless containers");
     }
     let mut plan: Vec<NetDevice> = Vec::with_capacity(devices.len());
-    for (host_name, device) in devices {
-        let name = if device.name.is_empty() {
-            host_name
-        } else {
-            &device.name
+    for (&host_name, device) in devices {
+        let name = match device.name().as_deref() {
+            None | Some("") => host_name,
+            Some(name) => name,
         };
         for name in [host_name, name] {
             if !is_valid(name) {
                 bail!("invalid network device name {name:?}");
             }
         }
-        if !name.contains('%') && plan.iter().any(|other| other.name == *name) {
+        if !name.contains('%') && plan.iter().any(|other| other.name == name) {
             bail!("linux.netDevices: two devices are to be called {name:?}");
         }
         plan.push(NetDevice {
-            host_name: host_name.clone(),
-            name: name.clone(),
+            host_name: host_name.to_owned(),
+            name: name.to_owned(),
         });
     }
     Ok(plan)
@@ -75,16 +74,22 @@ mod tests {
     use super::*;
     use teu_namespaces::Namespace;
 
-    fn devices(list: &[(&str, &str)]) -> BTreeMap<String, spec::NetDevice> {
-        let device = |(from, to): &(&str, &str)| {
-            (
-                (*from).to_owned(),
-                spec::NetDevice {
-                    name: (*to).to_owned(),
-                },
-            )
+    fn devices<'a>(list: &[(&'a str, &str)]) -> BTreeMap<&'a str, LinuxNetDevice> {
+        let device = |&(from, to): &(&'a str, &str)| {
+            let mut device = LinuxNetDevice::default();
+            device.set_name(Some(to.to_owned()));
+            (from, device)
         };
         list.iter().map(device).collect()
+    }
+
+    fn plan(
+        devices: &BTreeMap<&str, LinuxNetDevice>,
+        namespaces: &NamespacePlan,
+        unprivileged: bool,
+    ) -> Result<Vec<NetDevice>> {
+        let devices = devices.iter().map(|(name, device)| (*name, device));
+        super::plan(&devices.collect(), namespaces, unprivileged)
     }
 
     fn with_network() -> NamespacePlan {

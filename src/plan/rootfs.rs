@@ -11,9 +11,9 @@ use teu_namespaces::{Kind, NamespacePlan};
 
 use super::devices::{DeviceNode, device_nodes};
 use super::mount_options::MountOptions;
-use super::mounts::{Mount, Surroundings, clean, is_at_or_below, mounts};
+use super::mounts::{Mount, Surroundings, clean, has_nul, is_at_or_below, mounts};
 use crate::host::Host;
-use crate::spec::{self, Spec};
+use oci_spec::runtime::{LinuxDevice, Spec};
 
 /// Everything about the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,11 +120,13 @@ impl RootfsPlan {
     /// host; the error names it.
     pub(crate) fn new(input: &RootfsInput<'_>) -> Result<RootfsPlan> {
         let spec = input.spec;
-        let root = spec.root.as_ref().context("root must be specified")?;
-        let path = rootfs_path(input.host, input.bundle_dir, &root.path)?;
-        let linux = spec.linux.clone().unwrap_or_default();
+        let root = spec.root().as_ref().context("root must be specified")?;
+        let path = rootfs_path(input.host, input.bundle_dir, root.path())?;
+        let linux = spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        let label = label.unwrap_or_default();
         let mut mounts = mounts(
-            &spec.mounts,
+            spec.mounts().as_deref().unwrap_or_default(),
             &Surroundings {
                 bundle_dir: input.bundle_dir,
                 rootfs: &path,
@@ -132,20 +134,25 @@ impl RootfsPlan {
                 rootless: input.host.is_unprivileged() || input.host.in_user_namespace(),
                 namespaces: input.namespaces,
                 cgroup: input.cgroup,
-                label: &linux.mount_label,
+                label,
             },
         )?;
         let entrance = entrance(input);
-        let propagation = propagation(&linux.rootfs_propagation, entrance)?;
+        let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+        let propagation = propagation(word.unwrap_or_default(), entrance)?;
         let private = input.namespaces.is_private(Kind::Mount);
-        let restricts = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+        let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref());
+        let masked = linux.and_then(|linux| linux.masked_paths().as_deref());
+        let (readonly, masked) = (readonly.unwrap_or_default(), masked.unwrap_or_default());
+        let restricts = !masked.is_empty() || !readonly.is_empty();
         if restricts && !private {
             bail!("unable to restrict sys entries without a private MNT namespace");
         }
-        let readonly_paths = readonly_paths(&linux.readonly_paths, &mounts);
-        let masked_paths = masked_paths(&linux.masked_paths, &mounts, &readonly_paths);
+        let readonly_paths = readonly_paths(readonly, &mounts);
+        let masked_paths = masked_paths(masked, &mounts, &readonly_paths);
         hold(&mut mounts, readonly_paths.iter().chain(&masked_paths));
-        let devices = devices(&linux.devices, input)?;
+        let devices = linux.and_then(|linux| linux.devices().as_deref());
+        let devices = self::devices(devices.unwrap_or_default(), input)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
         Ok(RootfsPlan {
             path,
@@ -159,10 +166,10 @@ impl RootfsPlan {
             mounts,
             entrance,
             unshare_cgroup_namespace: input.namespaces.is_new(Kind::Cgroup),
-            readonly: root.readonly && private,
+            readonly: root.readonly().unwrap_or(false) && private,
             readonly_paths,
             masked_paths,
-            mount_label: (!linux.mount_label.is_empty()).then_some(linux.mount_label),
+            mount_label: (!label.is_empty()).then(|| label.to_owned()),
         })
     }
 }
@@ -173,9 +180,9 @@ fn leaves_nothing_shared(propagation: c_ulong) -> bool {
     propagation & MS_REC != 0 && propagation & (MS_SLAVE | MS_PRIVATE) != 0
 }
 
-fn rootfs_path(host: &Host, bundle_dir: &Path, path: &str) -> Result<PathBuf> {
-    ensure!(!path.is_empty(), "root.path must be specified");
-    ensure!(!path.contains('\0'), "root.path contains null byte");
+fn rootfs_path(host: &Host, bundle_dir: &Path, path: &Path) -> Result<PathBuf> {
+    ensure!(!path.as_os_str().is_empty(), "root.path must be specified");
+    ensure!(!has_nul(path), "root.path contains null byte");
     let path = clean(&bundle_dir.join(path));
     match host.check_path_without_links(&path) {
         Ok(()) => Ok(path),
@@ -211,7 +218,7 @@ fn propagation(word: &str, entrance: Entrance) -> Result<Option<c_ulong>> {
     Ok(Some(propagation))
 }
 
-fn devices(listed: &[spec::Device], input: &RootfsInput<'_>) -> Result<Devices> {
+fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
     let mut nodes = device_nodes(listed)?;
     let (host, namespaces) = (input.host, input.namespaces);
     let in_user_namespace = host.in_user_namespace();
@@ -315,7 +322,7 @@ mod tests {
     const ROOT: &str = r#""root":{"path":"/usr"}"#;
 
     fn plan(json: &str, kinds: &[Kind], no_pivot: bool) -> Result<RootfsPlan> {
-        let spec: Spec = serde_json::from_str(json).expect("test data");
+        let spec: Spec = crate::testing::read(json);
         let mut namespaces = NamespacePlan::default();
         for kind in kinds {
             namespaces.set(*kind, Namespace::New);

@@ -1,9 +1,12 @@
 //! When the process runs: CPU and I/O scheduling, CPU affinity.
 
 use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{
+    self as spec, ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy,
+};
 
 use super::id_list::IdList;
-use crate::spec;
 
 /// Scheduling of the process, decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,33 +41,31 @@ pub(crate) struct Affinity {
     pub(crate) last: Option<IdList>,
 }
 
-/// Policies by name, with their numbers in `linux/sched.h`.
-const POLICIES: [(&str, u32); 7] = [
-    ("SCHED_OTHER", 0),
-    ("SCHED_FIFO", 1),
-    ("SCHED_RR", 2),
-    ("SCHED_BATCH", 3),
-    ("SCHED_ISO", 4),
-    ("SCHED_IDLE", 5),
-    ("SCHED_DEADLINE", 6),
-];
+/// The number in `linux/sched.h`.
+fn number(policy: LinuxSchedulerPolicy) -> u32 {
+    match policy {
+        LinuxSchedulerPolicy::SchedOther => 0,
+        LinuxSchedulerPolicy::SchedFifo => 1,
+        LinuxSchedulerPolicy::SchedRr => 2,
+        LinuxSchedulerPolicy::SchedBatch => 3,
+        LinuxSchedulerPolicy::SchedIso => 4,
+        LinuxSchedulerPolicy::SchedIdle => 5,
+        LinuxSchedulerPolicy::SchedDeadline => 6,
+    }
+}
 
-const FLAGS: [(&str, u64); 7] = [
-    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
-    ("SCHED_FLAG_RECLAIM", 0x02),
-    ("SCHED_FLAG_DL_OVERRUN", 0x04),
-    ("SCHED_FLAG_KEEP_POLICY", 0x08),
-    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
-    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
-    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
-];
-
-/// Classes by name, with their numbers in `linux/ioprio.h`.
-const IO_CLASSES: [(&str, u16); 3] = [
-    ("IOPRIO_CLASS_RT", 1),
-    ("IOPRIO_CLASS_BE", 2),
-    ("IOPRIO_CLASS_IDLE", 3),
-];
+/// The bit in `linux/sched.h`.
+fn bit(flag: LinuxSchedulerFlag) -> u64 {
+    match flag {
+        LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+        LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+        LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+        LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+        LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+        LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+        LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+    }
+}
 
 /// The class is in the bits above the level (`IOPRIO_CLASS_SHIFT`).
 const IO_CLASS_SHIFT: u32 = 13;
@@ -77,10 +78,18 @@ impl SchedulingPlan {
     /// An unknown word, or values that do not belong to the policy.
     pub(crate) fn new(process: &spec::Process, has_cpuset: bool) -> Result<SchedulingPlan> {
         Ok(SchedulingPlan {
-            scheduler: process.scheduler.as_ref().map(Scheduler::new).transpose()?,
-            io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
+            scheduler: process
+                .scheduler()
+                .as_ref()
+                .map(Scheduler::new)
+                .transpose()?,
+            io_priority: process
+                .io_priority()
+                .as_ref()
+                .map(io_priority)
+                .transpose()?,
             affinity: process
-                .exec_cpu_affinity
+                .exec_cpu_affinity()
                 .as_ref()
                 .map(Affinity::new)
                 .transpose()?,
@@ -91,38 +100,34 @@ impl SchedulingPlan {
 
 impl Scheduler {
     fn new(scheduler: &spec::Scheduler) -> Result<Scheduler> {
-        let policy = scheduler.policy.as_str();
-        if policy.is_empty() {
-            bail!("scheduler policy is required");
-        }
-        let Some(number) = number(&POLICIES, policy) else {
-            bail!("invalid scheduler policy: {policy}");
-        };
-        let nice = scheduler.nice;
-        if matches!(policy, "SCHED_OTHER" | "SCHED_BATCH") && !(-20..=19).contains(&nice) {
+        use LinuxSchedulerPolicy::{SchedBatch, SchedDeadline, SchedFifo, SchedOther, SchedRr};
+        let policy = *scheduler.policy();
+        let nice = scheduler.nice().unwrap_or(0);
+        if matches!(policy, SchedOther | SchedBatch) && !(-20..=19).contains(&nice) {
             bail!("invalid scheduler.nice: {nice} when scheduler.policy is {policy}");
         }
-        if scheduler.priority != 0 && !matches!(policy, "SCHED_FIFO" | "SCHED_RR") {
+        let priority = scheduler.priority().unwrap_or(0);
+        if priority != 0 && !matches!(policy, SchedFifo | SchedRr) {
             bail!("scheduler.priority can only be specified for SchedFIFO or SchedRR policy");
         }
-        let times = [scheduler.runtime, scheduler.deadline, scheduler.period];
-        if policy != "SCHED_DEADLINE" && times != [0; 3] {
+        let times = [
+            scheduler.runtime(),
+            scheduler.deadline(),
+            scheduler.period(),
+        ];
+        let times = times.map(|time| time.unwrap_or(0));
+        if policy != SchedDeadline && times != [0; 3] {
             bail!(
                 "scheduler runtime/deadline/period can only be specified for SchedDeadline policy"
             );
         }
-        let mut flags = 0;
-        for flag in &scheduler.flags {
-            match FLAGS.iter().find(|(name, _)| name == flag) {
-                Some((_, bit)) => flags |= bit,
-                None => bail!("invalid scheduler flag: {flag}"),
-            }
-        }
-        let priority = u32::try_from(scheduler.priority)
-            .with_context(|| format!("scheduler.priority {}", scheduler.priority))?;
+        let flags = scheduler.flags().iter().flatten();
+        let flags = flags.fold(0, |flags, flag| flags | bit(*flag));
+        let priority =
+            u32::try_from(priority).with_context(|| format!("scheduler.priority {priority}"))?;
         let [runtime, deadline, period] = times;
         Ok(Scheduler {
-            policy: number,
+            policy: number(policy),
             flags,
             nice,
             priority,
@@ -134,36 +139,30 @@ impl Scheduler {
 }
 
 impl Affinity {
-    fn new(affinity: &spec::CpuAffinity) -> Result<Affinity> {
-        let list = |text: &str, field: &str| match text {
-            "" => Ok(None),
-            text => IdList::parse(text)
-                .map(Some)
-                .with_context(|| format!("process.execCPUAffinity.{field} {text:?}")),
+    fn new(affinity: &ExecCPUAffinity) -> Result<Affinity> {
+        let list = |text: &Option<String>, field: &str| {
+            let list = text.as_deref().map(IdList::parse).transpose();
+            list.with_context(|| format!("process.execCPUAffinity.{field} {text:?}"))
         };
         Ok(Affinity {
-            initial: list(&affinity.initial, "initial")?,
-            last: list(&affinity.last, "final")?,
+            initial: list(affinity.initial(), "initial")?,
+            last: list(affinity.cpu_affinity_final(), "final")?,
         })
     }
 }
 
-fn io_priority(priority: &spec::IoPriority) -> Result<u16> {
-    let level = match u16::try_from(priority.priority) {
+fn io_priority(priority: &LinuxIOPriority) -> Result<u16> {
+    let level = match u16::try_from(priority.priority()) {
         Ok(level) if level <= 7 => level,
-        _ => bail!("invalid ioPriority.Priority: {}", priority.priority),
+        _ => bail!("invalid ioPriority.Priority: {}", priority.priority()),
     };
-    let Some((_, class)) = IO_CLASSES.iter().find(|(name, _)| *name == priority.class) else {
-        bail!("invalid ioPriority.Class: {:?}", priority.class);
+    // The number in `linux/ioprio.h`.
+    let class = match priority.class() {
+        IOPriorityClass::IoprioClassRt => 1,
+        IOPriorityClass::IoprioClassBe => 2,
+        IOPriorityClass::IoprioClassIdle => 3,
     };
     Ok(class << IO_CLASS_SHIFT | level)
-}
-
-fn number(table: &[(&str, u32)], name: &str) -> Option<u32> {
-    table
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
 }
 
 #[cfg(test)]
@@ -171,7 +170,7 @@ mod tests {
     use super::*;
 
     fn scheduler(json: &str) -> Result<Scheduler> {
-        Scheduler::new(&serde_json::from_str(json).expect("json"))
+        Scheduler::new(&crate::testing::read(json))
     }
 
     #[test]
@@ -212,8 +211,6 @@ mod tests {
     #[test]
     fn schedulers_that_cannot_be() {
         for (json, words) in [
-            ("{}", "scheduler policy is required"),
-            (r#"{"policy":"X"}"#, "invalid scheduler policy: X"),
             (
                 r#"{"policy":"SCHED_OTHER","nice":20}"#,
                 "invalid scheduler.nice: 20 when scheduler.policy is SCHED_OTHER",
@@ -227,10 +224,6 @@ mod tests {
                 "scheduler runtime/deadline/period can only be specified for SchedDeadline policy",
             ),
             (
-                r#"{"policy":"SCHED_FIFO","flags":["X"]}"#,
-                "invalid scheduler flag: X",
-            ),
-            (
                 r#"{"policy":"SCHED_FIFO","priority":-1}"#,
                 "scheduler.priority -1",
             ),
@@ -241,42 +234,20 @@ mod tests {
 
     #[test]
     fn io_priorities() {
-        let priority = |class: &str, priority| {
-            io_priority(&spec::IoPriority {
-                class: class.into(),
-                priority,
-            })
-            .map_err(|err| err.to_string())
+        let priority = |priority: i64| {
+            let json = format!(r#"{{"class":"IOPRIO_CLASS_IDLE","priority":{priority}}}"#);
+            io_priority(&crate::testing::read(&json)).map_err(|err| err.to_string())
         };
-        assert_eq!(priority("IOPRIO_CLASS_BE", 7), Ok(2 << 13 | 7));
-        assert_eq!(
-            priority("IOPRIO_CLASS_BE", 8),
-            Err("invalid ioPriority.Priority: 8".into())
-        );
-        assert_eq!(
-            priority("IOPRIO_CLASS_BE", -1),
-            Err("invalid ioPriority.Priority: -1".into())
-        );
-        assert_eq!(
-            priority("X", 0),
-            Err(r#"invalid ioPriority.Class: "X""#.into())
-        );
+        assert_eq!(priority(7), Ok(3 << 13 | 7));
+        assert_eq!(priority(8), Err("invalid ioPriority.Priority: 8".into()));
+        assert_eq!(priority(-1), Err("invalid ioPriority.Priority: -1".into()));
     }
 
     #[test]
     fn affinities() {
-        let affinity = Affinity::new(&spec::CpuAffinity {
-            initial: "0-1".into(),
-            last: String::new(),
-        });
+        let affinity = Affinity::new(&crate::testing::read(r#"{"initial":"0-1","final":""}"#));
         let affinity = affinity.expect("affinity");
         assert_eq!(affinity.initial.expect("initial").words(), [3]);
         assert_eq!(affinity.last, None);
-        let wrong = spec::CpuAffinity {
-            initial: String::new(),
-            last: "x".into(),
-        };
-        let error = Affinity::new(&wrong).expect_err("refused");
-        assert_eq!(error.to_string(), r#"process.execCPUAffinity.final "x""#);
     }
 }

@@ -3,11 +3,14 @@
 //! that leaves something open). The crate `teu-seccomp` compiles.
 
 use anyhow::{Context, Result, bail};
+use oci_spec::runtime::{
+    self as spec, LinuxSeccompAction as Word, LinuxSeccompFilterFlag as Flag,
+    LinuxSeccompOperator as Operator,
+};
 use serde::{Deserialize, Serialize};
 use teu_seccomp::{Action, Arch, Comparison, Condition, Filter, Instruction, Rule};
 
 use crate::host::Host;
-use crate::spec;
 
 /// A filter as all processes of the container get it; state.json keeps it for
 /// `exec`.
@@ -51,62 +54,52 @@ pub(crate) struct SeccompPlan {
 
 /// The words of `flags` and their bits in linux/seccomp.h. The first is taken
 /// and does nothing: the process has one thread.
-const FLAGS: [(&str, u32); 4] = [
-    ("SECCOMP_FILTER_FLAG_TSYNC", 0),
-    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", SPEC_ALLOW),
-    ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
-    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE_RECV),
+const FLAGS: [(Flag, u32); 4] = [
+    (Flag::SeccompFilterFlagTsync, 0),
+    (Flag::SeccompFilterFlagSpecAllow, SPEC_ALLOW),
+    (Flag::SeccompFilterFlagLog, 1 << 1),
+    (Flag::SeccompFilterFlagWaitKillableRecv, WAIT_KILLABLE_RECV),
 ];
 const SPEC_ALLOW: u32 = 1 << 2;
 const NEW_LISTENER: u32 = 1 << 3;
 const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
-const ACTIONS: [&str; 9] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
+const ACTIONS: [Word; 9] = [
+    Word::ScmpActAllow,
+    Word::ScmpActErrno,
+    Word::ScmpActKill,
+    Word::ScmpActKillProcess,
+    Word::ScmpActKillThread,
+    Word::ScmpActLog,
+    Word::ScmpActNotify,
+    Word::ScmpActTrace,
+    Word::ScmpActTrap,
 ];
 
-const OPERATORS: [&str; 7] = [
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
+const OPERATORS: [Operator; 7] = [
+    Operator::ScmpCmpEq,
+    Operator::ScmpCmpGe,
+    Operator::ScmpCmpGt,
+    Operator::ScmpCmpLe,
+    Operator::ScmpCmpLt,
+    Operator::ScmpCmpMaskedEq,
+    Operator::ScmpCmpNe,
 ];
 
-const ARCHITECTURES: [(&str, Arch); 11] = [
-    ("SCMP_ARCH_AARCH64", Arch::Aarch64),
-    ("SCMP_ARCH_ARM", Arch::Arm),
-    ("SCMP_ARCH_LOONGARCH64", Arch::Loongarch64),
-    ("SCMP_ARCH_MIPSEL", Arch::Mipsel),
-    ("SCMP_ARCH_MIPSEL64", Arch::Mipsel64),
-    ("SCMP_ARCH_MIPSEL64N32", Arch::Mipsel64N32),
-    ("SCMP_ARCH_PPC64LE", Arch::Ppc64le),
-    ("SCMP_ARCH_RISCV64", Arch::Riscv64),
-    ("SCMP_ARCH_X32", Arch::X32),
-    ("SCMP_ARCH_X86", Arch::X86),
-    ("SCMP_ARCH_X86_64", Arch::X86_64),
-];
-
-/// Known words for machines that keep the upper half of a number first: no
-/// filter is for such a machine and for one that teu runs on.
-const BIG_ENDIAN: [&str; 7] = [
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
+/// Those that have the machine's byte order: no filter is for a machine of the
+/// other one and for one that teu runs on.
+const ARCHITECTURES: [(spec::Arch, Arch); 11] = [
+    (spec::Arch::ScmpArchAarch64, Arch::Aarch64),
+    (spec::Arch::ScmpArchArm, Arch::Arm),
+    (spec::Arch::ScmpArchLoongarch64, Arch::Loongarch64),
+    (spec::Arch::ScmpArchMipsel, Arch::Mipsel),
+    (spec::Arch::ScmpArchMipsel64, Arch::Mipsel64),
+    (spec::Arch::ScmpArchMipsel64n32, Arch::Mipsel64N32),
+    (spec::Arch::ScmpArchPpc64le, Arch::Ppc64le),
+    (spec::Arch::ScmpArchRiscv64, Arch::Riscv64),
+    (spec::Arch::ScmpArchX32, Arch::X32),
+    (spec::Arch::ScmpArchX86, Arch::X86),
+    (spec::Arch::ScmpArchX86_64, Arch::X86_64),
 ];
 
 /// The architecture of the machine this was built for.
@@ -120,65 +113,62 @@ const NATIVE: Arch = if cfg!(target_arch = "aarch64") {
 pub(crate) mod words {
     use super::{ACTIONS, ARCHITECTURES, FLAGS, Host, OPERATORS};
 
-    pub(crate) fn actions() -> &'static [&'static str] {
-        &ACTIONS
+    pub(crate) fn actions() -> Vec<super::Word> {
+        ACTIONS.to_vec()
     }
 
-    pub(crate) fn operators() -> &'static [&'static str] {
-        &OPERATORS
+    pub(crate) fn operators() -> Vec<String> {
+        OPERATORS.iter().map(ToString::to_string).collect()
     }
 
-    pub(crate) fn architectures() -> Vec<&'static str> {
+    pub(crate) fn architectures() -> Vec<super::spec::Arch> {
         ARCHITECTURES.iter().map(|(word, _)| *word).collect()
     }
 
-    pub(crate) fn flags() -> Vec<&'static str> {
-        FLAGS.iter().map(|(word, _)| *word).collect()
+    pub(crate) fn flags() -> Vec<String> {
+        FLAGS.iter().map(|(word, _)| word.to_string()).collect()
     }
 
     /// Those of the flags that this kernel knows.
-    pub(crate) fn supported_flags(host: &Host) -> Vec<&'static str> {
+    pub(crate) fn supported_flags(host: &Host) -> Vec<String> {
         let supported = FLAGS
             .iter()
             .filter(|(_, bit)| host.knows_seccomp_flag(*bit));
-        supported.map(|(word, _)| *word).collect()
+        supported.map(|(word, _)| word.to_string()).collect()
     }
 }
 
 impl SeccompFilter {
-    /// The filter of `linux.seccomp`; `None` if that asks for nothing.
+    /// The filter of `linux.seccomp`.
     ///
     /// # Errors
     /// A word that is not known, a flag that this kernel does not have, rules
     /// that contradict each other or make too long a program, `SCMP_ACT_NOTIFY`
     /// where it cannot be; the error names the field.
-    pub(crate) fn new(seccomp: &spec::Seccomp, host: &Host) -> Result<Option<SeccompFilter>> {
-        if seccomp.default_action.is_empty() && seccomp.syscalls.is_empty() {
-            return Ok(None);
-        }
-        let default = action(&seccomp.default_action, seccomp.default_errno_ret)
+    pub(crate) fn new(seccomp: &spec::LinuxSeccomp, host: &Host) -> Result<SeccompFilter> {
+        let default = action(seccomp.default_action(), seccomp.default_errno_ret())
             .context("linux.seccomp.defaultAction")?;
         if default == Action::Notify {
             bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used as default action");
         }
-        let architectures = seccomp.architectures.iter().map(|word| architecture(word));
+        let architectures = seccomp.architectures().iter().flatten();
         let filter = Filter {
             native: NATIVE,
-            architectures: architectures.collect::<Result<_>>()?,
+            architectures: architectures.map(architecture).collect::<Result<_>>()?,
             default,
-            rules: rules(&seccomp.syscalls)?,
+            rules: rules(seccomp.syscalls().as_deref().unwrap_or_default())?,
         };
         let listener = listener(seccomp, &filter.rules)?;
-        let flags = flags(seccomp.flags.as_deref(), listener.is_some(), host)?;
+        let flags = flags(seccomp.flags().as_deref(), listener.is_some(), host)?;
         let program = filter.compile().context("linux.seccomp.syscalls")?;
         for name in program.unknown {
             log::debug!("unknown seccomp syscall {name:?} ignored");
         }
-        Ok(Some(SeccompFilter {
+        Ok(SeccompFilter {
             program: program.instructions,
             flags,
             listener,
-        }))
+        })
     }
 }
 
@@ -196,15 +186,15 @@ impl SeccompPlan {
     }
 }
 
-fn rules(syscalls: &[spec::Syscall]) -> Result<Vec<Rule<'_>>> {
-    let rule = |(index, syscall): (usize, &'_ spec::Syscall)| -> Result<_> {
+fn rules(syscalls: &[spec::LinuxSyscall]) -> Result<Vec<Rule<'_>>> {
+    let rule = |(index, syscall): (usize, &'_ spec::LinuxSyscall)| -> Result<_> {
         let field = |name: &str| format!("linux.seccomp.syscalls[{index}]{name}");
-        if syscall.names.iter().any(String::is_empty) {
+        if syscall.names().iter().any(String::is_empty) {
             bail!("{}: empty string is not a valid syscall", field(".names"));
         }
-        let args = syscall.args.iter().enumerate();
+        let args = syscall.args().iter().flatten().enumerate();
         Ok((
-            action(&syscall.action, syscall.errno_ret).with_context(|| field(".action"))?,
+            action(syscall.action(), syscall.errno_ret()).with_context(|| field(".action"))?,
             args.map(|(at, arg)| condition(arg).with_context(|| field(&format!(".args[{at}]"))))
                 .collect::<Result<Vec<_>>>()?,
         ))
@@ -212,7 +202,7 @@ fn rules(syscalls: &[spec::Syscall]) -> Result<Vec<Rule<'_>>> {
     let with_names = |(index, syscall)| -> Result<Rule<'_>> {
         let (action, conditions) = rule((index, syscall))?;
         Ok(Rule {
-            names: &syscall.names,
+            names: syscall.names(),
             action,
             conditions,
         })
@@ -220,29 +210,28 @@ fn rules(syscalls: &[spec::Syscall]) -> Result<Vec<Rule<'_>>> {
     syscalls.iter().enumerate().map(with_names).collect()
 }
 
-fn action(word: &str, errno: Option<u32>) -> Result<Action> {
+fn action(word: Word, errno: Option<u32>) -> Result<Action> {
     /// EPERM of errno(3): runc's default, which the specification took over.
     const DEFAULT_ERRNO: u32 = 1;
     /// libseccomp's limit; the kernel has it one higher.
     const GREATEST_ERRNO: u32 = 4094;
     let action = match word {
-        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KillThread,
-        "SCMP_ACT_KILL_PROCESS" => Action::KillProcess,
-        "SCMP_ACT_TRAP" => Action::Trap,
-        "SCMP_ACT_LOG" => Action::Log,
-        "SCMP_ACT_ALLOW" => Action::Allow,
-        "SCMP_ACT_NOTIFY" => Action::Notify,
-        "SCMP_ACT_ERRNO" => {
+        Word::ScmpActKill | Word::ScmpActKillThread => Action::KillThread,
+        Word::ScmpActKillProcess => Action::KillProcess,
+        Word::ScmpActTrap => Action::Trap,
+        Word::ScmpActLog => Action::Log,
+        Word::ScmpActAllow => Action::Allow,
+        Word::ScmpActNotify => Action::Notify,
+        Word::ScmpActErrno => {
             return match errno.unwrap_or(DEFAULT_ERRNO) {
                 number @ ..=GREATEST_ERRNO => Ok(Action::Errno(u16::try_from(number)?)),
                 number => bail!("errnoRet {number} is no error number"),
             };
         }
-        "SCMP_ACT_TRACE" => {
+        Word::ScmpActTrace => {
             let message = u16::try_from(errno.unwrap_or(DEFAULT_ERRNO));
             return Ok(Action::Trace(message.context("errnoRet")?));
         }
-        _ => bail!("string {word} is not a valid action for seccomp"),
     };
     if errno.is_some() {
         bail!("{word} takes no errnoRet");
@@ -250,22 +239,21 @@ fn action(word: &str, errno: Option<u32>) -> Result<Action> {
     Ok(action)
 }
 
-fn condition(arg: &spec::SyscallArg) -> Result<Condition> {
-    let value = arg.value;
-    let comparison = match arg.op.as_str() {
-        "SCMP_CMP_NE" => Comparison::NotEqual(value),
-        "SCMP_CMP_LT" => Comparison::Less(value),
-        "SCMP_CMP_LE" => Comparison::LessOrEqual(value),
-        "SCMP_CMP_EQ" => Comparison::Equal(value),
-        "SCMP_CMP_GE" => Comparison::GreaterOrEqual(value),
-        "SCMP_CMP_GT" => Comparison::Greater(value),
-        "SCMP_CMP_MASKED_EQ" => Comparison::MaskedEqual {
+fn condition(arg: &spec::LinuxSeccompArg) -> Result<Condition> {
+    let value = arg.value();
+    let comparison = match arg.op() {
+        Operator::ScmpCmpNe => Comparison::NotEqual(value),
+        Operator::ScmpCmpLt => Comparison::Less(value),
+        Operator::ScmpCmpLe => Comparison::LessOrEqual(value),
+        Operator::ScmpCmpEq => Comparison::Equal(value),
+        Operator::ScmpCmpGe => Comparison::GreaterOrEqual(value),
+        Operator::ScmpCmpGt => Comparison::Greater(value),
+        Operator::ScmpCmpMaskedEq => Comparison::MaskedEqual {
             mask: value,
-            value: arg.value_two,
+            value: arg.value_two().unwrap_or(0),
         },
-        word => bail!("string {word} is not a valid operator for seccomp"),
     };
-    match arg.index {
+    match arg.index() {
         index @ 0..6 => Ok(Condition {
             index: u8::try_from(index)?,
             comparison,
@@ -274,18 +262,20 @@ fn condition(arg: &spec::SyscallArg) -> Result<Condition> {
     }
 }
 
-fn architecture(word: &str) -> Result<Arch> {
-    if BIG_ENDIAN.contains(&word) {
-        bail!("linux.seccomp.architectures: {word} has another byte order than this machine");
-    }
-    match ARCHITECTURES.iter().find(|(known, _)| *known == word) {
+fn architecture(word: &spec::Arch) -> Result<Arch> {
+    /// `__AUDIT_ARCH_LE` of linux/audit.h, whose numbers these are.
+    const LITTLE_ENDIAN: u32 = 0x4000_0000;
+    match ARCHITECTURES.iter().find(|(known, _)| known == word) {
         Some((_, arch)) => Ok(*arch),
+        None if *word as u32 & LITTLE_ENDIAN == 0 && *word != spec::Arch::ScmpArchNative => {
+            bail!("linux.seccomp.architectures: {word} has another byte order than this machine")
+        }
         None => bail!("linux.seccomp.architectures: string {word} is not a valid arch for seccomp"),
     }
 }
 
 /// Who listens, if some call is for a listener.
-fn listener(seccomp: &spec::Seccomp, rules: &[Rule<'_>]) -> Result<Option<Listener>> {
+fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Listener>> {
     let mut notifying = rules.iter().filter(|rule| rule.action == Action::Notify);
     let Some(first) = notifying.next() else {
         return Ok(None);
@@ -295,17 +285,21 @@ fn listener(seccomp: &spec::Seccomp, rules: &[Rule<'_>]) -> Result<Option<Listen
     if all.any(|rule| rule.names.iter().any(|name| name == "write")) {
         bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall");
     }
-    if seccomp.listener_path.is_empty() {
+    let path = seccomp
+        .listener_path()
+        .as_ref()
+        .and_then(|path| path.to_str());
+    let Some(path) = path.filter(|path| !path.is_empty()) else {
         bail!("linux.seccomp: seccomp listenerPath is not set");
-    }
+    };
     Ok(Some(Listener {
-        path: seccomp.listener_path.clone(),
-        metadata: seccomp.listener_metadata.clone(),
+        path: path.to_owned(),
+        metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
     }))
 }
 
 /// The bits for the flags; without any word about them what runc takes then.
-fn flags(words: Option<&[String]>, listens: bool, host: &Host) -> Result<u32> {
+fn flags(words: Option<&[Flag]>, listens: bool, host: &Host) -> Result<u32> {
     let mut bits = if words.is_none() { SPEC_ALLOW } else { 0 };
     for word in words.unwrap_or_default() {
         match FLAGS.iter().find(|(known, _)| known == word) {
@@ -372,9 +366,8 @@ mod hexadecimal {
 mod tests {
     use super::*;
 
-    fn plan(json: &str) -> Result<Option<SeccompFilter>> {
-        let seccomp = serde_json::from_str(json).expect("test input parses");
-        SeccompFilter::new(&seccomp, &Host::new())
+    fn plan(json: &str) -> Result<SeccompFilter> {
+        SeccompFilter::new(&crate::testing::read(json), &Host::new())
     }
 
     fn words(json: &str) -> String {
@@ -382,16 +375,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_says_nothing_is_none() {
-        assert_eq!(plan("{}").expect("none"), None);
-        assert_eq!(plan(r#"{"flags":["x"]}"#).expect("none"), None);
-    }
-
-    #[test]
     fn flags_are_runcs() {
         let flags = |flags: &str| {
             let json = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW"{flags}}}"#);
-            plan(&json).expect(&json).expect("a filter").flags
+            plan(&json).expect(&json).flags
         };
         assert_eq!(flags(""), 4);
         assert_eq!(flags(r#","flags":null"#), 4);
@@ -417,7 +404,11 @@ mod tests {
             ("LOG", None, 0x7ffc_0000),
             ("ALLOW", None, 0x7fff_0000),
         ] {
-            let action = action(&format!("SCMP_ACT_{word}"), errno).expect(word);
+            let action = action(
+                crate::testing::read(&format!(r#""SCMP_ACT_{word}""#)),
+                errno,
+            )
+            .expect(word);
             assert_eq!(action.value(), value, "{word}");
         }
     }
@@ -429,15 +420,7 @@ mod tests {
             |rest: &str| format!(r#"{{{allow},"syscalls":[{{"names":["read"],{rest}}}]}}"#);
         for (json, expected) in [
             (
-                r#"{"defaultAction":"ALLOW"}"#.to_owned(),
-                "linux.seccomp.defaultAction: string ALLOW is not a valid action for seccomp",
-            ),
-            (
-                r#"{"syscalls":[{"names":["read"]}]}"#.into(),
-                "linux.seccomp.defaultAction: string  is not a valid action for seccomp",
-            ),
-            (
-                r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#.into(),
+                r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#.to_owned(),
                 "linux.seccomp: SCMP_ACT_NOTIFY cannot be used as default action",
             ),
             (
@@ -445,16 +428,8 @@ mod tests {
                 "linux.seccomp.defaultAction: errnoRet 4095 is no error number",
             ),
             (
-                format!(r#"{{{allow},"architectures":["SCMP_ARCH_VAX"]}}"#),
-                "linux.seccomp.architectures: string SCMP_ARCH_VAX is not a valid arch for seccomp",
-            ),
-            (
                 format!(r#"{{{allow},"architectures":["SCMP_ARCH_S390X"]}}"#),
                 "linux.seccomp.architectures: SCMP_ARCH_S390X has another byte order than this machine",
-            ),
-            (
-                format!(r#"{{{allow},"flags":["NEW"]}}"#),
-                "linux.seccomp.flags: seccomp flag NEW is not known",
             ),
             (
                 format!(r#"{{{allow},"flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}}"#),
@@ -467,10 +442,6 @@ mod tests {
             (
                 syscall(r#""action":"SCMP_ACT_TRAP","args":[{"index":6,"op":"SCMP_CMP_EQ"}]"#),
                 "linux.seccomp.syscalls[0].args[0]: syscalls only have up to 6 arguments (6 given)",
-            ),
-            (
-                syscall(r#""action":"SCMP_ACT_TRAP","args":[{"index":0,"op":"EQ"}]"#),
-                "linux.seccomp.syscalls[0].args[0]: string EQ is not a valid operator for seccomp",
             ),
             (
                 syscall(r#""action":"SCMP_ACT_NOTIFY""#),
@@ -533,17 +504,17 @@ mod tests {
             0 => json!(null),
             1 => json!(next(7)),
             2 => json!([u64::MAX, 1 << 32, 4095, 0xffff_ffff, 38][next(5)]),
-            3 => json!(ACTIONS[next(ACTIONS.len())]),
-            4 => json!(OPERATORS[next(OPERATORS.len())]),
+            3 => json!(ACTIONS[next(ACTIONS.len())].to_string()),
+            4 => json!(OPERATORS[next(OPERATORS.len())].to_string()),
             5 => json!(
                 [
-                    "read",
-                    "socket",
-                    "",
-                    "nosuch",
-                    "@",
-                    ARCHITECTURES[next(11)].0,
-                    FLAGS[next(4)].0
+                    "read".to_owned(),
+                    "socket".into(),
+                    String::new(),
+                    "nosuch".into(),
+                    "@".into(),
+                    ARCHITECTURES[next(11)].0.to_string(),
+                    FLAGS[next(4)].0.to_string()
                 ][next(7)]
             ),
             6 => (0..next(5)).map(|_| arbitrary(next, depth - 1)).collect(),
@@ -569,15 +540,18 @@ mod tests {
                     "index": next(7),
                     "value": VALUES[next(VALUES.len())],
                     "valueTwo": next(9),
-                    "op": OPERATORS[next(OPERATORS.len())],
+                    "op": OPERATORS[next(OPERATORS.len())].to_string(),
                 }));
             }
-            let (name, action) = (NAMES[next(NAMES.len())], ACTIONS[next(ACTIONS.len())]);
+            let (name, action) = (
+                NAMES[next(NAMES.len())],
+                ACTIONS[next(ACTIONS.len())].to_string(),
+            );
             rules.push(json!({ "names": [name, "shmat"], "action": action, "args": args }));
         }
         let mut profile = json!({
-            "defaultAction": ACTIONS[next(ACTIONS.len())],
-            "architectures": [ARCHITECTURES[next(11)].0, ARCHITECTURES[next(11)].0],
+            "defaultAction": ACTIONS[next(ACTIONS.len())].to_string(),
+            "architectures": [ARCHITECTURES[next(11)].0.to_string(), ARCHITECTURES[next(11)].0.to_string()],
             "listenerPath": "/agent",
             "syscalls": rules,
         });
@@ -612,12 +586,12 @@ mod tests {
                 0 => arbitrary(&mut next, 4),
                 _ => nearly_right(&mut next),
             };
-            let Ok(seccomp) =
-                spec::from_slice::<spec::Seccomp>(json.to_string().as_bytes(), &|_, _| {})
-            else {
+            let text = json.to_string();
+            let read = crate::document::read(text.as_bytes(), &|_, _| {});
+            let Ok(seccomp) = read else {
                 continue;
             };
-            if let Ok(Some(filter)) = SeccompFilter::new(&seccomp, &Host::new()) {
+            if let Ok(filter) = SeccompFilter::new(&seccomp, &Host::new()) {
                 let length = filter.program.len();
                 assert!(
                     (1..=teu_seccomp::MOST_INSTRUCTIONS).contains(&length),
@@ -633,7 +607,7 @@ mod tests {
     fn exec_reads_what_create_wrote() {
         let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","listenerPath":"@a","listenerMetadata":"m",
             "syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}"#;
-        let filter = plan(json).expect("plan").expect("a filter");
+        let filter = plan(json).expect("plan");
         let text = serde_json::to_string(&filter).expect("write");
         assert_eq!(
             serde_json::from_str::<SeccompFilter>(&text).expect("read"),

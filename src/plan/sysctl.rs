@@ -38,7 +38,7 @@ pub(crate) struct Sysctl {
 /// # Errors
 /// A parameter that is not the container's own, in runc's words.
 pub(crate) fn plan(
-    sysctl: &BTreeMap<String, String>,
+    sysctl: &BTreeMap<&str, &String>,
     namespaces: &NamespacePlan,
     host: &Host,
 ) -> Result<Vec<Sysctl>> {
@@ -54,9 +54,9 @@ pub(crate) fn plan(
             bail!("sysctl {key:?} is not a valid name");
         }
         settings.push(Sysctl {
-            key: key.clone(),
+            key: (*key).to_owned(),
             path,
-            value: value.clone(),
+            value: (*value).clone(),
         });
     }
     Ok(settings)
@@ -133,7 +133,8 @@ mod tests {
     }
 
     fn one(key: &str, kinds: &[Kind]) -> Result<Sysctl> {
-        let sysctl = BTreeMap::from([(key.to_owned(), "1".to_owned())]);
+        let value = "1".to_owned();
+        let sysctl = BTreeMap::from([(key, &value)]);
         Ok(plan(&sysctl, &namespaces(kinds), &Host::new())?.remove(0))
     }
 
@@ -225,7 +226,8 @@ mod tests {
 
     #[test]
     fn joining_our_own_network_is_not_leaving_it() {
-        let sysctl = BTreeMap::from([("net.core.somaxconn".to_owned(), "1".to_owned())]);
+        let value = "1".to_owned();
+        let sysctl = BTreeMap::from([("net.core.somaxconn", &value)]);
         let mut namespaces = NamespacePlan::default();
         for (path, words) in [
             (

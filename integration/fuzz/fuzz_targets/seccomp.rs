@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 
 // The sources of the binary that turn a profile into a program; it is no
 // library, so what they use of it stands here.
-#[path = "../../../src/spec.rs"]
-mod spec;
+#[path = "../../../src/document.rs"]
+mod document;
 
 mod host {
     pub(crate) struct Host;
@@ -20,18 +20,14 @@ mod host {
     }
 }
 
-mod log {
-    pub(crate) fn debug(_message: &str) {}
-}
-
 #[path = "../../../src/plan/seccomp.rs"]
 mod seccomp;
 
 fuzz_target!(|text: &[u8]| {
-    let Ok(profile) = spec::from_slice::<spec::Seccomp>(text, &|_| {}) else {
+    let Ok(profile) = document::read(text, &|_, _| {}) else {
         return;
     };
-    if let Ok(Some(filter)) = seccomp::SeccompFilter::new(&profile, &host::Host) {
+    if let Ok(filter) = seccomp::SeccompFilter::new(&profile, &host::Host) {
         assert!((1..=teu_seccomp::MOST_INSTRUCTIONS).contains(&filter.program.len()));
     }
 });
