@@ -56,7 +56,8 @@ const EXEC_FAILED: u8 = 255;
 
 /// musl's own makes a system call for most of what it is asked. After a fork
 /// without execve it goes on in the child as it was: the process had one thread.
-#[cfg(target_env = "musl")]
+/// That of the unit tests has many.
+#[cfg(all(target_env = "musl", not(test)))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
