@@ -5,6 +5,8 @@
 //! systemctl(1) uses as root, spares the way through the bus daemon, and needs
 //! no `Hello` and no subscription; it is also there before the bus is and after
 //! it crashed. Where it is missing or refuses us the bus is asked.
+//!
+//! zbus has connections too, which do not fit here: docs/architecture.md.
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -19,9 +21,11 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use serde::Serialize;
+use zbus::{DynamicType, ObjectPath};
 
 use crate::systemd::Manager;
-use crate::systemd::wire::{self, Call, FIXED_HEADER, Kind, Message, Value};
+use crate::systemd::message::{self, BEGINNING, ERROR, Message, Method, RETURN, SIGNAL};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
@@ -55,8 +59,8 @@ pub(crate) enum Problem {
     TimedOut,
     /// A message beyond the limit.
     TooLong,
-    /// Bytes that are no message: what they would have had to be.
-    Malformed(&'static str),
+    /// Bytes that are no message, or a value that none can have, in zbus's words.
+    Malformed(String),
     /// We are nobody who may talk here.
     Unauthorized,
     /// Where the connection went, and what the kernel said.
@@ -103,6 +107,12 @@ impl Problem {
     }
 }
 
+impl From<zbus::Error> for Problem {
+    fn from(error: zbus::Error) -> Problem {
+        Problem::Malformed(error.to_string())
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -116,7 +126,7 @@ impl std::fmt::Display for Problem {
                 )
             }
             Problem::TooLong => formatter.write_str("the message is too long for D-Bus"),
-            Problem::Malformed(what) => write!(formatter, "systemd sent {what}"),
+            Problem::Malformed(cause) => write!(formatter, "a malformed message: {cause}"),
             Problem::Unauthorized => formatter.write_str("the bus refused to authenticate us"),
             Problem::Connect { to, cause } => {
                 write!(
@@ -235,8 +245,6 @@ struct FinishedJob {
 #[derive(Debug)]
 pub(crate) struct Bus {
     socket: UnixStream,
-    /// Whether a bus is between us and the manager.
-    through_bus: bool,
     serial: u32,
     /// Read, but not looked at yet.
     received: Vec<u8>,
@@ -267,13 +275,12 @@ impl Bus {
         };
         let mut bus = Bus {
             socket: open(address).map_err(failed)?,
-            through_bus: !matches!(address, Address::Direct(_)),
             serial: 0,
             received: Vec::new(),
             finished: Vec::new(),
         };
         bus.authenticate()?;
-        if bus.through_bus {
+        if !matches!(address, Address::Direct(_)) {
             bus.register()?;
         }
         Ok(bus)
@@ -307,32 +314,19 @@ impl Bus {
             "type='signal',sender='{BUS}',interface='{BUS}',member='NameOwnerChanged',\
              arg0='{SERVICE}'"
         );
-        let [jobs, leaving] = [jobs, leaving].map(|rule| [Value::String(rule)]);
-        let of_bus = |member, arguments| Call {
-            destination: Some(BUS),
+        let of_bus = |member| Method {
+            destination: BUS,
             path: "/org/freedesktop/DBus",
             interface: BUS,
             member,
-            arguments,
-        };
-        let of_manager = Call {
-            destination: Some(SERVICE),
-            path: OBJECT,
-            interface: MANAGER,
-            member: "Subscribe",
-            arguments: &[],
         };
         // All at once, then all answers.
-        let calls = [
-            of_bus("Hello", &[]),
-            of_bus("AddMatch", &jobs),
-            of_bus("AddMatch", &leaving),
-            of_manager,
+        let serials = [
+            self.send(of_bus("Hello"), &())?,
+            self.send(of_bus("AddMatch"), &jobs)?,
+            self.send(of_bus("AddMatch"), &leaving)?,
+            self.send(of_manager(MANAGER, "Subscribe"), &())?,
         ];
-        let mut serials = Vec::new();
-        for call in &calls {
-            serials.push(self.send(call)?);
-        }
         let deadline = Instant::now() + PATIENCE;
         for serial in serials {
             self.wait_for_answer(serial, deadline)?;
@@ -345,37 +339,20 @@ impl Bus {
         &mut self,
         interface: &str,
         member: &str,
-        arguments: &[Value],
+        arguments: &(impl Serialize + DynamicType),
     ) -> Result<Message, Problem> {
-        self.call_object(OBJECT, interface, member, arguments)
-    }
-
-    /// The same of another object of the manager's.
-    pub(crate) fn call_object(
-        &mut self,
-        path: &str,
-        interface: &str,
-        member: &str,
-        arguments: &[Value],
-    ) -> Result<Message, Problem> {
-        let serial = self.send(&Call {
-            destination: self.through_bus.then_some(SERVICE),
-            path,
-            interface,
-            member,
-            arguments,
-        })?;
+        let serial = self.send(of_manager(interface, member), arguments)?;
         self.wait_for_answer(serial, Instant::now() + PATIENCE)
     }
 
     /// Waits for the end of the job that `answer` names, and returns its
     /// result: "done", or what else became of it.
     pub(crate) fn wait_for_job(&mut self, answer: &Message) -> Result<String, Problem> {
-        let job = answer.body().text()?;
+        let job: ObjectPath = answer.body()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             // Only of the manager itself: anyone on a bus can send signals.
-            let is_it = |one: &FinishedJob| one.path == job && one.sender == answer.sender;
+            let is_it = |one: &FinishedJob| one.path == job.as_str() && one.sender == answer.sender;
             if let Some(position) = self.finished.iter().position(is_it) {
                 return Ok(self.finished.swap_remove(position).result);
             }
@@ -384,10 +361,13 @@ impl Bus {
         }
     }
 
-    fn send(&mut self, call: &Call) -> Result<u32, Problem> {
+    fn send(
+        &mut self,
+        method: Method,
+        arguments: &(impl Serialize + DynamicType),
+    ) -> Result<u32, Problem> {
         self.serial += 1;
-        let bytes = call.encode(self.serial)?;
-        self.write(&bytes)?;
+        self.write(&method.call(self.serial, arguments)?)?;
         Ok(self.serial)
     }
 
@@ -395,12 +375,9 @@ impl Bus {
         loop {
             let message = self.receive(deadline)?;
             match message.kind {
-                Kind::Return if message.reply_to == serial => return Ok(message),
-                Kind::Error if message.reply_to == serial => {
-                    let text = match message.signature.starts_with('s') {
-                        true => message.body().text()?,
-                        false => String::new(),
-                    };
+                RETURN if message.reply_to == serial => return Ok(message),
+                ERROR if message.reply_to == serial => {
+                    let text = message.body().unwrap_or_default();
                     let name = message.error_name;
                     return Err(Problem::Refused { name, text });
                 }
@@ -413,27 +390,22 @@ impl Bus {
     ///
     /// Errors: the manager has left the bus.
     fn note(&mut self, message: Message) -> Result<(), Problem> {
-        let has_left = message.kind == Kind::Signal
-            && message.sender == BUS
-            && message.member == "NameOwnerChanged";
-        if has_left {
-            return Err(Problem::Closed);
+        if message.kind != SIGNAL {
+            return Ok(());
         }
-        let is_end = message.kind == Kind::Signal
-            && message.interface == MANAGER
-            && message.member == "JobRemoved"
-            && message.signature == "uoss";
-        if is_end {
-            let mut body = message.body();
-            body.uint32()?;
-            let path = body.text()?;
-            body.text()?;
-            let result = body.text()?;
-            self.finished.push(FinishedJob {
-                sender: message.sender,
-                path,
-                result,
-            });
+        match (message.interface.as_str(), message.member.as_str()) {
+            (_, "NameOwnerChanged") if message.sender == BUS => return Err(Problem::Closed),
+            (MANAGER, "JobRemoved") => {
+                // One of other arguments is not the manager's.
+                if let Ok((_, path, _, result)) = message.body::<(u32, ObjectPath, &str, &str)>() {
+                    self.finished.push(FinishedJob {
+                        path: path.to_string(),
+                        result: result.to_owned(),
+                        sender: message.sender,
+                    });
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -463,23 +435,17 @@ impl Bus {
                 return Ok(line);
             }
             if self.received.len() > LONGEST_LINE {
-                return Err(Problem::Malformed(
-                    "a line of the authentication without an end",
-                ));
+                return Err(Problem::TooLong);
             }
             self.read_more(deadline)?;
         }
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Message, Problem> {
-        self.fill(FIXED_HEADER, deadline)?;
-        let mut header = [0; FIXED_HEADER];
-        header.copy_from_slice(&self.received[..FIXED_HEADER]);
-        let length = wire::message_length(&header)?;
+        self.fill(BEGINNING, deadline)?;
+        let length = message::length(&self.received[..BEGINNING])?;
         self.fill(length, deadline)?;
-        let message = Message::decode(&self.received[..length])?;
-        self.received.drain(..length);
-        Ok(message)
+        Message::decode(self.received.drain(..length).collect())
     }
 
     fn fill(&mut self, length: usize, deadline: Instant) -> Result<(), Problem> {
@@ -521,6 +487,15 @@ impl Bus {
     }
 }
 
+fn of_manager<'a>(interface: &'a str, member: &'a str) -> Method<'a> {
+    Method {
+        destination: SERVICE,
+        path: OBJECT,
+        interface,
+        member,
+    }
+}
+
 /// The process that listens there.
 pub(crate) fn listener(address: &Address) -> nix::Result<i32> {
     let socket = open(address)?;
@@ -548,7 +523,7 @@ fn open(address: &Address) -> nix::Result<UnixStream> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::systemd::wire::tests::answer;
+    use crate::systemd::message::tests::answer;
     use std::ffi::OsString;
     use std::io::Write as _;
     use std::os::unix::net::UnixListener;
@@ -609,19 +584,19 @@ pub(crate) mod tests {
         socket
             .write_all(b"DATA\r\nOK 0123456789abcdef\r\n")
             .unwrap();
-        let mut header = [0; FIXED_HEADER];
-        while socket.read_exact(&mut header).is_ok() {
-            let length = wire::message_length(&header).unwrap();
-            let mut bytes = header.to_vec();
+        let mut beginning = [0; BEGINNING];
+        while socket.read_exact(&mut beginning).is_ok() {
+            let length = message::length(&beginning).unwrap();
+            let mut bytes = beginning.to_vec();
             bytes.resize(length, 0);
-            socket.read_exact(&mut bytes[FIXED_HEADER..]).unwrap();
-            let serial = u32::from_ne_bytes(header[8..12].try_into().unwrap());
-            script(&Message::decode(&bytes).unwrap(), serial, &mut socket);
+            socket.read_exact(&mut bytes[BEGINNING..]).unwrap();
+            let serial = u32::from_ne_bytes(beginning[8..12].try_into().unwrap());
+            script(&Message::decode(bytes).unwrap(), serial, &mut socket);
         }
     }
 
-    pub(crate) fn reply(to: u32, body: &[Value]) -> Vec<u8> {
-        answer(2, to, ["", "", ""], body)
+    pub(crate) fn reply(to: u32, body: &(impl Serialize + DynamicType)) -> Vec<u8> {
+        answer(RETURN, to, ["", "", ""], body)
     }
 
     pub(crate) fn refusal(to: u32, name: &str) -> Vec<u8> {
@@ -629,21 +604,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn error(to: u32, name: &str) -> Vec<u8> {
-        answer(3, to, ["", "", name], &[Value::String("no".into())])
+        answer(ERROR, to, ["", "", name], &"no")
     }
 
     pub(crate) fn job_removed(path: &str, result: &str) -> Vec<u8> {
-        let body = [
-            Value::Uint32(1),
-            Value::ObjectPath(path.into()),
-            Value::String("x.scope".into()),
-            Value::String(result.into()),
-        ];
-        answer(4, 0, [MANAGER, "JobRemoved", ""], &body)
+        let body = (1_u32, job(path), "x.scope", result);
+        answer(SIGNAL, 0, [MANAGER, "JobRemoved", ""], &body)
     }
 
-    fn job(path: &str) -> Value {
-        Value::ObjectPath(path.into())
+    pub(crate) fn job(path: &str) -> ObjectPath<'_> {
+        ObjectPath::try_from(path).unwrap()
     }
 
     #[test]
@@ -703,14 +673,14 @@ pub(crate) mod tests {
             socket.write_all(&job_removed("/job/1", "failed")).unwrap();
             socket.write_all(&job_removed("/job/2", "done")).unwrap();
             // In pieces, as a socket may bring it.
-            let bytes = reply(serial, &[job("/job/2")]);
+            let bytes = reply(serial, &job("/job/2"));
             for part in bytes.chunks(7) {
                 socket.write_all(part).unwrap();
             }
         });
         let fake = Fake::new("early", vec![script]);
         let mut bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
-        let answer = bus.call(MANAGER, "StopUnit", &[]).unwrap();
+        let answer = bus.call(MANAGER, "StopUnit", &()).unwrap();
         assert_eq!(bus.wait_for_job(&answer).unwrap(), "done");
         drop(bus);
     }
@@ -727,17 +697,17 @@ pub(crate) mod tests {
         });
         let fake = Fake::new("ends", vec![script, closing]);
         let mut bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
-        let problem = bus.call(MANAGER, "A", &[]).unwrap_err();
+        let problem = bus.call(MANAGER, "A", &()).unwrap_err();
         assert!(problem.is("UnitExists") && !problem.is("NoSuchUnit"));
         assert_eq!(
             problem.to_string(),
             "systemd said org.freedesktop.systemd1.UnitExists: \"no\""
         );
-        let problem = bus.call(MANAGER, "B", &[]).unwrap_err();
+        let problem = bus.call(MANAGER, "B", &()).unwrap_err();
         assert!(matches!(problem, Problem::Malformed(_)), "{problem:?}");
         drop(bus);
         let mut bus = Bus::connect(std::slice::from_ref(&fake.address)).unwrap();
-        assert_eq!(bus.call(MANAGER, "C", &[]), Err(Problem::Closed));
+        assert_eq!(bus.call(MANAGER, "C", &()).unwrap_err(), Problem::Closed);
     }
 
     #[test]

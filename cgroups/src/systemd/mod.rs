@@ -1,27 +1,27 @@
 //! systemd as the maker of a container's cgroup: a transient unit, started,
 //! changed and stopped over D-Bus (org.freedesktop.systemd1(5)).
 //!
-//! Not for files of the cgroup, which come after; see `Cgroup`. The client is
-//! our own: a few calls with a handful of types, synchronous, without threads.
+//! Not for files of the cgroup, which come after; see `Cgroup`.
 
 mod bus;
+mod message;
 mod properties;
 mod scope;
 mod text;
-mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use zbus::{DynamicType, Variant, as_variant};
 
 use crate::devices::Rules;
 use crate::error::{Error, Result};
 use crate::file::Ignored;
 use crate::limits::Limits;
 use bus::{Address, Bus, MANAGER, PATIENCE, Problem};
+use message::Message;
 use properties::Property;
-use wire::{Message, Value};
 
 pub(crate) use properties::{check, rounded};
 pub use scope::Unit;
@@ -133,12 +133,8 @@ impl Systemd {
         let mut properties = unit.start_properties(pid, limits, is_v2, &mut || self.version());
         properties.extend(self.limit_properties(limits, is_v2));
         unit.refuse_overridden(&properties)?;
-        let arguments = [
-            Value::String(unit.name().to_owned()),
-            Value::String("replace".into()),
-            pairs(&properties),
-            Value::Array("(sa(sv))".into(), Vec::new()),
-        ];
+        let others: Vec<(&str, Vec<(&str, Variant)>)> = Vec::new();
+        let arguments = (unit.name(), "replace", pairs(&properties), others);
         let mut result = self.start_job(unit, pid, &arguments);
         if is_there_already(&result) {
             // One that failed stays until it is asked to go.
@@ -168,11 +164,11 @@ impl Systemd {
     /// have been heard, and the unit that is there when it is asked again be
     /// our own: the kernel tells, by where the process is. Until it is moved
     /// the start may be under way, or fail and leave the name to us.
-    fn start_job(
+    fn start_job<A: Serialize + DynamicType>(
         &mut self,
         unit: &Unit,
         pid: i32,
-        arguments: &[Value],
+        arguments: &A,
     ) -> std::result::Result<String, Problem> {
         let deadline = Instant::now() + self.manager.absence();
         let mut was_lost = false;
@@ -196,7 +192,7 @@ impl Systemd {
         if unit.is_slice() {
             return;
         }
-        match self.call(MANAGER, "StopUnit", &stop_arguments(unit.name())) {
+        match self.call(MANAGER, "StopUnit", &(unit.name(), "replace")) {
             Ok(_) | Err(_) => {}
         }
     }
@@ -235,12 +231,9 @@ impl Systemd {
         if properties.is_empty() {
             return Ok(());
         }
-        let arguments = [
-            Value::String(unit.to_owned()),
-            // Until the unit ends, not in a file for ever.
-            Value::Bool(true),
-            pairs(properties),
-        ];
+        // Until the unit ends, not in a file for ever.
+        let runtime = true;
+        let arguments = (unit, runtime, pairs(properties));
         let set = self.call(MANAGER, "SetUnitProperties", &arguments);
         let doing = || format!("set properties of systemd unit {unit:?}");
         set.map(drop).map_err(|problem| failed(doing(), &problem))
@@ -248,11 +241,8 @@ impl Systemd {
 
     /// Moves a process into the unit's cgroup, or one below it.
     pub(crate) fn attach(&mut self, unit: &str, below: &Path, pid: i32) -> Result<()> {
-        let arguments = [
-            Value::String(unit.to_owned()),
-            Value::String(format!("/{}", below.display())),
-            Value::Array("u".into(), vec![Value::Uint32(pid.unsigned_abs())]),
-        ];
+        let below = format!("/{}", below.display());
+        let arguments = (unit, below, vec![pid.unsigned_abs()]);
         let attached = self.call(MANAGER, "AttachProcessesToUnit", &arguments);
         let doing = || format!("move process {pid} into systemd unit {unit:?}");
         attached
@@ -263,7 +253,7 @@ impl Systemd {
     /// Stops the unit and waits for that, and lets systemd forget it if it
     /// failed. One that is gone already is fine.
     pub(crate) fn stop(&mut self, unit: &str) -> Result<()> {
-        let arguments = stop_arguments(unit);
+        let arguments = (unit, "replace");
         let ended = self.until_heard(|systemd| systemd.try_job("StopUnit", &arguments));
         let stopped = match ended {
             // However the job ended, the cgroup is looked at next.
@@ -279,8 +269,7 @@ impl Systemd {
 
     /// Best effort: a unit that did not fail, or is gone, is an error here.
     fn reset_failed(&mut self, unit: &str) {
-        let arguments = [Value::String(unit.to_owned())];
-        match self.call(MANAGER, "ResetFailedUnit", &arguments) {
+        match self.call(MANAGER, "ResetFailedUnit", &unit) {
             Ok(_) | Err(_) => {}
         }
     }
@@ -298,24 +287,17 @@ impl Systemd {
     }
 
     fn property(&mut self, name: &str) -> std::result::Result<String, Problem> {
-        let arguments = [
-            Value::String(MANAGER.into()),
-            Value::String(name.to_owned()),
-        ];
-        let answer = self.call("org.freedesktop.DBus.Properties", "Get", &arguments)?;
-        let mut body = answer.body();
-        match (answer.signature.as_str(), body.signature()?.as_str()) {
-            ("v", "s") => body.text(),
-            _ => Err(Problem::Malformed("a property of another type")),
-        }
+        let answer = self.call("org.freedesktop.DBus.Properties", "Get", &(MANAGER, name))?;
+        let value: as_variant::Deserialize<String> = answer.body()?;
+        Ok(value.0)
     }
 
     /// Calls a method that changes nothing more when it is called twice.
-    fn call(
+    fn call<A: Serialize + DynamicType>(
         &mut self,
         interface: &str,
         member: &str,
-        arguments: &[Value],
+        arguments: &A,
     ) -> std::result::Result<Message, Problem> {
         self.until_heard(|systemd| systemd.ask(|bus| bus.call(interface, member, arguments)))
     }
@@ -336,10 +318,10 @@ impl Systemd {
     }
 
     /// Calls a method that begins a job, and waits for the job's result.
-    fn try_job(
+    fn try_job<A: Serialize + DynamicType>(
         &mut self,
         member: &str,
-        arguments: &[Value],
+        arguments: &A,
     ) -> std::result::Result<String, Problem> {
         self.ask(|bus| {
             let answer = bus.call(MANAGER, member, arguments)?;
@@ -386,16 +368,11 @@ fn failed(doing: String, problem: &Problem) -> Error {
     }
 }
 
-fn stop_arguments(unit: &str) -> [Value; 2] {
-    [
-        Value::String(unit.to_owned()),
-        Value::String("replace".into()),
-    ]
-}
-
-fn pairs(properties: &[Property]) -> Value {
-    let pairs = properties.iter().map(Property::pair);
-    Value::Array("(sv)".into(), pairs.collect())
+fn pairs(properties: &[Property]) -> Vec<(&str, &Variant<'static>)> {
+    let names = properties.iter().map(|property| property.name.as_str());
+    names
+        .zip(properties.iter().map(|property| &property.value))
+        .collect()
 }
 
 fn is_there_already(result: &std::result::Result<String, Problem>) -> bool {
@@ -424,7 +401,7 @@ fn version_number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::bus::tests::{Answers, Fake, error, job_removed, refusal, reply};
+    use super::bus::tests::{Answers, Fake, error, job, job_removed, refusal, reply};
     use super::*;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
@@ -442,8 +419,7 @@ mod tests {
     }
 
     fn with_job(serial: u32, result: &str, socket: &mut UnixStream) {
-        let job = Value::ObjectPath("/job/1".into());
-        socket.write_all(&reply(serial, &[job])).unwrap();
+        socket.write_all(&reply(serial, &job("/job/1"))).unwrap();
         socket.write_all(&job_removed("/job/1", result)).unwrap();
     }
 
@@ -491,12 +467,14 @@ mod tests {
             called.push(call.member.clone());
             match (call.member.as_str(), called.len()) {
                 ("StartTransientUnit", 1) => {
-                    assert_eq!(call.signature, "ssa(sv)a(sa(sv))");
-                    assert_eq!(call.body().text().unwrap(), "p-n.scope");
+                    type Pairs<'a> = Vec<(&'a str, Variant<'a>)>;
+                    type Start<'a> = (&'a str, &'a str, Pairs<'a>, Vec<(&'a str, Pairs<'a>)>);
+                    let (name, mode, ..): Start = call.body().unwrap();
+                    assert_eq!((name, mode), ("p-n.scope", "replace"));
                     socket.write_all(&refusal(serial, "UnitExists")).unwrap();
                 }
                 ("StartTransientUnit", _) => with_job(serial, "done", socket),
-                _ => socket.write_all(&reply(serial, &[])).unwrap(),
+                _ => socket.write_all(&reply(serial, &())).unwrap(),
             }
         });
         let fake = Fake::new("reset", vec![script]);
@@ -521,7 +499,7 @@ mod tests {
                 .write_all(&refusal(serial, "BadUnitSetting"))
                 .unwrap(),
             "StopUnit" => socket.write_all(&refusal(serial, "NoSuchUnit")).unwrap(),
-            _ => socket.write_all(&reply(serial, &[])).unwrap(),
+            _ => socket.write_all(&reply(serial, &())).unwrap(),
         });
         let fake = Fake::new("failed", vec![script]);
         let mut systemd = client(&fake);
@@ -567,12 +545,11 @@ mod tests {
 
     #[test]
     fn a_manager_that_goes_away_is_asked_again() {
-        let job = || Value::ObjectPath("/job/1".into());
         let scripts = vec![
             last_words(|_| Vec::new()),
             // In the middle of a word, and of a job.
-            last_words(move |serial| reply(serial, &[job()])[..20].to_vec()),
-            last_words(move |serial| reply(serial, &[job()])),
+            last_words(|serial| reply(serial, &job("/job/1"))[..20].to_vec()),
+            last_words(|serial| reply(serial, &job("/job/1"))),
             bus_says("NoReply"),
             bus_says("Disconnected"),
             bus_says("ServiceUnknown"),
@@ -582,7 +559,7 @@ mod tests {
             // The one that came back has done it.
             last_words(|serial| refusal(serial, "NoSuchUnit")),
             bus_says("NoReply"),
-            Box::new(|_, serial, socket| socket.write_all(&reply(serial, &[])).unwrap()),
+            Box::new(|_, serial, socket| socket.write_all(&reply(serial, &())).unwrap()),
         ];
         let fake = Fake::new("again", scripts);
         let mut systemd = client(&fake);
@@ -686,7 +663,7 @@ mod tests {
                 }
                 let answer = match is_start {
                     true => refusal(serial, "UnitExists"),
-                    false => reply(serial, &[]),
+                    false => reply(serial, &()),
                 };
                 socket.write_all(&answer).unwrap();
             })

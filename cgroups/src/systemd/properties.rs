@@ -5,13 +5,14 @@
 //! The cgroup's files are written as well, and last: what systemd has no
 //! property for, or none in this version, is only there.
 
+use zbus::Variant;
+
 use crate::convert::weight_from_shares;
 use crate::cpu_list;
 use crate::devices::{Access, DeviceKind, Entry, Rules};
 use crate::error::{Error, Result};
 use crate::file::Ignored;
 use crate::limits::{CpuLimits, Limits};
-use crate::systemd::wire::Value;
 
 /// systemd's spelling of "no limit".
 const INFINITY: u64 = u64::MAX;
@@ -32,36 +33,19 @@ pub(crate) type Version<'a> = &'a mut dyn FnMut() -> u32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Property {
     pub(crate) name: String,
-    pub(crate) value: Value,
+    pub(crate) value: Variant<'static>,
 }
 
 impl Property {
-    pub(crate) fn new(name: &str, value: Value) -> Property {
-        let name = name.to_owned();
-        Property { name, value }
-    }
-
-    pub(crate) fn text(name: &str, text: &str) -> Property {
-        Property::new(name, Value::String(text.to_owned()))
-    }
-
-    pub(crate) fn texts(name: &str, texts: &[&str]) -> Property {
-        let texts = texts.iter().map(|&text| Value::String(text.to_owned()));
-        Property::new(name, Value::Array("s".into(), texts.collect()))
-    }
-
-    pub(crate) fn truth(name: &str, truth: bool) -> Property {
-        Property::new(name, Value::Bool(truth))
+    pub(crate) fn new(name: &str, value: impl Into<Variant<'static>>) -> Property {
+        Property {
+            name: name.to_owned(),
+            value: value.into(),
+        }
     }
 
     pub(crate) fn number(name: &str, number: u64) -> Property {
-        Property::new(name, Value::Uint64(number))
-    }
-
-    /// As an element of "a(sv)".
-    pub(crate) fn pair(&self) -> Value {
-        let value = Value::Variant(Box::new(self.value.clone()));
-        Value::Struct(vec![Value::String(self.name.clone()), value])
+        Property::new(name, number)
     }
 
     /// As "Name=type value", for tables in tests.
@@ -115,7 +99,7 @@ pub(crate) fn on_v1(limits: &Limits, version: Version) -> Vec<Property> {
     }
     all.extend(quota(limits.cpu.quota, limits.cpu.period, version));
     if let Some(weight) = limits.block_io.weight.filter(|&weight| weight != 0) {
-        all.push(Property::number("BlockIOWeight", weight.into()));
+        all.push(Property::number("BlockIOWeight", u64::from(weight)));
     }
     all.extend(limits.pids.map(tasks_maximum));
     all.extend(processors(&limits.cpu.cpus, &limits.cpu.mems, version));
@@ -211,9 +195,7 @@ fn processors(cpus: &str, mems: &str, version: Version) -> Vec<Property> {
     let sets = pairs
         .into_iter()
         .filter_map(|(name, list)| Some((name, bits(list)?)));
-    let all: Vec<Property> = sets
-        .map(|(name, bits)| Property::new(name, Value::bytes(&bits)))
-        .collect();
+    let all: Vec<Property> = sets.map(|(name, bits)| Property::new(name, bits)).collect();
     match all.is_empty() || version() >= ALLOWED_CPUS {
         true => all,
         false => Vec::new(),
@@ -306,7 +288,7 @@ pub(crate) fn devices(
     version: u32,
     proc_devices: &dyn Fn() -> String,
 ) -> (Vec<Property>, Vec<Ignored>) {
-    let open = || vec![device_list(&[]), Property::text("DevicePolicy", "auto")];
+    let open = || vec![device_list(&[]), Property::new("DevicePolicy", "auto")];
     if rules.allow_everything() || rules.default_allow && is_v2 {
         return (open(), Vec::new());
     }
@@ -328,7 +310,7 @@ pub(crate) fn devices(
             }
         }
     }
-    let closed = Property::text("DevicePolicy", "strict");
+    let closed = Property::new("DevicePolicy", "strict");
     (vec![device_list(&[]), closed, device_list(&list)], ignored)
 }
 
@@ -351,11 +333,10 @@ fn joined(entries: &[Entry]) -> Vec<Entry> {
 }
 
 fn device_list(list: &[(String, Access)]) -> Property {
-    let text = |text: String| Value::String(text);
     let pairs = list
         .iter()
-        .map(|(path, access)| Value::Struct(vec![text(path.clone()), text(access.to_string())]));
-    Property::new("DeviceAllow", Value::Array("(ss)".into(), pairs.collect()))
+        .map(|(path, access)| (path.clone(), access.to_string()));
+    Property::new("DeviceAllow", pairs.collect::<Vec<_>>())
 }
 
 /// What systemd calls the devices of an entry. `None` if it has no words for
@@ -416,21 +397,21 @@ mod tests {
     use crate::devices::rules::tests::rules;
     use crate::limits::MemoryLimits;
 
-    pub(super) fn shown(value: &Value) -> String {
-        let list = |values: &[Value]| values.iter().map(shown).collect::<Vec<_>>().join(", ");
+    pub(super) fn shown(value: &Variant) -> String {
+        let list = |values: &[Variant]| values.iter().map(shown).collect::<Vec<_>>().join(", ");
         let text = match value {
-            Value::Byte(number) => number.to_string(),
-            Value::Bool(truth) => truth.to_string(),
-            Value::Int32(number) => number.to_string(),
-            Value::Uint32(number) => number.to_string(),
-            Value::Uint64(INFINITY) => "infinity".into(),
-            Value::Uint64(number) => number.to_string(),
-            Value::String(text) => text.clone(),
-            Value::Array(_, values) => format!("[{}]", list(values)),
-            Value::Struct(fields) => return format!("({})", list(fields)),
+            Variant::U8(number) => number.to_string(),
+            Variant::Bool(truth) => truth.to_string(),
+            Variant::I32(number) => number.to_string(),
+            Variant::U32(number) => number.to_string(),
+            Variant::U64(INFINITY) => "infinity".into(),
+            Variant::U64(number) => number.to_string(),
+            Variant::Str(text) => text.to_string(),
+            Variant::Array(values) => format!("[{}]", list(values.inner())),
+            Variant::Structure(fields) => return format!("({})", list(fields.fields())),
             other => format!("{other:?}"),
         };
-        format!("{} {text}", value.signature())
+        format!("{} {text}", value.value_signature())
     }
 
     fn lines(properties: &[Property]) -> Vec<String> {

@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::systemd::properties::Property;
 use crate::systemd::text;
-use crate::systemd::wire::Value;
 use crate::systemd::{Manager, SavedUnit};
 
 /// Annotations with this prefix are properties of the unit.
@@ -186,14 +185,13 @@ impl Unit {
         is_v2: bool,
         version: &mut dyn FnMut() -> u32,
     ) -> Vec<Property> {
-        let mut all = vec![Property::text("Description", &self.description)];
+        let mut all = vec![Property::new("Description", self.description.clone())];
         if self.is_slice() {
-            all.push(Property::texts("Wants", &[&self.slice]));
+            all.push(Property::new("Wants", vec![self.slice.clone()]));
         } else {
-            let pid = Value::Uint32(pid.unsigned_abs());
-            all.push(Property::text("Slice", &self.slice));
-            all.push(Property::truth("Delegate", true));
-            all.push(Property::new("PIDs", Value::Array("u".into(), vec![pid])));
+            all.push(Property::new("Slice", self.slice.clone()));
+            all.push(Property::new("Delegate", true));
+            all.push(Property::new("PIDs", vec![pid.unsigned_abs()]));
         }
         let block_io = match is_v2 {
             true => "IOAccounting",
@@ -205,9 +203,9 @@ impl Unit {
             block_io,
             "TasksAccounting",
         ] {
-            all.push(Property::truth(name, true));
+            all.push(Property::new(name, true));
         }
-        all.push(Property::truth("DefaultDependencies", false));
+        all.push(Property::new("DefaultDependencies", false));
         all.extend(self.properties.iter().cloned());
         // To be said at the start: a running scope cannot change it.
         let group = limits.unified.get("memory.oom.group").filter(|_| is_v2);
@@ -217,7 +215,7 @@ impl Unit {
             _ => None,
         };
         if let Some(policy) = policy.filter(|_| !self.is_slice() && version() >= 253) {
-            all.push(Property::text("OOMPolicy", policy));
+            all.push(Property::new("OOMPolicy", policy));
         }
         all
     }

@@ -5,7 +5,7 @@
 //! A type can be said in front (`uint64 5`, `@as []`); without, a number is an
 //! int32 and anything in quotes a string.
 
-use crate::systemd::wire::Value;
+use zbus::{Array, Dict, ObjectPath, Signature, Structure, Variant};
 
 /// What is wrong with a text, for an error that names it.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -13,8 +13,12 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 /// How deep arrays and the like may be in each other.
 const DEEPEST: u32 = 16;
 
+/// How many letters of types a signature may have ("Valid Signatures"); zbus
+/// panics when it writes more.
+const LONGEST_TYPE: usize = 255;
+
 /// Reads one value, which is the whole text.
-pub(crate) fn parse(text: &str) -> Result<Value> {
+pub(crate) fn parse(text: &str) -> Result<Variant<'static>> {
     let mut parser = Parser {
         rest: text,
         depth: 0,
@@ -28,7 +32,7 @@ pub(crate) fn parse(text: &str) -> Result<Value> {
 }
 
 /// Reads a number of seconds, which may have a fraction, as microseconds.
-pub(crate) fn parse_seconds(text: &str) -> Result<Value> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Variant<'static>> {
     const MICROSECONDS: u64 = 1_000_000;
     let text = text.trim();
     let number = match text.split_once(char::is_whitespace) {
@@ -45,23 +49,23 @@ pub(crate) fn parse_seconds(text: &str) -> Result<Value> {
             let microseconds = seconds.and_then(|seconds| seconds.checked_mul(MICROSECONDS));
             let sum = microseconds.and_then(|whole| whole.checked_add(rest?));
             return sum
-                .map(Value::Uint64)
+                .map(Variant::U64)
                 .ok_or_else(|| format!("{text} is too large"));
         }
     }
     let seconds = match parse(text)? {
-        Value::Byte(number) => Some(number.into()),
-        Value::Int16(number) => u64::try_from(number).ok(),
-        Value::Uint16(number) => Some(number.into()),
-        Value::Int32(number) => u64::try_from(number).ok(),
-        Value::Uint32(number) => Some(number.into()),
-        Value::Int64(number) => u64::try_from(number).ok(),
-        Value::Uint64(number) => Some(number),
+        Variant::U8(number) => Some(number.into()),
+        Variant::I16(number) => u64::try_from(number).ok(),
+        Variant::U16(number) => Some(number.into()),
+        Variant::I32(number) => u64::try_from(number).ok(),
+        Variant::U32(number) => Some(number.into()),
+        Variant::I64(number) => u64::try_from(number).ok(),
+        Variant::U64(number) => Some(number),
         _ => return Err(format!("{text} is not a number")),
     };
     let microseconds = seconds.and_then(|seconds| seconds.checked_mul(MICROSECONDS));
     microseconds
-        .map(Value::Uint64)
+        .map(Variant::U64)
         .ok_or_else(|| format!("{text} seconds are too many or too few"))
 }
 
@@ -96,7 +100,7 @@ impl Parser<'_> {
     }
 
     /// A value, of the type `wanted` if that is known.
-    fn value(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn value(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.depth += 1;
         if self.depth > DEEPEST {
             return Err("too deep".into());
@@ -113,52 +117,52 @@ impl Parser<'_> {
             Some('<') => self.variant(wanted),
             Some(first) if first.is_ascii_alphabetic() => self.word(wanted),
             Some(_) => self.number(wanted),
-        };
+        }?;
         self.depth -= 1;
-        value
+        match value.value_signature().string_len() {
+            ..=LONGEST_TYPE => Ok(value),
+            _ => Err("a type that is too long".into()),
+        }
     }
 
     /// `@as []`
-    fn annotated(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn annotated(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         let end = self.rest.find(char::is_whitespace);
         let (signature, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-        let signature = &signature[1..];
-        // The longest signature that D-Bus has is 255 bytes.
-        if signature.len() > 255 || single_type(signature) != Some(signature.len()) {
-            return Err(format!("{signature:?} is not a type"));
-        }
+        let text = &signature[1..];
+        let signature = single_type(text).ok_or_else(|| format!("{text:?} is not a type"))?;
         self.rest = rest;
-        self.value(Some(only(wanted, signature)?))
+        self.value(Some(only(wanted, &signature)?))
     }
 
     /// `true`, or a type before its value: `uint64 5`.
-    fn word(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn word(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         let is_part = |letter: char| letter.is_ascii_alphanumeric();
         let end = self.rest.find(|letter| !is_part(letter));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         let signature = match word {
             "true" | "false" => {
-                only(wanted, "b")?;
-                return Ok(Value::Bool(word == "true"));
+                only(wanted, &Signature::Bool)?;
+                return Ok(Variant::Bool(word == "true"));
             }
-            "boolean" => "b",
-            "byte" => "y",
-            "int16" => "n",
-            "uint16" => "q",
-            "int32" => "i",
-            "uint32" => "u",
-            "int64" => "x",
-            "uint64" => "t",
-            "string" => "s",
-            "objectpath" => "o",
-            "signature" => "g",
+            "boolean" => &Signature::Bool,
+            "byte" => &Signature::U8,
+            "int16" => &Signature::I16,
+            "uint16" => &Signature::U16,
+            "int32" => &Signature::I32,
+            "uint32" => &Signature::U32,
+            "int64" => &Signature::I64,
+            "uint64" => &Signature::U64,
+            "string" => &Signature::Str,
+            "objectpath" => &Signature::ObjectPath,
+            "signature" => &Signature::Signature,
             _ => return Err(format!("{word:?} is neither a value nor a type")),
         };
         self.value(Some(only(wanted, signature)?))
     }
 
-    fn number(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn number(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         let is_part = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
         let end = self.rest.find(|letter| !is_part(letter));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
@@ -183,28 +187,30 @@ impl Parser<'_> {
             ));
         };
         self.rest = rest;
-        let signature = wanted.unwrap_or("i");
+        let signature = wanted.unwrap_or(&Signature::I32);
         number_of(signature, number)
-            .ok_or_else(|| format!("{word} is not a value of type {signature:?}"))
+            .ok_or_else(|| format!("{word} is not a value of type \"{signature}\""))
     }
 
-    fn string(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn string(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         let text = self.quoted()?;
-        match wanted.unwrap_or("s") {
-            "s" => Ok(Value::String(text)),
-            "o" if is_object_path(&text) => Ok(Value::ObjectPath(text)),
-            "g" if text.len() < 256 => Ok(Value::Signature(text)),
-            other => Err(format!("{text:?} is not a value of type {other:?}")),
-        }
+        let wanted = wanted.unwrap_or(&Signature::Str);
+        let value = match wanted {
+            Signature::Str => Some(Variant::from(text.clone())),
+            Signature::ObjectPath => ObjectPath::try_from(text.clone()).ok().map(Variant::from),
+            Signature::Signature => single_type(&text).map(Variant::from),
+            _ => None,
+        };
+        value.ok_or_else(|| format!("{text:?} is not a value of type \"{wanted}\""))
     }
 
     /// `b'bytes'`, with the zero at the end that C has.
-    fn byte_string(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn byte_string(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.rest = &self.rest[1..];
-        only(wanted, "ay")?;
+        only(wanted, &Signature::static_array(&Signature::U8))?;
         let mut bytes = self.quoted()?.into_bytes();
         bytes.push(0);
-        Ok(Value::bytes(&bytes))
+        Ok(Variant::from(bytes))
     }
 
     fn quoted(&mut self) -> Result<String> {
@@ -224,35 +230,36 @@ impl Parser<'_> {
         Ok(text)
     }
 
-    fn array(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn array(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.expect('[')?;
-        let mut element = match wanted {
-            Some(signature) => Some(of_array(signature)?.to_owned()),
+        let mut array = match wanted {
             None => None,
+            Some(Signature::Array(element)) => Some(Array::new(element)),
+            Some(other) => return Err(format!("an array is not a value of type \"{other}\"")),
         };
-        let mut values = Vec::new();
+        let mut is_first = true;
         while !self.take(']') {
-            if !values.is_empty() {
+            if !std::mem::take(&mut is_first) {
                 self.expect(',')?;
             }
-            let value = self.value(element.as_deref())?;
+            let element = array
+                .as_ref()
+                .map(|array| array.element_signature().clone());
+            let value = self.value(element.as_ref())?;
             // All are of one type: that of the first.
-            element.get_or_insert_with(|| value.signature());
-            values.push(value);
+            let array = array.get_or_insert_with(|| Array::new(value.value_signature()));
+            array.append(value).map_err(|error| error.to_string())?;
         }
-        let element = element.ok_or("an empty array has no type: write one in front, as @as")?;
-        Ok(Value::Array(element, values))
+        let array = array.ok_or("an empty array has no type: write one in front, as @as")?;
+        Ok(Variant::Array(array))
     }
 
-    fn structure(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn structure(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.expect('(')?;
-        let mut types = match wanted {
-            Some(signature) => Some(
-                signature
-                    .strip_prefix('(')
-                    .ok_or("an unexpected structure")?,
-            ),
+        let types: Option<Vec<&Signature>> = match wanted {
             None => None,
+            Some(Signature::Structure(fields)) => Some(fields.iter().collect()),
+            Some(_) => return Err("an unexpected structure".into()),
         };
         let mut fields = Vec::new();
         while !self.take(')') {
@@ -263,116 +270,90 @@ impl Parser<'_> {
                     break;
                 }
             }
-            let field = match &mut types {
+            let field = match &types {
                 None => None,
-                Some(left) => {
-                    let end = single_type(left).ok_or("a structure with too many fields")?;
-                    let (first, rest) = left.split_at(end);
-                    *left = rest;
-                    Some(first)
-                }
+                Some(types) => Some(
+                    *types
+                        .get(fields.len())
+                        .ok_or("a structure with too many fields")?,
+                ),
             };
             fields.push(self.value(field)?);
         }
-        match (fields.is_empty(), types) {
-            (false, None | Some(")")) => Ok(Value::Struct(fields)),
-            _ => Err("a structure with too few fields".into()),
+        if fields.is_empty() || types.is_some_and(|types| types.len() != fields.len()) {
+            return Err("a structure with too few fields".into());
         }
+        let fields = fields.into_iter();
+        let builder = fields.fold(Structure::builder(), |builder, field| {
+            builder.append_field(field)
+        });
+        let structure = builder.build().map_err(|error| error.to_string())?;
+        Ok(Variant::Structure(structure))
     }
 
-    fn dictionary(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn dictionary(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.expect('{')?;
         let mut types = match wanted {
-            Some(signature) => Some(of_entry(of_array(signature)?)?),
             None => None,
+            Some(Signature::Dict { key, value }) => {
+                Some([key, value].map(|one| one.signature().clone()))
+            }
+            Some(other) => return Err(format!("a dictionary is not a value of type \"{other}\"")),
         };
         let mut entries = Vec::new();
         while !self.take('}') {
             if !entries.is_empty() {
                 self.expect(',')?;
             }
-            let [key, value] = match &types {
-                Some([key, value]) => [Some(key.as_str()), Some(value.as_str())],
-                None => [None, None],
-            };
-            let key = self.value(key)?;
+            let key = self.value(types.as_ref().map(|[key, _]| key))?;
             self.expect(':')?;
-            let value = self.value(value)?;
-            types.get_or_insert_with(|| [key.signature(), value.signature()]);
-            entries.push(Value::DictEntry(Box::new([key, value])));
+            let value = self.value(types.as_ref().map(|[_, value]| value))?;
+            types.get_or_insert_with(|| [&key, &value].map(|one| one.value_signature().clone()));
+            entries.push((key, value));
         }
         let [key, value] = types.ok_or("an empty dictionary has no type: write one in front")?;
-        Ok(Value::Array(format!("{{{key}{value}}}"), entries))
+        let mut dictionary = Dict::new(&key, &value);
+        for (key, value) in entries {
+            dictionary
+                .append(key, value)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(Variant::Dict(dictionary))
     }
 
-    fn variant(&mut self, wanted: Option<&str>) -> Result<Value> {
+    fn variant(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.expect('<')?;
-        only(wanted, "v")?;
+        only(wanted, &Signature::Variant)?;
         let value = self.value(None)?;
         self.expect('>')?;
-        Ok(Value::Variant(Box::new(value)))
+        Ok(Variant::Variant(Box::new(value)))
     }
 }
 
+/// A type by its letters. Of several zbus makes a structure, which this is not.
+fn single_type(letters: &str) -> Option<Signature> {
+    let signature = Signature::try_from(letters).ok()?;
+    let is_single = signature.to_string() == letters && letters.len() <= LONGEST_TYPE;
+    is_single.then_some(signature)
+}
+
 /// The type that is said, unless another one is wanted.
-fn only<'a>(wanted: Option<&str>, said: &'a str) -> Result<&'a str> {
+fn only<'a>(wanted: Option<&'a Signature>, said: &'a Signature) -> Result<&'a Signature> {
     match wanted {
-        Some(wanted) if wanted != said => Err(format!("type {said:?} where {wanted:?} is due")),
+        Some(wanted) if wanted != said => Err(format!("type \"{said}\" where \"{wanted}\" is due")),
         _ => Ok(said),
     }
 }
 
-fn of_array(signature: &str) -> Result<&str> {
-    let element = signature.strip_prefix('a');
-    element.ok_or_else(|| format!("an array is not a value of type {signature:?}"))
-}
-
-fn of_entry(element: &str) -> Result<[String; 2]> {
-    let inner = element
-        .strip_prefix('{')
-        .and_then(|inner| inner.strip_suffix('}'));
-    let split = inner.and_then(|inner| Some(inner.split_at(single_type(inner)?)));
-    let (key, value) =
-        split.ok_or_else(|| format!("no dictionary has elements of type {element:?}"))?;
-    Ok([key.to_owned(), value.to_owned()])
-}
-
-/// How many letters the first whole type of a signature has; `None` if there
-/// is none that we know.
-fn single_type(signature: &str) -> Option<usize> {
-    match signature.as_bytes().first()? {
-        b'y' | b'b' | b'n' | b'q' | b'i' | b'u' | b'x' | b't' | b's' | b'o' | b'g' | b'v' => {
-            Some(1)
-        }
-        b'a' => match signature.get(1..)? {
-            entry if entry.starts_with('{') => {
-                let key = single_type(entry.get(1..)?)?;
-                let value = single_type(entry.get(1 + key..)?)?;
-                let end = 1 + key + value;
-                (entry.as_bytes().get(end) == Some(&b'}')).then_some(end + 2)
-            }
-            element => single_type(element).map(|length| length + 1),
-        },
-        b'(' => {
-            let mut at = 1;
-            while *signature.as_bytes().get(at)? != b')' {
-                at += single_type(signature.get(at..)?)?;
-            }
-            (at > 1).then_some(at + 1)
-        }
-        _ => None,
-    }
-}
-
-fn number_of(signature: &str, number: i128) -> Option<Value> {
+fn number_of(signature: &Signature, number: i128) -> Option<Variant<'static>> {
     match signature {
-        "y" => number.try_into().ok().map(Value::Byte),
-        "n" => number.try_into().ok().map(Value::Int16),
-        "q" => number.try_into().ok().map(Value::Uint16),
-        "i" => number.try_into().ok().map(Value::Int32),
-        "u" => number.try_into().ok().map(Value::Uint32),
-        "x" => number.try_into().ok().map(Value::Int64),
-        "t" => number.try_into().ok().map(Value::Uint64),
+        Signature::U8 => number.try_into().ok().map(Variant::U8),
+        Signature::I16 => number.try_into().ok().map(Variant::I16),
+        Signature::U16 => number.try_into().ok().map(Variant::U16),
+        Signature::I32 => number.try_into().ok().map(Variant::I32),
+        Signature::U32 => number.try_into().ok().map(Variant::U32),
+        Signature::I64 => number.try_into().ok().map(Variant::I64),
+        Signature::U64 => number.try_into().ok().map(Variant::U64),
         _ => None,
     }
 }
@@ -407,75 +388,48 @@ fn code_point(letters: &mut std::str::Chars, digits: usize) -> Result<char> {
         .ok_or_else(|| format!("{digits:?} is no character"))
 }
 
-/// "Valid Object Paths": the bus drops the connection of who sends another.
-fn is_object_path(text: &str) -> bool {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    text == "/"
-        || text
-            .strip_prefix('/')
-            .is_some_and(|names| names.split('/').all(is_name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn text(text: &str) -> Value {
-        Value::String(text.into())
-    }
+    use std::collections::HashMap;
 
     #[test]
     fn values() {
-        let strings =
-            |list: &[&str]| Value::Array("s".into(), list.iter().map(|one| text(one)).collect());
         let table = [
-            ("5", Value::Int32(5)),
-            (" -5 ", Value::Int32(-5)),
-            ("0x1f", Value::Int32(31)),
-            ("010", Value::Int32(8)),
-            ("uint64 18446744073709551615", Value::Uint64(u64::MAX)),
-            ("@t 5", Value::Uint64(5)),
-            ("byte 0x41", Value::Byte(0x41)),
-            ("true", Value::Bool(true)),
-            ("boolean false", Value::Bool(false)),
-            ("'it\\'s'", text("it's")),
-            ("\"a\\u00e4\\n\"", text("aä\n")),
-            ("objectpath '/a/b'", Value::ObjectPath("/a/b".into())),
-            ("['a', 'b']", strings(&["a", "b"])),
-            ("@as []", strings(&[])),
+            ("5", Variant::from(5)),
+            (" -5 ", Variant::from(-5)),
+            ("0x1f", Variant::from(31)),
+            ("010", Variant::from(8)),
+            ("uint64 18446744073709551615", Variant::from(u64::MAX)),
+            ("@t 5", Variant::from(5_u64)),
+            ("byte 0x41", Variant::from(0x41_u8)),
+            ("true", Variant::from(true)),
+            ("boolean false", Variant::from(false)),
+            ("'it\\'s'", Variant::from("it's")),
+            ("\"a\\u00e4\\n\"", Variant::from("aä\n")),
             (
-                "[uint64 1, 2]",
-                Value::Array("t".into(), vec![Value::Uint64(1), Value::Uint64(2)]),
+                "objectpath '/a/b'",
+                Variant::from(ObjectPath::try_from("/a/b").unwrap()),
             ),
-            ("b'a'", Value::bytes(b"a\0")),
+            (
+                "signature 'as'",
+                Variant::from(Signature::try_from("as").unwrap()),
+            ),
+            ("['a', 'b']", Variant::from(vec!["a", "b"])),
+            ("@as []", Variant::from(Vec::<&str>::new())),
+            ("[uint64 1, 2]", Variant::from(vec![1_u64, 2])),
+            ("b'a'", Variant::from(b"a\0".to_vec())),
             (
                 "[('/dev/null', 'rw')]",
-                Value::Array(
-                    "(ss)".into(),
-                    vec![Value::Struct(vec![text("/dev/null"), text("rw")])],
-                ),
+                Variant::from(vec![("/dev/null", "rw")]),
             ),
-            (
-                "@(ts) (1, 'a')",
-                Value::Struct(vec![Value::Uint64(1), text("a")]),
-            ),
-            ("(1,)", Value::Struct(vec![Value::Int32(1)])),
+            ("@(ts) (1, 'a')", Variant::from((1_u64, "a"))),
+            ("(1,)", Variant::from((1,))),
             (
                 "{'a': <1>}",
-                Value::Array(
-                    "{sv}".into(),
-                    vec![Value::DictEntry(Box::new([
-                        text("a"),
-                        Value::Variant(Box::new(Value::Int32(1))),
-                    ]))],
-                ),
+                Variant::from(HashMap::from([("a", Variant::from(1))])),
             ),
-            ("@a{su} {}", Value::Array("{su}".into(), vec![])),
+            ("@a{su} {}", Variant::from(HashMap::<&str, u32>::new())),
         ];
         for (written, value) in table {
             assert_eq!(parse(written), Ok(value), "{written}");
@@ -516,6 +470,8 @@ mod tests {
             "uint64 uint32 1",
             "ä",
             "'\0'",
+            "@ss ('a', 'b')",
+            "signature 'ss'",
         ] {
             assert!(
                 parse(written).is_err(),
@@ -526,6 +482,11 @@ mod tests {
         parse(&"[".repeat(100_000)).unwrap_err();
         parse(&"@".repeat(100_000)).unwrap_err();
         parse(&format!("@{}s 1", "a".repeat(100_000))).unwrap_err();
+        let many = "1, ".repeat(LONGEST_TYPE - 1);
+        parse(&format!("({many})")).unwrap_err();
+        parse(&format!("<[({many})]>")).unwrap_err();
+        parse(&format!("@a({}) []", "i".repeat(LONGEST_TYPE))).unwrap_err();
+        parse(&format!("signature '({})'", "i".repeat(LONGEST_TYPE))).unwrap_err();
     }
 
     #[test]
@@ -542,7 +503,7 @@ mod tests {
             ("18446744073709551615.5", None),
         ] {
             let value = parse_seconds(written).ok();
-            assert_eq!(value, microseconds.map(Value::Uint64), "{written}");
+            assert_eq!(value, microseconds.map(Variant::U64), "{written}");
         }
     }
 }
