@@ -129,19 +129,19 @@ impl std::fmt::Display for Problem {
             Problem::Malformed(cause) => write!(formatter, "a malformed message: {cause}"),
             Problem::Unauthorized => formatter.write_str("the bus refused to authenticate us"),
             Problem::Connect { to, cause } => {
-                write!(
-                    formatter,
-                    "connect to {to}: {}",
-                    cause.desc().to_lowercase()
-                )
+                write!(formatter, "connect to {to}: {}", words(*cause))
             }
             Problem::NoAddress => formatter.write_str(
                 "neither $DBUS_SESSION_BUS_ADDRESS nor $XDG_RUNTIME_DIR leads to the user's \
                  systemd (hint: log in, and install dbus-user-session)",
             ),
-            Problem::System(cause) => formatter.write_str(&cause.desc().to_lowercase()),
+            Problem::System(cause) => formatter.write_str(&words(*cause)),
         }
     }
+}
+
+fn words(cause: Errno) -> String {
+    teu_errno::text(&cause.into())
 }
 
 /// Where a manager can be reached.
