@@ -647,18 +647,20 @@ mod tests {
                 ws_xpixel: 0,
                 ws_ypixel: 0,
             };
-            let script = "trap 'stty size; exit 0' WINCH; while :; do sleep 0.02; done";
+            let script =
+                "trap 'stty size <&1; exit 0' WINCH; echo >&0; while :; do sleep 0.02; done";
             // A size of its own comes with a signal from the terminal itself,
             // which has no session here: send it by hand.
             let signals = Signals::block().expect("block");
             let terminal = Terminal::open().expect("terminal");
             let (master, slave) = container_terminal();
-            let (number, pidfd) = shell(script, [slave.as_fd(), slave.as_fd(), slave.as_fd()]);
+            let (trap_is_set, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("pipe");
+            let (number, pidfd) = shell(script, [tell.as_fd(), slave.as_fd(), slave.as_fd()]);
             let relay = Relay::new(terminal, master).expect("relay");
             tcsetwinsize(&person, size).expect("resize");
             relay.resize();
             assert_eq!(tcgetwinsize(&slave).expect("size"), size);
-            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(read(&trap_is_set, &mut [0]).expect("read"), 1);
             sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGWINCH).expect("signal");
             drop(slave);
             let init = Init {
