@@ -422,8 +422,8 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
     });
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
     // SAFETY: the tests' other threads may hold locks, of which the child needs
-    // the allocator's (glibc's fork resets those) and none of Rust's own; it
-    // ends with `exit` and never returns into the test harness.
+    // the allocator's (the C library's fork resets those) and none of Rust's
+    // own; it ends with `exit` and never returns into the test harness.
     match unsafe { libc::fork() } {
         0 => {
             rustix::stdio::dup2_stdout(&write).expect("dup2");
