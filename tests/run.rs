@@ -1,11 +1,12 @@
 //! `run`: the life of a container in one command, its streams and its status.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 
 use crate::harness::*;
@@ -151,6 +152,9 @@ fn error_ends_no_later_container_of_the_name() {
     let call = container.command("run", NO_FLAGS).with_program(program);
     let running = call.spawn();
     wait_until("the program runs", || running.stdout().contains("up"));
+    // The program may be faster than the command, which lets the lock go then.
+    let directory = File::open(state_root().join(&container.id)).unwrap();
+    drop(Flock::lock(directory, FlockArg::LockExclusive).unwrap());
     running.signal(Signal::SIGSTOP);
     wait_until("the command has stopped", || is_stopped(running.pid));
     container.delete_force().ok();
