@@ -296,6 +296,35 @@ fn spelled(word: &str) -> &str {
     }
 }
 
+/// The optional fields that are texts or words: as for Go, an empty one is none.
+/// In any other place it has the wrong type.
+const TEXTS: &[&str] = &[
+    "access",
+    "apparmorProfile",
+    "cgroupsPath",
+    "closID",
+    "commandLine",
+    "cpus",
+    "domainname",
+    "final",
+    "hostname",
+    "initial",
+    "l3CacheSchema",
+    "listenerMetadata",
+    "listenerPath",
+    "memBwSchema",
+    "mems",
+    "mountLabel",
+    "name",
+    "nodes",
+    "path",
+    "rootfsPropagation",
+    "selinuxLabel",
+    "source",
+    "type",
+    "username",
+];
+
 fn expected(what: &str, found: &Value) -> Error {
     let found = match found {
         Value::Array(_) => "a list".to_owned(),
@@ -364,9 +393,9 @@ impl<'de> Deserializer<'de> for Node<'_> {
         visitor.visit_enum(spelled)
     }
 
-    /// As for Go, an empty text is none.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.value == Value::Null || self.value == "" {
+        let is_text = || self.place.field().is_some_and(|name| TEXTS.contains(&name));
+        match self.value == Value::Null || self.value == "" && is_text() {
             true => visitor.visit_none(),
             false => visitor.visit_some(self),
         }
@@ -523,6 +552,47 @@ mod tests {
             let spec: Spec = testing::read(&format!(r#"{{"{platform}":null}}"#));
             assert_eq!(spec, nothing().expect("specification"));
         }
+    }
+
+    /// What has another type is not asked for nothing by an empty text.
+    #[test]
+    fn an_empty_text_is_no_number_and_no_section() {
+        for (text, place) in [
+            (r#"{"root":{"readonly":""}}"#, "root.readonly"),
+            (
+                r#"{"process":{"noNewPrivileges":""}}"#,
+                "process.noNewPrivileges",
+            ),
+            (r#"{"process":{"capabilities":""}}"#, "process.capabilities"),
+            (r#"{"process":{"rlimits":""}}"#, "process.rlimits"),
+            (r#"{"process":{"oomScoreAdj":""}}"#, "process.oomScoreAdj"),
+            (
+                r#"{"hooks":{"prestart":[{"timeout":""}]}}"#,
+                "hooks.prestart[0].timeout",
+            ),
+            (r#"{"linux":""}"#, "linux"),
+            (r#"{"linux":{"seccomp":""}}"#, "linux.seccomp"),
+            (r#"{"linux":{"maskedPaths":""}}"#, "linux.maskedPaths"),
+            (r#"{"linux":{"resources":""}}"#, "linux.resources"),
+            (
+                r#"{"linux":{"resources":{"memory":{"limit":""}}}}"#,
+                "linux.resources.memory.limit",
+            ),
+            (
+                r#"{"linux":{"resources":{"devices":[{"allow":true,"major":""}]}}}"#,
+                "linux.resources.devices[0].major",
+            ),
+            (
+                r#"{"linux":{"devices":[{"type":"c","fileMode":""}]}}"#,
+                "linux.devices[0].fileMode",
+            ),
+        ] {
+            let words = error(text);
+            assert!(words.starts_with(&format!("{place}: expected ")), "{words}");
+        }
+        let spec: Spec = testing::read(r#"{"hostname":"","linux":{"cgroupsPath":""}}"#);
+        assert_eq!(*spec.hostname(), None);
+        assert_eq!(*spec.linux().as_ref().expect("linux").cgroups_path(), None);
     }
 
     /// serde takes a list of its fields for a struct, and a map for a word.

@@ -463,8 +463,8 @@ mod tests {
     use rustix::pipe::PipeFlags;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use rustix::termios::{LocalModes, Winsize};
+    use std::ffi::CString;
     use std::os::fd::AsRawFd;
-    use std::process::Command;
     use std::time::{Duration, Instant};
 
     /// A shell with the streams given, and what `wait` says of it.
@@ -472,12 +472,14 @@ mod tests {
     fn shell(script: &str, streams: [BorrowedFd<'_>; 3]) -> (i32, OwnedFd) {
         let [stdin, stdout, stderr] =
             streams.map(|stream| stream.try_clone_to_owned().expect("dup"));
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", script]);
-        command.env_clear().env("PATH", "/usr/bin:/bin");
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
-        let child = sys::with_fresh_signals(&mut command).spawn();
-        let child = child.expect("spawn");
+        let script = CString::new(script).expect("script");
+        let args = vec![c"sh".into(), c"-c".into(), script];
+        let child = sys::command(c"/bin/sh", args, vec![c"PATH=/usr/bin:/bin".into()])
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .expect("spawn");
         let number = i32::try_from(child.id()).expect("pid");
         let pidfd =
             pidfd_open(Pid::from_raw(number).expect("pid"), PidfdFlags::empty()).expect("pidfd");

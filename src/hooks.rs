@@ -5,11 +5,11 @@
 //! the hook's pipes and its end.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -174,34 +174,28 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[CString]>) -> Result
 
 /// The hook's command, in its own environment, else in this one, if any, else in
 /// the caller's.
-fn command(hook: &Hook, environment: Option<&[CString]>) -> Command {
-    let mut command = Command::new(&hook.path);
-    if let Some((name, args)) = hook.args.split_first() {
-        command.arg0(name).args(args);
-    }
-    if let Some(own) = &hook.env {
-        command
-            .env_clear()
-            .envs(pairs(own.iter().map(String::as_bytes)));
-    } else if let Some(given) = environment {
-        command
-            .env_clear()
-            .envs(pairs(given.iter().map(|pair| pair.to_bytes())));
-    }
-    command
+fn command(hook: &Hook, environment: Option<&[CString]>) -> Result<Command> {
+    let environment = match (&hook.env, environment) {
+        (Some(own), _) => strings(own)?,
+        (None, Some(given)) => given.to_vec(),
+        (None, None) => callers_environment()?,
+    };
+    let path = CString::new(hook.path.as_os_str().as_bytes())?;
+    Ok(sys::command(&path, strings(&hook.args)?, environment))
 }
 
-/// Each `NAME=VALUE` in two.
-fn pairs<'a>(
-    texts: impl Iterator<Item = &'a [u8]>,
-) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
-    texts.filter_map(|text| {
-        let end = text.iter().position(|byte| *byte == b'=')?;
-        Some((
-            OsStr::from_bytes(&text[..end]),
-            OsStr::from_bytes(&text[end + 1..]),
-        ))
-    })
+fn strings(texts: &[String]) -> Result<Vec<CString>> {
+    let texts = texts.iter().map(|text| CString::new(text.as_str()));
+    Ok(texts.collect::<Result<_, _>>()?)
+}
+
+fn callers_environment() -> Result<Vec<CString>> {
+    let pair = |(mut pair, value): (OsString, OsString)| {
+        pair.push("=");
+        pair.push(value);
+        CString::new(pair.as_bytes())
+    };
+    Ok(std::env::vars_os().map(pair).collect::<Result<_, _>>()?)
 }
 
 impl Running {
@@ -213,9 +207,10 @@ impl Running {
         for end in [&state_end, &stdout_end, &stderr_end] {
             rustix::fs::fcntl_setfl(end, OFlags::NONBLOCK).context("pipe")?;
         }
-        let mut command = command(hook, environment);
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
-        let process = sys::with_fresh_signals(&mut command)
+        let process = command(hook, environment)?
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .with_context(|| format!("exec {}", hook.path.display()))?;
         // It cannot be gone: a child stays until it is waited for.
@@ -547,6 +542,34 @@ mod tests {
         run_shell(&script).expect("hook");
         let callers = fs::read_to_string(&path).expect("env");
         assert!(callers.contains("PATH="), "{callers}");
+    }
+
+    #[test]
+    fn its_own_environment_is_as_it_is_written() {
+        let dir = testing::Directory::new("hook-own-env");
+        let path = dir.path().join("env");
+        let hook = Hook {
+            env: Some(["NAMELESS", "B=1", "A=2"].map(String::from).into()),
+            ..shell(&format!(
+                "tr '\\0' ' ' < /proc/$$/environ > {}",
+                path.display()
+            ))
+        };
+        with_state(|state| run(Moment::Prestart, &[hook], state)).expect("hook");
+        assert_eq!(fs::read_to_string(path).expect("env"), "NAMELESS B=1 A=2 ");
+    }
+
+    #[test]
+    fn what_is_no_program_is_no_script_either() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = testing::Directory::new("hook-no-program");
+        let path = dir.path().join("hook");
+        fs::write(&path, "exit 0\n").expect("write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+        let hook = Hook { path, ..shell("") };
+        let error = with_state(|state| run(Moment::Prestart, &[hook], state)).expect_err("refused");
+        let words = testing::words(&error);
+        assert!(words.ends_with("exec format error"), "{words}");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! package. Each wrapper is one call, typed, and decides nothing.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -116,10 +117,14 @@ pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process at once: no destructors, no buffers (_exit(2)).
+/// Ends the process at once: no destructors, no buffers (exit_group(2)).
+///
+/// A system call filter may forbid that. musl's _exit(3) would try for ever; abort
+/// then executes what no process may, which ends it.
 pub(crate) fn exit(status: i32) -> ! {
-    // SAFETY: _exit takes a number, and nothing runs after it.
-    unsafe { libc::_exit(status) }
+    // SAFETY: the call takes a number and touches no memory.
+    unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    std::process::abort()
 }
 
 /// The kernel's `struct sigaction` is four words on every 64-bit machine;
@@ -162,12 +167,23 @@ pub(crate) fn restore_signals(ignored: u64) -> io::Result<()> {
     )?)
 }
 
-/// The program will start with [`restore_signals`] done; the standard library
-/// leaves the mask as it is.
-pub(crate) fn with_fresh_signals(command: &mut Command) -> &mut Command {
-    // SAFETY: the process is a fork of this one, which has one thread, and the
-    // function makes system calls only: it takes no lock and allocates nothing.
-    unsafe { command.pre_exec(|| restore_signals(ALL_SIGNALS)) }
+/// A program to start, with [`restore_signals`] done and just this environment.
+/// The standard library would leave the mask as it is, sort the variables, and
+/// with glibc have a shell read what is no program.
+pub(crate) fn command(path: &CStr, args: Vec<CString>, environment: Vec<CString>) -> Command {
+    let mut command = Command::new(OsStr::from_bytes(path.to_bytes()));
+    let path = path.to_owned();
+    let execute = move || {
+        restore_signals(ALL_SIGNALS)?;
+        match nix::unistd::execve(&path, &args, &environment) {
+            Ok(never) => match never {},
+            Err(err) => Err(err.into()),
+        }
+    };
+    // SAFETY: the process is a fork of this one, which has one thread: no lock is
+    // held that `execute` would wait for, the allocator's neither.
+    unsafe { command.pre_exec(execute) };
+    command
 }
 
 /// `struct sched_attr` of `linux/sched/types.h`, as of Linux 5.3.

@@ -25,6 +25,7 @@ tests![
     no_capabilities_are_none,
     unknown_capability_warns,
     capability_the_caller_lacks_is_left_out,
+    caller_may_have_many_groups,
     no_new_privileges_is_as_asked,
     oom_score_is_set,
     nice_and_batch_scheduling_are_set,
@@ -244,6 +245,15 @@ fn capability_the_caller_lacks_is_left_out() {
     let output = run.output().ok().says("capabilities: [CAP_SYS_TIME]");
     let names = &output.probe()["capabilities"]["bounding"]["names"];
     assert_eq!(*names, json!(["CAP_KILL"]));
+}
+
+fn caller_may_have_many_groups() {
+    needs(&[Root, Tool("setpriv"), Teu]);
+    let groups: Vec<String> = (100_000..101_000).map(|id| id.to_string()).collect();
+    let words = ["setpriv", "--groups", &groups.join(",")].map(PathBuf::from);
+    let words = words.into_iter().chain([runtime()]);
+    let run = Container::new(Bundle::new()).command("run", NO_FLAGS);
+    run.with_program(words).output().ok();
 }
 
 /// A name in another spelling is another name.

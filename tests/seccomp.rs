@@ -14,6 +14,7 @@ use crate::harness::*;
 
 tests![
     calls_fail_as_the_profile_says,
+    init_ends_though_it_may_not,
     killing_actions_end_the_process,
     arguments_are_compared_as_asked,
     masked_comparison_takes_the_first_value_as_the_mask,
@@ -79,6 +80,14 @@ fn calls_fail_as_the_profile_says() {
     assert_eq!(answers[0], errno("EPERM"));
     assert_eq!(answers[1], errno("ENETDOWN"));
     assert_eq!(answers[2], json!({ "ok": 1 }));
+}
+
+/// No call is allowed, exit_group(2) and exit(2) neither.
+fn init_ends_though_it_may_not() {
+    needs(&[Root]);
+    let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO" });
+    let bundle = Bundle::new().set("/linux/seccomp", profile);
+    bundle.run().exits(1).says("container init ended");
 }
 
 fn killing_actions_end_the_process() {

@@ -26,12 +26,12 @@ impl Host {
     /// The kernel does not say.
     pub(crate) fn status(&self) -> Result<Status> {
         let path = self.path("proc/self/status");
-        // What comes behind may be longer: lists of CPUs.
-        let mut text = [0; 4096];
-        let length = File::open(&path).and_then(|mut file| file.read(&mut text));
+        // In one read, unless the process has hundreds of groups.
+        let mut text = Vec::with_capacity(4096);
+        let length = File::open(&path).and_then(|mut file| file.read_to_end(&mut text));
         length
             .map_err(Into::into)
-            .and_then(|length| Status::parse(&String::from_utf8_lossy(&text[..length])))
+            .and_then(|_| Status::parse(&String::from_utf8_lossy(&text)))
             .with_context(|| format!("read {path:?}"))
     }
 
