@@ -13,7 +13,9 @@ use std::fmt::{self, Display};
 
 use oci_spec::runtime::{Capability, LinuxDeviceType};
 use serde::de::value::{MapDeserializer, SeqDeserializer, StrDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
+use serde::de::{
+    DeserializeOwned, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
 
@@ -30,7 +32,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     text: &[u8],
     unknown: TellUnknown<'_>,
 ) -> Result<T, String> {
-    let value = serde_json::from_slice(text).map_err(|err| err.to_string())?;
+    let Tree(value) = serde_json::from_slice(text).map_err(|err| err.to_string())?;
     let place = Place {
         parent: None,
         name: Name::Field(""),
@@ -125,7 +127,7 @@ fn fields<'a>(
     mut object: Map<String, Value>,
     place: &'a Place<'_>,
 ) -> Result<Vec<(&'static str, Node<'a>)>, Error> {
-    ignore_case(&mut object, names);
+    ignore_case(&mut object, names)?;
     mend(kind, &mut object, place)?;
     // Of these two oci-spec says itself that the specification has none there.
     let is_foreign = |name: &&str| kind == "Spec" && name.ends_with("idMappings");
@@ -193,30 +195,94 @@ fn mend(kind: &str, object: &mut Map<String, Value>, place: &Place<'_>) -> Resul
 
 /// Gives a field that is written in another case the name it has here. Go takes
 /// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
-/// write it, and of both it takes what they hold together.
-fn ignore_case(object: &mut Map<String, Value>, names: &[&'static str]) {
+/// write it.
+///
+/// # Errors
+/// The field is there in both.
+fn ignore_case(object: &mut Map<String, Value>, names: &[&'static str]) -> Result<(), Error> {
     let others = object.keys().filter(|key| !names.contains(&key.as_str()));
     let others: Vec<String> = others.cloned().collect();
     for other in others {
         let meant = names.iter().find(|name| name.eq_ignore_ascii_case(&other));
         if let Some(name) = meant
             && let Some(value) = object.remove(&other)
+            && object.insert((*name).to_owned(), value).is_some()
         {
-            add_missing(object.entry(*name).or_insert(Value::Null), value);
+            return Err(twice(&other));
         }
+    }
+    Ok(())
+}
+
+/// Which of both counts is no reader's business to guess: one may hold the limits
+/// and the other none.
+fn twice<E: serde::de::Error>(name: &str) -> E {
+    E::custom(format!("the field {name:?} is there twice"))
+}
+
+/// A JSON text as a tree, in which each object has a name once.
+struct Tree(Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(TreeVisitor).map(Tree)
     }
 }
 
-/// Adds the fields that only `other` has, also of objects that both have.
-fn add_missing(own: &mut Value, other: Value) {
-    match (own, other) {
-        (Value::Object(own), Value::Object(other)) => {
-            for (name, value) in other {
-                add_missing(own.entry(name).or_insert(Value::Null), value);
-            }
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Tree(item)) = list.next_element()? {
+            items.push(item);
         }
-        (own @ Value::Null, other) => *own = other,
-        _ => {}
+        Ok(items.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Tree(value))) = entries.next_entry::<String, Tree>()? {
+            if object.contains_key(&name) {
+                return Err(twice(&name));
+            }
+            object.insert(name, value);
+        }
+        Ok(object.into())
     }
 }
 
@@ -554,6 +620,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_field_is_there_once() {
+        for (text, words) in [
+            (
+                r#"{"process":{"noNewPrivileges":true,"noNewPrivileges":false}}"#,
+                r#"the field "noNewPrivileges" is there twice at line 1"#,
+            ),
+            (
+                r#"{"linux":{"seccomp":{}},"linux":{}}"#,
+                r#"the field "linux" is there twice at line 1"#,
+            ),
+            (
+                r#"{"process":{"noNewPrivileges":false,"NoNewPrivileges":true}}"#,
+                r#"process: the field "NoNewPrivileges" is there twice"#,
+            ),
+            (
+                r#"{"root":{"Readonly":true,"READONLY":false}}"#,
+                r#"root: the field "Readonly" is there twice"#,
+            ),
+        ] {
+            assert!(error(text).starts_with(words), "{}", error(text));
+        }
+    }
+
     /// What has another type is not asked for nothing by an empty text.
     #[test]
     fn an_empty_text_is_no_number_and_no_section() {
@@ -767,21 +857,13 @@ mod tests {
     #[test]
     fn case_of_names_does_not_matter_as_in_go() {
         let resources: LinuxResources =
-            testing::read(r#"{"CPU":{"Cpus":"1","MEMS":"0"},"pids":{"Limit":5,"limit":7}}"#);
+            testing::read(r#"{"CPU":{"Cpus":"1","MEMS":"0"},"pids":{"Limit":7}}"#);
         let cpu = resources.cpu().as_ref().expect("cpu");
         assert_eq!(
             (cpu.cpus().as_deref(), cpu.mems().as_deref()),
             (Some("1"), Some("0"))
         );
-        // Both are there: the name itself counts.
         assert_eq!(resources.pids().expect("pids").limit(), 7);
-        let both = r#"{"cpu":{"shares":5,"mems":"0"},"CPU":{"Cpus":"1","mems":"1"}}"#;
-        let resources: LinuxResources = testing::read(both);
-        let cpu = resources.cpu().as_ref().expect("cpu");
-        assert_eq!(
-            (cpu.shares(), cpu.cpus().as_deref(), cpu.mems().as_deref()),
-            (Some(5), Some("1"), Some("0"))
-        );
         // Where names are the user's, each is its own.
         let text = r#"{"linux":{"sysctl":{"a":"1","A":"2"}},"Annotations":{"x":"1","X":"2"}}"#;
         let spec: Spec = testing::read(text);
