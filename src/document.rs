@@ -8,16 +8,19 @@
 //! any spelling and a list in place of an object, without a word. Their `Default`
 //! is a container with a shell and capabilities, so [`nothing`] is what is absent.
 
-use std::collections::BTreeSet;
+mod json;
+mod mend;
+
 use std::fmt::{self, Display};
 
-use oci_spec::runtime::{Capability, LinuxDeviceType};
+use oci_spec::runtime::Capability;
 use serde::de::value::{MapDeserializer, SeqDeserializer, StrDeserializer};
-use serde::de::{
-    DeserializeOwned, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
+
+use json::{Tree, ignore_case};
+use mend::{TEXTS, mend, refusal, spelled};
 
 /// Is told of a field that its object does not have: the place of it, and the
 /// fields there are.
@@ -143,253 +146,6 @@ fn fields<'a>(
     }
     Ok(fields)
 }
-
-/// Mends what oci-spec's type of this name is too strict or too lax for.
-///
-/// # Errors
-/// There is a section for another platform, or a device of no type.
-fn mend(kind: &str, object: &mut Map<String, Value>, place: &Place<'_>) -> Result<(), Error> {
-    match kind {
-        "Spec" => {
-            for platform in ["solaris", "windows", "vm", "zos", "freebsd"] {
-                if object.remove(platform).unwrap_or_default() != Value::Null {
-                    let words = format!("{platform}: teu makes Linux containers only");
-                    return Err(Error::custom(words));
-                }
-            }
-        }
-        "LinuxCapabilities" => drop_unknown_capabilities(object),
-        // Empty elements and spaces, as in runc.
-        "ExecCPUAffinity" => {
-            for list in object.values_mut() {
-                if let Value::String(text) = list {
-                    let parts = text.split(',').map(str::trim);
-                    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-                    *text = parts.join(",");
-                }
-            }
-        }
-        // Its type goes to 2^63 only; no machine has as much.
-        "LinuxHugepageLimit" => {
-            let limit = object.get("limit").and_then(Value::as_u64);
-            if limit > Some(i64::MAX.unsigned_abs()) {
-                object.insert("limit".into(), i64::MAX.into());
-            }
-        }
-        // Which one it is would not be told.
-        "LinuxDevice" => {
-            let word = object.get("type").and_then(Value::as_str);
-            let word = word.unwrap_or_default();
-            if word.parse::<LinuxDeviceType>().is_err() {
-                let path = object.get("path").unwrap_or(&Value::Null);
-                let words = format!("{path}: invalid device type {word:?}");
-                return Err(Error::custom(words));
-            }
-        }
-        "LinuxResources" => drop_without(object, "pids", &["limit"], place),
-        "Linux" => drop_without(object, "seccomp", &["defaultAction", "syscalls"], place),
-        _ => {}
-    }
-    Ok(())
-}
-
-/// Gives a field that is written in another case the name it has here. Go takes
-/// "CPU" for "cpu" (package encoding/json, Unmarshal), so callers of runc may
-/// write it.
-///
-/// # Errors
-/// The field is there in both.
-fn ignore_case(object: &mut Map<String, Value>, names: &[&'static str]) -> Result<(), Error> {
-    let others = object.keys().filter(|key| !names.contains(&key.as_str()));
-    let others: Vec<String> = others.cloned().collect();
-    for other in others {
-        let meant = names.iter().find(|name| name.eq_ignore_ascii_case(&other));
-        if let Some(name) = meant
-            && let Some(value) = object.remove(&other)
-            && object.insert((*name).to_owned(), value).is_some()
-        {
-            return Err(twice(&other));
-        }
-    }
-    Ok(())
-}
-
-/// Which of both counts is no reader's business to guess: one may hold the limits
-/// and the other none.
-fn twice<E: serde::de::Error>(name: &str) -> E {
-    E::custom(format!("the field {name:?} is there twice"))
-}
-
-/// A JSON text as a tree, in which each object has a name once.
-struct Tree(Value);
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
-        deserializer.deserialize_any(TreeVisitor).map(Tree)
-    }
-}
-
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(Tree(item)) = list.next_element()? {
-            items.push(item);
-        }
-        Ok(items.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some((name, Tree(value))) = entries.next_entry::<String, Tree>()? {
-            if object.contains_key(&name) {
-                return Err(twice(&name));
-            }
-            object.insert(name, value);
-        }
-        Ok(object.into())
-    }
-}
-
-/// Drops a section that asks for nothing, since it has none of these fields.
-fn drop_without(
-    object: &mut Map<String, Value>,
-    section: &'static str,
-    fields: &'static [&'static str],
-    place: &Place<'_>,
-) {
-    let Some(Value::Object(inside)) = object.get(section) else {
-        return;
-    };
-    let is_one = |name: &&String| fields.iter().any(|field| name.eq_ignore_ascii_case(field));
-    let empty = [Value::Null, "".into(), Value::Array(Vec::new())];
-    let mut inside = inside.iter();
-    if inside.any(|(name, value)| is_one(&name) && !empty.contains(value)) {
-        return;
-    }
-    let place = place.below(Name::Field(section));
-    let Some(Value::Object(inside)) = object.remove(section) else {
-        return;
-    };
-    for name in inside.keys().filter(|name| !is_one(name)) {
-        (place.unknown)(&place.below(Name::Field(name)), fields);
-    }
-}
-
-/// They are left out with a warning (config.md, "Linux Process").
-fn drop_unknown_capabilities(sets: &mut Map<String, Value>) {
-    let mut unknown = BTreeSet::new();
-    for set in sets.values_mut().filter_map(Value::as_array_mut) {
-        set.retain(|name| match name.as_str() {
-            Some(name) if capability(name).is_none() => {
-                unknown.insert(name.to_owned());
-                false
-            }
-            _ => true,
-        });
-    }
-    if !unknown.is_empty() {
-        let unknown: Vec<String> = unknown.into_iter().collect();
-        log::warn!(
-            "ignoring unknown or unavailable capabilities: [{}]",
-            unknown.join(" ")
-        );
-    }
-}
-
-/// The words of a refusal, which are runc's where it has the field.
-fn refusal(kind: &str, word: &str) -> String {
-    match kind {
-        "LinuxNamespaceType" => format!("namespace {word:?} does not exist"),
-        "PosixRlimitType" => format!("wrong rlimit value: {word}"),
-        "LinuxSchedulerPolicy" if word.is_empty() => "scheduler policy is required".to_owned(),
-        "LinuxSchedulerPolicy" => format!("invalid scheduler policy: {word}"),
-        "LinuxSchedulerFlag" => format!("invalid scheduler flag: {word}"),
-        "IOPriorityClass" => format!("invalid ioPriority.Class: {word:?}"),
-        "LinuxPersonalityDomain" => format!("invalid personality domain {word}"),
-        "MemoryPolicyModeType" => format!("invalid memory policy mode {word:?}"),
-        "MemoryPolicyFlagType" => format!("invalid memory policy flag {word:?}"),
-        "LinuxSeccompAction" => format!("string {word} is not a valid action for seccomp"),
-        "LinuxSeccompOperator" => format!("string {word} is not a valid operator for seccomp"),
-        "LinuxSeccompFilterFlag" => format!("seccomp flag {word} is not known"),
-        "Arch" => format!("string {word} is not a valid arch for seccomp"),
-        _ => format!("{word:?} is not known here"),
-    }
-}
-
-/// A word as oci-spec has it, which two flags of the scheduler are wrong in.
-fn spelled(word: &str) -> &str {
-    match word {
-        "SCHED_FLAG_RESET_ON_FORK" => "SCHED_RESET_ON_FORK",
-        "SCHED_FLAG_DL_OVERRUN" => "SCHED_FLAG_D_L_OVERRUN",
-        "SCHED_RESET_ON_FORK" | "SCHED_FLAG_D_L_OVERRUN" => "",
-        word => word,
-    }
-}
-
-/// The optional fields that are texts or words: as for Go, an empty one is none.
-/// In any other place it has the wrong type.
-const TEXTS: &[&str] = &[
-    "access",
-    "apparmorProfile",
-    "cgroupsPath",
-    "closID",
-    "commandLine",
-    "cpus",
-    "domainname",
-    "final",
-    "hostname",
-    "initial",
-    "l3CacheSchema",
-    "listenerMetadata",
-    "listenerPath",
-    "memBwSchema",
-    "mems",
-    "mountLabel",
-    "name",
-    "nodes",
-    "path",
-    "rootfsPropagation",
-    "selinuxLabel",
-    "source",
-    "type",
-    "username",
-];
 
 fn expected(what: &str, found: &Value) -> Error {
     let found = match found {
@@ -620,28 +376,44 @@ mod tests {
         }
     }
 
+    /// Go takes the last of two values: the one that forbids less counts for nothing.
     #[test]
-    fn a_field_is_there_once() {
+    fn a_field_has_one_value() {
         for (text, words) in [
             (
                 r#"{"process":{"noNewPrivileges":true,"noNewPrivileges":false}}"#,
-                r#"the field "noNewPrivileges" is there twice at line 1"#,
+                r#"the field "noNewPrivileges" is there twice and differs at line 1"#,
             ),
             (
-                r#"{"linux":{"seccomp":{}},"linux":{}}"#,
-                r#"the field "linux" is there twice at line 1"#,
+                r#"{"linux":{"seccomp":{"flags":["a"]}},"linux":{"seccomp":{"flags":[]}}}"#,
+                r#"the field "flags" is there twice and differs at line 1"#,
             ),
             (
                 r#"{"process":{"noNewPrivileges":false,"NoNewPrivileges":true}}"#,
-                r#"process: the field "NoNewPrivileges" is there twice"#,
+                r#"process: the field "noNewPrivileges" is there twice and differs"#,
             ),
             (
                 r#"{"root":{"Readonly":true,"READONLY":false}}"#,
-                r#"root: the field "Readonly" is there twice"#,
+                r#"root: the field "readonly" is there twice and differs"#,
+            ),
+            (
+                r#"{"linux":{"resources":{"cpu":{"shares":5},"CPU":{"Shares":6}}}}"#,
+                r#"linux.resources.cpu: the field "shares" is there twice and differs"#,
             ),
         ] {
             assert!(error(text).starts_with(words), "{}", error(text));
         }
+    }
+
+    #[test]
+    fn objects_of_one_name_are_merged() {
+        let text = r#"{"linux":{"maskedPaths":["/a"]},"LINUX":{"seccomp":null},
+            "linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}, "maskedPaths":["/a"]},
+            "linux":{"seccomp":null}}"#;
+        let spec: Spec = testing::read(text);
+        let linux = spec.linux().as_ref().expect("linux");
+        assert!(linux.seccomp().is_some());
+        assert_eq!(*linux.masked_paths(), Some(vec!["/a".to_owned()]));
     }
 
     /// What has another type is not asked for nothing by an empty text.
@@ -864,6 +636,13 @@ mod tests {
             (Some("1"), Some("0"))
         );
         assert_eq!(resources.pids().expect("pids").limit(), 7);
+        let both = r#"{"cpu":{"shares":5,"mems":"0"},"CPU":{"Cpus":"1","mems":"0"}}"#;
+        let resources: LinuxResources = testing::read(both);
+        let cpu = resources.cpu().as_ref().expect("cpu");
+        assert_eq!(
+            (cpu.shares(), cpu.cpus().as_deref(), cpu.mems().as_deref()),
+            (Some(5), Some("1"), Some("0"))
+        );
         // Where names are the user's, each is its own.
         let text = r#"{"linux":{"sysctl":{"a":"1","A":"2"}},"Annotations":{"x":"1","X":"2"}}"#;
         let spec: Spec = testing::read(text);
