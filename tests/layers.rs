@@ -185,6 +185,11 @@ fn crates_below_know_nothing_of_the_binary() {
         &sources("seccomp/src"),
         &["libc", "nix", "rustix", "std::fs", "std::process"],
     );
+    // Its edits are of the types of config.json.
+    assert_without(
+        &sources("gpu/src"),
+        &["anyhow", "teu", "teu_cgroups", "teu_namespaces"],
+    );
     assert_without(&sources("cgroups/src"), &["teu_namespaces"]);
     assert_without(&sources("namespaces/src"), &["teu_cgroups"]);
 }
@@ -194,6 +199,7 @@ fn unsafe_code_has_one_address() {
     for directory in [
         "src",
         "cgroups/src",
+        "gpu/src",
         "namespaces/src",
         "seccomp/src",
         "tests",

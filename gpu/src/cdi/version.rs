@@ -1,0 +1,94 @@
+//! Versions of the format, and what needs which.
+
+use super::file::{ContainerEdits, File};
+
+/// All there are, in order.
+const VERSIONS: [&str; 10] = [
+    "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0",
+];
+
+/// Checks that the file's version is one, and one that has all that is used.
+///
+/// # Errors
+/// It is none, or too low.
+pub(super) fn check(file: &File) -> Result<(), String> {
+    let given = &file.cdi_version;
+    let number = |version: &str| VERSIONS.iter().position(|known| *known == version);
+    let given_number = number(given.strip_prefix('v').unwrap_or(given)).ok_or_else(|| {
+        format!(
+            "invalid version {given:?}: not one of {}",
+            VERSIONS.join(", ")
+        )
+    })?;
+    let needs = needs(file);
+    match needs.into_iter().max_by_key(|(version, _)| number(version)) {
+        Some((version, what)) if number(version) > Some(given_number) => Err(format!(
+            "the spec version must be at least v{version}, not {given:?}: it has {what}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The version that each part needs which not all have.
+fn needs(file: &File) -> Vec<(&'static str, String)> {
+    let mut needs = vec![("0.3.0", "devices".to_owned())];
+    let mut need = |version, what: &str| needs.push((version, what.to_owned()));
+    if !file.annotations.is_empty() {
+        need("0.6.0", "annotations");
+    }
+    if file
+        .kind
+        .rsplit('/')
+        .next()
+        .is_some_and(|class| class.contains('.'))
+    {
+        need("0.6.0", "a dot in the class");
+    }
+    for device in &file.devices {
+        if !device
+            .name
+            .starts_with(|first: char| first.is_ascii_alphabetic())
+        {
+            need(
+                "0.5.0",
+                &format!(
+                    "the device name {:?}, which begins with a digit",
+                    device.name
+                ),
+            );
+        }
+        if !device.annotations.is_empty() {
+            need("0.6.0", &format!("annotations of device {:?}", device.name));
+        }
+    }
+    let devices = file.devices.iter().map(|device| &device.container_edits);
+    for edits in devices.chain([&file.container_edits]) {
+        edits_need(edits, &mut need);
+    }
+    needs
+}
+
+fn edits_need(edits: &ContainerEdits, need: &mut impl FnMut(&'static str, &str)) {
+    if edits.mounts.iter().any(|mount| !mount.kind.is_empty()) {
+        need("0.4.0", "the type of a mount");
+    }
+    if edits
+        .device_nodes
+        .iter()
+        .any(|node| !node.host_path.is_empty())
+    {
+        need("0.5.0", "hostPath of a device node");
+    }
+    if !edits.additional_gids.is_empty() {
+        need("0.7.0", "additionalGids");
+    }
+    if let Some(rdt) = &edits.intel_rdt {
+        need("0.7.0", "intelRdt");
+        if !rdt.schemata.is_empty() || rdt.enable_monitoring {
+            need("1.1.0", "schemata or enableMonitoring of intelRdt");
+        }
+    }
+    if !edits.net_devices.is_empty() {
+        need("1.1.0", "netDevices");
+    }
+}
