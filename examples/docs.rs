@@ -80,6 +80,10 @@ const LISTS: &[(&str, &[(&str, &str)])] = &[
                 "The same of a user without privileges.",
             ),
             (
+                "/etc/cdi, /var/run/cdi",
+                "What devices there are by name (CDI). --cdi-dir names other directories.",
+            ),
+            (
                 "checkpoint",
                 "The image files of teu-checkpoint(8), in the current directory.",
             ),
@@ -136,7 +140,9 @@ fn with_values(option: Arg) -> Arg {
 }
 
 /// Options that take no other words than those in quotes in their help.
-const OF_WORDS: [&str; 5] = [
+const OF_WORDS: [&str; 7] = [
+    "action",
+    "cdi_hooks",
     "format",
     "log_format",
     "cgroup_manager",

@@ -306,6 +306,7 @@ mod tests {
     use super::*;
     use crate::commands::{create, update};
     use crate::plan::cgroup::CgroupManager;
+    use crate::plan::gpu::CdiHooks;
     use crate::root::Root;
     use std::os::unix::ffi::OsStringExt;
 
@@ -370,6 +371,22 @@ mod tests {
             panic!()
         };
         assert!(args.all && args.signal == Some("9".into()));
+    }
+
+    #[test]
+    fn devices_and_their_directories_may_be_several() {
+        let options = create(
+            "teu create --device v/c=1 --cdi-dir /a -device=v/c=2 --cdi-dir b --cdi-hooks none c1",
+        );
+        let devices = options.devices;
+        assert_eq!(devices.names, ["v/c=1", "v/c=2"]);
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(devices.directories, [PathBuf::from("/a"), here.join("b")]);
+        assert_eq!(devices.hooks, CdiHooks::None);
+        assert!(!devices.cdi_annotations);
+        let devices = create("teu create --cdi-annotations c1").devices;
+        assert_eq!(devices.hooks, CdiHooks::All);
+        assert!(devices.cdi_annotations && devices.names.is_empty());
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{
-    create, delete, events, exec, features, kill, list, pause, ps, start, stats, update,
+    create, delete, devices, events, exec, features, kill, list, pause, ps, start, stats, update,
 };
 use crate::notify::ListenFds;
 use crate::root::Root;
@@ -141,6 +141,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::Resume(args) => pause::resume(&root.path, &args.id)?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
+        Command::Devices(args) => return devices::devices(&args.options()?),
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
         Command::Features => features::features()?,

@@ -34,7 +34,7 @@ use crate::plan::hooks::Hook;
 use crate::plan::process::Shared;
 
 /// The format of state.json. A reader refuses every other one.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// More than any state is: the largest have annotations of some megabytes.
 const LONGEST_STATE: u64 = 64 << 20;

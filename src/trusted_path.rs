@@ -1,5 +1,5 @@
-//! Whether the links of a path on the host are ours: those of another user could
-//! lead what we write to any file of ours.
+//! Whether a path on the host is ours: the links of another user could lead what we
+//! write to any file of ours, and another user's file could have us do anything.
 //!
 //! Not for paths in a container, where nothing is trusted: see `init/paths.rs`.
 
@@ -37,6 +37,13 @@ pub(crate) fn others_could_redirect(path: &Path) -> bool {
     false
 }
 
+/// Whether others can write to what is at `path`, or put something else there.
+pub(crate) fn others_could_write(path: &Path) -> bool {
+    // What cannot be looked at cannot be opened either.
+    let is_others = fs::metadata(path).is_ok_and(|found| !is_ours(found.uid()) || is_open(&found));
+    is_others || others_could_redirect(path)
+}
+
 /// The components of a path, the last one first.
 fn parts(path: &Path) -> Vec<PathBuf> {
     path.iter().rev().map(PathBuf::from).collect()
@@ -54,16 +61,24 @@ fn others_can_replace(directory: &Path, entry: &Path) -> bool {
     let Ok(directory) = fs::metadata(directory) else {
         return false;
     };
-    // Whoever owns "/" may do anything anyway. In a user namespace that is nobody:
-    // the machine's root has no number there.
-    let owner_of_all = fs::metadata("/").map_or(0, |root| root.uid());
-    let is_ours = |user| [0, geteuid().as_raw(), owner_of_all].contains(&user);
     if !is_ours(directory.uid()) {
         return true;
     }
-    // Whatever the group is: who is in it, and who will be, cannot be known.
-    let (group_or_all, sticky) = (0o022, 0o1000);
-    let has = |bits| directory.mode() & bits != 0;
+    let sticky = 0o1000;
     let stays = || fs::symlink_metadata(entry).is_ok_and(|entry| is_ours(entry.uid()));
-    has(group_or_all) && !(has(sticky) && stays())
+    is_open(&directory) && !(directory.mode() & sticky != 0 && stays())
+}
+
+/// Whether this user may do anything to what is ours.
+fn is_ours(user: u32) -> bool {
+    // Whoever owns "/" may do anything anyway. In a user namespace that is nobody:
+    // the machine's root has no number there.
+    let owner_of_all = fs::metadata("/").map_or(0, |root| root.uid());
+    [0, geteuid().as_raw(), owner_of_all].contains(&user)
+}
+
+/// Whether others than the owner may write. Whatever the group is: who is in it, and
+/// who will be, cannot be known.
+fn is_open(found: &fs::Metadata) -> bool {
+    found.mode() & 0o022 != 0
 }

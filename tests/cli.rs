@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod failures;
 mod features;
+mod gpu;
 mod hooks;
 mod layers;
 mod layouts;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         devices::TESTS,
         failures::TESTS,
         features::TESTS,
+        gpu::TESTS,
         hooks::TESTS,
         layers::TESTS,
         layouts::TESTS,

@@ -22,7 +22,7 @@ tests![
 const USER: u32 = 1234;
 
 /// What `spec --rootless` of the user gives, with these modes of the probe.
-fn rootless_bundle(modes: &str) -> Bundle {
+pub(crate) fn rootless_bundle(modes: &str) -> Bundle {
     let bundle = Bundle::new();
     for path in [&bundle.directory, &bundle.rootfs()] {
         chown(path, Some(USER), Some(USER)).unwrap();

@@ -79,6 +79,18 @@ pub(crate) enum Command {
                       # teu delete $(teu list -q --filter status=stopped)"
     )]
     Delete(DeleteArgs),
+    /// show the devices that CDI files describe
+    #[command(
+        long_about = "Shows the devices that files of the Container Device Interface (CDI) describe, which \
+                      containers get\nby their names with --device. \"list\" prints the names and where \
+                      they come from, \"inspect\" what\nthe devices of the names given bring, and \
+                      \"validate\" what is wrong with the files given, or with\nall that are found.",
+        after_help = "EXIT STATUS:\n\
+                      1 if a file is wrong (validate) or a device unknown (inspect).\n\nEXAMPLE:\n\
+                      To see what the device \"vendor.com/gpu=0\" would bring:\n\n       \
+                      # teu devices inspect vendor.com/gpu=0"
+    )]
+    Devices(DevicesArgs),
     /// show what a container uses and what happens to it, as JSON
     #[command(
         long_about = "Prints lines of JSON until the container ends: of the type \"stats\" in \
@@ -271,6 +283,33 @@ pub(crate) struct BundleArgs {
     /// those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value = "0", value_parser = number::<u32>)]
     pub(crate) preserve_fds: u32,
+    #[command(flatten)]
+    pub(crate) devices: DeviceArgs,
+}
+
+// Where devices are described; for all commands that look for them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CdiArgs {
+    /// directory of CDI files; may be given several times, and then the last counts most
+    /// (default: "/etc/cdi" and "/var/run/cdi")
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cdi_dir: Vec<OsString>,
+}
+
+// Devices that a container is to have, for all commands that make one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// give the container a device that a CDI file describes; may be given several times
+    #[arg(long, value_name = "VENDOR/CLASS=NAME")]
+    pub(crate) device: Vec<String>,
+    #[command(flatten)]
+    pub(crate) cdi: CdiArgs,
+    /// whether hooks of CDI devices run: 'all' or 'none', which refuses such devices
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) cdi_hooks: String,
+    /// also give the devices that annotations "cdi.k8s.io/..." ask for
+    #[arg(long)]
+    pub(crate) cdi_annotations: bool,
 }
 
 // The options of a command that needs no more than a container.
@@ -395,6 +434,8 @@ pub(crate) struct RestoreArgs {
     pub(crate) no_pivot: bool,
     #[command(flatten)]
     pub(crate) criu: CriuArgs,
+    #[command(flatten)]
+    pub(crate) devices: DeviceArgs,
     /// security profile to use instead of that in the image files, as "apparmor:NAME"
     #[arg(long, value_name = "TYPE:NAME")]
     pub(crate) lsm_profile: Option<String>,
@@ -489,6 +530,21 @@ pub(crate) struct DeleteArgs {
     /// names of the containers
     #[arg(required = true, value_name = "container-id")]
     pub(crate) ids: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevicesArgs {
+    #[command(flatten)]
+    pub(crate) cdi: CdiArgs,
+    /// print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// 'list', 'validate' or 'inspect'
+    #[arg(value_name = "action")]
+    pub(crate) action: String,
+    /// names of devices to inspect, or files to validate
+    #[arg(value_name = "name")]
+    pub(crate) names: Vec<OsString>,
 }
 
 #[derive(Debug, clap::Args)]

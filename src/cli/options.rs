@@ -13,11 +13,13 @@ use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 use super::args::{self, GlobalArgs};
 use super::go::truth;
 use crate::commands::{
-    checkpoint, create, delete, events, exec, kill, list, ps, restore, run, spec, stats, update,
+    checkpoint, create, delete, devices, events, exec, kill, list, ps, restore, run, spec, stats,
+    update,
 };
 use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
+use crate::plan::gpu::DeviceWishes;
 use crate::root::Root;
 use crate::size;
 
@@ -48,7 +50,29 @@ impl args::BundleArgs {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            devices: self.devices.wishes()?,
         })
+    }
+}
+
+impl args::DeviceArgs {
+    fn wishes(self) -> Result<DeviceWishes> {
+        Ok(DeviceWishes {
+            names: self.device,
+            directories: self.cdi.directories()?,
+            hooks: self.cdi_hooks.parse()?,
+            cdi_annotations: self.cdi_annotations,
+        })
+    }
+}
+
+impl args::CdiArgs {
+    /// Absolute: the bundle will be the working directory.
+    fn directories(self) -> Result<Vec<PathBuf>> {
+        let absolute = |path: &OsString| {
+            std::path::absolute(path).with_context(|| format!("--cdi-dir {path:?}"))
+        };
+        self.cdi_dir.iter().map(absolute).collect()
     }
 }
 
@@ -198,6 +222,7 @@ impl args::RestoreArgs {
             no_pivot: self.no_pivot,
             no_new_keyring: false,
             preserve_fds: 0,
+            devices: self.devices,
         };
         Ok(restore::Options {
             create: bundle.options(self.id, global, root)?,
@@ -276,6 +301,16 @@ impl args::DeleteArgs {
             ids: self.ids,
             force: self.force,
         }
+    }
+}
+
+impl args::DevicesArgs {
+    pub(crate) fn options(self) -> Result<devices::Options> {
+        Ok(devices::Options {
+            directories: self.cdi.directories()?,
+            action: devices::Action::new(&self.action, self.names)?,
+            json: self.json,
+        })
     }
 }
 

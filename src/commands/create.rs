@@ -23,6 +23,7 @@ use crate::logger::STEP;
 use crate::notify::{self, ListenFds};
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::cgroup::CgroupManager;
+use crate::plan::gpu::DeviceWishes;
 use crate::plan::{Plan, Service, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
@@ -55,6 +56,8 @@ pub(crate) struct Options {
     /// How many descriptors beyond standard input, output, error and
     /// `$LISTEN_FDS` the container gets.
     pub(crate) preserve_fds: u32,
+    /// Devices that are asked for by name.
+    pub(crate) devices: DeviceWishes,
 }
 
 /// The value of `--rootless`.
@@ -291,6 +294,7 @@ impl Options {
             no_new_keyring: self.no_new_keyring,
             preserved_fds: listen_fds.preserved,
             service: service(&self.root.join(&self.id), listen_fds),
+            devices: self.devices.clone(),
             foreground: purpose == Purpose::RunForeground,
             may_lack_process: purpose == Purpose::Create,
         }

@@ -151,15 +151,18 @@ impl Options {
 
     fn plan(&self, state: &ContainerState, neighbour: &Neighbour) -> Result<ExecPlan> {
         let defaults = &state.shared.defaults;
-        let process = match &self.process {
+        let devices = &state.shared.devices;
+        let mut process = match &self.process {
             Some(file) => defaults.complete(bundle::read_process(file)?),
             None => {
                 let bundle = Bundle::open_again(&state.bundle)?;
                 bundle::enter(&bundle.dir)?;
-                let own = bundle.spec.process().clone().ok_or(Failure::NoProcess)?;
+                let mut own = bundle.spec.process().clone().ok_or(Failure::NoProcess)?;
+                devices.replace_in(&mut own);
                 self.by_numbers(state)?.apply(defaults.complete(own))?
             }
         };
+        devices.complete(&mut process);
         let mut namespaces = NamespacePlan::default();
         for kind in Kind::ALL
             .into_iter()

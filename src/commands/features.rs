@@ -42,7 +42,11 @@ const NAMESPACES: [LinuxNamespaceType; 8] = [
 /// Annotations of a specification that engines should not let everyone set,
 /// because a runtime that knows them acts on them. One that ends in "." stands
 /// for all that begin so.
-const UNSAFE_ANNOTATIONS: &[&str] = &["org.systemd.property.", "org.criu.config"];
+const UNSAFE_ANNOTATIONS: &[&str] = &[
+    "org.systemd.property.",
+    "org.criu.config",
+    plan::gpu::ANNOTATION,
+];
 
 /// features.md, field by field; the order is that of the output. oci-spec's own
 /// has the annotations in another order each time.

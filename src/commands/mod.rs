@@ -5,6 +5,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;

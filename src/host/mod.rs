@@ -1,6 +1,7 @@
 //! LOOK: facts about this machine, each probed once and only when asked for.
 //! Decides nothing; see `plan/`.
 
+mod gpu;
 mod resctrl;
 mod status;
 
@@ -14,6 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use teu_namespaces::{IdMaps, Kind, id_maps};
 
+pub(crate) use gpu::parts_of;
 pub(crate) use resctrl::Resctrl;
 
 use crate::sys;
@@ -43,6 +45,11 @@ impl Host {
     /// Whether the caller has a user id other than 0.
     pub(crate) fn is_unprivileged(&self) -> bool {
         !nix::unistd::geteuid().is_root()
+    }
+
+    /// Whether this process may give files and mounts any owner of the machine's.
+    pub(crate) fn may_map_owners(&self) -> bool {
+        !self.in_user_namespace() && !self.is_unprivileged()
     }
 
     /// The caller's effective group id.

@@ -155,13 +155,13 @@ fn has_mode(found: &Stat, node: &DeviceNode) -> bool {
     found.st_mode & 0o7777 == node.mode
 }
 
-/// Binds the host's node of the same path, since another cannot be made: `why`.
+/// Binds the host's node, since another cannot be made: `why`.
 /// It must not allow more than what was asked for.
 fn bind_hosts(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, why: &str) -> Result<()> {
-    let tree = clone_tree(&node.path, false)
-        .with_context(|| format!("open the host's {:?}", node.path))?;
+    let hosts = &node.host_path;
+    let tree = clone_tree(hosts, false).with_context(|| format!("open the host's {hosts:?}"))?;
     let found = fstat(&tree).context("fstat")?;
-    check(&found, node.kind).with_context(|| format!("the host's {:?}", node.path))?;
+    check(&found, node.kind).with_context(|| format!("the host's {hosts:?}"))?;
     let allowed = found.st_mode & READ_AND_WRITE;
     if allowed & !node.mode != 0 {
         bail!(
@@ -227,6 +227,7 @@ mod tests {
     fn node(path: &str, minor: u32) -> DeviceNode {
         DeviceNode {
             path: PathBuf::from(path),
+            host_path: PathBuf::from(path),
             kind: DeviceKind::Character { major: 1, minor },
             mode: 0o640,
             uid: 3,

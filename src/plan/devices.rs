@@ -18,6 +18,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 pub(crate) struct DeviceNode {
     /// Absolute path in the container.
     pub(crate) path: PathBuf,
+    /// Where the host has it.
+    pub(crate) host_path: PathBuf,
     pub(crate) kind: DeviceKind,
     /// Permission bits.
     pub(crate) mode: u32,
@@ -74,8 +76,10 @@ pub(crate) fn device_nodes(devices: &[LinuxDevice]) -> Result<Vec<DeviceNode>> {
 
 impl DeviceNode {
     fn default_one(&(name, major, minor): &(&str, u32, u32)) -> DeviceNode {
+        let path = Path::new("/dev").join(name);
         DeviceNode {
-            path: Path::new("/dev").join(name),
+            host_path: path.clone(),
+            path,
             kind: DeviceKind::Character { major, minor },
             mode: DEFAULT_MODE,
             uid: 0,
@@ -107,6 +111,7 @@ impl DeviceNode {
             LinuxDeviceType::A => bail!("invalid device type \"a\""),
         };
         Ok(DeviceNode {
+            host_path: path.clone(),
             path,
             kind,
             mode: device.file_mode().unwrap_or(DEFAULT_MODE) & 0o7777,

@@ -9,6 +9,7 @@ pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod exec;
 pub(crate) mod external;
+pub(crate) mod gpu;
 pub(crate) mod hooks;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
@@ -25,9 +26,11 @@ pub(crate) mod seccomp;
 
 use anyhow::Result;
 use oci_spec::runtime::{Mount, Spec};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use teu_cgroups::{CgroupPlan, Location};
+use teu_gpu::Edits;
 use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
@@ -38,6 +41,7 @@ use crate::state::ContainerState;
 use crate::version;
 use cgroup::CgroupManager;
 use external::External;
+use gpu::{DeviceWishes, ForProcesses};
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use net_devices::NetDevice;
@@ -63,6 +67,8 @@ pub(crate) struct Wishes {
     pub(crate) preserved_fds: u32,
     /// What a service manager started us with.
     pub(crate) service: Service,
+    /// Devices that are asked for by name.
+    pub(crate) devices: DeviceWishes,
     /// This process stays with the container and is in front of its user.
     pub(crate) foreground: bool,
     /// Its program is not started by this command, and may be missing.
@@ -76,6 +82,13 @@ pub(crate) struct Service {
     pub(crate) variables: Vec<(&'static str, String)>,
     /// The directory of the notify socket on the host, and where it is mounted.
     pub(crate) mount: Option<(PathBuf, PathBuf)>,
+}
+
+impl Service {
+    /// Whether there is one.
+    fn is_one(&self) -> bool {
+        !self.variables.is_empty() || self.mount.is_some()
+    }
 }
 
 /// Everything decided about a container.
@@ -118,8 +131,17 @@ impl Plan {
     /// A field that is missing, wrong, or asks for what this host or this teu
     /// cannot do; the error names it.
     pub(crate) fn new(bundle: &Bundle, host: &Host, wishes: &Wishes) -> Result<Box<Plan>> {
-        let with_service = with_service(&bundle.spec, &wishes.service);
-        let spec = with_service.as_ref().unwrap_or(&bundle.spec);
+        let mut spec = Cow::Borrowed(&bundle.spec);
+        if wishes.service.is_one() {
+            add_service(spec.to_mut(), &wishes.service);
+        }
+        let mut edits = Edits::default();
+        let devices = gpu::names(&spec, &wishes.devices)?;
+        if !devices.is_empty() {
+            edits = host.edits(&devices, &wishes.devices)?;
+            gpu::apply(spec.to_mut(), &edits, host.may_map_owners())?;
+        }
+        let spec = &*spec;
         let linux = spec.linux().as_ref();
         check::refuse_unsupported(spec)?;
         if spec.process().is_none() && !wishes.may_lack_process {
@@ -145,11 +167,13 @@ impl Plan {
             namespaces: &namespaces,
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
+            nodes: &edits.nodes,
         })?;
         let mut shared = Shared::new(spec, !wishes.no_new_keyring)?;
         if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {
             shared.seccomp = Some(SeccompFilter::new(seccomp, host)?);
         }
+        shared.devices = ForProcesses::of(&edits);
         let sysctl = sorted(linux.and_then(|linux| linux.sysctl().as_ref()));
         let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Box::new(Plan {
@@ -234,12 +258,8 @@ fn annotations(spec: &Spec) -> BTreeMap<String, String> {
     spec.annotations().clone().into_iter().flatten().collect()
 }
 
-/// The specification with what a service manager adds to it.
-fn with_service(spec: &Spec, service: &Service) -> Option<Spec> {
-    if service.variables.is_empty() && service.mount.is_none() {
-        return None;
-    }
-    let mut spec = spec.clone();
+/// Adds what a service manager gives.
+fn add_service(spec: &mut Spec, service: &Service) {
     if let Some(process) = spec.process_mut() {
         let pairs = service
             .variables
@@ -260,7 +280,6 @@ fn with_service(spec: &Spec, service: &Service) -> Option<Spec> {
             ));
         spec.mounts_mut().get_or_insert_default().push(mount);
     }
-    Some(spec)
 }
 
 pub(crate) mod sysctl;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::capabilities::CapabilitiesPlan;
+use super::gpu::ForProcesses;
 use super::lsm::LsmPlan;
 use super::memory_policy::MemoryPolicyPlan;
 use super::scheduling::SchedulingPlan;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) seccomp: Option<SeccompFilter>,
     pub(crate) defaults: Defaults,
+    /// What its devices bring.
+    pub(crate) devices: ForProcesses,
 }
 
 /// What the container's own process is held to, and with it every further one
@@ -249,6 +252,7 @@ impl Shared {
             new_keyring,
             // Decided with what the host can do.
             seccomp: None,
+            devices: ForProcesses::default(),
             defaults: process.map(Defaults::of).unwrap_or_default(),
         })
     }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, c_ulong};
 use rustix::io::Errno;
 use teu_cgroups::Layout;
+use teu_gpu::Node;
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::devices::{DeviceNode, device_nodes};
@@ -101,6 +102,8 @@ pub(crate) struct RootfsInput<'a> {
     pub(crate) cgroup: Option<&'a Layout>,
     /// `--no-pivot`.
     pub(crate) no_pivot: bool,
+    /// Devices of `spec` that the host may have at another path.
+    pub(crate) nodes: &'a [Node],
 }
 
 /// Links of every container's /dev (config-linux.md, "Dev symbolic links").
@@ -220,16 +223,21 @@ fn propagation(word: &str, entrance: Entrance) -> Result<Option<c_ulong>> {
 
 fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
     let mut nodes = device_nodes(listed)?;
+    for node in &mut nodes {
+        let mut known = input.nodes.iter().rev();
+        if let Some(known) = known.find(|known| clean(known.device.path()) == node.path) {
+            node.host_path.clone_from(&known.host_path);
+        }
+    }
     let (host, namespaces) = (input.host, input.namespaces);
-    let in_user_namespace = host.in_user_namespace();
-    if namespaces.is_private(Kind::User) && !in_user_namespace && !host.is_unprivileged() {
+    if namespaces.is_private(Kind::User) && host.may_map_owners() {
         for node in &mut nodes {
             node.leave_to_host(&namespaces.id_maps);
         }
     }
     Ok(Devices {
         nodes,
-        bind: namespaces.is_private(Kind::User) || in_user_namespace,
+        bind: namespaces.is_private(Kind::User) || host.in_user_namespace(),
         links: links(host),
     })
 }
@@ -334,6 +342,7 @@ mod tests {
             namespaces: &namespaces,
             cgroup: None,
             no_pivot,
+            nodes: &[],
         })
     }
 

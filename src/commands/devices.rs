@@ -1,0 +1,163 @@
+//! `teu devices`: show what CDI files describe.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::Value;
+use teu_gpu::cdi::{Cdi, File, Problem, Standing};
+
+use crate::host::{Host, parts_of};
+use crate::json;
+
+/// What `devices` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Where files are, absolute; the usual places if there are none.
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) action: Action,
+    /// Whether to print JSON.
+    pub(crate) json: bool,
+}
+
+/// What is to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// The names.
+    List,
+    /// What is wrong with these files, or with all that are found.
+    Validate(Vec<PathBuf>),
+    /// What these devices bring.
+    Inspect(Vec<String>),
+}
+
+impl Action {
+    /// # Errors
+    /// There is no such action, or it takes other words.
+    pub(crate) fn new(word: &str, names: Vec<OsString>) -> Result<Action> {
+        match word {
+            "list" if names.is_empty() => Ok(Action::List),
+            "list" => bail!("list takes no names (is \"inspect\" meant?)"),
+            "validate" => Ok(Action::Validate(
+                names.into_iter().map(PathBuf::from).collect(),
+            )),
+            "inspect" if names.is_empty() => bail!("inspect needs the name of a device"),
+            "inspect" => {
+                let names = names.iter().map(|name| name.to_string_lossy().into_owned());
+                Ok(Action::Inspect(names.collect()))
+            }
+            _ => bail!("{word:?}: not one of list, validate, inspect"),
+        }
+    }
+}
+
+/// Prints what was asked for and returns the exit status.
+///
+/// # Errors
+/// A device that there is not.
+#[inline(never)]
+pub(crate) fn devices(options: &Options) -> Result<u8> {
+    let cdi = Host::new().cdi(&options.directories);
+    match &options.action {
+        Action::List => list(&cdi, options.json).map(|()| 0),
+        Action::Inspect(names) => inspect(&cdi, names, options.json).map(|()| 0),
+        Action::Validate(files) if files.is_empty() => validate(cdi.problems(), options.json),
+        Action::Validate(files) => {
+            let problems: Vec<Problem> = files.iter().filter_map(|path| problem(path)).collect();
+            validate(&problems, options.json)
+        }
+    }
+}
+
+/// The devices on standard output, what is wrong with the files on standard error.
+fn list(cdi: &Cdi, json: bool) -> Result<()> {
+    for problem in cdi.problems() {
+        eprintln!("{problem}");
+    }
+    let entries: Vec<_> = cdi.entries().collect();
+    if json {
+        return print_json(&entries);
+    }
+    let width = entries.iter().map(|entry| entry.name.len()).max();
+    let lines = entries.iter().map(|entry| {
+        let note = match entry.standing {
+            Standing::InForce => "",
+            Standing::Shadowed => " (shadowed)",
+            Standing::Conflicting => " (conflicting)",
+        };
+        let width = width.unwrap_or_default();
+        format!("{:width$}  {}{note}\n", entry.name, entry.path.display())
+    });
+    print(&lines.collect::<String>())
+}
+
+fn problem(path: &Path) -> Option<Problem> {
+    let reason = File::read(path).err()?;
+    Some(Problem {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+fn validate(problems: &[Problem], json: bool) -> Result<u8> {
+    if json {
+        print_json(&problems)?;
+    } else {
+        let lines = problems.iter().map(|problem| format!("{problem}\n"));
+        print(&lines.collect::<String>())?;
+    }
+    Ok(u8::from(!problems.is_empty()))
+}
+
+fn inspect(cdi: &Cdi, names: &[String], json: bool) -> Result<()> {
+    let names = names.iter().map(|name| name.parse());
+    let parts = parts_of(cdi, &names.collect::<Result<Vec<_>, _>>()?)?;
+    for fault in parts.iter().filter_map(|part| part.edits().err()) {
+        eprintln!("{fault}");
+    }
+    if json {
+        return print_json(&parts);
+    }
+    let mut text = String::new();
+    for part in parts {
+        text += &format!("{}\n", part.of);
+        let edits = serde_json::to_value(part.edits).context("edits as JSON")?;
+        for (kind, items) in edits.as_object().into_iter().flatten() {
+            let items = items
+                .as_array()
+                .map_or(std::slice::from_ref(items), Vec::as_slice);
+            for item in items {
+                text += &format!("  {kind:14}  {}\n", words(item));
+            }
+        }
+    }
+    print(&text)
+}
+
+/// A value on one line.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| format!("{name}={}", words(value)));
+            fields.collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn print_json<T: Serialize>(value: &T) -> Result<()> {
+    let text = json::indented(value, "    ").context("write JSON")?;
+    print(&(String::from_utf8(text).context("write JSON")? + "\n"))
+}
+
+fn print(text: &str) -> Result<()> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
+}

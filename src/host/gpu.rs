@@ -1,0 +1,86 @@
+//! LOOK: the devices that CDI files describe, and what this machine has of them.
+
+use std::path::PathBuf;
+
+use anyhow::{Error, Result, anyhow, bail, ensure};
+use teu_gpu::cdi::{Cdi, DIRECTORIES, DeviceName, Part, Unresolved};
+use teu_gpu::{Edits, Moment};
+
+use super::Host;
+use crate::plan::gpu::{CdiHooks, DeviceWishes};
+use crate::{spelling, trusted_path};
+
+impl Host {
+    /// The files in these directories, or in those of every machine if there are
+    /// none. One that others than root can write to is not read.
+    pub(crate) fn cdi(&self, directories: &[PathBuf]) -> Cdi {
+        let others_can_write = &trusted_path::others_could_write;
+        match directories {
+            [] => Cdi::read(
+                &DIRECTORIES.map(|path| self.path(&path[1..])),
+                others_can_write,
+            ),
+            given => Cdi::read(given, others_can_write),
+        }
+    }
+
+    /// What these devices bring.
+    ///
+    /// # Errors
+    /// There is no such device, the host has it not, or it has a hook that is not
+    /// to be run.
+    pub(crate) fn edits(&self, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
+        let cdi = self.cdi(&wishes.directories);
+        let mut all = Edits::default();
+        for part in parts_of(&cdi, names)? {
+            let edits = part.edits().map_err(Error::msg)?;
+            check_hooks(&edits, wishes.hooks).map_err(|err| err.context(part.of))?;
+            all.append(edits);
+        }
+        Ok(all)
+    }
+}
+
+/// The parts of what these devices bring.
+///
+/// # Errors
+/// There is no such device: which may be meant, and what is wrong with the files.
+pub(crate) fn parts_of<'a>(cdi: &'a Cdi, names: &[DeviceName]) -> Result<Vec<Part<'a>>> {
+    cdi.parts(names)
+        .map_err(|missing| unresolved(cdi, &missing))
+}
+
+/// A hook of these runs with all the rights of the runtime, except in the container.
+fn check_hooks(edits: &Edits, allowed: CdiHooks) -> Result<()> {
+    for (moment, hook) in &edits.hooks {
+        let path = hook.path();
+        log::debug!("a device brings the hook {path:?}");
+        ensure!(
+            allowed == CdiHooks::All,
+            "it has the hook {path:?}, and --cdi-hooks is \"none\""
+        );
+        ensure!(
+            path.is_absolute(),
+            "the path of the hook {path:?} is not absolute"
+        );
+        if *moment != Moment::StartContainer && trusted_path::others_could_write(path) {
+            bail!("others than root can write to the hook {path:?} or put another in its place");
+        }
+    }
+    Ok(())
+}
+
+fn unresolved(cdi: &Cdi, missing: &Unresolved) -> Error {
+    let known: Vec<&str> = cdi.entries().map(|entry| entry.name).collect();
+    let nearest = missing
+        .names
+        .iter()
+        .filter_map(|name| spelling::nearest(name, &known));
+    let meant: Vec<String> = nearest.map(|name| format!("{name:?}")).collect();
+    let problems = cdi.problems().iter().map(|problem| format!("; {problem}"));
+    let problems: String = problems.collect();
+    match &meant[..] {
+        [] => anyhow!("{missing}{problems}"),
+        meant => anyhow!("{missing} (is {} meant?){problems}", meant.join(", ")),
+    }
+}
