@@ -4,6 +4,7 @@
 mod file;
 mod name;
 mod object;
+mod plain;
 mod version;
 
 use std::collections::BTreeMap;

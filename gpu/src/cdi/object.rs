@@ -2,6 +2,10 @@
 //! Device Interface, which is written in Go, does it. So the case of a name does
 //! not matter, and `null` is nothing.
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
+
 /// Whether an object can be as it is.
 pub(super) trait Check {
     /// # Errors
@@ -12,6 +16,31 @@ pub(super) trait Check {
 /// Whether a field says nothing.
 pub(super) fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// The name of a field, one of these.
+pub(super) struct Name(pub(super) &'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = &'static str;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<&'static str, D::Error> {
+        from.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = &'static str;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
+        let mut known = self.0.iter().copied();
+        let found = known.find(|known| known.eq_ignore_ascii_case(name));
+        found.ok_or_else(|| E::unknown_field(name, self.0))
+    }
 }
 
 /// Defines an object by its fields and their names in a file. One that is
@@ -49,19 +78,21 @@ macro_rules! object {
                         mut map: A,
                     ) -> Result<$object, A::Error> {
                         use serde::de::Error;
+                        const NAMES: &[&str] = &[$($name),*];
                         let mut object = $object::default();
                         let mut seen: Vec<&str> = Vec::new();
-                        while let Some(name) = map.next_key::<String>()? {
-                            $(if name.eq_ignore_ascii_case($name) {
-                                if seen.contains(&$name) {
-                                    return Err(A::Error::duplicate_field($name));
-                                }
-                                seen.push($name);
-                                let value = map.next_value::<Option<$type>>()?;
-                                object.$field = value.unwrap_or_default();
-                                continue;
-                            })*
-                            return Err(A::Error::unknown_field(&name, &[$($name),*]));
+                        while let Some(name) = map.next_key_seed(crate::cdi::object::Name(NAMES))? {
+                            if seen.contains(&name) {
+                                return Err(A::Error::duplicate_field(name));
+                            }
+                            seen.push(name);
+                            match name {
+                                $($name => {
+                                    let value = map.next_value::<Option<$type>>()?;
+                                    object.$field = value.unwrap_or_default();
+                                })*
+                                other => return Err(A::Error::unknown_field(other, NAMES)),
+                            }
                         }
                         crate::cdi::object::Check::check(&object).map_err(A::Error::custom)?;
                         Ok(object)
