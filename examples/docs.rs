@@ -140,8 +140,9 @@ fn with_values(option: Arg) -> Arg {
 }
 
 /// Options that take no other words than those in quotes in their help.
-const OF_WORDS: [&str; 7] = [
+const OF_WORDS: [&str; 8] = [
     "action",
+    "cdi_devices",
     "cdi_hooks",
     "format",
     "log_format",

@@ -26,6 +26,9 @@ tests![
     hooks_of_others_do_not_run,
     hooks_can_be_forbidden,
     hooks_see_nothing_of_the_image,
+    disks_and_memory_are_not_given,
+    directories_of_the_host_are_not_given,
+    mounts_bring_no_privileges,
     mounts_follow_no_link_out_of_the_image,
     nodes_follow_no_link_out_of_the_image,
     devices_are_listed,
@@ -33,9 +36,9 @@ tests![
     files_are_validated,
 ];
 
-/// No driver has this number, so that a device which may be opened is not there
-/// (ENXIO), and one which may not is not permitted.
-const NOTHING: i64 = 239;
+/// No driver has this number (it is for experiments), so that a device which may be
+/// opened is not there (ENXIO), and one which may not is not permitted.
+const NOTHING: i64 = 121;
 
 fn directory() -> PathBuf {
     scratch().join("cdi")
@@ -323,8 +326,8 @@ fn a_user_without_privileges_gets_the_hosts_node() {
     );
 }
 
-/// The files that a call looks at, with this test's directory among those for
-/// devices.
+/// The files of devices that a call looks at, with this test's directory among those
+/// that describe some.
 fn looked_at(bundle: Bundle, asks: bool) -> Vec<String> {
     let container = Container::new(bundle);
     let log = scratch().join("strace");
@@ -338,8 +341,16 @@ fn looked_at(bundle: Bundle, asks: bool) -> Vec<String> {
     run.with_program(tracer).output().ok();
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("config.json"), "{log}");
+    let of_devices = [
+        "/cdi",
+        "\"/proc/driver",
+        "\"/sys/bus",
+        "\"/sys/class",
+        "\"/sys/dev",
+    ];
     log.lines()
-        .filter(|line| line.contains("/cdi") && !line.contains("exec"))
+        .filter(|line| of_devices.iter().any(|path| line.contains(path)))
+        .filter(|line| !line.contains("exec"))
         .map(str::to_owned)
         .collect()
 }
@@ -540,6 +551,89 @@ fn hooks_see_nothing_of_the_image() {
     assert!(
         !record.contains("LD_PRELOAD") && !record.contains("OF_IMAGE"),
         "{record}"
+    );
+}
+
+fn disks_and_memory_are_not_given() {
+    needs(&[Root, Teu]);
+    let container = Container::new(Bundle::new().probe("open /dev/x rw"));
+    let words = r#"which only \"--cdi-devices any\" allows"#;
+    for (kind, major, minor) in [
+        ("b", NOTHING, 1),
+        ("c", 1, 1),
+        ("c", 1, 2),
+        ("c", 1, 4),
+        ("u", 1, 2),
+    ] {
+        let node = json!({ "path": "/dev/x", "hostPath": "/nowhere", "type": kind, "major": major, "minor": minor });
+        describe(&json!({ "deviceNodes": [node] }));
+        let output = asking(&container, "create").output().exits(1);
+        output
+            .says(r#"CDI device \"vendor.com/gpu=0\" in "#)
+            .says(r#"the device node \"/dev/x\" is "#)
+            .says(words);
+        assert!(!container.has_state());
+    }
+    let call = asking(&container, "create").arg_before_last("--cdi-devices=some");
+    let words = r#"--cdi-devices \"some\": not one of usual, any"#;
+    call.output().exits(1).says(words);
+    describe(&json!({ "deviceNodes": [
+        { "path": "/dev/x", "type": "b", "major": NOTHING, "minor": 1 },
+    ] }));
+    let call = asking(&container, "run").arg_before_last("--cdi-devices=any");
+    assert_eq!(errnos(&call.output()), ["ENXIO"]);
+}
+
+fn directories_of_the_host_are_not_given() {
+    needs(&[Root, Teu]);
+    let describe_mount = |source: &Path| {
+        describe(&json!({ "mounts": [
+            { "hostPath": source, "containerPath": "/mnt/own", "options": ["rbind"] },
+        ] }))
+    };
+    let container = Container::new(Bundle::new().probe("stat /mnt/own"));
+    let link = scratch().join("link");
+    symlink("/etc", &link).unwrap();
+    let own = state_root().join("some");
+    fs::create_dir_all(&own).unwrap();
+    let (state, own) = (state_root(), own.as_path());
+    let system = [
+        "/",
+        "//",
+        "/etc",
+        "/etc/",
+        "/proc",
+        "/sys",
+        "/proc/self/root",
+    ]
+    .map(Path::new);
+    for source in system.into_iter().chain([&*link, &*state, own]) {
+        describe_mount(source);
+        let output = asking(&container, "create").output().exits(1);
+        output
+            .says(r#"CDI device \"vendor.com/gpu=0\" in "#)
+            .says(r#": no container gets \"/"#);
+    }
+    assert!(!container.has_state());
+    // What is in them is not concerned.
+    describe_mount(Path::new("/etc/passwd"));
+    fs::remove_dir(own).unwrap();
+    let output = asking(&container, "run").output().ok();
+    assert_eq!(output.answers()[0]["errno"], Value::Null, "{output}");
+}
+
+fn mounts_bring_no_privileges() {
+    needs(&[Root, Teu]);
+    describe(&json!({ "mounts": [
+        { "hostPath": scratch(), "containerPath": "/mnt/own", "options": ["bind", "suid", "dev"] },
+    ] }));
+    let seen = run(Bundle::new()).ok().probe();
+    let mounts = seen["mounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["target"] == "/mnt/own");
+    let options = mount.unwrap()["options"].to_string();
+    assert!(
+        options.contains("nosuid") && options.contains("nodev"),
+        "{options}"
     );
 }
 

@@ -307,6 +307,9 @@ pub(crate) struct DeviceArgs {
     /// whether hooks of CDI devices run: 'all' or 'none', which refuses such devices
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) cdi_hooks: String,
+    /// which device nodes CDI files may give: 'usual' or 'any', also disks and memory
+    #[arg(long, value_name = "WHICH", default_value = "usual")]
+    pub(crate) cdi_devices: String,
     /// also give the devices that annotations "cdi.k8s.io/..." ask for
     #[arg(long)]
     pub(crate) cdi_annotations: bool,

@@ -50,18 +50,20 @@ impl args::BundleArgs {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
-            devices: self.devices.wishes()?,
+            devices: self.devices.wishes(root)?,
         })
     }
 }
 
 impl args::DeviceArgs {
-    fn wishes(self) -> Result<DeviceWishes> {
+    fn wishes(self, root: &Root) -> Result<DeviceWishes> {
         Ok(DeviceWishes {
             names: self.device,
             directories: self.cdi.directories()?,
             hooks: self.cdi_hooks.parse()?,
+            nodes: self.cdi_devices.parse()?,
             cdi_annotations: self.cdi_annotations,
+            state: root.path.clone(),
         })
     }
 }

@@ -1,13 +1,15 @@
 //! LOOK: the devices that CDI files describe, and what this machine has of them.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Error, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use oci_spec::runtime::LinuxDeviceType;
 use teu_gpu::cdi::{Cdi, DIRECTORIES, DeviceName, Part, Unresolved};
 use teu_gpu::{Edits, Moment};
 
 use super::Host;
-use crate::plan::gpu::{CdiHooks, DeviceWishes};
+use crate::plan::gpu::{CdiHooks, CdiNodes, DeviceWishes};
 use crate::{spelling, trusted_path};
 
 impl Host {
@@ -27,14 +29,13 @@ impl Host {
     /// What these devices bring.
     ///
     /// # Errors
-    /// There is no such device, the host has it not, or it has a hook that is not
-    /// to be run.
+    /// There is no such device, the host has it not, or it brings what it may not.
     pub(crate) fn edits(&self, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
         let cdi = self.cdi(&wishes.directories);
         let mut all = Edits::default();
         for part in parts_of(&cdi, names)? {
             let edits = part.edits().map_err(Error::msg)?;
-            check_hooks(&edits, wishes.hooks).map_err(|err| err.context(part.of))?;
+            check(&edits, wishes).context(part.of)?;
             all.append(edits);
         }
         Ok(all)
@@ -48,6 +49,61 @@ impl Host {
 pub(crate) fn parts_of<'a>(cdi: &'a Cdi, names: &[DeviceName]) -> Result<Vec<Part<'a>>> {
     cdi.parts(names)
         .map_err(|missing| unresolved(cdi, &missing))
+}
+
+/// Whether a file may bring this, whoever wrote it.
+fn check(edits: &Edits, wishes: &DeviceWishes) -> Result<()> {
+    if wishes.nodes == CdiNodes::Usual {
+        check_nodes(edits)?;
+    }
+    check_mounts(edits, &wishes.state)?;
+    check_hooks(edits, wishes.hooks)
+}
+
+/// With a disk or the memory of the machine a container has everything.
+fn check_nodes(edits: &Edits) -> Result<()> {
+    /// The minors of /dev/mem, /dev/kmem and /dev/port, of the major 1.
+    const MEMORY: [i64; 3] = [1, 2, 4];
+    for device in edits.nodes.iter().map(|node| &node.device) {
+        let what = match device.typ() {
+            LinuxDeviceType::B => "a block device",
+            LinuxDeviceType::C | LinuxDeviceType::U
+                if device.major() == 1 && MEMORY.contains(&device.minor()) =>
+            {
+                "the memory or the ports of the machine"
+            }
+            _ => continue,
+        };
+        let path = device.path();
+        bail!("the device node {path:?} is {what}, which only \"--cdi-devices any\" allows");
+    }
+    Ok(())
+}
+
+/// These directories lead to everything of the host, and `state` to other containers.
+fn check_mounts(edits: &Edits, state: &Path) -> Result<()> {
+    let is_state = |source: &Path| {
+        let state = fs::canonicalize(state);
+        state.is_ok_and(|state| source.starts_with(state))
+    };
+    for source in edits
+        .mounts
+        .iter()
+        .filter_map(|mount| mount.source().as_ref())
+    {
+        // What is not there, such as the "source" of a tmpfs, leads nowhere.
+        let Ok(found) = fs::canonicalize(source) else {
+            continue;
+        };
+        let is_all = ["/", "/etc", "/proc", "/sys"]
+            .map(Path::new)
+            .contains(&&*found);
+        ensure!(
+            !is_all && !is_state(&found),
+            "the mount of {source:?}: no container gets {found:?} of the host"
+        );
+    }
+    Ok(())
 }
 
 /// A hook of these runs with all the rights of the runtime, except in the container.

@@ -30,8 +30,11 @@ pub(crate) struct DeviceWishes {
     /// Where CDI files are; the usual places if there are none.
     pub(crate) directories: Vec<PathBuf>,
     pub(crate) hooks: CdiHooks,
+    pub(crate) nodes: CdiNodes,
     /// Whether annotations ask that are for engines.
     pub(crate) cdi_annotations: bool,
+    /// Where the state of containers is, of which no container gets any.
+    pub(crate) state: PathBuf,
 }
 
 /// Which hooks of devices run.
@@ -50,6 +53,27 @@ impl FromStr for CdiHooks {
             "all" => Ok(CdiHooks::All),
             "none" => Ok(CdiHooks::None),
             _ => bail!("--cdi-hooks {word:?}: not one of all, none"),
+        }
+    }
+}
+
+/// Which device nodes may come with devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum CdiNodes {
+    /// Neither disks nor the memory of the machine.
+    #[default]
+    Usual,
+    Any,
+}
+
+impl FromStr for CdiNodes {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<CdiNodes> {
+        match word {
+            "usual" => Ok(CdiNodes::Usual),
+            "any" => Ok(CdiNodes::Any),
+            _ => bail!("--cdi-devices {word:?}: not one of usual, any"),
         }
     }
 }
@@ -162,8 +186,9 @@ fn add_node(linux: &mut spec::Linux, node: &Node, user: Option<&spec::User>) -> 
 }
 
 /// A mount takes the place of one at the same destination; then all are in the
-/// order of how deep they are. In a user namespace the owners of what is bound are
-/// those of the container.
+/// order of how deep they are. None brings device nodes or programs that give
+/// privileges. In a user namespace the owners of what is bound are those of the
+/// container.
 fn add_mounts(spec: &mut Spec, added: &[Mount], may_idmap: bool) {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
@@ -173,7 +198,14 @@ fn add_mounts(spec: &mut Spec, added: &[Mount], may_idmap: bool) {
     let mounts = spec.mounts_mut().get_or_insert_default();
     for mount in added {
         let mut mount = mount.clone();
-        if let Some(options) = mount.options_mut().as_mut().filter(|_| is_mapped) {
+        let options = mount.options_mut().get_or_insert_default();
+        options.retain(|option| !["suid", "dev", "rsuid", "rdev"].contains(&option.as_str()));
+        for needed in ["nosuid", "nodev"] {
+            if !options.iter().any(|option| option == needed) {
+                options.push(needed.to_owned());
+            }
+        }
+        if is_mapped {
             let has = |option: &str| options.iter().any(|other| other == option);
             let mapped = match (has("rbind"), has("bind")) {
                 (true, _) => Some("ridmap"),
@@ -438,17 +470,24 @@ mod tests {
                 "n /a/x/y/z"
             ]
         );
-        assert_eq!(spec["mounts"][2]["options"], json!(["ro", "bind"]));
+        let options = |spec: &Value, index: usize| {
+            let options: Vec<String> =
+                serde_json::from_value(spec["mounts"][index]["options"].clone()).expect("texts");
+            options.join(",")
+        };
+        assert_eq!(options(&spec, 2), "ro,bind,nosuid,nodev");
         // The owners are the container's in a user namespace.
         let mut config = config;
         config["linux"] = json!({ "namespaces": [{ "type": "user" }] });
         let spec = applied(&config, &edits);
-        assert_eq!(spec["mounts"][2]["options"], json!(["ro", "bind", "idmap"]));
-        assert_eq!(
-            spec["mounts"][3]["options"],
-            json!(["ro", "rbind", "ridmap"])
-        );
-        assert_eq!(spec["mounts"][5]["options"], json!(["ro", "x"]));
+        assert_eq!(options(&spec, 2), "ro,bind,nosuid,nodev,idmap");
+        assert_eq!(options(&spec, 3), "ro,rbind,nosuid,nodev,ridmap");
+        assert_eq!(options(&spec, 5), "ro,x,nosuid,nodev");
+        // Nothing brings privileges, whatever it says.
+        let mut edits = edits;
+        edits["mounts"][0]["options"] = json!(["suid", "bind", "nodev", "dev", "rsuid", "rdev"]);
+        let spec = applied(&json!({}), &edits);
+        assert_eq!(options(&spec, 1), "bind,nodev,nosuid");
         // Without mounts nothing is put in another order.
         let spec = applied(
             &json!({ "mounts": [mount("u", "/a/b"), mount("u", "/c")] }),
