@@ -1,7 +1,9 @@
 //! What is to change in a container's specification, in its own types, with the
 //! numbers of the host's devices.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,25 @@ pub struct Edits {
     pub hooks: Vec<(Moment, Hook)>,
     pub intel_rdt: Option<LinuxIntelRdt>,
     pub additional_gids: Vec<u32>,
+    /// Made once all is mounted.
+    pub links: Vec<Link>,
+    pub covers: Vec<Cover>,
+}
+
+/// A symbolic link in the container, in the place of what may be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    pub path: PathBuf,
+    pub target: PathBuf,
+}
+
+/// A directory of the container that has these files instead of its own, and is
+/// read-only. It lies on what is mounted there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cover {
+    pub path: PathBuf,
+    /// By path below the directory.
+    pub files: BTreeMap<PathBuf, String>,
 }
 
 /// A device node, and the rule that lets the container use it.
@@ -82,11 +103,34 @@ impl ContainerEdits {
             hooks: self.hooks.iter().filter_map(hook).collect(),
             intel_rdt: self.intel_rdt.as_ref().map(intel_rdt),
             additional_gids: self.additional_gids.clone(),
+            ..Edits::default()
         })
     }
 }
 
 impl Edits {
+    /// Adds a node, and the group that may use it if others may not.
+    pub(crate) fn add_node(&mut self, node: Node) {
+        let mode = node.device.file_mode().unwrap_or_default();
+        let group = node.device.gid().unwrap_or_default();
+        let is_for_group = mode & 0o060 != 0 && mode & 0o006 != 0o006;
+        if is_for_group && group != 0 && !self.additional_gids.contains(&group) {
+            self.additional_gids.push(group);
+        }
+        self.nodes.push(node);
+    }
+
+    /// Binds a file or directory of the host.
+    pub(crate) fn bind(&mut self, source: PathBuf, destination: PathBuf, options: &[&str]) {
+        let options = options.iter().map(|option| (*option).to_owned());
+        let mut mount = Mount::default();
+        mount
+            .set_source(Some(source))
+            .set_destination(destination)
+            .set_options(Some(options.collect()));
+        self.mounts.push(mount);
+    }
+
     /// Adds others, which come after these.
     pub fn append(&mut self, others: Edits) {
         self.env.extend(others.env);
@@ -95,7 +139,13 @@ impl Edits {
         self.mounts.extend(others.mounts);
         self.hooks.extend(others.hooks);
         self.intel_rdt = others.intel_rdt.or(self.intel_rdt.take());
-        self.additional_gids.extend(others.additional_gids);
+        for group in others.additional_gids {
+            if !self.additional_gids.contains(&group) {
+                self.additional_gids.push(group);
+            }
+        }
+        self.links.extend(others.links);
+        self.covers.extend(others.covers);
     }
 }
 
@@ -104,13 +154,25 @@ struct Found {
     kind: LinuxDeviceType,
     major: u32,
     minor: u32,
-    mode: u32,
+    access: Access,
+}
+
+/// Who may use a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Found {
     fn at(path: &Path) -> Result<Found, String> {
         // Not where a link leads.
         let found = fs::symlink_metadata(path).map_err(|err| teu_errno::text(&err))?;
+        Found::of(&found)
+    }
+
+    fn of(found: &fs::Metadata) -> Result<Found, String> {
         let file_type = found.file_type();
         let kind = if file_type.is_block_device() {
             LinuxDeviceType::B
@@ -125,12 +187,61 @@ impl Found {
             kind,
             major: major(found.rdev()),
             minor: minor(found.rdev()),
-            mode: found.mode() & 0o7777,
+            access: Access {
+                mode: found.mode() & 0o7777,
+                uid: found.uid(),
+                gid: found.gid(),
+            },
         })
     }
 }
 
 impl Node {
+    /// The character device of this number, by its name in /dev. If the host has no
+    /// node of it, the container has one all the same, with the access of `missing`.
+    ///
+    /// # Errors
+    /// The host's node is another device.
+    pub(crate) fn numbered(
+        dev: &Path,
+        name: &str,
+        (major, minor): (u32, u32),
+        missing: Access,
+    ) -> Result<Node, String> {
+        let host_path = dev.join(name);
+        let number = (major.into(), minor.into());
+        let access = match fs::symlink_metadata(&host_path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(missing),
+            Err(err) => Err(teu_errno::text(&err)),
+            Ok(found) => Found::of(&found).and_then(|found| {
+                let found_number = (found.major.into(), found.minor.into());
+                match found.kind == LinuxDeviceType::C && found_number == number {
+                    true => Ok(found.access),
+                    false => Err(format!(
+                        "it is {}, not {}",
+                        words(found.kind, found_number),
+                        words(LinuxDeviceType::C, number)
+                    )),
+                }
+            }),
+        };
+        let access = access.map_err(|reason| format!("device node {host_path:?}: {reason}"))?;
+        let mut device = LinuxDevice::default();
+        device
+            .set_path(Path::new("/dev").join(name))
+            .set_typ(LinuxDeviceType::C)
+            .set_major(number.0)
+            .set_minor(number.1)
+            .set_file_mode(Some(access.mode))
+            .set_uid(Some(access.uid))
+            .set_gid(Some(access.gid));
+        Ok(Node {
+            rule: rule(&device, "rw"),
+            device,
+            host_path,
+        })
+    }
+
     /// What the file leaves open is as the host has it. What both say has to be
     /// the same; but where the file says all, the host need not have it.
     fn new(node: &DeviceNode) -> Result<Node, String> {
@@ -173,7 +284,7 @@ impl Node {
             .set_file_mode(
                 node.file_mode
                     .map(|mode| mode.0)
-                    .or(found.map(|found| found.mode)),
+                    .or(found.map(|found| found.access.mode)),
             )
             .set_uid(node.uid)
             .set_gid(node.gid);

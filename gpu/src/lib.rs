@@ -1,10 +1,187 @@
-//! Devices that a container is given by name: what the Container Device
-//! Interface (CDI) says about them, as edits of its specification.
+//! What a container needs to use GPUs and other devices: found on the host, or
+//! described by files of the Container Device Interface (CDI). Either becomes edits of
+//! its specification.
 //!
-//! Files are read and device nodes looked at; nothing is changed. Not for the
-//! decision who may ask for which device, or whose files are believed.
+//! Files are read and device nodes looked at; nothing is changed, loaded or started.
+//! Not for the decision who may ask for which device, or whose files are believed.
 
 pub mod cdi;
+mod drm;
 mod edits;
+mod gpu;
+mod ld_cache;
+mod nvidia;
+mod request;
+mod roots;
 
-pub use edits::{Edits, Moment, Node};
+use std::path::PathBuf;
+
+pub use edits::{Cover, Edits, Link, Moment, Node};
+pub use gpu::{DrmNode, Gpu, Instance, Vendor};
+pub use request::{Capabilities, Request, Which};
+pub use roots::Roots;
+
+use gpu::{Selected, select};
+use nvidia::{Module, wsl};
+
+/// Where the container's C library looks for libraries without being told.
+#[derive(Debug, Clone)]
+pub struct LibraryDirs {
+    pub native: PathBuf,
+    /// For libraries of 32 bits.
+    pub compat32: PathBuf,
+}
+
+impl LibraryDirs {
+    /// Those of Debian and what descends from it.
+    #[must_use]
+    pub fn debian() -> LibraryDirs {
+        LibraryDirs {
+            native: format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH).into(),
+            compat32: "/usr/lib/i386-linux-gnu".into(),
+        }
+    }
+
+    /// Those of most others.
+    #[must_use]
+    pub fn other() -> LibraryDirs {
+        LibraryDirs {
+            native: "/usr/lib64".into(),
+            compat32: "/usr/lib".into(),
+        }
+    }
+}
+
+/// The GPUs of one vendor, and what they need.
+#[derive(Debug)]
+enum Provider<'a> {
+    Nvidia(Module<'a>),
+    Wsl(&'a Roots, Vec<Gpu>),
+    Drm(&'a Roots, Vec<Gpu>),
+}
+
+impl<'a> Provider<'a> {
+    /// That of a vendor, if there is one.
+    fn of(roots: &'a Roots, vendor: Vendor) -> Result<Option<Provider<'a>>, String> {
+        if vendor == Vendor::Nvidia {
+            if let Some(module) = Module::find(roots)? {
+                return Ok(Some(Provider::Nvidia(module)));
+            }
+            let gpus = wsl::gpus(roots)?;
+            return Ok((!gpus.is_empty()).then_some(Provider::Wsl(roots, gpus)));
+        }
+        let gpus = drm::gpus(roots, vendor)?;
+        Ok((!gpus.is_empty()).then_some(Provider::Drm(roots, gpus)))
+    }
+
+    /// That of the request. One that is of no vendor does not mean whatever else has
+    /// a node in /dev/dri, as the console of a server.
+    fn for_request(roots: &'a Roots, request: &Request) -> Result<Provider<'a>, String> {
+        let vendors = match request.vendor {
+            Some(vendor) => vec![vendor],
+            None => vec![Vendor::Nvidia, Vendor::Amd, Vendor::Intel],
+        };
+        for vendor in &vendors {
+            if let Some(provider) = Provider::of(roots, *vendor)? {
+                return Ok(provider);
+            }
+        }
+        Err(match request.vendor {
+            None => {
+                "there is no GPU of NVIDIA, AMD or Intel, or its driver is not loaded".to_owned()
+            }
+            Some(Vendor::Nvidia) => "NVIDIA's driver is not loaded (modprobe nvidia): there is no \
+                 /proc/driver/nvidia/version"
+                .to_owned(),
+            Some(vendor) => format!("there is no GPU for the driver {:?}", vendor.word()),
+        })
+    }
+
+    fn gpus(&self) -> &[Gpu] {
+        match self {
+            Provider::Nvidia(module) => &module.gpus,
+            Provider::Wsl(_, gpus) | Provider::Drm(_, gpus) => gpus,
+        }
+    }
+
+    /// What comes once, with whichever of the GPUs.
+    fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
+        match self {
+            Provider::Nvidia(module) => module.common(request, dirs),
+            Provider::Wsl(roots, _) => wsl::common(roots, request.capabilities, dirs),
+            Provider::Drm(roots, gpus) => drm::common(roots, gpus),
+        }
+    }
+
+    /// What comes with one of them.
+    fn of_gpu(&self, selected: Selected<'_>, asked: Capabilities) -> Result<Edits, String> {
+        match self {
+            Provider::Nvidia(module) => module.of_gpu(selected, asked),
+            Provider::Wsl(roots, _) => wsl::node(roots),
+            Provider::Drm(roots, _) => drm::nodes(roots, selected.gpu),
+        }
+    }
+}
+
+/// All GPUs of the machine.
+///
+/// # Errors
+/// What the kernel says of them cannot be read, or is not as it has to be.
+pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
+    let mut gpus = Vec::new();
+    for vendor in Vendor::ALL {
+        if let Some(provider) = Provider::of(roots, vendor)? {
+            gpus.extend_from_slice(provider.gpus());
+        }
+    }
+    Ok(gpus)
+}
+
+/// What the GPUs of a request bring.
+///
+/// # Errors
+/// There are no such GPUs; a node of the host is another device; files of the driver
+/// are missing, or of another version than the kernel module.
+pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
+    let provider = Provider::for_request(roots, request)?;
+    let selected = select(provider.gpus(), &request.which)?;
+    let mut edits = provider.common(request, dirs)?;
+    for selected in &selected {
+        edits.append(provider.of_gpu(*selected, request.capabilities)?);
+    }
+    if let Provider::Nvidia(module) = &provider {
+        edits.covers = module.covers(&selected, request.capabilities)?;
+    }
+    Ok(edits)
+}
+
+/// What is wrong with the GPUs of this machine, for each what its edits would fail for.
+#[must_use]
+pub fn problems(roots: &Roots) -> Vec<String> {
+    let request = Request::default();
+    let mut problems = Vec::new();
+    for vendor in Vendor::ALL {
+        let provider = match Provider::of(roots, vendor) {
+            Ok(Some(provider)) => provider,
+            Ok(None) => continue,
+            Err(reason) => {
+                problems.push(reason);
+                continue;
+            }
+        };
+        problems.extend(provider.common(&request, &LibraryDirs::other()).err());
+        for gpu in provider.gpus().iter().filter(|gpu| gpu.index.is_some()) {
+            let whole = Selected::whole(gpu);
+            problems.extend(provider.of_gpu(whole, request.capabilities).err());
+        }
+    }
+    problems
+}
+
+/// The version of NVIDIA's kernel module, if it is loaded.
+///
+/// # Errors
+/// What it says cannot be read, or is not as it has to be.
+pub fn nvidia_version(roots: &Roots) -> Result<Option<String>, String> {
+    Ok(Module::find(roots)?.map(|module| module.version))
+}

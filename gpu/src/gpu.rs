@@ -1,0 +1,222 @@
+//! One GPU: by what names it is asked for, and which of them a request means.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::request::Which;
+
+/// Whose GPU it is, and by that what it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    Nvidia,
+    Amd,
+    Intel,
+    /// Any other that has nodes in /dev/dri.
+    Drm,
+}
+
+impl Vendor {
+    /// All, in the order in which they are looked for.
+    pub const ALL: [Vendor; 4] = [Vendor::Nvidia, Vendor::Amd, Vendor::Intel, Vendor::Drm];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Vendor::Nvidia => "nvidia",
+            Vendor::Amd => "amd",
+            Vendor::Intel => "intel",
+            Vendor::Drm => "drm",
+        }
+    }
+
+    /// The kind of its devices in CDI files.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Vendor::Nvidia => "nvidia.com/gpu",
+            Vendor::Amd => "amd.com/gpu",
+            Vendor::Intel => "intel.com/gpu",
+            Vendor::Drm => "drm/gpu",
+        }
+    }
+}
+
+impl FromStr for Vendor {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Vendor, String> {
+        let mut all = Vendor::ALL.into_iter();
+        all.find(|vendor| vendor.word() == word).ok_or_else(|| {
+            let words = Vendor::ALL.map(Vendor::word).join(", ");
+            format!("driver {word:?}: not one of {words}")
+        })
+    }
+}
+
+/// A GPU.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gpu {
+    pub vendor: Vendor,
+    /// Its number among those of its vendor, in the order of the bus. One that the
+    /// driver was told to leave alone has none.
+    pub index: Option<usize>,
+    /// What it is called on every boot and in every slot.
+    pub uuid: Option<String>,
+    /// The same in other words.
+    pub aliases: Vec<String>,
+    /// Its address on the bus.
+    pub bus: String,
+    pub model: Option<String>,
+    /// The number of NVIDIA's node.
+    pub minor: Option<u32>,
+    pub drm: Vec<DrmNode>,
+    /// What it is divided into (MIG).
+    pub instances: Vec<Instance>,
+    /// Whether it computes by way of /dev/kfd.
+    pub kfd: bool,
+}
+
+/// A node in /dev/dri.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DrmNode {
+    pub name: String,
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// A part of a GPU (MIG).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Instance {
+    /// `GPU:INSTANCE`, both by number.
+    pub name: String,
+    pub gpu_instance: u32,
+    pub compute_instance: u32,
+}
+
+/// What a request means: a GPU, or one of its instances.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Selected<'a> {
+    pub(crate) gpu: &'a Gpu,
+    pub(crate) instance: Option<&'a Instance>,
+}
+
+impl<'a> Selected<'a> {
+    pub(crate) fn whole(gpu: &'a Gpu) -> Selected<'a> {
+        Selected {
+            gpu,
+            instance: None,
+        }
+    }
+}
+
+impl Gpu {
+    /// What it can be asked for by, the shortest first.
+    pub fn names(&self) -> Vec<String> {
+        let index = self.index.map(|index| index.to_string());
+        let names = index.into_iter().chain(self.uuid.clone());
+        let names = names.chain([self.bus.clone()]);
+        names.chain(self.aliases.clone()).collect()
+    }
+
+    fn instance_names(&self, instance: &Instance) -> Vec<String> {
+        let numbers = (instance.gpu_instance, instance.compute_instance);
+        let uuid = self.uuid.as_ref();
+        // As drivers called it before the instances had UUIDs.
+        let long = uuid.map(|uuid| format!("MIG-{uuid}/{}/{}", numbers.0, numbers.1));
+        [instance.name.clone()].into_iter().chain(long).collect()
+    }
+}
+
+/// The GPUs that are asked for.
+///
+/// # Errors
+/// There are fewer, or none of a name: then which there are.
+pub(crate) fn select<'a>(gpus: &'a [Gpu], which: &Which) -> Result<Vec<Selected<'a>>, String> {
+    let usable = gpus.iter().filter(|gpu| gpu.index.is_some());
+    match which {
+        Which::All if usable.clone().next().is_none() => Err("there is no GPU".to_owned()),
+        Which::All => Ok(usable.map(Selected::whole).collect()),
+        Which::Count(count) => {
+            let there = usable.clone().count();
+            match *count <= there {
+                true => Ok(usable.take(*count).map(Selected::whole).collect()),
+                false => Err(format!("{count} GPUs are asked for, and there are {there}")),
+            }
+        }
+        Which::Named(names) => {
+            let mut selected = Vec::new();
+            for name in names {
+                for found in find(gpus, name)? {
+                    // It may be asked for by two of its names.
+                    if !selected.contains(&found) {
+                        selected.push(found);
+                    }
+                }
+            }
+            Ok(selected)
+        }
+    }
+}
+
+fn find<'a>(gpus: &'a [Gpu], name: &str) -> Result<Vec<Selected<'a>>, String> {
+    let is_name = |names: Vec<String>| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let mut found = Vec::new();
+    for gpu in gpus {
+        if is_name(gpu.names()) {
+            found.push(Selected::whole(gpu));
+        }
+        let of_name = |instance: &&Instance| is_name(gpu.instance_names(instance));
+        found.extend(
+            gpu.instances
+                .iter()
+                .filter(of_name)
+                .map(|instance| Selected {
+                    gpu,
+                    instance: Some(instance),
+                }),
+        );
+    }
+    match &found[..] {
+        [] => Err(unknown(gpus, name)),
+        [one, ..] if one.gpu.index.is_none() => Err(format!(
+            "GPU {name:?} is one that the driver was told to leave alone (NVreg_ExcludedGpus)"
+        )),
+        _ => Ok(found),
+    }
+}
+
+fn unknown(gpus: &[Gpu], name: &str) -> String {
+    let mut known = Vec::new();
+    for gpu in gpus {
+        known.extend(gpu.names());
+        let instances = gpu.instances.iter();
+        known.extend(instances.flat_map(|instance| gpu.instance_names(instance)));
+    }
+    let reason = match name.strip_prefix("MIG-") {
+        Some(uuid) if !uuid.starts_with("GPU-") => {
+            ": the driver tells UUIDs of instances to its own library only"
+        }
+        _ => "",
+    };
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::osa_distance(known, name), known))
+        .min()
+        // As in other places: a third of the letters may be wrong.
+        .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(1));
+    let meant = match nearest {
+        Some((_, known)) if name.len() > 2 => format!(" (is {known:?} meant?)"),
+        _ => String::new(),
+    };
+    match &known[..] {
+        [] => format!("no GPU {name:?}{reason}: there is none"),
+        known => {
+            let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+            let known = known.join(", ");
+            format!("no GPU {name:?}{reason}{meant}: there are {known}")
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! NVIDIA's GPUs, by what the kernel module says of them in /proc. Its library is
+//! not asked: it opens devices, and may load modules and make nodes.
+
+mod files;
+mod tables;
+pub(crate) mod wsl;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::edits::{Access, Cover, Node};
+use crate::gpu::{Gpu, Instance, Selected, Vendor};
+use crate::request::{Capabilities, Request};
+use crate::roots::{self, Roots};
+use crate::{Edits, LibraryDirs, drm};
+
+pub(crate) use tables::SEEN;
+
+/// What the driver says of itself and of its GPUs, below /proc.
+const DRIVER: &str = "driver/nvidia";
+
+/// The minor numbers of nodes that are of no single GPU (nv.h, nvidia-uvm).
+const CONTROL: u32 = 255;
+const MODESET: u32 = 254;
+const UVM: u32 = 0;
+const UVM_TOOLS: u32 = 1;
+
+/// The highest number of a channel.
+const LAST_CHANNEL: u32 = (1 << 20) - 1;
+
+/// The kernel module, as it is loaded.
+#[derive(Debug)]
+pub(crate) struct Module<'a> {
+    roots: &'a Roots,
+    pub(crate) version: String,
+    /// By the names of drivers in /proc/devices.
+    majors: BTreeMap<String, u32>,
+    /// Whose a node is that the host lacks.
+    access: Access,
+    pub(crate) gpus: Vec<Gpu>,
+}
+
+impl<'a> Module<'a> {
+    /// The module, if it is loaded.
+    ///
+    /// # Errors
+    /// What it says cannot be read, or is not as it has to be.
+    pub(crate) fn find(roots: &'a Roots) -> Result<Option<Module<'a>>, String> {
+        let path = roots.proc.join(DRIVER).join("version");
+        let Some(text) = roots::text_if_there(&path)? else {
+            return Ok(None);
+        };
+        let version = version_in(&text).ok_or_else(|| format!("{path:?}: no version in it"))?;
+        Ok(Some(Module {
+            version: version.to_owned(),
+            majors: majors(&roots::text(&roots.proc.join("devices"))?),
+            access: access(roots)?,
+            gpus: gpus(roots)?,
+            roots,
+        }))
+    }
+
+    /// What a container has whichever the GPUs are.
+    ///
+    /// # Errors
+    /// A node of the host is another device; libraries are missing or of another
+    /// version.
+    pub(crate) fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
+        let asked = request.capabilities;
+        let mut edits = Edits {
+            env: vec![SEEN.to_owned()],
+            ..Edits::default()
+        };
+        edits.add_node(self.node("nvidiactl", self.gpu_major()?, CONTROL)?);
+        if asked.contains(Capabilities::COMPUTE) {
+            let major = self.major("nvidia-uvm")?;
+            edits.add_node(self.node("nvidia-uvm", major, UVM)?);
+            edits.add_node(self.node("nvidia-uvm-tools", major, UVM_TOOLS)?);
+        }
+        let shows = Capabilities::GRAPHICS | Capabilities::DISPLAY;
+        let modeset = self.roots.sys.join("module/nvidia_modeset");
+        if asked.intersects(shows) && modeset.is_dir() {
+            edits.add_node(self.node("nvidia-modeset", self.gpu_major()?, MODESET)?);
+        }
+        for channel in &request.imex_channels {
+            if *channel > LAST_CHANNEL {
+                return Err(format!(
+                    "IMEX channel {channel}: the last is {LAST_CHANNEL}"
+                ));
+            }
+            let name = format!("nvidia-caps-imex-channels/channel{channel}");
+            let major = self.major("nvidia-caps-imex-channels")?;
+            edits.add_node(self.node(&name, major, *channel)?);
+        }
+        files::Files::find(self.roots, &self.version)?.add_to(&mut edits, asked, dirs)?;
+        Ok(edits)
+    }
+
+    /// What a GPU, or an instance of one, brings.
+    ///
+    /// # Errors
+    /// A node of the host is another device.
+    pub(crate) fn of_gpu(
+        &self,
+        selected: Selected<'_>,
+        asked: Capabilities,
+    ) -> Result<Edits, String> {
+        let mut edits = Edits::default();
+        let gpu = selected.gpu;
+        let minor = gpu.minor.unwrap_or_default();
+        edits.add_node(self.node(&format!("nvidia{minor}"), self.gpu_major()?, minor)?);
+        if asked.intersects(Capabilities::GRAPHICS | Capabilities::DISPLAY) {
+            edits.append(drm::nodes(self.roots, gpu)?);
+        }
+        for path in capability_paths(selected) {
+            edits.add_node(self.capability(&path)?);
+        }
+        Ok(edits)
+    }
+
+    /// The node that is the right to use a part of a GPU.
+    fn capability(&self, path: &Path) -> Result<Node, String> {
+        let path = self.roots.proc.join(DRIVER).join(path);
+        let text = roots::text(&path)?;
+        let number = |name| field(&text, name).and_then(|value| value.parse().ok());
+        let minor = number("DeviceFileMinor");
+        let minor = minor.ok_or_else(|| format!("{path:?}: no DeviceFileMinor in it"))?;
+        let access = Access {
+            mode: number("DeviceFileMode").unwrap_or(0o444),
+            ..self.access
+        };
+        let name = format!("nvidia-caps/nvidia-cap{minor}");
+        let major = self.major("nvidia-caps")?;
+        Node::numbered(&self.roots.dev, &name, (major, minor), access)
+    }
+
+    fn node(&self, name: &str, major: u32, minor: u32) -> Result<Node, String> {
+        Node::numbered(&self.roots.dev, name, (major, minor), self.access)
+    }
+
+    /// That of the GPUs, which had another name before version 550.
+    fn gpu_major(&self) -> Result<u32, String> {
+        let older = self.majors.get("nvidia-frontend");
+        older.copied().map_or_else(|| self.major("nvidia"), Ok)
+    }
+
+    fn major(&self, driver: &str) -> Result<u32, String> {
+        self.majors.get(driver).copied().ok_or_else(|| {
+            format!("the kernel has no driver {driver:?} (modprobe {driver}?), see /proc/devices")
+        })
+    }
+
+    /// The directories of the driver's that the container sees in part: of
+    /// /proc/driver/nvidia only what is of these GPUs.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn covers(
+        &self,
+        selected: &[Selected<'_>],
+        asked: Capabilities,
+    ) -> Result<Vec<Cover>, String> {
+        let driver = self.roots.proc.join(DRIVER);
+        let mut paths: Vec<PathBuf> = ["params", "version", "registry"].map(Into::into).into();
+        for selected in selected {
+            let directory = Path::new("gpus").join(&selected.gpu.bus);
+            let names = ["information", "registry", "numa_status"];
+            paths.extend(names.map(|name| directory.join(name)));
+            paths.extend(capability_paths(*selected));
+        }
+        let mut files = BTreeMap::new();
+        for path in paths {
+            if let Some(mut text) = roots::text_if_there(&driver.join(&path))? {
+                if path == Path::new("params") {
+                    // Else the driver's programs make nodes themselves.
+                    text = text.replace("ModifyDeviceFiles: 1", "ModifyDeviceFiles: 0");
+                }
+                files.insert(path, text);
+            }
+        }
+        let mut covers = vec![Cover {
+            path: "/proc/driver/nvidia".into(),
+            files,
+        }];
+        if asked.contains(Capabilities::GRAPHICS) {
+            covers.push(profile(selected));
+        }
+        Ok(covers)
+    }
+}
+
+/// What tells EGL which GPUs there are for it.
+fn profile(selected: &[Selected<'_>]) -> Cover {
+    let minors = selected.iter().filter_map(|selected| selected.gpu.minor);
+    let mask = minors.fold(0_u64, |mask, minor| {
+        mask | 1_u64.checked_shl(minor).unwrap_or(0)
+    });
+    let text = format!(
+        "{{\"profiles\":[{{\"name\":\"_container_\",\"settings\":[\"EGLVisibleDGPUDevices\",{mask:#x}]}}],\
+         \"rules\":[{{\"pattern\":[],\"profile\":\"_container_\"}}]}}\n"
+    );
+    Cover {
+        path: "/etc/nvidia/nvidia-application-profiles-rc.d".into(),
+        files: BTreeMap::from([("10-container.conf".into(), text)]),
+    }
+}
+
+/// The files, below /proc/driver/nvidia, that say which nodes are the rights to use
+/// instances of a GPU: one of them, or all for who has the whole.
+fn capability_paths(selected: Selected<'_>) -> Vec<PathBuf> {
+    let gpu = selected.gpu;
+    let minor = gpu.minor.unwrap_or_default();
+    let one = selected.instance.map(std::slice::from_ref);
+    let mut paths = Vec::new();
+    for instance in one.unwrap_or(&gpu.instances) {
+        let directory = format!("capabilities/gpu{minor}/mig/gi{}", instance.gpu_instance);
+        let compute = format!("{directory}/ci{}/access", instance.compute_instance);
+        for path in [format!("{directory}/access"), compute] {
+            let path = PathBuf::from(path);
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    paths
+}
+
+/// The version in the module's first line.
+fn version_in(text: &str) -> Option<&str> {
+    let mut words = text.lines().next()?.split_whitespace();
+    words.find(|word| is_version(word))
+}
+
+/// Whether it is as `535.54.03` or `580.95`.
+fn is_version(word: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    (2..=3).contains(&word.split('.').count()) && word.split('.').all(is_number)
+}
+
+/// The major numbers of character devices by the names of their drivers.
+fn majors(devices: &str) -> BTreeMap<String, u32> {
+    let lines = devices
+        .lines()
+        .skip_while(|line| *line != "Character devices:");
+    let lines = lines.skip(1).take_while(|line| !line.is_empty());
+    let numbers = lines.filter_map(|line| {
+        let (major, name) = line.trim().split_once(' ')?;
+        Some((name.to_owned(), major.parse().ok()?))
+    });
+    numbers.collect()
+}
+
+/// The value of a line `NAME: VALUE`.
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(key, _)| *key == name)?;
+    Some(value.trim())
+}
+
+/// Whose nodes are, by the parameters of the module.
+fn access(roots: &Roots) -> Result<Access, String> {
+    let path = roots.proc.join(DRIVER).join("params");
+    let text = roots::text_if_there(&path)?.unwrap_or_default();
+    let number = |name| field(&text, name).and_then(|value| value.parse().ok());
+    Ok(Access {
+        mode: number("DeviceFileMode").unwrap_or(0o666),
+        uid: number("DeviceFileUID").unwrap_or(0),
+        gid: number("DeviceFileGID").unwrap_or(0),
+    })
+}
+
+fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
+    let directory = roots.proc.join(DRIVER).join("gpus");
+    let mut gpus = Vec::new();
+    let mut drm = drm::nodes_by_bus(roots)?;
+    let mut next = 0..;
+    for bus in roots::names(&directory)? {
+        let path = directory.join(&bus).join("information");
+        let text = roots::text(&path)?;
+        let minor = field(&text, "Device Minor").and_then(|value| value.parse().ok());
+        let minor: u32 = minor.ok_or_else(|| format!("{path:?}: no Device Minor in it"))?;
+        // Question marks until somebody has used it.
+        let uuid = field(&text, "GPU UUID").filter(|uuid| !uuid.contains('?'));
+        let is_excluded = field(&text, "GPU Excluded") == Some("Yes");
+        let index = if is_excluded { None } else { next.next() };
+        gpus.push(Gpu {
+            vendor: Vendor::Nvidia,
+            index,
+            uuid: uuid.map(str::to_owned),
+            aliases: Vec::new(),
+            model: field(&text, "Model").map(str::to_owned),
+            minor: Some(minor),
+            drm: drm.remove(&bus).unwrap_or_default(),
+            instances: index.map_or(Ok(Vec::new()), |index| instances(roots, index, minor))?,
+            kfd: false,
+            bus,
+        });
+    }
+    Ok(gpus)
+}
+
+/// The instances of a GPU that exist, in the order of their numbers, which is that
+/// in which NVIDIA's programs count them.
+fn instances(roots: &Roots, index: usize, minor: u32) -> Result<Vec<Instance>, String> {
+    let numbers = |path: &Path, prefix: &str| -> Result<Vec<u32>, String> {
+        let names = roots::names(path)?;
+        let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
+        Ok(numbers.filter_map(|number| number.parse().ok()).collect())
+    };
+    let directory = roots.proc.join(DRIVER);
+    let directory = directory.join(format!("capabilities/gpu{minor}/mig"));
+    let mut found = Vec::new();
+    for gpu_instance in numbers(&directory, "gi")? {
+        let inner = directory.join(format!("gi{gpu_instance}"));
+        for compute_instance in numbers(&inner, "ci")? {
+            found.push(Instance {
+                name: format!("{index}:{}", found.len()),
+                gpu_instance,
+                compute_instance,
+            });
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,351 @@
+//! The files of NVIDIA's driver: found below its root, each the one of the version of
+//! the kernel module, and bound to where the container looks for it.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat};
+
+use super::is_version;
+use super::tables::{
+    CORE, DATA, DATA_DIRECTORIES, LIBRARIES, LIBRARY_DIRECTORIES, LINKS, PROGRAM_DIRECTORIES,
+    PROGRAMS, SOCKETS,
+};
+use crate::edits::Link;
+use crate::ld_cache;
+use crate::request::Capabilities;
+use crate::roots::{self, DriverRoot, Roots};
+use crate::{Edits, LibraryDirs};
+
+/// How files are bound.
+pub(super) const FILE: [&str; 5] = ["ro", "nosuid", "nodev", "bind", "rprivate"];
+/// How sockets are: the container writes to them.
+const SOCKET: [&str; 5] = ["nosuid", "nodev", "noexec", "rbind", "rprivate"];
+
+/// The architectures of libraries, as ELF has them.
+const NATIVE: u16 = if cfg!(target_arch = "aarch64") {
+    183
+} else {
+    62
+};
+const I386: u16 = 3;
+
+/// Where the driver's files are.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    roots: &'a Roots,
+    root: DriverRoot,
+    version: &'a str,
+    /// Where libraries are, each directory once and without links in its path.
+    directories: Vec<PathBuf>,
+    /// What the directories of libraries and programs of the driver are in.
+    prefixes: Vec<PathBuf>,
+}
+
+/// A library of the driver.
+#[derive(Debug)]
+pub(super) struct Library {
+    pub(super) name: String,
+    /// Where it is below the root.
+    pub(super) path: PathBuf,
+    is_32_bit: bool,
+    /// The links to it beside it.
+    links: Vec<String>,
+}
+
+impl<'a> Files<'a> {
+    /// Those of this version of the kernel module.
+    ///
+    /// # Errors
+    /// There are none, or only those of another version.
+    pub(super) fn find(roots: &'a Roots, version: &'a str) -> Result<Files<'a>, String> {
+        let mut files = Files {
+            roots,
+            root: DriverRoot::open(&roots.driver)?,
+            version,
+            directories: Vec::new(),
+            prefixes: Vec::new(),
+        };
+        for directory in LIBRARY_DIRECTORIES {
+            if let Some(directory) = files.root.directory(Path::new(directory))?
+                && !files.directories.contains(&directory)
+            {
+                files.directories.push(directory);
+            }
+        }
+        let full = CORE.map(|name| format!("{name}.{version}"));
+        let linked = CORE.map(|name| format!("{name}.1"));
+        let names: Vec<&String> = full.iter().chain(&linked).collect();
+        let candidates = files.directories.iter();
+        let candidates = candidates.flat_map(|path| names.iter().map(|name| path.join(name)));
+        let candidates: Vec<PathBuf> = candidates.collect();
+        let mut others = files.learn(candidates)?;
+        if files.prefixes.is_empty() {
+            let cached = files.cached(&names)?;
+            others.extend(files.learn(cached)?);
+        }
+        match (&files.prefixes[..], others.first()) {
+            ([_, ..], _) => Ok(files),
+            ([], Some(other)) => Err(format!(
+                "NVIDIA's kernel module is {version} and its libraries are {other}: restart the \
+                 machine, or load the module anew (rmmod, modprobe), so that both are the same"
+            )),
+            ([], None) => Err(format!(
+                "NVIDIA's kernel module is {version}, but no library of it is below {:?}: neither \
+                 in the usual directories nor in /etc/ld.so.cache; --driver-root says where it is",
+                roots.driver
+            )),
+        }
+    }
+
+    /// Takes the directories of what is at these paths, if it is of the version; the
+    /// other versions that there are.
+    fn learn(&mut self, paths: Vec<PathBuf>) -> Result<Vec<String>, String> {
+        let mut others = Vec::new();
+        for path in paths {
+            let Some(path) = self.root.file(&path)? else {
+                continue;
+            };
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let version = name.split_once(".so.").map_or("", |(_, version)| version);
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            if version != self.version {
+                others.extend(is_version(version).then(|| version.to_owned()));
+                continue;
+            }
+            if !self.directories.iter().any(|other| other == directory) {
+                self.directories.push(directory.to_owned());
+            }
+            let prefix = directory.parent().unwrap_or(directory).to_owned();
+            if !self.prefixes.contains(&prefix) {
+                self.prefixes.push(prefix);
+            }
+        }
+        Ok(others)
+    }
+
+    /// Where the cache of the dynamic linker has libraries of these names.
+    fn cached(&self, names: &[&String]) -> Result<Vec<PathBuf>, String> {
+        let path = Path::new("/etc/ld.so.cache");
+        let Some(cache) = self.root.read(path, ld_cache::LARGEST)? else {
+            return Ok(Vec::new());
+        };
+        let entries = ld_cache::entries(&cache)
+            .map_err(|reason| format!("{:?}: {reason}", self.root.on_host(path)))?;
+        let of_driver = entries
+            .iter()
+            .filter(|entry| names.iter().any(|name| *name == entry.name));
+        Ok(of_driver.map(|entry| entry.path.into()).collect())
+    }
+
+    /// Adds what is for one of the capabilities.
+    ///
+    /// # Errors
+    /// Something below the root cannot be read.
+    pub(super) fn add_to(
+        &self,
+        edits: &mut Edits,
+        asked: Capabilities,
+        dirs: &LibraryDirs,
+    ) -> Result<(), String> {
+        for library in self.libraries(asked)? {
+            let place = match library.is_32_bit {
+                false => &dirs.native,
+                true => &dirs.compat32,
+            };
+            let is_its = |stem: &str| library.name.starts_with(&format!("{stem}.so."));
+            let usual = LINKS.iter().filter(|(_, stem)| is_its(stem));
+            let usual = usual.map(|(link, _)| (*link).to_owned());
+            let mut links = library.links;
+            links.extend(usual);
+            links.sort();
+            links.dedup();
+            for link in links {
+                let up = if link.contains('/') { "../" } else { "" };
+                edits.links.push(Link {
+                    path: place.join(link),
+                    target: format!("{up}{}", library.name).into(),
+                });
+            }
+            self.bind(edits, &library.path, place.join(&library.name));
+        }
+        self.add_programs(edits, asked)?;
+        self.add_firmware(edits)?;
+        self.add_data(edits, asked)?;
+        self.add_sockets(edits, asked)
+    }
+
+    fn bind(&self, edits: &mut Edits, path: &Path, destination: PathBuf) {
+        edits.bind(self.root.on_host(path), destination, &FILE);
+    }
+
+    fn libraries(&self, asked: Capabilities) -> Result<Vec<Library>, String> {
+        let mut found: Vec<Library> = Vec::new();
+        for directory in &self.directories {
+            for directory in [directory.clone(), directory.join("vdpau")] {
+                for library in self.libraries_in(&directory, asked)? {
+                    let is_it = |other: &Library| {
+                        (&other.name, other.is_32_bit) == (&library.name, library.is_32_bit)
+                    };
+                    if !found.iter().any(is_it) {
+                        found.push(library);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn libraries_in(&self, directory: &Path, asked: Capabilities) -> Result<Vec<Library>, String> {
+        let mut libraries = Vec::new();
+        let mut links = Vec::new();
+        let known = |name: &str| {
+            let (stem, _) = name.split_once(".so")?;
+            let mut of_name = LIBRARIES.iter().filter(|library| library.stem == stem);
+            of_name.find(|library| library.capabilities.intersects(asked))
+        };
+        let is_known = |name: &str| known(name).is_some();
+        for entry in self.root.entries(directory, is_known)? {
+            let Some(known) = known(&entry.name) else {
+                continue;
+            };
+            let (_, rest) = entry.name.split_once(".so").unwrap_or_default();
+            let path = directory.join(&entry.name);
+            let version = rest.strip_prefix('.');
+            let is_library = version == Some(self.version)
+                || known.has_own_version && version.is_some() && !entry.is_link;
+            if !is_library {
+                links.push((entry.name, path));
+                continue;
+            }
+            let Some(path) = self.root.file(&path)? else {
+                continue;
+            };
+            let machine = self.machine(&path)?;
+            let is_32_bit = machine == Some(I386);
+            let is_wanted = match is_32_bit {
+                true => asked.contains(Capabilities::COMPAT32),
+                false => machine == Some(NATIVE),
+            };
+            if is_wanted {
+                libraries.push(Library {
+                    name: entry.name,
+                    path,
+                    is_32_bit,
+                    links: Vec::new(),
+                });
+            }
+        }
+        // The dynamic linker looks for a library by its SONAME, and programs for some
+        // by a shorter name: the host has a link for each.
+        for (name, path) in links {
+            let Some(path) = self.root.file(&path)? else {
+                continue;
+            };
+            let library = libraries.iter_mut().find(|library| library.path == path);
+            if let Some(library) = library {
+                library.links.push(name);
+            }
+        }
+        Ok(libraries)
+    }
+
+    /// What a library is for, by its first bytes; none if it is no library.
+    fn machine(&self, path: &Path) -> Result<Option<u16>, String> {
+        const E_MACHINE: usize = 18;
+        let header = self.root.read(path, 20)?.unwrap_or_default();
+        let machine = header.get(E_MACHINE..).and_then(|rest| rest.first_chunk());
+        let is_elf = header.starts_with(b"\x7fELF");
+        Ok(machine
+            .filter(|_| is_elf)
+            .map(|bytes| u16::from_le_bytes(*bytes)))
+    }
+
+    fn add_programs(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
+        let usual = PROGRAM_DIRECTORIES.iter().map(PathBuf::from);
+        let beside = self.prefixes.iter().map(|prefix| prefix.join("bin"));
+        let directories: Vec<PathBuf> = usual.chain(beside).collect();
+        for (name, _) in PROGRAMS.iter().filter(|(_, of)| of.intersects(asked)) {
+            if let Some(path) = self.first(&directories, name)? {
+                self.bind(edits, &path, Path::new("/usr/bin").join(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first file of this name below one of the directories.
+    fn first(&self, directories: &[PathBuf], name: &str) -> Result<Option<PathBuf>, String> {
+        for directory in directories {
+            if let Some(path) = self.root.file(&directory.join(name))? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the driver loads into the GPU.
+    fn add_firmware(&self, edits: &mut Edits) -> Result<(), String> {
+        let text = |path: PathBuf| roots::text_if_there(&path).map(Option::unwrap_or_default);
+        let parameter = self.roots.sys.join("module/firmware_class/parameters/path");
+        let parameter = text(parameter)?;
+        let release = text(self.roots.proc.join("sys/kernel/osrelease"))?;
+        let (parameter, release) = (parameter.trim(), release.trim());
+        let usual = Path::new("/lib/firmware");
+        let mut directories = vec![
+            usual.join("updates").join(release),
+            usual.join("updates"),
+            usual.join(release),
+            usual.to_owned(),
+        ];
+        if !parameter.is_empty() {
+            directories.insert(0, parameter.into());
+        }
+        directories.extend(self.prefixes.iter().map(|prefix| prefix.join("firmware")));
+        let below = Path::new("nvidia").join(self.version);
+        for directory in directories {
+            let directory = directory.join(&below);
+            let is_firmware = |name: &str| name.starts_with("gsp") && name.ends_with(".bin");
+            for entry in self.root.entries(&directory, is_firmware)? {
+                if let Some(path) = self.root.file(&directory.join(&entry.name))? {
+                    let place = usual.join(&below).join(&entry.name);
+                    if !edits
+                        .mounts
+                        .iter()
+                        .any(|mount| *mount.destination() == place)
+                    {
+                        self.bind(edits, &path, place);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_data(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
+        let usual = DATA_DIRECTORIES.iter().map(PathBuf::from);
+        let beside = self.prefixes.iter();
+        let beside = beside.flat_map(|prefix| [prefix.join("share"), prefix.join("etc")]);
+        let directories: Vec<PathBuf> = usual.chain(beside).collect();
+        for (place, name, _) in DATA.iter().filter(|(.., of)| of.intersects(asked)) {
+            if let Some(path) = self.first(&directories, name)? {
+                self.bind(edits, &path, Path::new(place).join(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Others may put a link into /tmp, to have what they like bound: what is not
+    /// root's, or has a link in its path, is left out.
+    fn add_sockets(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
+        for (path, _) in SOCKETS.iter().filter(|(_, of)| of.intersects(asked)) {
+            let path = Path::new(path);
+            let is_safe = |found: Stat| {
+                let kind = FileType::from_raw_mode(found.st_mode);
+                found.st_uid == 0 && [FileType::Socket, FileType::Directory].contains(&kind)
+            };
+            if self.root.without_links(path)?.is_some_and(is_safe) {
+                edits.bind(self.root.on_host(path), path.to_owned(), &SOCKET);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! Which GPUs are asked for, and which files of their driver: in the words of
+//! Docker's --gpus, and of the variables that images and engines have for NVIDIA's.
+
+use std::str::FromStr;
+
+use crate::Vendor;
+
+/// What is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Whose GPUs; without it the first of whom there are any.
+    pub vendor: Option<Vendor>,
+    pub which: Which,
+    pub capabilities: Capabilities,
+    /// The channels for memory of other machines (IMEX).
+    pub imex_channels: Vec<u32>,
+}
+
+/// Which GPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Which {
+    #[default]
+    All,
+    /// The first so many.
+    Count(usize),
+    /// Those of these names, each once: numbers, UUIDs, addresses on the bus.
+    Named(Vec<String>),
+}
+
+bitflags::bitflags! {
+    /// What NVIDIA's driver can be used for; each has its files.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Capabilities: u8 {
+        const COMPUTE = 1;
+        const UTILITY = 1 << 1;
+        const GRAPHICS = 1 << 2;
+        const VIDEO = 1 << 3;
+        const DISPLAY = 1 << 4;
+        const NGX = 1 << 5;
+        const COMPAT32 = 1 << 6;
+    }
+}
+
+impl Default for Capabilities {
+    fn default() -> Capabilities {
+        Capabilities::COMPUTE | Capabilities::UTILITY
+    }
+}
+
+impl FromStr for Capabilities {
+    type Err = String;
+
+    /// Words with commas between them, or `all`; those of the default if there are none.
+    fn from_str(words: &str) -> Result<Capabilities, String> {
+        let mut capabilities = Capabilities::empty();
+        for word in list(words) {
+            capabilities |= match word {
+                "all" => Capabilities::all(),
+                // Docker's word for devices that are GPUs.
+                "gpu" => Capabilities::empty(),
+                word => named(word)?,
+            };
+        }
+        Ok(match capabilities.is_empty() {
+            true => Capabilities::default(),
+            false => capabilities,
+        })
+    }
+}
+
+fn named(word: &str) -> Result<Capabilities, String> {
+    let mut known = Capabilities::all().iter_names();
+    let found = known.find(|(name, _)| name.to_ascii_lowercase() == word);
+    found.map(|(_, capability)| capability).ok_or_else(|| {
+        let known = Capabilities::all().iter_names();
+        let known: Vec<String> = known.map(|(name, _)| name.to_ascii_lowercase()).collect();
+        format!("capability {word:?}: not one of {}, all", known.join(", "))
+    })
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+}
+
+impl Request {
+    /// These GPUs of a vendor, or all if one of the names is `all`.
+    #[must_use]
+    pub fn named(vendor: Option<Vendor>, names: &[&str]) -> Request {
+        Request {
+            vendor,
+            which: which(names),
+            ..Request::default()
+        }
+    }
+
+    /// What the values of `NVIDIA_VISIBLE_DEVICES` and `NVIDIA_DRIVER_CAPABILITIES`
+    /// ask for: there a number is a name. `none` is the driver without a GPU.
+    ///
+    /// # Errors
+    /// A capability that is none.
+    pub fn from_variables(devices: &str, capabilities: &str) -> Result<Option<Request>, String> {
+        let names: Vec<&str> = list(devices).collect();
+        if names.is_empty() || names.contains(&"void") {
+            return Ok(None);
+        }
+        // The first of both counts.
+        let word = names.iter().find(|name| ["all", "none"].contains(name));
+        let request = match word {
+            Some(&"none") => Request::named(Some(Vendor::Nvidia), &[]),
+            _ => Request::named(Some(Vendor::Nvidia), &names),
+        };
+        let capabilities = capabilities
+            .parse()
+            .map_err(|err| format!("NVIDIA_DRIVER_CAPABILITIES: {err}"))?;
+        Ok(Some(Request {
+            capabilities,
+            ..request
+        }))
+    }
+}
+
+fn which(names: &[&str]) -> Which {
+    let mut each: Vec<String> = Vec::new();
+    for name in names {
+        if !each.iter().any(|other| other == name) {
+            each.push((*name).to_owned());
+        }
+    }
+    match names.contains(&"all") {
+        true => Which::All,
+        false => Which::Named(each),
+    }
+}
+
+impl FromStr for Request {
+    type Err = String;
+
+    /// As `--gpus` has it: `all`, a count, or names, of which a single number would
+    /// be a count; or fields `device=`, `count=`, `capabilities=`, `driver=`, `imex=`.
+    /// A field may be in quotation marks; a word after a comma belongs to the field
+    /// before it, so that none has to be.
+    fn from_str(text: &str) -> Result<Request, String> {
+        const KEYS: [&str; 5] = ["device", "count", "capabilities", "driver", "imex"];
+        let mut request = Request::default();
+        let mut values: [Vec<&str>; 5] = Default::default();
+        let mut key = None;
+        let mut bare = Vec::new();
+        for field in list(text).map(|field| field.trim_matches('"').trim()) {
+            let value = match field.split_once('=') {
+                Some((name, value)) => {
+                    let found = KEYS.iter().position(|key| *key == name);
+                    key = Some(found.ok_or_else(|| {
+                        format!("field {name:?}: not one of {}", KEYS.join(", "))
+                    })?);
+                    value
+                }
+                None => field,
+            };
+            match key {
+                Some(key) => values[key].push(value),
+                None => bare.push(value),
+            }
+        }
+        let [devices, counts, capabilities, drivers, channels] = &values;
+        let named = [&bare[..], devices].concat();
+        request.which = match (&named[..], &counts[..]) {
+            ([], ["all" | "-1"]) => Which::All,
+            // Docker's default beside other fields.
+            ([], []) if text.contains('=') => Which::Count(1),
+            ([], [count]) => Which::Count(number(count)?),
+            ([count], []) if devices.is_empty() && is_number(count) => Which::Count(number(count)?),
+            ([], []) => return Err("no GPUs are named".to_owned()),
+            (names, []) => which(names),
+            _ => return Err("there is more than one count, or a count and names".to_owned()),
+        };
+        request.capabilities = capabilities.join(",").parse()?;
+        request.vendor = match &drivers[..] {
+            [] => None,
+            [driver] => Some(driver.parse()?),
+            _ => return Err("there is more than one driver".to_owned()),
+        };
+        for channel in channels {
+            let channel = channel.strip_prefix("channel").unwrap_or(channel);
+            let number = channel.parse();
+            request
+                .imex_channels
+                .push(number.map_err(|_| format!("IMEX channel {channel:?}: not a number"))?);
+        }
+        Ok(request)
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    let number: Option<usize> = text.parse().ok();
+    number.filter(|number| *number > 0).ok_or_else(|| {
+        let hint = match number {
+            Some(_) => "; the first GPU is \"device=0\"",
+            None => "",
+        };
+        format!("count {text:?}: neither all nor a number from 1 on{hint}")
+    })
+}
