@@ -14,7 +14,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use file::{ContainerEdits, Device, DeviceNode, File, Hook, IntelRdt, Mount, NetDevice};
+pub use file::{
+    ContainerEdits, Device, DeviceNode, File, FileMode, Hook, IntelRdt, Mount, NetDevice,
+};
 pub use name::{DeviceName, InvalidName};
 
 use serde::Serialize;

@@ -8,6 +8,7 @@
 pub mod cdi;
 mod drm;
 mod edits;
+mod generate;
 mod gpu;
 mod ld_cache;
 mod nvidia;
@@ -17,6 +18,7 @@ mod roots;
 use std::path::PathBuf;
 
 pub use edits::{Cover, Edits, Link, Moment, Node};
+pub use generate::generate;
 pub use gpu::{DrmNode, Gpu, Instance, Vendor};
 pub use request::{Capabilities, Request, Which};
 pub use roots::Roots;

@@ -158,6 +158,12 @@ impl File {
             }
         })
     }
+
+    /// The lowest version of the format that has all that is used.
+    #[must_use]
+    pub fn lowest_version(&self) -> &'static str {
+        version::lowest(self).0
+    }
 }
 
 /// Those in texts count, too; they close again or are few.

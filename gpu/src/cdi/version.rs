@@ -7,26 +7,37 @@ const VERSIONS: [&str; 10] = [
     "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0",
 ];
 
+fn number(version: &str) -> Option<usize> {
+    VERSIONS.iter().position(|known| *known == version)
+}
+
 /// Checks that the file's version is one, and one that has all that is used.
 ///
 /// # Errors
 /// It is none, or too low.
 pub(super) fn check(file: &File) -> Result<(), String> {
     let given = &file.cdi_version;
-    let number = |version: &str| VERSIONS.iter().position(|known| *known == version);
     let given_number = number(given.strip_prefix('v').unwrap_or(given)).ok_or_else(|| {
         format!(
             "invalid version {given:?}: not one of {}",
             VERSIONS.join(", ")
         )
     })?;
-    let needs = needs(file);
-    match needs.into_iter().max_by_key(|(version, _)| number(version)) {
-        Some((version, what)) if number(version) > Some(given_number) => Err(format!(
+    let (version, what) = lowest(file);
+    match number(version) > Some(given_number) {
+        true => Err(format!(
             "the spec version must be at least v{version}, not {given:?}: it has {what}"
         )),
-        _ => Ok(()),
+        false => Ok(()),
     }
+}
+
+/// The lowest version that has all that is used, and what needs it.
+pub(super) fn lowest(file: &File) -> (&'static str, String) {
+    let needs = needs(file).into_iter();
+    needs
+        .max_by_key(|(version, _)| number(version))
+        .unwrap_or_default()
 }
 
 /// The version that each part needs which not all have.

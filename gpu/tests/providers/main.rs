@@ -2,9 +2,11 @@
 
 mod tree;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use teu_gpu::cdi::File;
 use teu_gpu::{Capabilities, LibraryDirs, Request, Vendor, Which};
 
 use tree::{DEVICES, Tree, UUIDS, VERSION, bound_into, of};
@@ -994,4 +996,109 @@ fn a_node_in_dri_is_the_hosts_with_its_group() {
         "{lines:?}"
     );
     assert_eq!(of(&lines, "gid"), ["109"]);
+}
+
+// CDI files.
+
+fn generated(tree: &Tree, capabilities: Capabilities) -> Vec<File> {
+    let files = teu_gpu::generate(&tree.roots(), capabilities, &LibraryDirs::debian());
+    let files = files.expect("files");
+    // What was written is what is read.
+    for file in &files {
+        let text = serde_yaml_ng::to_string(file).expect("YAML");
+        assert_eq!(File::parse(&text).as_ref(), Ok(file), "{text}");
+    }
+    files
+}
+
+#[test]
+fn a_file_has_a_device_for_each_name() {
+    let tree = Tree::with_two_gpus();
+    tree.instance(1, (2, 0), (21, 22));
+    let files = generated(&tree, Capabilities::default());
+    let [file] = &files[..] else {
+        panic!("{files:?}");
+    };
+    assert_eq!(
+        (&*file.kind, &*file.cdi_version),
+        ("nvidia.com/gpu", "0.5.0")
+    );
+    let devices: Vec<_> = file.devices.iter().map(|device| &*device.name).collect();
+    assert_eq!(
+        devices,
+        [
+            "0",
+            UUIDS[0],
+            "0000:06:00.0",
+            "1",
+            UUIDS[1],
+            "0000:0a:00.0",
+            "1:0",
+            "all"
+        ]
+    );
+    let nodes = |at: usize| -> Vec<&str> {
+        let nodes = file.devices[at].container_edits.device_nodes.iter();
+        nodes.map(|node| &*node.path).collect()
+    };
+    let caps = [
+        "/dev/nvidia-caps/nvidia-cap21",
+        "/dev/nvidia-caps/nvidia-cap22",
+    ];
+    assert_eq!(nodes(0), ["/dev/nvidia0"]);
+    assert_eq!(nodes(3), [&["/dev/nvidia1"], &caps[..]].concat());
+    assert_eq!(
+        nodes(7),
+        [&["/dev/nvidia0", "/dev/nvidia1"], &caps[..]].concat()
+    );
+    let common = &file.container_edits;
+    assert_eq!(common.env, ["NVIDIA_VISIBLE_DEVICES=void"]);
+    assert_eq!(common.device_nodes.len(), 3);
+    // The host has none of these nodes, so the file says which they are.
+    let uvm = &common.device_nodes[1];
+    assert_eq!(
+        (&*uvm.kind, uvm.major, uvm.minor, &*uvm.permissions),
+        ("c", 510, 0, "rw")
+    );
+    // Without links, each library is bound under each of its names.
+    let names: BTreeSet<_> = common
+        .mounts
+        .iter()
+        .map(|mount| &*mount.container_path)
+        .collect();
+    let expected =
+        ["", ".1", &format!(".{VERSION}")].map(|end| format!("{}/libcuda.so{end}", native()));
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), expected);
+    let sources: BTreeSet<_> = common.mounts.iter().map(|mount| &mount.host_path).collect();
+    assert_eq!(sources.len(), 1);
+    assert!(common.hooks.is_empty());
+}
+
+#[test]
+fn a_node_of_the_host_is_named_without_its_number() {
+    let tree = Tree::with_two_gpus();
+    if !tree.node("dev/nvidia0", FileType::CharacterDevice, (195, 0)) {
+        return;
+    }
+    let files = generated(&tree, Capabilities::default());
+    let node = &files[0].devices[0].container_edits.device_nodes[0];
+    assert_eq!((&*node.kind, node.major), ("", 0));
+    assert_eq!(Path::new(&node.host_path), tree.path("dev/nvidia0"));
+}
+
+#[test]
+fn every_vendor_has_a_file() {
+    let files = generated(&mixed(), Capabilities::default());
+    let kinds: Vec<_> = files.iter().map(|file| &*file.kind).collect();
+    assert_eq!(kinds, ["amd.com/gpu", "intel.com/gpu", "drm/gpu"]);
+    let all = files[0].devices.last().expect("all");
+    assert_eq!(all.container_edits.device_nodes.len(), 6);
+    assert_eq!(files[0].container_edits.device_nodes[0].path, "/dev/kfd");
+    for tree in [debian(), fedora(), ubuntu(), h100(), wsl()] {
+        let files = generated(&tree, Capabilities::all());
+        assert!(files[0].container_edits.mounts.len() > 3);
+    }
+    for tree in [Tree::new(), Tree::with_module(VERSION)] {
+        assert!(generated(&tree, Capabilities::all()).is_empty());
+    }
 }
