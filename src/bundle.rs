@@ -12,7 +12,6 @@ use serde::de::DeserializeOwned;
 
 use crate::document::{self, Place};
 use crate::failure::Failure;
-use crate::spelling;
 
 /// The input of a creation.
 #[derive(Debug)]
@@ -105,7 +104,7 @@ impl fmt::Display for UnknownField<'_> {
         let UnknownField { file, place, known } = self;
         write!(f, "{}: unknown field {place} is ignored", file.display())?;
         let name = place.field();
-        match name.and_then(|name| spelling::nearest(name, known)) {
+        match name.and_then(|name| teu_spelling::nearest(name, known)) {
             Some(nearest) => write!(f, "; is {nearest:?} meant?"),
             None => Ok(()),
         }

@@ -17,8 +17,6 @@ pub(crate) use args::{Command, GlobalArgs};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, CommandFactory, Error, FromArgMatches};
 
-use crate::spelling;
-
 /// What was typed.
 #[derive(Debug)]
 pub(crate) struct Cli {
@@ -235,7 +233,7 @@ impl Line<'_> {
     fn unknown_topic(&self, topic: &str) -> Refusal {
         let commands = self.definition.get_subcommands();
         let names: Vec<&str> = commands.map(clap::Command::get_name).collect();
-        let nearest = spelling::nearest(topic, &names);
+        let nearest = teu_spelling::nearest(topic, &names);
         let hint = nearest.map_or_else(String::new, |word| format!(" (is '{word}' meant?)"));
         Refusal {
             message: format!("No help topic for '{topic}'{hint}"),

@@ -30,7 +30,6 @@ mod plan;
 mod root;
 mod seccomp_agent;
 mod size;
-mod spelling;
 mod state;
 mod sys;
 #[cfg(test)]

@@ -399,7 +399,7 @@ fn what_cannot_be_had_is_told() {
         .says(r#"unresolvable CDI devices vendor.com/gpu=1 in "#)
         .says(r#" (is \"vendor.com/gpu=0\" meant?); "#);
     output.says(&format!(
-        "; {}: devices[0]: unknown field `nam`, expected one of `name`",
+        "; {}: devices[0]: unknown field `nam` (is `name` meant?) at line 4 column 3",
         quoted(&path)
     ));
     refusal("gpu0").says(

@@ -8,8 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::spelling;
-
 /// The words of a command line, each flag spelled "--name" or "--name=value".
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -155,7 +153,7 @@ fn undefined(command: Option<&Command>, globals: &Command, name: &str) -> String
         .flat_map(Command::get_arguments)
         .filter_map(Arg::get_long)
         .collect();
-    let nearest = spelling::nearest(name, &names);
+    let nearest = teu_spelling::nearest(name, &names);
     let hint = nearest.map_or_else(String::new, |name| format!(" (is --{name} meant?)"));
     format!("flag provided but not defined: -{name}{hint}")
 }

@@ -3,7 +3,7 @@
 use super::state::StateView;
 use crate::root::Root;
 use crate::state::{StateDir, Status};
-use crate::{errno, json, spelling};
+use crate::{errno, json};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs;
@@ -77,7 +77,7 @@ fn meant(key: &str, value: &str) -> Option<&'static str> {
     match key {
         "status" | "bundle" => None,
         _ if is_status() => Some("status"),
-        _ => spelling::nearest(key, &["status", "bundle"]),
+        _ => teu_spelling::nearest(key, &["status", "bundle"]),
     }
 }
 

@@ -10,7 +10,7 @@ use teu_gpu::{Edits, Moment};
 
 use super::Host;
 use crate::plan::gpu::{CdiHooks, CdiNodes, DeviceWishes};
-use crate::{spelling, trusted_path};
+use crate::trusted_path;
 
 impl Host {
     /// The files in these directories, or in those of every machine if there are
@@ -131,7 +131,7 @@ fn unresolved(cdi: &Cdi, missing: &Unresolved) -> Error {
     let nearest = missing
         .names
         .iter()
-        .filter_map(|name| spelling::nearest(name, &known));
+        .filter_map(|name| teu_spelling::nearest(name, &known));
     let meant: Vec<String> = nearest.map(|name| format!("{name:?}")).collect();
     let problems = cdi.problems().iter().map(|problem| format!("; {problem}"));
     let problems: String = problems.collect();

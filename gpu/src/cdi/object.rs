@@ -39,7 +39,12 @@ impl Visitor<'_> for Name {
     fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
         let mut known = self.0.iter().copied();
         let found = known.find(|known| known.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| E::unknown_field(name, self.0))
+        found.ok_or_else(|| match teu_spelling::nearest(name, self.0) {
+            Some(nearest) => E::custom(format_args!(
+                "unknown field `{name}` (is `{nearest}` meant?)"
+            )),
+            None => E::unknown_field(name, self.0),
+        })
     }
 }
 

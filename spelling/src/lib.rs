@@ -2,7 +2,8 @@
 
 /// The known word nearest to `word`, if it is near: a third of the letters may be
 /// wrong, missing, too many, or in the place of the next one.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     let distances = known
         .iter()
