@@ -74,6 +74,7 @@ impl Cli {
             program: &program,
             definition: definition(),
             sorted: go::Words::default(),
+            global: None,
         };
         let asked = line.read(&words.collect::<Vec<_>>());
         let global = line.globals();
@@ -92,6 +93,8 @@ struct Line<'a> {
     program: &'a str,
     definition: clap::Command,
     sorted: go::Words,
+    /// The global flags, once they were read with a command.
+    global: Option<GlobalArgs>,
 }
 
 impl Line<'_> {
@@ -131,17 +134,20 @@ impl Line<'_> {
         }
         let line = self.sorted.of_clap(word);
         let matches = self.definition.try_get_matches_from_mut(line);
-        let args = matches.and_then(|matches| args::Args::from_arg_matches(&matches));
-        match args.map(|args| args.command) {
-            Ok(Some(command)) => Ok(Asked::Command(command)),
-            Ok(None) => Err(self.unknown_topic(word)),
-            Err(error) => Err(self.refusal(word, &error)),
-        }
+        let args = matches
+            .and_then(|matches| args::Args::from_arg_matches(&matches))
+            .map_err(|error| self.refusal(word, &error))?;
+        let command = args.command.ok_or_else(|| self.unknown_topic(word))?;
+        self.global = Some(args.global);
+        Ok(Asked::Command(command))
     }
 
     /// The global flags found until now. What clap refuses of them is refused
     /// with the command.
     fn globals(&mut self) -> GlobalArgs {
+        if let Some(global) = self.global.take() {
+            return global;
+        }
         let words = [OsString::from("teu")].into_iter();
         let words = words.chain(self.sorted.globals.iter().cloned());
         let matches = self.definition.try_get_matches_from_mut(words);

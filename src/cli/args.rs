@@ -57,61 +57,23 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 }
 
-/// The command asked for, with its options. Only the flags of that one are put
-/// together (`defer`).
+/// The command asked for, with its options. Only of that one the flags and the
+/// texts are put together (`defer`).
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum Command {
     /// store a running container in files
-    #[command(long_about = DESCRIBES_CHECKPOINT, after_help = EXPLAINS_ID)]
     Checkpoint(CheckpointArgs),
     /// create a container
-    #[command(long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
     Create(CreateArgs),
     /// delete containers and everything held for them
-    #[command(
-        long_about = "Deletes containers whose program has ended or was never started, with their \
-                      state, their cgroups\nand what else is held for them.",
-        after_help = "Each <container-id> is the name a container was created with.\n\nEXAMPLE:\n\
-                      To delete the stopped container \"ubuntu01\":\n\n       # teu delete ubuntu01\n\n\
-                      To delete every container that has stopped:\n\n       \
-                      # teu delete $(teu list -q --filter status=stopped)"
-    )]
     Delete(DeleteArgs),
     /// show the devices that CDI files describe
-    #[command(
-        long_about = "Shows the devices that files of the Container Device Interface (CDI) describe, which \
-                      containers get\nby their names with --device. \"list\" prints the names and where \
-                      they come from, \"inspect\" what\nthe devices of the names given bring, and \
-                      \"validate\" what is wrong with the files given, or with\nall that are found.",
-        after_help = "EXIT STATUS:\n\
-                      1 if a file is wrong (validate) or a device unknown (inspect).\n\nEXAMPLE:\n\
-                      To see what the device \"vendor.com/gpu=0\" would bring:\n\n       \
-                      # teu devices inspect vendor.com/gpu=0"
-    )]
     Devices(DevicesArgs),
     /// show what a container uses and what happens to it, as JSON
-    #[command(
-        long_about = "Prints lines of JSON until the container ends: of the type \"stats\" in \
-                      intervals, and of the type\n\"oom\" for each process that the kernel kills \
-                      because the container's memory is used up.",
-        after_help = EXPLAINS_ID
-    )]
     Events(EventsArgs),
     /// run a further process in a container
-    #[command(
-        long_about = "Runs a further process in a created or running container. It is the process of \
-                      the bundle's\n\"config.json\" with <command> as its program and no terminal, \
-                      unless the options say otherwise;\nor, with --process, the one in that file, \
-                      and then the options that describe a process have\nno effect.",
-        after_help = "<container-id> is the name the container was created with. Everything after it \
-                      belongs to the\ncommand.\n\nEXIT STATUS:\n\
-                      That of the command, 128 and the number of the signal that ended it, or 255 if \
-                      it could not be\nrun. 0 with --detach.\n\nEXAMPLE:\n\
-                      To see the processes of the container \"ubuntu01\":\n\n       \
-                      # teu exec ubuntu01 ps"
-    )]
     Exec(ExecArgs),
     /// show what this runtime supports
     #[command(
@@ -120,23 +82,8 @@ pub(crate) enum Command {
     )]
     Features,
     /// send a signal to the container's init process
-    #[command(
-        long_about = "Sends a signal to the process that the container began with.",
-        after_help = "<container-id> is the name the container was created with. [signal] is a number \
-                      or a name, with or\nwithout SIG; SIGTERM if not given. Everything after the \
-                      container's name is read as the signal.\n\nEXAMPLE:\n\
-                      To send SIGKILL to the container \"ubuntu01\":\n\n       # teu kill ubuntu01 KILL"
-    )]
     Kill(KillArgs),
     /// list the containers below the given root
-    #[command(
-        long_about = "Prints the containers that have their state below the root, with their status \
-                      and bundle.",
-        after_help = "The root is that of the global option --root.\n\nEXAMPLES:\n\
-                      To list the containers below the default root:\n\n       # teu list\n\n\
-                      To print the names of the containers that have stopped:\n\n       \
-                      # teu list -q --filter status=stopped"
-    )]
     List(ListArgs),
     /// pause all processes of a container
     #[command(
@@ -145,14 +92,8 @@ pub(crate) enum Command {
     )]
     Pause(ContainerArgs),
     /// show the processes of a container
-    #[command(
-        long_about = "Prints the processes of the container as the ps of this machine shows them.",
-        after_help = "<container-id> is the name the container was created with. Everything after it \
-                      is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
-    )]
     Ps(PsArgs),
     /// bring a container back from files
-    #[command(long_about = DESCRIBES_RESTORE, after_help = EXPLAINS_NEW_ID)]
     Restore(RestoreArgs),
     /// let a paused container go on
     #[command(
@@ -161,22 +102,8 @@ pub(crate) enum Command {
     )]
     Resume(ContainerArgs),
     /// create and run a container
-    #[command(long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
     Run(RunArgs),
     /// write a new specification file
-    #[command(
-        long_about = "Writes a specification file named \"config.json\" to begin with. Its program is \
-                      \"sh\", its root\nfilesystem the directory \"rootfs\" of the bundle; edit the \
-                      file to your needs. A file that exists\nis never overwritten.\n\n\
-                      Running a container needs root privileges, unless the \
-                      specification was written with --rootless:\nthen the container's root is the \
-                      user who wrote it. As root of a user namespace that an\nunprivileged user \
-                      made, --rootless is not needed.\n\nEXAMPLE:\n\
-                      To run the program \"/hello\" from an archive of a root filesystem:\n\n    \
-                      mkdir -p hello/rootfs\n    cd hello\n    tar -C rootfs -xf ../hello.tar\n    \
-                      teu spec\n    sed -i 's;\"sh\";\"/hello\";' config.json\n    \
-                      teu run container1"
-    )]
     Spec(SpecArgs),
     /// start the program of a created container
     #[command(
@@ -192,35 +119,8 @@ pub(crate) enum Command {
     )]
     State(ContainerArgs),
     /// watch what containers use
-    #[command(
-        long_about = "Shows the CPU time, memory, processes and block I/O of the containers that run, \
-                      until they have\nended. On a terminal the table is drawn again in its place; \
-                      elsewhere each look is a line of JSON.\n\nCPU % is that of one processor, so \
-                      that two busy ones make 200. MEMORY leaves out pages of files\nthat have not \
-                      been used for a while. READ and WRITTEN are bytes since the container was \
-                      created.",
-        after_help = "Each <container-id> is the name a container was created with; all that run, if \
-                      none is given.\n\nEXAMPLE:\n\
-                      To write the numbers of the container \"ubuntu01\" to a file every ten \
-                      seconds:\n\n       # teu stats --interval 10s ubuntu01 >numbers"
-    )]
     Stats(StatsArgs),
     /// change the limits of a container
-    #[command(
-        long_about = "Changes the limits of a created, running or paused container. What is not given \
-                      stays as it is.\nIf one of the new limits is refused, all old ones stay in \
-                      force.\n\nWith --resources they come from a file, as JSON like linux.resources \
-                      in \"config.json\":\n\n    \
-                      {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
-                      \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000,\n\
-                      \x20             \"cpus\": \"0-1\"},\n      \
-                      \"pids\": {\"limit\": 100},\n      \
-                      \"blockIO\": {\"weight\": 500},\n      \
-                      \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229,\n\
-                      \x20                  \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
-                      device are added to those it has, or replace them.",
-        after_help = EXPLAINS_ID
-    )]
     Update(UpdateArgs),
 }
 
@@ -324,6 +224,7 @@ pub(crate) struct ContainerArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) bundle: BundleArgs,
@@ -333,6 +234,7 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(long_about = DESCRIBES_CREATION, after_help = EXPLAINS_NEW_ID)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) bundle: BundleArgs,
@@ -386,6 +288,7 @@ pub(crate) struct CriuArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(long_about = DESCRIBES_CHECKPOINT, after_help = EXPLAINS_ID)]
 pub(crate) struct CheckpointArgs {
     #[command(flatten)]
     pub(crate) criu: CriuArgs,
@@ -416,6 +319,7 @@ pub(crate) struct CheckpointArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(long_about = DESCRIBES_RESTORE, after_help = EXPLAINS_NEW_ID)]
 pub(crate) struct RestoreArgs {
     /// directory of the bundle; the current directory if not given
     #[arg(long, short, value_name = "DIR")]
@@ -451,6 +355,18 @@ pub(crate) struct RestoreArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Runs a further process in a created or running container. It is the process of \
+                  the bundle's\n\"config.json\" with <command> as its program and no terminal, \
+                  unless the options say otherwise;\nor, with --process, the one in that file, \
+                  and then the options that describe a process have\nno effect.",
+    after_help = "<container-id> is the name the container was created with. Everything after it \
+                  belongs to the\ncommand.\n\nEXIT STATUS:\n\
+                  That of the command, 128 and the number of the signal that ended it, or 255 if \
+                  it could not be\nrun. 0 with --detach.\n\nEXAMPLE:\n\
+                  To see the processes of the container \"ubuntu01\":\n\n       \
+                  # teu exec ubuntu01 ps"
+)]
 pub(crate) struct ExecArgs {
     /// AF_UNIX socket to which the controlling side of the process's terminal is sent
     #[arg(long, value_name = "SOCKET")]
@@ -513,6 +429,13 @@ pub(crate) struct ExecArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Sends a signal to the process that the container began with.",
+    after_help = "<container-id> is the name the container was created with. [signal] is a number \
+                  or a name, with or\nwithout SIG; SIGTERM if not given. Everything after the \
+                  container's name is read as the signal.\n\nEXAMPLE:\n\
+                  To send SIGKILL to the container \"ubuntu01\":\n\n       # teu kill ubuntu01 KILL"
+)]
 pub(crate) struct KillArgs {
     /// succeed also if the container does not run
     #[arg(long, short, hide = true)]
@@ -526,6 +449,14 @@ pub(crate) struct KillArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Deletes containers whose program has ended or was never started, with their \
+                  state, their cgroups\nand what else is held for them.",
+    after_help = "Each <container-id> is the name a container was created with.\n\nEXAMPLE:\n\
+                  To delete the stopped container \"ubuntu01\":\n\n       # teu delete ubuntu01\n\n\
+                  To delete every container that has stopped:\n\n       \
+                  # teu delete $(teu list -q --filter status=stopped)"
+)]
 pub(crate) struct DeleteArgs {
     /// also delete a container that still runs, with SIGKILL, and one that does not exist
     #[arg(long, short)]
@@ -536,6 +467,16 @@ pub(crate) struct DeleteArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Shows the devices that files of the Container Device Interface (CDI) describe, which \
+                  containers get\nby their names with --device. \"list\" prints the names and where \
+                  they come from, \"inspect\" what\nthe devices of the names given bring, and \
+                  \"validate\" what is wrong with the files given, or with\nall that are found.",
+    after_help = "EXIT STATUS:\n\
+                  1 if a file is wrong (validate) or a device unknown (inspect).\n\nEXAMPLE:\n\
+                  To see what the device \"vendor.com/gpu=0\" would bring:\n\n       \
+                  # teu devices inspect vendor.com/gpu=0"
+)]
 pub(crate) struct DevicesArgs {
     #[command(flatten)]
     pub(crate) cdi: CdiArgs,
@@ -551,6 +492,14 @@ pub(crate) struct DevicesArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Prints the containers that have their state below the root, with their status \
+                  and bundle.",
+    after_help = "The root is that of the global option --root.\n\nEXAMPLES:\n\
+                  To list the containers below the default root:\n\n       # teu list\n\n\
+                  To print the names of the containers that have stopped:\n\n       \
+                  # teu list -q --filter status=stopped"
+)]
 pub(crate) struct ListArgs {
     /// 'table' or 'json'
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
@@ -565,6 +514,11 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Prints the processes of the container as the ps of this machine shows them.",
+    after_help = "<container-id> is the name the container was created with. Everything after it \
+                  is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
+)]
 pub(crate) struct PsArgs {
     /// 'table' or 'json'
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
@@ -578,6 +532,19 @@ pub(crate) struct PsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Writes a specification file named \"config.json\" to begin with. Its program is \
+                  \"sh\", its root\nfilesystem the directory \"rootfs\" of the bundle; edit the \
+                  file to your needs. A file that exists\nis never overwritten.\n\n\
+                  Running a container needs root privileges, unless the \
+                  specification was written with --rootless:\nthen the container's root is the \
+                  user who wrote it. As root of a user namespace that an\nunprivileged user \
+                  made, --rootless is not needed.\n\nEXAMPLE:\n\
+                  To run the program \"/hello\" from an archive of a root filesystem:\n\n    \
+                  mkdir -p hello/rootfs\n    cd hello\n    tar -C rootfs -xf ../hello.tar\n    \
+                  teu spec\n    sed -i 's;\"sh\";\"/hello\";' config.json\n    \
+                  teu run container1"
+)]
 pub(crate) struct SpecArgs {
     /// directory of the bundle; the current directory if not given
     #[arg(long, short, value_name = "DIR")]
@@ -588,6 +555,18 @@ pub(crate) struct SpecArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Shows the CPU time, memory, processes and block I/O of the containers that run, \
+                  until they have\nended. On a terminal the table is drawn again in its place; \
+                  elsewhere each look is a line of JSON.\n\nCPU % is that of one processor, so \
+                  that two busy ones make 200. MEMORY leaves out pages of files\nthat have not \
+                  been used for a while. READ and WRITTEN are bytes since the container was \
+                  created.",
+    after_help = "Each <container-id> is the name a container was created with; all that run, if \
+                  none is given.\n\nEXAMPLE:\n\
+                  To write the numbers of the container \"ubuntu01\" to a file every ten \
+                  seconds:\n\n       # teu stats --interval 10s ubuntu01 >numbers"
+)]
 pub(crate) struct StatsArgs {
     /// 'table' or 'json' (default: as standard output is a terminal or not)
     #[arg(long, short, value_name = "FORMAT")]
@@ -604,6 +583,12 @@ pub(crate) struct StatsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Prints lines of JSON until the container ends: of the type \"stats\" in \
+                  intervals, and of the type\n\"oom\" for each process that the kernel kills \
+                  because the container's memory is used up.",
+    after_help = EXPLAINS_ID
+)]
 pub(crate) struct EventsArgs {
     /// time between statistics, such as '100ms' or '1m30s'
     #[arg(long, value_name = "DURATION", default_value = "5s")]
@@ -617,6 +602,21 @@ pub(crate) struct EventsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Changes the limits of a created, running or paused container. What is not given \
+                  stays as it is.\nIf one of the new limits is refused, all old ones stay in \
+                  force.\n\nWith --resources they come from a file, as JSON like linux.resources \
+                  in \"config.json\":\n\n    \
+                  {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
+                  \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000,\n\
+                  \x20             \"cpus\": \"0-1\"},\n      \
+                  \"pids\": {\"limit\": 100},\n      \
+                  \"blockIO\": {\"weight\": 500},\n      \
+                  \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229,\n\
+                  \x20                  \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
+                  device are added to those it has, or replace them.",
+    after_help = EXPLAINS_ID
+)]
 pub(crate) struct UpdateArgs {
     /// read the limits from FILE, or from standard input for '-'; other options for limits have
     /// no effect then
