@@ -27,6 +27,7 @@ mod netlink;
 mod notify;
 mod pipe;
 mod plan;
+mod process_status;
 mod root;
 mod seccomp_agent;
 mod size;

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use rustix::process::Uid;
 use teu_namespaces::{IdMaps, Kind, id_maps};
 
 pub(crate) use gpu::parts_of;
@@ -25,6 +26,7 @@ use crate::sys;
 #[derive(Debug)]
 pub(crate) struct Host {
     sysroot: PathBuf,
+    euid: Uid,
     in_user_namespace: OnceLock<bool>,
 }
 
@@ -38,13 +40,14 @@ impl Host {
     pub(crate) fn below(sysroot: &Path) -> Host {
         Host {
             sysroot: sysroot.to_owned(),
+            euid: rustix::process::geteuid(),
             in_user_namespace: OnceLock::new(),
         }
     }
 
     /// Whether the caller has a user id other than 0.
     pub(crate) fn is_unprivileged(&self) -> bool {
-        !nix::unistd::geteuid().is_root()
+        !self.euid.is_root()
     }
 
     /// Whether this process may give files and mounts any owner of the machine's.

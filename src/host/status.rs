@@ -1,23 +1,13 @@
 //! What this process hands down to those it starts.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 
 use anyhow::{Context, Result};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::CapabilitySet;
 
 use super::Host;
-
-/// What the kernel says of this process (proc_pid_status(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Status {
-    /// No process in the caller's user namespace can get another capability.
-    pub(crate) bounding: CapabilitySet,
-    pub(crate) effective: CapabilitySet,
-    /// The signals that are ignored, and still are after an execve(2); the lowest
-    /// bit is signal 1.
-    pub(crate) ignored_signals: u64,
-}
+use crate::process_status::Status;
 
 impl Host {
     /// The status of this process.
@@ -26,12 +16,10 @@ impl Host {
     /// The kernel does not say.
     pub(crate) fn status(&self) -> Result<Status> {
         let path = self.path("proc/self/status");
-        // In one read, unless the process has hundreds of groups.
-        let mut text = Vec::with_capacity(4096);
-        let length = File::open(&path).and_then(|mut file| file.read_to_end(&mut text));
-        length
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        openat(CWD, &path, flags, Mode::empty())
             .map_err(Into::into)
-            .and_then(|_| Status::parse(&String::from_utf8_lossy(&text)))
+            .and_then(Status::read)
             .with_context(|| format!("read {path:?}"))
     }
 
@@ -49,21 +37,6 @@ impl Host {
             .map(|unknown| u64::MAX >> unknown)
             .with_context(|| format!("read {path:?}: {text:?} is no capability"))?;
         Ok(CapabilitySet::from_bits_retain(known))
-    }
-}
-
-impl Status {
-    fn parse(text: &str) -> Result<Status> {
-        let mask = |name: &str| {
-            let mask = text.lines().find_map(|line| line.strip_prefix(name));
-            mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-                .with_context(|| format!("it has no mask {name:?}"))
-        };
-        Ok(Status {
-            bounding: CapabilitySet::from_bits_retain(mask("CapBnd:")?),
-            effective: CapabilitySet::from_bits_retain(mask("CapEff:")?),
-            ignored_signals: mask("SigIgn:")?,
-        })
     }
 }
 
@@ -89,17 +62,6 @@ mod tests {
             let sets = rustix::thread::capabilities(None).expect("capget");
             assert_eq!(status.effective, sets.effective);
         });
-    }
-
-    #[test]
-    fn what_is_not_said_is_an_error() {
-        let text = "Name:\tteu\nSigIgn:\t0000000000001000\nCapEff:\t0\nCapBnd:\t000001ffffffffff\n";
-        let status = Status::parse(text).expect("status");
-        assert_eq!(status.ignored_signals, 1 << (libc::SIGPIPE - 1));
-        for line in ["SigIgn:", "CapEff:", "CapBnd:"] {
-            Status::parse(&text.replace(line, "Other:")).expect_err(line);
-        }
-        Status::parse(&text.replace("1ff", "xff")).expect_err("no number");
     }
 
     #[test]

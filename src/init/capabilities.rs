@@ -1,32 +1,37 @@
 //! Gives the process its capability sets (capabilities(7)).
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, bail};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
-    capability_is_in_bounding_set, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
-    set_keep_capabilities,
+    clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
 };
 
 use crate::errno;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
+use crate::process_status::Status;
 
 /// Takes out of the bounding set what the plan does not have. Only that:
 /// dropping takes CAP_SETPCAP, even of what is not there.
-/// Before the change of user, while CAP_SETPCAP is still there.
+/// Before the change of user, while CAP_SETPCAP is still there. `status` is that
+/// of this process (proc_pid_status(5)).
 ///
 /// # Errors
-/// It is still there: a system call filter may answer for the kernel. What one
-/// says of the others it has said to the host.
-pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan) -> Result<()> {
+/// It is still there: a system call filter may answer for the kernel. In that file
+/// the kernel itself says it.
+pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan, status: impl AsFd) -> Result<()> {
+    const DOING: &str = "unable to apply bounding set";
     for capability in each(plan.dropped) {
-        let doing = |what| format!("unable to apply bounding set: {what} {}", name(capability));
-        remove_capability_from_bounding_set(capability).with_context(|| doing("drop"))?;
-        if capability_is_in_bounding_set(capability).with_context(|| doing("read"))? {
-            bail!("{}: it is still there", doing("drop"));
-        }
+        remove_capability_from_bounding_set(capability)
+            .with_context(|| format!("{DOING}: drop {}", name(capability)))?;
     }
-    Ok(())
+    let now = Status::read(status).with_context(|| format!("{DOING}: read it"))?;
+    match each(now.bounding & plan.dropped).next() {
+        None => Ok(()),
+        Some(left) => bail!("{DOING}: drop {}: it is still there", name(left)),
+    }
 }
 
 /// Whether the permitted set survives the change from root to another user.
@@ -117,13 +122,18 @@ fn name(capability: CapabilitySet) -> String {
 mod tests {
     use super::*;
     use crate::testing;
+    use std::fs::File;
 
     const CHOWN: CapabilitySet = CapabilitySet::CHOWN;
     const KILL: CapabilitySet = CapabilitySet::KILL;
 
+    fn status() -> File {
+        File::open("/proc/self/status").expect("status")
+    }
+
     /// The five sets as the kernel shows them.
     fn sets() -> CapabilitiesPlan {
-        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        let status = std::io::read_to_string(status()).expect("status");
         let set = |name: &str| {
             let line = status
                 .lines()
@@ -154,7 +164,7 @@ mod tests {
                 ambient: KILL,
                 kept: CapabilitySet::empty(),
             };
-            limit_bounding_set(&plan).expect("bounding");
+            limit_bounding_set(&plan, status()).expect("bounding");
             keep_over_change_of_user(true).expect("keep");
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(1000)).expect("uid");
             keep_over_change_of_user(false).expect("keep");
@@ -174,7 +184,7 @@ mod tests {
                 ambient: CHOWN,
                 ..CapabilitiesPlan::EMPTY
             };
-            limit_bounding_set(&plan).expect("bounding");
+            limit_bounding_set(&plan, status()).expect("bounding");
             apply(&plan).expect("apply");
             let expected = CapabilitiesPlan {
                 ambient: CapabilitySet::empty(),

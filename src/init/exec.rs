@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -129,8 +130,11 @@ fn become_process(plan: &ExecPlan, given: Given, host: &InitEnd) -> Result<(Vec<
     // Where it fails, the process itself tries again and tells: below /proc/self,
     // for one, there is a way for that one only.
     let entered = process::enter_cwd(&process.cwd).unwrap_or(false);
+    let status = procfs
+        .open_file(Path::new("self/status"), OFlags::RDONLY)
+        .context("open \"/proc/self/status\"")?;
     process::within_limit_of_processes(&process.rlimits, || {
-        process::become_user(process, || Ok(procfs), plan.callers_streams, true)
+        process::become_user(process, status, || Ok(procfs), plan.callers_streams, true)
     })?;
     seccomp::log_flags(process.seccomp.as_ref());
     Ok((environment, entered))

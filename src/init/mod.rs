@@ -24,6 +24,7 @@ pub(crate) mod seccomp;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -107,6 +108,8 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
         .context("prctl(PR_SET_PDEATHSIG)")?;
     host.check_host()?;
     process::start_session()?;
+    // While /proc is the host's.
+    let status = File::open("/proc/self/status").context("open \"/proc/self/status\"")?;
 
     if plan.namespaces.is_new(Kind::Network) {
         loopback::switch_on()?;
@@ -160,6 +163,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
         rootfs.kernel(),
         own_limits,
         plan.callers_streams,
+        status,
         host,
     )?;
     host.send(&ToHost::Ready)?;
@@ -167,13 +171,14 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
 }
 
 /// Becomes the process of the plan in all but its program, which it finds.
-/// `sets_limits`: its resource limits are for itself to set. `callers_streams`:
-/// see `process::become_user`.
+/// `sets_limits`: its resource limits are for itself to set. `callers_streams` and
+/// `status`: see `process::become_user`.
 fn become_process(
     plan: &ProcessPlan,
     kernel: &Kernel,
     sets_limits: bool,
     callers_streams: bool,
+    status: File,
     host: &InitEnd,
 ) -> Result<Program> {
     scheduling::set_scheduler(0, &plan.scheduling)?;
@@ -197,7 +202,7 @@ fn become_process(
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
-    process::become_user(plan, || kernel.procfs(), callers_streams, entered)?;
+    process::become_user(plan, status, || kernel.procfs(), callers_streams, entered)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
     let path = match plan.args.first() {

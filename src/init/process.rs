@@ -237,16 +237,18 @@ pub(crate) fn enter_cwd_as_user(cwd: &CStr) -> Result<()> {
 /// unless that was `entered`. After this the process has no more power than the
 /// container's program.
 ///
-/// `procfs` opens a trustworthy procfs (its root). `streams_are_the_callers`:
+/// `status` is that of this process (proc_pid_status(5)). `procfs` opens a
+/// trustworthy procfs (its root). `streams_are_the_callers`:
 /// the standard streams are those of a person or script in front of us, not
 /// made for the container.
 pub(crate) fn become_user<P: AsFd>(
     plan: &ProcessPlan,
+    status: impl AsFd,
     procfs: impl Fn() -> Result<P>,
     streams_are_the_callers: bool,
     entered: bool,
 ) -> Result<()> {
-    capabilities::limit_bounding_set(&plan.capabilities)?;
+    capabilities::limit_bounding_set(&plan.capabilities, status)?;
     capabilities::keep_over_change_of_user(true)?;
     // A terminal of the container's own is on all three.
     let streams_are_the_callers = streams_are_the_callers && plan.terminal.is_none();
@@ -473,7 +475,8 @@ mod tests {
         testing::in_child(|| {
             set_attributes(&plan).expect("attributes");
             let entered = enter_cwd(&plan.cwd).expect("enter");
-            become_user(&plan, || Ok(procfs()), false, entered).expect("become");
+            let own = File::open("/proc/self/status").expect("status");
+            become_user(&plan, own, || Ok(procfs()), false, entered).expect("become");
             assert_eq!(status("Uid:"), "1000 1000 1000 1000");
             assert_eq!(status("Gid:"), "1001 1001 1001 1001");
             assert_eq!(status("Groups:"), "5 6");
@@ -529,7 +532,8 @@ mod tests {
         ));
         testing::in_child(|| {
             assert!(enter_cwd(&plan.cwd).expect("entered as root"));
-            become_user(&plan, || Ok(procfs()), false, true).expect("become");
+            let own = File::open("/proc/self/status").expect("status");
+            become_user(&plan, own, || Ok(procfs()), false, true).expect("become");
         });
         testing::in_child(|| {
             set_thread_uid(Uid::from_raw(1000)).expect("uid");
