@@ -141,8 +141,11 @@ impl Scheduler {
 impl Affinity {
     fn new(affinity: &ExecCPUAffinity) -> Result<Affinity> {
         let list = |text: &Option<String>, field: &str| {
-            let list = text.as_deref().map(IdList::parse).transpose();
-            list.with_context(|| format!("process.execCPUAffinity.{field} {text:?}"))
+            let list = text.as_deref().map(|text| {
+                IdList::parse(text)
+                    .with_context(|| format!("process.execCPUAffinity.{field} {text:?}"))
+            });
+            list.transpose()
         };
         Ok(Affinity {
             initial: list(affinity.initial(), "initial")?,
@@ -249,5 +252,11 @@ mod tests {
         let affinity = affinity.expect("affinity");
         assert_eq!(affinity.initial.expect("initial").words(), [3]);
         assert_eq!(affinity.last, None);
+        let affinity = Affinity::new(&crate::testing::read(r#"{"final":"9999999-3"}"#));
+        let words = crate::testing::words(&affinity.expect_err("refused"));
+        assert!(
+            words.starts_with(r#"process.execCPUAffinity.final "9999999-3": "#),
+            "{words}"
+        );
     }
 }
