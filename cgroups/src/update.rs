@@ -7,7 +7,7 @@ mod merge;
 mod undo;
 
 use crate::cpu_list;
-use crate::devices::{self, Rules};
+use crate::devices::{self, DeviceRule, Rules};
 use crate::error::{Error, Result};
 use crate::file::{Directory, Ignored};
 use crate::limits::{Controller, Limits};
@@ -67,8 +67,24 @@ impl Cgroup {
     /// Errors: by the field, the file, the value and the cause. The old limits
     /// are then in force again.
     pub fn update(&self, old: &Limits, change: &Limits) -> Result<Update<'_>> {
-        let limits = merge::merged(old, change);
-        let writes = merge::writes(&limits, change);
+        self.update_without(old, &[], change)
+    }
+
+    /// The same, and these of the old device rules end; those that every container
+    /// has do not.
+    ///
+    /// Errors: as for [`Cgroup::update`].
+    pub fn update_without(
+        &self,
+        old: &Limits,
+        ended: &[DeviceRule],
+        change: &Limits,
+    ) -> Result<Update<'_>> {
+        let limits = merge::merged(&merge::without(old, ended), change);
+        let mut writes = merge::writes(&limits, change);
+        if !ended.is_empty() {
+            writes.devices.clone_from(&limits.devices);
+        }
         self.check(&limits, &writes)?;
         if let Some(unit) = &self.unit {
             unit.will_be_in_force(&limits);

@@ -1,7 +1,7 @@
 //! Device rules on cgroup v1 (kernel, cgroup-v1/devices.rst): a default and a
 //! set of exceptions from it, so rules with a hole in them cannot be said.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::devices::{Access, DeviceKind, Entry, Rules};
 use crate::error::{Error, Result};
@@ -31,12 +31,7 @@ pub(crate) fn change(directory: &Directory, old: Option<&Rules>, rules: &Rules) 
     };
     for same_file in writes.chunk_by(|one, next| one.0 == next.0) {
         let file = same_file[0].0;
-        let failed = |value: &str, cause| Error::Limit {
-            field: FIELD.into(),
-            value: value.to_owned(),
-            path: directory.path.join(file),
-            cause,
-        };
+        let failed = |value: &str, cause| refused(directory, file, value, cause);
         let opened = directory.open_for_writing(file);
         let mut opened = opened.map_err(|cause| failed(&same_file[0].1, cause))?;
         for (_, value) in same_file {
@@ -45,6 +40,27 @@ pub(crate) fn change(directory: &Directory, old: Option<&Rules>, rules: &Rules) 
         }
     }
     Ok(())
+}
+
+/// Makes it say so again after a change that failed. One write that fails keeps none
+/// of the others from being done: what they take away must not stay allowed.
+pub(crate) fn restore(directory: &Directory, rules: &Rules) -> Result<()> {
+    check(rules)?;
+    let writes = writes(&directory.read_or_error(LIST)?, rules);
+    let written = writes.iter().map(|(file, value)| {
+        let written = directory.write(file, value);
+        written.map_err(|cause| refused(directory, file, value, cause))
+    });
+    written.fold(Ok(()), Result::and)
+}
+
+fn refused(directory: &Directory, file: &str, value: &str, cause: io::Error) -> Error {
+    Error::Limit {
+        field: FIELD.into(),
+        value: value.to_owned(),
+        path: directory.path.join(file),
+        cause,
+    }
 }
 
 /// Whether the default has to be turned around, for which there is a moment

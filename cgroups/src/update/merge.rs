@@ -42,6 +42,24 @@ pub(super) fn merged(old: &Limits, change: &Limits) -> Limits {
     }
 }
 
+/// The limits without these device rules, of which one that every container has
+/// stays.
+pub(super) fn without(old: &Limits, ended: &[DeviceRule]) -> Limits {
+    let mut limits = old.clone();
+    if let Some(rules) = &mut limits.devices {
+        let default = default_rules();
+        let own = rules
+            .strip_suffix(default.as_slice())
+            .map_or(rules.len(), <[_]>::len);
+        let mut number = 0;
+        rules.retain(|rule| {
+            number += 1;
+            number > own || !ended.contains(rule)
+        });
+    }
+    limits
+}
+
 /// Of `merged`, what has to be written: what `change` sets, and values that the
 /// kernel, or the conversion for v2, wants together with it.
 pub(super) fn writes(merged: &Limits, change: &Limits) -> Limits {
@@ -321,6 +339,19 @@ mod tests {
             let expected = if unchanged { (None, None) } else { expected };
             assert_eq!((written.limit, written.swap), expected, "{change:?}");
         }
+    }
+
+    #[test]
+    fn rules_end_but_not_those_of_every_container() {
+        let own = ["deny a", "allow c 1:3 rwm", "allow c 239:1 rw"].map(rule);
+        let old = Limits {
+            devices: Some([&own[..], &default_rules()].concat()),
+            ..Limits::default()
+        };
+        let left = without(&old, &own[1..]).devices.unwrap();
+        assert_eq!(left, [&own[..1], &default_rules()].concat());
+        assert_eq!(without(&old, &[]), old);
+        assert_eq!(without(&Limits::default(), &own).devices, None);
     }
 
     #[test]

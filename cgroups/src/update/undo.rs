@@ -164,7 +164,7 @@ fn restore(cgroup: &Cgroup, old: &Limits) -> Result<()> {
         (Some(directory), Some(list)) => {
             let rules = Rules::new(list);
             cgroup.tell_devices(&rules)?;
-            devices::v1::apply(directory, &rules)
+            devices::v1::restore(directory, &rules)
         }
         _ => cgroup.restrict_devices(old).map(drop),
     }
