@@ -183,6 +183,24 @@ pub fn spawn_beside<P>(
     sys::exit_now(status)
 }
 
+/// Starts a process in all namespaces of `neighbour` but its pid namespace: nobody
+/// there sees it. It is told whether they could be joined, and ends with the status
+/// that `child` returns.
+///
+/// The caller must be single-threaded.
+///
+/// # Errors
+/// The kernel refused.
+pub fn spawn_inside(neighbour: &Neighbour, child: impl FnOnce(Result<()>) -> i32) -> Result<Child> {
+    match clone(CloneFlags::empty(), Parent::Caller)? {
+        Cloned::Parent(pid, pidfd) => Ok(Child::new(pid, pidfd, false)),
+        Cloned::Child => {
+            let joined = set_dumpable(false).and_then(|()| neighbour.join());
+            sys::exit_now(child(joined))
+        }
+    }
+}
+
 /// In the middle process: makes the child when the host says so, and tells it
 /// which that is. The status to end with.
 fn start_child(mut socket: UnixStream, child: impl FnOnce() -> i32) -> i32 {

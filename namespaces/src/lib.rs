@@ -15,7 +15,7 @@ mod time;
 
 use std::path::{Path, PathBuf};
 
-pub use beside::{Neighbour, Pending, spawn_beside};
+pub use beside::{Neighbour, Pending, spawn_beside, spawn_inside};
 pub use clone::{Child, spawn};
 pub use error::{Error, Result};
 pub use kind::Kind;
