@@ -437,6 +437,19 @@ mod tests {
     }
 
     #[test]
+    fn devices_that_come_and_go() {
+        let line =
+            "teu update --device-add /dev/a:/b --device-add=v/c=1 --device-rm /d --cdi-dir /e c1";
+        let devices = update(line).unwrap().devices;
+        assert_eq!(devices.add, ["/dev/a:/b", "v/c=1"]);
+        assert_eq!(devices.remove, ["/d"]);
+        assert_eq!(devices.devices.directories, [PathBuf::from("/e")]);
+        assert_eq!(devices.devices.hooks, CdiHooks::All);
+        let devices = update("teu update --cdi-hooks none c1").unwrap().devices;
+        assert_eq!(devices.devices.hooks, CdiHooks::LeftOut);
+    }
+
+    #[test]
     fn as_engines_update_and_watch() {
         // containerd; Podman; a person.
         let options = update("teu --root /r --log-format json update --resources=- c1").unwrap();

@@ -15,22 +15,26 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use crate::errno;
 use crate::init::devices::kind_and_number;
 use crate::pipe::ToInit;
-use crate::plan::rootfs::RootfsPlan;
+use crate::plan::rootfs::Devices;
 use crate::sys::{self, MountChange};
 
 /// Below the state directory, and for root alone: a node here has the mode and
 /// owner of the container's, and others may enter the state directory.
 const DIRECTORY: &str = "devices";
 
-/// Makes device `index` of the plan below `state_dir`, and answers init with a
-/// detached mount of it. It stays there until [`remove`]: a mount of what has no
+/// Makes node `index` of `devices`, with an SELinux label if there is one, below
+/// `state_dir`, and answers init with a detached mount of it. It stays there until [`remove`]: a mount of what has no
 /// name any more cannot be attached (ENOENT, as seen on Linux 6.18).
 ///
 /// # Errors
 /// It cannot be made; that this machine lets this process make none is an answer.
-pub(crate) fn make(plan: &RootfsPlan, index: usize, state_dir: &Path) -> Result<ToInit> {
-    let devices = plan.devices.as_ref();
-    let node = devices.and_then(|devices| devices.nodes.get(index));
+pub(crate) fn make(
+    devices: &Devices,
+    label: Option<&str>,
+    index: usize,
+    state_dir: &Path,
+) -> Result<ToInit> {
+    let node = devices.nodes.get(index);
     let node = node.with_context(|| format!("the plan has no device {index}"))?;
     let owner = node.made_by_host.context("init may make it itself")?;
     let path = make_directory(state_dir)?.join(index.to_string());
@@ -41,7 +45,7 @@ pub(crate) fn make(plan: &RootfsPlan, index: usize, state_dir: &Path) -> Result<
         result => result.with_context(|| format!("mknod {path:?}"))?,
     }
     let context = || format!("{path:?}");
-    own(&path, owner, node.mode, plan.mount_label.as_deref()).with_context(context)?;
+    own(&path, owner, node.mode, label).with_context(context)?;
     let tree = clone(&path).with_context(context)?;
     match make_usable(&tree) {
         // Before Linux 5.12.
@@ -63,13 +67,16 @@ fn impossible(call: &str, err: Errno) -> ToInit {
 ///
 /// # Errors
 /// A node is still there.
-pub(crate) fn remove(plan: &RootfsPlan, state_dir: &Path) -> Result<()> {
-    let mut nodes = plan.devices.iter().flat_map(|devices| &devices.nodes);
-    if !nodes.any(|node| node.made_by_host.is_some()) {
+pub(crate) fn remove(devices: &Devices, state_dir: &Path) -> Result<()> {
+    if !devices.nodes.iter().any(|node| node.made_by_host.is_some()) {
         return Ok(());
     }
     let directory = state_dir.join(DIRECTORY);
-    fs::remove_dir_all(&directory).with_context(|| format!("remove {directory:?}"))
+    match fs::remove_dir_all(&directory) {
+        // None was asked for.
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.with_context(|| format!("remove {directory:?}")),
+    }
 }
 
 fn make_directory(state_dir: &Path) -> Result<PathBuf> {

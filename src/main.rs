@@ -17,6 +17,7 @@ mod fd_socket;
 mod foreground;
 mod hooks;
 mod host;
+mod hotplug;
 mod init;
 mod intel_rdt;
 mod json;

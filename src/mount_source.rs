@@ -11,7 +11,7 @@ use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
 
 use crate::pipe::{self, ToInit};
 use crate::plan::mount_options::IdMapped;
-use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource};
+use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
 use crate::plan::rootfs::RootfsPlan;
 use crate::sys::{self, MountChange};
 
@@ -29,7 +29,33 @@ pub(crate) fn open(plan: &RootfsPlan, index: usize, child: &Child) -> Result<Own
     let Some(bind) = mount.bind() else {
         bail!("mount {index} has no source on the host");
     };
-    let tree = clone_in(child, bind)?;
+    with_ids(clone_in(child, bind)?, bind, child)
+}
+
+/// The same for a container that runs, in whose mount namespace the source is out
+/// of sight: made in our own.
+///
+/// # Errors
+/// As for [`open`].
+pub(crate) fn open_here(mounts: &[Mount], index: usize, child: &Child) -> Result<OwnedFd> {
+    let bind = mounts.get(index).and_then(Mount::bind);
+    let bind = bind.with_context(|| format!("mount {index} has no source on the host"))?;
+    let context = || format!("open {:?}", bind.source);
+    let tree = clone_source(bind).with_context(context)?;
+    // As in the container's namespace when it was made: what is mounted there does
+    // not show up on the host.
+    let change = MountChange {
+        propagation: libc::MS_SLAVE,
+        recursive: bind.recursive,
+        ..MountChange::default()
+    };
+    sys::mount_setattr(&tree, &change, None)
+        .context("mount_setattr")
+        .with_context(context)?;
+    with_ids(tree, bind, child)
+}
+
+fn with_ids(tree: OwnedFd, bind: &Bind, child: &Child) -> Result<OwnedFd> {
     if let Some(id_map) = &bind.id_map {
         map_ids(tree.as_fd(), id_map, child).with_context(|| {
             format!(

@@ -31,6 +31,7 @@ use crate::failure::Failure;
 use crate::hooks;
 use crate::plan::external::External;
 use crate::plan::hooks::Hook;
+use crate::plan::named_devices::NamedDevices;
 use crate::plan::process::Shared;
 
 /// The format of state.json. A reader refuses every other one.
@@ -73,6 +74,8 @@ pub(crate) struct ContainerState {
     pub(crate) mounts_on_host: bool,
     /// What its further processes take over from it.
     pub(crate) shared: Shared,
+    /// Those that it has by name.
+    pub(crate) devices: NamedDevices,
     /// What of it is the host's, for a checkpoint.
     pub(crate) external: External,
     /// There is no program to start.

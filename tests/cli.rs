@@ -17,6 +17,7 @@ mod failures;
 mod features;
 mod gpu;
 mod hooks;
+mod hotplug;
 mod layers;
 mod layouts;
 mod lifecycle;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         features::TESTS,
         gpu::TESTS,
         hooks::TESTS,
+        hotplug::TESTS,
         layers::TESTS,
         layouts::TESTS,
         lifecycle::TESTS,

@@ -38,9 +38,9 @@ tests![
 
 /// No driver has this number (it is for experiments), so that a device which may be
 /// opened is not there (ENXIO), and one which may not is not permitted.
-const NOTHING: i64 = 121;
+pub(crate) const NOTHING: i64 = 121;
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     scratch().join("cdi")
 }
 
@@ -50,11 +50,11 @@ fn quoted(path: &Path) -> String {
 }
 
 /// Writes a CDI file of the device vendor.com/gpu=0.
-fn describe(edits: &Value) -> PathBuf {
+pub(crate) fn describe(edits: &Value) -> PathBuf {
     write("vendor.json", &file(edits).to_string())
 }
 
-fn file(edits: &Value) -> Value {
+pub(crate) fn file(edits: &Value) -> Value {
     json!({
         "cdiVersion": "1.1.0",
         "kind": "vendor.com/gpu",
@@ -62,14 +62,14 @@ fn file(edits: &Value) -> Value {
     })
 }
 
-fn write(name: &str, text: &str) -> PathBuf {
+pub(crate) fn write(name: &str, text: &str) -> PathBuf {
     fs::create_dir_all(directory()).unwrap();
     let path = directory().join(name);
     fs::write(&path, text).unwrap();
     path
 }
 
-fn node(path: &str, minor: i64, permissions: &str) -> Value {
+pub(crate) fn node(path: &str, minor: i64, permissions: &str) -> Value {
     json!({
         "path": path, "type": "c", "major": NOTHING, "minor": minor, "permissions": permissions,
     })
@@ -83,7 +83,7 @@ fn call(container: &Container, verb: &str) -> Invocation {
 }
 
 /// A call that asks for the device.
-fn asking(container: &Container, verb: &str) -> Invocation {
+pub(crate) fn asking(container: &Container, verb: &str) -> Invocation {
     let call = call(container, verb);
     call.arg_before_last("--device=vendor.com/gpu=0")
 }
@@ -92,13 +92,13 @@ fn run(bundle: Bundle) -> Output {
     asking(&Container::new(bundle), "run").output()
 }
 
-fn errnos(output: &Output) -> Vec<String> {
+pub(crate) fn errnos(output: &Output) -> Vec<String> {
     let answers = output.answers();
     let errno = |answer: &Value| answer["errno"].as_str().unwrap_or("ok").to_owned();
     answers.iter().map(errno).collect()
 }
 
-fn running(bundle: Bundle) -> Container {
+pub(crate) fn running(bundle: Bundle) -> Container {
     let container = Container::new(bundle);
     container.detach(asking(&container, "create")).ok();
     container.start().ok();
@@ -106,22 +106,22 @@ fn running(bundle: Bundle) -> Container {
 }
 
 /// What opening each of these says in a container that runs.
-fn opens(container: &Container, modes: &str) -> Vec<String> {
+pub(crate) fn opens(container: &Container, modes: &str) -> Vec<String> {
     let words = modes.split(';').collect::<Vec<_>>().join(" -- ");
     let exec = container.command("exec", NO_FLAGS).args(["/probe", "seq"]);
     errnos(&exec.args(words.split_whitespace()).output())
 }
 
-fn describe_nodes() {
+pub(crate) fn describe_nodes() {
     describe(&json!({ "deviceNodes": [
         node("/dev/gpu0", 1, "rw"), node("/dev/read", 2, "r"), node("/dev/none", 3, "none"),
         node("/dev/all", 4, ""), node("/dev/deep/er/gpu", 5, "rwm"),
     ] }));
 }
 
-const OPENS: &str = "open /dev/gpu0 rw; open /dev/read r; open /dev/read w; open /dev/none r; \
+pub(crate) const OPENS: &str = "open /dev/gpu0 rw; open /dev/read r; open /dev/read w; open /dev/none r; \
                      open /dev/all rw; open /dev/deep/er/gpu rw";
-const OPENED: [&str; 6] = ["ENXIO", "ENXIO", "EPERM", "EPERM", "ENXIO", "ENXIO"];
+pub(crate) const OPENED: [&str; 6] = ["ENXIO", "ENXIO", "EPERM", "EPERM", "ENXIO", "ENXIO"];
 
 fn a_device_is_a_node_and_a_rule() {
     needs(&[Root, Teu]);
@@ -639,7 +639,7 @@ fn mounts_bring_no_privileges() {
 
 /// A link in the image that leads to a directory which the host has, too: that, and
 /// the directory in the image.
-fn link(bundle: &Bundle) -> (PathBuf, PathBuf) {
+pub(crate) fn link(bundle: &Bundle) -> (PathBuf, PathBuf) {
     let outside = scratch().join("outside");
     let inside = bundle.rootfs().join(outside.strip_prefix("/").unwrap());
     for directory in [&outside, &inside] {
@@ -649,7 +649,7 @@ fn link(bundle: &Bundle) -> (PathBuf, PathBuf) {
     (outside, inside)
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::harness::*;
+use crate::{gpu, hotplug};
 
 tests![
     without_systemd_it_is_refused,
@@ -23,6 +24,7 @@ tests![
     a_refused_update_is_taken_back,
     unified_files_are_known_to_systemd,
     devices_survive_a_reload,
+    devices_by_name_survive_a_reload,
     denied_devices_stay_denied_after_a_reload,
     a_container_has_every_controller,
     annotations_are_properties,
@@ -511,6 +513,50 @@ fn devices_survive_a_reload() {
         open(&container, "/dev/kmsg", "w").ok();
         systemctl(["daemon-reload"]).ok();
     }
+}
+
+/// Those that it was made with and those that came later: systemd knows them all.
+fn devices_by_name_survive_a_reload() {
+    needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
+    gpu::describe_nodes();
+    let container = Container::new(Bundle::new().probe("sleep"));
+    let create = gpu::asking(&container, "create").arg_before_last("--systemd-cgroup");
+    container.detach(create).ok();
+    container.start().ok();
+    let unit = format!("teu-{}.scope", container.id);
+    let node = scratch().join("later");
+    hotplug::make_node(&node, 9);
+    let device = format!("{}:/dev/later", node.display());
+    let update = |words: &[&str]| container.command("update", words).output().ok();
+    let assert_there = |paths: &str, expected: &[&str]| {
+        for _ in 0..3 {
+            assert_eq!(gpu::opens(&container, paths), expected);
+            assert_properties(&unit, &[("NeedDaemonReload", "no")]);
+            systemctl(["daemon-reload"]).ok();
+        }
+    };
+    assert_there(gpu::OPENS, &gpu::OPENED);
+    update(&["--device-add", &device]);
+    let modes = format!("{}; open /dev/later rw", gpu::OPENS);
+    let there = [&gpu::OPENED[..], &["ENXIO"]].concat();
+    assert_there(&modes, &there);
+    let allowed = property(&unit, "DeviceAllow");
+    let named = format!("/dev/char/{}:", gpu::NOTHING);
+    assert!(allowed.contains(&format!("{named}9 rwm")), "{allowed}");
+    update(&["--pids-limit", "40"]);
+    assert_there(&modes, &there);
+    // systemd's own change of the unit writes them again, too.
+    systemctl(["set-property", "--runtime", &unit, "TasksMax=50"]).ok();
+    assert_there(&modes, &there);
+    update(&[
+        "--device-rm",
+        "/dev/later",
+        "--device-rm",
+        "vendor.com/gpu=0",
+    ]);
+    let allowed = property(&unit, "DeviceAllow");
+    assert!(!allowed.contains(&named), "{allowed}");
+    assert_there(&modes, &["ENOENT"; 7]);
 }
 
 fn denied_devices_stay_denied_after_a_reload() {

@@ -676,6 +676,21 @@ pub(crate) struct UpdateArgs {
     /// 1 to run only when nothing else wants to, 0 not to
     #[arg(long, value_name = "0|1")]
     pub(crate) cpu_idle: Option<String>,
+    /// give the container a device, of the host's or by its CDI name; may be given several times
+    #[arg(long, value_name = "/dev/PATH[:PATH-INSIDE][:rwm]|VENDOR/CLASS=NAME")]
+    pub(crate) device_add: Vec<String>,
+    /// take a device away that was given by its name; may be given several times
+    #[arg(long, value_name = "PATH-INSIDE|VENDOR/CLASS=NAME")]
+    pub(crate) device_rm: Vec<String>,
+    #[command(flatten)]
+    pub(crate) cdi: CdiArgs,
+    /// 'all' refuses a device that has hooks, since they run when a container is made; 'none' gives
+    /// it without them
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) cdi_hooks: String,
+    /// which device nodes CDI files may give: 'usual' or 'any', also disks and memory
+    #[arg(long, value_name = "WHICH", default_value = "usual")]
+    pub(crate) cdi_devices: String,
     /// name of the container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,

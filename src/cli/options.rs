@@ -19,7 +19,8 @@ use crate::commands::{
 use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
-use crate::plan::gpu::DeviceWishes;
+use crate::plan::gpu::{CdiHooks, DeviceWishes};
+use crate::plan::hotplug::HotplugWishes;
 use crate::root::Root;
 use crate::size;
 
@@ -70,7 +71,7 @@ impl args::DeviceArgs {
 
 impl args::CdiArgs {
     /// Absolute: the bundle will be the working directory.
-    fn directories(self) -> Result<Vec<PathBuf>> {
+    fn directories(&self) -> Result<Vec<PathBuf>> {
         let absolute = |path: &OsString| {
             std::path::absolute(path).with_context(|| format!("--cdi-dir {path:?}"))
         };
@@ -377,6 +378,20 @@ fn interval(word: &str) -> Result<Duration> {
 impl args::UpdateArgs {
     pub(crate) fn options(self, root: &Root) -> Result<update::Options> {
         let id = self.id.clone();
+        let devices = HotplugWishes {
+            add: self.device_add.clone(),
+            remove: self.device_rm.clone(),
+            devices: DeviceWishes {
+                directories: self.cdi.directories()?,
+                hooks: match self.cdi_hooks.parse()? {
+                    CdiHooks::None => CdiHooks::LeftOut,
+                    hooks => hooks,
+                },
+                nodes: self.cdi_devices.parse()?,
+                state: root.path.clone(),
+                ..DeviceWishes::default()
+            },
+        };
         let l3_cache_schema = self.l3_cache_schema.clone().unwrap_or_default();
         let memory_bandwidth_schema = self.mem_bw_schema.clone().unwrap_or_default();
         let change = match non_empty(self.resources.clone()) {
@@ -387,6 +402,7 @@ impl args::UpdateArgs {
             root: root.path.clone(),
             id,
             change,
+            devices,
             l3_cache_schema,
             memory_bandwidth_schema,
         })

@@ -369,7 +369,11 @@ impl Container {
                     self.pipe.send(ToInit::answer(source.map(ToInit::Tree)))?;
                 }
                 Some(ToHost::MakeDevice(index)) => {
-                    let node = device_source::make(&plan.rootfs, index, self.state_dir.path());
+                    let devices = plan.rootfs.devices.as_ref().context("the plan has no /dev");
+                    let label = plan.rootfs.mount_label.as_deref();
+                    let node = devices.and_then(|devices| {
+                        device_source::make(devices, label, index, self.state_dir.path())
+                    });
                     self.pipe.send(ToInit::answer(node))?;
                 }
                 Some(ToHost::RunHooks) => {
@@ -386,7 +390,9 @@ impl Container {
                     seccomp_agent::give_listener(filter, &self.child, number, state)?;
                 }
                 Some(ToHost::Ready) => {
-                    device_source::remove(&plan.rootfs, self.state_dir.path())?;
+                    if let Some(devices) = &plan.rootfs.devices {
+                        device_source::remove(devices, self.state_dir.path())?;
+                    }
                     return self.restrict_devices(plan);
                 }
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),

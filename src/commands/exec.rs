@@ -104,7 +104,7 @@ fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
 
 /// The root of a container that has no mount namespace of its own: joining one
 /// would have led there.
-fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result<Option<OwnedFd>> {
+pub(super) fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result<Option<OwnedFd>> {
     if neighbour.has_own(Kind::Mount) {
         return Ok(None);
     }
@@ -151,7 +151,7 @@ impl Options {
 
     fn plan(&self, state: &ContainerState, neighbour: &Neighbour) -> Result<ExecPlan> {
         let defaults = &state.shared.defaults;
-        let devices = &state.shared.devices;
+        let devices = state.devices.for_processes();
         let mut process = match &self.process {
             Some(file) => defaults.complete(bundle::read_process(file)?),
             None => {

@@ -1,15 +1,22 @@
-//! `teu update`: change the limits of a container that runs.
+//! `teu update`: change the limits of a container that runs, and the devices that it
+//! has by name.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 use teu_cgroups::{Cgroup, Limits};
+use teu_namespaces::Neighbour;
 
+use super::{exec, kill};
 use crate::failure::Failure;
+use crate::foreground::Signals;
 use crate::host::Host;
+use crate::hotplug::Inside;
 use crate::intel_rdt::{self, NewSchemata};
+use crate::plan::hotplug::{Container, Hotplug, HotplugWishes};
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{bundle, plan};
+use crate::{bundle, errno, plan};
 
 /// What `update` needs to know.
 #[derive(Debug, Clone)]
@@ -19,6 +26,8 @@ pub(crate) struct Options {
     /// The name of the container, not checked yet.
     pub(crate) id: String,
     pub(crate) change: Change,
+    /// Devices that come and go.
+    pub(crate) devices: HotplugWishes,
     /// Lines for the schemata of the container's resctrl group; empty ones
     /// change nothing.
     pub(crate) l3_cache_schema: String,
@@ -34,12 +43,13 @@ pub(crate) enum Change {
     Given(Box<Limits>),
 }
 
-/// Changes limits, and notes what holds now for the next update. All of them
-/// are changed, or none.
+/// Changes limits and devices, and notes what holds now for the next update. All of
+/// them are changed, or none.
 ///
 /// # Errors
 /// The container is not there or has stopped; a value that means nothing or
-/// that the kernel refuses: then the old limits are in force.
+/// that the kernel refuses: then the old limits are in force; a device that it
+/// cannot be given.
 #[inline(never)]
 pub(crate) fn update(options: &Options) -> Result<()> {
     let mut dir = StateDir::find(&options.root, &options.id)?;
@@ -48,10 +58,20 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     if matches!(dir.status(&state)?, Status::Stopped | Status::Creating) {
         return Err(Failure::NotRunning.into());
     }
-    let change = change(&options.change, &state)?;
+    let hotplug = hotplug(options, &dir, &state)?;
+    let plan = hotplug.as_ref().map(|(_, plan)| plan);
+    let change = change(&options.change, plan, &state)?;
 
     // From here each step is taken back if a later one fails.
     let schemata = new_schemata(options, &state)?;
+    if hotplug.is_some() {
+        // Which a signal that ends this process would prevent.
+        Signals::block()?;
+    }
+    let put_in = match &hotplug {
+        Some((inside, plan)) => Some(inside.put_in(&plan.addition)?),
+        None => None,
+    };
     let cgroup = Cgroup::open(&state.cgroup);
     let is_of_memory = |file: &String| file.starts_with("memory.");
     let concerns_memory = change.memory.limit.is_some() || change.unified.keys().any(is_of_memory);
@@ -60,7 +80,8 @@ pub(crate) fn update(options: &Options) -> Result<()> {
         true => cgroup.oom_kills().ok(),
         false => None,
     };
-    let updated = cgroup.update(&state.limits, &change);
+    let ended_rules = plan.map_or(&[][..], |plan| &plan.ended_rules);
+    let updated = cgroup.update_without(&state.limits, ended_rules, &change);
     let nobody_is_left = kills_before.is_some_and(|before| tell_kills(&cgroup, before));
     let update = match updated {
         // What could not be written or told after that was for nobody.
@@ -68,6 +89,10 @@ pub(crate) fn update(options: &Options) -> Result<()> {
         updated => updated?,
     };
     state.limits = update.limits().clone();
+    if let Some(plan) = plan {
+        state.devices = plan.named.clone();
+        plan.change_external(&mut state.external.mounts);
+    }
     dir.save(&state)?;
     for ignored in update.keep() {
         log::warn!("{ignored}");
@@ -75,7 +100,46 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     if let Some(schemata) = schemata {
         schemata.keep();
     }
+    if let Some(put_in) = put_in {
+        put_in.keep();
+    }
+    // Their rules are gone: what is left of them there is of no use.
+    if let Some((inside, plan)) = &hotplug
+        && let Err(err) = inside.take_out(&plan.removal)
+    {
+        log::warn!("{}", errno::chain(&err));
+    }
     Ok(())
+}
+
+/// What becomes of the devices that come and go, if any do.
+fn hotplug(
+    options: &Options,
+    dir: &StateDir,
+    state: &ContainerState,
+) -> Result<Option<(Inside, Hotplug)>> {
+    let wishes = &options.devices;
+    if wishes.add.is_empty() && wishes.remove.is_empty() {
+        return Ok(None);
+    }
+    if state.limits.devices.is_none() {
+        bail!("a rootless container has no device rules, so its devices stay as they are");
+    }
+    let init = kill::open_init(state)?.ok_or(Failure::NotRunning)?;
+    let init = Neighbour::new(Pid::from_raw(state.pid), init)?;
+    let root = exec::open_root(&init, state)?;
+    let label = state.devices.mount_label.as_deref();
+    let inside = Inside::new(init, root, dir.path(), label)?;
+    let host = Host::new();
+    let container = Container {
+        named: &state.devices,
+        bundle: &state.bundle,
+        rootfs: &state.rootfs,
+        namespaces: &inside.namespaces(&host)?,
+        host: &host,
+    };
+    let plan = Hotplug::new(wishes, &container, &|path| inside.look(path))?;
+    Ok(Some((inside, plan)))
 }
 
 /// Says so if a change makes the kernel kill, as v2 does to get below a lower
@@ -97,7 +161,9 @@ fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
     are_all
 }
 
-fn change(change: &Change, state: &ContainerState) -> Result<Limits> {
+/// The new limits, with the rules of devices by name: what else is said of devices
+/// takes none of them away.
+fn change(change: &Change, plan: Option<&Hotplug>, state: &ContainerState) -> Result<Limits> {
     let mut limits = match change {
         Change::File(path) => plan::cgroup::change(&bundle::read_resources(path)?)?,
         Change::Given(limits) => Limits::clone(limits),
@@ -105,6 +171,12 @@ fn change(change: &Change, state: &ContainerState) -> Result<Limits> {
     if limits.devices.is_some() && state.limits.devices.is_none() {
         log::warn!("linux.resources.devices: ignored: a rootless container has no device rules");
         limits.devices = None;
+    }
+    if plan.is_some() {
+        limits.devices.get_or_insert_default();
+    }
+    if let Some(rules) = &mut limits.devices {
+        rules.extend(plan.map_or(&state.devices, |plan| &plan.named).rules());
     }
     Ok(limits)
 }

@@ -1,16 +1,30 @@
 //! LOOK: the devices that CDI files describe, and what this machine has of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use oci_spec::runtime::LinuxDeviceType;
-use teu_gpu::cdi::{Cdi, DIRECTORIES, DeviceName, Part, Unresolved};
+use teu_gpu::cdi::{Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, Part, Unresolved};
 use teu_gpu::{Edits, Moment};
 
 use super::Host;
 use crate::plan::gpu::{CdiHooks, CdiNodes, DeviceWishes};
+use crate::plan::hotplug::AskedNode;
 use crate::trusted_path;
+
+/// Device and number of a file's inode.
+pub(crate) type FileId = (u64, u64);
+
+/// What devices bring.
+#[derive(Debug, Default)]
+pub(crate) struct AllEdits {
+    /// What a file says for all its devices once.
+    pub(crate) together: Edits,
+    /// By name, each with that.
+    pub(crate) of_each: Vec<(String, Edits)>,
+}
 
 impl Host {
     /// The files in these directories, or in those of every machine if there are
@@ -26,20 +40,68 @@ impl Host {
         }
     }
 
-    /// What these devices bring.
+    /// What these devices bring, all together and each by itself.
     ///
     /// # Errors
     /// There is no such device, the host has it not, or it brings what it may not.
-    pub(crate) fn edits(&self, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
+    pub(crate) fn edits(&self, names: &[DeviceName], wishes: &DeviceWishes) -> Result<AllEdits> {
         let cdi = self.cdi(&wishes.directories);
-        let mut all = Edits::default();
-        for part in parts_of(&cdi, names)? {
-            let edits = part.edits().map_err(Error::msg)?;
-            check(&edits, wishes).context(part.of)?;
-            all.append(edits);
+        let together = edits_of(&cdi, names, wishes)?;
+        let mut of_each = Vec::with_capacity(names.len());
+        for name in names {
+            let edits = edits_of(&cdi, std::slice::from_ref(name), wishes)?;
+            of_each.push((name.to_string(), edits));
         }
-        Ok(all)
+        Ok(AllEdits { together, of_each })
     }
+
+    /// What a device node of this machine brings. Links to it are followed.
+    ///
+    /// # Errors
+    /// It is not there, or no device.
+    pub(crate) fn node_edits(&self, node: &AskedNode) -> Result<Edits> {
+        let doing = || format!("device {:?}", node.on_host);
+        let on_host = fs::canonicalize(&node.on_host).with_context(doing)?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let node = DeviceNode {
+            path: text(&node.path),
+            host_path: text(&on_host),
+            permissions: node.access.clone(),
+            ..DeviceNode::default()
+        };
+        let edits = ContainerEdits {
+            device_nodes: vec![node],
+            ..ContainerEdits::default()
+        };
+        let edits = edits.on_this_machine().map_err(Error::msg)?;
+        // A fifo has none.
+        let has_rules = edits.nodes.iter().all(|node| node.rule.is_some());
+        ensure!(
+            has_rules,
+            "{}: neither a character nor a block device",
+            doing()
+        );
+        Ok(edits)
+    }
+
+    /// Which file is at a path, links followed; `None` if there is none.
+    pub(crate) fn file_id(&self, path: &Path) -> Option<FileId> {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+}
+
+fn edits_of(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
+    let mut all = Edits::default();
+    for part in parts_of(cdi, names)? {
+        let mut edits = part.edits().map_err(Error::msg)?;
+        if wishes.hooks == CdiHooks::LeftOut {
+            edits.hooks.clear();
+        }
+        check(&edits, wishes).context(part.of)?;
+        all.append(edits);
+    }
+    Ok(all)
 }
 
 /// The parts of what these devices bring.

@@ -37,6 +37,14 @@ impl Kernel {
         }
     }
 
+    /// One with this procfs instead of one to be opened.
+    pub(crate) fn with(procfs: Procfs) -> Kernel {
+        Kernel {
+            procfs: OnceCell::from(procfs),
+            ..Kernel::default()
+        }
+    }
+
     /// The safe procfs, opened at its first use.
     pub(crate) fn procfs(&self) -> Result<&Procfs> {
         if let Some(procfs) = self.procfs.get() {

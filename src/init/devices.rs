@@ -32,12 +32,8 @@ pub(super) fn set_up(
     devices: &Devices,
     pipe: &mut InitEnd,
 ) -> Result<()> {
+    make_nodes(root, kernel, devices, pipe)?;
     let mut parents = Parents { root, last: None };
-    for (index, node) in devices.nodes.iter().enumerate() {
-        let host = devices.bind.then_some((&mut *pipe, index));
-        make_node(&mut parents, kernel, node, host)
-            .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
-    }
     let ptmx = Path::new("/dev/ptmx");
     let (parent, name) = parents.of(ptmx)?;
     match unlinkat(parent, name, AtFlags::empty()) {
@@ -51,6 +47,22 @@ pub(super) fn set_up(
             Ok(()) | Err(Errno::EXIST) => {}
             Err(err) => return Err(err).with_context(|| format!("symlink {path:?}")),
         }
+    }
+    Ok(())
+}
+
+/// Makes the nodes. The file mode mask must be 0.
+pub(super) fn make_nodes(
+    root: &Root,
+    kernel: &Kernel,
+    devices: &Devices,
+    pipe: &mut InitEnd,
+) -> Result<()> {
+    let mut parents = Parents { root, last: None };
+    for (index, node) in devices.nodes.iter().enumerate() {
+        let host = devices.bind.then_some((&mut *pipe, index));
+        make_node(&mut parents, kernel, node, host)
+            .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
     }
     Ok(())
 }
@@ -158,7 +170,9 @@ fn has_mode(found: &Stat, node: &DeviceNode) -> bool {
 /// Binds the host's node, since another cannot be made: `why`.
 /// It must not allow more than what was asked for.
 fn bind_hosts(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, why: &str) -> Result<()> {
-    let hosts = &node.host_path;
+    let Some(hosts) = &node.host_path else {
+        bail!("{why}");
+    };
     let tree = clone_tree(hosts, false).with_context(|| format!("open the host's {hosts:?}"))?;
     let found = fstat(&tree).context("fstat")?;
     check(&found, node.kind).with_context(|| format!("the host's {hosts:?}"))?;
@@ -188,7 +202,9 @@ fn stat_of(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Stat> {
     rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")
 }
 
-fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
+/// # Errors
+/// It is something else.
+pub(super) fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
     let (file_type, device) = kind_and_number(kind);
     let found_type = FileType::from_raw_mode(found.st_mode);
     let same_number = kind == DeviceKind::Fifo || found.st_rdev == device;
@@ -227,7 +243,7 @@ mod tests {
     fn node(path: &str, minor: u32) -> DeviceNode {
         DeviceNode {
             path: PathBuf::from(path),
-            host_path: PathBuf::from(path),
+            host_path: Some(PathBuf::from(path)),
             kind: DeviceKind::Character { major: 1, minor },
             mode: 0o640,
             uid: 3,

@@ -119,7 +119,7 @@ impl Mounter<'_> {
 
     /// A detached clone of the source.
     fn open_source(&mut self, index: usize, bind: &Bind) -> Result<OwnedFd> {
-        if bind.id_map.is_some() {
+        if bind.id_map.is_some() || bind.out_of_sight {
             return self.pipe.open_mount_source(index);
         }
         match clone_tree(&bind.source, bind.recursive) {

@@ -267,7 +267,7 @@ fn device_rules(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     Ok(all)
 }
 
-fn given_rules(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
+pub(super) fn given_rules(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     let mut all = Vec::with_capacity(rules.len() + 16);
     for (index, rule) in rules.iter().enumerate() {
         all.push(device_rule(rule).with_context(|| format!("linux.resources.devices[{index}]"))?);

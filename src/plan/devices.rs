@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 
 use teu_namespaces::IdMaps;
 
@@ -18,8 +19,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 pub(crate) struct DeviceNode {
     /// Absolute path in the container.
     pub(crate) path: PathBuf,
-    /// Where the host has it.
-    pub(crate) host_path: PathBuf,
+    /// Where the host has it, if that may stand in for it.
+    pub(crate) host_path: Option<PathBuf>,
     pub(crate) kind: DeviceKind,
     /// Permission bits.
     pub(crate) mode: u32,
@@ -35,7 +36,7 @@ pub(crate) struct DeviceNode {
 }
 
 /// What a node stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DeviceKind {
     Character { major: u32, minor: u32 },
     Block { major: u32, minor: u32 },
@@ -78,7 +79,7 @@ impl DeviceNode {
     fn default_one(&(name, major, minor): &(&str, u32, u32)) -> DeviceNode {
         let path = Path::new("/dev").join(name);
         DeviceNode {
-            host_path: path.clone(),
+            host_path: Some(path.clone()),
             path,
             kind: DeviceKind::Character { major, minor },
             mode: DEFAULT_MODE,
@@ -89,7 +90,9 @@ impl DeviceNode {
         }
     }
 
-    fn new(device: &LinuxDevice) -> Result<DeviceNode> {
+    /// # Errors
+    /// It is no device.
+    pub(super) fn new(device: &LinuxDevice) -> Result<DeviceNode> {
         ensure!(!has_nul(device.path()), "path contains null byte");
         let path = clean(device.path());
         ensure!(path != Path::new("/"), "path is empty");
@@ -111,7 +114,7 @@ impl DeviceNode {
             LinuxDeviceType::A => bail!("invalid device type \"a\""),
         };
         Ok(DeviceNode {
-            host_path: path.clone(),
+            host_path: Some(path.clone()),
             path,
             kind,
             mode: device.file_mode().unwrap_or(DEFAULT_MODE) & 0o7777,

@@ -42,7 +42,10 @@ pub(crate) struct DeviceWishes {
 pub(crate) enum CdiHooks {
     #[default]
     All,
+    /// A device that has some is refused.
     None,
+    /// Those of a device are left out.
+    LeftOut,
 }
 
 impl FromStr for CdiHooks {
@@ -247,6 +250,15 @@ impl ForProcesses {
         }
     }
 
+    /// Adds what another device brings. What a file says for all its devices comes
+    /// with each of them, and counts where it comes first.
+    pub(super) fn add(&mut self, other: &ForProcesses) {
+        let is_new = |variable: &&String| !self.env.contains(variable);
+        let new: Vec<String> = other.env.iter().filter(is_new).cloned().collect();
+        self.env.extend(new);
+        self.additional_gids.extend(&other.additional_gids);
+    }
+
     /// Gives it to the container's own process, where it replaces variables.
     pub(crate) fn replace_in(&self, process: &mut Process) {
         let env = process.env_mut().get_or_insert_default();
@@ -262,7 +274,8 @@ impl ForProcesses {
     /// Gives it to a process that may have been told otherwise.
     pub(crate) fn complete(&self, process: &mut Process) {
         let env = process.env_mut().get_or_insert_default();
-        for variable in &self.env {
+        // Of two of the same name the last counts.
+        for variable in self.env.iter().rev() {
             if !env.iter().any(|other| name(other) == name(variable)) {
                 env.push(variable.clone());
             }

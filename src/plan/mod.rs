@@ -11,12 +11,14 @@ pub(crate) mod exec;
 pub(crate) mod external;
 pub(crate) mod gpu;
 pub(crate) mod hooks;
+pub(crate) mod hotplug;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
 pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
+pub(crate) mod named_devices;
 pub(crate) mod namespaces;
 pub(crate) mod net_devices;
 pub(crate) mod process;
@@ -30,20 +32,20 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use teu_cgroups::{CgroupPlan, Location};
-use teu_gpu::Edits;
 use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::hooks as hooks_state;
-use crate::host::Host;
+use crate::host::{AllEdits, Host};
 use crate::state::ContainerState;
 use crate::version;
 use cgroup::CgroupManager;
 use external::External;
-use gpu::{DeviceWishes, ForProcesses};
+use gpu::DeviceWishes;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
+use named_devices::NamedDevices;
 use net_devices::NetDevice;
 use process::{ProcessPlan, Shared};
 use rootfs::{RootfsInput, RootfsPlan};
@@ -104,6 +106,7 @@ pub(crate) struct Plan {
     pub(crate) rootfs: RootfsPlan,
     pub(crate) process: ProcessPlan,
     pub(crate) shared: Shared,
+    pub(crate) devices: NamedDevices,
     pub(crate) hooks: HooksPlan,
     pub(crate) sysctls: Vec<Sysctl>,
     pub(crate) net_devices: Vec<NetDevice>,
@@ -135,11 +138,11 @@ impl Plan {
         if wishes.service.is_one() {
             add_service(spec.to_mut(), &wishes.service);
         }
-        let mut edits = Edits::default();
+        let mut edits = AllEdits::default();
         let devices = gpu::names(&spec, &wishes.devices)?;
         if !devices.is_empty() {
             edits = host.edits(&devices, &wishes.devices)?;
-            gpu::apply(spec.to_mut(), &edits, host.may_map_owners())?;
+            gpu::apply(spec.to_mut(), &edits.together, host.may_map_owners())?;
         }
         let spec = &*spec;
         let linux = spec.linux().as_ref();
@@ -167,13 +170,13 @@ impl Plan {
             namespaces: &namespaces,
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
-            nodes: &edits.nodes,
+            nodes: &edits.together.nodes,
         })?;
         let mut shared = Shared::new(spec, !wishes.no_new_keyring)?;
         if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {
             shared.seccomp = Some(SeccompFilter::new(seccomp, host)?);
         }
-        shared.devices = ForProcesses::of(&edits);
+        let devices = NamedDevices::new(&edits.of_each, spec, &rootfs, &bundle.dir, host)?;
         let sysctl = sorted(linux.and_then(|linux| linux.sysctl().as_ref()));
         let process = ProcessPlan::new(spec, &shared, host, &namespaces)?;
         Ok(Box::new(Plan {
@@ -183,6 +186,7 @@ impl Plan {
             callers_streams: wishes.foreground && process.terminal.is_none(),
             process,
             shared,
+            devices,
             hooks: spec
                 .hooks()
                 .as_ref()
@@ -236,6 +240,7 @@ impl Plan {
             rootless: self.rootless,
             mounts_on_host: !self.namespaces.is_private(Kind::Mount),
             shared: self.shared.clone(),
+            devices: self.devices.clone(),
             external: External::new(&self.rootfs, &self.namespaces),
             lacks_process: self.process.args.is_empty(),
             poststart: self.hooks.poststart.clone(),

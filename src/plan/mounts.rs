@@ -63,6 +63,8 @@ pub(crate) struct Bind {
     pub(crate) flags: Option<BindFlags>,
     /// Whose ids files on it show; such a source is opened by the host side.
     pub(crate) id_map: Option<BindIdMap>,
+    /// It is out of sight from inside: the container runs already.
+    pub(crate) out_of_sight: bool,
 }
 
 /// Flags of a bind mount.
@@ -277,7 +279,7 @@ pub(super) fn has_nul(path: &Path) -> bool {
 
 /// A destination as a clean absolute path inside the root filesystem. One that
 /// starts with the path of the root filesystem itself means what is below it.
-fn destination(path: &Path, rootfs: &Path) -> PathBuf {
+pub(super) fn destination(path: &Path, rootfs: &Path) -> PathBuf {
     let clean = clean(path);
     // By bytes, which is quick: both are clean.
     let below = clean
@@ -397,6 +399,7 @@ fn bind(
         recursive: options.is_recursive() || type_of(mount) == "rbind",
         flags: BindFlags::new(options),
         id_map,
+        out_of_sight: false,
     })
 }
 
@@ -530,6 +533,7 @@ fn cgroup(
                 recursive: false,
                 flags: BindFlags::new(options),
                 id_map: None,
+                out_of_sight: false,
             },
             hide_if_missing: around.rootless,
         })),

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::capabilities::CapabilitiesPlan;
-use super::gpu::ForProcesses;
 use super::lsm::LsmPlan;
 use super::memory_policy::MemoryPolicyPlan;
 use super::scheduling::SchedulingPlan;
@@ -83,8 +82,6 @@ pub(crate) struct Shared {
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) seccomp: Option<SeccompFilter>,
     pub(crate) defaults: Defaults,
-    /// What its devices bring.
-    pub(crate) devices: ForProcesses,
 }
 
 /// What the container's own process is held to, and with it every further one
@@ -252,7 +249,6 @@ impl Shared {
             new_keyring,
             // Decided with what the host can do.
             seccomp: None,
-            devices: ForProcesses::default(),
             defaults: process.map(Defaults::of).unwrap_or_default(),
         })
     }

@@ -70,7 +70,7 @@ pub(crate) struct Inside {
 }
 
 /// The container's /dev.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Devices {
     pub(crate) nodes: Vec<DeviceNode>,
     /// Bind the host's nodes: there is no mknod(2) in a user namespace.
@@ -226,7 +226,7 @@ fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
     for node in &mut nodes {
         let mut known = input.nodes.iter().rev();
         if let Some(known) = known.find(|known| clean(known.device.path()) == node.path) {
-            node.host_path.clone_from(&known.host_path);
+            node.host_path = Some(known.host_path.clone());
         }
     }
     let (host, namespaces) = (input.host, input.namespaces);

@@ -1,0 +1,208 @@
+//! DO, outside: devices into a container that runs, and out of it. What is to be done
+//! inside does a process of ours that joins it; see `init/hotplug.rs`.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor, openat};
+use rustix::io::Errno;
+use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_inside};
+
+use crate::host::Host;
+use crate::init::attributes::Kernel;
+use crate::init::hotplug;
+use crate::init::paths::{Procfs, Root};
+use crate::pipe::{self, HostEnd, InitEnd, ToHost, ToInit};
+use crate::plan::devices::DeviceKind;
+use crate::plan::hotplug::{Addition, Found};
+use crate::plan::named_devices::Brought;
+use crate::{device_source, errno, mount_source};
+
+/// A container that runs, to be changed.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    init: Neighbour,
+    root: Root,
+    state_dir: PathBuf,
+    mount_label: Option<String>,
+}
+
+/// What was put into it. Dropped, it is taken out again, until [`PutIn::keep`].
+#[derive(Debug)]
+pub(crate) struct PutIn<'a> {
+    inside: &'a Inside,
+    brought: Option<&'a Brought>,
+}
+
+impl Inside {
+    /// The container of this init. `root` is its root if it has no mount namespace
+    /// of its own.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn new(
+        init: Neighbour,
+        root: Option<OwnedFd>,
+        state_dir: &Path,
+        mount_label: Option<&str>,
+    ) -> Result<Inside> {
+        let root = match root {
+            Some(root) => root,
+            None => root_of(&init).context("open the container's root")?,
+        };
+        Ok(Inside {
+            init,
+            root: Root::new(root),
+            state_dir: state_dir.to_owned(),
+            mount_label: mount_label.map(str::to_owned),
+        })
+    }
+
+    /// Its namespaces as far as what is put into it depends on them.
+    ///
+    /// # Errors
+    /// The id maps cannot be read.
+    pub(crate) fn namespaces(&self, host: &Host) -> Result<NamespacePlan> {
+        let mut namespaces = NamespacePlan::default();
+        if self.init.has_own(Kind::User) {
+            let path = PathBuf::from(format!("/proc/{}/ns/user", self.init.pid()));
+            namespaces.id_maps = host.id_maps_of(&path)?;
+            namespaces.set(Kind::User, Namespace::Joined(path));
+        }
+        Ok(namespaces)
+    }
+
+    /// What is at `path` in it, if anything.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn look(&self, path: &Path) -> Result<Option<Found>> {
+        let handle = match self.root.resolve(path) {
+            Err(Errno::NOENT) => return Ok(None),
+            found => found.with_context(|| format!("look up {path:?}"))?,
+        };
+        let found = fstat(&handle).with_context(|| format!("stat {path:?}"))?;
+        let (major, minor) = (major(found.st_rdev), minor(found.st_rdev));
+        Ok(Some(Found {
+            id: (found.st_dev, found.st_ino),
+            kind: match FileType::from_raw_mode(found.st_mode) {
+                FileType::CharacterDevice => Some(DeviceKind::Character { major, minor }),
+                FileType::BlockDevice => Some(DeviceKind::Block { major, minor }),
+                FileType::Fifo => Some(DeviceKind::Fifo),
+                _ => None,
+            },
+        }))
+    }
+
+    /// Makes mounts and nodes in it.
+    ///
+    /// # Errors
+    /// One cannot be made; none is there then.
+    pub(crate) fn put_in<'a>(&'a self, addition: &'a Addition) -> Result<PutIn<'a>> {
+        let put_in = PutIn {
+            inside: self,
+            brought: Some(&addition.brought),
+        };
+        let made = self.run(addition, |root, kernel, pipe| {
+            hotplug::put_in(root, kernel, addition, pipe)
+        });
+        let removed = device_source::remove(&addition.devices, &self.state_dir);
+        made.and(removed).map(|()| put_in)
+    }
+
+    /// Takes out what was brought. What is not there any more is no error.
+    ///
+    /// # Errors
+    /// Something is still there.
+    pub(crate) fn take_out(&self, brought: &Brought) -> Result<()> {
+        if *brought == Brought::default() {
+            return Ok(());
+        }
+        self.run(&Addition::default(), |root, kernel, _| {
+            hotplug::take_out(root, kernel, brought)
+        })
+    }
+
+    /// Lets a process inside do `work`, and answers what it asks for `addition`.
+    fn run(
+        &self,
+        addition: &Addition,
+        work: impl FnOnce(&Root, &Kernel, &mut InitEnd) -> Result<()>,
+    ) -> Result<()> {
+        // The container's does not know this process.
+        let procfs = Procfs::of_the_mount_namespace().context("open \"/proc\"")?;
+        let (host, mut inner) = pipe::pair()?;
+        let host = Cell::new(Some(host));
+        let child = spawn_inside(&self.init, |joined| {
+            // With this copy open, the end of the host would go unnoticed.
+            drop(host.take());
+            let done = joined
+                .map_err(Into::into)
+                .and_then(|()| work(&self.root, &Kernel::with(procfs), &mut inner));
+            let word = match done {
+                Ok(()) => ToHost::Ready,
+                Err(err) => ToHost::Failed(errno::chain(&err)),
+            };
+            i32::from(inner.send(&word).is_err())
+        })?;
+        let pipe = host.take().context("the pipe is gone")?;
+        self.answer(addition, &child, &pipe)
+    }
+
+    fn answer(&self, addition: &Addition, child: &Child, pipe: &HostEnd) -> Result<()> {
+        loop {
+            let answer = match pipe.receive()? {
+                Some(ToHost::OpenMountSource(index)) => {
+                    mount_source::open_here(&addition.mounts, index, child).map(ToInit::Tree)
+                }
+                Some(ToHost::MakeDevice(index)) => device_source::make(
+                    &addition.devices,
+                    self.mount_label.as_deref(),
+                    index,
+                    &self.state_dir,
+                ),
+                Some(ToHost::Ready) => return Ok(()),
+                Some(ToHost::Failed(why)) => return Err(anyhow!(why)),
+                Some(other) => bail!("message from the container: {other:?}"),
+                None => bail!("the process in the container ended: {:?}", child.wait()?),
+            };
+            pipe.send(ToInit::answer(answer))?;
+        }
+    }
+}
+
+impl PutIn<'_> {
+    /// It stays there.
+    pub(crate) fn keep(mut self) {
+        self.brought = None;
+    }
+}
+
+impl Drop for PutIn<'_> {
+    fn drop(&mut self) {
+        if let Some(brought) = self.brought
+            && let Err(err) = self.inside.take_out(brought)
+        {
+            log::warn!("{}", errno::chain(&err));
+        }
+    }
+}
+
+/// What "/" is for whoever joins the container's mount namespace: init itself may
+/// have changed its root, to the host's for one.
+fn root_of(init: &Neighbour) -> Result<OwnedFd> {
+    // The opener answers us as we will answer init.
+    let (opener_end, mut end) = pipe::pair()?;
+    let _opener = spawn_inside(init, |joined| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = joined
+            .map_err(Into::into)
+            .and_then(|()| Ok(openat(CWD, "/", flags, Mode::empty())?));
+        let answer = ToInit::answer(root.map(ToInit::Tree));
+        i32::from(opener_end.send(answer).is_err())
+    })?;
+    drop(opener_end);
+    end.receive_tree()
+}

@@ -1,0 +1,139 @@
+//! DO: devices into a container that runs, and out of it, in a process of ours that
+//! is in all of its namespaces but the pid namespace.
+//!
+//! The container's processes go on meanwhile: what is found is looked at by a handle,
+//! and something else than what was brought is left alone.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, openat,
+    statat, statx, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::attributes::Kernel;
+use super::devices::{check, make_nodes};
+use super::mounts::{Kept, Mounter};
+use super::paths::Root;
+use crate::pipe::InitEnd;
+use crate::plan::hotplug::Addition;
+use crate::plan::named_devices::{Brought, BroughtMount, BroughtNode};
+
+/// Why it is not taken out.
+const ANOTHER: &str = "something else is there by now";
+
+/// Makes mounts and nodes.
+///
+/// # Errors
+/// The first that cannot be made; those before it are there.
+pub(crate) fn put_in(
+    root: &Root,
+    kernel: &Kernel,
+    addition: &Addition,
+    pipe: &mut InitEnd,
+) -> Result<()> {
+    // Modes are those of the plan.
+    rustix::process::umask(Mode::empty());
+    let mut kept = Kept::default();
+    let mut mounter = Mounter {
+        root,
+        kernel,
+        pipe: &mut *pipe,
+        kept: &mut kept,
+    };
+    for (index, mount) in addition.mounts.iter().enumerate() {
+        mounter.make(index, mount)?;
+    }
+    kept.make_readonly(kernel, &addition.mounts)?;
+    make_nodes(root, kernel, &addition.devices, pipe)
+}
+
+/// Takes nodes and mounts away, the last first. What is not there is taken already.
+///
+/// # Errors
+/// The first that is still there; all were tried.
+pub(crate) fn take_out(root: &Root, kernel: &Kernel, brought: &Brought) -> Result<()> {
+    let nodes = brought.nodes.iter().rev().map(|node| {
+        take_node(root, kernel, node).with_context(|| format!("remove device {:?}", node.path))
+    });
+    let mounts = brought.mounts.iter().rev().map(|mount| {
+        let path = &mount.destination;
+        take_mount(root, kernel, mount).with_context(|| format!("unmount {path:?}"))
+    });
+    nodes.chain(mounts).fold(Ok(()), Result::and)
+}
+
+fn take_node(root: &Root, kernel: &Kernel, node: &BroughtNode) -> Result<()> {
+    let Some((parent, name)) = parent(root, &node.path)? else {
+        return Ok(());
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match openat(&parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        found => found.context("open")?,
+    };
+    if check(&fstat(&found).context("fstat")?, node.kind).is_err() {
+        bail!(ANOTHER);
+    }
+    if !is_mount(found.as_fd())? {
+        return unlinkat(&parent, name, AtFlags::empty()).context("unlink");
+    }
+    kernel.detach(found.as_fd()).context("unmount")?;
+    remove_mountpoint(&parent, name)
+}
+
+fn take_mount(root: &Root, kernel: &Kernel, mount: &BroughtMount) -> Result<()> {
+    let place = root.locate(&mount.destination).context("look up")?;
+    let Some(found) = place.found else {
+        return Ok(());
+    };
+    let id = fstat(&found).map(|found| (found.st_dev, found.st_ino));
+    let id = id.context("fstat")?;
+    if !is_mount(found.as_fd())? || mount.source.is_some_and(|source| source != id) {
+        bail!(ANOTHER);
+    }
+    kernel.detach(found.as_fd())?;
+    match parent(root, &place.path)? {
+        Some((parent, name)) if mount.made_mountpoint => remove_mountpoint(&parent, name),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that holds `path`, if it is there, and the last name.
+fn parent<'a>(root: &Root, path: &'a Path) -> Result<Option<(OwnedFd, &'a OsStr)>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{path:?} has no name");
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match root.open(parent, flags, ResolveFlags::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        found => Ok(Some((
+            found.with_context(|| format!("open {parent:?}"))?,
+            name,
+        ))),
+    }
+}
+
+/// Whether something is mounted where the handle is (statx(2), Linux 5.8).
+fn is_mount(handle: BorrowedFd<'_>) -> Result<bool> {
+    let found = statx(handle, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).context("statx")?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Removes what is left where something was mounted, if nothing is in it.
+fn remove_mountpoint(parent: &OwnedFd, name: &OsStr) -> Result<()> {
+    let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat the mountpoint")?;
+    let flags = match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => AtFlags::REMOVEDIR,
+        FileType::RegularFile if found.st_size == 0 => AtFlags::empty(),
+        _ => return Ok(()),
+    };
+    match unlinkat(parent, name, flags) {
+        Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(()),
+        removed => removed.context("remove the mountpoint"),
+    }
+}

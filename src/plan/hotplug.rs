@@ -1,0 +1,537 @@
+//! DECIDE: devices for a container that runs, and away with them: what is to be put
+//! into it, and what taken out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::runtime::{self as spec, LinuxNamespaceType, Spec};
+use serde::de::DeserializeOwned;
+use teu_cgroups::DeviceRule;
+use teu_gpu::Edits;
+use teu_gpu::cdi::DeviceName;
+use teu_namespaces::{Kind, NamespacePlan};
+
+use super::devices::{DeviceKind, DeviceNode};
+use super::gpu::{self, DeviceWishes};
+use super::mounts::{Mount, MountKind, Surroundings, clean, mounts};
+use super::named_devices::{Brought, BroughtMount, NamedDevice, NamedDevices};
+use super::rootfs::Devices;
+use crate::document;
+use crate::host::{FileId, Host};
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HotplugWishes {
+    /// As they were typed, and so may be wrong.
+    pub(crate) add: Vec<String>,
+    pub(crate) remove: Vec<String>,
+    /// Where devices are looked for; it names none.
+    pub(crate) devices: DeviceWishes,
+}
+
+/// A device that is asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Named(DeviceName),
+    Node(AskedNode),
+}
+
+/// A device node of the host, asked for by its path.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AskedNode {
+    pub(crate) on_host: PathBuf,
+    /// In the container.
+    pub(crate) path: PathBuf,
+    /// Letters of `rwm`.
+    pub(crate) access: String,
+}
+
+/// What is at a path in the container.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) id: FileId,
+    /// `None`: it is no device node.
+    pub(crate) kind: Option<DeviceKind>,
+}
+
+/// Looks at a path in the container.
+pub(crate) type Look<'a> = &'a dyn Fn(&Path) -> Result<Option<Found>>;
+
+/// The container, and its host.
+#[derive(Debug)]
+pub(crate) struct Container<'a> {
+    pub(crate) named: &'a NamedDevices,
+    pub(crate) bundle: &'a Path,
+    pub(crate) rootfs: &'a Path,
+    /// With the id maps of its user namespace.
+    pub(crate) namespaces: &'a NamespacePlan,
+    pub(crate) host: &'a Host,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Hotplug {
+    pub(crate) addition: Addition,
+    /// What is to be taken out.
+    pub(crate) removal: Brought,
+    pub(crate) ended_rules: Vec<DeviceRule>,
+    /// Those that it has afterwards.
+    pub(crate) named: NamedDevices,
+}
+
+/// What is to be put into the container.
+#[derive(Debug, Default)]
+pub(crate) struct Addition {
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) devices: Devices,
+    /// Taking this out undoes it.
+    pub(crate) brought: Brought,
+}
+
+impl Asked {
+    /// Reads a CDI name, or `/dev/x[:path][:rwm]`.
+    ///
+    /// # Errors
+    /// It is neither.
+    fn new(word: &str) -> Result<Asked> {
+        if !word.starts_with('/') {
+            return Ok(Asked::Named(word.parse()?));
+        }
+        let is_path = |part: &str| part.starts_with('/');
+        let (on_host, path, access) = match word.split(':').collect::<Vec<_>>()[..] {
+            [on_host] => (on_host, on_host, "rwm"),
+            [on_host, path] if is_path(path) => (on_host, path, "rwm"),
+            [on_host, access] => (on_host, on_host, access),
+            [on_host, path, access] if is_path(path) => (on_host, path, access),
+            _ => bail!("{word:?} is not of the form /dev/x[:path][:rwm]"),
+        };
+        let has_access = !access.is_empty() && access.chars().all(|letter| "rwm".contains(letter));
+        ensure!(
+            has_access,
+            "{word:?}: {access:?} is not made of the letters r, w and m"
+        );
+        Ok(Asked::Node(AskedNode {
+            on_host: on_host.into(),
+            path: clean(Path::new(path)),
+            access: access.to_owned(),
+        }))
+    }
+
+    /// What the state knows it by.
+    fn name(&self) -> String {
+        match self {
+            Asked::Named(name) => name.to_string(),
+            Asked::Node(node) => node.path.to_string_lossy().into_owned(),
+        }
+    }
+
+    fn edits(&self, host: &Host, wishes: &DeviceWishes) -> Result<Edits> {
+        match self {
+            Asked::Named(name) => Ok(host.edits(std::slice::from_ref(name), wishes)?.together),
+            Asked::Node(node) => host.node_edits(node),
+        }
+    }
+}
+
+impl Hotplug {
+    /// Decides on everything; `look` tells what is at a path in the container.
+    ///
+    /// # Errors
+    /// A device that there is not, that the container has already or has not, or
+    /// that brings what a container which runs cannot get.
+    pub(crate) fn new(
+        wishes: &HotplugWishes,
+        container: &Container<'_>,
+        look: Look<'_>,
+    ) -> Result<Hotplug> {
+        let mut named = container.named.clone();
+        let gone = remove(&mut named.list, &wishes.remove)?;
+        let mut spec = container.as_specification()?;
+        let mut added: Vec<NamedDevice> = Vec::new();
+        for word in &wishes.add {
+            let asked = Asked::new(word)?;
+            let name = asked.name();
+            let mut all = named.list.iter().chain(&added);
+            if all.any(|device| device.name == name) {
+                bail!("the container has the device {name:?} already");
+            }
+            let edits = asked.edits(container.host, &wishes.devices)?;
+            refuse_impossible(&edits).with_context(|| format!("device {name:?}"))?;
+            gpu::apply(&mut spec, &edits, container.host.may_map_owners())?;
+            added.push(NamedDevice::new(
+                &name,
+                &edits,
+                container.rootfs,
+                container.bundle,
+                container.host,
+            )?);
+        }
+        let addition = Addition::new(&spec, container, &mut added, look)?;
+        named.list.extend(added);
+        let rules = named.rules();
+        let ended = gone.iter().flat_map(|device| &device.rules).copied();
+        Ok(Hotplug {
+            addition,
+            removal: no_longer(&gone, &named.list),
+            ended_rules: ended.filter(|rule| !rules.contains(rule)).collect(),
+            named,
+        })
+    }
+
+    /// Changes the list of what is the host's in the container.
+    pub(crate) fn change_external(&self, external: &mut Vec<PathBuf>) {
+        external.retain(|path| !self.removal.has(path));
+        let Addition {
+            mounts, devices, ..
+        } = &self.addition;
+        let binds = mounts.iter().filter(|mount| mount.bind().is_some());
+        external.extend(binds.map(|mount| mount.destination.clone()));
+        let nodes = devices.nodes.iter().filter(|_| devices.bind);
+        external.extend(nodes.map(|node| node.path.clone()));
+    }
+}
+
+/// Takes those of these names off the list.
+fn remove(list: &mut Vec<NamedDevice>, words: &[String]) -> Result<Vec<NamedDevice>> {
+    let mut gone = Vec::new();
+    for word in words {
+        let name = Asked::new(word)?.name();
+        let Some(place) = list.iter().position(|device| device.name == name) else {
+            let names = list.iter().map(|device| format!("{:?}", device.name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            bail!("the container has no device {name:?} by its name, but [{names}]");
+        };
+        gone.push(list.remove(place));
+    }
+    Ok(gone)
+}
+
+/// What only a container that is being made can get.
+fn refuse_impossible(edits: &Edits) -> Result<()> {
+    if let Some((_, hook)) = edits.hooks.first() {
+        bail!(
+            "it has the hook {:?}, which runs when a container is made \
+             (hint: --cdi-hooks none leaves it out)",
+            hook.path()
+        );
+    }
+    let late = "a container that runs cannot get";
+    ensure!(
+        edits.net_devices.is_empty(),
+        "it has netDevices, which {late}"
+    );
+    ensure!(edits.intel_rdt.is_none(), "it has intelRdt, which {late}");
+    Ok(())
+}
+
+/// What those that are gone have brought, and none of those that are left.
+fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
+    let mut removal = Brought::default();
+    for Brought { nodes, mounts } in gone.iter().map(|device| &device.brought) {
+        let left = || left.iter().map(|device| &device.brought);
+        let nodes = nodes
+            .iter()
+            .filter(|node| left().all(|other| !other.nodes.contains(node)));
+        removal.nodes.extend(nodes.cloned());
+        let mounts = mounts
+            .iter()
+            .filter(|mount| left().all(|other| other.mount(mount).is_none()));
+        removal.mounts.extend(mounts.cloned());
+    }
+    removal
+}
+
+impl Container<'_> {
+    /// A specification with all that edits depend on.
+    fn as_specification(&self) -> Result<Spec> {
+        fn nothing<T: DeserializeOwned>() -> Result<T> {
+            document::nothing().map_err(anyhow::Error::msg)
+        }
+        let (mut spec, mut process) = (nothing::<Spec>()?, nothing::<spec::Process>()?);
+        let (uid, gid) = self.named.user;
+        let mut user = process.user().clone();
+        user.set_uid(uid).set_gid(gid);
+        process.set_user(user);
+        let mut linux = nothing::<spec::Linux>()?;
+        if self.namespaces.is_private(Kind::User) {
+            let mut namespace = spec::LinuxNamespace::default();
+            namespace.set_typ(LinuxNamespaceType::User);
+            linux.set_namespaces(Some(vec![namespace]));
+        }
+        spec.set_process(Some(process)).set_linux(Some(linux));
+        Ok(spec)
+    }
+
+    fn mounts(&self, spec: &Spec) -> Result<Vec<Mount>> {
+        let around = Surroundings {
+            bundle_dir: self.bundle,
+            rootfs: self.rootfs,
+            namespaces: self.namespaces,
+            cgroup: None,
+            unprivileged: false,
+            rootless: false,
+            label: self.named.mount_label.as_deref().unwrap_or_default(),
+        };
+        let mut mounts = mounts(spec.mounts().as_deref().unwrap_or_default(), &around)?;
+        for mount in &mut mounts {
+            match &mut mount.kind {
+                MountKind::Bind(bind) => bind.out_of_sight = true,
+                MountKind::Filesystem(_) => {}
+                _ => bail!("mount on {:?}: it changes another mount", mount.destination),
+            }
+        }
+        Ok(mounts)
+    }
+
+    /// In a user namespace the host makes them all: its own are out of sight.
+    fn nodes(&self, spec: &Spec) -> Result<Devices> {
+        let listed = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.devices().as_deref());
+        let bind = self.namespaces.is_private(Kind::User);
+        let mut nodes = Vec::new();
+        for device in listed.unwrap_or_default() {
+            let mut node = DeviceNode::new(device)?;
+            node.host_path = None;
+            node.asked = true;
+            if bind {
+                node.leave_to_host(&self.namespaces.id_maps);
+            }
+            nodes.push(node);
+        }
+        Ok(Devices {
+            nodes,
+            bind,
+            links: Vec::new(),
+        })
+    }
+
+    /// What other devices have brought.
+    fn brought(&self) -> impl Iterator<Item = &Brought> {
+        self.named.list.iter().map(|device| &device.brought)
+    }
+
+    /// Those of the nodes that are there already.
+    fn nodes_there(&self, devices: &Devices, look: Look<'_>) -> Result<Vec<PathBuf>> {
+        let mut there = Vec::new();
+        for node in &devices.nodes {
+            let path = &node.path;
+            match look(path)? {
+                None if self.named.dev_is_the_hosts && path.starts_with("/dev") => {
+                    bail!("device {path:?}: the container's /dev is the host's")
+                }
+                None => {}
+                Some(found) if found.kind == Some(node.kind) => there.push(path.clone()),
+                Some(_) => bail!("device {path:?}: something else is there"),
+            }
+        }
+        Ok(there)
+    }
+
+    /// Whether a mount is there already, one of `all`. If not, its mountpoint may be
+    /// missing; what is missing in another of them is not ours to take away.
+    fn is_there(&self, mount: &mut BroughtMount, all: &[Mount], look: Look<'_>) -> Result<bool> {
+        let path = &mount.destination;
+        let is_below =
+            |other: &Mount| path.starts_with(&other.destination) && *path != other.destination;
+        match look(path)? {
+            None => mount.made_mountpoint = !all.iter().any(is_below),
+            Some(found) if mount.source == Some(found.id) => {
+                let known = self.brought().find_map(|other| other.mount(mount));
+                mount.made_mountpoint = known.is_some_and(|known| known.made_mountpoint);
+                return Ok(true);
+            }
+            Some(_) => {}
+        }
+        Ok(false)
+    }
+}
+
+impl Addition {
+    /// What the edited specification has and the container has not. What is there
+    /// already is taken off what the devices `added` have brought, unless another
+    /// device brought it.
+    fn new(
+        spec: &Spec,
+        container: &Container<'_>,
+        added: &mut [NamedDevice],
+        look: Look<'_>,
+    ) -> Result<Addition> {
+        let mut devices = container.nodes(spec)?;
+        let mut mounts = container.mounts(spec)?;
+        let mut there = container.nodes_there(&devices, look)?;
+        let mut brought = Brought::default();
+        for device in added {
+            for mount in &mut device.brought.mounts {
+                if container.is_there(mount, &mounts, look)? {
+                    there.push(mount.destination.clone());
+                }
+            }
+            let is_absent = |path: &PathBuf| !there.contains(path);
+            let others = || container.brought();
+            let Brought { nodes, mounts } = &mut device.brought;
+            nodes.retain(|node| {
+                is_absent(&node.path) || others().any(|other| other.nodes.contains(node))
+            });
+            mounts.retain(|mount| {
+                is_absent(&mount.destination) || others().any(|other| other.mount(mount).is_some())
+            });
+            let nodes = nodes.iter().filter(|node| is_absent(&node.path));
+            brought.nodes.extend(nodes.cloned());
+            let mounts = mounts.iter().filter(|mount| is_absent(&mount.destination));
+            brought.mounts.extend(mounts.cloned());
+        }
+        devices.nodes.retain(|node| !there.contains(&node.path));
+        mounts.retain(|mount| !there.contains(&mount.destination));
+        Ok(Addition {
+            mounts,
+            devices,
+            brought,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Decides for a container that runs, has these devices and at these paths a
+    /// file, or a node of a minor number.
+    fn plan(
+        named: &NamedDevices,
+        there: &[(&str, Option<u32>)],
+        add: &[&str],
+        remove: &[&str],
+    ) -> Result<Hotplug, String> {
+        let there: BTreeMap<_, _> = there.iter().copied().collect();
+        let found = |path: &Path| {
+            let minor = there.get(path.to_str().expect("a path"))?;
+            Some(Found {
+                id: (0, 0),
+                kind: minor.map(|minor| DeviceKind::Character { major: 1, minor }),
+            })
+        };
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let wishes = HotplugWishes {
+            add: words(add),
+            remove: words(remove),
+            devices: DeviceWishes::default(),
+        };
+        let container = Container {
+            named,
+            bundle: Path::new("/bundle"),
+            rootfs: Path::new("/bundle/rootfs"),
+            namespaces: &NamespacePlan::default(),
+            host: &Host::new(),
+        };
+        let plan = Hotplug::new(&wishes, &container, &|path| Ok(found(path)));
+        plan.map_err(|err| format!("{err:#}"))
+    }
+
+    fn paths(brought: &Brought) -> Vec<&str> {
+        let paths = brought.nodes.iter().map(|node| &node.path);
+        paths.map(|path| path.to_str().expect("a path")).collect()
+    }
+
+    fn with(add: &[&str]) -> NamedDevices {
+        let plan = plan(&NamedDevices::default(), &[], add, &[]);
+        plan.expect("planned").named
+    }
+
+    #[test]
+    fn devices_are_asked_for_as_dockers() {
+        let node = |on_host: &str, path: &str, access: &str| {
+            Asked::Node(AskedNode {
+                on_host: on_host.into(),
+                path: path.into(),
+                access: access.into(),
+            })
+        };
+        for (word, expected) in [
+            ("/dev/a", node("/dev/a", "/dev/a", "rwm")),
+            ("/dev/a:/b/../c", node("/dev/a", "/c", "rwm")),
+            ("/dev/a:r", node("/dev/a", "/dev/a", "r")),
+            ("/dev/a:/b:mw", node("/dev/a", "/b", "mw")),
+        ] {
+            assert_eq!(Asked::new(word).expect(word), expected);
+        }
+        for word in [
+            "",
+            "a",
+            "/a:",
+            "/a:b",
+            "/a:b:r",
+            "/a:/b:",
+            "/a:/b:r:w",
+            "v/c",
+        ] {
+            Asked::new(word).expect_err(word);
+        }
+        assert_eq!(Asked::new("v/c=x:y").expect("a name").name(), "v/c=x:y");
+    }
+
+    #[test]
+    fn a_node_comes_as_the_host_has_it() {
+        let mut named = NamedDevices {
+            user: (5, 6),
+            ..NamedDevices::default()
+        };
+        let hotplug = plan(&named, &[], &["/dev/null:/dev/x:r"], &[]).expect("planned");
+        let [node] = &hotplug.addition.devices.nodes[..] else {
+            panic!("{hotplug:?}");
+        };
+        assert_eq!(
+            (node.path.as_path(), node.mode),
+            (Path::new("/dev/x"), 0o666)
+        );
+        assert_eq!((node.uid, node.gid), (5, 6));
+        assert_eq!((&node.host_path, node.made_by_host), (&None, None));
+        assert_eq!(hotplug.named.rules()[0].access.to_string(), "r");
+        assert!(hotplug.ended_rules.is_empty());
+        // The same has to be made for the host's own /dev, which stays as it is.
+        named.dev_is_the_hosts = true;
+        let refused = plan(&named, &[], &["/dev/null:/dev/x"], &[]).expect_err("refused");
+        assert_eq!(
+            refused,
+            "device \"/dev/x\": the container's /dev is the host's"
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_left_and_something_else_refused() {
+        let named = NamedDevices::default();
+        let hotplug = plan(&named, &[("/x", Some(3))], &["/dev/null:/x"], &[]).expect("planned");
+        assert!(hotplug.addition.devices.nodes.is_empty());
+        assert_eq!(hotplug.named.list[0].brought, Brought::default());
+        assert_eq!(hotplug.named.rules().len(), 1);
+        for there in [None, Some(5)] {
+            let refused = plan(&named, &[("/x", there)], &["/dev/null:/x"], &[]);
+            let refused = refused.expect_err("refused");
+            assert_eq!(refused, "device \"/x\": something else is there");
+        }
+    }
+
+    #[test]
+    fn a_rule_ends_with_the_last_device_that_needs_it() {
+        let named = with(&["/dev/null:/a", "/dev/null:/b", "/dev/zero:/c"]);
+        assert_eq!(named.rules().len(), 3);
+        let there = [("/a", Some(3)), ("/b", Some(3)), ("/c", Some(5))];
+        let one = plan(&named, &there, &[], &["/a", "/c"]).expect("planned");
+        assert_eq!(paths(&one.removal), ["/a", "/c"]);
+        assert_eq!(one.ended_rules.len(), 1);
+        assert_eq!(one.ended_rules[0].minor, Some(5));
+        let both = plan(&named, &there, &[], &["/b", "/dev/null:/a"]).expect("planned");
+        assert!(both.ended_rules.iter().all(|rule| rule.minor == Some(3)));
+        assert!(!both.ended_rules.is_empty());
+        assert_eq!(both.named.list.len(), 1);
+        // Gone and back: nothing is to be done.
+        let back = plan(&named, &there, &["/dev/null:/a"], &["/a"]).expect("planned");
+        assert_eq!((paths(&back.removal).len(), back.ended_rules.len()), (0, 0));
+        assert!(back.addition.devices.nodes.is_empty());
+        assert_eq!(back.named.list.len(), 3);
+        let refused = plan(&named, &there, &["/dev/null:/b"], &[]).expect_err("refused");
+        assert_eq!(refused, "the container has the device \"/b\" already");
+    }
+}

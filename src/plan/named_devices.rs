@@ -1,0 +1,160 @@
+//! What the devices that a container has by name have brought, kept in its state: it
+//! goes with them, further processes are told of it, and no update takes it away.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+use teu_cgroups::DeviceRule;
+use teu_gpu::Edits;
+
+use super::cgroup::given_rules;
+use super::devices::{DeviceKind, DeviceNode};
+use super::gpu::ForProcesses;
+use super::mounts::destination;
+use super::rootfs::RootfsPlan;
+use crate::host::{FileId, Host};
+
+/// The devices, and what later ones depend on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NamedDevices {
+    /// In the order in which they came.
+    pub(crate) list: Vec<NamedDevice>,
+    /// User and group of the container's own process.
+    pub(crate) user: (u32, u32),
+    /// SELinux context of nodes that the host makes.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub(crate) mount_label: Option<String>,
+    /// The host's /dev is the container's.
+    pub(crate) dev_is_the_hosts: bool,
+}
+
+/// One device.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NamedDevice {
+    /// As `vendor/class=name`; of a single node its path in the container.
+    pub(crate) name: String,
+    pub(crate) brought: Brought,
+    pub(crate) rules: Vec<DeviceRule>,
+    pub(crate) for_processes: ForProcesses,
+}
+
+/// What is in the container's filesystem.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Brought {
+    pub(crate) nodes: Vec<BroughtNode>,
+    pub(crate) mounts: Vec<BroughtMount>,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BroughtNode {
+    pub(crate) path: PathBuf,
+    pub(crate) kind: DeviceKind,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BroughtMount {
+    pub(crate) destination: PathBuf,
+    /// Which file of the host's it shows; `None` for another filesystem.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub(crate) source: Option<FileId>,
+    /// There was nothing before, so the mountpoint goes with it.
+    pub(crate) made_mountpoint: bool,
+}
+
+impl Brought {
+    /// Whether something was brought to this path.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.nodes.iter().any(|node| node.path == path)
+            || self.mounts.iter().any(|mount| mount.destination == path)
+    }
+
+    /// The mount of the same at the same place.
+    pub(super) fn mount(&self, like: &BroughtMount) -> Option<&BroughtMount> {
+        let place = |mount: &BroughtMount| (mount.destination.clone(), mount.source);
+        self.mounts.iter().find(|mount| place(mount) == place(like))
+    }
+}
+
+impl NamedDevices {
+    /// Those that a container of this specification is made with: their names, and
+    /// what each brings.
+    ///
+    /// # Errors
+    /// A node or a rule that means nothing.
+    pub(crate) fn new(
+        named: &[(String, Edits)],
+        spec: &Spec,
+        rootfs: &RootfsPlan,
+        bundle: &Path,
+        host: &Host,
+    ) -> Result<NamedDevices> {
+        let user = spec.process().as_ref().map(Process::user);
+        let list = named
+            .iter()
+            .map(|(name, edits)| NamedDevice::new(name, edits, &rootfs.path, bundle, host));
+        Ok(NamedDevices {
+            list: list.collect::<Result<_>>()?,
+            user: user.map_or((0, 0), |user| (user.uid(), user.gid())),
+            mount_label: rootfs.mount_label.clone(),
+            dev_is_the_hosts: rootfs.devices.is_none(),
+        })
+    }
+
+    /// The rules that are in force whatever an update says.
+    pub(crate) fn rules(&self) -> Vec<DeviceRule> {
+        let rules = self.list.iter().flat_map(|device| &device.rules);
+        rules.copied().collect()
+    }
+
+    /// What every process of the container has of them.
+    pub(crate) fn for_processes(&self) -> ForProcesses {
+        let mut all = ForProcesses::default();
+        for device in &self.list {
+            all.add(&device.for_processes);
+        }
+        all
+    }
+}
+
+impl NamedDevice {
+    /// # Errors
+    /// A node or a rule that means nothing.
+    pub(super) fn new(
+        name: &str,
+        edits: &Edits,
+        rootfs: &Path,
+        bundle: &Path,
+        host: &Host,
+    ) -> Result<NamedDevice> {
+        let node = |node: &teu_gpu::Node| {
+            let DeviceNode { path, kind, .. } = DeviceNode::new(&node.device)?;
+            Ok(BroughtNode { path, kind })
+        };
+        let mount = |mount: &oci_spec::runtime::Mount| BroughtMount {
+            destination: destination(mount.destination(), rootfs),
+            source: mount
+                .source()
+                .as_ref()
+                .and_then(|source| host.file_id(&bundle.join(source))),
+            made_mountpoint: false,
+        };
+        let nodes = edits.nodes.iter().map(node).collect::<Result<_>>();
+        let rules = edits.nodes.iter().filter_map(|node| node.rule.clone());
+        Ok(NamedDevice {
+            name: name.to_owned(),
+            brought: Brought {
+                nodes: nodes.with_context(|| format!("device {name:?}"))?,
+                mounts: edits.mounts.iter().map(mount).collect(),
+            },
+            rules: given_rules(&rules.collect::<Vec<_>>())?,
+            for_processes: ForProcesses::of(edits),
+        })
+    }
+}
