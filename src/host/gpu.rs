@@ -144,10 +144,8 @@ fn check_nodes(edits: &Edits) -> Result<()> {
 
 /// These directories lead to everything of the host, and `state` to other containers.
 fn check_mounts(edits: &Edits, state: &Path) -> Result<()> {
-    let is_state = |source: &Path| {
-        let state = fs::canonicalize(state);
-        state.is_ok_and(|state| source.starts_with(state))
-    };
+    let state = fs::canonicalize(state);
+    let is_state = |source: &Path| state.as_ref().is_ok_and(|state| source.starts_with(state));
     for source in edits
         .mounts
         .iter()

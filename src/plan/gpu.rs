@@ -198,8 +198,13 @@ fn add_mounts(spec: &mut Spec, added: &[Mount], may_idmap: bool) {
     let mut namespaces = namespaces.into_iter().flatten();
     let has_users = namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::User);
     let is_mapped = has_users && may_idmap;
+    let place = |mount: &Mount| clean(mount.destination());
+    let places: BTreeMap<PathBuf, usize> = added.iter().map(place).zip(0..).collect();
     let mounts = spec.mounts_mut().get_or_insert_default();
-    for mount in added {
+    mounts.retain(|other| !places.contains_key(&place(other)));
+    // Of two at one place the last counts.
+    let counts = |(number, mount): &(usize, &Mount)| places.get(&place(mount)) == Some(number);
+    for (_, mount) in added.iter().enumerate().filter(counts) {
         let mut mount = mount.clone();
         let options = mount.options_mut().get_or_insert_default();
         options.retain(|option| !["suid", "dev", "rsuid", "rdev"].contains(&option.as_str()));
@@ -217,11 +222,9 @@ fn add_mounts(spec: &mut Spec, added: &[Mount], may_idmap: bool) {
             };
             options.extend(mapped.map(str::to_owned));
         }
-        let place = clean(mount.destination());
-        mounts.retain(|other| clean(other.destination()) != place);
         mounts.push(mount);
     }
-    mounts.sort_by_key(|mount| depth(mount.destination()));
+    mounts.sort_by_cached_key(|mount| depth(mount.destination()));
 }
 
 fn depth(destination: &Path) -> usize {
@@ -460,7 +463,7 @@ mod tests {
         ] });
         let edit = |source: &str, path: &str, option: &str| json!({ "hostPath": source, "containerPath": path, "options": ["ro", option] });
         let edits = json!({ "mounts": [
-            edit("n", "/a/b", "rbind"), edit("n", "/y", "bind"), edit("n", "/a/x/y/z", "x"),
+            edit("m", "/y/", "x"), edit("n", "/a/b", "rbind"), edit("n", "/y", "bind"), edit("n", "/a/x/y/z", "x"),
         ] });
         let spec = applied(&config, &edits);
         let order = |spec: &Value| {
@@ -498,7 +501,7 @@ mod tests {
         assert_eq!(options(&spec, 5), "ro,x,nosuid,nodev");
         // Nothing brings privileges, whatever it says.
         let mut edits = edits;
-        edits["mounts"][0]["options"] = json!(["suid", "bind", "nodev", "dev", "rsuid", "rdev"]);
+        edits["mounts"][1]["options"] = json!(["suid", "bind", "nodev", "dev", "rsuid", "rdev"]);
         let spec = applied(&json!({}), &edits);
         assert_eq!(options(&spec, 1), "bind,nodev,nosuid");
         // Without mounts nothing is put in another order.

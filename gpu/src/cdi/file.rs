@@ -142,13 +142,13 @@ impl File {
     /// # Errors
     /// It is not as it has to be: then with line and device.
     pub fn parse(text: &str) -> Result<File, String> {
-        if is_deep(text) {
-            return Err(format!("more than {DEEPEST} brackets are open"));
-        }
         // What is right as JSON is the same as YAML, but read in a tenth of the time.
         let json = plain::to_json(text);
         if let Ok(file) = serde_json::from_str(json.as_deref().unwrap_or(text)) {
             return Ok(file);
+        }
+        if is_deep(text) {
+            return Err(format!("more than {DEEPEST} brackets are open"));
         }
         serde_yaml_ng::from_str(text).map_err(|err| {
             let words = err.to_string();

@@ -18,27 +18,27 @@ pub(super) fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The name of a field, one of these.
+/// The name of a field, one of these: which.
 pub(super) struct Name(pub(super) &'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Name {
-    type Value = &'static str;
+    type Value = usize;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<&'static str, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
         from.deserialize_identifier(self)
     }
 }
 
 impl Visitor<'_> for Name {
-    type Value = &'static str;
+    type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the name of a field")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<&'static str, E> {
-        let mut known = self.0.iter().copied();
-        let found = known.find(|known| known.eq_ignore_ascii_case(name));
+    fn visit_str<E: Error>(self, name: &str) -> Result<usize, E> {
+        let mut known = self.0.iter();
+        let found = known.position(|known| known.eq_ignore_ascii_case(name));
         found.ok_or_else(|| match teu_spelling::nearest(name, self.0) {
             Some(nearest) => E::custom(format_args!(
                 "unknown field `{name}` (is `{nearest}` meant?)"
@@ -85,19 +85,17 @@ macro_rules! object {
                         use serde::de::Error;
                         const NAMES: &[&str] = &[$($name),*];
                         let mut object = $object::default();
-                        let mut seen: Vec<&str> = Vec::new();
-                        while let Some(name) = map.next_key_seed(crate::cdi::object::Name(NAMES))? {
-                            if seen.contains(&name) {
-                                return Err(A::Error::duplicate_field(name));
+                        let mut seen = [false; NAMES.len()];
+                        while let Some(field) = map.next_key_seed(crate::cdi::object::Name(NAMES))? {
+                            if std::mem::replace(&mut seen[field], true) {
+                                return Err(A::Error::duplicate_field(NAMES[field]));
                             }
-                            seen.push(name);
-                            match name {
-                                $($name => {
-                                    let value = map.next_value::<Option<$type>>()?;
-                                    object.$field = value.unwrap_or_default();
-                                })*
-                                other => return Err(A::Error::unknown_field(other, NAMES)),
-                            }
+                            let mut fields = 0..;
+                            $(if fields.next() == Some(field) {
+                                let value = map.next_value::<Option<$type>>()?;
+                                object.$field = value.unwrap_or_default();
+                                continue;
+                            })*
                         }
                         crate::cdi::object::Check::check(&object).map_err(A::Error::custom)?;
                         Ok(object)
