@@ -603,9 +603,9 @@ pub(crate) struct EventsArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Changes the limits of a created, running or paused container. What is not given \
-                  stays as it is.\nIf one of the new limits is refused, all old ones stay in \
-                  force.\n\nWith --resources they come from a file, as JSON like linux.resources \
+    long_about = "Changes the limits of a created, running or paused container, and the devices \
+                  that it was given.\nWhat is not named stays as it is. If one of the new limits is refused, all old ones \
+                  stay in force.\n\nWith --resources limits come from a file, as JSON like linux.resources \
                   in \"config.json\":\n\n    \
                   {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
                   \"cpu\": {\"shares\": 512, \"quota\": 50000, \"period\": 100000,\n\
@@ -615,7 +615,10 @@ pub(crate) struct EventsArgs {
                   \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229,\n\
                   \x20                  \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
                   device are added to those it has, or replace them.",
-    after_help = EXPLAINS_ID
+    after_help = "<container-id> is the name the container was created with.\n\nEXAMPLE:\n\
+                  To give the container \"ubuntu01\" a device, and to take it away:\n\n       \
+                  # teu update --device-add vendor.com/gpu=0 ubuntu01\n       \
+                  # teu update --device-rm vendor.com/gpu=0 ubuntu01"
 )]
 pub(crate) struct UpdateArgs {
     /// read the limits from FILE, or from standard input for '-'; other options for limits have
@@ -676,11 +679,13 @@ pub(crate) struct UpdateArgs {
     /// 1 to run only when nothing else wants to, 0 not to
     #[arg(long, value_name = "0|1")]
     pub(crate) cpu_idle: Option<String>,
-    /// give the container a device, of the host's or by its CDI name; may be given several times
-    #[arg(long, value_name = "/dev/PATH[:PATH-INSIDE][:rwm]|VENDOR/CLASS=NAME")]
+    /// give the container a device: '/dev/PATH[:PATH-INSIDE][:rwm]' of the host's, or a CDI name;
+    /// may be given several times
+    #[arg(long, value_name = "DEVICE")]
     pub(crate) device_add: Vec<String>,
-    /// take a device away that was given by its name; may be given several times
-    #[arg(long, value_name = "PATH-INSIDE|VENDOR/CLASS=NAME")]
+    /// take a device away that was given like that or with 'create --device': its path in the
+    /// container, or its CDI name; may be given several times
+    #[arg(long, value_name = "DEVICE")]
     pub(crate) device_rm: Vec<String>,
     #[command(flatten)]
     pub(crate) cdi: CdiArgs,

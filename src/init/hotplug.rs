@@ -91,12 +91,14 @@ fn take_mount(root: &Root, kernel: &Kernel, mount: &BroughtMount) -> Result<()> 
     let Some(found) = place.found else {
         return Ok(());
     };
-    let id = fstat(&found).map(|found| (found.st_dev, found.st_ino));
-    let id = id.context("fstat")?;
-    if !is_mount(found.as_fd())? || mount.source.is_some_and(|source| source != id) {
-        bail!(ANOTHER);
+    if is_mount(found.as_fd())? {
+        let id = fstat(&found).map(|found| (found.st_dev, found.st_ino));
+        let id = id.context("fstat")?;
+        if mount.source.is_some_and(|source| source != id) {
+            bail!(ANOTHER);
+        }
+        kernel.detach(found.as_fd())?;
     }
-    kernel.detach(found.as_fd())?;
     match parent(root, &place.path)? {
         Some((parent, name)) if mount.made_mountpoint => remove_mountpoint(&parent, name),
         _ => Ok(()),
