@@ -28,6 +28,7 @@ tests![
     a_container_without_a_mount_namespace_gets_devices,
     a_readonly_root_gets_nodes,
     no_update_takes_a_device_away,
+    checkpoints_keep_devices,
     what_was_there_before_stays,
     what_another_has_put_there_stays,
     what_cannot_be_given_is_told,
@@ -456,6 +457,33 @@ fn no_update_takes_a_device_away() {
     remove(&container, "vendor.com/gpu=0");
     remove(&container, "/dev/later");
     assert_eq!(opens(&container, &modes), ["ENOENT"; 7]);
+}
+
+/// Whether it goes on or is made again. There the device is asked for again.
+fn checkpoints_keep_devices() {
+    needs(&[Root, Criu, Teu]);
+    describe_everything();
+    let container = Container::new(Bundle::new().probe("count /dev/shm/count"));
+    let silent = "exec </dev/null >/dev/null 2>&1";
+    let run = container.command("run", ["--detach"]);
+    container.detach(run.after_shell(silent)).ok();
+    add(&container, "vendor.com/gpu=0");
+    let criu = |call: Invocation| {
+        let call = call.arg_before_last("--image-path");
+        let call = call.arg_before_last(scratch().join("images"));
+        call.arg_before_last("--manage-cgroups-mode=ignore")
+            .env("PATH", criu_path())
+    };
+    let checkpoint = |flags: &[&str]| criu(container.command("checkpoint", flags)).output().ok();
+    checkpoint(&["--leave-running"]);
+    assert_eq!(opens(&container, EVERYTHING), THERE);
+    checkpoint(&[]);
+    let restore = criu(gpu::asking(&container, "restore")).arg_before_last("--detach");
+    let restore = restore.arg_before_last("--bundle");
+    let restore = restore.arg_before_last(&container.bundle.directory);
+    restore.after_shell(silent).output().ok();
+    container.found_again();
+    assert_eq!(opens(&container, EVERYTHING), THERE);
 }
 
 fn what_was_there_before_stays() {
