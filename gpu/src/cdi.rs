@@ -18,6 +18,7 @@ pub use file::{
     ContainerEdits, Device, DeviceNode, File, FileMode, Hook, IntelRdt, Mount, NetDevice,
 };
 pub use name::{DeviceName, InvalidName};
+pub use version::NEWEST as NEWEST_VERSION;
 
 use serde::Serialize;
 

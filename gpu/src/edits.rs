@@ -145,7 +145,13 @@ impl Edits {
             }
         }
         self.links.extend(others.links);
-        self.covers.extend(others.covers);
+        for cover in others.covers {
+            // One would hide the other.
+            match self.covers.iter_mut().find(|own| own.path == cover.path) {
+                Some(own) => own.files.extend(cover.files),
+                None => self.covers.push(cover),
+            }
+        }
     }
 }
 

@@ -38,7 +38,7 @@ fn file(
     dirs: &LibraryDirs,
 ) -> Result<File, String> {
     let request = Request {
-        capabilities,
+        capabilities: Some(capabilities),
         ..Request::default()
     };
     let mut file = File {

@@ -42,6 +42,12 @@ impl Vendor {
             Vendor::Drm => "drm/gpu",
         }
     }
+
+    /// That of the devices of a kind.
+    #[must_use]
+    pub fn of_kind(kind: &str) -> Option<Vendor> {
+        Vendor::ALL.into_iter().find(|vendor| vendor.kind() == kind)
+    }
 }
 
 impl FromStr for Vendor {
@@ -201,14 +207,9 @@ fn unknown(gpus: &[Gpu], name: &str) -> String {
         }
         _ => "",
     };
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::osa_distance(known, name), known))
-        .min()
-        // As in other places: a third of the letters may be wrong.
-        .filter(|(distance, _)| *distance <= (name.chars().count() / 3).max(1));
-    let meant = match nearest {
-        Some((_, known)) if name.len() > 2 => format!(" (is {known:?} meant?)"),
+    let words: Vec<&str> = known.iter().map(String::as_str).collect();
+    let meant = match teu_spelling::nearest(name, &words) {
+        Some(known) if name.len() > 2 => format!(" (is {known:?} meant?)"),
         _ => String::new(),
     };
     match &known[..] {

@@ -10,6 +10,7 @@ mod drm;
 mod edits;
 mod generate;
 mod gpu;
+mod known_hooks;
 mod ld_cache;
 mod nvidia;
 mod request;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 pub use edits::{Cover, Edits, Link, Moment, Node};
 pub use generate::generate;
 pub use gpu::{DrmNode, Gpu, Instance, Vendor};
+pub use known_hooks::is_known_hook;
 pub use request::{Capabilities, Request, Which};
 pub use roots::Roots;
 
@@ -110,7 +112,7 @@ impl<'a> Provider<'a> {
     fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
         match self {
             Provider::Nvidia(module) => module.common(request, dirs),
-            Provider::Wsl(roots, _) => wsl::common(roots, request.capabilities, dirs),
+            Provider::Wsl(roots, _) => wsl::common(roots, request.capabilities(), dirs),
             Provider::Drm(roots, gpus) => drm::common(roots, gpus),
         }
     }
@@ -139,6 +141,14 @@ pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
     Ok(gpus)
 }
 
+/// Whether the machine has GPUs of a vendor, with their driver.
+///
+/// # Errors
+/// What the kernel says of them cannot be read, or is not as it has to be.
+pub fn has(roots: &Roots, vendor: Vendor) -> Result<bool, String> {
+    Ok(Provider::of(roots, vendor)?.is_some())
+}
+
 /// What the GPUs of a request bring.
 ///
 /// # Errors
@@ -149,10 +159,10 @@ pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edi
     let selected = select(provider.gpus(), &request.which)?;
     let mut edits = provider.common(request, dirs)?;
     for selected in &selected {
-        edits.append(provider.of_gpu(*selected, request.capabilities)?);
+        edits.append(provider.of_gpu(*selected, request.capabilities())?);
     }
     if let Provider::Nvidia(module) = &provider {
-        edits.covers = module.covers(&selected, request.capabilities)?;
+        edits.covers = module.covers(&selected, request.capabilities())?;
     }
     Ok(edits)
 }
@@ -174,7 +184,7 @@ pub fn problems(roots: &Roots) -> Vec<String> {
         problems.extend(provider.common(&request, &LibraryDirs::other()).err());
         for gpu in provider.gpus().iter().filter(|gpu| gpu.index.is_some()) {
             let whole = Selected::whole(gpu);
-            problems.extend(provider.of_gpu(whole, request.capabilities).err());
+            problems.extend(provider.of_gpu(whole, request.capabilities()).err());
         }
     }
     problems

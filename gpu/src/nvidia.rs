@@ -66,7 +66,7 @@ impl<'a> Module<'a> {
     /// A node of the host is another device; libraries are missing or of another
     /// version.
     pub(crate) fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
-        let asked = request.capabilities;
+        let asked = request.capabilities();
         let mut edits = Edits {
             env: vec![SEEN.to_owned()],
             ..Edits::default()

@@ -11,7 +11,8 @@ pub struct Request {
     /// Whose GPUs; without it the first of whom there are any.
     pub vendor: Option<Vendor>,
     pub which: Which,
-    pub capabilities: Capabilities,
+    /// Without it those of the default.
+    pub capabilities: Option<Capabilities>,
     /// The channels for memory of other machines (IMEX).
     pub imex_channels: Vec<u32>,
 }
@@ -95,29 +96,25 @@ impl Request {
         }
     }
 
-    /// What the values of `NVIDIA_VISIBLE_DEVICES` and `NVIDIA_DRIVER_CAPABILITIES`
-    /// ask for: there a number is a name. `none` is the driver without a GPU.
-    ///
-    /// # Errors
-    /// A capability that is none.
-    pub fn from_variables(devices: &str, capabilities: &str) -> Result<Option<Request>, String> {
+    /// What the value of a variable such as `NVIDIA_VISIBLE_DEVICES` asks for: there a
+    /// number is a name. `none` is the driver without a GPU.
+    #[must_use]
+    pub fn from_variable(vendor: Vendor, devices: &str) -> Option<Request> {
         let names: Vec<&str> = list(devices).collect();
         if names.is_empty() || names.contains(&"void") {
-            return Ok(None);
+            return None;
         }
         // The first of both counts.
         let word = names.iter().find(|name| ["all", "none"].contains(name));
-        let request = match word {
-            Some(&"none") => Request::named(Some(Vendor::Nvidia), &[]),
-            _ => Request::named(Some(Vendor::Nvidia), &names),
+        let names = match word {
+            Some(&"none") => &[],
+            _ => &names[..],
         };
-        let capabilities = capabilities
-            .parse()
-            .map_err(|err| format!("NVIDIA_DRIVER_CAPABILITIES: {err}"))?;
-        Ok(Some(Request {
-            capabilities,
-            ..request
-        }))
+        Some(Request::named(Some(vendor), names))
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities.unwrap_or_default()
     }
 }
 
@@ -175,7 +172,9 @@ impl FromStr for Request {
             (names, []) => which(names),
             _ => return Err("there is more than one count, or a count and names".to_owned()),
         };
-        request.capabilities = capabilities.join(",").parse()?;
+        if !capabilities.is_empty() {
+            request.capabilities = Some(capabilities.join(",").parse()?);
+        }
         request.vendor = match &drivers[..] {
             [] => None,
             [driver] => Some(driver.parse()?),

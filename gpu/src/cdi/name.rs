@@ -21,6 +21,12 @@ impl DeviceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// `vendor/class`, and the name within that kind.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.split_once('=').unwrap_or_default()
+    }
 }
 
 impl FromStr for DeviceName {

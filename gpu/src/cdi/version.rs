@@ -4,8 +4,10 @@ use super::file::{ContainerEdits, File};
 
 /// All there are, in order.
 const VERSIONS: [&str; 10] = [
-    "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0",
+    "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", NEWEST,
 ];
+/// The last that is read.
+pub const NEWEST: &str = "1.1.0";
 
 fn number(version: &str) -> Option<usize> {
     VERSIONS.iter().position(|known| *known == version)

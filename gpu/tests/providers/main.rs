@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use serde_json::json;
 use teu_gpu::cdi::File;
 use teu_gpu::{Capabilities, LibraryDirs, Request, Vendor, Which};
 
@@ -49,13 +50,16 @@ fn requests_are_read_as_dockers() {
     let all = request("all,\"capabilities=utility,graphics,gpu\",imex=0,channel7,driver=nvidia");
     let all = all.expect("all fields");
     let asked = Capabilities::UTILITY | Capabilities::GRAPHICS;
-    assert_eq!((all.which, all.capabilities), (Which::All, asked));
+    assert_eq!((all.which, all.capabilities), (Which::All, Some(asked)));
     assert_eq!(all.imex_channels, [0, 7]);
     assert_eq!(all.vendor, Some(Vendor::Nvidia));
-    let default = request("all").expect("all").capabilities;
-    assert_eq!(default, Capabilities::UTILITY | Capabilities::COMPUTE);
+    // Which somebody else may say.
+    assert_eq!(request("all").expect("all").capabilities, None);
+    let default = request("all,capabilities=gpu").expect("all").capabilities;
+    let usual = Capabilities::UTILITY | Capabilities::COMPUTE;
+    assert_eq!(default, Some(usual));
     let every = request("all,capabilities=all").expect("all").capabilities;
-    assert_eq!(every, Capabilities::all());
+    assert_eq!(every, Some(Capabilities::all()));
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn requests_that_are_none_are_told_why() {
 #[test]
 fn variables_are_read_as_nvidias_runtime_does() {
     let which = |devices: &str| {
-        let request = Request::from_variables(devices, "").expect(devices);
+        let request = Request::from_variable(Vendor::Nvidia, devices);
         request.map(|request| request.which)
     };
     let named = |names: &[&str]| {
@@ -116,13 +120,10 @@ fn variables_are_read_as_nvidias_runtime_does() {
     ] {
         assert_eq!(which(value), expected, "{value:?}");
     }
-    let capabilities = |value: &str| Request::from_variables("all", value);
-    let asked = capabilities("video,ngx")
-        .expect("capabilities")
-        .expect("a request");
-    assert_eq!(asked.capabilities, Capabilities::VIDEO | Capabilities::NGX);
-    let error = capabilities("video,cuda").expect_err("no capability");
-    assert!(error.starts_with("NVIDIA_DRIVER_CAPABILITIES: capability \"cuda\""));
+    let asked: Capabilities = "video,ngx".parse().expect("capabilities");
+    assert_eq!(asked, Capabilities::VIDEO | Capabilities::NGX);
+    let none: Capabilities = "".parse().expect("capabilities");
+    assert_eq!(none, Capabilities::default());
 }
 
 // NVIDIA: GPUs and nodes.
@@ -159,9 +160,8 @@ fn a_container_has_the_nodes_of_its_gpus_and_no_others() {
         .asked("device=1,capabilities=utility")
         .expect("utility");
     assert_eq!(of(&utility, "node"), [control[0], second]);
-    let none = Request::from_variables("none", "utility")
-        .expect("none")
-        .expect("a request");
+    let mut none = Request::from_variable(Vendor::Nvidia, "none").expect("a request");
+    none.capabilities = Some(Capabilities::UTILITY);
     let none = teu_gpu::edits(&tree.roots(), &none, &LibraryDirs::other()).expect("none");
     assert_eq!(of(&tree.lines(&none), "node"), [control[0]]);
 }
@@ -392,6 +392,88 @@ fn of_proc_a_container_sees_what_is_of_its_gpus() {
     assert!(text.contains("\"EGLVisibleDGPUDevices\",0x2"), "{text}");
     let plain = tree.asked("device=1").expect("edits");
     assert_eq!(of(&plain, "text /etc"), [""; 0]);
+    // Two requests show what is of either.
+    let other: Request = "device=0".parse().expect("a request");
+    let mut both = teu_gpu::edits(&tree.roots(), &other, &LibraryDirs::other()).expect("edits");
+    both.append(edits);
+    let shown = of(&tree.lines(&both), "text /proc/driver/nvidia/gpus");
+    assert_eq!(shown.len(), 2, "{shown:?}");
+}
+
+/// Of a file that NVIDIA's tools wrote, with libraries where the image may not look.
+#[test]
+fn known_hooks_become_edits() {
+    let tree = Tree::with_two_gpus();
+    let file = |name: &str| tree.path("usr/lib/x86_64-linux-gnu").join(name);
+    let (library, version) = (format!("libcuda.so.{VERSION}"), VERSION);
+    let hook = |program: &str, words: &[&str]| {
+        json!({
+            "hookName": "createContainer", "path": format!("/usr/bin/{program}"),
+            "args": ([&[program][..], words].concat()),
+        })
+    };
+    let edits = json!({
+        "deviceNodes": [
+            { "path": "/dev/nvidia1", "hostPath": "/nowhere", "type": "c", "major": 195, "minor": 1 },
+        ],
+        "mounts": [
+            { "hostPath": file(&library), "containerPath": format!("/usr/lib64/{library}") },
+            { "hostPath": "/usr/bin/nvidia-smi", "containerPath": "/usr/bin/nvidia-smi" },
+        ],
+        "hooks": [
+            hook("nvidia-cdi-hook", &[
+                "create-symlinks", "--link", "libcuda.so.1::/usr/lib64/libcuda.so",
+                "--link=../libnvidia-allocator.so.1::/usr/lib64/gbm/nvidia-drm_gbm.so",
+            ]),
+            hook("nvidia-ctk", &["hook", "update-ldcache", "--folder", "/usr/lib64"]),
+            hook("nvidia-cdi-hook", &["enable-cuda-compat", "--host-driver-version", version]),
+            hook("nvidia-cdi-hook", &["disable-device-node-modification"]),
+            hook("nvidia-cdi-hook", &["chmod", "--mode", "755", "--path", "/dev/dri"]),
+            hook("nvidia-cdi-hook", &["some-other"]),
+            hook("other", &["create-symlinks", "--link", "a::/b"]),
+        ],
+    });
+    let described = json!({
+        "cdiVersion": "0.5.0", "kind": "nvidia.com/gpu",
+        "devices": [{ "name": "1", "containerEdits": edits }],
+    });
+    let described = File::parse(&described.to_string()).expect("a file");
+    let taken = |dirs: &LibraryDirs| {
+        let mut edits = described.devices[0]
+            .container_edits
+            .on_this_machine()
+            .expect("edits");
+        edits.take_known_hooks(&tree.roots(), dirs).expect("taken");
+        let left: Vec<_> = edits
+            .hooks
+            .iter()
+            .map(|(_, hook)| hook.args().clone())
+            .collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        tree.lines(&edits)
+    };
+    let own = [
+        "/usr/lib64/libcuda.so libcuda.so.1",
+        "/usr/lib64/gbm/nvidia-drm_gbm.so ../libnvidia-allocator.so.1",
+    ];
+    let lines = taken(&LibraryDirs::other());
+    let beside = format!("/usr/lib64/libcuda.so.1 {library}");
+    assert_eq!(of(&lines, "link"), [own[0], own[1], &beside]);
+    let shown = of(&lines, "text /proc/driver/nvidia/gpus/");
+    assert_eq!(shown, ["0000:0a:00.0/information"]);
+    assert_eq!(of(&lines, "text /etc"), [""; 0]);
+    // A Debian looks elsewhere.
+    let debian = LibraryDirs::debian();
+    let native = debian.native.display();
+    let lines = taken(&debian);
+    let elsewhere = [
+        format!("{native}/libcuda.so.1 /usr/lib64/{library}"),
+        format!("{native}/{library} /usr/lib64/{library}"),
+    ];
+    assert_eq!(
+        of(&lines, "link"),
+        [own[0], own[1], &elsewhere[0], &elsewhere[1]]
+    );
 }
 
 // NVIDIA: layouts.
