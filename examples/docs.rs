@@ -140,12 +140,14 @@ fn with_values(option: Arg) -> Arg {
 }
 
 /// Options that take no other words than those in quotes in their help.
-const OF_WORDS: [&str; 8] = [
+const OF_WORDS: [&str; 10] = [
     "action",
     "cdi_devices",
     "cdi_hooks",
     "format",
+    "gpu_env",
     "log_format",
+    "nvidia_hook",
     "cgroup_manager",
     "rootless",
     "manage_cgroups_mode",

@@ -45,15 +45,20 @@ use crate::commands::{
     create, delete, devices, events, exec, features, kill, list, pause, ps, start, stats, update,
 };
 use crate::notify::ListenFds;
+use crate::plan::gpu_request::NVIDIA_HOOK;
 use crate::root::Root;
 use anyhow::{Context, Result};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The exit status of a command that did not do what was asked.
 const FAILED: u8 = 1;
 /// The exit status of an `exec` whose program did not run; engines know it.
 const EXEC_FAILED: u8 = 255;
+
+const NOT_A_HOOK: &str = "nvidia-container-runtime-hook: this is teu, which gives GPUs without \
+    this hook: it was run by another runtime, or teu found no driver of NVIDIA's";
 
 /// musl's own makes a system call for most of what it is asked. After a fork
 /// without execve it goes on in the child as it was: the process had one thread.
@@ -63,6 +68,10 @@ const EXEC_FAILED: u8 = 255;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    if is_called_as_hook() {
+        eprintln!("{NOT_A_HOOK}");
+        return ExitCode::from(FAILED);
+    }
     exeseal::start_sealed();
     let Cli {
         program,
@@ -78,6 +87,13 @@ fn main() -> ExitCode {
         logger::fatal(&errno::chain(&error));
         FAILED
     }))
+}
+
+/// Docker wants a program of this name for --gpus, which the bundle then has as a
+/// hook. A runtime that runs it must not go on: the container has no GPU.
+fn is_called_as_hook() -> bool {
+    let path = std::env::args_os().next().unwrap_or_default();
+    Path::new(&path).file_name() == Some(NVIDIA_HOOK.as_ref())
 }
 
 /// Does what was asked and returns the exit status.

@@ -16,6 +16,7 @@ mod exec;
 mod failures;
 mod features;
 mod gpu;
+mod gpus;
 mod hooks;
 mod hotplug;
 mod layers;
@@ -39,6 +40,11 @@ mod systemd;
 mod terminal;
 mod update;
 
+/// Machines that are only files, from the tests of the crate that looks at them.
+#[allow(dead_code, reason = "those have more to ask")]
+#[path = "../gpu/tests/providers/tree.rs"]
+mod machine;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -55,6 +61,7 @@ fn main() -> ExitCode {
         failures::TESTS,
         features::TESTS,
         gpu::TESTS,
+        gpus::TESTS,
         hooks::TESTS,
         hotplug::TESTS,
         layers::TESTS,

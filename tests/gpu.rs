@@ -413,7 +413,7 @@ fn what_cannot_be_had_is_told() {
     let call = call(&container, "create").arg_before_last("--cdi-hooks=some");
     call.output()
         .exits(1)
-        .says(r#"--cdi-hooks \"some\": not one of all, none"#);
+        .says(r#"--cdi-hooks \"some\": not one of all, known, none"#);
 }
 
 const OTHERS: &str = "others than root can write to it";

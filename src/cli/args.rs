@@ -204,7 +204,8 @@ pub(crate) struct DeviceArgs {
     pub(crate) device: Vec<String>,
     #[command(flatten)]
     pub(crate) cdi: CdiArgs,
-    /// whether hooks of CDI devices run: 'all' or 'none', which refuses such devices
+    /// whether hooks of CDI devices run: 'all', 'known', which does without them what those of
+    /// NVIDIA do and refuses others, or 'none', which refuses such devices
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) cdi_hooks: String,
     /// which device nodes CDI files may give: 'usual' or 'any', also disks and memory
@@ -213,6 +214,21 @@ pub(crate) struct DeviceArgs {
     /// also give the devices that annotations "cdi.k8s.io/..." ask for
     #[arg(long)]
     pub(crate) cdi_annotations: bool,
+    /// give the container GPUs: 'all', how many, or which, as '0,1' or 'GPU-...' (a single number
+    /// is how many; 'device=0' is the first)
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) gpus: Option<String>,
+    /// directory that the driver of GPUs is below, with its libraries and programs; "/" if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) driver_root: Option<OsString>,
+    /// what becomes of the hook that Docker has run for --gpus: 'take', to give the GPUs it is asked
+    /// for, 'keep' or 'refuse' (default: 'take' where a driver of NVIDIA is loaded, else 'keep')
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) nvidia_hook: Option<String>,
+    /// when NVIDIA_VISIBLE_DEVICES and AMD_VISIBLE_DEVICES, which images may set, ask for GPUs:
+    /// 'never', 'privileged' (with CAP_SYS_ADMIN) or 'always'
+    #[arg(long, value_name = "WHEN", default_value = "never")]
+    pub(crate) gpu_env: String,
 }
 
 // The options of a command that needs no more than a container.

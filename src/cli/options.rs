@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use jiff::SignedDuration;
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
@@ -20,6 +20,7 @@ use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::plan::gpu::{CdiHooks, DeviceWishes};
+use crate::plan::gpu_request::GpuWishes;
 use crate::plan::hotplug::HotplugWishes;
 use crate::root::Root;
 use crate::size;
@@ -58,6 +59,12 @@ impl args::BundleArgs {
 
 impl args::DeviceArgs {
     fn wishes(self, root: &Root) -> Result<DeviceWishes> {
+        let gpus = non_empty(self.gpus).map(|words| {
+            let request = words.parse().map_err(Error::msg);
+            request.with_context(|| format!("--gpus {words:?}"))
+        });
+        let driver_root = non_empty(self.driver_root).map(|path| absolute("--driver-root", &path));
+        let hook = non_empty(self.nvidia_hook);
         Ok(DeviceWishes {
             names: self.device,
             directories: self.cdi.directories()?,
@@ -65,6 +72,12 @@ impl args::DeviceArgs {
             nodes: self.cdi_devices.parse()?,
             cdi_annotations: self.cdi_annotations,
             state: root.path.clone(),
+            gpus: GpuWishes {
+                request: gpus.transpose()?,
+                driver_root: driver_root.transpose()?,
+                hook: hook.map(|word| word.parse()).transpose()?,
+                env: self.gpu_env.parse()?,
+            },
         })
     }
 }
@@ -72,11 +85,15 @@ impl args::DeviceArgs {
 impl args::CdiArgs {
     /// Absolute: the bundle will be the working directory.
     fn directories(&self) -> Result<Vec<PathBuf>> {
-        let absolute = |path: &OsString| {
-            std::path::absolute(path).with_context(|| format!("--cdi-dir {path:?}"))
-        };
-        self.cdi_dir.iter().map(absolute).collect()
+        let directories = self.cdi_dir.iter();
+        directories
+            .map(|path| absolute("--cdi-dir", path))
+            .collect()
     }
+}
+
+fn absolute(option: &str, path: &OsString) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{option} {path:?}"))
 }
 
 impl GlobalArgs {

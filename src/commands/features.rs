@@ -70,6 +70,9 @@ fn built() -> Features {
         commit.map(|c| ("teu.commit", c)),
         // The key engines look for.
         Some(("org.opencontainers.runc.checkpoint.enabled", "true")),
+        Some(("teu.cdi", teu_gpu::cdi::NEWEST_VERSION)),
+        // The words of --gpus for them.
+        Some(("teu.gpus", "nvidia,amd,intel,drm")),
     ];
     Features {
         oci_version_min: OLDEST_SPECIFICATION,
@@ -179,6 +182,9 @@ mod tests {
         assert_eq!(json["annotations"]["teu.version"], version::VERSION);
         let checkpoint = "org.opencontainers.runc.checkpoint.enabled";
         assert_eq!(json["annotations"][checkpoint], "true");
+        assert_eq!(json["annotations"]["teu.cdi"], "1.1.0");
+        let vendors = teu_gpu::Vendor::ALL.map(teu_gpu::Vendor::word).join(",");
+        assert_eq!(json["annotations"]["teu.gpus"], vendors);
     }
 
     #[test]

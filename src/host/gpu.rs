@@ -1,4 +1,5 @@
-//! LOOK: the devices that CDI files describe, and what this machine has of them.
+//! LOOK: the devices that CDI files describe and the GPUs that there are, and what
+//! this machine has of them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use oci_spec::runtime::LinuxDeviceType;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use teu_gpu::cdi::{Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, Part, Unresolved};
-use teu_gpu::{Edits, Moment};
+use teu_gpu::{Edits, LibraryDirs, Moment, Request, Roots, Vendor};
 
 use super::Host;
-use crate::plan::gpu::{CdiHooks, CdiNodes, DeviceWishes};
+use crate::plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
+use crate::plan::gpu_request::GpuWishes;
 use crate::plan::hotplug::AskedNode;
 use crate::trusted_path;
 
@@ -40,19 +43,47 @@ impl Host {
         }
     }
 
-    /// What these devices bring, all together and each by itself.
+    /// What these devices and GPUs bring, all together and each by itself.
     ///
     /// # Errors
     /// There is no such device, the host has it not, or it brings what it may not.
-    pub(crate) fn edits(&self, names: &[DeviceName], wishes: &DeviceWishes) -> Result<AllEdits> {
-        let cdi = self.cdi(&wishes.directories);
-        let together = edits_of(&cdi, names, wishes)?;
-        let mut of_each = Vec::with_capacity(names.len());
-        for name in names {
-            let edits = edits_of(&cdi, std::slice::from_ref(name), wishes)?;
-            of_each.push((name.to_string(), edits));
+    pub(crate) fn edits(&self, asked: &Asked, wishes: &DeviceWishes) -> Result<AllEdits> {
+        let cdi = match asked.names.is_empty() {
+            true => Cdi::default(),
+            false => self.cdi(&wishes.directories),
+        };
+        let together = self.edits_of(&cdi, asked, wishes)?;
+        let mut of_each = Vec::new();
+        for (name, one) in asked.each() {
+            let edits = match one == *asked {
+                true => together.clone(),
+                false => self.edits_of(&cdi, &one, wishes)?,
+            };
+            of_each.push((name, edits));
         }
         Ok(AllEdits { together, of_each })
+    }
+
+    fn edits_of(&self, cdi: &Cdi, asked: &Asked, wishes: &DeviceWishes) -> Result<Edits> {
+        let (described, own) = by_files_or_not(cdi, &asked.names);
+        let mut all = described_edits(cdi, &described, wishes)?;
+        let has_known_hooks = wishes.hooks == CdiHooks::Known && !all.hooks.is_empty();
+        let requests = [&asked.gpus[..], &own].concat();
+        if requests.is_empty() && !has_known_hooks {
+            return Ok(all);
+        }
+        let roots = self.roots(&wishes.gpus)?;
+        let directories = library_dirs(&asked.rootfs)?;
+        if has_known_hooks {
+            let taken = all.take_known_hooks(&roots, &directories);
+            taken.map_err(Error::msg)?;
+        }
+        for mut request in requests {
+            request.capabilities = request.capabilities.or(asked.capabilities);
+            let edits = teu_gpu::edits(&roots, &request, &directories);
+            all.append(edits.map_err(Error::msg).context("GPUs")?);
+        }
+        Ok(all)
     }
 
     /// What a device node of this machine brings. Links to it are followed.
@@ -89,9 +120,30 @@ impl Host {
         let found = fs::metadata(path).ok()?;
         Some((found.dev(), found.ino()))
     }
+
+    /// Whether there are GPUs of this vendor, and their driver.
+    ///
+    /// # Errors
+    /// What the kernel says of them is not understood.
+    pub(crate) fn has_gpus(&self, vendor: Vendor, wishes: &GpuWishes) -> Result<bool> {
+        teu_gpu::has(&self.roots(wishes)?, vendor).map_err(Error::msg)
+    }
+
+    /// Where GPUs and the files of their drivers are looked for.
+    fn roots(&self, wishes: &GpuWishes) -> Result<Roots> {
+        let mut roots = Roots::below(&self.path(""));
+        if let Some(root) = &wishes.driver_root {
+            ensure!(
+                !trusted_path::others_could_write(root),
+                "others than root can write to --driver-root {root:?}"
+            );
+            roots.driver.clone_from(root);
+        }
+        Ok(roots)
+    }
 }
 
-fn edits_of(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
+fn described_edits(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
     let mut all = Edits::default();
     for part in parts_of(cdi, names)? {
         let mut edits = part.edits().map_err(Error::msg)?;
@@ -102,6 +154,46 @@ fn edits_of(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Ed
         all.append(edits);
     }
     Ok(all)
+}
+
+/// The devices that files describe, or should; and as requests those of kinds that no
+/// file has, and that are known without.
+fn by_files_or_not(cdi: &Cdi, names: &[DeviceName]) -> (Vec<DeviceName>, Vec<Request>) {
+    let vendor = |name: &DeviceName| {
+        let (kind, _) = name.parts();
+        let is_of_kind = |known: &str| known.split_once('=').is_some_and(|(own, _)| own == kind);
+        let is_described = cdi.entries().any(|entry| is_of_kind(entry.name));
+        Vendor::of_kind(kind).filter(|_| !is_described)
+    };
+    let (own, described): (Vec<_>, Vec<_>) = names.iter().partition(|name| vendor(name).is_some());
+    let requests = Vendor::ALL.into_iter().filter_map(|vendor| {
+        let names = own.iter().map(|name| name.parts());
+        let names: Vec<&str> = names
+            .filter_map(|(kind, name)| (kind == vendor.kind()).then_some(name))
+            .collect();
+        (!names.is_empty()).then(|| Request::named(Some(vendor), &names))
+    });
+    (described.into_iter().cloned().collect(), requests.collect())
+}
+
+/// Where the C library of an image looks for libraries: distributions differ. Only
+/// what is inside of the image counts.
+fn library_dirs(rootfs: &Path) -> Result<LibraryDirs> {
+    let debian = LibraryDirs::debian();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, rootfs, flags, Mode::empty());
+    let root = root.with_context(|| format!("open the root filesystem {rootfs:?}"))?;
+    let has = |path: &Path| {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        openat2(&root, path, flags, Mode::empty(), resolve).is_ok()
+    };
+    let is_debian = has(Path::new("/etc/debian_version")) || has(&debian.native);
+    Ok(if is_debian {
+        debian
+    } else {
+        LibraryDirs::other()
+    })
 }
 
 /// The parts of what these devices bring.
@@ -171,10 +263,17 @@ fn check_hooks(edits: &Edits, allowed: CdiHooks) -> Result<()> {
     for (moment, hook) in &edits.hooks {
         let path = hook.path();
         log::debug!("a device brings the hook {path:?}");
-        ensure!(
-            allowed == CdiHooks::All,
-            "it has the hook {path:?}, and --cdi-hooks is \"none\""
-        );
+        match allowed {
+            CdiHooks::All => {}
+            // It does not run.
+            CdiHooks::Known if teu_gpu::is_known_hook(*moment, hook) => continue,
+            CdiHooks::Known => {
+                bail!("it has the hook {path:?}, and --cdi-hooks \"known\" allows none that is not")
+            }
+            CdiHooks::None | CdiHooks::LeftOut => {
+                bail!("it has the hook {path:?}, and --cdi-hooks is \"none\"")
+            }
+        }
         ensure!(
             path.is_absolute(),
             "the path of the hook {path:?} is not absolute"

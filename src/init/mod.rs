@@ -10,6 +10,7 @@ pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod devices;
 pub(crate) mod exec;
+pub(crate) mod gpu;
 pub(crate) mod hotplug;
 pub(crate) mod loopback;
 pub(crate) mod lsm;

@@ -31,10 +31,10 @@ use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::attributes::Kernel;
-use super::devices;
 use super::masks::{self, Places, is_null, open_null};
 use super::mounts::{Kept, Mounter, attach, clone_handle, make_readonly};
 use super::paths::{Procfs, Root};
+use super::{devices, gpu};
 use crate::pipe::InitEnd;
 use crate::plan::rootfs::{Entrance, RootfsPlan};
 
@@ -47,7 +47,7 @@ pub(crate) struct Rootfs<'a> {
     kept: Kept,
 }
 
-/// Makes all mounts, devices and links of the plan below the root filesystem.
+/// Makes all mounts, devices, links and covers of the plan below the root filesystem.
 /// Waits for the cgroup only before a mount that needs it, or at the end, and only
 /// if there is a cgroup namespace to be unshared.
 ///
@@ -61,6 +61,14 @@ pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Ro
     let kept = make_mounts(plan, &root, &kernel, pipe)?;
     if let Some(devices) = &plan.devices {
         devices::set_up(&root, &kernel, devices, pipe).context("configuring container /dev")?;
+    }
+    for link in &plan.links {
+        gpu::make_link(&root, link)
+            .with_context(|| format!("make link {:?} to {:?}", link.path, link.target))?;
+    }
+    for cover in &plan.covers {
+        gpu::cover(&root, &kernel, cover, plan.mount_label.as_deref())
+            .with_context(|| format!("cover {:?}", cover.path))?;
     }
     rustix::process::umask(mask);
     Ok(Rootfs {

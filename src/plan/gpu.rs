@@ -2,6 +2,7 @@
 //! them. The ordinary ways lead from there: a device is a node and a rule, a mount a
 //! mount.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,14 @@ use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{self as spec, LinuxNamespaceType, Mount, Process, Spec};
 use serde::{Deserialize, Serialize};
 use teu_gpu::cdi::DeviceName;
-use teu_gpu::{Edits, Moment, Node};
+use teu_gpu::{Capabilities, Edits, Moment, Node, Request};
+use teu_namespaces::Kind;
 
+use super::gpu_request::{self, GpuWishes};
 use super::mounts::clean;
+use super::namespaces;
 use crate::document;
+use crate::host::{AllEdits, Host};
 
 /// The annotation that asks for devices, with commas between their names.
 pub(crate) const ANNOTATION: &str = "run.teu/devices";
@@ -35,6 +40,40 @@ pub(crate) struct DeviceWishes {
     pub(crate) cdi_annotations: bool,
     /// Where the state of containers is, of which no container gets any.
     pub(crate) state: PathBuf,
+    pub(crate) gpus: GpuWishes,
+}
+
+/// What a container asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) names: Vec<DeviceName>,
+    pub(crate) gpus: Vec<Request>,
+    /// Of GPUs with which no others were asked for.
+    pub(crate) capabilities: Option<Capabilities>,
+    /// The container's root, which says where it looks for libraries.
+    pub(crate) rootfs: PathBuf,
+}
+
+impl Asked {
+    /// Each device, as if it was the only one, and the GPUs that have no name.
+    pub(crate) fn each(&self) -> Vec<(String, Asked)> {
+        let names = self.names.iter().map(|name| {
+            let one = Asked {
+                names: vec![name.clone()],
+                gpus: Vec::new(),
+                ..self.clone()
+            };
+            (name.to_string(), one)
+        });
+        let gpus = (!self.gpus.is_empty()).then(|| {
+            let gpus = Asked {
+                names: Vec::new(),
+                ..self.clone()
+            };
+            ("gpus".to_owned(), gpus)
+        });
+        names.chain(gpus).collect()
+    }
 }
 
 /// Which hooks of devices run.
@@ -42,6 +81,9 @@ pub(crate) struct DeviceWishes {
 pub(crate) enum CdiHooks {
     #[default]
     All,
+    /// Those of NVIDIA's files whose work is done here, instead of running them; a
+    /// device that has others is refused.
+    Known,
     /// A device that has some is refused.
     None,
     /// Those of a device are left out.
@@ -54,8 +96,9 @@ impl FromStr for CdiHooks {
     fn from_str(word: &str) -> Result<CdiHooks> {
         match word {
             "all" => Ok(CdiHooks::All),
+            "known" => Ok(CdiHooks::Known),
             "none" => Ok(CdiHooks::None),
-            _ => bail!("--cdi-hooks {word:?}: not one of all, none"),
+            _ => bail!("--cdi-hooks {word:?}: not one of all, known, none"),
         }
     }
 }
@@ -87,6 +130,58 @@ impl FromStr for CdiNodes {
 pub(crate) struct ForProcesses {
     env: Vec<String>,
     additional_gids: Vec<u32>,
+}
+
+/// Puts what devices and GPUs bring into the specification, if any are asked for.
+///
+/// # Errors
+/// There are no such devices, or they bring what they may not.
+pub(crate) fn edit(
+    spec: &mut Cow<'_, Spec>,
+    bundle: &Path,
+    wishes: &DeviceWishes,
+    host: &Host,
+) -> Result<AllEdits> {
+    let names = names(spec, wishes)?;
+    let gpus = gpu_request::requests(spec, &wishes.gpus, !names.is_empty(), host)?;
+    if names.is_empty() && gpus.is_empty() {
+        return Ok(AllEdits::default());
+    }
+    gpu_request::warn_if_privileged(spec, &gpus);
+    let root = spec.root().as_ref().map(|root| root.path().as_path());
+    let asked = Asked {
+        names,
+        gpus,
+        capabilities: gpu_request::capabilities(spec)?,
+        rootfs: bundle.join(root.unwrap_or(Path::new(""))),
+    };
+    let mut edits = host.edits(&asked, wishes)?;
+    leave_out_unmapped_groups(&mut edits, spec, host)?;
+    apply(spec.to_mut(), &edits.together, host.may_map_owners())?;
+    Ok(edits)
+}
+
+/// Without privileges a process keeps the groups of its caller.
+fn leave_out_unmapped_groups(edits: &mut AllEdits, spec: &Spec, host: &Host) -> Result<()> {
+    if edits.together.additional_gids.is_empty() {
+        return Ok(());
+    }
+    let namespaces = namespaces::plan(spec, host)?;
+    let maps = &namespaces.id_maps;
+    let may_set = !host.is_unprivileged() && !maps.deny_setgroups;
+    let may_have = |gid: &u32| {
+        let is_mapped = !namespaces.is_private(Kind::User) || maps.host_gid(*gid).is_some();
+        let is_had = may_set && is_mapped;
+        if !is_had {
+            log::debug!("the container has not the group {gid} of a device");
+        }
+        is_had
+    };
+    let of_each = edits.of_each.iter_mut().map(|(_, edits)| edits);
+    for edits in of_each.chain([&mut edits.together]) {
+        edits.additional_gids.retain(may_have);
+    }
+    Ok(())
 }
 
 /// The devices asked for, each once: by the command line, and by annotations in the
@@ -266,7 +361,9 @@ impl ForProcesses {
     pub(crate) fn replace_in(&self, process: &mut Process) {
         let env = process.env_mut().get_or_insert_default();
         for variable in &self.env {
-            match env.iter_mut().find(|other| name(other) == name(variable)) {
+            // The last of several is the one that counts.
+            let mut known = env.iter_mut().rev();
+            match known.find(|other| name(other) == name(variable)) {
                 Some(other) => other.clone_from(variable),
                 None => env.push(variable.clone()),
             }
@@ -394,11 +491,11 @@ mod tests {
 
     #[test]
     fn variables_replace_those_of_their_name() {
-        let config = json!({ "process": { "env": ["A=1", "AB=2", "C=3"] } });
-        let spec = applied(&config, &json!({ "env": ["A=x=y", "D=4", "D=5"] }));
+        let config = json!({ "process": { "env": ["A=1", "AB=2", "C=0", "C=3"] } });
+        let spec = applied(&config, &json!({ "env": ["A=x=y", "C=5", "D=4", "D=5"] }));
         assert_eq!(
             spec["process"]["env"],
-            json!(["A=x=y", "AB=2", "C=3", "D=5"])
+            json!(["A=x=y", "AB=2", "C=0", "C=5", "D=5"])
         );
     }
 

@@ -125,9 +125,17 @@ impl Asked {
         }
     }
 
-    fn edits(&self, host: &Host, wishes: &DeviceWishes) -> Result<Edits> {
+    fn edits(&self, host: &Host, rootfs: &Path, wishes: &DeviceWishes) -> Result<Edits> {
         match self {
-            Asked::Named(name) => Ok(host.edits(std::slice::from_ref(name), wishes)?.together),
+            Asked::Named(name) => {
+                let asked = gpu::Asked {
+                    names: vec![name.clone()],
+                    gpus: Vec::new(),
+                    capabilities: None,
+                    rootfs: rootfs.to_owned(),
+                };
+                Ok(host.edits(&asked, wishes)?.together)
+            }
             Asked::Node(node) => host.node_edits(node),
         }
     }
@@ -155,7 +163,7 @@ impl Hotplug {
             if all.any(|device| device.name == name) {
                 bail!("the container has the device {name:?} already");
             }
-            let edits = asked.edits(container.host, &wishes.devices)?;
+            let edits = asked.edits(container.host, container.rootfs, &wishes.devices)?;
             refuse_impossible(&edits).with_context(|| format!("device {name:?}"))?;
             gpu::apply(&mut spec, &edits, container.host.may_map_owners())?;
             added.push(NamedDevice::new(
@@ -219,6 +227,10 @@ fn refuse_impossible(edits: &Edits) -> Result<()> {
     ensure!(
         edits.net_devices.is_empty(),
         "it has netDevices, which {late}"
+    );
+    ensure!(
+        edits.links.is_empty(),
+        "its libraries need links, which {late}"
     );
     ensure!(edits.intel_rdt.is_none(), "it has intelRdt, which {late}");
     Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod devices;
 pub(crate) mod exec;
 pub(crate) mod external;
 pub(crate) mod gpu;
+pub(crate) mod gpu_request;
 pub(crate) mod hooks;
 pub(crate) mod hotplug;
 pub(crate) mod id_list;
@@ -37,7 +38,7 @@ use teu_namespaces::{Kind, NamespacePlan};
 use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::hooks as hooks_state;
-use crate::host::{AllEdits, Host};
+use crate::host::Host;
 use crate::state::ContainerState;
 use crate::version;
 use cgroup::CgroupManager;
@@ -138,12 +139,7 @@ impl Plan {
         if wishes.service.is_one() {
             add_service(spec.to_mut(), &wishes.service);
         }
-        let mut edits = AllEdits::default();
-        let devices = gpu::names(&spec, &wishes.devices)?;
-        if !devices.is_empty() {
-            edits = host.edits(&devices, &wishes.devices)?;
-            gpu::apply(spec.to_mut(), &edits.together, host.may_map_owners())?;
-        }
+        let edits = gpu::edit(&mut spec, &bundle.dir, &wishes.devices, host)?;
         let spec = &*spec;
         let linux = spec.linux().as_ref();
         check::refuse_unsupported(spec)?;
@@ -170,7 +166,7 @@ impl Plan {
             namespaces: &namespaces,
             cgroup: Some(&layout),
             no_pivot: wishes.no_pivot,
-            nodes: &edits.together.nodes,
+            edits: &edits.together,
         })?;
         let mut shared = Shared::new(spec, !wishes.no_new_keyring)?;
         if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, c_ulong};
 use rustix::io::Errno;
 use teu_cgroups::Layout;
-use teu_gpu::Node;
+use teu_gpu::{Cover, Edits, Link};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::devices::{DeviceNode, device_nodes};
@@ -35,6 +35,10 @@ pub(crate) struct RootfsPlan {
     pub(crate) mounts: Vec<Mount>,
     /// What to set up below /dev; `None` when it is the host's.
     pub(crate) devices: Option<Devices>,
+    /// Made when all is mounted.
+    pub(crate) links: Vec<Link>,
+    /// Directories that show other files; those that are not there are skipped.
+    pub(crate) covers: Vec<Cover>,
     pub(crate) entrance: Entrance,
     /// To be unshared before a `cgroup` mount, at the latest before the hooks.
     pub(crate) unshare_cgroup_namespace: bool,
@@ -102,8 +106,8 @@ pub(crate) struct RootfsInput<'a> {
     pub(crate) cgroup: Option<&'a Layout>,
     /// `--no-pivot`.
     pub(crate) no_pivot: bool,
-    /// Devices of `spec` that the host may have at another path.
-    pub(crate) nodes: &'a [Node],
+    /// What has been put into `spec` already, for what that cannot say.
+    pub(crate) edits: &'a Edits,
 }
 
 /// Links of every container's /dev (config-linux.md, "Dev symbolic links").
@@ -157,6 +161,8 @@ impl RootfsPlan {
         let devices = linux.and_then(|linux| linux.devices().as_deref());
         let devices = self::devices(devices.unwrap_or_default(), input)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
+        // Else it would be the host that sees less.
+        let covers = private.then(|| input.edits.covers.clone());
         Ok(RootfsPlan {
             path,
             host_propagation: private.then_some(host_propagation),
@@ -167,6 +173,8 @@ impl RootfsPlan {
                 .filter(|flags| private && flags & (MS_SHARED | MS_UNBINDABLE) != 0),
             devices: (!mounts.iter().any(Mount::is_bind_on_dev)).then_some(devices),
             mounts,
+            links: input.edits.links.clone(),
+            covers: covers.unwrap_or_default(),
             entrance,
             unshare_cgroup_namespace: input.namespaces.is_new(Kind::Cgroup),
             readonly: root.readonly().unwrap_or(false) && private,
@@ -224,7 +232,7 @@ fn propagation(word: &str, entrance: Entrance) -> Result<Option<c_ulong>> {
 fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
     let mut nodes = device_nodes(listed)?;
     for node in &mut nodes {
-        let mut known = input.nodes.iter().rev();
+        let mut known = input.edits.nodes.iter().rev();
         if let Some(known) = known.find(|known| clean(known.device.path()) == node.path) {
             node.host_path = Some(known.host_path.clone());
         }
@@ -342,7 +350,7 @@ mod tests {
             namespaces: &namespaces,
             cgroup: None,
             no_pivot,
-            nodes: &[],
+            edits: &Edits::default(),
         })
     }
 

@@ -134,6 +134,13 @@ impl Invocation {
         self
     }
 
+    /// Has these words call it.
+    pub(crate) fn behind<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        let words = words.into_iter().map(|word| word.as_ref().to_owned());
+        self.words.splice(..0, words);
+        self
+    }
+
     /// Starts the program and waits for its end.
     #[track_caller]
     pub(crate) fn output(self) -> Output {

@@ -1,0 +1,96 @@
+//! DO: what devices bring that a specification cannot say: links to libraries, and
+//! directories of the kernel's that the container sees in part.
+//!
+//! An image may have anything at these paths; a link of it leads nowhere outside.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use libc::MS_RDONLY;
+use rustix::fs::{AtFlags, Mode, OFlags, readlinkat, symlinkat, unlinkat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
+use teu_gpu::{Cover, Link};
+
+use super::attributes::Kernel;
+use super::mounts::attach;
+use super::paths::{Root, is_directory};
+
+/// Makes a link, in the place of another, or of a file. One that is there already may
+/// be on a root filesystem that nobody can write to.
+pub(super) fn make_link(root: &Root, link: &Link) -> Result<()> {
+    let (parent, name) = root.parent(&link.path).context("make its directory")?;
+    let is_there = || {
+        let found = readlinkat(&parent, &name, Vec::new());
+        found.is_ok_and(|target| target.as_bytes() == link.target.as_os_str().as_bytes())
+    };
+    if is_there() {
+        return Ok(());
+    }
+    match unlinkat(&parent, &name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(err) => return Err(err).context("remove what is there"),
+    }
+    match symlinkat(&link.target, &parent, &name) {
+        // Another container with this root filesystem made it.
+        Err(Errno::EXIST) if is_there() => Ok(()),
+        made => made.context("symlink"),
+    }
+}
+
+/// Covers a directory, if there is one. `label`: the SELinux context of what is made.
+pub(super) fn cover(
+    root: &Root,
+    kernel: &Kernel,
+    cover: &Cover,
+    label: Option<&str>,
+) -> Result<()> {
+    let target = match root.resolve(&cover.path) {
+        Err(Errno::NOENT) => return Ok(()),
+        found => found.context("open")?,
+    };
+    if !is_directory(target.as_fd()).context("stat")? {
+        return Ok(());
+    }
+    let tmpfs = tmpfs(label).context("mount tmpfs")?;
+    let made = Root::new(tmpfs);
+    for (path, text) in &cover.files {
+        write(&made, path, text).with_context(|| format!("write {path:?}"))?;
+    }
+    attach(made.as_fd(), target.as_fd())?;
+    kernel
+        .add_flags(made.as_fd(), MS_RDONLY)
+        .context("set read-only")
+}
+
+/// A detached one.
+fn tmpfs(label: Option<&str>) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "tmpfs")?;
+    fsconfig_set_string(&context, "mode", "0555")?;
+    if let Some(label) = label {
+        fsconfig_set_string(&context, "context", label)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC
+            | MountAttrFlags::MOUNT_ATTR_NOSUID,
+    )
+}
+
+fn write(root: &Root, path: &Path, text: &str) -> Result<()> {
+    let (parent, name) = root.parent(&Path::new("/").join(path))?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o444))?;
+    let mut file = std::fs::File::from(file);
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    Ok(())
+}
