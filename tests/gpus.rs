@@ -33,6 +33,7 @@ tests![
     links_are_made_once,
     a_driver_of_others_is_not_used,
     nvidias_files_need_no_hooks,
+    a_gpu_comes_and_goes,
 ];
 
 /// The machine: two GPUs, and a driver with more than is asked for by default.
@@ -657,4 +658,34 @@ fn nvidias_files_need_no_hooks() {
     let output = machine.run(bundle(), &asked("known")).exits(1);
     output.says(r#"and --cdi-hooks \"known\" allows none that is not"#);
     assert!(!ran.exists());
+}
+
+/// With all it needs, while the container runs.
+fn a_gpu_comes_and_goes() {
+    needs(&[Root, Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let update = |option: &str| {
+        let options = ["--cdi-dir", "/nowhere", option];
+        machine.call(&container, "update", &options).output()
+    };
+    let says = || {
+        let modes = "open /dev/nvidia0 rw -- open /dev/nvidia1 rw -- \
+                     readlink /usr/lib64/libcuda.so.1";
+        let exec = container.command("exec", NO_FLAGS).args(["/probe", "seq"]);
+        words(&exec.args(modes.split_whitespace()).output())
+    };
+    let library = format!("libcuda.so.{VERSION}");
+    update("--device-add=nvidia.com/gpu=0").ok();
+    assert_eq!(says(), ["ENXIO", "ENOENT", &*library]);
+    update("--device-add=nvidia.com/gpu=1").ok();
+    assert_eq!(says(), ["ENXIO", "ENXIO", &*library]);
+    // What the other needs, too, stays.
+    update("--device-rm=nvidia.com/gpu=0").ok();
+    assert_eq!(says(), ["ENOENT", "ENXIO", &*library]);
+    update("--device-rm=nvidia.com/gpu=1").ok();
+    assert_eq!(says(), ["ENOENT", "ENOENT", "ENOENT"]);
+    update("--device-add=nvidia.com/gpu=2")
+        .exits(1)
+        .says(r#"no GPU \"2\""#);
 }

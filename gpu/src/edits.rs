@@ -11,6 +11,7 @@ use oci_spec::runtime::{
     Hook, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxIntelRdt, LinuxNetDevice, Mount,
 };
 use rustix::fs::{major, minor};
+use serde::{Deserialize, Serialize};
 
 use crate::cdi::{self, ContainerEdits, DeviceNode};
 
@@ -32,7 +33,7 @@ pub struct Edits {
 }
 
 /// A symbolic link in the container, in the place of what may be there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     pub path: PathBuf,
     pub target: PathBuf,

@@ -705,6 +705,9 @@ pub(crate) struct UpdateArgs {
     pub(crate) device_rm: Vec<String>,
     #[command(flatten)]
     pub(crate) cdi: CdiArgs,
+    /// directory that the driver of GPUs is below; "/" if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) driver_root: Option<OsString>,
     /// 'all' refuses a device that has hooks, since they run when a container is made; 'none' gives
     /// it without them
     #[arg(long, value_name = "WHICH", default_value = "all")]

@@ -63,7 +63,6 @@ impl args::DeviceArgs {
             let request = words.parse().map_err(Error::msg);
             request.with_context(|| format!("--gpus {words:?}"))
         });
-        let driver_root = non_empty(self.driver_root).map(|path| absolute("--driver-root", &path));
         let hook = non_empty(self.nvidia_hook);
         Ok(DeviceWishes {
             names: self.device,
@@ -74,7 +73,7 @@ impl args::DeviceArgs {
             state: root.path.clone(),
             gpus: GpuWishes {
                 request: gpus.transpose()?,
-                driver_root: driver_root.transpose()?,
+                driver_root: driver_root(self.driver_root)?,
                 hook: hook.map(|word| word.parse()).transpose()?,
                 env: self.gpu_env.parse()?,
             },
@@ -90,6 +89,13 @@ impl args::CdiArgs {
             .map(|path| absolute("--cdi-dir", path))
             .collect()
     }
+}
+
+fn driver_root(value: Option<OsString>) -> Result<Option<PathBuf>> {
+    let given = non_empty(value);
+    given
+        .map(|path| absolute("--driver-root", &path))
+        .transpose()
 }
 
 fn absolute(option: &str, path: &OsString) -> Result<PathBuf> {
@@ -406,6 +412,10 @@ impl args::UpdateArgs {
                 },
                 nodes: self.cdi_devices.parse()?,
                 state: root.path.clone(),
+                gpus: GpuWishes {
+                    driver_root: driver_root(self.driver_root.clone())?,
+                    ..GpuWishes::default()
+                },
                 ..DeviceWishes::default()
             },
         };

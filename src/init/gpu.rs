@@ -21,9 +21,18 @@ use super::attributes::Kernel;
 use super::mounts::attach;
 use super::paths::{Root, is_directory};
 
+/// Makes links, in their order.
+pub(super) fn make_links(root: &Root, links: &[Link]) -> Result<()> {
+    for link in links {
+        make_link(root, link)
+            .with_context(|| format!("make link {:?} to {:?}", link.path, link.target))?;
+    }
+    Ok(())
+}
+
 /// Makes a link, in the place of another, or of a file. One that is there already may
 /// be on a root filesystem that nobody can write to.
-pub(super) fn make_link(root: &Root, link: &Link) -> Result<()> {
+fn make_link(root: &Root, link: &Link) -> Result<()> {
     let (parent, name) = root.parent(&link.path).context("make its directory")?;
     let is_there = || {
         let found = readlinkat(&parent, &name, Vec::new());

@@ -6,17 +6,20 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, openat,
-    statat, statx, unlinkat,
+    readlinkat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
+use teu_gpu::Link;
 
 use super::attributes::Kernel;
 use super::devices::{check, make_nodes};
+use super::gpu::make_links;
 use super::mounts::{Kept, Mounter};
 use super::paths::Root;
 use crate::pipe::InitEnd;
@@ -26,7 +29,7 @@ use crate::plan::named_devices::{Brought, BroughtMount, BroughtNode};
 /// Why it is not taken out.
 const ANOTHER: &str = "something else is there by now";
 
-/// Makes mounts and nodes.
+/// Makes mounts, nodes and links.
 ///
 /// # Errors
 /// The first that cannot be made; those before it are there.
@@ -49,10 +52,11 @@ pub(crate) fn put_in(
         mounter.make(index, mount)?;
     }
     kept.make_readonly(kernel, &addition.mounts)?;
-    make_nodes(root, kernel, &addition.devices, pipe)
+    make_nodes(root, kernel, &addition.devices, pipe)?;
+    make_links(root, &addition.brought.links)
 }
 
-/// Takes nodes and mounts away, the last first. What is not there is taken already.
+/// Takes links, nodes and mounts away, the last first. What is not there is taken already.
 ///
 /// # Errors
 /// The first that is still there; all were tried.
@@ -64,7 +68,25 @@ pub(crate) fn take_out(root: &Root, kernel: &Kernel, brought: &Brought) -> Resul
         let path = &mount.destination;
         take_mount(root, kernel, mount).with_context(|| format!("unmount {path:?}"))
     });
-    nodes.chain(mounts).fold(Ok(()), Result::and)
+    let links =
+        brought.links.iter().rev().map(|link| {
+            take_link(root, link).with_context(|| format!("remove link {:?}", link.path))
+        });
+    links.chain(nodes).chain(mounts).fold(Ok(()), Result::and)
+}
+
+/// One that leads elsewhere by now is another's.
+fn take_link(root: &Root, link: &Link) -> Result<()> {
+    let Some((parent, name)) = parent(root, &link.path)? else {
+        return Ok(());
+    };
+    match readlinkat(&parent, name, Vec::new()) {
+        Ok(target) if target.as_bytes() == link.target.as_os_str().as_bytes() => {
+            unlinkat(&parent, name, AtFlags::empty()).context("unlink")
+        }
+        Ok(_) | Err(Errno::NOENT | Errno::INVAL) => Ok(()),
+        Err(err) => Err(err).context("read it"),
+    }
 }
 
 fn take_node(root: &Root, kernel: &Kernel, node: &BroughtNode) -> Result<()> {

@@ -62,10 +62,7 @@ pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Ro
     if let Some(devices) = &plan.devices {
         devices::set_up(&root, &kernel, devices, pipe).context("configuring container /dev")?;
     }
-    for link in &plan.links {
-        gpu::make_link(&root, link)
-            .with_context(|| format!("make link {:?} to {:?}", link.path, link.target))?;
-    }
+    gpu::make_links(&root, &plan.links)?;
     for cover in &plan.covers {
         gpu::cover(&root, &kernel, cover, plan.mount_label.as_deref())
             .with_context(|| format!("cover {:?}", cover.path))?;

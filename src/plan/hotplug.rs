@@ -228,10 +228,6 @@ fn refuse_impossible(edits: &Edits) -> Result<()> {
         edits.net_devices.is_empty(),
         "it has netDevices, which {late}"
     );
-    ensure!(
-        edits.links.is_empty(),
-        "its libraries need links, which {late}"
-    );
     ensure!(edits.intel_rdt.is_none(), "it has intelRdt, which {late}");
     Ok(())
 }
@@ -239,7 +235,12 @@ fn refuse_impossible(edits: &Edits) -> Result<()> {
 /// What those that are gone have brought, and none of those that are left.
 fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
     let mut removal = Brought::default();
-    for Brought { nodes, mounts } in gone.iter().map(|device| &device.brought) {
+    for Brought {
+        nodes,
+        mounts,
+        links,
+    } in gone.iter().map(|device| &device.brought)
+    {
         let left = || left.iter().map(|device| &device.brought);
         let nodes = nodes
             .iter()
@@ -249,6 +250,10 @@ fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
             .iter()
             .filter(|mount| left().all(|other| other.mount(mount).is_none()));
         removal.mounts.extend(mounts.cloned());
+        let links = links
+            .iter()
+            .filter(|link| left().all(|other| !other.links.contains(link)));
+        removal.links.extend(links.cloned());
     }
     removal
 }
@@ -382,7 +387,11 @@ impl Addition {
             }
             let is_absent = |path: &PathBuf| !there.contains(path);
             let others = || container.brought();
-            let Brought { nodes, mounts } = &mut device.brought;
+            let Brought {
+                nodes,
+                mounts,
+                links,
+            } = &mut device.brought;
             nodes.retain(|node| {
                 is_absent(&node.path) || others().any(|other| other.nodes.contains(node))
             });
@@ -393,6 +402,10 @@ impl Addition {
             brought.nodes.extend(nodes.cloned());
             let mounts = mounts.iter().filter(|mount| is_absent(&mount.destination));
             brought.mounts.extend(mounts.cloned());
+            let links = links
+                .iter()
+                .filter(|link| others().all(|other| !other.links.contains(link)));
+            brought.links.extend(links.cloned());
         }
         devices.nodes.retain(|node| !there.contains(&node.path));
         mounts.retain(|mount| !there.contains(&mount.destination));

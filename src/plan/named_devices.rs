@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 use teu_cgroups::DeviceRule;
-use teu_gpu::Edits;
+use teu_gpu::{Edits, Link};
 
 use super::cgroup::given_rules;
 use super::devices::{DeviceKind, DeviceNode};
@@ -47,6 +47,7 @@ pub(crate) struct NamedDevice {
 pub(crate) struct Brought {
     pub(crate) nodes: Vec<BroughtNode>,
     pub(crate) mounts: Vec<BroughtMount>,
+    pub(crate) links: Vec<Link>,
 }
 
 /// A device node.
@@ -152,6 +153,7 @@ impl NamedDevice {
             brought: Brought {
                 nodes: nodes.with_context(|| format!("device {name:?}"))?,
                 mounts: edits.mounts.iter().map(mount).collect(),
+                links: edits.links.clone(),
             },
             rules: given_rules(&rules.collect::<Vec<_>>())?,
             for_processes: ForProcesses::of(edits),
