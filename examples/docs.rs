@@ -140,7 +140,7 @@ fn with_values(option: Arg) -> Arg {
 }
 
 /// Options that take no other words than those in quotes in their help.
-const OF_WORDS: [&str; 10] = [
+const OF_WORDS: [&str; 11] = [
     "action",
     "cdi_devices",
     "cdi_hooks",
@@ -151,6 +151,7 @@ const OF_WORDS: [&str; 10] = [
     "cgroup_manager",
     "rootless",
     "manage_cgroups_mode",
+    "vendor",
 ];
 
 /// The words that an option takes, for the completions; none where it takes any.

@@ -42,7 +42,8 @@ mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
 use crate::commands::{
-    create, delete, devices, events, exec, features, kill, list, pause, ps, start, stats, update,
+    create, delete, devices, events, exec, features, gpu, kill, list, pause, ps, start, stats,
+    update,
 };
 use crate::notify::ListenFds;
 use crate::plan::gpu_request::NVIDIA_HOOK;
@@ -159,6 +160,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
         Command::Devices(args) => return devices::devices(&args.options()?),
+        Command::Gpu(args) => return gpu::gpu(&args.options(&root)?),
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,
         Command::Features => features::features()?,

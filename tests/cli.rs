@@ -16,6 +16,7 @@ mod exec;
 mod failures;
 mod features;
 mod gpu;
+mod gpu_commands;
 mod gpus;
 mod hooks;
 mod hotplug;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         failures::TESTS,
         features::TESTS,
         gpu::TESTS,
+        gpu_commands::TESTS,
         gpus::TESTS,
         hooks::TESTS,
         hotplug::TESTS,

@@ -37,7 +37,10 @@ use crate::hierarchy::{Hierarchies, Hierarchy};
 use crate::limits::Controller;
 use crate::unit::{Asked, UnitOfCgroup};
 
-pub use crate::devices::{Access, DeviceKind, DeviceRule, default_rules as default_device_rules};
+pub use crate::devices::{
+    Access, DeviceKind, DeviceRule, are_allowing as rules_allow,
+    default_rules as default_device_rules,
+};
 pub use crate::error::{Error, Result};
 pub use crate::file::Ignored;
 pub use crate::layout::{HierarchyView, Layout};

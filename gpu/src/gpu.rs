@@ -95,6 +95,7 @@ pub struct DrmNode {
 
 /// A part of a GPU (MIG).
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Instance {
     /// `GPU:INSTANCE`, both by number.
     pub name: String,
@@ -125,6 +126,14 @@ impl Gpu {
         let names = index.into_iter().chain(self.uuid.clone());
         let names = names.chain([self.bus.clone()]);
         names.chain(self.aliases.clone()).collect()
+    }
+
+    /// The nodes that are of this GPU alone, below /dev.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<String> {
+        let own = self.minor.map(|minor| format!("nvidia{minor}"));
+        let drm = self.drm.iter().map(|node| format!("dri/{}", node.name));
+        own.into_iter().chain(drm).collect()
     }
 
     fn instance_names(&self, instance: &Instance) -> Vec<String> {

@@ -172,6 +172,12 @@ pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edi
 pub fn problems(roots: &Roots) -> Vec<String> {
     let request = Request::default();
     let mut problems = Vec::new();
+    match nvidia::without_driver(roots) {
+        Ok(addresses) => problems.extend(addresses.iter().map(|address| {
+            format!("NVIDIA's GPU at {address} has no driver (hint: modprobe nvidia)")
+        })),
+        Err(reason) => problems.push(reason),
+    }
     for vendor in Vendor::ALL {
         let provider = match Provider::of(roots, vendor) {
             Ok(Some(provider)) => provider,

@@ -189,6 +189,28 @@ impl<'a> Module<'a> {
     }
 }
 
+/// Addresses on the bus of GPUs that no driver has, not even one that gives them to a
+/// virtual machine.
+///
+/// # Errors
+/// What the kernel says of them cannot be read.
+pub(crate) fn without_driver(roots: &Roots) -> Result<Vec<String>, String> {
+    /// What shows something, a GPU that only computes included.
+    const DISPLAY: &str = "0x03";
+    let devices = roots.sys.join("bus/pci/devices");
+    let mut found = Vec::new();
+    for address in roots::names(&devices)? {
+        let device = devices.join(&address);
+        let word =
+            |name: &str| roots::text_if_there(&device.join(name)).map(Option::unwrap_or_default);
+        let is_gpu = word("vendor")?.trim() == "0x10de" && word("class")?.starts_with(DISPLAY);
+        if is_gpu && !device.join("driver").exists() {
+            found.push(address);
+        }
+    }
+    Ok(found)
+}
+
 /// What tells EGL which GPUs there are for it.
 fn profile(selected: &[Selected<'_>]) -> Cover {
     let minors = selected.iter().filter_map(|selected| selected.gpu.minor);

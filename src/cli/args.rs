@@ -81,6 +81,8 @@ pub(crate) enum Command {
                       specification defines it."
     )]
     Features,
+    /// show the GPUs of this machine and what is wrong with them
+    Gpu(GpuArgs),
     /// send a signal to the container's init process
     Kill(KillArgs),
     /// list the containers below the given root
@@ -196,6 +198,14 @@ pub(crate) struct CdiArgs {
     pub(crate) cdi_dir: Vec<OsString>,
 }
 
+// Where drivers are; for all commands that look for GPUs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DriverArgs {
+    /// directory that the driver of GPUs is below, with its libraries and programs; "/" if not given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) driver_root: Option<OsString>,
+}
+
 // Devices that a container is to have, for all commands that make one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
@@ -218,9 +228,8 @@ pub(crate) struct DeviceArgs {
     /// is how many; 'device=0' is the first)
     #[arg(long, value_name = "WHICH")]
     pub(crate) gpus: Option<String>,
-    /// directory that the driver of GPUs is below, with its libraries and programs; "/" if not given
-    #[arg(long, value_name = "DIR")]
-    pub(crate) driver_root: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) driver: DriverArgs,
     /// what becomes of the hook that Docker has run for --gpus: 'take', to give the GPUs it is asked
     /// for, 'keep' or 'refuse' (default: 'take' where a driver of NVIDIA is loaded, else 'keep')
     #[arg(long, value_name = "WHAT")]
@@ -509,6 +518,47 @@ pub(crate) struct DevicesArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
+    long_about = "\"list\" prints the GPUs of this machine. \"check\" looks for what is wrong with \
+                  them, their driver and the\nCDI files, or, with a container, with the devices \
+                  that it was given: whether they are there and\nwhether the kernel lets it use \
+                  them; each line is something wrong and what to do about it.\n\"cdi\" writes \
+                  a CDI file of them, for engines that read such files. It is made for images \
+                  of\nthe same family (Debian's, or others) as this machine.",
+    after_help = "<container-id> is the name the container was created with; only for check.\n\n\
+                  EXIT STATUS:\n1 if something is wrong (check).\n\nEXAMPLES:\n\
+                  To write a CDI file where engines look for it:\n\n       \
+                  # teu gpu cdi --output /etc/cdi/nvidia.yaml\n\n\
+                  To see why the container \"my-box\" does not reach its GPU:\n\n       \
+                  # teu gpu check my-box"
+)]
+pub(crate) struct GpuArgs {
+    #[command(flatten)]
+    pub(crate) cdi: CdiArgs,
+    #[command(flatten)]
+    pub(crate) driver: DriverArgs,
+    /// print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// write to FILE, which is replaced as a whole; as JSON if its name ends in ".json" (cdi)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<OsString>,
+    /// only GPUs of 'nvidia', 'amd', 'intel' or, for any other with nodes in /dev/dri, 'drm' (cdi)
+    #[arg(long, value_name = "VENDOR")]
+    pub(crate) vendor: Option<String>,
+    /// what NVIDIA's driver will be used for, with commas: compute, utility, graphics, video,
+    /// display, ngx, compat32, or all (cdi)
+    #[arg(long, value_name = "LIST", default_value = "compute,utility")]
+    pub(crate) capabilities: String,
+    /// 'list', 'check' or 'cdi'
+    #[arg(value_name = "action")]
+    pub(crate) action: String,
+    /// name of the container to check
+    #[arg(value_name = "container-id")]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
     long_about = "Prints the containers that have their state below the root, with their status \
                   and bundle.",
     after_help = "The root is that of the global option --root.\n\nEXAMPLES:\n\
@@ -705,9 +755,8 @@ pub(crate) struct UpdateArgs {
     pub(crate) device_rm: Vec<String>,
     #[command(flatten)]
     pub(crate) cdi: CdiArgs,
-    /// directory that the driver of GPUs is below; "/" if not given
-    #[arg(long, value_name = "DIR")]
-    pub(crate) driver_root: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) driver: DriverArgs,
     /// 'all' refuses a device that has hooks, since they run when a container is made; 'none' gives
     /// it without them
     #[arg(long, value_name = "WHICH", default_value = "all")]

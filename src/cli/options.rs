@@ -13,8 +13,8 @@ use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 use super::args::{self, GlobalArgs};
 use super::go::truth;
 use crate::commands::{
-    checkpoint, create, delete, devices, events, exec, kill, list, ps, restore, run, spec, stats,
-    update,
+    checkpoint, create, delete, devices, events, exec, gpu, kill, list, ps, restore, run, spec,
+    stats, update,
 };
 use crate::criu::rpc::{self, CgroupMode, PageServer};
 use crate::plan::cgroup::CgroupManager;
@@ -73,7 +73,7 @@ impl args::DeviceArgs {
             state: root.path.clone(),
             gpus: GpuWishes {
                 request: gpus.transpose()?,
-                driver_root: driver_root(self.driver_root)?,
+                driver_root: self.driver.root()?,
                 hook: hook.map(|word| word.parse()).transpose()?,
                 env: self.gpu_env.parse()?,
             },
@@ -91,11 +91,12 @@ impl args::CdiArgs {
     }
 }
 
-fn driver_root(value: Option<OsString>) -> Result<Option<PathBuf>> {
-    let given = non_empty(value);
-    given
-        .map(|path| absolute("--driver-root", &path))
-        .transpose()
+impl args::DriverArgs {
+    fn root(&self) -> Result<Option<PathBuf>> {
+        let root = non_empty(self.driver_root.clone());
+        root.map(|path| absolute("--driver-root", &path))
+            .transpose()
+    }
 }
 
 fn absolute(option: &str, path: &OsString) -> Result<PathBuf> {
@@ -340,6 +341,28 @@ impl args::DevicesArgs {
     }
 }
 
+impl args::GpuArgs {
+    pub(crate) fn options(self, root: &Root) -> Result<gpu::Options> {
+        let output = non_empty(self.output).map(PathBuf::from);
+        let vendor = non_empty(self.vendor).map(|word| word.parse());
+        let capabilities = self.capabilities.parse().map_err(Error::msg);
+        let action = gpu::Action::new(&self.action, self.id)?;
+        if action != gpu::Action::Cdi && output.is_some() {
+            bail!("--output: only for \"cdi\"");
+        }
+        Ok(gpu::Options {
+            root: root.path.clone(),
+            directories: self.cdi.directories()?,
+            driver_root: self.driver.root()?,
+            action,
+            json: self.json,
+            output,
+            vendor: vendor.transpose().map_err(Error::msg).context("--vendor")?,
+            capabilities: capabilities.context("--capabilities")?,
+        })
+    }
+}
+
 impl args::ListArgs {
     pub(crate) fn options(self, root: Root) -> Result<list::Options> {
         let filters = self.filter.iter().map(|word| word.parse());
@@ -413,7 +436,7 @@ impl args::UpdateArgs {
                 nodes: self.cdi_devices.parse()?,
                 state: root.path.clone(),
                 gpus: GpuWishes {
-                    driver_root: driver_root(self.driver_root.clone())?,
+                    driver_root: self.driver.root()?,
                     ..GpuWishes::default()
                 },
                 ..DeviceWishes::default()

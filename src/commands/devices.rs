@@ -151,12 +151,12 @@ fn words(value: &Value) -> String {
     }
 }
 
-fn print_json<T: Serialize>(value: &T) -> Result<()> {
+pub(super) fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let text = json::indented(value, "    ").context("write JSON")?;
     print(&(String::from_utf8(text).context("write JSON")? + "\n"))
 }
 
-fn print(text: &str) -> Result<()> {
+pub(super) fn print(text: &str) -> Result<()> {
     io::stdout()
         .write_all(text.as_bytes())
         .context("write to standard output")

@@ -9,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
+pub(crate) mod gpu;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;

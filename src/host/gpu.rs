@@ -72,7 +72,7 @@ impl Host {
         if requests.is_empty() && !has_known_hooks {
             return Ok(all);
         }
-        let roots = self.roots(&wishes.gpus)?;
+        let roots = self.roots(wishes.gpus.driver_root.as_deref())?;
         let directories = library_dirs(&asked.rootfs)?;
         if has_known_hooks {
             let taken = all.take_known_hooks(&roots, &directories);
@@ -126,18 +126,22 @@ impl Host {
     /// # Errors
     /// What the kernel says of them is not understood.
     pub(crate) fn has_gpus(&self, vendor: Vendor, wishes: &GpuWishes) -> Result<bool> {
-        teu_gpu::has(&self.roots(wishes)?, vendor).map_err(Error::msg)
+        teu_gpu::has(&self.roots(wishes.driver_root.as_deref())?, vendor).map_err(Error::msg)
     }
 
-    /// Where GPUs and the files of their drivers are looked for.
-    fn roots(&self, wishes: &GpuWishes) -> Result<Roots> {
+    /// Where GPUs are looked for, and the files of their drivers: below this root if
+    /// there is one.
+    ///
+    /// # Errors
+    /// Others can write there.
+    pub(crate) fn roots(&self, driver: Option<&Path>) -> Result<Roots> {
         let mut roots = Roots::below(&self.path(""));
-        if let Some(root) = &wishes.driver_root {
+        if let Some(root) = driver {
             ensure!(
                 !trusted_path::others_could_write(root),
                 "others than root can write to --driver-root {root:?}"
             );
-            roots.driver.clone_from(root);
+            roots.driver = root.to_owned();
         }
         Ok(roots)
     }
@@ -178,7 +182,10 @@ fn by_files_or_not(cdi: &Cdi, names: &[DeviceName]) -> (Vec<DeviceName>, Vec<Req
 
 /// Where the C library of an image looks for libraries: distributions differ. Only
 /// what is inside of the image counts.
-fn library_dirs(rootfs: &Path) -> Result<LibraryDirs> {
+///
+/// # Errors
+/// There is no such directory.
+pub(crate) fn library_dirs(rootfs: &Path) -> Result<LibraryDirs> {
     let debian = LibraryDirs::debian();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, rootfs, flags, Mode::empty());

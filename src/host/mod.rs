@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::Uid;
 use teu_namespaces::{IdMaps, Kind, id_maps};
 
-pub(crate) use gpu::{AllEdits, FileId, parts_of};
+pub(crate) use gpu::{AllEdits, FileId, library_dirs, parts_of};
 pub(crate) use resctrl::Resctrl;
 
 use crate::sys;

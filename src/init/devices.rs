@@ -204,7 +204,7 @@ fn stat_of(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Stat> {
 
 /// # Errors
 /// It is something else.
-pub(super) fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
+pub(crate) fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
     let (file_type, device) = kind_and_number(kind);
     let found_type = FileType::from_raw_mode(found.st_mode);
     let same_number = kind == DeviceKind::Fifo || found.st_rdev == device;
@@ -224,7 +224,7 @@ pub(crate) fn kind_and_number(kind: DeviceKind) -> (FileType, u64) {
     }
 }
 
-fn describe(kind: DeviceKind) -> String {
+pub(crate) fn describe(kind: DeviceKind) -> String {
     match kind {
         DeviceKind::Character { major, minor } => format!("c {major}:{minor}"),
         DeviceKind::Block { major, minor } => format!("b {major}:{minor}"),

@@ -7,5 +7,5 @@ mod proof;
 pub(crate) mod rules;
 pub(crate) mod v1;
 
-pub use rules::{Access, DeviceKind, DeviceRule, default_rules};
+pub use rules::{Access, DeviceKind, DeviceRule, are_allowing, default_rules};
 pub(crate) use rules::{Entry, Rules};

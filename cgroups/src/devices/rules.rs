@@ -138,6 +138,16 @@ pub fn default_rules() -> Vec<DeviceRule> {
     rules
 }
 
+/// Whether such a list allows the use of a device.
+pub fn are_allowing(
+    list: &[DeviceRule],
+    kind: DeviceKind,
+    (major, minor): (u32, u32),
+    access: Access,
+) -> bool {
+    Rules::new(list).decide(kind, major, minor, access)
+}
+
 /// A rule for one kind of device, as the kernel's v1 interface spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -272,7 +282,6 @@ impl Rules {
     }
 
     /// The meaning itself; programs and v1 lists are tested against it.
-    #[cfg(test)]
     pub(crate) fn decide(&self, kind: DeviceKind, major: u32, minor: u32, access: Access) -> bool {
         let device = Entry {
             allow: true,

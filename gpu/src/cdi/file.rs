@@ -159,6 +159,14 @@ impl File {
         })
     }
 
+    /// The file as YAML.
+    ///
+    /// # Errors
+    /// None that is known; it is the serializer's.
+    pub fn to_yaml(&self) -> Result<String, String> {
+        serde_yaml_ng::to_string(self).map_err(|err| err.to_string())
+    }
+
     /// The lowest version of the format that has all that is used.
     #[must_use]
     pub fn lowest_version(&self) -> &'static str {

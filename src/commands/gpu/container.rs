@@ -1,0 +1,267 @@
+//! What is wrong with the devices of a container: whether each node is that device,
+//! and whether the kernel lets the container use it.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::Pid;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, accessat, fstat, openat};
+use rustix::io::Errno;
+use teu_cgroups::{Access, Cgroup, DeviceRule, rules_allow};
+use teu_namespaces::{NamespacePlan, spawn};
+
+use super::check::Report;
+use crate::bundle::Bundle;
+use crate::commands::kill;
+use crate::errno;
+use crate::failure::Failure;
+use crate::init::devices::{check as check_node, describe};
+use crate::init::paths::Root;
+use crate::plan::devices::{DeviceKind, device_nodes};
+use crate::state::{ContainerState, StateDir};
+
+/// A device that the container was given.
+#[derive(Debug)]
+struct Given {
+    path: PathBuf,
+    kind: DeviceKind,
+    /// Of the device that brought it, if that can come again.
+    name: Option<String>,
+}
+
+/// Checks the container of this name.
+///
+/// # Errors
+/// There is none that runs, or it cannot be looked at.
+pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
+    let (_, state) = StateDir::load(root, id)?;
+    // Held, so that the pid is not another's.
+    let _init = kill::open_init(&state)?.ok_or(Failure::NotRunning)?;
+    let root = open_root(&state)?;
+    let drivers = fs::read_to_string("/proc/devices").context("read \"/proc/devices\"")?;
+    let mut report = Report::default();
+    let mut nodes = Vec::new();
+    for given in given(&state)? {
+        let what = format!("device {:?} ({})", given.path, describe(given.kind));
+        if !has_driver(&drivers, given.kind) {
+            report.wrong(
+                format!("{what}: no driver has this number, as after it was loaded again"),
+                given.hint(id),
+            );
+        }
+        match find(&root, &given) {
+            Ok(handle) => nodes.push((given, what, handle)),
+            Err(err) => report.wrong(format!("{what}: {}", errno::chain(&err)), given.hint(id)),
+        }
+    }
+    check_rules(&state, &nodes, &mut report)?;
+    report.note(format!("devices that are there: {}", nodes.len()));
+    Ok(report)
+}
+
+impl Given {
+    fn hint(&self, id: &str) -> String {
+        match &self.name {
+            Some(name) => format!(
+                "\"teu update --device-rm {name} {id}\", and then the same with --device-add"
+            ),
+            None => "make the container again".to_owned(),
+        }
+    }
+}
+
+fn open_root(state: &ContainerState) -> Result<Root> {
+    let path = format!("/proc/{}/root", state.pid);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, &path, flags, Mode::empty());
+    Ok(Root::new(root.with_context(|| format!("open {path:?}"))?))
+}
+
+/// What named devices brought, and the nodes of its config.json in other places.
+fn given(state: &ContainerState) -> Result<Vec<Given>> {
+    let mut all = Vec::new();
+    if !state.devices.dev_is_the_hosts {
+        let bundle = Bundle::open_again(&state.bundle)?;
+        let linux = bundle.spec.linux().as_ref();
+        let listed = linux.and_then(|linux| linux.devices().as_deref());
+        all.extend(
+            device_nodes(listed.unwrap_or_default())?
+                .into_iter()
+                .map(|node| Given {
+                    path: node.path,
+                    kind: node.kind,
+                    name: None,
+                }),
+        );
+    }
+    for device in &state.devices.list {
+        // What --gpus gave has no name by which it can be asked for again.
+        let has_name = device.name.contains('=') || device.name.starts_with('/');
+        for node in &device.brought.nodes {
+            all.retain(|other: &Given| other.path != node.path);
+            all.push(Given {
+                path: node.path.clone(),
+                kind: node.kind,
+                name: has_name.then(|| device.name.clone()),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// A handle on the node, if it is that device.
+fn find(root: &Root, given: &Given) -> Result<OwnedFd> {
+    let handle = match root.resolve(&given.path) {
+        Err(Errno::NOENT) => bail!("it is not there"),
+        found => found.context("look up")?,
+    };
+    let found = fstat(&handle).context("stat")?;
+    ensure!(
+        check_node(&found, given.kind).is_ok(),
+        "something else is there"
+    );
+    Ok(handle)
+}
+
+/// Whether /proc/devices has a driver for it.
+fn has_driver(drivers: &str, kind: DeviceKind) -> bool {
+    let (section, major) = match kind {
+        DeviceKind::Character { major, .. } => ("Character devices:", major),
+        DeviceKind::Block { major, .. } => ("Block devices:", major),
+        DeviceKind::Fifo => return true,
+    };
+    let lines = drivers.lines().skip_while(|line| *line != section).skip(1);
+    let mut lines = lines.take_while(|line| !line.is_empty());
+    lines.any(|line| {
+        let number = line.split_whitespace().next();
+        number.and_then(|word| word.parse().ok()) == Some(major)
+    })
+}
+
+/// Asks the kernel whether it allows what the rules say, and no more.
+fn check_rules(
+    state: &ContainerState,
+    nodes: &[(Given, String, OwnedFd)],
+    report: &mut Report,
+) -> Result<()> {
+    let rules = state.limits.devices.as_deref();
+    let Some(rules) = rules.filter(|_| !state.cgroup.is_empty()) else {
+        report.note("it has no cgroup with device rules".to_owned());
+        return Ok(());
+    };
+    // A cgroup without a freezer is never frozen.
+    if Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
+        report.note("it is paused, so nobody can ask for its device rules".to_owned());
+        return Ok(());
+    }
+    let handles: Vec<&OwnedFd> = nodes.iter().map(|(_, _, handle)| handle).collect();
+    for ((given, what, _), allowed) in nodes.iter().zip(ask(state, &handles)?) {
+        for (access, word, allowed) in [
+            (Access::READ, "reading", allowed & READ != 0),
+            (Access::WRITE, "writing", allowed & WRITE != 0),
+        ] {
+            let fault = match (expected(rules, given.kind, access), allowed) {
+                (Some(true), false) => "its rule is gone: the kernel denies",
+                (Some(false), true) => "its rules deny, and the kernel allows",
+                _ => continue,
+            };
+            report.wrong(format!("{what}: {fault} {word}"), given.hint(&state.id));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the rules allow it; there are none for a fifo.
+fn expected(rules: &[DeviceRule], kind: DeviceKind, access: Access) -> Option<bool> {
+    let (kind, number) = match kind {
+        DeviceKind::Character { major, minor } => {
+            (teu_cgroups::DeviceKind::Character, (major, minor))
+        }
+        DeviceKind::Block { major, minor } => (teu_cgroups::DeviceKind::Block, (major, minor)),
+        DeviceKind::Fifo => return None,
+    };
+    Some(rules_allow(rules, kind, number, access))
+}
+
+/// The bits of an answer.
+const READ: u8 = 1;
+const WRITE: u8 = 2;
+
+/// More than a process needs for all devices.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks for each of these nodes what a process in the container's cgroup may do with
+/// it: one of ours, for that moment. It opens none, which could load a module.
+fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
+    let init = Pid::from_raw(state.pid);
+    // A service manager in the container moves away from the container's.
+    let mut cgroup = match Cgroup::v2_of(init)? {
+        Some(cgroup) => cgroup,
+        None => Cgroup::open(&state.cgroup),
+    };
+    let (ours, mut childs) = UnixStream::pair().context("make a pair of sockets")?;
+    ours.set_read_timeout(Some(PATIENCE))
+        .context("set a timeout")?;
+    let ours = Cell::new(Some(ours));
+    let child = spawn(&NamespacePlan::default(), None, |_| {
+        // With this copy open, the end of the parent would go unnoticed.
+        drop(ours.take());
+        let asked = childs.read_exact(&mut [0]).and_then(|()| {
+            let answers: Vec<u8> = nodes.iter().map(|node| answer(node)).collect();
+            childs.write_all(&answers)
+        });
+        i32::from(asked.is_err())
+    })?;
+    let mut ours = ours.take().context("the socket is gone")?;
+    cgroup.enter(child.pid(), false)?;
+    let mut answers = vec![0; nodes.len()];
+    let asked = ours
+        .write_all(&[0])
+        .and_then(|()| ours.read_exact(&mut answers));
+    asked.context("ask a process in the container's cgroup")?;
+    Ok(answers)
+}
+
+/// What this process may do. For access(2) the kernel asks device rules as for open(2),
+/// and says EPERM only for them.
+fn answer(node: &OwnedFd) -> u8 {
+    let path = format!("/proc/self/fd/{}", node.as_raw_fd());
+    let may = |access, bit| {
+        let denied = accessat(CWD, &path, access, AtFlags::empty()) == Err(Errno::PERM);
+        if denied { 0 } else { bit }
+    };
+    may(rustix::fs::Access::READ_OK, READ) | may(rustix::fs::Access::WRITE_OK, WRITE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_are_of_one_kind() {
+        let drivers = "Character devices:\n  1 mem\n195 nvidia\n\nBlock devices:\n  8 sd\n";
+        let minor = 0;
+        for (major, is_character, is_block) in [
+            (1, true, false),
+            (195, true, false),
+            (8, false, true),
+            (19, false, false),
+        ] {
+            assert_eq!(
+                has_driver(drivers, DeviceKind::Character { major, minor }),
+                is_character
+            );
+            assert_eq!(
+                has_driver(drivers, DeviceKind::Block { major, minor }),
+                is_block
+            );
+        }
+        assert!(has_driver(drivers, DeviceKind::Fifo));
+    }
+}
