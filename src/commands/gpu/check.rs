@@ -131,7 +131,7 @@ const STALE: &str = "the file is older than the driver: write it again, as with 
 /// The first file or directory of the host's that is to be mounted and is not there.
 fn missing_mount<'a>(part: &Part<'a>) -> Option<&'a Path> {
     let mounts = part.edits.mounts.iter();
-    let mut binds = mounts.filter(|mount| mount.kind.is_empty() || mount.kind == "bind");
-    let paths = &mut binds.by_ref().map(|mount| Path::new(&mount.host_path));
+    let binds = mounts.filter(|mount| mount.kind.is_empty() || mount.kind == "bind");
+    let mut paths = binds.map(|mount| Path::new(&mount.host_path));
     paths.find(|path| !path.exists())
 }
