@@ -155,16 +155,58 @@ pub fn has(roots: &Roots, vendor: Vendor) -> Result<bool, String> {
 /// There are no such GPUs; a node of the host is another device; files of the driver
 /// are missing, or of another version than the kernel module.
 pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
-    let provider = Provider::for_request(roots, request)?;
-    let selected = select(provider.gpus(), &request.which)?;
-    let mut edits = provider.common(request, dirs)?;
-    for selected in &selected {
-        edits.append(provider.of_gpu(*selected, request.capabilities())?);
+    Finder::new(roots, dirs).edits(request)
+}
+
+/// Finds what GPUs bring. What requests have in common is looked for once.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    roots: &'a Roots,
+    dirs: &'a LibraryDirs,
+    /// A request for each, which others may differ from in which GPUs they mean.
+    found: Vec<(Request, Provider<'a>, Edits)>,
+}
+
+impl<'a> Finder<'a> {
+    #[must_use]
+    pub fn new(roots: &'a Roots, dirs: &'a LibraryDirs) -> Finder<'a> {
+        Finder {
+            roots,
+            dirs,
+            found: Vec::new(),
+        }
     }
-    if let Provider::Nvidia(module) = &provider {
-        edits.covers = module.covers(&selected, request.capabilities())?;
+
+    /// # Errors
+    /// As for [`edits`].
+    pub fn edits(&mut self, request: &Request) -> Result<Edits, String> {
+        let like = Request {
+            which: Which::All,
+            ..request.clone()
+        };
+        let known = self.found.iter().position(|(known, ..)| *known == like);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let provider = Provider::for_request(self.roots, request)?;
+                // A wrong name is told before what may be wrong with files.
+                select(provider.gpus(), &request.which)?;
+                let common = provider.common(request, self.dirs)?;
+                self.found.push((like, provider, common));
+                self.found.len() - 1
+            }
+        };
+        let (_, provider, common) = &self.found[index];
+        let selected = select(provider.gpus(), &request.which)?;
+        let mut edits = common.clone();
+        for selected in &selected {
+            edits.append(provider.of_gpu(*selected, request.capabilities())?);
+        }
+        if let Provider::Nvidia(module) = provider {
+            edits.covers = module.covers(&selected, request.capabilities())?;
+        }
+        Ok(edits)
     }
-    Ok(edits)
 }
 
 /// What is wrong with the GPUs of this machine, for each what its edits would fail for.

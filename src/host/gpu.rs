@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use oci_spec::runtime::LinuxDeviceType;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use teu_gpu::cdi::{Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, Part, Unresolved};
-use teu_gpu::{Edits, LibraryDirs, Moment, Request, Roots, Vendor};
+use teu_gpu::{Edits, Finder, LibraryDirs, Moment, Request, Roots, Vendor};
 
 use super::Host;
 use crate::plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
@@ -52,38 +52,33 @@ impl Host {
             true => Cdi::default(),
             false => self.cdi(&wishes.directories),
         };
-        let together = self.edits_of(&cdi, asked, wishes)?;
+        let roots = self.roots(wishes.gpus.driver_root.as_deref())?;
+        let directories = library_dirs(&asked.rootfs)?;
+        let mut finder = Finder::new(&roots, &directories);
+        let mut edits_of = |asked: &Asked| -> Result<Edits> {
+            let (described, own) = by_files_or_not(&cdi, &asked.names);
+            let mut all = described_edits(&cdi, &described, wishes)?;
+            if wishes.hooks == CdiHooks::Known {
+                let taken = all.take_known_hooks(&roots, &directories);
+                taken.map_err(Error::msg)?;
+            }
+            for mut request in [&asked.gpus[..], &own].concat() {
+                request.capabilities = request.capabilities.or(asked.capabilities);
+                let edits = finder.edits(&request);
+                all.append(edits.map_err(Error::msg).context("GPUs")?);
+            }
+            Ok(all)
+        };
+        let together = edits_of(asked)?;
         let mut of_each = Vec::new();
         for (name, one) in asked.each() {
             let edits = match one == *asked {
                 true => together.clone(),
-                false => self.edits_of(&cdi, &one, wishes)?,
+                false => edits_of(&one)?,
             };
             of_each.push((name, edits));
         }
         Ok(AllEdits { together, of_each })
-    }
-
-    fn edits_of(&self, cdi: &Cdi, asked: &Asked, wishes: &DeviceWishes) -> Result<Edits> {
-        let (described, own) = by_files_or_not(cdi, &asked.names);
-        let mut all = described_edits(cdi, &described, wishes)?;
-        let has_known_hooks = wishes.hooks == CdiHooks::Known && !all.hooks.is_empty();
-        let requests = [&asked.gpus[..], &own].concat();
-        if requests.is_empty() && !has_known_hooks {
-            return Ok(all);
-        }
-        let roots = self.roots(wishes.gpus.driver_root.as_deref())?;
-        let directories = library_dirs(&asked.rootfs)?;
-        if has_known_hooks {
-            let taken = all.take_known_hooks(&roots, &directories);
-            taken.map_err(Error::msg)?;
-        }
-        for mut request in requests {
-            request.capabilities = request.capabilities.or(asked.capabilities);
-            let edits = teu_gpu::edits(&roots, &request, &directories);
-            all.append(edits.map_err(Error::msg).context("GPUs")?);
-        }
-        Ok(all)
     }
 
     /// What a device node of this machine brings. Links to it are followed.
