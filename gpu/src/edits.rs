@@ -41,11 +41,22 @@ pub struct Link {
 
 /// A directory of the container that has these files instead of its own, and is
 /// read-only. It lies on what is mounted there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cover {
     pub path: PathBuf,
     /// By path below the directory.
     pub files: BTreeMap<PathBuf, String>,
+}
+
+impl Cover {
+    /// Adds it to others. What is covered twice has the files of both: one would hide
+    /// the other.
+    pub fn add_to(self, others: &mut Vec<Cover>) {
+        match others.iter_mut().find(|other| other.path == self.path) {
+            Some(other) => other.files.extend(self.files),
+            None => others.push(self),
+        }
+    }
 }
 
 /// A device node, and the rule that lets the container use it.
@@ -147,11 +158,7 @@ impl Edits {
         }
         self.links.extend(others.links);
         for cover in others.covers {
-            // One would hide the other.
-            match self.covers.iter_mut().find(|own| own.path == cover.path) {
-                Some(own) => own.files.extend(cover.files),
-                None => self.covers.push(cover),
-            }
+            cover.add_to(&mut self.covers);
         }
     }
 }

@@ -117,6 +117,15 @@ impl<'a> Selected<'a> {
             instance: None,
         }
     }
+
+    /// The shortest of its names.
+    pub(crate) fn name(&self) -> String {
+        match (self.instance, self.gpu.index) {
+            (Some(instance), _) => instance.name.clone(),
+            (None, Some(index)) => index.to_string(),
+            (None, None) => self.gpu.bus.clone(),
+        }
+    }
 }
 
 impl Gpu {

@@ -180,6 +180,43 @@ impl<'a> Finder<'a> {
     /// # Errors
     /// As for [`edits`].
     pub fn edits(&mut self, request: &Request) -> Result<Edits, String> {
+        let (_, provider, common) = self.find(request)?;
+        let selected = select(provider.gpus(), &request.which)?;
+        let mut edits = common.clone();
+        for selected in &selected {
+            edits.append(provider.of_gpu(*selected, request.capabilities())?);
+        }
+        if let Provider::Nvidia(module) = provider {
+            edits.covers = module.covers(&selected, request.capabilities())?;
+        }
+        Ok(edits)
+    }
+
+    /// The GPUs of a request by their names in CDI, with a request for each. If it means
+    /// none, there is the driver without one.
+    ///
+    /// # Errors
+    /// As for [`edits`].
+    pub fn each(&mut self, request: &Request) -> Result<Vec<(String, Request)>, String> {
+        let (_, provider, _) = self.find(request)?;
+        let selected = select(provider.gpus(), &request.which)?;
+        let each = selected.iter().map(|selected| {
+            let name = selected.name();
+            let one = Request {
+                which: Which::Named(vec![name.clone()]),
+                ..request.clone()
+            };
+            (format!("{}={name}", selected.gpu.vendor.kind()), one)
+        });
+        let vendor = request.vendor.unwrap_or(Vendor::Nvidia);
+        let none = (format!("{}=none", vendor.kind()), request.clone());
+        Ok(match selected.is_empty() {
+            true => vec![none],
+            false => each.collect(),
+        })
+    }
+
+    fn find(&mut self, request: &Request) -> Result<&(Request, Provider<'a>, Edits), String> {
         let like = Request {
             which: Which::All,
             ..request.clone()
@@ -196,16 +233,7 @@ impl<'a> Finder<'a> {
                 self.found.len() - 1
             }
         };
-        let (_, provider, common) = &self.found[index];
-        let selected = select(provider.gpus(), &request.which)?;
-        let mut edits = common.clone();
-        for selected in &selected {
-            edits.append(provider.of_gpu(*selected, request.capabilities())?);
-        }
-        if let Provider::Nvidia(module) = provider {
-            edits.covers = module.covers(&selected, request.capabilities())?;
-        }
-        Ok(edits)
+        Ok(&self.found[index])
     }
 }
 

@@ -55,6 +55,15 @@ impl Host {
         let roots = self.roots(wishes.gpus.driver_root.as_deref())?;
         let directories = library_dirs(&asked.rootfs)?;
         let mut finder = Finder::new(&roots, &directories);
+        let with_capabilities = |request: &Request| Request {
+            capabilities: request.capabilities.or(asked.capabilities),
+            ..request.clone()
+        };
+        let mut gpus = Vec::new();
+        for request in &asked.gpus {
+            let each = finder.each(&with_capabilities(request));
+            gpus.extend(each.map_err(Error::msg).context("GPUs")?);
+        }
         let mut edits_of = |asked: &Asked| -> Result<Edits> {
             let (described, own) = by_files_or_not(&cdi, &asked.names);
             let mut all = described_edits(&cdi, &described, wishes)?;
@@ -62,21 +71,24 @@ impl Host {
                 let taken = all.take_known_hooks(&roots, &directories);
                 taken.map_err(Error::msg)?;
             }
-            for mut request in [&asked.gpus[..], &own].concat() {
-                request.capabilities = request.capabilities.or(asked.capabilities);
-                let edits = finder.edits(&request);
+            for request in asked.gpus.iter().chain(&own) {
+                let edits = finder.edits(&with_capabilities(request));
                 all.append(edits.map_err(Error::msg).context("GPUs")?);
             }
             Ok(all)
         };
         let together = edits_of(asked)?;
-        let mut of_each = Vec::new();
-        for (name, one) in asked.each() {
+        let mut of_each: Vec<(String, Edits)> = Vec::new();
+        for (name, one) in asked.each(gpus) {
             let edits = match one == *asked {
                 true => together.clone(),
                 false => edits_of(&one)?,
             };
-            of_each.push((name, edits));
+            // It may be asked for in two ways.
+            match of_each.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.append(edits),
+                None => of_each.push((name, edits)),
+            }
         }
         Ok(AllEdits { together, of_each })
     }

@@ -55,8 +55,9 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Each device, as if it was the only one, and the GPUs that have no name.
-    pub(crate) fn each(&self) -> Vec<(String, Asked)> {
+    /// Each device, as if it was the only one. `gpus`: those that were asked for without
+    /// a name, by the one that they have.
+    pub(crate) fn each(&self, gpus: Vec<(String, Request)>) -> Vec<(String, Asked)> {
         let names = self.names.iter().map(|name| {
             let one = Asked {
                 names: vec![name.clone()],
@@ -65,12 +66,13 @@ impl Asked {
             };
             (name.to_string(), one)
         });
-        let gpus = (!self.gpus.is_empty()).then(|| {
-            let gpus = Asked {
+        let gpus = gpus.into_iter().map(|(name, request)| {
+            let one = Asked {
                 names: Vec::new(),
+                gpus: vec![request],
                 ..self.clone()
             };
-            ("gpus".to_owned(), gpus)
+            (name, one)
         });
         names.chain(gpus).collect()
     }

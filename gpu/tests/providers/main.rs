@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 use serde_json::json;
 use teu_gpu::cdi::File;
-use teu_gpu::{Capabilities, LibraryDirs, Request, Vendor, Which};
+use teu_gpu::{Capabilities, Finder, LibraryDirs, Request, Vendor, Which};
 
 use tree::{DEVICES, Tree, UUIDS, VERSION, bound_into, of};
 
@@ -164,6 +164,32 @@ fn a_container_has_the_nodes_of_its_gpus_and_no_others() {
     none.capabilities = Some(Capabilities::UTILITY);
     let none = teu_gpu::edits(&tree.roots(), &none, &LibraryDirs::other()).expect("none");
     assert_eq!(of(&tree.lines(&none), "node"), [control[0]]);
+}
+
+/// By which a container that has several can lose one.
+#[test]
+fn each_gpu_has_a_name_and_brings_what_it_would_alone() {
+    let tree = Tree::with_two_gpus();
+    tree.instance(0, (2, 0), (21, 22));
+    let (roots, dirs) = (tree.roots(), LibraryDirs::debian());
+    let mut finder = Finder::new(&roots, &dirs);
+    for (words, names) in [
+        ("all", &["0", "1"][..]),
+        (UUIDS[1], &["1"]),
+        ("0:0,device=1", &["0:0", "1"]),
+    ] {
+        let each = finder.each(&request(words).expect(words)).expect(words);
+        assert_eq!(each.len(), names.len(), "{words}");
+        for ((name, request), word) in each.iter().zip(names) {
+            assert_eq!(*name, format!("nvidia.com/gpu={word}"));
+            let edits = finder.edits(request).expect(word);
+            let alone = tree.asked(&format!("device={word}")).expect(word);
+            assert_eq!(tree.lines(&edits), alone);
+        }
+    }
+    let none = Request::from_variable(Vendor::Nvidia, "none").expect("a request");
+    let none = finder.each(&none).expect("none");
+    assert_eq!(none[0].0, "nvidia.com/gpu=none");
 }
 
 #[test]
