@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor, openat};
 use rustix::io::Errno;
+use teu_gpu::Cover;
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_inside};
 
 use crate::host::Host;
@@ -16,7 +17,7 @@ use crate::init::hotplug;
 use crate::init::paths::{Procfs, Root};
 use crate::pipe::{self, HostEnd, InitEnd, ToHost, ToInit};
 use crate::plan::devices::DeviceKind;
-use crate::plan::hotplug::{Addition, Found};
+use crate::plan::hotplug::{Addition, Found, Look};
 use crate::plan::named_devices::Brought;
 use crate::{device_source, errno, mount_source};
 
@@ -33,7 +34,7 @@ pub(crate) struct Inside {
 #[derive(Debug)]
 pub(crate) struct PutIn<'a> {
     inside: &'a Inside,
-    brought: Option<&'a Brought>,
+    addition: Option<&'a Addition>,
 }
 
 impl Inside {
@@ -71,29 +72,11 @@ impl Inside {
             namespaces.id_maps = host.id_maps_of(&path)?;
             namespaces.set(Kind::User, Namespace::Joined(path));
         }
+        if self.init.has_own(Kind::Mount) {
+            let path = PathBuf::from(format!("/proc/{}/ns/mnt", self.init.pid()));
+            namespaces.set(Kind::Mount, Namespace::Joined(path));
+        }
         Ok(namespaces)
-    }
-
-    /// What is at `path` in it, if anything.
-    ///
-    /// # Errors
-    /// It cannot be looked at.
-    pub(crate) fn look(&self, path: &Path) -> Result<Option<Found>> {
-        let handle = match self.root.resolve(path) {
-            Err(Errno::NOENT) => return Ok(None),
-            found => found.with_context(|| format!("look up {path:?}"))?,
-        };
-        let found = fstat(&handle).with_context(|| format!("stat {path:?}"))?;
-        let (major, minor) = (major(found.st_rdev), minor(found.st_rdev));
-        Ok(Some(Found {
-            id: (found.st_dev, found.st_ino),
-            kind: match FileType::from_raw_mode(found.st_mode) {
-                FileType::CharacterDevice => Some(DeviceKind::Character { major, minor }),
-                FileType::BlockDevice => Some(DeviceKind::Block { major, minor }),
-                FileType::Fifo => Some(DeviceKind::Fifo),
-                _ => None,
-            },
-        }))
     }
 
     /// Makes mounts and nodes in it.
@@ -103,7 +86,7 @@ impl Inside {
     pub(crate) fn put_in<'a>(&'a self, addition: &'a Addition) -> Result<PutIn<'a>> {
         let put_in = PutIn {
             inside: self,
-            brought: Some(&addition.brought),
+            addition: Some(addition),
         };
         let made = self.run(addition, |root, kernel, pipe| {
             hotplug::put_in(root, kernel, addition, pipe)
@@ -112,16 +95,17 @@ impl Inside {
         made.and(removed).map(|()| put_in)
     }
 
-    /// Takes out what was brought. What is not there any more is no error.
+    /// Takes out what was brought. What is not there any more is no error. `left`: how
+    /// what is covered is to be then.
     ///
     /// # Errors
     /// Something is still there.
-    pub(crate) fn take_out(&self, brought: &Brought) -> Result<()> {
+    pub(crate) fn take_out(&self, brought: &Brought, left: &[Cover]) -> Result<()> {
         if *brought == Brought::default() {
             return Ok(());
         }
         self.run(&Addition::default(), |root, kernel, _| {
-            hotplug::take_out(root, kernel, brought)
+            hotplug::take_out(root, kernel, brought, left)
         })
     }
 
@@ -138,6 +122,8 @@ impl Inside {
         let child = spawn_inside(&self.init, |joined| {
             // With this copy open, the end of the host would go unnoticed.
             drop(host.take());
+            // Modes are those of the plan.
+            rustix::process::umask(Mode::empty());
             let done = joined
                 .map_err(Into::into)
                 .and_then(|()| work(&self.root, &Kernel::with(procfs), &mut inner));
@@ -173,17 +159,46 @@ impl Inside {
     }
 }
 
+impl Look for Inside {
+    fn find(&self, path: &Path) -> Result<Option<Found>> {
+        let handle = match self.root.resolve(path) {
+            Err(Errno::NOENT) => return Ok(None),
+            found => found.with_context(|| format!("look up {path:?}"))?,
+        };
+        let found = fstat(&handle).with_context(|| format!("stat {path:?}"))?;
+        let (major, minor) = (major(found.st_rdev), minor(found.st_rdev));
+        Ok(Some(Found {
+            id: (found.st_dev, found.st_ino),
+            kind: match FileType::from_raw_mode(found.st_mode) {
+                FileType::CharacterDevice => Some(DeviceKind::Character { major, minor }),
+                FileType::BlockDevice => Some(DeviceKind::Block { major, minor }),
+                FileType::Fifo => Some(DeviceKind::Fifo),
+                _ => None,
+            },
+        }))
+    }
+
+    fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let target = self.root.link_target(path);
+        target.with_context(|| format!("look for a link at {path:?}"))
+    }
+}
+
 impl PutIn<'_> {
     /// It stays there.
     pub(crate) fn keep(mut self) {
-        self.brought = None;
+        self.addition = None;
     }
 }
 
 impl Drop for PutIn<'_> {
     fn drop(&mut self) {
-        if let Some(brought) = self.brought
-            && let Err(err) = self.inside.take_out(brought)
+        if let Some(Addition {
+            brought,
+            covers_before,
+            ..
+        }) = self.addition
+            && let Err(err) = self.inside.take_out(brought, covers_before)
         {
             log::warn!("{}", errno::chain(&err));
         }

@@ -34,6 +34,12 @@ tests![
     a_driver_of_others_is_not_used,
     nvidias_files_need_no_hooks,
     a_gpu_comes_and_goes,
+    what_gpus_share_goes_with_the_last,
+    gpus_of_the_creation_go_by_their_names,
+    updates_keep_gpus,
+    a_failure_takes_gpus_back,
+    links_of_the_image_stay,
+    a_user_namespace_gets_another_gpu,
 ];
 
 /// The machine: two GPUs, and a driver with more than is asked for by default.
@@ -688,4 +694,208 @@ fn a_gpu_comes_and_goes() {
     update("--device-add=nvidia.com/gpu=2")
         .exits(1)
         .says(r#"no GPU \"2\""#);
+}
+
+/// A container that runs on the machine, with its /proc.
+fn running(machine: &Machine, bundle: Bundle, options: &[&str]) -> Container {
+    let container = Container::new(with_hosts_proc(bundle).probe("sleep"));
+    container
+        .detach(machine.call(&container, "create", options))
+        .ok();
+    container.start().ok();
+    container
+}
+
+/// `update` with these options, where no files describe devices.
+fn update(machine: &Machine, container: &Container, options: &[&str]) -> Output {
+    let options = [&["--cdi-dir", "/nowhere"], options].concat();
+    machine.call(container, "update", &options).output()
+}
+
+/// What it says of what comes with GPUs: the two, what they share, and of which /proc
+/// tells.
+fn seen(container: &Container) -> Vec<String> {
+    let modes = format!(
+        "open /dev/nvidia0 rw -- open /dev/nvidia1 rw -- open /dev/nvidiactl rw -- \
+         open /dev/nvidia-uvm rw -- stat {LIBRARIES}/libcuda.so.{VERSION} -- \
+         readlink {LIBRARIES}/libcuda.so.1 -- list /proc/driver/nvidia/gpus"
+    );
+    let exec = container.command("exec", NO_FLAGS).args(["/probe", "seq"]);
+    words(&exec.args(modes.split_whitespace()).output())
+}
+
+/// That of these GPUs.
+fn has(gpus: [bool; 2]) -> Vec<String> {
+    let node = |is_there| if is_there { "ENXIO" } else { "ENOENT" };
+    let buses = ["0000:06:00.0", "0000:0a:00.0"].into_iter().zip(gpus);
+    let buses: Vec<&str> = buses
+        .filter_map(|(bus, is_there)| is_there.then_some(bus))
+        .collect();
+    let library = format!("libcuda.so.{VERSION}");
+    let says = match gpus {
+        [false, false] => [node(false); 6],
+        [first, second] => [node(first), node(second), "ENXIO", "ENXIO", "ok", &library],
+    };
+    // Who has none sees what a container without a request sees.
+    let shown = match gpus {
+        [false, false] => "0000:06:00.0 0000:0a:00.0".to_owned(),
+        _ => buses.join(" "),
+    };
+    says.map(str::to_owned).into_iter().chain([shown]).collect()
+}
+
+fn mounts(container: &Container) -> String {
+    fs::read_to_string(format!("/proc/{}/mountinfo", container.pid())).unwrap()
+}
+
+fn what_gpus_share_goes_with_the_last() {
+    needs(&[Root, Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let container = running(&machine, Bundle::new(), &[]);
+    let before = mounts(&container);
+    for order in [[0, 1], [1, 0]] {
+        let add = |gpu| format!("--device-add=nvidia.com/gpu={gpu}");
+        let remove = |gpu| format!("--device-rm=nvidia.com/gpu={gpu}");
+        let one = |gpu| [gpu == 0, gpu == 1];
+        update(&machine, &container, &[&add(order[0])]).ok();
+        assert_eq!(seen(&container), has(one(order[0])));
+        let covered = mounts(&container).matches(" /proc/driver/nvidia ").count();
+        update(&machine, &container, &[&add(order[1])]).ok();
+        assert_eq!(seen(&container), has([true, true]));
+        let now = mounts(&container).matches(" /proc/driver/nvidia ").count();
+        assert_eq!((covered, now), (1, 1));
+        update(&machine, &container, &[&remove(order[0])]).ok();
+        assert_eq!(seen(&container), has(one(order[1])));
+        // One for the other.
+        let both = [&*remove(order[1]), &*add(order[0])];
+        update(&machine, &container, &both).ok();
+        assert_eq!(seen(&container), has(one(order[0])));
+        let output = update(&machine, &container, &[&remove(order[0])]).ok();
+        assert_eq!(output.stderr, "");
+        assert_eq!(seen(&container), has([false, false]));
+        assert_eq!(mounts(&container), before);
+    }
+}
+
+/// However they were asked for.
+fn gpus_of_the_creation_go_by_their_names() {
+    needs(&[Root, Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let all = running(&machine, Bundle::new(), &["--gpus", "all"]);
+    assert_eq!(seen(&all), has([true, true]));
+    update(&machine, &all, &["--device-rm=nvidia.com/gpu=0"]).ok();
+    assert_eq!(seen(&all), has([false, true]));
+    let output = update(&machine, &all, &["--device-rm=nvidia.com/gpu=0"]).exits(1);
+    output.says(r#"but [\"nvidia.com/gpu=1\"]"#);
+    update(&machine, &all, &["--device-add=nvidia.com/gpu=0"]).ok();
+    assert_eq!(seen(&all), has([true, true]));
+    let (bundle, _) = docker_bundle(HOOK);
+    let dockers = running(&machine, bundle, &[]);
+    assert_eq!(seen(&dockers), has([true, false]));
+    let output = update(&machine, &dockers, &["--device-add=nvidia.com/gpu=0"]).exits(1);
+    output.says(r#"the container has the device \"nvidia.com/gpu=0\" already"#);
+    update(&machine, &dockers, &["--device-add=nvidia.com/gpu=1"]).ok();
+    update(&machine, &dockers, &["--device-rm=nvidia.com/gpu=0"]).ok();
+    assert_eq!(seen(&dockers), has([false, true]));
+    update(&machine, &dockers, &["--device-rm=nvidia.com/gpu=1"]).ok();
+    // A mountpoint of the creation stays, as others do.
+    let mut none = has([false, false]);
+    none[4] = "ok".to_owned();
+    assert_eq!(seen(&dockers), none);
+    // Who asks for one in two ways has it once.
+    let twice = [
+        "--gpus",
+        "device=0",
+        "--device=nvidia.com/gpu=0",
+        "--cdi-dir",
+        "/nowhere",
+    ];
+    let container = running(&machine, Bundle::new(), &twice);
+    update(&machine, &container, &["--device-rm=nvidia.com/gpu=0"]).ok();
+    assert_eq!(seen(&container), none);
+}
+
+/// Those of the creation, and those that came later, whatever it says of devices.
+fn updates_keep_gpus() {
+    needs(&[Root, Teu, Tool("unshare"), Controller("pids")]);
+    let machine = Machine::new();
+    let container = running(&machine, Bundle::new(), &["--gpus", "device=0"]);
+    update(&machine, &container, &["--device-add=nvidia.com/gpu=1"]).ok();
+    let denied = json!({ "allow": false, "type": "c", "major": 195, "access": "rwm" });
+    for resources in [
+        json!({ "devices": [] }),
+        json!({ "devices": [denied] }),
+        json!({ "pids": { "limit": 30 } }),
+    ] {
+        let call = container.command("update", ["--resources", "-"]);
+        call.stdin(resources.to_string()).output().ok();
+        assert_eq!(seen(&container), has([true, true]));
+    }
+}
+
+fn a_failure_takes_gpus_back() {
+    needs(&[Root, Teu, Tool("unshare"), Controller("cpuset")]);
+    let machine = Machine::new();
+    let bundle = Bundle::new();
+    let library = bundle
+        .rootfs()
+        .join(&LIBRARIES[1..])
+        .join("libnvidia-ml.so.1");
+    fs::create_dir_all(&library).unwrap();
+    let container = running(&machine, bundle, &[]);
+    let before = mounts(&container);
+    let output = update(&machine, &container, &["--device-add=nvidia.com/gpu=0"]).exits(1);
+    output.says(r#"make link \"/usr/lib64/libnvidia-ml.so.1\""#);
+    assert_eq!(seen(&container), has([false, false]));
+    assert_eq!(mounts(&container), before);
+    fs::remove_dir(&library).unwrap();
+    // When all of it was there, with another GPU and without.
+    let refused = ["--device-add=nvidia.com/gpu=1", "--cpuset-cpus=4095"];
+    for gpus in [[false, false], [true, false]] {
+        let before = mounts(&container);
+        update(&machine, &container, &refused).exits(1);
+        assert_eq!(seen(&container), has(gpus));
+        assert_eq!(mounts(&container), before);
+        if gpus == [false, false] {
+            update(&machine, &container, &["--device-add=nvidia.com/gpu=0"]).ok();
+        }
+    }
+}
+
+/// That are the same, and so were not made for the GPU; one that was made and leads
+/// elsewhere by now.
+fn links_of_the_image_stay() {
+    needs(&[Root, Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let bundle = Bundle::new();
+    let libraries = bundle.rootfs().join(&LIBRARIES[1..]);
+    fs::create_dir_all(&libraries).unwrap();
+    let name = format!("libcuda.so.{VERSION}");
+    symlink(&name, libraries.join("libcuda.so.1")).unwrap();
+    let container = running(&machine, bundle, &[]);
+    update(&machine, &container, &["--device-add=nvidia.com/gpu=0"]).ok();
+    let other = libraries.join("libnvidia-ml.so.1");
+    fs::remove_file(&other).unwrap();
+    symlink("other", &other).unwrap();
+    update(&machine, &container, &["--device-rm=nvidia.com/gpu=0"]).ok();
+    let left = |name: &str| fs::read_link(libraries.join(name)).ok();
+    assert_eq!(left("libcuda.so.1"), Some(name.into()));
+    assert_eq!(left("libnvidia-ml.so.1"), Some("other".into()));
+    assert_eq!(left("libcuda.so"), None);
+}
+
+/// Where the container's root made what covers a part of /proc.
+fn a_user_namespace_gets_another_gpu() {
+    needs(&[Root, UserNamespaces, Kernel(5, 12), Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let container = running(
+        &machine,
+        Bundle::new().user_namespace(),
+        &["--gpus", "device=0"],
+    );
+    update(&machine, &container, &["--device-add=nvidia.com/gpu=1"]).ok();
+    let shown = |gpus| has(gpus).pop();
+    assert_eq!(seen(&container).pop(), shown([true, true]));
+    update(&machine, &container, &["--device-rm=nvidia.com/gpu=0"]).ok();
+    assert_eq!(seen(&container).pop(), shown([false, true]));
 }

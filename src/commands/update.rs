@@ -105,7 +105,7 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     }
     // Their rules are gone: what is left of them there is of no use.
     if let Some((inside, plan)) = &hotplug
-        && let Err(err) = inside.take_out(&plan.removal)
+        && let Err(err) = inside.take_out(&plan.removal, &plan.covers)
     {
         log::warn!("{}", errno::chain(&err));
     }
@@ -138,7 +138,7 @@ fn hotplug(
         namespaces: &inside.namespaces(&host)?,
         host: &host,
     };
-    let plan = Hotplug::new(wishes, &container, &|path| inside.look(path))?;
+    let plan = Hotplug::new(wishes, &container, &inside)?;
     Ok(Some((inside, plan)))
 }
 

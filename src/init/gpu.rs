@@ -95,7 +95,8 @@ fn tmpfs(label: Option<&str>) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-fn write(root: &Root, path: &Path, text: &str) -> Result<()> {
+/// Makes a file in what covers a directory.
+pub(super) fn write(root: &Root, path: &Path, text: &str) -> Result<()> {
     let (parent, name) = root.parent(&Path::new("/").join(path))?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o444))?;

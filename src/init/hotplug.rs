@@ -7,23 +7,25 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use libc::MS_RDONLY;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, openat,
-    readlinkat, statat, statx, unlinkat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, fstatfs,
+    openat, readlinkat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
-use teu_gpu::Link;
+use teu_gpu::{Cover, Link};
 
 use super::attributes::Kernel;
 use super::devices::{check, make_nodes};
-use super::gpu::make_links;
-use super::mounts::{Kept, Mounter};
+use super::gpu;
+use super::mounts::{Kept, Mounter, clone_handle};
 use super::paths::Root;
 use crate::pipe::InitEnd;
 use crate::plan::hotplug::Addition;
+use crate::plan::mount_options::{Attributes, attributes_of};
 use crate::plan::named_devices::{Brought, BroughtMount, BroughtNode};
 
 /// Why it is not taken out.
@@ -39,8 +41,6 @@ pub(crate) fn put_in(
     addition: &Addition,
     pipe: &mut InitEnd,
 ) -> Result<()> {
-    // Modes are those of the plan.
-    rustix::process::umask(Mode::empty());
     let mut kept = Kept::default();
     let mut mounter = Mounter {
         root,
@@ -53,14 +53,25 @@ pub(crate) fn put_in(
     }
     kept.make_readonly(kernel, &addition.mounts)?;
     make_nodes(root, kernel, &addition.devices, pipe)?;
-    make_links(root, &addition.brought.links)
+    gpu::make_links(root, &addition.brought.links)?;
+    for cover in &addition.covers {
+        put_cover(root, kernel, addition, cover)
+            .with_context(|| format!("cover {:?}", cover.path))?;
+    }
+    Ok(())
 }
 
-/// Takes links, nodes and mounts away, the last first. What is not there is taken already.
+/// Takes links, nodes and mounts away, the last first. What is not there is taken
+/// already. `left`: how what is covered is to be then.
 ///
 /// # Errors
 /// The first that is still there; all were tried.
-pub(crate) fn take_out(root: &Root, kernel: &Kernel, brought: &Brought) -> Result<()> {
+pub(crate) fn take_out(
+    root: &Root,
+    kernel: &Kernel,
+    brought: &Brought,
+    left: &[Cover],
+) -> Result<()> {
     let nodes = brought.nodes.iter().rev().map(|node| {
         take_node(root, kernel, node).with_context(|| format!("remove device {:?}", node.path))
     });
@@ -72,7 +83,96 @@ pub(crate) fn take_out(root: &Root, kernel: &Kernel, brought: &Brought) -> Resul
         brought.links.iter().rev().map(|link| {
             take_link(root, link).with_context(|| format!("remove link {:?}", link.path))
         });
-    links.chain(nodes).chain(mounts).fold(Ok(()), Result::and)
+    let covers = brought.covers.iter().rev().map(|cover| {
+        take_cover(root, kernel, cover, left).with_context(|| format!("uncover {:?}", cover.path))
+    });
+    let all = covers.chain(links).chain(nodes).chain(mounts);
+    all.fold(Ok(()), Result::and)
+}
+
+fn put_cover(root: &Root, kernel: &Kernel, addition: &Addition, cover: &Cover) -> Result<()> {
+    if let Some(before) = of_same_path(&addition.covers_before, cover)
+        && let Some(found) = find_cover(root, cover)?
+    {
+        let new = cover.files.iter().map(|(path, text)| (path, Some(text)));
+        let new = new.filter(|(path, text)| before.files.get(*path) != *text);
+        return change_files(kernel, found.as_fd(), new);
+    }
+    gpu::cover(root, kernel, cover, addition.mount_label.as_deref())
+}
+
+fn take_cover(root: &Root, kernel: &Kernel, cover: &Cover, left: &[Cover]) -> Result<()> {
+    let Some(found) = find_cover(root, cover)? else {
+        return Ok(());
+    };
+    let Some(left) = of_same_path(left, cover) else {
+        return kernel.detach(found.as_fd()).context("unmount");
+    };
+    let changed = cover.files.iter().filter_map(|(path, text)| {
+        let left = left.files.get(path);
+        (left != Some(text)).then_some((path, left))
+    });
+    change_files(kernel, found.as_fd(), changed)
+}
+
+fn of_same_path<'a>(covers: &'a [Cover], like: &Cover) -> Option<&'a Cover> {
+    covers.iter().find(|cover| cover.path == like.path)
+}
+
+/// What covers the directory, unless the container has taken it away.
+fn find_cover(root: &Root, cover: &Cover) -> Result<Option<OwnedFd>> {
+    let found = match root.resolve(&cover.path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        found => found.context("look up")?,
+    };
+    let is_tmpfs = fstatfs(&found).context("fstatfs")?.f_type == libc::TMPFS_MAGIC;
+    Ok((is_tmpfs && is_mount(found.as_fd())?).then_some(found))
+}
+
+/// Changes files of what covers a directory; of one that is to go there is no text. The
+/// machine's own are not seen meanwhile.
+fn change_files<'a>(
+    kernel: &Kernel,
+    cover: BorrowedFd<'_>,
+    files: impl Iterator<Item = (&'a PathBuf, Option<&'a String>)>,
+) -> Result<()> {
+    // Nobody else can write by way of this one.
+    let writable = clone_handle(cover, false).context("open_tree")?;
+    let readonly = Attributes {
+        clear: attributes_of(MS_RDONLY),
+        ..Attributes::default()
+    };
+    kernel
+        .change_all(writable.as_fd(), readonly)
+        .context("clear read-only")?;
+    let root = Root::new(writable);
+    for (path, text) in files {
+        remove(&root, path).with_context(|| format!("remove {path:?}"))?;
+        if let Some(text) = text {
+            gpu::write(&root, path, text).with_context(|| format!("write {path:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file, and directories in which there is nothing then.
+fn remove(root: &Root, path: &Path) -> Result<()> {
+    let mut flags = AtFlags::empty();
+    for path in Path::new("/").join(path).ancestors() {
+        if path.file_name().is_none() {
+            break;
+        }
+        let Some((parent, name)) = parent(root, path)? else {
+            return Ok(());
+        };
+        match unlinkat(&parent, name, flags) {
+            Ok(()) => {}
+            Err(Errno::NOENT | Errno::NOTEMPTY) => break,
+            Err(err) => return Err(err).context("unlink"),
+        }
+        flags = AtFlags::REMOVEDIR;
+    }
+    Ok(())
 }
 
 /// One that leads elsewhere by now is another's.
@@ -82,7 +182,11 @@ fn take_link(root: &Root, link: &Link) -> Result<()> {
     };
     match readlinkat(&parent, name, Vec::new()) {
         Ok(target) if target.as_bytes() == link.target.as_os_str().as_bytes() => {
-            unlinkat(&parent, name, AtFlags::empty()).context("unlink")
+            match unlinkat(&parent, name, AtFlags::empty()) {
+                // It was made before nobody could write there any more.
+                Err(Errno::ROFS) => Ok(()),
+                taken => taken.context("unlink"),
+            }
         }
         Ok(_) | Err(Errno::NOENT | Errno::INVAL) => Ok(()),
         Err(err) => Err(err).context("read it"),

@@ -121,8 +121,8 @@ impl Root {
         Ok(real)
     }
 
-    /// What the link at `path`, whose parents are none, says.
-    fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
+    /// What the link at `path` says, if it is one.
+    pub(crate) fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let handle = match self.open(path, flags, ResolveFlags::empty()) {
             Ok(handle) => handle,

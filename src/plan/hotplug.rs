@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{self as spec, LinuxNamespaceType, Spec};
 use serde::de::DeserializeOwned;
 use teu_cgroups::DeviceRule;
-use teu_gpu::Edits;
 use teu_gpu::cdi::DeviceName;
+use teu_gpu::{Cover, Edits};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::devices::{DeviceKind, DeviceNode};
@@ -54,8 +54,13 @@ pub(crate) struct Found {
     pub(crate) kind: Option<DeviceKind>,
 }
 
-/// Looks at a path in the container.
-pub(crate) type Look<'a> = &'a dyn Fn(&Path) -> Result<Option<Found>>;
+/// Looks at paths in the container.
+pub(crate) trait Look {
+    /// What is there, links followed.
+    fn find(&self, path: &Path) -> Result<Option<Found>>;
+    /// Where the link at the path leads, if there is one.
+    fn link_target(&self, path: &Path) -> Result<Option<PathBuf>>;
+}
 
 /// The container, and its host.
 #[derive(Debug)]
@@ -74,6 +79,8 @@ pub(crate) struct Hotplug {
     pub(crate) addition: Addition,
     /// What is to be taken out.
     pub(crate) removal: Brought,
+    /// How what is covered there is to be then.
+    pub(crate) covers: Vec<Cover>,
     pub(crate) ended_rules: Vec<DeviceRule>,
     /// Those that it has afterwards.
     pub(crate) named: NamedDevices,
@@ -84,6 +91,11 @@ pub(crate) struct Hotplug {
 pub(crate) struct Addition {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) devices: Devices,
+    /// What is to be covered, or covered in another way than before.
+    pub(crate) covers: Vec<Cover>,
+    pub(crate) covers_before: Vec<Cover>,
+    /// SELinux context of what covers.
+    pub(crate) mount_label: Option<String>,
     /// Taking this out undoes it.
     pub(crate) brought: Brought,
 }
@@ -150,7 +162,7 @@ impl Hotplug {
     pub(crate) fn new(
         wishes: &HotplugWishes,
         container: &Container<'_>,
-        look: Look<'_>,
+        look: &dyn Look,
     ) -> Result<Hotplug> {
         let mut named = container.named.clone();
         let gone = remove(&mut named.list, &wishes.remove)?;
@@ -181,6 +193,7 @@ impl Hotplug {
         Ok(Hotplug {
             addition,
             removal: no_longer(&gone, &named.list),
+            covers: named.covers(),
             ended_rules: ended.filter(|rule| !rules.contains(rule)).collect(),
             named,
         })
@@ -239,6 +252,7 @@ fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
         nodes,
         mounts,
         links,
+        covers,
     } in gone.iter().map(|device| &device.brought)
     {
         let left = || left.iter().map(|device| &device.brought);
@@ -254,6 +268,7 @@ fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
             .iter()
             .filter(|link| left().all(|other| !other.links.contains(link)));
         removal.links.extend(links.cloned());
+        removal.covers.extend_from_slice(covers);
     }
     removal
 }
@@ -330,11 +345,11 @@ impl Container<'_> {
     }
 
     /// Those of the nodes that are there already.
-    fn nodes_there(&self, devices: &Devices, look: Look<'_>) -> Result<Vec<PathBuf>> {
+    fn nodes_there(&self, devices: &Devices, look: &dyn Look) -> Result<Vec<PathBuf>> {
         let mut there = Vec::new();
         for node in &devices.nodes {
             let path = &node.path;
-            match look(path)? {
+            match look.find(path)? {
                 None if self.named.dev_is_the_hosts && path.starts_with("/dev") => {
                     bail!("device {path:?}: the container's /dev is the host's")
                 }
@@ -348,11 +363,11 @@ impl Container<'_> {
 
     /// Whether a mount is there already, one of `all`. If not, its mountpoint may be
     /// missing; what is missing in another of them is not ours to take away.
-    fn is_there(&self, mount: &mut BroughtMount, all: &[Mount], look: Look<'_>) -> Result<bool> {
+    fn is_there(&self, mount: &mut BroughtMount, all: &[Mount], look: &dyn Look) -> Result<bool> {
         let path = &mount.destination;
         let is_below =
             |other: &Mount| path.starts_with(&other.destination) && *path != other.destination;
-        match look(path)? {
+        match look.find(path)? {
             None => mount.made_mountpoint = !all.iter().any(is_below),
             Some(found) if mount.source == Some(found.id) => {
                 let known = self.brought().find_map(|other| other.mount(mount));
@@ -362,6 +377,19 @@ impl Container<'_> {
             Some(_) => {}
         }
         Ok(false)
+    }
+
+    /// Leaves a device those links that it brings, or another device has brought.
+    fn retain_own_links(&self, device: &mut NamedDevice, look: &dyn Look) -> Result<()> {
+        let mut links = Vec::new();
+        for link in std::mem::take(&mut device.brought.links) {
+            let is_there = look.link_target(&link.path)?.as_ref() == Some(&link.target);
+            if !is_there || self.brought().any(|other| other.links.contains(&link)) {
+                links.push(link);
+            }
+        }
+        device.brought.links = links;
+        Ok(())
     }
 }
 
@@ -373,7 +401,7 @@ impl Addition {
         spec: &Spec,
         container: &Container<'_>,
         added: &mut [NamedDevice],
-        look: Look<'_>,
+        look: &dyn Look,
     ) -> Result<Addition> {
         let mut devices = container.nodes(spec)?;
         let mut mounts = container.mounts(spec)?;
@@ -385,13 +413,18 @@ impl Addition {
                     there.push(mount.destination.clone());
                 }
             }
+            container.retain_own_links(device, look)?;
             let is_absent = |path: &PathBuf| !there.contains(path);
             let others = || container.brought();
             let Brought {
                 nodes,
                 mounts,
                 links,
+                covers,
             } = &mut device.brought;
+            // Else it would be the host that sees less.
+            covers.retain(|_| container.namespaces.is_private(Kind::Mount));
+            brought.covers.extend_from_slice(covers);
             nodes.retain(|node| {
                 is_absent(&node.path) || others().any(|other| other.nodes.contains(node))
             });
@@ -409,9 +442,18 @@ impl Addition {
         }
         devices.nodes.retain(|node| !there.contains(&node.path));
         mounts.retain(|mount| !there.contains(&mount.destination));
+        let covers_before = container.named.covers();
+        let mut covers = covers_before.clone();
+        for cover in &brought.covers {
+            cover.clone().add_to(&mut covers);
+        }
+        covers.retain(|cover| !covers_before.contains(cover));
         Ok(Addition {
             mounts,
             devices,
+            covers,
+            covers_before,
+            mount_label: container.named.mount_label.clone(),
             brought,
         })
     }
@@ -422,6 +464,23 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    /// At each path a file, or a node of a minor number.
+    struct Seen<'a>(BTreeMap<&'a str, Option<u32>>);
+
+    impl Look for Seen<'_> {
+        fn find(&self, path: &Path) -> Result<Option<Found>> {
+            let minor = self.0.get(path.to_str().expect("a path"));
+            Ok(minor.map(|minor| Found {
+                id: (0, 0),
+                kind: minor.map(|minor| DeviceKind::Character { major: 1, minor }),
+            }))
+        }
+
+        fn link_target(&self, _: &Path) -> Result<Option<PathBuf>> {
+            Ok(None)
+        }
+    }
+
     /// Decides for a container that runs, has these devices and at these paths a
     /// file, or a node of a minor number.
     fn plan(
@@ -431,13 +490,6 @@ mod tests {
         remove: &[&str],
     ) -> Result<Hotplug, String> {
         let there: BTreeMap<_, _> = there.iter().copied().collect();
-        let found = |path: &Path| {
-            let minor = there.get(path.to_str().expect("a path"))?;
-            Some(Found {
-                id: (0, 0),
-                kind: minor.map(|minor| DeviceKind::Character { major: 1, minor }),
-            })
-        };
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         let wishes = HotplugWishes {
             add: words(add),
@@ -451,7 +503,7 @@ mod tests {
             namespaces: &NamespacePlan::default(),
             host: &Host::new(),
         };
-        let plan = Hotplug::new(&wishes, &container, &|path| Ok(found(path)));
+        let plan = Hotplug::new(&wishes, &container, &Seen(there));
         plan.map_err(|err| format!("{err:#}"))
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 use teu_cgroups::DeviceRule;
-use teu_gpu::{Edits, Link};
+use teu_gpu::{Cover, Edits, Link};
 
 use super::cgroup::given_rules;
 use super::devices::{DeviceKind, DeviceNode};
@@ -48,6 +48,7 @@ pub(crate) struct Brought {
     pub(crate) nodes: Vec<BroughtNode>,
     pub(crate) mounts: Vec<BroughtMount>,
     pub(crate) links: Vec<Link>,
+    pub(crate) covers: Vec<Cover>,
 }
 
 /// A device node.
@@ -100,8 +101,13 @@ impl NamedDevices {
         let list = named
             .iter()
             .map(|(name, edits)| NamedDevice::new(name, edits, &rootfs.path, bundle, host));
+        let mut list = list.collect::<Result<Vec<_>>>()?;
+        for device in &mut list {
+            let is_made = |cover: &Cover| rootfs.covers.iter().any(|made| made.path == cover.path);
+            device.brought.covers.retain(is_made);
+        }
         Ok(NamedDevices {
-            list: list.collect::<Result<_>>()?,
+            list,
             user: user.map_or((0, 0), |user| (user.uid(), user.gid())),
             mount_label: rootfs.mount_label.clone(),
             dev_is_the_hosts: rootfs.devices.is_none(),
@@ -112,6 +118,15 @@ impl NamedDevices {
     pub(crate) fn rules(&self) -> Vec<DeviceRule> {
         let rules = self.list.iter().flat_map(|device| &device.rules);
         rules.copied().collect()
+    }
+
+    /// What is covered, with the files of all of them.
+    pub(super) fn covers(&self) -> Vec<Cover> {
+        let mut covers = Vec::new();
+        for cover in self.list.iter().flat_map(|device| &device.brought.covers) {
+            cover.clone().add_to(&mut covers);
+        }
+        covers
     }
 
     /// What every process of the container has of them.
@@ -154,6 +169,7 @@ impl NamedDevice {
                 nodes: nodes.with_context(|| format!("device {name:?}"))?,
                 mounts: edits.mounts.iter().map(mount).collect(),
                 links: edits.links.clone(),
+                covers: edits.covers.clone(),
             },
             rules: given_rules(&rules.collect::<Vec<_>>())?,
             for_processes: ForProcesses::of(edits),
