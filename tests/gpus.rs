@@ -39,6 +39,7 @@ tests![
     updates_keep_gpus,
     a_failure_takes_gpus_back,
     links_of_the_image_stay,
+    egl_is_told_of_the_gpus_that_are_left,
     a_user_namespace_gets_another_gpu,
 ];
 
@@ -882,6 +883,31 @@ fn links_of_the_image_stay() {
     assert_eq!(left("libcuda.so.1"), Some(name.into()));
     assert_eq!(left("libnvidia-ml.so.1"), Some("other".into()));
     assert_eq!(left("libcuda.so"), None);
+}
+
+fn egl_is_told_of_the_gpus_that_are_left() {
+    needs(&[Root, Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let bundle = Bundle::new();
+    let profiles = "/etc/nvidia/nvidia-application-profiles-rc.d";
+    fs::create_dir_all(bundle.rootfs().join(&profiles[1..])).unwrap();
+    let container = running(&machine, bundle, &["--gpus", "all,capabilities=graphics"]);
+    let says = |mask: &str| {
+        let exec = container.command("exec", NO_FLAGS);
+        let exec = exec.args(["/probe", "read"]);
+        let output = exec
+            .arg(format!("{profiles}/10-container.conf"))
+            .output()
+            .ok();
+        let text = output.answer().to_string();
+        assert!(
+            text.contains(&format!("EGLVisibleDGPUDevices\\\",{mask}]")),
+            "{text}"
+        );
+    };
+    says("0x3");
+    update(&machine, &container, &["--device-rm=nvidia.com/gpu=1"]).ok();
+    says("0x1");
 }
 
 /// Where the container's root made what covers a part of /proc.

@@ -1,7 +1,9 @@
 //! What is to change in a container's specification, in its own types, with the
 //! numbers of the host's devices.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -45,16 +47,54 @@ pub struct Link {
 pub struct Cover {
     pub path: PathBuf,
     /// By path below the directory.
-    pub files: BTreeMap<PathBuf, String>,
+    pub files: BTreeMap<PathBuf, Content>,
+}
+
+/// What a file of a cover says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Content {
+    Text(String),
+    /// Which of NVIDIA's GPUs there are for EGL: a bit for each minor number.
+    EglGpus(u64),
+}
+
+impl Content {
+    /// The text of the file.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Content::Text(text) => Cow::Borrowed(text),
+            Content::EglGpus(gpus) => Cow::Owned(format!(
+                "{{\"profiles\":[{{\"name\":\"_container_\",\"settings\":[\"EGLVisibleDGPUDevices\",{gpus:#x}]}}],\
+                 \"rules\":[{{\"pattern\":[],\"profile\":\"_container_\"}}]}}\n"
+            )),
+        }
+    }
+
+    /// What it says for other GPUs, too.
+    fn add(&mut self, other: Content) {
+        match (self, other) {
+            (Content::EglGpus(own), Content::EglGpus(other)) => *own |= other,
+            (own, other) => *own = other,
+        }
+    }
 }
 
 impl Cover {
     /// Adds it to others. What is covered twice has the files of both: one would hide
     /// the other.
     pub fn add_to(self, others: &mut Vec<Cover>) {
-        match others.iter_mut().find(|other| other.path == self.path) {
-            Some(other) => other.files.extend(self.files),
-            None => others.push(self),
+        let Some(other) = others.iter_mut().find(|other| other.path == self.path) else {
+            return others.push(self);
+        };
+        for (path, content) in self.files {
+            match other.files.entry(path) {
+                Entry::Occupied(mut own) => own.get_mut().add(content),
+                Entry::Vacant(absent) => {
+                    absent.insert(content);
+                }
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ mod roots;
 
 use std::path::PathBuf;
 
-pub use edits::{Cover, Edits, Link, Moment, Node};
+pub use edits::{Content, Cover, Edits, Link, Moment, Node};
 pub use generate::generate;
 pub use gpu::{DrmNode, Gpu, Instance, Vendor};
 pub use known_hooks::is_known_hook;

@@ -8,7 +8,7 @@ pub(crate) mod wsl;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::edits::{Access, Cover, Node};
+use crate::edits::{Access, Content, Cover, Node};
 use crate::gpu::{Gpu, Instance, Selected, Vendor};
 use crate::request::{Capabilities, Request};
 use crate::roots::{self, Roots};
@@ -175,7 +175,7 @@ impl<'a> Module<'a> {
                     // Else the driver's programs make nodes themselves.
                     text = text.replace("ModifyDeviceFiles: 1", "ModifyDeviceFiles: 0");
                 }
-                files.insert(path, text);
+                files.insert(path, Content::Text(text));
             }
         }
         let mut covers = vec![Cover {
@@ -217,13 +217,9 @@ fn profile(selected: &[Selected<'_>]) -> Cover {
     let mask = minors.fold(0_u64, |mask, minor| {
         mask | 1_u64.checked_shl(minor).unwrap_or(0)
     });
-    let text = format!(
-        "{{\"profiles\":[{{\"name\":\"_container_\",\"settings\":[\"EGLVisibleDGPUDevices\",{mask:#x}]}}],\
-         \"rules\":[{{\"pattern\":[],\"profile\":\"_container_\"}}]}}\n"
-    );
     Cover {
         path: "/etc/nvidia/nvidia-application-profiles-rc.d".into(),
-        files: BTreeMap::from([("10-container.conf".into(), text)]),
+        files: BTreeMap::from([("10-container.conf".into(), Content::EglGpus(mask))]),
     }
 }
 

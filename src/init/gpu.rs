@@ -15,7 +15,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen,
 };
-use teu_gpu::{Cover, Link};
+use teu_gpu::{Content, Cover, Link};
 
 use super::attributes::Kernel;
 use super::mounts::attach;
@@ -68,8 +68,8 @@ pub(super) fn cover(
     }
     let tmpfs = tmpfs(label).context("mount tmpfs")?;
     let made = Root::new(tmpfs);
-    for (path, text) in &cover.files {
-        write(&made, path, text).with_context(|| format!("write {path:?}"))?;
+    for (path, content) in &cover.files {
+        write(&made, path, content).with_context(|| format!("write {path:?}"))?;
     }
     attach(made.as_fd(), target.as_fd())?;
     kernel
@@ -96,11 +96,11 @@ fn tmpfs(label: Option<&str>) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Makes a file in what covers a directory.
-pub(super) fn write(root: &Root, path: &Path, text: &str) -> Result<()> {
+pub(super) fn write(root: &Root, path: &Path, content: &Content) -> Result<()> {
     let (parent, name) = root.parent(&Path::new("/").join(path))?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o444))?;
     let mut file = std::fs::File::from(file);
-    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    std::io::Write::write_all(&mut file, content.text().as_bytes())?;
     Ok(())
 }

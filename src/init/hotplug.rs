@@ -16,7 +16,7 @@ use rustix::fs::{
     openat, readlinkat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
-use teu_gpu::{Cover, Link};
+use teu_gpu::{Content, Cover, Link};
 
 use super::attributes::Kernel;
 use super::devices::{check, make_nodes};
@@ -94,8 +94,11 @@ fn put_cover(root: &Root, kernel: &Kernel, addition: &Addition, cover: &Cover) -
     if let Some(before) = of_same_path(&addition.covers_before, cover)
         && let Some(found) = find_cover(root, cover)?
     {
-        let new = cover.files.iter().map(|(path, text)| (path, Some(text)));
-        let new = new.filter(|(path, text)| before.files.get(*path) != *text);
+        let new = cover
+            .files
+            .iter()
+            .map(|(path, content)| (path, Some(content)));
+        let new = new.filter(|(path, content)| before.files.get(*path) != *content);
         return change_files(kernel, found.as_fd(), new);
     }
     gpu::cover(root, kernel, cover, addition.mount_label.as_deref())
@@ -108,9 +111,9 @@ fn take_cover(root: &Root, kernel: &Kernel, cover: &Cover, left: &[Cover]) -> Re
     let Some(left) = of_same_path(left, cover) else {
         return kernel.detach(found.as_fd()).context("unmount");
     };
-    let changed = cover.files.iter().filter_map(|(path, text)| {
+    let changed = cover.files.iter().filter_map(|(path, content)| {
         let left = left.files.get(path);
-        (left != Some(text)).then_some((path, left))
+        (left != Some(content)).then_some((path, left))
     });
     change_files(kernel, found.as_fd(), changed)
 }
@@ -129,12 +132,12 @@ fn find_cover(root: &Root, cover: &Cover) -> Result<Option<OwnedFd>> {
     Ok((is_tmpfs && is_mount(found.as_fd())?).then_some(found))
 }
 
-/// Changes files of what covers a directory; of one that is to go there is no text. The
+/// Changes files of what covers a directory; one that is to go has no content. The
 /// machine's own are not seen meanwhile.
 fn change_files<'a>(
     kernel: &Kernel,
     cover: BorrowedFd<'_>,
-    files: impl Iterator<Item = (&'a PathBuf, Option<&'a String>)>,
+    files: impl Iterator<Item = (&'a PathBuf, Option<&'a Content>)>,
 ) -> Result<()> {
     // Nobody else can write by way of this one.
     let writable = clone_handle(cover, false).context("open_tree")?;
@@ -146,10 +149,10 @@ fn change_files<'a>(
         .change_all(writable.as_fd(), readonly)
         .context("clear read-only")?;
     let root = Root::new(writable);
-    for (path, text) in files {
+    for (path, content) in files {
         remove(&root, path).with_context(|| format!("remove {path:?}"))?;
-        if let Some(text) = text {
-            gpu::write(&root, path, text).with_context(|| format!("write {path:?}"))?;
+        if let Some(content) = content {
+            gpu::write(&root, path, content).with_context(|| format!("write {path:?}"))?;
         }
     }
     Ok(())

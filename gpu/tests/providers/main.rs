@@ -411,19 +411,24 @@ fn of_proc_a_container_sees_what_is_of_its_gpus() {
             "version"
         ]
     );
-    let params = &proc.files[Path::new("params")];
+    let params = proc.files[Path::new("params")].text();
     assert!(params.contains("\nModifyDeviceFiles: 0\n"), "{params}");
-    assert!(proc.files[Path::new("version")].contains(VERSION));
-    let text = &profile.files[Path::new("10-container.conf")];
+    assert!(proc.files[Path::new("version")].text().contains(VERSION));
+    let text = profile.files[Path::new("10-container.conf")].text();
     assert!(text.contains("\"EGLVisibleDGPUDevices\",0x2"), "{text}");
     let plain = tree.asked("device=1").expect("edits");
     assert_eq!(of(&plain, "text /etc"), [""; 0]);
     // Two requests show what is of either.
-    let other: Request = "device=0".parse().expect("a request");
+    let other: Request = "device=0,capabilities=graphics".parse().expect("a request");
     let mut both = teu_gpu::edits(&tree.roots(), &other, &LibraryDirs::other()).expect("edits");
     both.append(edits);
     let shown = of(&tree.lines(&both), "text /proc/driver/nvidia/gpus");
     assert_eq!(shown.len(), 2, "{shown:?}");
+    let [_, profile] = &both.covers[..] else {
+        panic!("{:?}", both.covers);
+    };
+    let text = profile.files[Path::new("10-container.conf")].text();
+    assert!(text.contains("\"EGLVisibleDGPUDevices\",0x3"), "{text}");
 }
 
 /// Of a file that NVIDIA's tools wrote, with libraries where the image may not look.
