@@ -50,6 +50,8 @@ impl Test {
 /// Runs the tests the arguments ask for, or, in a worker, one.
 pub(crate) fn main(tests: &[&[Test]]) -> ExitCode {
     let tests: Vec<Test> = tests.iter().flat_map(|file| file.iter().copied()).collect();
+    // Not the caller's: what a user's group may write to is not read by teu.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(name) = std::env::var_os("TEU_TEST_NAME") {
         let test = tests
             .iter()
