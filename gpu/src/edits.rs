@@ -26,6 +26,9 @@ pub struct Edits {
     /// By the name on the host.
     pub net_devices: Vec<(String, LinuxNetDevice)>,
     pub mounts: Vec<Mount>,
+    /// Binds of the driver's files, which are for everybody: who owns them in the
+    /// container does not matter. Not every filesystem could say someone else does.
+    pub files: Vec<Mount>,
     pub hooks: Vec<(Moment, Hook)>,
     pub intel_rdt: Option<LinuxIntelRdt>,
     pub additional_gids: Vec<u32>,
@@ -172,7 +175,7 @@ impl Edits {
         self.nodes.push(node);
     }
 
-    /// Binds a file or directory of the host.
+    /// Binds a file or directory of the driver.
     pub(crate) fn bind(&mut self, source: PathBuf, destination: PathBuf, options: &[&str]) {
         let options = options.iter().map(|option| (*option).to_owned());
         let mut mount = Mount::default();
@@ -180,7 +183,7 @@ impl Edits {
             .set_source(Some(source))
             .set_destination(destination)
             .set_options(Some(options.collect()));
-        self.mounts.push(mount);
+        self.files.push(mount);
     }
 
     /// Adds others, which come after these.
@@ -189,6 +192,7 @@ impl Edits {
         self.nodes.extend(others.nodes);
         self.net_devices.extend(others.net_devices);
         self.mounts.extend(others.mounts);
+        self.files.extend(others.files);
         self.hooks.extend(others.hooks);
         self.intel_rdt = others.intel_rdt.or(self.intel_rdt.take());
         for group in others.additional_gids {

@@ -95,7 +95,7 @@ fn merge(all: &mut ContainerEdits, edits: &ContainerEdits) {
 /// Edits in the words of a file.
 fn described(edits: &Edits) -> ContainerEdits {
     let mut mounts = Vec::new();
-    for given in &edits.mounts {
+    for given in &edits.files {
         let source = given.source().as_deref().unwrap_or(Path::new(""));
         let options = given.options().clone().unwrap_or_default();
         let mut bind = |path: &Path| {

@@ -236,8 +236,10 @@ pub(crate) fn apply(spec: &mut Spec, edits: &Edits, may_idmap: bool) -> Result<(
         let devices = linux(spec)?.net_devices_mut().get_or_insert_default();
         devices.extend(edits.net_devices.iter().cloned());
     }
-    if !edits.mounts.is_empty() {
-        add_mounts(spec, &edits.mounts, may_idmap);
+    for (mounts, may_idmap) in [(&edits.files, false), (&edits.mounts, may_idmap)] {
+        if !mounts.is_empty() {
+            add_mounts(spec, mounts, may_idmap);
+        }
     }
     for (moment, hook) in &edits.hooks {
         let hooks = hooks_at(spec, *moment);

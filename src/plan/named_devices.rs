@@ -167,7 +167,7 @@ impl NamedDevice {
             name: name.to_owned(),
             brought: Brought {
                 nodes: nodes.with_context(|| format!("device {name:?}"))?,
-                mounts: edits.mounts.iter().map(mount).collect(),
+                mounts: edits.files.iter().chain(&edits.mounts).map(mount).collect(),
                 links: edits.links.clone(),
                 covers: edits.covers.clone(),
             },

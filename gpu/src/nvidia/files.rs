@@ -308,7 +308,7 @@ impl<'a> Files<'a> {
                 if let Some(path) = self.root.file(&directory.join(&entry.name))? {
                     let place = usual.join(&below).join(&entry.name);
                     if !edits
-                        .mounts
+                        .files
                         .iter()
                         .any(|mount| *mount.destination() == place)
                     {

@@ -108,7 +108,7 @@ pub(crate) fn common(
     // Older ones have only the file, which is the library of another name.
     let has = |name: &str| {
         edits
-            .mounts
+            .files
             .iter()
             .any(|mount| mount.destination().ends_with(name))
     };

@@ -228,7 +228,7 @@ impl Tree {
                 access.unwrap_or_default()
             ));
         }
-        for mount in &edits.mounts {
+        for mount in &edits.files {
             let source = mount.source().as_deref().unwrap_or(Path::new(""));
             let place = mount.destination().display();
             lines.push(format!("bind {} {place}", here(source)));
