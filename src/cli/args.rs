@@ -745,8 +745,8 @@ pub(crate) struct UpdateArgs {
     /// 1 to run only when nothing else wants to, 0 not to
     #[arg(long, value_name = "0|1")]
     pub(crate) cpu_idle: Option<String>,
-    /// give the container a device: '/dev/PATH[:PATH-INSIDE][:rwm]' of the host's, or a CDI name;
-    /// may be given several times
+    /// give the container a device: '/dev/PATH' or '/dev/PATH:PATH-INSIDE:rwm' of the host's, or a
+    /// CDI name; may be given several times
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device_add: Vec<String>,
     /// take a device away that was given like that or with 'create --device': its path in the
