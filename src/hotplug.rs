@@ -117,11 +117,14 @@ impl Inside {
     ) -> Result<()> {
         // The container's does not know this process.
         let procfs = Procfs::of_the_mount_namespace().context("open \"/proc\"")?;
-        let (host, mut inner) = pipe::pair()?;
-        let host = Cell::new(Some(host));
+        let (host, inner) = pipe::pair()?;
+        let (host, inner) = (Cell::new(Some(host)), Cell::new(Some(inner)));
         let child = spawn_inside(&self.init, |joined| {
             // With this copy open, the end of the host would go unnoticed.
             drop(host.take());
+            let Some(mut inner) = inner.take() else {
+                return 1;
+            };
             // Modes are those of the plan.
             rustix::process::umask(Mode::empty());
             let done = joined
@@ -133,6 +136,8 @@ impl Inside {
             };
             i32::from(inner.send(&word).is_err())
         })?;
+        // As would the end of the child.
+        drop(inner.take());
         let pipe = host.take().context("the pipe is gone")?;
         self.answer(addition, &child, &pipe)
     }

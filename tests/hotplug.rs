@@ -1,6 +1,7 @@
 //! Devices that come into a container that runs, and go again, asked of it and of
 //! the kernel.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ tests![
     on_v2_alone_it_is_the_same,
     created_and_paused_containers_get_devices,
     devices_of_the_creation_go_too,
+    what_protects_stays_when_a_device_goes,
+    the_end_of_the_process_inside_is_told,
     what_two_devices_bring_stays_for_the_other,
     limits_and_devices_are_changed_together,
     a_user_namespace_gets_devices,
@@ -146,7 +149,6 @@ fn describe_everything() -> PathBuf {
         "mounts": [
             { "hostPath": library, "containerPath": "/usr/lib/library", "options": ["ro", "nosuid", "nodev", "bind"] },
             { "hostPath": scratch().join("firmware"), "containerPath": "/lib/firmware", "options": ["ro", "rbind"] },
-            { "hostPath": "tmpfs", "containerPath": "/run/gpu", "type": "tmpfs", "options": ["size=64k"] },
         ],
         "env": ["FROM_DEVICE=1"],
         "additionalGids": [44],
@@ -154,9 +156,9 @@ fn describe_everything() -> PathBuf {
 }
 
 const EVERYTHING: &str = "open /dev/gpu0 rw; open /dev/deep/gpu0 r; open /dev/deep/gpu0 rw; \
-                          read /usr/lib/library; stat /lib/firmware/file; stat /run/gpu";
-const THERE: [&str; 6] = ["ENXIO", "ENXIO", "EPERM", "ok", "ok", "ok"];
-const NOT_THERE: [&str; 6] = ["ENOENT"; 6];
+                          read /usr/lib/library; stat /lib/firmware/file";
+const THERE: [&str; 5] = ["ENXIO", "ENXIO", "EPERM", "ok", "ok"];
+const NOT_THERE: [&str; 5] = ["ENOENT"; 5];
 
 fn what_a_device_brings_comes_and_goes() {
     needs(&[Root, Teu]);
@@ -185,8 +187,8 @@ fn what_a_device_brings_comes_and_goes() {
         assert_eq!(mounts(&container), before);
         assert_eq!(report(), (Value::Null, json!([])));
         // Nothing is where something was mounted.
-        let paths = "stat /usr/lib/library; stat /lib/firmware; stat /run/gpu";
-        assert_eq!(opens(&container, paths), ["ENOENT"; 3]);
+        let paths = "stat /usr/lib/library; stat /lib/firmware";
+        assert_eq!(opens(&container, paths), ["ENOENT"; 2]);
     }
 }
 
@@ -223,8 +225,41 @@ fn devices_of_the_creation_go_too() {
     // The mountpoints are of the creation, as others are.
     assert_eq!(
         opens(&container, EVERYTHING),
-        ["ENOENT", "ENOENT", "ENOENT", "ok", "ENOENT", "ok"]
+        ["ENOENT", "ENOENT", "ENOENT", "ok", "ENOENT"]
     );
+}
+
+/// A device may have mounted at the creation what is no bind. Where that was, a link
+/// may lead to a mount that protects the machine from the container.
+fn what_protects_stays_when_a_device_goes() {
+    needs(&[Root, Teu]);
+    let mount = json!({ "hostPath": "tmpfs", "containerPath": "/vendor/cache", "type": "tmpfs" });
+    describe(&json!({ "mounts": [mount] }));
+    let bundle = Bundle::new().set("/linux/readonlyPaths", json!(["/proc/sys"]));
+    let rootfs = bundle.rootfs();
+    let container = gpu::running(bundle.probe("sleep"));
+    fs::rename(rootfs.join("vendor"), rootfs.join("elsewhere")).unwrap();
+    fs::create_dir(rootfs.join("vendor")).unwrap();
+    symlink("/proc/sys", rootfs.join("vendor/cache")).unwrap();
+    let call = update(&container, "rm", &["vendor.com/gpu=0"]);
+    call.ok().says("something else is there by now");
+    assert!(mounts(&container).contains(" /proc/sys ro,"));
+}
+
+/// As the kernel ends it for want of memory.
+fn the_end_of_the_process_inside_is_told() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let tracer = "strace -f -qq -o /dev/null -e inject=mknodat:signal=KILL";
+    let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+    program.push(runtime().into());
+    let call = container.command("update", [format!("--device-add={}", at(1, "/dev/gpu"))]);
+    call.with_program(program)
+        .output()
+        .exits(1)
+        .says("the process in the container ended");
+    assert_eq!(opens(&container, "open /dev/gpu rw"), ["ENOENT"]);
+    add(&container, &at(1, "/dev/gpu"));
 }
 
 /// Two devices of a file have what that says for all.
@@ -578,12 +613,14 @@ fn what_cannot_be_given_is_told() {
     refused("vendor.com/gpu=0", "it has netDevices");
     describe(&json!({ "deviceNodes": [gpu0], "intelRdt": { "closID": "x" } }));
     refused("vendor.com/gpu=0", "it has intelRdt");
-    let remount = json!({ "hostPath": "x", "containerPath": "/etc", "options": ["remount", "ro"] });
-    describe(&json!({ "deviceNodes": [gpu0], "mounts": [remount] }));
-    refused(
-        "vendor.com/gpu=0",
-        r#"mount on \"/etc\": it changes another mount"#,
-    );
+    for mount in [
+        json!({ "hostPath": "x", "containerPath": "/etc", "options": ["remount", "ro"] }),
+        json!({ "hostPath": "tmpfs", "containerPath": "/etc", "type": "tmpfs" }),
+    ] {
+        describe(&json!({ "deviceNodes": [gpu0], "mounts": [mount] }));
+        let words = r#"mount on \"/etc\": it is no bind, which a container that runs cannot get"#;
+        refused("vendor.com/gpu=0", words);
+    }
 
     describe(&json!({ "deviceNodes": [gpu0], "hooks": [hook] }));
     let without = container.command(

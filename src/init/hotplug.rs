@@ -223,7 +223,9 @@ fn take_mount(root: &Root, kernel: &Kernel, mount: &BroughtMount) -> Result<()> 
     if is_mount(found.as_fd())? {
         let id = fstat(&found).map(|found| (found.st_dev, found.st_ino));
         let id = id.context("fstat")?;
-        if mount.source.is_some_and(|source| source != id) {
+        // What was no bind cannot be told from a mount that protects something, to
+        // which the container's links and names may lead by now.
+        if mount.source != Some(id) {
             bail!(ANOTHER);
         }
         kernel.detach(found.as_fd())?;

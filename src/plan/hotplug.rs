@@ -308,8 +308,11 @@ impl Container<'_> {
         for mount in &mut mounts {
             match &mut mount.kind {
                 MountKind::Bind(bind) => bind.out_of_sight = true,
-                MountKind::Filesystem(_) => {}
-                _ => bail!("mount on {:?}: it changes another mount", mount.destination),
+                // Nothing tells it from another one when it is to be taken out.
+                _ => bail!(
+                    "mount on {:?}: it is no bind, which a container that runs cannot get",
+                    mount.destination
+                ),
             }
         }
         Ok(mounts)
