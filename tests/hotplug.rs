@@ -7,8 +7,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use rustix::fs::{CWD, RenameFlags};
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ tests![
     devices_of_the_creation_go_too,
     what_protects_stays_when_a_device_goes,
     the_end_of_the_process_inside_is_told,
+    an_update_that_is_killed_leaves_what_the_state_knows,
     what_two_devices_bring_stays_for_the_other,
     limits_and_devices_are_changed_together,
     a_user_namespace_gets_devices,
@@ -263,6 +265,39 @@ fn the_end_of_the_process_inside_is_told() {
 }
 
 /// Two devices of a file have what that says for all.
+fn an_update_that_is_killed_leaves_what_the_state_knows() {
+    needs(&[Root, Teu]);
+    const STEPS: u32 = 60;
+    let container = Container::running(bundle_with_nodes(&[1]));
+    let device = at(1, "/dev/gpu");
+    let killed_after = |option: &str, time: Duration| {
+        let word = format!("--device-{option}={device}");
+        let update = container.command("update", [word]).spawn();
+        thread::sleep(time);
+        update.signal(Signal::SIGKILL);
+        let was_killed = update.wait().code() != 0;
+        // Whatever is there, the state knows it by its name.
+        let removed = self::update(&container, "rm", &["/dev/gpu"]);
+        if !removed.status.success() {
+            removed.exits(1).says("has no device");
+        }
+        let found = opens(&container, "open /dev/gpu rw; open /etc/1 rw");
+        assert_eq!(found, ["ENOENT", "EPERM"], "{option}, killed after {time:?}");
+        i32::from(was_killed)
+    };
+    let start = Instant::now();
+    add(&container, &device);
+    let whole = start.elapsed();
+    remove(&container, "/dev/gpu");
+    let mut killed = 0;
+    for step in 0..STEPS {
+        killed += killed_after("add", whole * step / STEPS);
+        add(&container, &device);
+        killed += killed_after("rm", whole * step / STEPS);
+    }
+    assert!(killed > 0, "none was killed in time");
+}
+
 fn what_two_devices_bring_stays_for_the_other() {
     needs(&[Root, Teu]);
     let library = scratch().join("library");

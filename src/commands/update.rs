@@ -64,10 +64,18 @@ pub(crate) fn update(options: &Options) -> Result<()> {
 
     // From here each step is taken back if a later one fails.
     let schemata = new_schemata(options, &state)?;
-    if hotplug.is_some() {
-        // Which a signal that ends this process would prevent.
-        Signals::block()?;
-    }
+    let before = state.clone();
+    let noted = match plan {
+        Some(plan) => {
+            // Which a signal that ends this process would prevent.
+            Signals::block()?;
+            // One that cannot be blocked leaves nothing that the state does not know.
+            state.devices = plan.meanwhile.clone();
+            plan.add_external(&mut state.external.mounts);
+            Some(Noted::new(&dir, &before, &state)?)
+        }
+        None => None,
+    };
     let put_in = match &hotplug {
         Some((inside, plan)) => Some(inside.put_in(&plan.addition)?),
         None => None,
@@ -89,11 +97,10 @@ pub(crate) fn update(options: &Options) -> Result<()> {
         updated => updated?,
     };
     state.limits = update.limits().clone();
-    if let Some(plan) = plan {
-        state.devices = plan.named.clone();
-        plan.change_external(&mut state.external.mounts);
-    }
     dir.save(&state)?;
+    if let Some(noted) = noted {
+        noted.keep();
+    }
     for ignored in update.keep() {
         log::warn!("{ignored}");
     }
@@ -103,13 +110,54 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     if let Some(put_in) = put_in {
         put_in.keep();
     }
-    // Their rules are gone: what is left of them there is of no use.
-    if let Some((inside, plan)) = &hotplug
-        && let Err(err) = inside.take_out(&plan.removal, &plan.covers)
-    {
-        log::warn!("{}", errno::chain(&err));
+    match &hotplug {
+        Some((inside, plan)) if plan.named != plan.meanwhile => {
+            // Their rules are gone: what is left of them there is of no use.
+            if let Err(err) = inside.take_out(&plan.removal, &plan.covers) {
+                log::warn!("{}", errno::chain(&err));
+            }
+            state.devices = plan.named.clone();
+            plan.drop_external(&mut state.external.mounts);
+            dir.save(&state)
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// What the state says while devices come and go. Dropped, it says again what it did
+/// before, until [`Noted::keep`].
+#[derive(Debug)]
+struct Noted<'a> {
+    dir: &'a StateDir,
+    before: Option<&'a ContainerState>,
+}
+
+impl<'a> Noted<'a> {
+    fn new(
+        dir: &'a StateDir,
+        before: &'a ContainerState,
+        meanwhile: &ContainerState,
+    ) -> Result<Noted<'a>> {
+        dir.save(meanwhile)?;
+        Ok(Noted {
+            dir,
+            before: Some(before),
+        })
+    }
+
+    fn keep(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before
+            && let Err(err) = self.dir.save(before)
+        {
+            log::warn!("{}", errno::chain(&err));
+        }
+    }
 }
 
 /// What becomes of the devices that come and go, if any do.

@@ -82,6 +82,8 @@ pub(crate) struct Hotplug {
     /// How what is covered there is to be then.
     pub(crate) covers: Vec<Cover>,
     pub(crate) ended_rules: Vec<DeviceRule>,
+    /// Those that it may have while this is done.
+    pub(crate) meanwhile: NamedDevices,
     /// Those that it has afterwards.
     pub(crate) named: NamedDevices,
 }
@@ -187,6 +189,8 @@ impl Hotplug {
             )?);
         }
         let addition = Addition::new(&spec, container, &mut added, look)?;
+        let mut meanwhile = container.named.clone();
+        meanwhile.list.extend_from_slice(&added);
         named.list.extend(added);
         let rules = named.rules();
         let ended = gone.iter().flat_map(|device| &device.rules).copied();
@@ -195,13 +199,18 @@ impl Hotplug {
             removal: no_longer(&gone, &named.list),
             covers: named.covers(),
             ended_rules: ended.filter(|rule| !rules.contains(rule)).collect(),
+            meanwhile,
             named,
         })
     }
 
-    /// Changes the list of what is the host's in the container.
-    pub(crate) fn change_external(&self, external: &mut Vec<PathBuf>) {
+    /// Takes what is taken out off the list of what is the host's in the container.
+    pub(crate) fn drop_external(&self, external: &mut Vec<PathBuf>) {
         external.retain(|path| !self.removal.has(path));
+    }
+
+    /// Puts what is put in on the list of what is the host's in the container.
+    pub(crate) fn add_external(&self, external: &mut Vec<PathBuf>) {
         let Addition {
             mounts, devices, ..
         } = &self.addition;
