@@ -282,7 +282,11 @@ fn an_update_that_is_killed_leaves_what_the_state_knows() {
             removed.exits(1).says("has no device");
         }
         let found = opens(&container, "open /dev/gpu rw; open /etc/1 rw");
-        assert_eq!(found, ["ENOENT", "EPERM"], "{option}, killed after {time:?}");
+        assert_eq!(
+            found,
+            ["ENOENT", "EPERM"],
+            "{option}, killed after {time:?}"
+        );
         i32::from(was_killed)
     };
     let start = Instant::now();
