@@ -6,3 +6,5 @@
 //! forks (`spawner.rs`), so no call waits for another's.
 
 pub mod poll;
+pub mod proto;
+pub mod ttrpc;

@@ -1,0 +1,352 @@
+//! The task service (`runtime/task/v2` and `v3`, which differ in the service's name).
+
+use std::collections::BTreeMap;
+
+use super::types::{Mount, ProcessInfo, Status};
+use super::{Any, Timestamp};
+
+/// The service's name for containerd 1, and for others that run shims.
+pub const SERVICE_V2: &str = "containerd.task.v2.Task";
+/// The service's name for containerd 2.
+pub const SERVICE_V3: &str = "containerd.task.v3.Task";
+
+/// Makes a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CreateTaskRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Its bundle.
+    #[prost(string, tag = "2")]
+    pub bundle: String,
+    /// The mounts its root filesystem is made of, the lowest first.
+    #[prost(message, repeated, tag = "3")]
+    pub rootfs: Vec<Mount>,
+    /// Init's stdio is a terminal.
+    #[prost(bool, tag = "4")]
+    pub terminal: bool,
+    /// What init reads: a path, or nothing.
+    #[prost(string, tag = "5")]
+    pub stdin: String,
+    /// Where its output goes: a path or an address, or nothing.
+    #[prost(string, tag = "6")]
+    pub stdout: String,
+    /// Where its errors go.
+    #[prost(string, tag = "7")]
+    pub stderr: String,
+    /// What it is restored from; empty for a new one.
+    #[prost(string, tag = "8")]
+    pub checkpoint: String,
+    /// What that checkpoint builds on.
+    #[prost(string, tag = "9")]
+    pub parent_checkpoint: String,
+    /// The options, by their name.
+    #[prost(message, optional, tag = "10")]
+    pub options: Option<Any>,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct CreateTaskResponse {
+    /// Init's id on the host; 0 for one to restore.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+}
+
+/// Forgets a process that has ended, or a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DeleteRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+}
+
+/// How it had ended.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct DeleteResponse {
+    /// What was its id on the host.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    /// What it said at its end, or 128 and the signal.
+    #[prost(uint32, tag = "2")]
+    pub exit_status: u32,
+    /// When it ended.
+    #[prost(message, optional, tag = "3")]
+    pub exited_at: Option<Timestamp>,
+}
+
+/// Notes a process to start in a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ExecProcessRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+    /// Its stdio is a terminal.
+    #[prost(bool, tag = "3")]
+    pub terminal: bool,
+    /// What it reads: a path, or nothing.
+    #[prost(string, tag = "4")]
+    pub stdin: String,
+    /// Where its output goes: a path or an address, or nothing.
+    #[prost(string, tag = "5")]
+    pub stdout: String,
+    /// Where its errors go.
+    #[prost(string, tag = "6")]
+    pub stderr: String,
+    /// JSON of the runtime specification's `Process`.
+    #[prost(message, optional, tag = "7")]
+    pub spec: Option<Any>,
+}
+
+/// Changes the size of a terminal.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ResizePtyRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+    /// In characters.
+    #[prost(uint32, tag = "3")]
+    pub width: u32,
+    /// In lines.
+    #[prost(uint32, tag = "4")]
+    pub height: u32,
+}
+
+/// Asks about a process.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StateRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+}
+
+/// What it is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StateResponse {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Its bundle.
+    #[prost(string, tag = "2")]
+    pub bundle: String,
+    /// Its id on the host.
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
+    /// What it is doing.
+    #[prost(enumeration = "Status", tag = "4")]
+    pub status: i32,
+    /// What it reads.
+    #[prost(string, tag = "5")]
+    pub stdin: String,
+    /// Where its output goes.
+    #[prost(string, tag = "6")]
+    pub stdout: String,
+    /// Where its errors go.
+    #[prost(string, tag = "7")]
+    pub stderr: String,
+    /// Its stdio is a terminal.
+    #[prost(bool, tag = "8")]
+    pub terminal: bool,
+    /// What it said at its end, or 128 and the signal; 0 until then.
+    #[prost(uint32, tag = "9")]
+    pub exit_status: u32,
+    /// When it ended.
+    #[prost(message, optional, tag = "10")]
+    pub exited_at: Option<Timestamp>,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "11")]
+    pub exec_id: String,
+}
+
+/// Sends a signal.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct KillRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+    /// Its number.
+    #[prost(uint32, tag = "3")]
+    pub signal: u32,
+    /// Every process of the container.
+    #[prost(bool, tag = "4")]
+    pub all: bool,
+}
+
+/// Ends what a process reads.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CloseIORequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+    /// Its stdin; there is nothing else to close.
+    #[prost(bool, tag = "3")]
+    pub stdin: bool,
+}
+
+/// Asks for the processes of a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PidsRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// Which there are.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PidsResponse {
+    /// All of them.
+    #[prost(message, repeated, tag = "1")]
+    pub processes: Vec<ProcessInfo>,
+}
+
+/// Makes a checkpoint.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CheckpointTaskRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Where it goes.
+    #[prost(string, tag = "2")]
+    pub path: String,
+    /// The options, by their name.
+    #[prost(message, optional, tag = "3")]
+    pub options: Option<Any>,
+}
+
+/// Changes the limits of a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UpdateTaskRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// JSON of the runtime specification's `LinuxResources`.
+    #[prost(message, optional, tag = "2")]
+    pub resources: Option<Any>,
+    /// What else is to change.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Starts what was created, or noted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StartRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+}
+
+/// What runs.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct StartResponse {
+    /// Its id on the host.
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+}
+
+/// Waits for the end of a process.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct WaitRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The process that an `Exec` started; empty for init.
+    #[prost(string, tag = "2")]
+    pub exec_id: String,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct WaitResponse {
+    /// What it said at its end, or 128 and the signal.
+    #[prost(uint32, tag = "1")]
+    pub exit_status: u32,
+    /// When it ended.
+    #[prost(message, optional, tag = "2")]
+    pub exited_at: Option<Timestamp>,
+}
+
+/// Asks for statistics.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StatsRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// What there is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StatsResponse {
+    /// What its control groups counted: cgroup v1's or v2's `Metrics`.
+    #[prost(message, optional, tag = "1")]
+    pub stats: Option<Any>,
+}
+
+/// Asks who serves a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConnectRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// Who it is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConnectResponse {
+    /// The shim's own id.
+    #[prost(uint32, tag = "1")]
+    pub shim_pid: u32,
+    /// Init's id; 0 before there is one.
+    #[prost(uint32, tag = "2")]
+    pub task_pid: u32,
+    /// Of the shim; nobody reads it.
+    #[prost(string, tag = "3")]
+    pub version: String,
+}
+
+/// Ends the shim, if nothing is left.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ShutdownRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Go, whatever is left.
+    #[prost(bool, tag = "2")]
+    pub now: bool,
+}
+
+/// Freezes a container.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PauseRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+/// Lets a container go on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ResumeRequest {
+    /// The container.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
