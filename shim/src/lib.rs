@@ -5,6 +5,8 @@
 //! takes its time (mounts, hooks, cgroups, systemd, CRIU) a job does, which the spawner
 //! forks (`spawner.rs`), so no call waits for another's.
 
+pub mod mounts;
 pub mod poll;
 pub mod proto;
+mod sys;
 pub mod ttrpc;

@@ -1,0 +1,430 @@
+//! The root filesystem of a container, mounted as containerd asks: the mounts of a
+//! snapshot, with the options of fstab(5) and some of containerd's own.
+//!
+//! It blocks and enters a namespace of mounts of its own: for a job, not for the
+//! server. Not for the mounts of config.json, which the runtime makes.
+
+mod loop_device;
+mod options;
+mod overlay;
+mod unmount;
+
+use std::ffi::CString;
+use std::fs::read_link;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2, statvfs};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree,
+};
+use rustix::param::page_size;
+use teu_namespaces::idmap_mount;
+
+use crate::sys;
+use loop_device::LoopDevice;
+use options::Options;
+pub use unmount::unmount_recursive;
+
+/// One mount, as containerd sends it (`containerd.types.Mount`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// The type of filesystem. A helper mounts `fuse.NAME` and `fuse3.NAME`.
+    pub kind: String,
+    /// A device, a directory or a file, or any word.
+    pub source: String,
+    /// Where below the root filesystem; empty for that itself.
+    pub target: String,
+    /// As in fstab(5), one each.
+    pub options: Vec<String>,
+}
+
+/// Mounts all, in order, below the directory `rootfs`, or none.
+///
+/// # Errors
+/// A mount cannot be made; those before it are then undone.
+pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+    let mounted = mounts.iter().try_for_each(|mount| mount.mount(rootfs));
+    if mounted.is_err()
+        && let Err(err) = unmount_recursive(rootfs)
+    {
+        log::warn!("what was mounted is left: {err:#}");
+    }
+    mounted.context("failed to mount rootfs component")
+}
+
+impl Mount {
+    fn mount(&self, rootfs: &Path) -> Result<()> {
+        let place = Place {
+            rootfs,
+            path: Path::new(&self.target),
+        };
+        let mounted = match self.helper() {
+            Some((helper, program)) => self.mount_with(helper, program, &place),
+            None => Options::parse(&self.options).and_then(|options| self.attach(&options, &place)),
+        };
+        mounted.with_context(|| {
+            format!(
+                "mount {:?} ({}) on {:?}",
+                self.source, self.kind, place.path
+            )
+        })
+    }
+
+    fn attach(&self, options: &Options, place: &Place<'_>) -> Result<()> {
+        let owners = options.owners.as_ref();
+        let owners = owners.map(idmap_mount::user_namespace_with).transpose()?;
+        let data = options.data.join(",");
+        let is_long = data.len() >= page_size();
+        if self.kind == "overlay" && (is_long || owners.is_some()) {
+            return overlay::mount_layers(options, owners.as_ref(), place);
+        }
+        // The kernel would cut it off there.
+        ensure!(!is_long, "mount options is too long");
+
+        let device = options.on_loop.as_ref();
+        let device = device.map(|_| LoopDevice::attach(Path::new(&self.source), options));
+        let device = device.transpose()?;
+        let source = device
+            .as_ref()
+            .map_or(Path::new(&self.source), LoopDevice::path);
+        let target = place.proc_path()?;
+        let data = CString::new(data)?;
+        match options.is_remount {
+            true => mount_remount(target.path(), options.flags, data.as_c_str())?,
+            false => mount(
+                source,
+                target.path(),
+                &*self.kind,
+                options.flags,
+                data.as_c_str(),
+            )?,
+        }
+        if options
+            .flags
+            .contains(MountFlags::BIND | MountFlags::RDONLY)
+        {
+            make_read_only(options.flags, place).context("make it read-only")?;
+        }
+        if let Some(owners) = owners {
+            map_owners(&owners, place)?;
+        }
+        Ok(())
+    }
+
+    /// The program that mounts it, and the type it is told.
+    fn helper(&self) -> Option<(&'static str, &str)> {
+        let fuse = self.kind.strip_prefix("fuse.");
+        let fuse = fuse.map(|program| ("mount.fuse", program));
+        let fuse3 = self.kind.strip_prefix("fuse3.");
+        fuse.or(fuse3.map(|program| ("mount.fuse3", program)))
+    }
+
+    fn mount_with(&self, helper: &str, program: &str, place: &Place<'_>) -> Result<()> {
+        let target = place.proc_path()?;
+        let mut command = Command::new(helper);
+        // Nobody is in the container yet who could put another thing at this path.
+        command.arg(&self.source).arg(read_link(target.path())?);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command.args(["-t", program]);
+        let output = command.output().with_context(|| format!("run {helper}"))?;
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].concat();
+            bail!(
+                "{helper}: {:?}: {}",
+                String::from_utf8_lossy(&said).trim(),
+                output.status
+            );
+        }
+        Ok(())
+    }
+}
+
+/// A path below the root filesystem, which never leads out of it.
+struct Place<'a> {
+    rootfs: &'a Path,
+    path: &'a Path,
+}
+
+impl Place<'_> {
+    /// What is there now: after a mount, its root.
+    fn open(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = open(self.rootfs, flags | OFlags::DIRECTORY, Mode::empty())?;
+        // "/" is the root itself, also for a path that is empty.
+        let path = Path::new("/").join(self.path);
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(root, path, flags, Mode::empty(), resolve)
+    }
+
+    fn proc_path(&self) -> Result<ProcPath, Errno> {
+        self.open().map(ProcPath::new)
+    }
+}
+
+/// A name for what is open, for calls that take no descriptor.
+struct ProcPath {
+    path: PathBuf,
+    _open: OwnedFd,
+}
+
+impl ProcPath {
+    fn new(open: OwnedFd) -> ProcPath {
+        ProcPath {
+            path: format!("/proc/self/fd/{}", open.as_raw_fd()).into(),
+            _open: open,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The first call of a bind mount takes no other flag.
+fn make_read_only(flags: MountFlags, place: &Place<'_>) -> Result<(), Errno> {
+    let target = place.proc_path()?;
+    match mount_remount(target.path(), flags, c"") {
+        // In a user namespace, flags of the mount it was copied from are locked.
+        Err(Errno::PERM) => {
+            let own = statvfs(target.path())?.f_flag.bits();
+            let own = u32::try_from(own).map_err(|_| Errno::OVERFLOW)?;
+            let lockable = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            let locked = MountFlags::from_bits_retain(own) & lockable;
+            mount_remount(target.path(), flags | locked, c"")
+        }
+        done => done,
+    }
+}
+
+/// Mounts the place over itself with other owners.
+fn map_owners(owners: &OwnedFd, place: &Place<'_>) -> Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let path = place.proc_path()?;
+    let tree = open_tree(CWD, path.path(), flags | OpenTreeFlags::AT_RECURSIVE)?;
+    sys::map_owners(&tree, owners).context("map the owners (mount_setattr)")?;
+    move_onto(&tree, &place.open()?).context("move_mount")
+}
+
+fn move_onto(tree: &OwnedFd, target: impl AsFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", target, "", flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    /// A directory that is removed in the end, in which this thread alone sees mounts.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        // Needs root.
+        fn new(name: &str) -> Scratch {
+            sys::unshare_mounts().expect("unshare");
+            let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", flags).expect("private");
+            let path = std::env::temp_dir().join(format!("teu-shim-{}-{name}", std::process::id()));
+            fs::create_dir(&path).expect("mkdir");
+            mount("tmpfs", &path, "tmpfs", MountFlags::empty(), c"").expect("tmpfs");
+            let scratch = Scratch(path);
+            scratch.directory("rootfs");
+            scratch
+        }
+
+        fn directory(&self, name: &str) -> String {
+            let path = self.0.join(name);
+            fs::create_dir_all(&path).expect("mkdir");
+            path.to_str().expect("UTF-8").to_owned()
+        }
+
+        fn rootfs(&self) -> PathBuf {
+            self.0.join("rootfs")
+        }
+
+        /// What is mounted in it, by type.
+        fn mounted(&self) -> Vec<String> {
+            let table = fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
+            let rows = table
+                .lines()
+                .map(|line| line.split(' ').collect::<Vec<_>>());
+            let rows = rows.filter(|row| Path::new(row[1]).starts_with(self.rootfs()));
+            rows.map(|row| row[2].to_owned()).collect()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            unmount_recursive(&self.0).expect("unmount");
+            fs::remove_dir(&self.0).expect("rmdir");
+        }
+    }
+
+    fn of(kind: &str, source: &str, target: &str, options: &[&str]) -> Mount {
+        Mount {
+            kind: kind.to_owned(),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            options: options.iter().map(|word| (*word).to_owned()).collect(),
+        }
+    }
+
+    fn overlay(scratch: &Scratch, lower: &str, more: &[&str]) -> Mount {
+        let lower = format!("lowerdir={lower}");
+        let upper = format!("upperdir={}", scratch.directory("upper"));
+        let work = format!("workdir={}", scratch.directory("work"));
+        of(
+            "overlay",
+            "overlay",
+            "",
+            &[&[&*lower, &*upper, &*work], more].concat(),
+        )
+    }
+
+    #[test]
+    fn a_bind_mount_is_read_only_from_the_start() {
+        let scratch = Scratch::new("bind");
+        let source = scratch.directory("source");
+        mount_all(
+            &[of("bind", &source, "", &["rbind", "ro"])],
+            &scratch.rootfs(),
+        )
+        .expect("mount");
+        let err = fs::write(scratch.rootfs().join("file"), "").expect_err("writable");
+        assert_eq!(err.raw_os_error(), Some(libc::EROFS));
+        fs::write(Path::new(&source).join("file"), "").expect("the source stays writable");
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let scratch = Scratch::new("undo");
+        let source = scratch.directory("source/sub");
+        let source = source.strip_suffix("/sub").expect("suffix");
+        let good = [
+            of("bind", source, "", &["bind"]),
+            of("tmpfs", "tmpfs", "sub", &["size=4k"]),
+            of("tmpfs", "tmpfs", "/sub", &["size=8k"]),
+        ];
+        mount_all(&good, &scratch.rootfs()).expect("mount");
+        assert_eq!(scratch.mounted(), ["tmpfs"; 3]);
+        unmount_recursive(&scratch.rootfs()).expect("unmount");
+        assert_eq!(scratch.mounted(), [""; 0]);
+        unmount_recursive(&scratch.rootfs()).expect("once more");
+
+        let bad = of("tmpfs", "tmpfs", "missing", &[]);
+        let all = [good.as_slice(), &[bad]].concat();
+        let err = mount_all(&all, &scratch.rootfs()).expect_err("mounted");
+        let words = "failed to mount rootfs component: mount \"tmpfs\" (tmpfs) on \"missing\": No such file or directory";
+        assert!(format!("{err:#}").starts_with(words), "{err:#}");
+        assert_eq!(scratch.mounted(), [""; 0]);
+    }
+
+    #[test]
+    fn a_target_stays_in_the_root_filesystem() {
+        let scratch = Scratch::new("inside");
+        let source = scratch.directory("source");
+        let outside = scratch.directory("outside");
+        symlink(&outside, Path::new(&source).join("absolute")).expect("link");
+        symlink("../../outside", Path::new(&source).join("relative")).expect("link");
+        for target in ["absolute", "relative", "../outside"] {
+            let mounts = [
+                of("bind", &source, "", &["bind"]),
+                of("tmpfs", "tmpfs", target, &[]),
+            ];
+            mount_all(&mounts, &scratch.rootfs()).expect_err(target);
+        }
+    }
+
+    #[test]
+    fn an_overlay_has_more_layers_than_a_page_has_names() {
+        let scratch = Scratch::new("layers");
+        let layers: Vec<String> = (0..120)
+            .map(|number| {
+                let layer = scratch.directory(&format!("snapshots/{number}/fs"));
+                fs::write(Path::new(&layer).join(format!("from{number}")), "").expect("write");
+                layer
+            })
+            .collect();
+        let lower = layers.join(":");
+        assert!(lower.len() > page_size());
+        mount_all(&[overlay(&scratch, &lower, &[])], &scratch.rootfs()).expect("mount");
+        assert_eq!(fs::read_dir(scratch.rootfs()).expect("read").count(), 120);
+        fs::write(scratch.rootfs().join("new"), "").expect("write");
+        assert!(scratch.0.join("upper/new").exists());
+        // Nothing else is left, and this is the namespace from before.
+        assert_eq!(scratch.mounted(), ["overlay"]);
+        unmount_recursive(&scratch.rootfs()).expect("unmount");
+
+        let mut data = overlay(&scratch, &lower, &[]);
+        data.kind = "tmpfs".to_owned();
+        let err = mount_all(&[data], &scratch.rootfs()).expect_err("cut off");
+        assert!(format!("{err:#}").ends_with("mount options is too long"));
+    }
+
+    #[test]
+    fn layers_have_other_owners() {
+        let scratch = Scratch::new("owners");
+        let lower = [scratch.directory("one"), scratch.directory("two")];
+        fs::write(Path::new(&lower[1]).join("file"), "").expect("write");
+        let maps = ["uidmap=0:7000:100", "gidmap=0:8000:100"];
+        let mounts = [overlay(&scratch, &lower.join(":"), &maps)];
+        mount_all(&mounts, &scratch.rootfs()).expect("mount");
+        let file = fs::metadata(scratch.rootfs().join("file")).expect("stat");
+        assert_eq!((file.uid(), file.gid()), (7000, 8000));
+        assert_eq!(scratch.mounted(), ["overlay"]);
+    }
+
+    #[test]
+    fn a_bind_mount_has_other_owners() {
+        let scratch = Scratch::new("bind-owners");
+        let source = scratch.directory("source");
+        fs::write(Path::new(&source).join("file"), "").expect("write");
+        let words = ["rbind", "ro", "uidmap=0:7000:100", "gidmap=0:8000:100"];
+        mount_all(&[of("bind", &source, "", &words)], &scratch.rootfs()).expect("mount");
+        let file = scratch.rootfs().join("file");
+        let owner = fs::metadata(&file).expect("stat");
+        assert_eq!((owner.uid(), owner.gid()), (7000, 8000));
+        fs::write(&file, "").expect_err("writable");
+    }
+
+    #[test]
+    fn an_image_is_read_through_a_loop_device() {
+        let scratch = Scratch::new("loop");
+        let image = scratch.0.join("image");
+        fs::write(&image, vec![0; 1 << 20]).expect("write");
+        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+        assert!(made.expect("mkfs.ext4").success());
+        let source = image.to_str().expect("UTF-8");
+        for words in [&["loop"][..], &["ro", "loop"]] {
+            mount_all(&[of("ext4", source, "", words)], &scratch.rootfs()).expect("mount");
+            assert!(scratch.rootfs().join("lost+found").exists());
+            unmount_recursive(&scratch.rootfs()).expect("unmount");
+        }
+    }
+
+    #[test]
+    fn a_helper_mounts_fuse() {
+        assert_eq!(
+            of("fuse3.fuse-overlayfs", "", "", &[]).helper(),
+            Some(("mount.fuse3", "fuse-overlayfs"))
+        );
+        assert_eq!(
+            of("fuse.x", "", "", &[]).helper(),
+            Some(("mount.fuse", "x"))
+        );
+        assert_eq!(of("fuseblk", "", "", &[]).helper(), None);
+
+        let scratch = Scratch::new("fuse");
+        let bad = of("fuse.teu-missing", "source", "", &["allow_other"]);
+        let err = mount_all(&[bad], &scratch.rootfs()).expect_err("mounted");
+        assert!(format!("{err:#}").contains("mount.fuse"), "{err:#}");
+    }
+}

@@ -1,0 +1,125 @@
+//! An overlay of layers that have other owners in the container, or of so many that
+//! their names do not fit into a page, which is all that mount(2) takes.
+//!
+//! The layers are mounted at short names in a namespace of mounts that ends with it.
+
+use std::ffi::CString;
+use std::fs::create_dir;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, OpenTreeFlags, mount, mount_change, open_tree,
+};
+use rustix::process::chdir;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::options::Options;
+use super::{Place, move_onto};
+use crate::sys;
+
+const LOWER: &str = "lowerdir=";
+
+pub(super) fn mount_layers(
+    options: &Options,
+    owners: Option<&OwnedFd>,
+    place: &Place<'_>,
+) -> Result<()> {
+    let lower = options
+        .data
+        .iter()
+        .find_map(|word| word.strip_prefix(LOWER));
+    let lower = lower.context("an overlay without lowerdir=")?;
+    let layers: Result<Vec<_>> = lower.split(':').map(|path| layer(path, owners)).collect();
+    let layers = layers?;
+    let target = place.open()?;
+    let aside = Aside::enter()?;
+    let overlay = build(options, &layers, place.rootfs)?;
+    drop(aside);
+    move_onto(&overlay, target)
+}
+
+/// A copy of the mount of one layer, nowhere yet. None for what is between the two
+/// colons before layers of data only.
+fn layer(path: &str, owners: Option<&OwnedFd>) -> Result<Option<OwnedFd>> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let tree = copy(path).with_context(|| format!("open layer {path:?}"))?;
+    if let Some(owners) = owners {
+        sys::map_owners(&tree, owners)
+            .with_context(|| format!("map the owners of layer {path:?} (mount_setattr)"))?;
+    }
+    Ok(Some(tree))
+}
+
+fn copy(path: &str) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+/// Builds it on `scratch`, where in this namespace nothing else is needed.
+fn build(options: &Options, layers: &[Option<OwnedFd>], scratch: &Path) -> Result<OwnedFd> {
+    mount("tmpfs", scratch, "tmpfs", MountFlags::empty(), c"mode=700")
+        .with_context(|| format!("mount a tmpfs on {scratch:?}"))?;
+    chdir(scratch)?;
+    let mut names = Vec::with_capacity(layers.len());
+    for (number, layer) in layers.iter().enumerate() {
+        let Some(layer) = layer else {
+            names.push(String::new());
+            continue;
+        };
+        let name = number.to_string();
+        create_dir(&name)?;
+        let target = open(&*name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        move_onto(layer, target).with_context(|| format!("mount layer {number}"))?;
+        names.push(name);
+    }
+    let lower = format!("{LOWER}{}", names.join(":"));
+    let words = options
+        .data
+        .iter()
+        .map(|word| match word.starts_with(LOWER) {
+            true => lower.as_str(),
+            false => word,
+        });
+    let data = CString::new(words.collect::<Vec<_>>().join(","))?;
+    create_dir("merged")?;
+    mount(
+        "overlay",
+        "merged",
+        "overlay",
+        options.flags,
+        data.as_c_str(),
+    )?;
+    copy("merged")
+}
+
+/// Being in a namespace of mounts of our own, until dropped.
+struct Aside {
+    home: OwnedFd,
+}
+
+impl Aside {
+    fn enter() -> Result<Aside> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        // A thread of the tests has its own.
+        let home = open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
+        sys::unshare_mounts().context("make a mount namespace")?;
+        let aside = Aside { home };
+        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", flags).context("keep mounts to this namespace")?;
+        Ok(aside)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let home = Some(LinkNameSpaceType::Mount);
+        if let Err(err) = move_into_link_name_space(std::os::fd::AsFd::as_fd(&self.home), home) {
+            log::error!("cannot go back to the namespace of mounts: {err}");
+        }
+    }
+}

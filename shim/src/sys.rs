@@ -1,0 +1,76 @@
+//! System calls that rustix does not wrap, or not soundly for everyone; the only
+//! unsafe of this package. Each wrapper is one call, typed, and decides nothing.
+#![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use linux_raw_sys::loop_device::{LOOP_CONFIGURE, LOOP_CTL_GET_FREE, loop_config};
+use rustix::io::{Errno, Result};
+use rustix::mount::MountAttrFlags;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// Turns the C convention into a result.
+fn check<T: PartialOrd + From<i8>>(result: T) -> Result<T> {
+    match result < T::from(0) {
+        true => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        false => Ok(result),
+    }
+}
+
+/// Gives the mounts of `tree` the owners of a user namespace's maps
+/// (mount_setattr(2), Linux 5.12).
+pub(crate) fn map_owners(tree: impl AsFd, user_namespace: impl AsFd) -> Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into(),
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: user_namespace.as_fd().as_raw_fd().cast_unsigned().into(),
+    };
+    // SAFETY: the path is NUL-terminated and `attributes` is a valid mount_attr of the
+    // size passed; the kernel reads both and keeps neither.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | AT_RECURSIVE,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Not in libc for every target (linux/fcntl.h).
+const AT_RECURSIVE: libc::c_int = 0x8000;
+
+/// Moves this thread into a mount namespace of its own.
+pub(crate) fn unshare_mounts() -> Result<()> {
+    // SAFETY: descriptors stay shared with other threads; what the flag unshares, mounts
+    // and the working directory, no memory safety rests on.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// The number of a loop device that nobody uses now (loop(4)).
+pub(crate) fn free_loop_device(control: impl AsFd) -> Result<i32> {
+    // SAFETY: the request takes no argument.
+    check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), ioctl_number(LOOP_CTL_GET_FREE)) })
+}
+
+/// Makes a loop device read and write `file`, with flags LO_FLAGS_* (loop(4), Linux 5.8).
+pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd, flags: u32) -> Result<()> {
+    // SAFETY: the structure is made of numbers and arrays of them, of which zero is one.
+    let mut config: loop_config = unsafe { std::mem::zeroed() };
+    config.fd = file.as_fd().as_raw_fd().cast_unsigned();
+    config.info.lo_flags = flags;
+    let device = device.as_fd().as_raw_fd();
+    // SAFETY: `config` is the structure this request reads; the kernel keeps no pointer to
+    // it, and takes its own reference to the file.
+    let result = unsafe { libc::ioctl(device, ioctl_number(LOOP_CONFIGURE), &raw const config) };
+    check(result).map(drop)
+}
+
+/// musl and glibc differ in the type.
+fn ioctl_number(number: u32) -> libc::Ioctl {
+    number as libc::Ioctl
+}
