@@ -19,35 +19,23 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree,
+    MountFlags, MoveMountFlags, OpenTreeFlags, mount_remount, move_mount, open_tree,
 };
 use rustix::param::page_size;
 use teu_namespaces::idmap_mount;
 
+use crate::proto::types::Mount;
 use crate::sys;
 use loop_device::LoopDevice;
 use options::Options;
 pub use unmount::unmount_recursive;
-
-/// One mount, as containerd sends it (`containerd.types.Mount`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mount {
-    /// The type of filesystem. A helper mounts `fuse.NAME` and `fuse3.NAME`.
-    pub kind: String,
-    /// A device, a directory or a file, or any word.
-    pub source: String,
-    /// Where below the root filesystem; empty for that itself.
-    pub target: String,
-    /// As in fstab(5), one each.
-    pub options: Vec<String>,
-}
 
 /// Mounts all, in order, below the directory `rootfs`, or none.
 ///
 /// # Errors
 /// A mount cannot be made; those before it are then undone.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
-    let mounted = mounts.iter().try_for_each(|mount| mount.mount(rootfs));
+    let mounted = mounts.iter().try_for_each(|mount| mount_one(mount, rootfs));
     if mounted.is_err()
         && let Err(err) = unmount_recursive(rootfs)
     {
@@ -56,93 +44,81 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
     mounted.context("failed to mount rootfs component")
 }
 
-impl Mount {
-    fn mount(&self, rootfs: &Path) -> Result<()> {
-        let place = Place {
-            rootfs,
-            path: Path::new(&self.target),
-        };
-        let mounted = match self.helper() {
-            Some((helper, program)) => self.mount_with(helper, program, &place),
-            None => Options::parse(&self.options).and_then(|options| self.attach(&options, &place)),
-        };
-        mounted.with_context(|| {
-            format!(
-                "mount {:?} ({}) on {:?}",
-                self.source, self.kind, place.path
-            )
-        })
-    }
+fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
+    let place = Place {
+        rootfs,
+        path: Path::new(&mount.target),
+    };
+    let mounted = match helper(&mount.r#type) {
+        Some((helper, program)) => mount_with(helper, program, mount, &place),
+        None => Options::parse(&mount.options).and_then(|options| attach(mount, &options, &place)),
+    };
+    mounted.with_context(|| {
+        let Mount { r#type, source, .. } = mount;
+        format!("mount {source:?} ({type}) on {:?}", place.path)
+    })
+}
 
-    fn attach(&self, options: &Options, place: &Place<'_>) -> Result<()> {
-        let owners = options.owners.as_ref();
-        let owners = owners.map(idmap_mount::user_namespace_with).transpose()?;
-        let data = options.data.join(",");
-        let is_long = data.len() >= page_size();
-        if self.kind == "overlay" && (is_long || owners.is_some()) {
-            return overlay::mount_layers(options, owners.as_ref(), place);
-        }
-        // The kernel would cut it off there.
-        ensure!(!is_long, "mount options is too long");
-
-        let device = options.on_loop.as_ref();
-        let device = device.map(|_| LoopDevice::attach(Path::new(&self.source), options));
-        let device = device.transpose()?;
-        let source = device
-            .as_ref()
-            .map_or(Path::new(&self.source), LoopDevice::path);
-        let target = place.proc_path()?;
-        let data = CString::new(data)?;
-        match options.is_remount {
-            true => mount_remount(target.path(), options.flags, data.as_c_str())?,
-            false => mount(
-                source,
-                target.path(),
-                &*self.kind,
-                options.flags,
-                data.as_c_str(),
-            )?,
-        }
-        if options
-            .flags
-            .contains(MountFlags::BIND | MountFlags::RDONLY)
-        {
-            make_read_only(options.flags, place).context("make it read-only")?;
-        }
-        if let Some(owners) = owners {
-            map_owners(&owners, place)?;
-        }
-        Ok(())
+fn attach(mount: &Mount, options: &Options, place: &Place<'_>) -> Result<()> {
+    let owners = options.owners.as_ref();
+    let owners = owners.map(idmap_mount::user_namespace_with).transpose()?;
+    let data = options.data.join(",");
+    let is_long = data.len() >= page_size();
+    if mount.r#type == "overlay" && (is_long || owners.is_some()) {
+        return overlay::mount_layers(options, owners.as_ref(), place);
     }
+    // The kernel would cut it off there.
+    ensure!(!is_long, "mount options is too long");
 
-    /// The program that mounts it, and the type it is told.
-    fn helper(&self) -> Option<(&'static str, &str)> {
-        let fuse = self.kind.strip_prefix("fuse.");
-        let fuse = fuse.map(|program| ("mount.fuse", program));
-        let fuse3 = self.kind.strip_prefix("fuse3.");
-        fuse.or(fuse3.map(|program| ("mount.fuse3", program)))
+    let mut source = Path::new(&mount.source);
+    let device;
+    if options.on_loop.is_some() {
+        device = LoopDevice::attach(source, options)?;
+        source = device.path();
     }
+    let target = place.proc_path()?;
+    let data = CString::new(data)?;
+    match options.is_remount {
+        true => mount_remount(target.path(), options.flags, data.as_c_str())?,
+        false => {
+            let kind = mount.r#type.as_str();
+            rustix::mount::mount(source, target.path(), kind, options.flags, data.as_c_str())?;
+        }
+    }
+    let read_only_bind = MountFlags::BIND | MountFlags::RDONLY;
+    if options.flags.contains(read_only_bind) {
+        make_read_only(options.flags, place).context("make it read-only")?;
+    }
+    if let Some(owners) = owners {
+        map_owners(&owners, place)?;
+    }
+    Ok(())
+}
 
-    fn mount_with(&self, helper: &str, program: &str, place: &Place<'_>) -> Result<()> {
-        let target = place.proc_path()?;
-        let mut command = Command::new(helper);
-        // Nobody is in the container yet who could put another thing at this path.
-        command.arg(&self.source).arg(read_link(target.path())?);
-        for option in &self.options {
-            command.args(["-o", option]);
-        }
-        command.args(["-t", program]);
-        let output = command.output().with_context(|| format!("run {helper}"))?;
-        if !output.status.success() {
-            let said = [output.stdout, output.stderr].concat();
-            bail!(
-                "{helper}: {:?}: {}",
-                String::from_utf8_lossy(&said).trim(),
-                output.status
-            );
-        }
-        Ok(())
+/// The program that mounts a type, and what it is told to run.
+fn helper(kind: &str) -> Option<(&'static str, &str)> {
+    let fuse = kind.strip_prefix("fuse.");
+    let fuse3 = kind.strip_prefix("fuse3.");
+    let fuse3 = fuse3.map(|program| ("mount.fuse3", program));
+    fuse.map(|program| ("mount.fuse", program)).or(fuse3)
+}
+
+fn mount_with(helper: &str, program: &str, mount: &Mount, place: &Place<'_>) -> Result<()> {
+    let target = place.proc_path()?;
+    let mut command = Command::new(helper);
+    // Nobody is in the container yet who could put another thing at this path.
+    command.arg(&mount.source).arg(read_link(target.path())?);
+    for option in &mount.options {
+        command.args(["-o", option]);
     }
+    command.args(["-t", program]);
+    let output = command.output().with_context(|| format!("run {helper}"))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        bail!("{helper}: {:?}: {}", said.trim(), output.status);
+    }
+    Ok(())
 }
 
 /// A path below the root filesystem, which never leads out of it.
@@ -219,7 +195,7 @@ fn move_onto(tree: &OwnedFd, target: impl AsFd) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::mount::{MountPropagationFlags, mount_change};
+    use rustix::mount::{MountPropagationFlags, mount, mount_change};
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -270,7 +246,7 @@ mod tests {
 
     fn of(kind: &str, source: &str, target: &str, options: &[&str]) -> Mount {
         Mount {
-            kind: kind.to_owned(),
+            r#type: kind.to_owned(),
             source: source.to_owned(),
             target: target.to_owned(),
             options: options.iter().map(|word| (*word).to_owned()).collect(),
@@ -364,7 +340,7 @@ mod tests {
         unmount_recursive(&scratch.rootfs()).expect("unmount");
 
         let mut data = overlay(&scratch, &lower, &[]);
-        data.kind = "tmpfs".to_owned();
+        data.r#type = "tmpfs".to_owned();
         let err = mount_all(&[data], &scratch.rootfs()).expect_err("cut off");
         assert!(format!("{err:#}").ends_with("mount options is too long"));
     }
@@ -412,15 +388,10 @@ mod tests {
 
     #[test]
     fn a_helper_mounts_fuse() {
-        assert_eq!(
-            of("fuse3.fuse-overlayfs", "", "", &[]).helper(),
-            Some(("mount.fuse3", "fuse-overlayfs"))
-        );
-        assert_eq!(
-            of("fuse.x", "", "", &[]).helper(),
-            Some(("mount.fuse", "x"))
-        );
-        assert_eq!(of("fuseblk", "", "", &[]).helper(), None);
+        let overlayfs = Some(("mount.fuse3", "fuse-overlayfs"));
+        assert_eq!(helper("fuse3.fuse-overlayfs"), overlayfs);
+        assert_eq!(helper("fuse.x"), Some(("mount.fuse", "x")));
+        assert_eq!(helper("fuseblk"), None);
 
         let scratch = Scratch::new("fuse");
         let bad = of("fuse.teu-missing", "source", "", &["allow_other"]);
