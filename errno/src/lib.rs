@@ -14,6 +14,28 @@ pub fn text(error: &io::Error) -> String {
     }
 }
 
+/// A chain of errors on one line, outermost first, each cause once.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut layers: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let words = match cause.downcast_ref::<io::Error>() {
+            Some(err) => text(err),
+            None => match cause.downcast_ref::<Errno>() {
+                Some(errno) => text(&(*errno).into()),
+                None => match cause.downcast_ref::<rustix::io::Errno>() {
+                    Some(errno) => text(&(*errno).into()),
+                    None => cause.to_string(),
+                },
+            },
+        };
+        // Some libraries print their cause themselves.
+        if !layers.last().is_some_and(|outer| outer.ends_with(&words)) {
+            layers.push(words);
+        }
+    }
+    layers.join(": ")
+}
+
 /// Those of glibc, from which Go has its own.
 fn words(errno: Errno) -> &'static str {
     match errno {

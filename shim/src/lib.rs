@@ -5,8 +5,75 @@
 //! takes its time (mounts, hooks, cgroups, systemd, CRIU) a job does, which the spawner
 //! forks (`spawner.rs`), so no call waits for another's.
 
+mod bootstrap;
+mod delete;
+mod info;
+mod invocation;
 pub mod mounts;
+pub mod options;
 pub mod poll;
 pub mod proto;
+mod server;
+mod socket;
+mod start;
 mod sys;
 pub mod ttrpc;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::invocation::{Action, Invocation};
+
+/// The runtime inside the shim.
+pub trait Runtime {
+    /// Does what a command line without the program's name says, and answers with the
+    /// exit status. Only what was asked for goes to stdout.
+    fn run(&self, args: Vec<OsString>) -> u8;
+
+    /// JSON of the runtime specification's `Features`.
+    fn features(&self) -> String;
+
+    /// Of the release.
+    fn version(&self) -> &str;
+
+    /// Of the sources; may be empty.
+    fn revision(&self) -> &str;
+}
+
+/// Does what the shim's command line says.
+pub fn main(runtime: &dyn Runtime) -> ExitCode {
+    let outcome = Invocation::read().and_then(|invocation| match invocation.action {
+        Action::Version => info::version(&invocation, runtime),
+        Action::Info => info::info(&invocation, runtime),
+        Action::Start => start::start(&invocation),
+        Action::Delete => delete::delete(&invocation, runtime),
+        Action::Serve => serve(&invocation),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            // containerd makes an error of it.
+            eprintln!("{}", teu_errno::chain(&err));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(invocation: &Invocation) -> Result<()> {
+    // It was executed as /proc/self/exe, which says nothing.
+    rustix::thread::set_name(c"containerd-shim").context("set the name of the process")?;
+    server::serve(invocation, take_listener()?)
+}
+
+/// The socket, which `start` left as stdin.
+fn take_listener() -> Result<UnixListener> {
+    let stdin = rustix::stdio::stdin();
+    let listener = rustix::io::fcntl_dupfd_cloexec(stdin, 3).context("take the socket")?;
+    let null = File::open("/dev/null").context("open /dev/null")?;
+    rustix::stdio::dup2_stdin(null).context("take the socket")?;
+    Ok(listener.into())
+}

@@ -51,7 +51,7 @@ impl Any {
     }
 
     /// What is in it, if it is such a message.
-    pub fn decode<M: Named>(&self) -> Option<Result<M, DecodeError>> {
+    pub fn decode_as<M: Named>(&self) -> Option<Result<M, DecodeError>> {
         (self.name() == M::NAME).then(|| M::decode(self.value.as_slice()))
     }
 
@@ -106,11 +106,11 @@ mod tests {
         });
         assert_eq!(any.type_url, "containerd.runc.v1.ProcessDetails");
         assert_eq!(any.value, b"\x0a\x01e");
-        assert_eq!(any.decode::<runc::Options>(), None);
+        assert_eq!(any.decode_as::<runc::Options>(), None);
 
         let type_url = format!("type.googleapis.com/{}", any.type_url);
         let addressed = Any { type_url, ..any };
-        let details = addressed.decode::<ProcessDetails>().unwrap().unwrap();
+        let details = addressed.decode_as::<ProcessDetails>().unwrap().unwrap();
         assert_eq!(details.exec_id, "e");
     }
 

@@ -3,40 +3,53 @@
 /// Those of containerd's own shim for runc (`types/runc/options/oci.proto`), which
 /// clients use for others as well.
 pub mod runc {
+    use serde::{Deserialize, Serialize};
+
     use crate::proto::named;
 
     /// How to run the runtime.
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+    #[serde(default)]
     pub struct Options {
         /// Enter the root filesystem by a move, not by pivot_root(2).
         #[prost(bool, tag = "1")]
+        #[serde(alias = "NoPivotRoot")]
         pub no_pivot_root: bool,
         /// Keep the caller's session keyring.
         #[prost(bool, tag = "2")]
+        #[serde(alias = "NoNewKeyring")]
         pub no_new_keyring: bool,
         /// The control group for the shim itself.
         #[prost(string, tag = "3")]
+        #[serde(alias = "ShimCgroup")]
         pub shim_cgroup: String,
         /// The owner of the pipes that are the container's stdio.
         #[prost(uint32, tag = "4")]
+        #[serde(alias = "IoUid")]
         pub io_uid: u32,
         /// Their group.
         #[prost(uint32, tag = "5")]
+        #[serde(alias = "IoGid")]
         pub io_gid: u32,
         /// The runtime to run.
         #[prost(string, tag = "6")]
+        #[serde(alias = "BinaryName")]
         pub binary_name: String,
         /// The directory of the runtime's state.
         #[prost(string, tag = "7")]
+        #[serde(alias = "Root")]
         pub root: String,
         /// Control groups are systemd's to make.
         #[prost(bool, tag = "9")]
+        #[serde(alias = "SystemdCgroup")]
         pub systemd_cgroup: bool,
         /// Where CRIU's images are.
         #[prost(string, tag = "10")]
+        #[serde(alias = "CriuImagePath")]
         pub criu_image_path: String,
         /// Where CRIU's own files and logs go.
         #[prost(string, tag = "11")]
+        #[serde(alias = "CriuWorkPath")]
         pub criu_work_path: String,
     }
 

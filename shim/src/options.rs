@@ -1,0 +1,189 @@
+//! How the runtime is to be run: what a caller says of it, in one of three shapes, and
+//! what is kept of that in the bundle.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::proto::options::runc;
+use crate::proto::options::runtime;
+use crate::proto::{Any, Named};
+
+pub use runc::Options;
+
+/// Where the runtime keeps its state if nobody says otherwise; that of containerd's own
+/// shim, for those who look there.
+const DEFAULT_ROOT: &str = "/run/containerd/runc";
+
+/// In the bundle, as containerd's own shim has it.
+const FILE: &str = "options.json";
+
+impl Options {
+    /// What a caller says. Clients and CRI send runc's options to a runtime called
+    /// `runc`; to others CRI and dockerd send those as TOML, or nothing.
+    ///
+    /// # Errors
+    /// They are of another type, or cannot be read.
+    pub fn read(any: Option<&Any>) -> Result<Options> {
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+            return Ok(Options::default());
+        };
+        if let Some(options) = any.decode_as::<Options>() {
+            return options.context("read the runtime's options");
+        }
+        match any.decode_as::<runtime::Options>() {
+            Some(options) => Options::from_toml(&options.context("read the runtime's options")?),
+            None => bail!("options of an unknown type: {:?}", any.type_url),
+        }
+    }
+
+    /// Whether this is of one of the types that [`Options::read`] knows.
+    pub(crate) fn is_in(any: &Any) -> bool {
+        [Options::NAME, runtime::Options::NAME].contains(&any.name())
+    }
+
+    /// CRI puts what its own configuration has into the body, which may include other
+    /// names than runc's; with a path there is no body.
+    fn from_toml(options: &runtime::Options) -> Result<Options> {
+        if !options.config_body.is_empty() {
+            return basic_toml::from_slice(&options.config_body)
+                .context("read the runtime's options, which are to be TOML");
+        }
+        if options.config_path.is_empty() {
+            return Ok(Options::default());
+        }
+        let file = fs::read(&options.config_path);
+        let file = file.with_context(|| format!("read {:?}", options.config_path))?;
+        basic_toml::from_slice(&file)
+            .with_context(|| format!("read {:?}, which is to be TOML", options.config_path))
+    }
+
+    /// What [`Options::save`] wrote, or nothing.
+    ///
+    /// # Errors
+    /// There is something else.
+    pub fn saved(bundle: &Path) -> Result<Options> {
+        let path = bundle.join(FILE);
+        match fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).with_context(|| format!("read {path:?}")),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(Options::default()),
+            Err(err) => Err(err).with_context(|| format!("read {path:?}")),
+        }
+    }
+
+    /// Keeps them in the bundle, for `delete`.
+    ///
+    /// # Errors
+    /// They cannot be written there.
+    pub fn save(&self, bundle: &Path) -> Result<()> {
+        let path = bundle.join(FILE);
+        let json = serde_json::to_vec(self)?;
+        fs::write(&path, json).with_context(|| format!("write {path:?}"))
+    }
+
+    /// The directory of the states of a namespace's containers (`--root`).
+    pub fn state_root(&self, namespace: &str) -> PathBuf {
+        let root = match self.root.as_str() {
+            "" => DEFAULT_ROOT,
+            root => root,
+        };
+        Path::new(root).join(namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime_options(body: &str, path: &str) -> Any {
+        Any::new(&runtime::Options {
+            type_url: String::new(),
+            config_path: path.to_owned(),
+            config_body: body.into(),
+        })
+    }
+
+    #[test]
+    fn options_come_in_three_shapes() {
+        assert_eq!(Options::read(None).unwrap(), Options::default());
+        assert_eq!(
+            Options::read(Some(&Any::default())).unwrap(),
+            Options::default()
+        );
+
+        let options = Options {
+            binary_name: "crun".to_owned(),
+            systemd_cgroup: true,
+            io_uid: 1000,
+            ..Options::default()
+        };
+        assert_eq!(Options::read(Some(&Any::new(&options))).unwrap(), options);
+
+        // As go-toml 1 and 2 write it, with what CRI's configuration has beside.
+        for body in [
+            "\nBinaryName = \"crun\"\nIoUid = 1000\nSystemdCgroup = true\nTypeUrl = \"x\"\n",
+            "BinaryName = 'crun'\nIoUid = 1000\nSystemdCgroup = true\n\n[Other]\n  A = [1, 2]\n",
+        ] {
+            assert_eq!(
+                Options::read(Some(&runtime_options(body, ""))).unwrap(),
+                options
+            );
+        }
+    }
+
+    #[test]
+    fn options_may_be_in_a_file() {
+        let path = std::env::temp_dir().join(format!("teu-shim-options-{}", std::process::id()));
+        fs::write(&path, "Root = \"/run/other\"\nNoPivotRoot = true\n").unwrap();
+        let options = Options::read(Some(&runtime_options("", path.to_str().unwrap())));
+        fs::remove_file(&path).unwrap();
+        let options = options.unwrap();
+        assert!(options.no_pivot_root);
+        assert_eq!(options.state_root("ns"), Path::new("/run/other/ns"));
+
+        let gone = Options::read(Some(&runtime_options("", path.to_str().unwrap())));
+        assert!(gone.unwrap_err().to_string().starts_with("read \"/"));
+    }
+
+    #[test]
+    fn options_of_others_are_refused() {
+        let any = Any {
+            type_url: "other.v1.Options".to_owned(),
+            value: Vec::new(),
+        };
+        assert_eq!(
+            Options::read(Some(&any)).unwrap_err().to_string(),
+            "options of an unknown type: \"other.v1.Options\""
+        );
+        for body in ["SystemdCgroup = 7", "{}"] {
+            assert!(
+                Options::read(Some(&runtime_options(body, ""))).is_err(),
+                "{body}"
+            );
+        }
+        let any = Any {
+            type_url: "containerd.runc.v1.Options".to_owned(),
+            value: vec![0xff],
+        };
+        assert!(Options::read(Some(&any)).is_err());
+    }
+
+    #[test]
+    fn saved_options_are_what_containerds_shim_reads() {
+        let bundle = std::env::temp_dir().join(format!("teu-shim-saved-{}", std::process::id()));
+        fs::create_dir(&bundle).unwrap();
+        assert_eq!(Options::saved(&bundle).unwrap(), Options::default());
+        let options = Options {
+            binary_name: "crun".to_owned(),
+            ..Options::default()
+        };
+        options.save(&bundle).unwrap();
+        let json = fs::read_to_string(bundle.join("options.json")).unwrap();
+        let saved = Options::saved(&bundle);
+        fs::remove_dir_all(&bundle).unwrap();
+        assert!(json.contains("\"binary_name\":\"crun\""), "{json}");
+        assert_eq!(saved.unwrap(), options);
+    }
+}
