@@ -17,7 +17,7 @@ mod limits;
 mod oom;
 mod path;
 mod saved;
-mod stats;
+pub mod stats;
 mod sys;
 mod systemd;
 mod unit;
@@ -562,6 +562,36 @@ impl Cgroup {
         let path = cgroup.v2.as_ref().map(|directory| directory.path.as_path());
         cgroup.unit = saved.unit().map(|unit| UnitOfCgroup::open(unit, path));
         cgroup
+    }
+
+    /// The cgroup that a process is in now, whoever made it.
+    ///
+    /// Where v1 has the controllers, without the directory in v2: a runtime that
+    /// does not know of hybrid hosts makes none there.
+    ///
+    /// Errors: the process is gone, or there is no hierarchy.
+    pub fn of_process(pid: Pid) -> Result<Cgroup> {
+        let Hierarchies { v1, v2 } = Hierarchies::of_process(pid)?;
+        let directory =
+            |hierarchy: &Hierarchy| Directory::new(hierarchy.mountpoint.join(&hierarchy.own));
+        let is_named = |hierarchy: &Hierarchy| {
+            let mut names = hierarchy.controllers.iter();
+            names.all(|name| name.starts_with("name="))
+        };
+        let members = v1.iter().filter(|hierarchy| !is_named(hierarchy));
+        let members: Vec<v1::Member> = members
+            .map(|hierarchy| v1::Member {
+                controllers: hierarchy.controllers.clone(),
+                directory: directory(hierarchy),
+            })
+            .collect();
+        let v2 = v2.filter(|_| members.is_empty());
+        Ok(Cgroup::of(members, v2.as_ref().map(directory)))
+    }
+
+    /// Whether v2 has the controllers.
+    pub fn is_v2(&self) -> bool {
+        self.v1.is_empty()
     }
 
     /// What [`Cgroup::open`] needs later.

@@ -1,6 +1,7 @@
 //! Hearing of processes that the kernel kills for want of memory.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -12,6 +13,11 @@ use crate::file::Directory;
 const CONTROL_V1: &str = "memory.oom_control";
 const EVENTS_V2: &str = "memory.events";
 
+/// v1 may tell that memory is short before the kernel kills: how often and how long
+/// its counter is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
+
 /// News of a cgroup's kills, each told once: the kernel tells that something
 /// changed, and its counter what.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub struct OomWatch {
     source: Source,
     /// The kernel's counter when it was last read.
     seen: u64,
+    /// Since when memory is short without a kill, and the next look.
+    short: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
@@ -74,19 +82,48 @@ impl OomWatch {
             directory: directory.clone(),
             source,
             seen: 0,
+            short: None,
         };
         watch.seen = watch.kills();
         watch
     }
 
-    /// Takes what the kernel has told, and returns how many kills are new.
-    /// Without news it is 0; where the kernel tells early, ask again.
-    pub fn new_kills(&mut self) -> u64 {
+    /// Takes what the kernel has told by `now`, and returns how many kills are new:
+    /// when there may be news, at [`OomWatch::deadline`], and after the end.
+    pub fn new_kills(&mut self, now: Instant) -> u64 {
+        let is_short = self.take_news();
+        let counter = self.kills();
+        // The counters of new files, and of fewer cgroups, begin again.
+        let new = counter.saturating_sub(self.seen);
+        self.seen = counter;
+        let since = self.short.map(|(since, _)| since);
+        match since.or(is_short.then_some(now)) {
+            Some(since) if new == 0 && now < since + LOOK_AGAIN_FOR => {
+                self.short = Some((since, now + LOOK_AGAIN));
+                0
+            }
+            // With the killer disabled, this is all there is to tell.
+            Some(_) if new == 0 => {
+                self.short = None;
+                u64::from(self.is_stuck())
+            }
+            _ => {
+                self.short = None;
+                new
+            }
+        }
+    }
+
+    /// When to look again, news or not.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.short.map(|(_, next)| next)
+    }
+
+    /// Whether memory is short, and what comes of it may not have been counted.
+    fn take_news(&self) -> bool {
         match &self.source {
             // The descriptor does not block: there may be nothing to take.
-            Source::V1(event) => match event.read() {
-                Ok(_) | Err(_) => {}
-            },
+            Source::V1(event) => event.read().is_ok(),
             Source::V2(inotify) => {
                 let events = inotify.read_events().unwrap_or_default();
                 // The file is gone: the controller was taken away, and perhaps
@@ -98,27 +135,15 @@ impl OomWatch {
                         Ok(()) | Err(_) => {}
                     }
                 }
+                false
             }
         }
-        let now = self.kills();
-        // The counters of new files, and of fewer cgroups, begin again.
-        let new = now.saturating_sub(self.seen);
-        self.seen = now;
-        new
-    }
-
-    /// Whether the kernel may tell of a kill before it counts it (v1).
-    pub fn may_tell_early(&self) -> bool {
-        matches!(self.source, Source::V1(_))
     }
 
     /// Whether memory is short and nobody is killed for it, since the killer
     /// is disabled (v1).
-    pub fn is_stuck(&self) -> bool {
-        let text = match self.source {
-            Source::V1(_) => self.directory.read(CONTROL_V1).unwrap_or_default(),
-            Source::V2(_) => return false,
-        };
+    fn is_stuck(&self) -> bool {
+        let text = self.directory.read(CONTROL_V1).unwrap_or_default();
         value(&text, "oom_kill_disable") == 1 && value(&text, "under_oom") == 1
     }
 

@@ -24,6 +24,8 @@ pub struct Stats {
     pub block_io: BlockIoStats,
     /// By page size, as "2MB".
     pub hugetlb: BTreeMap<String, HugetlbStats>,
+    #[serde(skip)]
+    pub rdma: RdmaStats,
 }
 
 /// CPU time, in nanoseconds.
@@ -59,6 +61,12 @@ pub struct Throttling {
     pub throttled_periods: u64,
     #[serde(rename = "throttledTime", skip_serializing_if = "is_zero")]
     pub throttled_time: u64,
+    /// How often, and for how long in sum, more was used than the quota (v2,
+    /// since kernel 6.1); runc has neither.
+    #[serde(skip)]
+    pub bursts: u64,
+    #[serde(skip)]
+    pub burst_time: u64,
 }
 
 /// Processors, memory nodes and settings of a v1 cpuset; on v2 only the first
@@ -89,6 +97,12 @@ pub struct MemoryStats {
     pub usage: MemoryUsage,
     /// Memory and swap together, as v1 counts them.
     pub swap: MemoryUsage,
+    /// Swap alone, as v2 counts it; zero on v1, like what else runc does not have.
+    #[serde(skip)]
+    pub swap_alone: MemoryUsage,
+    /// All of memory.events, or of memory.oom_control.
+    #[serde(skip)]
+    pub events: BTreeMap<String, u64>,
     /// v1 only, like the next.
     pub kernel: MemoryUsage,
     #[serde(rename = "kernelTCP")]
@@ -181,6 +195,24 @@ pub struct HugetlbStats {
     pub max: u64,
     #[serde(rename = "failcnt")]
     pub failures: u64,
+    /// v2 only; runc does not have it.
+    #[serde(skip)]
+    pub limit: u64,
+}
+
+/// What is used, and may be used, of RDMA devices. runc does not have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RdmaStats {
+    pub current: Vec<RdmaEntry>,
+    pub limit: Vec<RdmaEntry>,
+}
+
+/// Of one device. No limit is the largest number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RdmaEntry {
+    pub device: String,
+    pub handles: u32,
+    pub objects: u32,
 }
 
 /// Pressure stall information: how long some, or all, processes waited for the
@@ -275,6 +307,37 @@ pub(crate) fn table(directory: &Directory, file: &str) -> BTreeMap<String, u64> 
         .collect()
 }
 
+/// The two files of the rdma controller, the same on v1 and v2.
+pub(crate) fn rdma(directory: &Directory) -> RdmaStats {
+    let entries = |file| {
+        let text = directory.read(file).unwrap_or_default();
+        text.lines().filter_map(rdma_entry).collect()
+    };
+    RdmaStats {
+        current: entries("rdma.current"),
+        limit: entries("rdma.max"),
+    }
+}
+
+/// "mlx4_0 hca_handle=2 hca_object=max".
+fn rdma_entry(line: &str) -> Option<RdmaEntry> {
+    let mut words = line.split_whitespace();
+    let device = words.next()?.to_owned();
+    let mut entry = RdmaEntry {
+        device,
+        ..RdmaEntry::default()
+    };
+    for (name, value) in words.filter_map(|word| word.split_once('=')) {
+        let value = u32::try_from(parse(value)).unwrap_or(u32::MAX);
+        match name {
+            "hca_handle" => entry.handles = value,
+            "hca_object" => entry.objects = value,
+            _ => {}
+        }
+    }
+    Some(entry)
+}
+
 /// The limit behind a number: none if it is as good as none.
 pub(crate) fn limit(number: u64) -> Option<u64> {
     // v1 says the largest signed number, rounded down to whole pages.
@@ -326,6 +389,20 @@ mod tests {
             super::pressure("some avg10=1.50").unwrap().full,
             PressureLine::default()
         );
+    }
+
+    #[test]
+    fn rdma_lines() {
+        let entry = RdmaEntry {
+            device: "mlx4_0".to_owned(),
+            handles: 2,
+            objects: u32::MAX,
+        };
+        assert_eq!(
+            rdma_entry("mlx4_0 hca_handle=2 hca_object=max"),
+            Some(entry)
+        );
+        assert_eq!(rdma_entry(""), None);
     }
 
     #[test]

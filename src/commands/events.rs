@@ -51,11 +51,6 @@ struct Data {
     network_interfaces: (),
 }
 
-/// The kernel may tell on v1 that memory is short before it kills: how often
-/// and how long its counter is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
-
 /// Prints statistics, once or in intervals, and each kill for want of memory,
 /// until the container has ended.
 ///
@@ -102,32 +97,16 @@ impl Source {
         interval: Duration,
     ) -> Result<()> {
         let mut next = Instant::now() + interval;
-        let mut short_since = None;
         loop {
-            let wait = match short_since {
-                Some(_) => LOOK_AGAIN,
-                None => next.saturating_duration_since(Instant::now()),
-            };
-            let Woken { ended, news } = wait_for(init, watch.as_ref(), wait)?;
+            let deadline = watch.as_ref().and_then(OomWatch::deadline);
+            let wake = deadline.map_or(next, |deadline| deadline.min(next));
+            let ended = wait_for(init, watch.as_ref(), wake)?;
             if let Some(watch) = &mut watch {
-                let kills = watch.new_kills();
-                for _ in 0..kills {
+                for _ in 0..watch.new_kills(Instant::now()) {
                     if !self.print("oom", None)? {
                         return Ok(());
                     }
                 }
-                let is_early = news && watch.may_tell_early();
-                short_since = match short_since.or(is_early.then(Instant::now)) {
-                    Some(_) if kills > 0 => None,
-                    Some(since) if since.elapsed() > LOOK_AGAIN_FOR => {
-                        // With the killer disabled, this is all there is to tell.
-                        if watch.is_stuck() && !self.print("oom", None)? {
-                            return Ok(());
-                        }
-                        None
-                    }
-                    other => other,
-                };
             }
             if ended {
                 return Ok(());
@@ -178,27 +157,17 @@ pub(super) fn write_unless_closed(text: &[u8]) -> Result<bool> {
     }
 }
 
-/// Why a wait was over, if not for its time.
-struct Woken {
-    /// Init is dead.
-    ended: bool,
-    /// The kernel has news of memory.
-    news: bool,
-}
-
-fn wait_for(init: &OwnedFd, watch: Option<&OomWatch>, time: Duration) -> Result<Woken> {
+/// Waits for news of memory, or until `wake`; whether init is dead.
+fn wait_for(init: &OwnedFd, watch: Option<&OomWatch>, wake: Instant) -> Result<bool> {
     let mut fds = vec![PollFd::new(init, PollFlags::IN)];
     if let Some(watch) = watch {
         fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
     }
+    let time = wake.saturating_duration_since(Instant::now());
     let timeout = Timespec::try_from(time).context("wait for an event")?;
     match rustix::event::poll(&mut fds, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(err) => return Err(err).context("wait for an event"),
     }
-    let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
-    Ok(Woken {
-        ended: is_ready(0),
-        news: is_ready(1),
-    })
+    Ok(fds.first().is_some_and(|fd| !fd.revents().is_empty()))
 }

@@ -4,7 +4,7 @@ use crate::cpu_list;
 use crate::file::Directory;
 use crate::stats::{
     BlockIoEntry, BlockIoStats, CpuUsage, CpusetStats, HugetlbStats, MemoryUsage, PidsStats, Stats,
-    Throttling, Usage, limit, number, parse, table,
+    Throttling, Usage, limit, number, parse, rdma, table,
 };
 
 /// Reads the numbers of one controller.
@@ -23,10 +23,12 @@ pub(crate) fn stats(controller: &str, directory: &Directory, stats: &mut Stats) 
                     usage: number("usage_in_bytes"),
                     max: number("max_usage_in_bytes"),
                     failures: number("failcnt"),
+                    limit: 0,
                 };
                 stats.hugetlb.insert(size, stats_of_size);
             }
         }
+        "rdma" => stats.rdma = rdma(directory),
         _ => {}
     }
 }
@@ -94,6 +96,7 @@ fn throttling(directory: &Directory) -> Throttling {
         periods: get("nr_periods"),
         throttled_periods: get("nr_throttled"),
         throttled_time: get("throttled_time"),
+        ..Throttling::default()
     }
 }
 
@@ -156,6 +159,7 @@ fn memory(directory: &Directory, stats: &mut Stats) {
     };
     let memory = &mut stats.memory;
     memory.raw = table(directory, "memory.stat");
+    memory.events = table(directory, "memory.oom_control");
     memory.cache = memory.raw.get("cache").copied().unwrap_or(0);
     memory.usage = usage("");
     memory.swap = usage("memsw.");

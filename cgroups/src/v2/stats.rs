@@ -4,7 +4,7 @@ use crate::cpu_list;
 use crate::file::Directory;
 use crate::stats::{
     BlockIoEntry, CpuUsage, HugetlbStats, MemoryUsage, Stats, Throttling, Usage, limit, number,
-    parse, table,
+    parse, rdma, table,
 };
 use crate::v1;
 
@@ -25,6 +25,7 @@ pub(crate) fn stats(directory: &Directory, stats: &mut Stats) {
     stats.cpuset.mems = list("cpuset.mems.effective");
     memory(directory, stats);
     stats.pids = v1::stats::pids(directory);
+    stats.rdma = rdma(directory);
     for line in directory.read("io.stat").unwrap_or_default().lines() {
         io(line, stats);
     }
@@ -34,6 +35,7 @@ pub(crate) fn stats(directory: &Directory, stats: &mut Stats) {
             usage: number(directory, &format!("hugetlb.{size}.current")),
             max: 0,
             failures: events.get("max").copied().unwrap_or(0),
+            limit: number(directory, &format!("hugetlb.{size}.max")),
         };
         stats.hugetlb.insert(size, usage);
     }
@@ -79,6 +81,8 @@ fn cpu(directory: &Directory, stats: &mut Stats) {
         periods: count("nr_periods"),
         throttled_periods: count("nr_throttled"),
         throttled_time: time("throttled_usec"),
+        bursts: count("nr_bursts"),
+        burst_time: time("burst_usec"),
     };
 }
 
@@ -97,13 +101,21 @@ fn memory(directory: &Directory, stats: &mut Stats) {
         max: number(directory, "memory.peak"),
         failures: failures(&events),
     };
-    // v1 counts both together, and so do those who read this.
-    memory.swap = MemoryUsage {
-        limit: number(directory, "memory.swap.max").saturating_add(memory.usage.limit),
-        usage: number(directory, "memory.swap.current") + memory.usage.usage,
-        max: number(directory, "memory.swap.peak") + memory.usage.max,
+    memory.swap_alone = MemoryUsage {
+        limit: number(directory, "memory.swap.max"),
+        usage: number(directory, "memory.swap.current"),
+        max: number(directory, "memory.swap.peak"),
         failures: failures(&swap_events),
     };
+    // v1 counts both together, and so do those who read this.
+    let (swap, usage) = (&memory.swap_alone, &memory.usage);
+    memory.swap = MemoryUsage {
+        limit: swap.limit.saturating_add(usage.limit),
+        usage: swap.usage + usage.usage,
+        max: swap.max + usage.max,
+        failures: swap.failures,
+    };
+    memory.events = events;
 }
 
 /// "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6".
