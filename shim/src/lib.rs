@@ -9,6 +9,7 @@ mod bootstrap;
 mod delete;
 mod info;
 mod invocation;
+pub mod metrics;
 pub mod mounts;
 pub mod options;
 pub mod poll;

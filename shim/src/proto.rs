@@ -1,7 +1,7 @@
 //! The messages of containerd's API that a shim takes part in, and protobuf's own that
 //! they are made of. Field numbers are those of the `.proto` files in its `api/`.
 //!
-//! Cgroup statistics are in `metrics`.
+//! Those of cgroup statistics are in `metrics`.
 
 pub mod bootstrap;
 pub mod events;

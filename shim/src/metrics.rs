@@ -1,0 +1,84 @@
+//! What a container uses, in the words of containerd's own library for cgroups: one
+//! message for v1 and hybrid hosts, another for v2.
+//!
+//! The numbers come from the runtime's library. What the kernel does not tell is 0.
+
+pub mod v1;
+pub mod v2;
+
+use teu_cgroups::Cgroup;
+
+use crate::proto::Any;
+
+/// The answer to `Stats`.
+pub fn of(cgroup: &Cgroup) -> Any {
+    let stats = cgroup.stats();
+    match cgroup.is_v2() {
+        true => Any::new(&v2::Metrics::from(stats)),
+        false => Any::new(&v1::Metrics::from(stats)),
+    }
+}
+
+/// A message whose first fields are numbers that the kernel writes into one file, each
+/// with its name: `field = tag "name"`.
+macro_rules! table {
+    (
+        $(#[$about:meta])*
+        $message:ident {
+            $($field:ident = $tag:tt $key:literal,)+
+        } and {
+            $($rest:tt)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub struct $message {
+            $(#[prost(uint64, tag = $tag)] pub $field: u64,)+
+            $($rest)*
+        }
+
+        impl $message {
+            fn from_table(table: &std::collections::BTreeMap<String, u64>) -> $message {
+                let number = |name| table.get(name).copied().unwrap_or(0);
+                let mut message = $message::default();
+                $(message.$field = number($key);)+
+                message
+            }
+        }
+    };
+}
+use table;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::Pid;
+
+    #[test]
+    fn numbers_of_this_process() {
+        let cgroup = Cgroup::of_process(Pid::this()).expect("cgroup");
+        let any = of(&cgroup);
+        let pids = match cgroup.is_v2() {
+            true => {
+                any.decode::<v2::Metrics>()
+                    .unwrap()
+                    .unwrap()
+                    .pids
+                    .unwrap()
+                    .current
+            }
+            false => {
+                any.decode::<v1::Metrics>()
+                    .unwrap()
+                    .unwrap()
+                    .pids
+                    .unwrap()
+                    .current
+            }
+        };
+        // The root of a hierarchy does not count; then both are 0.
+        assert_eq!(pids == 0, cgroup.usage().pids == 0);
+        let own = Pid::this().as_raw();
+        assert!(cgroup.processes().expect("processes").contains(&own));
+    }
+}
