@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Any;
 
 /// A mount to make (`containerd.types.Mount`).
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message, serde::Serialize, serde::Deserialize)]
 pub struct Mount {
     /// The type of filesystem.
     #[prost(string, tag = "1")]
