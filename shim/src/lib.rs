@@ -9,6 +9,7 @@ mod bootstrap;
 mod delete;
 mod info;
 mod invocation;
+pub mod io;
 pub mod job;
 pub mod metrics;
 pub mod mounts;

@@ -1,0 +1,470 @@
+//! The streams of one process: what it is started with as its descriptors 0, 1 and 2,
+//! and what brings its input from the client and its output there.
+//!
+//! The client names fifos, or a file or a program that takes the output. Its fifos are
+//! not the container's: the process writes to pipes of ours, and its output waits there
+//! for a client that is slow, or dies and is started again.
+
+mod console;
+mod copy;
+mod fifo;
+mod logger;
+mod output;
+mod uri;
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Gid, Uid, fchown};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::poll::{Poll, Token};
+use console::ConsoleSocket;
+use copy::{Copy, Progress};
+use fifo::OutputFifo;
+pub use logger::{Logger, Readiness, RunningLogger};
+use output::{Output, Sink};
+use uri::Uri;
+
+/// Where the client wants the streams; what is empty is not wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stdio {
+    /// A fifo, or a file.
+    pub stdin: String,
+    /// A fifo or a file; or the URI of a file or a program, for stderr, too.
+    pub stdout: String,
+    /// A fifo or a file.
+    pub stderr: String,
+    /// Whether the process has a terminal; then there is no stderr.
+    pub terminal: bool,
+}
+
+/// Whose streams they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Process<'a> {
+    /// containerd's, of the container.
+    pub namespace: &'a str,
+    /// The container's or the exec's.
+    pub id: &'a str,
+    /// Who may open `/dev/stdout` again: the user and group of the pipes.
+    pub owner: (Uid, Gid),
+    /// Where a socket for its terminal may be made: a directory with a short path that
+    /// is closed to others.
+    pub sockets: &'a Path,
+}
+
+/// What the process is started with.
+#[derive(Debug)]
+pub struct ChildEnds {
+    /// Its descriptor 0; `/dev/null` before it has a terminal, as the others.
+    pub stdin: OwnedFd,
+    /// Its descriptor 1.
+    pub stdout: OwnedFd,
+    /// Its descriptor 2.
+    pub stderr: OwnedFd,
+    /// The program that takes its output, which must be ready before.
+    pub logger: Option<Logger>,
+}
+
+/// The streams, between the process and its client.
+#[derive(Debug)]
+pub struct Streams {
+    /// Of stdin; those of stdout and stderr follow.
+    token: Token,
+    stdin: Option<Input>,
+    outputs: [Option<Output>; 2],
+    terminal: Option<Terminal>,
+    /// When output that has not been read is given up.
+    give_up_at: Option<Instant>,
+}
+
+/// Input that is copied.
+#[derive(Debug)]
+struct Input {
+    copy: Copy,
+    /// Without it, the input ends with the last client.
+    keeper: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+enum Terminal {
+    Awaited {
+        socket: ConsoleSocket,
+        stdin: String,
+        stdout: Sink,
+    },
+    Here {
+        master: OwnedFd,
+        /// The input has ended: the terminal goes when its output has been read.
+        hangs_up: bool,
+    },
+}
+
+/// The numbers of the streams, which follow the token of the first.
+const STDIN: Token = 0;
+const STDOUT: Token = 1;
+const STDERR: Token = 2;
+
+impl Streams {
+    /// Opens what the client names, and begins to copy. `token` and the next two are
+    /// those of the streams.
+    ///
+    /// # Errors
+    /// The client names something that is not there, or that no shim knows.
+    pub fn new(
+        poll: &Poll,
+        token: Token,
+        stdio: &Stdio,
+        process: &Process<'_>,
+        now: Instant,
+    ) -> Result<(Streams, ChildEnds)> {
+        let mut streams = Streams {
+            token,
+            stdin: None,
+            outputs: [None, None],
+            terminal: None,
+            give_up_at: None,
+        };
+        let ends = if stdio.terminal {
+            streams.await_terminal(stdio, process, now)?
+        } else {
+            streams.open(poll, stdio, process, now)?
+        };
+        Ok((streams, ends))
+    }
+
+    fn open(
+        &mut self,
+        poll: &Poll,
+        stdio: &Stdio,
+        process: &Process<'_>,
+        now: Instant,
+    ) -> Result<ChildEnds> {
+        let stdin = self.open_input(poll, Path::new(&stdio.stdin), process)?;
+        let uri = Uri::parse(&stdio.stdout);
+        let mut logger = None;
+        let [stdout, stderr] = match uri.scheme.as_str() {
+            "fifo" => {
+                let stdout = self.open_output(poll, 0, &uri.path, process, now)?;
+                let stderr = if stdio.stderr == stdio.stdout {
+                    // Through one pipe, what is written to both keeps its order.
+                    stdout.try_clone().context("dup the output's pipe")?
+                } else {
+                    self.open_output(poll, 1, Path::new(&stdio.stderr), process, now)?
+                };
+                [stdout, stderr]
+            }
+            "file" => {
+                let file = make_log(&uri.path)?;
+                [file.try_clone().context("dup the log")?, file]
+            }
+            "binary" | "binary-v2" => {
+                let [stdout, stderr] = [pipe(process)?, pipe(process)?];
+                logger = Some(Logger::new(&uri, process, stdout.0, stderr.0)?);
+                [stdout.1, stderr.1]
+            }
+            scheme => bail!("unknown STDIO scheme {scheme}"),
+        };
+        Ok(ChildEnds {
+            stdin,
+            stdout,
+            stderr,
+            logger,
+        })
+    }
+
+    /// The process's side of its input.
+    fn open_input(&mut self, poll: &Poll, path: &Path, process: &Process<'_>) -> Result<OwnedFd> {
+        if path.as_os_str().is_empty() {
+            return null();
+        }
+        if !fifo::is_fifo(path)? {
+            let file = OpenOptions::new().read(true).open(path);
+            return Ok(file.with_context(|| format!("open {path:?}"))?.into());
+        }
+        let (from, to) = pipe(process)?;
+        self.copy_input(poll, path, to, copy::PIPE)?;
+        Ok(from)
+    }
+
+    fn copy_input(&mut self, poll: &Poll, path: &Path, to: OwnedFd, chunk: usize) -> Result<()> {
+        let (from, keeper) = fifo::open_for_input(path)?;
+        let copy = Copy::new(poll, self.token + STDIN, from, to, chunk).context("copy stdin")?;
+        self.stdin = Some(Input {
+            copy,
+            keeper: Some(keeper),
+        });
+        Ok(())
+    }
+
+    /// The process's side of an output of its.
+    fn open_output(
+        &mut self,
+        poll: &Poll,
+        number: usize,
+        path: &Path,
+        process: &Process<'_>,
+        now: Instant,
+    ) -> Result<OwnedFd> {
+        if path.as_os_str().is_empty() {
+            return null();
+        }
+        if !fifo::is_fifo(path)? {
+            let file = OpenOptions::new().append(true).open(path);
+            return Ok(file.with_context(|| format!("open {path:?}"))?.into());
+        }
+        let sink = Sink::Fifo(OutputFifo::new(path, now)?);
+        let (from, to) = pipe(process)?;
+        self.copy_output(poll, number, from, sink, copy::PIPE, now)?;
+        Ok(to)
+    }
+
+    fn copy_output(
+        &mut self,
+        poll: &Poll,
+        number: usize,
+        from: OwnedFd,
+        sink: Sink,
+        chunk: usize,
+        now: Instant,
+    ) -> Result<()> {
+        let token = self.output_token(number);
+        let output = Output::new(poll, token, from, sink, chunk);
+        let output = output.and_then(|output| output.tick(poll, token, now));
+        self.outputs[number] = output.context("copy output")?;
+        Ok(())
+    }
+
+    /// Listens for a terminal.
+    fn await_terminal(
+        &mut self,
+        stdio: &Stdio,
+        process: &Process<'_>,
+        now: Instant,
+    ) -> Result<ChildEnds> {
+        let uri = Uri::parse(&stdio.stdout);
+        let mut logger = None;
+        let stdout = match uri.scheme.as_str() {
+            "fifo" => Sink::Fifo(OutputFifo::new(&uri.path, now)?),
+            "binary" | "binary-v2" => {
+                let (stdout, stderr) = (pipe(process)?, pipe(process)?);
+                logger = Some(Logger::new(&uri, process, stdout.0, stderr.0)?);
+                Sink::Logger(stdout.1)
+            }
+            scheme => bail!("unknown STDIO scheme {scheme}"),
+        };
+        // No other process has this number, nor other streams of ours this token.
+        let name = format!("pty-{}-{:x}", rustix::process::getpid(), self.token);
+        self.terminal = Some(Terminal::Awaited {
+            socket: ConsoleSocket::listen(process.sockets.join(name))?,
+            stdin: stdio.stdin.clone(),
+            stdout,
+        });
+        Ok(ChildEnds {
+            stdin: null()?,
+            stdout: null()?,
+            stderr: null()?,
+            logger,
+        })
+    }
+
+    /// Where the runtime is to send the terminal, if there is to be one.
+    #[must_use]
+    pub fn console_socket(&self) -> Option<&Path> {
+        match &self.terminal {
+            Some(Terminal::Awaited { socket, .. }) => Some(socket.path()),
+            _ => None,
+        }
+    }
+
+    /// Takes the terminal, if there is to be one: the runtime has done its work, so it
+    /// has been sent.
+    ///
+    /// # Errors
+    /// It has not, or what came is none.
+    pub fn receive_terminal(&mut self, poll: &Poll, now: Instant) -> Result<()> {
+        match self.terminal.take() {
+            Some(Terminal::Awaited {
+                socket,
+                stdin,
+                stdout,
+            }) => {
+                let master = socket.receive()?;
+                let copy = || master.try_clone().context("dup the terminal");
+                if !stdin.is_empty() {
+                    self.copy_input(poll, Path::new(&stdin), copy()?, copy::TERMINAL)?;
+                }
+                self.copy_output(poll, 0, copy()?, stdout, copy::TERMINAL, now)?;
+                self.terminal = Some(Terminal::Here {
+                    master,
+                    hangs_up: false,
+                });
+                Ok(())
+            }
+            here => {
+                self.terminal = here;
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies what can be copied: what the loop waited for with `token` has come.
+    pub fn ready(&mut self, poll: &Poll, token: Token) {
+        match token.wrapping_sub(self.token) {
+            STDIN => self.input_ready(poll),
+            STDOUT => self.output_ready(poll, 0),
+            STDERR => self.output_ready(poll, 1),
+            _ => {}
+        }
+    }
+
+    fn input_ready(&mut self, poll: &Poll) {
+        let Some(input) = &mut self.stdin else { return };
+        let progress = input.copy.ready(poll).unwrap_or_else(|err| {
+            log::warn!("copy stdin: {}", teu_errno::text(&err.into()));
+            Progress::Done
+        });
+        if progress == Progress::Done {
+            self.stdin = None;
+            // A terminal has no other end of its input than its own.
+            if let Some(Terminal::Here { hangs_up, .. }) = &mut self.terminal {
+                *hangs_up = true;
+                self.finish_terminal(poll);
+            }
+        }
+    }
+
+    fn output_ready(&mut self, poll: &Poll, number: usize) {
+        self.go_on(number, |output| output.ready(poll));
+    }
+
+    /// Has an output do the next step; it is over if there is none or that fails.
+    fn go_on(&mut self, number: usize, step: impl FnOnce(Output) -> Result<Option<Output>, Errno>) {
+        if let Some(output) = self.outputs[number].take() {
+            self.outputs[number] = step(output).unwrap_or_else(|err| {
+                log::warn!("copy output: {}", teu_errno::text(&err.into()));
+                None
+            });
+        }
+        self.hang_up();
+    }
+
+    /// Lets the terminal go if its input has ended and its output is read.
+    fn hang_up(&mut self) {
+        if self.is_drained()
+            && let Some(Terminal::Here { hangs_up: true, .. }) = self.terminal
+        {
+            self.terminal = None;
+        }
+    }
+
+    /// When there is something to do without an event, see [`Streams::tick`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let looks = self.outputs.iter().flatten().filter_map(Output::deadline);
+        let give_up_at = self.give_up_at.filter(|_| !self.is_drained());
+        looks.chain(give_up_at).min()
+    }
+
+    /// Does what it is time for: looks whether a client reads by now, gives up output.
+    pub fn tick(&mut self, poll: &Poll, now: Instant) {
+        for number in 0..self.outputs.len() {
+            let token = self.output_token(number);
+            self.go_on(number, |output| output.tick(poll, token, now));
+        }
+        if self.give_up_at.is_some_and(|time| time <= now) {
+            for output in self.outputs.iter_mut().filter_map(Option::take) {
+                output.give_up(poll);
+            }
+        }
+    }
+
+    /// Ends the input once clients have closed theirs (CloseIO).
+    pub fn close_stdin(&mut self) {
+        if let Some(input) = &mut self.stdin {
+            input.keeper = None;
+        }
+    }
+
+    /// Gives the terminal, if there is one, a size.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub fn resize(&self, width: u16, height: u16) -> Result<(), Errno> {
+        let Some(Terminal::Here { master, .. }) = &self.terminal else {
+            return Ok(());
+        };
+        tcsetwinsize(
+            master,
+            Winsize {
+                ws_col: width,
+                ws_row: height,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            },
+        )
+    }
+
+    /// Output ends: that of a terminal when what is there has been read, as other
+    /// processes may have it open for long; that of a pipe when nobody has it open.
+    pub fn process_ended(&mut self, poll: &Poll) {
+        if self.terminal.is_some() {
+            self.finish_terminal(poll);
+        }
+    }
+
+    fn finish_terminal(&mut self, poll: &Poll) {
+        self.go_on(0, |mut output| output.finish(poll).map(|()| Some(output)));
+    }
+
+    /// Sets how long output may still wait for its end and for a reader.
+    pub fn give_up_at(&mut self, time: Instant) {
+        self.give_up_at = Some(time);
+    }
+
+    /// Whether all output is where the client may read it, or was given up.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.outputs.iter().flatten().all(Output::has_arrived)
+    }
+
+    fn output_token(&self, number: usize) -> Token {
+        self.token + if number == 0 { STDOUT } else { STDERR }
+    }
+}
+
+/// A pipe's two ends; it belongs to the process.
+fn pipe(process: &Process<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
+    let (user, group) = process.owner;
+    fchown(&from, Some(user), Some(group)).context("chown a pipe")?;
+    Ok((from, to))
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    Ok(null.context("open /dev/null")?.into())
+}
+
+/// The file that output goes to, at its end.
+fn make_log(path: &Path) -> Result<OwnedFd> {
+    if let Some(parent) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+        made.with_context(|| format!("mkdir {parent:?}"))?;
+    }
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path);
+    Ok(file.with_context(|| format!("open {path:?}"))?.into())
+}
+
+#[cfg(test)]
+mod tests;
