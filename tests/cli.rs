@@ -35,6 +35,7 @@ mod rootless;
 mod run;
 mod seccomp;
 mod security;
+mod shim;
 mod spec;
 mod stats;
 mod systemd;
@@ -81,6 +82,12 @@ fn main() -> ExitCode {
         run::TESTS,
         seccomp::TESTS,
         security::TESTS,
+        shim::calls::TESTS,
+        shim::endurance::TESTS,
+        shim::invocation::TESTS,
+        shim::order::TESTS,
+        shim::streams::TESTS,
+        shim::transcript::TESTS,
         spec::TESTS,
         systemd::TESTS,
         stats::TESTS,

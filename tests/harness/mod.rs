@@ -26,7 +26,7 @@ mod container;
 mod invocation;
 mod layout;
 mod needs;
-mod process;
+pub(crate) mod process;
 mod runner;
 mod snapshot;
 mod sys;

@@ -59,6 +59,8 @@ pub(crate) enum Need {
     Criu,
     /// And that can do this, by the word of `criu check --feature`.
     CriuFeature(&'static str),
+    /// containerd's own shim, named by $TEU_GO_SHIM.
+    GoShim,
     /// teu itself, not another runtime in $TEU_BINARY: the test is about words
     /// or behaviour where teu differs on purpose, or of newer specifications.
     Teu,
@@ -125,6 +127,7 @@ impl Need {
             Tool(name) => in_path(name),
             Criu => criu_says_yes(&["check"]),
             CriuFeature(name) => criu_says_yes(&["check", "--feature", name]),
+            GoShim => std::env::var_os("TEU_GO_SHIM").is_some(),
             Teu => super::runtime().ends_with("teu"),
             Seconds(_) | Alone => true,
         }
@@ -157,6 +160,7 @@ impl Need {
             Tool(name) => format!("the program {name}"),
             Criu => "a CRIU that works".to_owned(),
             CriuFeature(name) => format!("{name} of CRIU"),
+            GoShim => "containerd's shim for runc".to_owned(),
             Teu => "a runtime named teu".to_owned(),
             Seconds(limit) => format!("{limit} seconds"),
             Alone => "the machine alone".to_owned(),

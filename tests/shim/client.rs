@@ -1,0 +1,194 @@
+//! Calls of the task service over ttrpc, as containerd makes them. The framing is
+//! written anew: a mistake the shim's own makes would not show between two of a kind.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::marker::PhantomData;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use prost::Message;
+use teu_shim::proto::task::*;
+use teu_shim::proto::ttrpc::{KeyValue, Request, Response, Status};
+
+use super::engine::NAMESPACE;
+use crate::harness::patience;
+
+/// Types of frames; replies are told by the stream's number.
+const REQUEST: u8 = 1;
+const RESPONSE: u8 = 2;
+
+/// How long a reply may take, `Wait` for a program's end as well.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A request, its method and its reply.
+pub(crate) trait Call: Message {
+    const METHOD: &'static str;
+    type Reply: Message + Default;
+}
+
+macro_rules! calls {
+    ($($method:literal: $request:ty => $reply:ty;)+) => {
+        $(impl Call for $request {
+            const METHOD: &'static str = $method;
+            type Reply = $reply;
+        })+
+    };
+}
+
+calls! {
+    "State": StateRequest => StateResponse;
+    "Create": CreateTaskRequest => CreateTaskResponse;
+    "Start": StartRequest => StartResponse;
+    "Delete": DeleteRequest => DeleteResponse;
+    "Pids": PidsRequest => PidsResponse;
+    "Pause": PauseRequest => ();
+    "Resume": ResumeRequest => ();
+    "Checkpoint": CheckpointTaskRequest => ();
+    "Kill": KillRequest => ();
+    "Exec": ExecProcessRequest => ();
+    "ResizePty": ResizePtyRequest => ();
+    "CloseIO": CloseIORequest => ();
+    "Update": UpdateTaskRequest => ();
+    "Wait": WaitRequest => WaitResponse;
+    "Stats": StatsRequest => StatsResponse;
+    "Connect": ConnectRequest => ConnectResponse;
+    "Shutdown": ShutdownRequest => ();
+}
+
+/// A call on its way.
+pub(crate) struct Sent<C> {
+    stream: u32,
+    call: PhantomData<C>,
+}
+
+/// A connection to a shim.
+pub(crate) struct Client {
+    socket: UnixStream,
+    service: String,
+    last: u32,
+    /// Replies to calls that nobody has asked for yet.
+    early: HashMap<u32, Response>,
+}
+
+impl Client {
+    /// Connects to where a shim said it listens, for this version of the service.
+    #[track_caller]
+    pub(crate) fn connect(address: &str, version: i32) -> Client {
+        let path = address
+            .strip_prefix("unix://")
+            .expect("the address of a unix socket");
+        let socket =
+            UnixStream::connect(path).unwrap_or_else(|error| panic!("connect to {path}: {error}"));
+        socket
+            .set_read_timeout(Some(patience(LIMIT)))
+            .expect("set the time to wait");
+        Client {
+            socket,
+            service: format!("containerd.task.v{version}.Task"),
+            last: 0,
+            early: HashMap::new(),
+        }
+    }
+
+    /// Makes a call and waits for its reply.
+    #[track_caller]
+    pub(crate) fn call<C: Call>(&mut self, request: &C) -> Result<C::Reply, Status> {
+        let sent = self.send(request);
+        self.receive(sent)
+    }
+
+    /// Makes a call.
+    #[track_caller]
+    pub(crate) fn send<C: Call>(&mut self, request: &C) -> Sent<C> {
+        let service = self.service.clone();
+        let stream = self.send_to(&service, C::METHOD, request.encode_to_vec());
+        Sent {
+            stream,
+            call: PhantomData,
+        }
+    }
+
+    /// Waits for the reply.
+    #[track_caller]
+    pub(crate) fn receive<C: Call>(&mut self, sent: Sent<C>) -> Result<C::Reply, Status> {
+        let response = self.response(sent.stream);
+        match response.status {
+            Some(status) if status.code != 0 => Err(status),
+            _ => Ok(C::Reply::decode(response.payload.as_slice()).expect("decode a reply")),
+        }
+    }
+
+    /// Calls a method that may not exist.
+    #[track_caller]
+    pub(crate) fn call_unknown(&mut self, service: Option<&str>, method: &str) -> Response {
+        let service = service.unwrap_or(&self.service).to_owned();
+        let stream = self.send_to(&service, method, Vec::new());
+        self.response(stream)
+    }
+
+    #[track_caller]
+    fn send_to(&mut self, service: &str, method: &str, payload: Vec<u8>) -> u32 {
+        let stream = if self.last == 0 { 1 } else { self.last + 2 };
+        self.last = stream;
+        let namespace = KeyValue {
+            key: "containerd-namespace-ttrpc".to_owned(),
+            value: NAMESPACE.to_owned(),
+        };
+        let request = Request {
+            service: service.to_owned(),
+            method: method.to_owned(),
+            payload,
+            timeout_nano: 0,
+            metadata: vec![namespace],
+        };
+        let frame = frame(stream, REQUEST, &request.encode_to_vec());
+        self.socket.write_all(&frame).expect("send a call");
+        stream
+    }
+
+    #[track_caller]
+    fn response(&mut self, stream: u32) -> Response {
+        loop {
+            if let Some(response) = self.early.remove(&stream) {
+                return response;
+            }
+            let frame = Frame::read(&mut self.socket).expect("read a reply");
+            assert_eq!(frame.kind, RESPONSE, "the type of a frame that replies");
+            let response = Response::decode(frame.payload.as_slice()).expect("decode a response");
+            self.early.insert(frame.stream, response);
+        }
+    }
+}
+
+/// A message of ttrpc.
+pub(crate) struct Frame {
+    pub(crate) stream: u32,
+    pub(crate) kind: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The next one.
+    pub(crate) fn read(from: &mut impl Read) -> std::io::Result<Frame> {
+        let mut header = [0; 10];
+        from.read_exact(&mut header)?;
+        let number =
+            |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
+        let length = usize::try_from(number(0)).expect("a length");
+        let mut payload = vec![0; length];
+        from.read_exact(&mut payload)?;
+        Ok(Frame {
+            stream: number(4),
+            kind: header[8],
+            payload,
+        })
+    }
+}
+
+/// A frame as it travels.
+pub(crate) fn frame(stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short message");
+    let header = [length.to_be_bytes(), stream.to_be_bytes()].concat();
+    [header.as_slice(), &[kind, 0], payload].concat()
+}

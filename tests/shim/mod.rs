@@ -1,0 +1,13 @@
+//! The shim, started, asked and heard as containerd does it, without containerd. The
+//! same tests can be told to look at another shim: `TEU_SHIM=FILE`, with the runtime
+//! under test below it.
+
+pub(crate) mod calls;
+mod client;
+pub(crate) mod endurance;
+mod engine;
+mod events;
+pub(crate) mod invocation;
+pub(crate) mod order;
+pub(crate) mod streams;
+pub(crate) mod transcript;

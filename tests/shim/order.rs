@@ -1,0 +1,176 @@
+//! Events under stress: processes that end at once, or as others start, and a receiver
+//! that is slow or away.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use teu_shim::proto::events::{Event as _, TaskExit};
+
+use super::client::Client;
+use super::engine::{Bootstrap, Engine, kill_request, start};
+use crate::harness::{Bundle, Container, Root, Seconds, needs, patience, tests, wait_until};
+
+tests![
+    programs_that_end_at_once,
+    execs_that_end_at_once,
+    init_is_killed_while_execs_start,
+    receiver_that_stalls,
+    receiver_that_comes_back,
+];
+
+/// How many of each; fewer on a machine that needs longer than [`ENOUGH`] for them.
+const MANY: usize = 1000;
+const ENOUGH: Duration = Duration::from_secs(40);
+/// How many clients ask at a time.
+const CLIENTS: usize = 4;
+
+/// Several clients do `work`, each with a container of its own, until they have done it
+/// `count` times in all.
+fn repeat(
+    engine: &Engine,
+    bundle: fn() -> Bundle,
+    count: usize,
+    work: impl Fn(&mut Client, &Container) + Sync,
+) {
+    let containers: Vec<Container> = (0..CLIENTS).map(|_| Container::new(bundle())).collect();
+    let shim = engine.start(&containers[0], Bootstrap::Flags);
+    let end = Instant::now() + patience(ENOUGH);
+    std::thread::scope(|scope| {
+        for container in containers {
+            let mut client = shim.connect(shim.version);
+            let work = &work;
+            scope.spawn(move || {
+                for _ in 0..count / CLIENTS {
+                    work(&mut client, &container);
+                    if Instant::now() > end {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// A container's life, as short as it can be.
+fn live(engine: &Engine, client: &mut Client, container: &Container) {
+    client.create(engine, container);
+    client.start(&container.id, "");
+    assert_eq!(client.wait(&container.id, ""), 7);
+    assert_eq!(client.delete(&container.id, ""), 7);
+}
+
+fn short() -> Bundle {
+    Bundle::new().probe("exit 7")
+}
+
+fn long() -> Bundle {
+    Bundle::new().probe("sleep")
+}
+
+fn programs_that_end_at_once() {
+    needs(&[Root, Seconds(300)]);
+    let engine = Engine::new();
+    repeat(&engine, short, MANY, |client, container| {
+        live(&engine, client, container)
+    });
+    engine.events.assert_in_order();
+}
+
+fn execs_that_end_at_once() {
+    needs(&[Root, Seconds(300)]);
+    let engine = Engine::new();
+    repeat(&engine, long, MANY / 20, |client, container| {
+        let id = &container.id;
+        client.create(&engine, container);
+        client.start(id, "");
+        for number in 0..20 {
+            let exec = format!("exec-{number}");
+            client.add(id, &exec, "exit 5");
+            client.start(id, &exec);
+            assert_eq!(client.wait(id, &exec), 5);
+            assert_eq!(client.delete(id, &exec), 5);
+        }
+        client.remove(id);
+    });
+    engine.events.assert_in_order();
+}
+
+/// Whatever came first, no exec outlives init, in the events as well.
+fn init_is_killed_while_execs_start() {
+    needs(&[Root, Seconds(300)]);
+    let engine = Engine::new();
+    repeat(&engine, long, MANY / 5, |client, container| {
+        let id = &container.id;
+        client.create(&engine, container);
+        client.start(id, "");
+        for exec in ["one", "two"] {
+            client.add(id, exec, "sleep");
+        }
+        let starts = ["one", "two"].map(|exec| (exec, client.send(&start(id, exec))));
+        let kill = client.send(&kill_request(id, "", Signal::SIGKILL as i32));
+        client.receive(kill).expect("kill");
+        for (exec, sent) in starts {
+            if client.receive(sent).is_ok() {
+                assert_eq!(client.wait(id, exec), 137);
+            }
+            client.delete(id, exec);
+        }
+        assert_eq!(client.wait(id, ""), 137);
+        assert_eq!(client.delete(id, ""), 137);
+    });
+    engine.events.assert_in_order();
+}
+
+/// All ends are heard of, in the end.
+#[track_caller]
+fn wait_for_exits(engine: &Engine, count: usize) {
+    let exits = || {
+        engine
+            .events
+            .heard()
+            .iter()
+            .filter(|event| event.topic == TaskExit::TOPIC)
+            .count()
+    };
+    wait_until(&format!("{count} ends are heard of"), || exits() >= count);
+    engine.events.assert_in_order();
+}
+
+fn receiver_that_stalls() {
+    needs(&[Root, Seconds(120)]);
+    let engine = Engine::new();
+    let container = Container::new(short());
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    live(&engine, &mut shim, &container);
+    engine.events.stall();
+    let stalled = Instant::now();
+    // Longer than any limit of the shim's for one event.
+    while stalled.elapsed() < Duration::from_secs(12) {
+        let begin = Instant::now();
+        live(&engine, &mut shim, &container);
+        assert!(
+            begin.elapsed() < patience(Duration::from_secs(5)),
+            "calls wait for events"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    engine.events.go_on();
+    live(&engine, &mut shim, &container);
+    wait_for_exits(&engine, 20);
+}
+
+fn receiver_that_comes_back() {
+    needs(&[Root, Seconds(120)]);
+    let engine = Engine::new();
+    let container = Container::new(short());
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    for _ in 0..3 {
+        live(&engine, &mut shim, &container);
+        engine.events.close();
+        live(&engine, &mut shim, &container);
+        live(&engine, &mut shim, &container);
+        engine.events.open();
+        live(&engine, &mut shim, &container);
+    }
+    wait_for_exits(&engine, 12);
+}
