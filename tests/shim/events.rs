@@ -34,6 +34,15 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    /// One that nobody sent.
+    pub(crate) fn of<M: teu_shim::proto::events::Event>(message: &M) -> Event {
+        Event::new(Envelope {
+            topic: M::TOPIC.to_owned(),
+            event: Some(Any::new(message)),
+            ..Envelope::default()
+        })
+    }
+
     fn new(envelope: Envelope) -> Event {
         let any = envelope.event.clone().expect("an event in the envelope");
         let mut event = Event {
@@ -307,7 +316,7 @@ impl Life {
 /// What is wrong with these events: create, start, exit, delete; exec-added,
 /// exec-started, exit; init's exit is the last one, after an OOM as well, and none is
 /// missing.
-fn faults(events: &[Event]) -> Vec<String> {
+pub(crate) fn faults(events: &[Event]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut lives: HashMap<(&str, &str), Life> = HashMap::new();
     let (mut created, mut ended, mut deleted) = (HashSet::new(), HashSet::new(), HashSet::new());

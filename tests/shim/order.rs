@@ -4,19 +4,104 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use teu_shim::proto::events::{Event as _, TaskExit};
+use teu_shim::proto::events::*;
 
 use super::client::Client;
 use super::engine::{Bootstrap, Engine, kill_request, start};
+use super::events::{Event, faults};
 use crate::harness::{Bundle, Container, Root, Seconds, needs, patience, tests, wait_until};
 
 tests![
+    checker_finds_what_is_out_of_order,
     programs_that_end_at_once,
     execs_that_end_at_once,
     init_is_killed_while_execs_start,
     receiver_that_stalls,
     receiver_that_comes_back,
 ];
+
+/// What the other tests stand on.
+fn checker_finds_what_is_out_of_order() {
+    let container_id = || "box".to_owned();
+    let create = Event::of(&TaskCreate {
+        container_id: container_id(),
+        ..TaskCreate::default()
+    });
+    let start = Event::of(&TaskStart {
+        container_id: container_id(),
+        ..TaskStart::default()
+    });
+    let exit = |id: &str| {
+        let id = id.to_owned();
+        Event::of(&TaskExit {
+            container_id: container_id(),
+            id,
+            ..TaskExit::default()
+        })
+    };
+    let end = exit("box");
+    let delete = Event::of(&TaskDelete {
+        container_id: container_id(),
+        ..TaskDelete::default()
+    });
+    let oom = Event::of(&TaskOOM {
+        container_id: container_id(),
+    });
+    let (container_id, exec_id) = (container_id(), "exec".to_owned());
+    let exec = Event::of(&TaskExecStarted {
+        container_id,
+        exec_id,
+        pid: 0,
+    });
+    let exec_end = exit("exec");
+    for (events, fault) in [
+        (
+            vec![
+                &create, &start, &exec, &exec_end, &oom, &end, &delete, &create, &end, &delete,
+            ],
+            "",
+        ),
+        (vec![&start, &create, &end], "before the container's create"),
+        (vec![&create, &create], "created twice"),
+        (vec![&create, &end, &start], "started after its exit"),
+        (vec![&create, &start, &end, &end], "ended twice"),
+        (
+            vec![&create, &start, &exec, &end, &exec_end],
+            "ended after init",
+        ),
+        (
+            vec![&create, &start, &end, &exec],
+            "started after init's exit",
+        ),
+        (
+            vec![&create, &start, &exec_end, &end],
+            "ended before its start",
+        ),
+        (vec![&create, &start, &end, &oom], "OOM after init's exit"),
+        (
+            vec![&create, &start, &delete, &end],
+            "deleted before its exit",
+        ),
+        (
+            vec![&create, &end, &delete, &oom],
+            "after the container's delete",
+        ),
+        (vec![&create, &start, &exec, &end], "no exit: box exec"),
+        (vec![&create, &start], "no exit: box"),
+        (
+            vec![&create, &start, &exec, &end, &delete, &create, &end],
+            "no exit: box exec",
+        ),
+    ] {
+        let events: Vec<Event> = events.into_iter().cloned().collect();
+        let faults = faults(&events);
+        let is_found = match fault {
+            "" => faults.is_empty(),
+            fault => faults.iter().any(|found| found.starts_with(fault)),
+        };
+        assert!(is_found, "{fault:?} is not in {faults:?}");
+    }
+}
 
 /// How many of each; fewer on a machine that needs longer than [`ENOUGH`] for them.
 const MANY: usize = 1000;
@@ -129,7 +214,7 @@ fn wait_for_exits(engine: &Engine, count: usize) {
             .events
             .heard()
             .iter()
-            .filter(|event| event.topic == TaskExit::TOPIC)
+            .filter(|event| event.topic == "/tasks/exit")
             .count()
     };
     wait_until(&format!("{count} ends are heard of"), || exits() >= count);
