@@ -31,6 +31,7 @@ mod plan;
 mod process_status;
 mod root;
 mod seccomp_agent;
+mod shim;
 mod size;
 mod state;
 mod sys;
@@ -49,8 +50,9 @@ use crate::notify::ListenFds;
 use crate::plan::gpu_request::NVIDIA_HOOK;
 use crate::root::Root;
 use anyhow::{Context, Result};
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The exit status of a command that did not do what was asked.
@@ -69,32 +71,44 @@ const NOT_A_HOOK: &str = "nvidia-container-runtime-hook: this is teu, which give
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    if is_called_as_hook() {
-        eprintln!("{NOT_A_HOOK}");
-        return ExitCode::from(FAILED);
+    match name().as_deref() {
+        Some(NVIDIA_HOOK) => {
+            eprintln!("{NOT_A_HOOK}");
+            ExitCode::from(FAILED)
+        }
+        Some(shim::NAME) => teu_shim::main(&shim::Teu),
+        _ => {
+            exeseal::start_sealed();
+            ExitCode::from(run(std::env::args_os()))
+        }
     }
-    exeseal::start_sealed();
+}
+
+/// Does what a command line says, which begins with the program's name. Returns the
+/// exit status.
+fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
     let Cli {
         program,
         global,
         asked,
-    } = Cli::read(std::env::args_os());
+    } = Cli::read(words);
     let answered = answer(&program, &global, asked);
     let flushed = std::io::stdout()
         .flush()
         .context("write to standard output");
     let status = answered.and_then(|status| flushed.map(|()| status));
-    ExitCode::from(status.unwrap_or_else(|error| {
+    status.unwrap_or_else(|error| {
         logger::fatal(&errno::chain(&error));
         FAILED
-    }))
+    })
 }
 
-/// Docker wants a program of this name for --gpus, which the bundle then has as a
-/// hook. A runtime that runs it must not go on: the container has no GPU.
-fn is_called_as_hook() -> bool {
-    let path = std::env::args_os().next().unwrap_or_default();
-    Path::new(&path).file_name() == Some(NVIDIA_HOOK.as_ref())
+/// The name of the file that is called, which says what it is to be: a hook's, for one.
+/// Docker wants a program of that name for --gpus, which the bundle then has as a hook.
+/// A runtime that runs it must not go on: the container has no GPU.
+fn name() -> Option<String> {
+    let path = PathBuf::from(std::env::args_os().next()?);
+    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// Does what was asked and returns the exit status.

@@ -22,7 +22,7 @@ pub(crate) fn info(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()>
     let asked = Any::decode(stdin.as_slice()).context("read stdin")?;
     let options = Options::read(Some(&asked))?;
     let features = match options.binary_name.as_str() {
-        "" => runtime.features().into_bytes(),
+        "" => runtime.features()?,
         other => features_of(other)?,
     };
     let info = RuntimeInfo {

@@ -35,7 +35,8 @@ pub enum Work {
     Program {
         path: PathBuf,
         args: Vec<String>,
-        env: Vec<(String, String)>,
+        /// `NAME=value`.
+        env: Vec<String>,
     },
 }
 

@@ -6,11 +6,15 @@
 //! forks (`spawner.rs`), so no call waits for another's.
 
 mod bootstrap;
+mod command;
+mod config;
 mod delete;
+pub mod events;
 mod info;
 mod invocation;
 pub mod io;
 pub mod job;
+mod log_fifo;
 pub mod metrics;
 pub mod mounts;
 pub mod options;
@@ -18,10 +22,12 @@ mod packets;
 pub mod poll;
 pub mod proto;
 mod server;
+mod service;
 mod socket;
 pub mod spawner;
 mod start;
 mod sys;
+mod task;
 pub mod ttrpc;
 
 use std::ffi::OsString;
@@ -39,8 +45,18 @@ pub trait Runtime {
     /// exit status. Only what was asked for goes to stdout.
     fn run(&self, args: Vec<OsString>) -> u8;
 
+    /// Has this process run from where nobody can write to its program, which its
+    /// containers' first processes run from too: may not return, but start it again.
+    ///
+    /// # Errors
+    /// That cannot be.
+    fn seal(&self) -> Result<()>;
+
     /// JSON of the runtime specification's `Features`.
-    fn features(&self) -> String;
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn features(&self) -> Result<Vec<u8>>;
 
     /// Of the release.
     fn version(&self) -> &str;
@@ -56,7 +72,7 @@ pub fn main(runtime: &dyn Runtime) -> ExitCode {
         Action::Info => info::info(&invocation, runtime),
         Action::Start => start::start(&invocation),
         Action::Delete => delete::delete(&invocation, runtime),
-        Action::Serve => serve(&invocation),
+        Action::Serve => serve(&invocation, runtime),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,10 +84,11 @@ pub fn main(runtime: &dyn Runtime) -> ExitCode {
     }
 }
 
-fn serve(invocation: &Invocation) -> Result<()> {
+fn serve(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
+    runtime.seal()?;
     // It was executed as /proc/self/exe, which says nothing.
     rustix::thread::set_name(c"containerd-shim").context("set the name of the process")?;
-    server::serve(invocation, take_listener()?)
+    server::serve(invocation, take_listener()?, runtime)
 }
 
 /// The socket, which `start` left as stdin.

@@ -1,13 +1,236 @@
-//! The server of a group of containers.
+//! The server of a group of containers: one thread that waits for callers, for the
+//! streams of processes, for jobs and for ends of processes.
 
+mod connection;
+mod signals;
+
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use rustix::net::sockopt::socket_peercred;
 
+use crate::Runtime;
+use crate::events::Publisher;
 use crate::invocation::Invocation;
+use crate::log_fifo;
+use crate::poll::{EventFlags, Poll, Token};
+use crate::service::{FIRST_STREAM, Service};
 use crate::socket::Socket;
+use crate::spawner::Spawner;
+use connection::Connection;
+use signals::Signals;
 
-/// Serves until it is told to shut down.
-pub(crate) fn serve(_invocation: &Invocation, listener: UnixListener) -> Result<()> {
-    Socket::of(&listener).map_or(Ok(()), |socket| socket.remove())
+const LISTENER: Token = 0;
+const SIGNALS: Token = 1;
+const SPAWNER: Token = 2;
+const EVENTS: Token = 3;
+/// Later ones are those of connections.
+const FIRST_CONNECTION: Token = 16;
+
+/// Whom to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    connection: Token,
+    stream: u32,
+}
+
+struct Server {
+    listener: UnixListener,
+    signals: Signals,
+    service: Service,
+    connections: BTreeMap<Token, Connection>,
+    next_connection: Token,
+    is_told_to_end: bool,
+}
+
+/// Serves until nobody needs it any more.
+///
+/// # Errors
+/// It cannot begin, or its spawner has ended.
+pub(crate) fn serve(
+    invocation: &Invocation,
+    listener: UnixListener,
+    runtime: &dyn Runtime,
+) -> Result<()> {
+    // A bundle, where it was started, goes with its container.
+    rustix::process::chdir("/").context("chdir to \"/\"")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context("become the reaper of containers")?;
+    let socket = Socket::of(&listener);
+    // Before there is a log, which is no job's, and signals are blocked.
+    let spawner = Spawner::start(runtime)?;
+    log_fifo::open(&invocation.bundle, invocation.debug);
+    let sockets = socket.as_ref().and_then(Socket::directory);
+    let sockets = sockets.unwrap_or(Path::new("/run"));
+    let events = Publisher::new(&invocation.events_address, &invocation.namespace, EVENTS);
+    let poll = Poll::new().context("epoll_create")?;
+    let service = Service::new(poll, spawner, events, &invocation.namespace, sockets);
+    listener.set_nonblocking(true).context("set O_NONBLOCK")?;
+    let mut server = Server {
+        listener,
+        signals: Signals::new()?,
+        service,
+        connections: BTreeMap::new(),
+        next_connection: FIRST_CONNECTION,
+        is_told_to_end: false,
+    };
+    let served = server.begin().and_then(|()| server.serve());
+    if let Some(socket) = socket {
+        socket.remove()?;
+    }
+    served
+}
+
+impl Server {
+    fn begin(&self) -> Result<()> {
+        let poll = &self.service.poll;
+        poll.add(&self.listener, LISTENER, EventFlags::IN)
+            .and_then(|()| poll.add(&self.signals, SIGNALS, EventFlags::IN))
+            .and_then(|()| poll.add(self.service.spawner.fd(), SPAWNER, EventFlags::IN))
+            .context("epoll_ctl")
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        while !self.may_end() {
+            let timeout = self.service.deadline();
+            let timeout = timeout.map(|time| time.saturating_duration_since(Instant::now()));
+            let ready = self.service.poll.wait(timeout).context("epoll_wait")?;
+            for (token, flags) in ready {
+                self.ready(token, flags)?;
+            }
+            self.service.tick(Instant::now());
+            self.answer();
+            self.expect_spawner()?;
+        }
+        Ok(())
+    }
+
+    /// What was told of has reached its receiver, and callers their answers.
+    fn may_end(&self) -> bool {
+        let mut connections = self.connections.values();
+        let is_over = self.service.is_over
+            && self.service.events.is_done()
+            && connections.all(|connection| !connection.has_unsent());
+        is_over || self.is_told_to_end
+    }
+
+    fn ready(&mut self, token: Token, flags: EventFlags) -> Result<()> {
+        match token {
+            LISTENER => self.accept(),
+            SIGNALS => self.take_signals()?,
+            SPAWNER => {
+                self.service.spawner.flush()?;
+                while let Some(answer) = self.service.spawner.answer()? {
+                    self.service.job_answer(answer);
+                }
+            }
+            EVENTS => self.service.events.ready(&self.service.poll, flags),
+            token if token >= FIRST_STREAM => self.service.stream_ready(token),
+            token => self.exchange(token),
+        }
+        Ok(())
+    }
+
+    fn expect_spawner(&self) -> Result<()> {
+        let spawner = &self.service.spawner;
+        let mut flags = EventFlags::IN;
+        flags.set(EventFlags::OUT, spawner.has_unsent());
+        self.service
+            .poll
+            .change(spawner.fd(), SPAWNER, flags)
+            .context("epoll_ctl")
+    }
+
+    /// Takes those who connect, if they are of the same user.
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let own = rustix::process::geteuid();
+            if !socket_peercred(&stream).is_ok_and(|peer| peer.uid == own) {
+                log::warn!("another user has connected");
+                continue;
+            }
+            let token = self.next_connection;
+            self.next_connection += 1;
+            let added = stream.set_nonblocking(true).map_err(anyhow::Error::from);
+            let poll = &self.service.poll;
+            match added.and_then(|()| Ok(poll.add(&stream, token, EventFlags::IN)?)) {
+                Ok(()) => {
+                    self.connections.insert(token, Connection::new(stream));
+                }
+                Err(err) => log::warn!("take a connection: {err:#}"),
+            }
+        }
+    }
+
+    /// Reads calls and has them served; sends answers that had no room.
+    fn exchange(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let is_open = connection.read();
+        while let Some((stream, call)) = connection.next_call() {
+            let caller = Caller {
+                connection: token,
+                stream,
+            };
+            match call {
+                Ok(request) => self.service.call(caller, &request),
+                Err(status) => connection.answer(stream, Err(status)),
+            }
+        }
+        if !is_open || !connection.write() {
+            self.connections.remove(&token);
+            return;
+        }
+        self.expect(token);
+    }
+
+    fn answer(&mut self) {
+        for (caller, answer) in self.service.answers() {
+            // Whoever asked may be gone.
+            if let Some(connection) = self.connections.get_mut(&caller.connection) {
+                connection.answer(caller.stream, answer);
+                match connection.write() {
+                    true => self.expect(caller.connection),
+                    false => {
+                        self.connections.remove(&caller.connection);
+                    }
+                }
+            }
+        }
+    }
+
+    fn expect(&self, token: Token) {
+        if let Some(connection) = self.connections.get(&token) {
+            let mut flags = EventFlags::IN;
+            flags.set(EventFlags::OUT, connection.has_unsent());
+            if let Err(err) = self.service.poll.change(connection, token, flags) {
+                log::error!("epoll_ctl: {err}");
+            }
+        }
+    }
+
+    fn take_signals(&mut self) -> Result<()> {
+        for signal in self.signals.read()? {
+            match signal {
+                Signal::SIGCHLD => self.reap()?,
+                _ => self.is_told_to_end = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Result<()> {
+        while let Some((pid, exit)) = signals::reap()? {
+            if i32::try_from(pid) == Ok(self.service.spawner.pid()) {
+                bail!("the spawner has ended");
+            }
+            self.service.ended(pid, exit);
+        }
+        Ok(())
+    }
 }

@@ -37,6 +37,11 @@ impl Socket {
         address.as_pathname().map(|path| Socket(path.to_owned()))
     }
 
+    /// Where it is, with those of other groups.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.0.parent()
+    }
+
     /// What containerd is told.
     pub(crate) fn address(&self) -> String {
         format!("{SCHEME}{}", self.0.display())

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -248,6 +248,7 @@ impl<'a> Jobs<'a> {
             Work::Unmount(directory) => mounts::unmount_recursive(&directory).map(|()| 0),
             Work::Program { path, args, env } => {
                 let mut command = Command::new(&path);
+                let env = env.iter().filter_map(|entry| entry.split_once('='));
                 command.args(args).env_clear().envs(env);
                 Err(command.exec()).with_context(|| format!("execute {path:?}"))
             }
@@ -285,7 +286,7 @@ fn place(fds: Vec<OwnedFd>) -> Result<()> {
                 );
                 fcntl_setfd(&placed, FdFlags::empty()).context("keep a descriptor")?;
                 // For the program.
-                let _ = placed.into_raw_fd();
+                std::mem::forget(placed);
             }
         }
     }

@@ -83,3 +83,10 @@ pub(crate) fn close_low(end: u32) {
     // leaves all open.
     unsafe { libc::syscall(libc::SYS_close_range, 3, end.saturating_sub(1), 0) };
 }
+
+/// Sends a process any signal, those of real time, too (kill(2)).
+pub(crate) fn kill(pid: u32, signal: u32) -> Result<()> {
+    // SAFETY: kill(2) reads no memory. The pid is positive, so it is no group's, or the
+    // kernel finds none.
+    check(unsafe { libc::kill(pid.cast_signed(), signal.cast_signed()) }).map(drop)
+}

@@ -37,8 +37,12 @@ impl Runtime for Echo {
         7
     }
 
-    fn features(&self) -> String {
-        String::new()
+    fn seal(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn features(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(Vec::new())
     }
 
     fn version(&self) -> &str {
@@ -112,7 +116,7 @@ fn other_programs_run() {
     let shell = Work::Program {
         path: "/bin/sh".into(),
         args: vec!["-c".into(), "echo $WORD; kill -9 $$".into()],
-        env: vec![("WORD".into(), "said".into())],
+        env: vec!["WORD=said".into()],
     };
     let (output, answers) = done(vec![shell], None);
     assert_eq!(output, "said\n");

@@ -140,11 +140,19 @@ fn linux() -> LinuxFeature {
 /// Standard output cannot be written to.
 #[inline(never)]
 pub(crate) fn features() -> Result<()> {
-    let mut text = json::indented(&built(), "    ").context("write the features as JSON")?;
+    let mut text = text()?;
     text.push(b'\n');
     std::io::stdout()
         .write_all(&text)
         .context("write to standard output")
+}
+
+/// That as JSON.
+///
+/// # Errors
+/// It cannot be written as such.
+pub(crate) fn text() -> Result<Vec<u8>> {
+    json::indented(&built(), "    ").context("write the features as JSON")
 }
 
 fn sorted(words: impl Iterator<Item = String>) -> Vec<String> {

@@ -1,0 +1,139 @@
+//! The runtime's command lines, as containerd's own shim writes them, and the reasons
+//! it gives.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::job::{Rootfs, Work};
+use crate::options::Options;
+
+/// What is read of the log's end; a reason is a line or two.
+const LOG_END: u64 = 64 << 10;
+
+/// How the runtime is run for one container.
+#[derive(Debug)]
+pub(crate) struct Command {
+    bundle: PathBuf,
+    id: String,
+    /// Another runtime.
+    program: Option<String>,
+    global: Vec<String>,
+    /// `--no-pivot` and the like, for what makes a container.
+    making: Vec<String>,
+}
+
+impl Command {
+    /// For the container of a namespace of containerd's.
+    pub(crate) fn new(options: &Options, namespace: &str, bundle: &Path, id: &str) -> Command {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let mut global = vec![
+            "--root".to_owned(),
+            path(&options.state_root(namespace)),
+            "--log".to_owned(),
+            path(&log(bundle)),
+            "--log-format".to_owned(),
+            "json".to_owned(),
+        ];
+        global.extend(
+            options
+                .systemd_cgroup
+                .then(|| "--systemd-cgroup".to_owned()),
+        );
+        let mut making = Vec::new();
+        making.extend(options.no_pivot_root.then(|| "--no-pivot".to_owned()));
+        making.extend(
+            options
+                .no_new_keyring
+                .then(|| "--no-new-keyring".to_owned()),
+        );
+        Command {
+            bundle: bundle.to_owned(),
+            id: id.to_owned(),
+            program: Some(options.binary_name.clone()).filter(|name| !name.is_empty()),
+            global,
+            making,
+        }
+    }
+
+    /// `verb`, its `flags`, and the container.
+    pub(crate) fn work(&self, verb: &str, flags: impl IntoIterator<Item = String>) -> Work {
+        let verb = [verb.to_owned()];
+        let rest = verb.into_iter().chain(flags).chain([self.id.clone()]);
+        Work::Runtime {
+            program: self.program.clone(),
+            args: self.global.iter().cloned().chain(rest).collect(),
+            rootfs: None,
+        }
+    }
+
+    /// `create`, or `restore` with its `flags`, after its root filesystem is mounted.
+    pub(crate) fn making(
+        &self,
+        verb: &str,
+        flags: impl IntoIterator<Item = String>,
+        console_socket: Option<&Path>,
+        rootfs: Option<Rootfs>,
+    ) -> Work {
+        let mut all: Vec<String> = flags.into_iter().collect();
+        all.extend(flag("--bundle", &self.bundle));
+        all.extend(flag("--pid-file", &self.pid_file("init")));
+        all.extend(
+            console_socket
+                .into_iter()
+                .flat_map(|path| flag("--console-socket", path)),
+        );
+        all.extend(self.making.iter().cloned());
+        let mut work = self.work(verb, all);
+        if let Work::Runtime { rootfs: before, .. } = &mut work {
+            *before = rootfs;
+        }
+        work
+    }
+
+    /// Where the pid of a process will be.
+    pub(crate) fn pid_file(&self, process: &str) -> PathBuf {
+        self.bundle.join(format!("{process}.pid"))
+    }
+
+    /// The pid in that file.
+    pub(crate) fn pid(&self, process: &str) -> Option<u32> {
+        let text = std::fs::read_to_string(self.pid_file(process));
+        text.ok()?.trim().parse().ok()
+    }
+
+    /// The last error in the log.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Line {
+            level: String,
+            msg: String,
+        }
+        let mut file = File::open(log(&self.bundle)).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))
+            .ok()?;
+        let mut text = Vec::new();
+        file.take(LOG_END).read_to_end(&mut text).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let lines = text
+            .lines()
+            .rev()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .into_iter()
+            .find(|line: &Line| line.level == "error")
+            .map(|line| line.msg)
+    }
+}
+
+/// A flag and the path it takes.
+pub(crate) fn flag(name: &str, path: &Path) -> [String; 2] {
+    [name.to_owned(), path.to_string_lossy().into_owned()]
+}
+
+fn log(bundle: &Path) -> PathBuf {
+    bundle.join("log.json")
+}

@@ -1,0 +1,694 @@
+//! What the spawner does for calls, and what follows from it.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use prost::Message;
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::{Service, already_finished, failed};
+use crate::command::flag;
+use crate::io::{ChildEnds, Readiness, Streams};
+use crate::job::{self, Work};
+use crate::poll::{EventFlags, Token};
+use crate::proto::events::{
+    Event, TaskCreate, TaskDelete, TaskExecStarted, TaskIO, TaskPaused, TaskResumed, TaskStart,
+};
+use crate::proto::options::runc::CheckpointOptions;
+use crate::proto::task::{CreateTaskRequest, CreateTaskResponse, DeleteResponse, StartResponse};
+use crate::server::Caller;
+use crate::task::{Freeze, Logger, Process, Stage};
+use crate::ttrpc::Status;
+
+/// How long a delete waits for output to arrive; containerd's.
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a logger has after it was asked to end; containerd's.
+const LOGGER_LIMIT: Duration = Duration::from_secs(12);
+/// What an exec is to run, after its streams.
+const SPEC: &str = "/proc/self/fd/3";
+/// The token of what a logger says, after those of the streams.
+pub(super) const LOGGER: Token = 4;
+
+/// A job that goes on.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Whose task it is for.
+    pub(super) id: String,
+    pub(super) then: Then,
+    /// What the job said of its failure.
+    why: Option<String>,
+}
+
+/// What its end is awaited for.
+#[derive(Debug)]
+pub(super) enum Then {
+    Created(Caller, Box<TaskCreate>),
+    Started(Caller),
+    Restored(Caller),
+    ExecStarted(Caller, String),
+    Deleted(Caller),
+    /// What is mounted for the task goes: it is deleted, or has failed to come.
+    Unmounted(Caller, Option<Status>),
+    Paused(Caller),
+    Resumed(Caller),
+    Killed(Caller),
+    /// Another command of the runtime's.
+    Done(Caller, &'static str),
+    OthersKilled,
+    Logged,
+}
+
+/// What waits for a logger to be ready.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    readiness: Readiness,
+    work: Work,
+    fds: Vec<OwnedFd>,
+    then: Then,
+}
+
+impl Job {
+    /// Whether a process may come of it that ends before its pid is known.
+    pub(super) fn makes_a_process(&self) -> bool {
+        matches!(
+            self.then,
+            Then::Created(..) | Then::Restored(_) | Then::ExecStarted(..)
+        )
+    }
+}
+
+impl Service {
+    pub(super) fn tell(&mut self, event: &impl Event) {
+        self.events.publish(&self.poll, event);
+    }
+
+    /// Lets the runtime work for a task.
+    pub(super) fn run(&mut self, id: &str, work: Work, then: Then) -> Result<(), Status> {
+        let null = null().map_err(failed)?;
+        self.run_with(id, work, null, then)
+    }
+
+    /// The same with something to read.
+    pub(super) fn run_with(
+        &mut self,
+        id: &str,
+        work: Work,
+        stdin: OwnedFd,
+        then: Then,
+    ) -> Result<(), Status> {
+        let fds = [null(), null()].into_iter().collect::<Result<Vec<_>>>();
+        let fds = fds.map_err(failed)?;
+        self.begin(id, work, [stdin].into_iter().chain(fds).collect(), then)
+    }
+
+    fn begin(&mut self, id: &str, work: Work, fds: Vec<OwnedFd>, then: Then) -> Result<(), Status> {
+        let job = self.spawner.job(work, fds).map_err(failed)?;
+        let id = id.to_owned();
+        self.jobs.insert(
+            job,
+            Job {
+                id,
+                then,
+                why: None,
+            },
+        );
+        Ok(())
+    }
+
+    /// The same for what makes a process: once the program that takes its output, if
+    /// there is one, is ready.
+    fn begin_process(
+        &mut self,
+        id: &str,
+        exec: &str,
+        work: Work,
+        ends: ChildEnds,
+        more: Option<OwnedFd>,
+        then: Then,
+    ) -> Result<(), Status> {
+        let fds = [ends.stdin, ends.stdout, ends.stderr];
+        let fds = fds.into_iter().chain(more).collect();
+        let Some(logger) = ends.logger else {
+            return self.begin(id, work, fds, then);
+        };
+        let nulls = [null(), null(), null()].into_iter();
+        let nulls = nulls.collect::<Result<Vec<_>>>().map_err(failed)?;
+        let program = Work::Program {
+            path: logger.path,
+            args: logger.args,
+            env: logger.env,
+        };
+        let fds_of_logger = nulls.into_iter().chain(logger.fds).collect();
+        let job = self.spawner.job(program, fds_of_logger).map_err(failed)?;
+        self.jobs.insert(
+            job,
+            Job {
+                id: id.to_owned(),
+                then: Then::Logged,
+                why: None,
+            },
+        );
+        let poll = &self.poll;
+        let task = self.tasks.get_mut(id);
+        let process = task.and_then(|task| task.process(exec).ok());
+        if let Some(process) = process {
+            process.logger = Some(Logger { job, kill_at: None });
+        }
+        let whose = self.streams.iter();
+        let token = whose
+            .rev()
+            .find(|(_, (task, name))| task == id && name == exec)
+            .map(|(token, _)| *token);
+        if let Some(token) = token {
+            poll.add(&logger.readiness, token + LOGGER, EventFlags::IN)
+                .map_err(|err| failed(err.into()))?;
+            let readiness = logger.readiness;
+            self.deferred.insert(
+                token,
+                Deferred {
+                    readiness,
+                    work,
+                    fds,
+                    then,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// A logger has said something, or ended.
+    pub(super) fn logger_ready(&mut self, token: Token, id: &str) {
+        let Some(deferred) = self.deferred.remove(&token) else {
+            return;
+        };
+        let begun = match deferred.readiness.look() {
+            Ok(false) => {
+                self.deferred.insert(token, deferred);
+                return;
+            }
+            Ok(true) => {
+                self.poll.remove(&deferred.readiness).ok();
+                self.spawner
+                    .job(deferred.work, deferred.fds)
+                    .map_err(failed)
+            }
+            Err(err) => Err(failed(err)),
+        };
+        let mut job = Job {
+            id: id.to_owned(),
+            then: deferred.then,
+            why: None,
+        };
+        match begun {
+            Ok(number) => {
+                self.jobs.insert(number, job);
+            }
+            Err(status) => {
+                job.why = Some(status.message);
+                self.follow(job, 1);
+            }
+        }
+    }
+
+    pub(super) fn begin_creation(
+        &mut self,
+        caller: Caller,
+        request: &CreateTaskRequest,
+    ) -> Result<(), Status> {
+        let id = &request.id;
+        let event = TaskCreate {
+            container_id: id.clone(),
+            bundle: request.bundle.clone(),
+            rootfs: request.rootfs.clone(),
+            io: Some(TaskIO {
+                stdin: request.stdin.clone(),
+                stdout: request.stdout.clone(),
+                stderr: request.stderr.clone(),
+                terminal: request.terminal,
+            }),
+            checkpoint: request.checkpoint.clone(),
+            pid: 0,
+        };
+        if !request.checkpoint.is_empty() {
+            // It has no process before its start, which restores it.
+            self.tell(&event);
+            self.answer(caller, Ok(CreateTaskResponse { pid: 0 }.encode_to_vec()));
+            return Ok(());
+        }
+        let ends = self.open_streams(id, "")?;
+        let task = self.task(id)?;
+        let socket = console_socket(&task.init);
+        let rootfs = task.rootfs();
+        let work = task.command.making("create", [], socket, rootfs);
+        let then = Then::Created(caller, Box::new(event));
+        self.begin_process(id, "", work, ends, None, then)
+    }
+
+    pub(super) fn begin_start(&mut self, caller: Caller, id: &str) -> Result<(), Status> {
+        let task = self.task(id)?;
+        task.init.stage = Stage::Starting;
+        if task.checkpoint.is_empty() {
+            let work = task.command.work("start", []);
+            return self.run(id, work, Then::Started(caller));
+        }
+        let ends = self.open_streams(id, "")?;
+        let task = self.task(id)?;
+        let work_path = task.bundle.join("work").join("criu-work");
+        let flags = flag("--image-path", Path::new(&task.checkpoint))
+            .into_iter()
+            .chain(flag("--work-path", &work_path))
+            .chain(["--detach".to_owned(), "--no-subreaper".to_owned()]);
+        let socket = console_socket(&task.init);
+        let rootfs = task.rootfs();
+        let work = task.command.making("restore", flags, socket, rootfs);
+        self.begin_process(id, "", work, ends, None, Then::Restored(caller))
+    }
+
+    pub(super) fn begin_exec(
+        &mut self,
+        caller: Caller,
+        id: &str,
+        exec: &str,
+    ) -> Result<(), Status> {
+        let ends = self.open_streams(id, exec)?;
+        let task = self.task(id)?;
+        let pid_file = task.command.pid_file(exec);
+        let process = task.process(exec)?;
+        process.stage = Stage::Starting;
+        let spec = memory_file(&std::mem::take(&mut process.spec)).map_err(failed)?;
+        let mut flags = vec![
+            "--process".to_owned(),
+            SPEC.to_owned(),
+            "--detach".to_owned(),
+        ];
+        flags.extend(flag("--pid-file", &pid_file));
+        let socket = console_socket(process);
+        flags.extend(
+            socket
+                .into_iter()
+                .flat_map(|path| flag("--console-socket", path)),
+        );
+        let work = task.command.work("exec", flags);
+        let then = Then::ExecStarted(caller, exec.to_owned());
+        self.begin_process(id, exec, work, ends, Some(spec), then)
+    }
+
+    /// Deletes a process for which that was asked, if its output has arrived.
+    pub(super) fn continue_deletion(&mut self, id: &str, exec: &str) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let Ok(process) = task.process(exec) else {
+            return;
+        };
+        let is_drained = process.streams.as_ref().is_none_or(Streams::is_drained);
+        // A container that was not started has no end to wait for.
+        let may_go = is_drained || process.stage != Stage::Stopped;
+        let Some(caller) = process.deletion.filter(|_| may_go) else {
+            return;
+        };
+        if exec.is_empty() {
+            process.deletion = None;
+            let work = task.command.work("delete", []);
+            if let Err(status) = self.run(id, work, Then::Deleted(caller)) {
+                self.answer(caller, Err(status));
+            }
+            return;
+        }
+        let answer = deleted(process);
+        let logger = process.logger.take();
+        task.execs.remove(exec);
+        self.streams
+            .retain(|_, (task, name)| task != id || name != exec);
+        self.stop_logger(logger);
+        self.answer(caller, Ok(answer.encode_to_vec()));
+    }
+
+    /// The output it takes has ended.
+    pub(super) fn stop_logger(&mut self, logger: Option<Logger>) {
+        if let Some(mut logger) = logger {
+            self.spawner.signal(logger.job, libc::SIGTERM).ok();
+            logger.kill_at = Some(Instant::now() + LOGGER_LIMIT);
+            self.stopping_loggers.push(logger);
+        }
+    }
+
+    /// Takes what the spawner says.
+    pub(crate) fn job_answer(&mut self, answer: job::Answer) {
+        match answer {
+            job::Answer::Failed(number, why) => {
+                if let Some(job) = self.jobs.get_mut(&number) {
+                    job.why = Some(why);
+                }
+            }
+            job::Answer::Ended(number, status) => {
+                if let Some(job) = self.jobs.remove(&number) {
+                    self.stopping_loggers.retain(|logger| logger.job != number);
+                    self.follow(job, status);
+                }
+                if !self.jobs.values().any(Job::makes_a_process) {
+                    self.unclaimed = Vec::new();
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, job: Job, status: u8) {
+        let Job { id, then, why } = job;
+        let failure = (status != 0).then(|| {
+            why.or_else(|| self.last_error(&id)).unwrap_or_else(|| {
+                format!("the runtime ended with status {status} and no reason in its log")
+            })
+        });
+        match then {
+            Then::Created(caller, event) => self.created(caller, &id, *event, failure),
+            Then::Started(caller) => self.started(caller, &id, failure, "start"),
+            Then::Restored(caller) => {
+                if failure.is_none() {
+                    self.claim_init(&id);
+                }
+                self.started(caller, &id, failure, "restore");
+            }
+            Then::ExecStarted(caller, exec) => self.exec_started(caller, &id, &exec, failure),
+            Then::Deleted(caller) => match failure {
+                Some(why) if !why.contains("does not exist") => {
+                    self.answer(caller, Err(runtime_failed("delete", &why)));
+                }
+                _ => self.unmount(caller, &id, None),
+            },
+            Then::Unmounted(caller, status) => {
+                if let Some(why) = failure {
+                    log::warn!("unmount the root filesystem of {id}: {why}");
+                }
+                self.unmounted(caller, &id, status);
+            }
+            Then::Paused(caller) => {
+                let freeze = match failure {
+                    None => Freeze::Paused,
+                    Some(_) => Freeze::No,
+                };
+                let container_id = id.clone();
+                let event = &TaskPaused { container_id };
+                self.frozen(caller, &id, freeze, "pause", failure, event);
+            }
+            Then::Resumed(caller) => {
+                let freeze = match failure {
+                    None => Freeze::No,
+                    Some(_) => Freeze::Paused,
+                };
+                let container_id = id.clone();
+                let event = &TaskResumed { container_id };
+                self.frozen(caller, &id, freeze, "resume", failure, event);
+            }
+            Then::Killed(caller) => {
+                let answer = failure.map_or(Ok(Vec::new()), |why| Err(not_killed(why)));
+                self.answer(caller, answer);
+            }
+            Then::Done(caller, verb) => {
+                let failure = failure.map(|why| runtime_failed(verb, &why));
+                self.answer(caller, failure.map_or(Ok(Vec::new()), Err));
+            }
+            Then::OthersKilled => {
+                if let Some(why) = failure {
+                    log::warn!("kill the other processes of {id}: {why}");
+                }
+                self.settle(&id);
+            }
+            Then::Logged => {}
+        }
+    }
+
+    fn last_error(&mut self, id: &str) -> Option<String> {
+        self.task(id).ok()?.command.last_error()
+    }
+
+    fn created(
+        &mut self,
+        caller: Caller,
+        id: &str,
+        mut event: TaskCreate,
+        failure: Option<String>,
+    ) {
+        let failure = failure.or_else(|| self.claim_init(id));
+        if let Some(why) = failure {
+            let status = runtime_failed("create", &why);
+            return self.unmount(caller, id, Some(status));
+        }
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        task.init.stage = Stage::Created;
+        event.pid = task.init.pid;
+        let answer = CreateTaskResponse { pid: task.init.pid };
+        self.tell(&event);
+        self.answer(caller, Ok(answer.encode_to_vec()));
+        self.settle(id);
+    }
+
+    /// Finds the process that has been made; else says why there is none.
+    fn claim_init(&mut self, id: &str) -> Option<String> {
+        let Ok(task) = self.task(id) else {
+            return Some("the task is gone".to_owned());
+        };
+        let Some(pid) = task.command.pid("init") else {
+            return Some("there is no pid in its pid file".to_owned());
+        };
+        self.claim(id, "", pid);
+        self.watch(id);
+        self.take_terminal(id, "")
+    }
+
+    fn take_terminal(&mut self, id: &str, exec: &str) -> Option<String> {
+        let poll = &self.poll;
+        let task = self.tasks.get_mut(id);
+        let process = task.and_then(|task| task.process(exec).ok())?;
+        let streams = process.streams.as_mut()?;
+        let taken = streams.receive_terminal(poll, Instant::now());
+        taken.err().map(|err| teu_errno::chain(&err))
+    }
+
+    fn started(&mut self, caller: Caller, id: &str, failure: Option<String>, verb: &str) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        if let Some(why) = failure {
+            let is_restored = !task.checkpoint.is_empty();
+            task.init.stage = match is_restored {
+                true => Stage::Added,
+                false => Stage::Created,
+            };
+            self.answer(caller, Err(runtime_failed(verb, &why)));
+            return self.settle(id);
+        }
+        task.init.stage = Stage::Running;
+        let pid = task.init.pid;
+        self.tell(&TaskStart {
+            container_id: id.to_owned(),
+            pid,
+        });
+        self.answer(caller, Ok(StartResponse { pid }.encode_to_vec()));
+        self.settle(id);
+    }
+
+    fn exec_started(&mut self, caller: Caller, id: &str, exec: &str, failure: Option<String>) {
+        let pid = self.task(id).ok().and_then(|task| task.command.pid(exec));
+        let failure = match (failure, pid) {
+            (None, Some(pid)) => {
+                self.claim(id, exec, pid);
+                self.take_terminal(id, exec)
+            }
+            (None, None) => Some("there is no pid in its pid file".to_owned()),
+            (failure, _) => failure,
+        };
+        let Ok(process) = self.task(id).and_then(|task| task.process(exec)) else {
+            return;
+        };
+        if let Some(why) = failure {
+            process.stage = Stage::Stopped;
+            process.streams = None;
+            let logger = process.logger.take();
+            let waiting = std::mem::take(&mut process.waiting);
+            self.stop_logger(logger);
+            for waiter in waiting {
+                self.answer(waiter, Ok(super::ended(None).encode_to_vec()));
+            }
+            self.answer(caller, Err(runtime_failed("exec", &why)));
+            return self.settle(id);
+        }
+        process.stage = Stage::Running;
+        let pid = process.pid;
+        self.tell(&TaskExecStarted {
+            container_id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            pid,
+        });
+        self.answer(caller, Ok(StartResponse { pid }.encode_to_vec()));
+        self.settle(id);
+    }
+
+    fn frozen(
+        &mut self,
+        caller: Caller,
+        id: &str,
+        freeze: Freeze,
+        verb: &str,
+        failure: Option<String>,
+        event: &impl Event,
+    ) {
+        if let Some(task) = self.tasks.get_mut(id)
+            && !task.init.has_ended()
+        {
+            task.freeze = freeze;
+        }
+        match failure {
+            None => {
+                self.tell(event);
+                self.answer(caller, Ok(Vec::new()));
+            }
+            Some(why) => self.answer(caller, Err(runtime_failed(verb, &why))),
+        }
+    }
+
+    /// Goes on once the root filesystem is unmounted, if it was mounted here.
+    fn unmount(&mut self, caller: Caller, id: &str, failure: Option<Status>) {
+        let rootfs = self.task(id).ok().and_then(|task| task.rootfs());
+        let Some(rootfs) = rootfs else {
+            return self.unmounted(caller, id, failure);
+        };
+        let work = Work::Unmount(rootfs.directory);
+        if let Err(status) = self.run(id, work, Then::Unmounted(caller, failure)) {
+            self.answer(caller, Err(status));
+        }
+    }
+
+    fn unmounted(&mut self, caller: Caller, id: &str, failure: Option<Status>) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        if let Some(status) = failure {
+            self.forget(id);
+            return self.answer(caller, Err(status));
+        }
+        // One that was never started ends by this, which is told of first.
+        if task.init.stage == Stage::Created && task.init.pid != 0 {
+            task.deleted = Some(caller);
+            return self.settle(id);
+        }
+        self.deleted(caller, id);
+    }
+
+    /// It is gone.
+    pub(super) fn deleted(&mut self, caller: Caller, id: &str) {
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        let answer = deleted(&task.init);
+        self.forget(id);
+        self.tell(&TaskDelete {
+            container_id: id.to_owned(),
+            pid: answer.pid,
+            exit_status: answer.exit_status,
+            exited_at: answer.exited_at,
+            id: String::new(),
+        });
+        self.answer(caller, Ok(answer.encode_to_vec()));
+    }
+
+    /// Kills loggers that have not ended in time.
+    pub(super) fn kill_loggers(&mut self, now: Instant) {
+        for logger in &mut self.stopping_loggers {
+            if logger.kill_at.is_some_and(|time| time <= now) {
+                logger.kill_at = None;
+                self.spawner.signal(logger.job, libc::SIGKILL).ok();
+            }
+        }
+    }
+}
+
+fn deleted(process: &Process) -> DeleteResponse {
+    DeleteResponse {
+        pid: process.pid,
+        exit_status: process.exit.map_or(0, |exit| exit.status),
+        exited_at: process.exit.map(|exit| exit.at),
+    }
+}
+
+fn console_socket(process: &Process) -> Option<&Path> {
+    process.streams.as_ref().and_then(Streams::console_socket)
+}
+
+/// In the words of containerd's own shim.
+fn runtime_failed(verb: &str, why: &str) -> Status {
+    Status::unknown(format!("OCI runtime {verb} failed: {why}"))
+}
+
+/// The runtime's reasons that mean that there is nothing left to kill.
+fn not_killed(why: String) -> Status {
+    let lower = why.to_lowercase();
+    let is_over = [
+        "process already finished",
+        "container not running",
+        "no such process",
+    ];
+    if is_over.iter().any(|words| lower.contains(words)) {
+        return already_finished();
+    }
+    match lower.contains("does not exist") {
+        true => Status::not_found("no such container"),
+        false => Status::unknown(why),
+    }
+}
+
+/// What `checkpoint` is told.
+pub(super) fn checkpoint_flags(
+    image: &str,
+    bundle: &Path,
+    options: &CheckpointOptions,
+) -> Vec<String> {
+    let work = match options.work_path.as_str() {
+        "" => bundle.join("work").join("criu-work"),
+        given => given.into(),
+    };
+    let mut flags: Vec<String> = flag("--image-path", Path::new(image)).into();
+    flags.extend(flag("--work-path", &work));
+    if !options.parent_path.is_empty() {
+        flags.extend(flag("--parent-path", Path::new(&options.parent_path)));
+    }
+    let switches = [
+        (!options.exit, "--leave-running"),
+        (options.open_tcp, "--tcp-established"),
+        (options.external_unix_sockets, "--ext-unix-sk"),
+        (options.terminal, "--shell-job"),
+        (options.file_locks, "--file-locks"),
+    ];
+    let on = switches.iter().filter(|(is_on, _)| *is_on);
+    flags.extend(on.map(|(_, flag)| (*flag).to_owned()));
+    if !options.cgroups_mode.is_empty() {
+        flags.extend([
+            "--manage-cgroups-mode".to_owned(),
+            options.cgroups_mode.clone(),
+        ]);
+    }
+    for namespace in &options.empty_namespaces {
+        flags.extend(["--empty-ns".to_owned(), namespace.clone()]);
+    }
+    flags
+}
+
+/// A file in memory, to be read from its beginning.
+pub(super) fn memory_file(content: &[u8]) -> Result<OwnedFd> {
+    let file = memfd_create("json", MemfdFlags::CLOEXEC).context("memfd_create")?;
+    let mut file = File::from(file);
+    file.write_all(content).context("write to memory")?;
+    file.rewind().context("rewind a file in memory")?;
+    Ok(file.into())
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    Ok(null.context("open /dev/null")?.into())
+}
