@@ -73,6 +73,12 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
+    /// Go's zero: no time at all.
+    pub const NEVER: Timestamp = Timestamp {
+        seconds: -62_135_596_800,
+        nanos: 0,
+    };
+
     /// The time it is.
     pub fn now() -> Timestamp {
         SystemTime::now().into()

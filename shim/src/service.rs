@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use prost::Message;
 use rustix::fs::{Gid, Uid};
@@ -24,12 +24,12 @@ use crate::job::{JobId, Work};
 use crate::metrics;
 use crate::options::Options;
 use crate::poll::{Poll, Token};
-use crate::proto::Any;
 use crate::proto::events::{TaskExecAdded, TaskExit};
 use crate::proto::options::ProcessDetails;
 use crate::proto::options::runc::CheckpointOptions;
 use crate::proto::task::*;
 use crate::proto::types::{ProcessInfo, Status as TaskStatus};
+use crate::proto::{Any, Timestamp};
 use crate::server::Caller;
 use crate::spawner::Spawner;
 use crate::sys;
@@ -145,9 +145,7 @@ impl Service {
     }
 
     fn task(&mut self, id: &str) -> Result<&mut Task, Status> {
-        self.tasks
-            .get_mut(id)
-            .ok_or_else(|| Status::not_found("container not created"))
+        self.tasks.get_mut(id).ok_or_else(no_container)
     }
 
     fn create(&mut self, caller: Caller, request: CreateTaskRequest) -> Answer {
@@ -209,14 +207,18 @@ impl Service {
         }
         if !exec.is_empty() && init_has_ended {
             return Err(Status::failed_precondition(format!(
-                "container {id} init process is not running"
+                "container {id} init process is not running: failed precondition"
             )));
         }
-        match exec.is_empty() {
-            true => self.begin_start(caller, id)?,
-            false => self.begin_exec(caller, id, exec)?,
+        let before = process.stage;
+        let begun = match exec.is_empty() {
+            true => self.begin_start(caller, id),
+            false => self.begin_exec(caller, id, exec),
+        };
+        if begun.is_err() {
+            self.task(id)?.process(exec)?.stage = before;
         }
-        Ok(None)
+        begun.map(|()| None)
     }
 
     fn exec(&mut self, request: ExecProcessRequest) -> Answer {
@@ -280,7 +282,10 @@ impl Service {
         };
         let exit = process.exit.filter(|_| process.stage == Stage::Stopped);
         reply(&StateResponse {
-            id: request.id.clone(),
+            id: match request.exec_id.as_str() {
+                "" => request.id.clone(),
+                exec => exec.to_owned(),
+            },
             bundle,
             pid: process.pid,
             status: status as i32,
@@ -289,8 +294,9 @@ impl Service {
             stderr: process.stdio.stderr.clone(),
             terminal: process.stdio.terminal,
             exit_status: exit.map_or(0, |exit| exit.status),
-            exited_at: exit.map(|exit| exit.at),
-            exec_id: request.exec_id.clone(),
+            exited_at: time_of(exit),
+            // Go's has none either: the name is the id.
+            exec_id: String::new(),
         })
     }
 
@@ -337,6 +343,7 @@ impl Service {
         match task.init.word(task.freeze) {
             "paused" => {}
             "created" => return Err(Status::unknown("cannot resume task in created state")),
+            "stopped" => return Err(Status::unknown("cannot resume a stopped container")),
             word => return Err(Status::unknown(format!("cannot resume a {word} process"))),
         }
         let work = task.command.work("resume", []);
@@ -358,9 +365,14 @@ impl Service {
             }
         }
         let options = request.options.as_ref();
-        let options = options.and_then(Any::decode_as::<CheckpointOptions>);
-        let options = options.transpose().map_err(|err| failed(err.into()))?;
-        let options = options.unwrap_or_default();
+        let options = match options.map(|any| (any, any.decode_as::<CheckpointOptions>())) {
+            None => CheckpointOptions::default(),
+            Some((_, Some(options))) => options.map_err(|err| failed(err.into()))?,
+            Some((any, None)) => {
+                let kind = &any.type_url;
+                return Err(Status::unknown(format!("type with url {kind}: not found")));
+            }
+        };
         let flags = jobs::checkpoint_flags(&request.path, &task.bundle, &options);
         let work = task.command.work("checkpoint", flags);
         self.run(&request.id, work, Then::Done(caller, "checkpoint"))?;
@@ -370,10 +382,11 @@ impl Service {
     fn kill(&mut self, caller: Caller, request: &KillRequest) -> Answer {
         let task = self.task(&request.id)?;
         let process = task.process(&request.exec_id)?;
-        if process.has_ended() {
+        let is_init = request.exec_id.is_empty();
+        if process.has_ended() && !(is_init && request.all) {
             return Err(already_finished());
         }
-        if request.exec_id.is_empty() {
+        if is_init {
             let all = request.all.then(|| "--all".to_owned());
             let mut work = task.command.work("kill", all);
             if let Work::Runtime { args, .. } = &mut work {
@@ -383,7 +396,9 @@ impl Service {
             return Ok(None);
         }
         if process.pid == 0 {
-            return Err(Status::failed_precondition("process not created"));
+            return Err(Status::failed_precondition(
+                "process not created: failed precondition",
+            ));
         }
         // Not reaped, so its pid is still its own.
         match sys::kill(process.pid, request.signal) {
@@ -396,6 +411,9 @@ impl Service {
     fn resize(&mut self, request: &ResizePtyRequest) -> Answer {
         let task = self.task(&request.id)?;
         let process = task.process(&request.exec_id)?;
+        if process.stage == Stage::Stopped {
+            return Err(Status::unknown("cannot resize a stopped container"));
+        }
         let size = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
         if let Some(streams) = &process.streams {
             let resized = streams.resize(size(request.width), size(request.height));
@@ -430,7 +448,7 @@ impl Service {
 
     fn wait(&mut self, caller: Caller, request: &WaitRequest) -> Answer {
         let process = self.task(&request.id)?.process(&request.exec_id)?;
-        if process.stage == Stage::Stopped {
+        if process.stage == Stage::Stopped || process.has_failed {
             return reply(&ended(process.exit));
         }
         process.waiting.push(caller);
@@ -564,7 +582,7 @@ impl Service {
             id: if exec.is_empty() { id } else { exec }.to_owned(),
             pid,
             exit_status: exit.map_or(0, |exit| exit.status),
-            exited_at: exit.map(|exit| exit.at),
+            exited_at: time_of(exit),
         });
         let answer = ended(exit).encode_to_vec();
         for caller in waiting {
@@ -606,10 +624,7 @@ impl Service {
     fn open_streams(&mut self, id: &str, exec: &str) -> Result<io::ChildEnds, Status> {
         let token = self.next_token;
         let (poll, namespace, sockets) = (&self.poll, &self.namespace, &self.sockets);
-        let task = self
-            .tasks
-            .get_mut(id)
-            .ok_or_else(|| Status::not_found("container not created"))?;
+        let task = self.tasks.get_mut(id).ok_or_else(no_container)?;
         let (user, group) = task.owner;
         let process = task.process(exec)?;
         let whose = io::Process {
@@ -619,7 +634,9 @@ impl Service {
             sockets,
         };
         let opened = Streams::new(poll, token, &process.stdio, &whose, Instant::now());
-        let (streams, ends) = opened.map_err(failed)?;
+        let (streams, ends) = opened
+            .context("failed to create init process I/O")
+            .map_err(failed)?;
         process.streams = Some(streams);
         self.next_token += TOKENS_OF_A_PROCESS;
         self.streams.insert(token, (id.to_owned(), exec.to_owned()));
@@ -677,7 +694,7 @@ impl Service {
 fn ended(exit: Option<Exit>) -> WaitResponse {
     WaitResponse {
         exit_status: exit.map_or(0, |exit| exit.status),
-        exited_at: exit.map(|exit| exit.at),
+        exited_at: time_of(exit),
     }
 }
 
@@ -694,8 +711,19 @@ fn failed(err: anyhow::Error) -> Status {
     Status::unknown(teu_errno::chain(&err))
 }
 
+// These are containerd's own shim's, with what Go adds to tell one kind by its words.
+
+fn no_container() -> Status {
+    Status::not_found("container not created: not found")
+}
+
 fn already_finished() -> Status {
-    Status::not_found("process already finished")
+    Status::not_found("process already finished: not found")
+}
+
+/// What a caller is told of the time of an end.
+fn time_of(exit: Option<Exit>) -> Option<Timestamp> {
+    Some(exit.map_or(Timestamp::NEVER, |exit| exit.at))
 }
 
 /// The process of an exec, with a terminal if the call says so.

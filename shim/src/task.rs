@@ -59,6 +59,8 @@ pub(crate) struct Process {
     pub(crate) waiting: Vec<Caller>,
     /// A delete waits for the output to arrive.
     pub(crate) deletion: Option<Caller>,
+    /// Its start has; it may be tried again.
+    pub(crate) has_failed: bool,
     /// JSON of what an exec is to run.
     pub(crate) spec: Vec<u8>,
 }
@@ -81,7 +83,7 @@ pub(crate) enum Stage {
     /// Its start is not told of yet.
     Starting,
     Running,
-    /// Its end was told of, or its start has failed.
+    /// Its end was told of.
     Stopped,
 }
 
@@ -104,6 +106,7 @@ impl Process {
             logger: None,
             waiting: Vec::new(),
             deletion: None,
+            has_failed: false,
             spec,
         }
     }
@@ -143,7 +146,7 @@ impl Task {
         }
         self.execs
             .get_mut(exec)
-            .ok_or_else(|| Status::not_found(format!("process does not exist {exec}")))
+            .ok_or_else(|| Status::not_found(format!("process does not exist {exec}: not found")))
     }
 
     /// All processes by name; init's is empty.

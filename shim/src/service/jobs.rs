@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use prost::Message;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{Service, already_finished, failed};
+use super::{Service, already_finished, failed, time_of};
 use crate::command::flag;
 use crate::io::{ChildEnds, Readiness, Streams};
 use crate::job::{self, Work};
@@ -279,7 +279,7 @@ impl Service {
         let pid_file = task.command.pid_file(exec);
         let process = task.process(exec)?;
         process.stage = Stage::Starting;
-        let spec = memory_file(&std::mem::take(&mut process.spec)).map_err(failed)?;
+        let spec = memory_file(&process.spec).map_err(failed)?;
         let mut flags = vec![
             "--process".to_owned(),
             SPEC.to_owned(),
@@ -508,7 +508,8 @@ impl Service {
             return;
         };
         if let Some(why) = failure {
-            process.stage = Stage::Stopped;
+            process.stage = Stage::Added;
+            process.has_failed = true;
             process.streams = None;
             let logger = process.logger.take();
             let waiting = std::mem::take(&mut process.waiting);
@@ -613,7 +614,7 @@ fn deleted(process: &Process) -> DeleteResponse {
     DeleteResponse {
         pid: process.pid,
         exit_status: process.exit.map_or(0, |exit| exit.status),
-        exited_at: process.exit.map(|exit| exit.at),
+        exited_at: time_of(process.exit),
     }
 }
 
@@ -638,7 +639,7 @@ fn not_killed(why: String) -> Status {
         return already_finished();
     }
     match lower.contains("does not exist") {
-        true => Status::not_found("no such container"),
+        true => Status::not_found("no such container: not found"),
         false => Status::unknown(why),
     }
 }
