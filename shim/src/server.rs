@@ -18,6 +18,7 @@ use crate::events::Publisher;
 use crate::invocation::Invocation;
 use crate::log_fifo;
 use crate::poll::{EventFlags, Poll, Token};
+use crate::sandbox;
 use crate::service::{FIRST_STREAM, Service};
 use crate::socket::Socket;
 use crate::spawner::Spawner;
@@ -78,6 +79,7 @@ pub(crate) fn serve(
         next_connection: FIRST_CONNECTION,
         is_told_to_end: false,
     };
+    sandbox::enter()?;
     let served = server.begin().and_then(|()| server.serve());
     if let Some(socket) = socket {
         socket.remove()?;

@@ -1,0 +1,171 @@
+//! What the server gives up once it serves: it reads what others send, for as long as
+//! the containers live, and needs little for that.
+//!
+//! It keeps the system calls below and four capabilities. Any other call ends it; its
+//! containers live on, and containerd cleans up behind it. It makes no process, thread,
+//! mount or namespace, executes nothing, not even new code of its own. What takes that
+//! is the spawner's, which was forked before.
+//!
+//! That is no wall to one who has taken the server over and knows the spawner's
+//! requests. It is one to all that such an attack mostly starts with.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use libc::{PROT_EXEC, c_long};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// Memory, time, its own end, and what the library does by itself.
+const PROCESS: &[c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_geteuid,
+    libc::SYS_getuid,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    // abort(3).
+    libc::SYS_tgkill,
+    libc::SYS_tkill,
+];
+
+/// Sockets, files, and waiting for both.
+const DESCRIPTORS: &[c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_close,
+    libc::SYS_connect,
+    libc::SYS_dup,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_ftruncate,
+    libc::SYS_getdents64,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_rm_watch,
+    // Of terminals, and for O_NONBLOCK.
+    libc::SYS_ioctl,
+    libc::SYS_listen,
+    libc::SYS_lseek,
+    libc::SYS_memfd_create,
+    libc::SYS_mkdirat,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pipe2,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_splice,
+    libc::SYS_statfs,
+    libc::SYS_statx,
+    libc::SYS_tee,
+    libc::SYS_unlinkat,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Processes of containers.
+const CHILDREN: &[c_long] = &[libc::SYS_kill, libc::SYS_wait4, libc::SYS_waitid];
+
+/// Older calls, which musl makes where there are any.
+#[cfg(target_arch = "x86_64")]
+const OLDER: &[c_long] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_lstat,
+    libc::SYS_mkdir,
+    libc::SYS_open,
+    libc::SYS_pipe,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_rmdir,
+    libc::SYS_stat,
+    libc::SYS_unlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[c_long] = &[];
+
+/// To signal processes of any user, to reach fifos of any, and to give pipes to any.
+const CAPABILITIES: CapabilitySet = CapabilitySet::KILL
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::CHOWN);
+
+/// Gives the rest up.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn enter() -> Result<()> {
+    let capabilities = CapabilitySets {
+        effective: CAPABILITIES,
+        permitted: CAPABILITIES,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, capabilities).context("give up capabilities")?;
+    let filter = filter().context("make the filter of system calls")?;
+    seccompiler::apply_filter(&filter).context("install the filter of system calls")
+}
+
+fn filter() -> Result<BpfProgram> {
+    let lists = [PROCESS, DESCRIPTORS, CHILDREN, OLDER];
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for call in lists.into_iter().flatten() {
+        rules.insert(*call, Vec::new());
+    }
+    // Memory that is code is all there already.
+    let no_code = argument(
+        2,
+        SeccompCmpOp::MaskedEq(PROT_EXEC.cast_unsigned().into()),
+        0,
+    )?;
+    rules.insert(libc::SYS_mmap, vec![no_code.clone()]);
+    rules.insert(libc::SYS_mprotect, vec![no_code]);
+    let unix = argument(0, SeccompCmpOp::Eq, libc::AF_UNIX.cast_unsigned().into())?;
+    rules.insert(libc::SYS_socket, vec![unix]);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::KillProcess,
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(filter.try_into()?)
+}
+
+/// A call whose argument of this number is such.
+fn argument(number: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule> {
+    let condition = SeccompCondition::new(number, SeccompCmpArgLen::Dword, operator, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
