@@ -28,7 +28,7 @@ use crate::poll::{Poll, Token};
 use console::ConsoleSocket;
 use copy::{Copy, Progress};
 use fifo::OutputFifo;
-pub use logger::{Logger, Readiness, RunningLogger};
+pub use logger::{Logger, Readiness};
 use output::{Output, Sink};
 use uri::Uri;
 

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, mkfifoat};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{Pid, PidfdFlags, getgid, getuid, pidfd_open};
+use rustix::process::{getgid, getuid};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::*;
+use crate::job::Work;
 
 const TOKEN: Token = 0x700;
 const MIB: usize = 1 << 20;
@@ -498,13 +499,13 @@ fn a_logger_is_started_with_the_pipes_and_says_when_it_is_ready() {
     let (streams, ends) = rig.open(&output(uri));
     assert!(streams.is_drained());
     let logger = ends.logger.expect("logger");
-    assert_eq!(logger.path, PathBuf::from("/bin/logger"));
-    assert_eq!(logger.args, ["level", "info", "quiet", ""]);
-    assert_eq!(
-        logger.env,
-        ["CONTAINER_ID=id", "CONTAINER_NAMESPACE=ns", "A=b"]
-    );
-    let [stdout, stderr, ready] = logger.fds;
+    let Work::Program { path, args, env } = logger.work else {
+        panic!("{:?}", logger.work);
+    };
+    assert_eq!(path, PathBuf::from("/bin/logger"));
+    assert_eq!(args, ["level", "info", "quiet", ""]);
+    assert_eq!(env, ["CONTAINER_ID=id", "CONTAINER_NAMESPACE=ns", "A=b"]);
+    let [_, _, _, stdout, stderr, ready] = descriptors(logger.fds);
     assert!(!logger.readiness.look().expect("not yet"));
     drop(ready);
     assert!(logger.readiness.look().expect("the end is enough"));
@@ -512,6 +513,10 @@ fn a_logger_is_started_with_the_pipes_and_says_when_it_is_ready() {
     File::from(ends.stderr).write_all(b"err").expect("write");
     assert_eq!(read_all(File::from(stdout)), b"out");
     assert_eq!(read_all(File::from(stderr)), b"err");
+}
+
+fn descriptors(fds: Vec<OwnedFd>) -> [OwnedFd; 6] {
+    fds.try_into().expect("0 to 5")
 }
 
 #[test]
@@ -529,46 +534,10 @@ fn a_logger_of_the_second_kind_must_say_a_word() {
     let words = "logging binary did not call ready (it may have crashed or exited prematurely)";
     assert_eq!(error.to_string(), words);
 
-    let Logger {
-        fds: [_, _, ready],
-        readiness,
-        ..
-    } = open();
+    let Logger { fds, readiness, .. } = open();
+    let [.., ready] = descriptors(fds);
     File::from(ready).write_all(b"x").expect("write");
     assert!(readiness.look().expect("ready"));
-}
-
-#[test]
-fn a_logger_is_asked_to_end_and_then_made_to() {
-    // It asks in vain.
-    let mut sh = std::process::Command::new("sh")
-        .args(["-c", "trap '' TERM; echo; exec sleep 60"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("sh");
-    let mut line = [0; 1];
-    sh.stdout
-        .as_mut()
-        .expect("stdout")
-        .read_exact(&mut line)
-        .expect("read");
-    let pid = Pid::from_child(&sh);
-    let mut logger = RunningLogger::new(pidfd_open(pid, PidfdFlags::empty()).expect("pidfd"));
-    assert_eq!(logger.deadline(), None);
-    let now = Instant::now();
-    logger.stop(now).expect("stop");
-    let end = logger.deadline().expect("deadline");
-    assert_eq!(end - now, Duration::from_secs(12));
-    logger.tick(now).expect("tick");
-    assert!(sh.try_wait().expect("wait").is_none());
-    logger.tick(end).expect("tick");
-    let status = sh.wait().expect("wait");
-    assert_eq!(
-        std::os::unix::process::ExitStatusExt::signal(&status),
-        Some(9)
-    );
-    assert_eq!(logger.deadline(), None);
-    logger.stop(now).expect("it has ended by itself");
 }
 
 /// What a runtime does: makes a terminal and sends it; the process's side of it.
@@ -757,7 +726,7 @@ fn a_logger_gets_what_is_written_to_a_terminal() {
     streams
         .receive_terminal(&rig.poll, Instant::now())
         .expect("terminal");
-    let [stdout, stderr, _] = ends.logger.expect("logger").fds;
+    let [.., stdout, stderr, _] = descriptors(ends.logger.expect("logger").fds);
     assert_eq!(read_all(File::from(stderr)), b"");
     File::from(process).write_all(b"text").expect("write");
     streams.process_ended(&rig.poll);

@@ -135,15 +135,7 @@ impl Service {
         let Some(logger) = ends.logger else {
             return self.begin(id, work, fds, then);
         };
-        let nulls = [null(), null(), null()].into_iter();
-        let nulls = nulls.collect::<Result<Vec<_>>>().map_err(failed)?;
-        let program = Work::Program {
-            path: logger.path,
-            args: logger.args,
-            env: logger.env,
-        };
-        let fds_of_logger = nulls.into_iter().chain(logger.fds).collect();
-        let job = self.spawner.job(program, fds_of_logger).map_err(failed)?;
+        let job = self.spawner.job(logger.work, logger.fds).map_err(failed)?;
         self.jobs.insert(
             job,
             Job {
