@@ -20,8 +20,8 @@ use super::engine::{
 };
 use super::streams::Fifo;
 use crate::harness::{
-    self, Bundle, CgroupFiles, CgroupV1, Container, Controller, Criu, Overlayfs, Root, Teu,
-    criu_path, is_alive, needs, scratch, tests, teu, wait_until,
+    self, Bundle, CgroupFiles, Container, Controller, Criu, Overlayfs, Root, Teu, criu_path,
+    is_alive, needs, scratch, tests, teu, wait_until,
 };
 
 tests![
@@ -246,27 +246,30 @@ fn update_reaches_the_cgroup() {
     shim.remove(&container.id);
 }
 
-/// The text of the messages is containerd's; here it only has to be about this cgroup.
+/// What the messages hold is tested beside them; here it only has to be about this
+/// container.
 fn statistics_count() {
-    needs(&[Root, CgroupV1, Controller("pids")]);
+    needs(&[Root, Controller("pids")]);
     let engine = Engine::new();
     let container = Container::new(Bundle::new().probe("fork 6;sleep"));
     let mut shim = started(&engine, &container);
     let request = StatsRequest {
         id: container.id.clone(),
     };
-    // PidsStat{1 current} is field 2 of cgroup v1's Metrics.
     wait_until("seven processes are counted", || {
         let stats = shim
             .call(&request)
             .expect("statistics")
             .stats
             .expect("statistics");
-        assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
-        stats
-            .value
-            .windows(4)
-            .any(|bytes| bytes[0] == 0x12 && bytes[2..] == [0x08, 7])
+        // `Metrics.pids`, and `current` in it.
+        let pids = match stats.type_url.as_str() {
+            "io.containerd.cgroups.v1.Metrics" => 0x12,
+            "io.containerd.cgroups.v2.Metrics" => 0x0a,
+            other => panic!("statistics of the type {other}"),
+        };
+        let mut places = stats.value.windows(4);
+        places.any(|bytes| bytes[0] == pids && bytes[2..] == [0x08, 7])
     });
     let pids = shim
         .call(&PidsRequest {

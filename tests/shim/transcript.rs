@@ -153,7 +153,8 @@ impl Script {
         self.lines.push(line);
     }
 
-    /// What is the same in every run: names in the place of paths, ids, pids and times.
+    /// What is the same in every run: names in the place of paths, ids, pids and
+    /// times, and one cgroup version.
     fn plain(&mut self, text: &str) -> String {
         let mut text = text.replace('\n', " ");
         let bundle = &self.container.bundle.directory;
@@ -164,7 +165,9 @@ impl Script {
         ] {
             text = text.replace(&path.display().to_string(), name);
         }
-        text = text.replace(&self.id, "ID");
+        text = text
+            .replace(&self.id, "ID")
+            .replace("cgroups.v2.", "cgroups.v1.");
         // Go's zero is in the year 1.
         text = replace_after(&text, "Timestamp { seconds: -", '}', |_| "".to_owned());
         text = text.replace("Timestamp { seconds: -}", "never");
@@ -715,7 +718,10 @@ impl Script {
         self.update("memory", &json!({ "memory": { "limit": 40 << 20 } }));
         self.update("no JSON for it", &json!("text"));
         self.update("nothing", &json!({}));
-        self.update("impossible", &json!({ "cpu": { "cpus": "9999" } }));
+        self.update(
+            "impossible",
+            &json!({ "cpu": { "shares": 1, "quota": 1, "period": 1 } }),
+        );
         // Go's shim would end: "nil pointer dereference".
         if self.engine.is_ours() {
             let id = self.id.clone();
