@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::wait::WaitStatus;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use teu_namespaces::{Child, NamespacePlan, spawn};
 
 use crate::job::{Answer, JobId, Request, Work};
@@ -218,7 +218,10 @@ impl<'a> Jobs<'a> {
 
     /// In the job: the status to end with.
     fn run(&mut self, id: JobId, work: Work, fds: Vec<OwnedFd>) -> u8 {
-        let done = place(fds).and_then(|()| self.work(work));
+        // Whoever waits for a job is gone with the spawner.
+        let bound = set_parent_process_death_signal(Some(Signal::KILL)).context("prctl");
+        let placed = bound.and_then(|()| place(fds));
+        let done = placed.and_then(|()| self.work(work));
         done.unwrap_or_else(|err| {
             let why = Answer::Failed(id, format!("{err:#}"));
             // Whoever would be told is gone.
