@@ -43,7 +43,7 @@ pub struct HugetlbStat {
     pub pagesize: String,
 }
 
-/// Processes and threads. No limit is the largest number.
+/// Processes and threads. No limit is 0, unlike in v2.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PidsStat {
     #[prost(uint64, tag = "1")]
@@ -232,10 +232,7 @@ impl From<Stats> for Metrics {
             hugetlb: hugetlb.collect(),
             pids: Some(PidsStat {
                 current: pids.current,
-                limit: match pids.limit {
-                    0 => u64::MAX,
-                    limit => limit,
-                },
+                limit: pids.limit,
             }),
             cpu: Some(CpuStat {
                 usage: Some(CpuUsage {
@@ -344,11 +341,5 @@ mod tests {
         let names = device_names(text);
         assert_eq!(names[&(254, 0)], "/dev/vda");
         assert_eq!(names[&(7, 0)], "/dev/loop0");
-    }
-
-    #[test]
-    fn no_limit_is_the_largest_number() {
-        let metrics = Metrics::from(Stats::default());
-        assert_eq!(metrics.pids.unwrap().limit, u64::MAX);
     }
 }
