@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
@@ -38,6 +38,8 @@ impl ConsoleSocket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .context("make the socket for the terminal")?;
+        // Of the file that bind makes, too, before anyone could connect.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR).context("close the socket to others")?;
         let address = SocketAddrUnix::new(&path);
         address
             .and_then(|address| bind(&socket, &address))

@@ -31,9 +31,9 @@ pub(super) struct Copy {
 enum WaitsFor {
     Input,
     Room,
-    /// A terminal that no process has open, until one opens it and writes. What is
-    /// known is not told again.
-    Terminal,
+    /// News: no process has the terminal open, until one opens it and writes. Input for
+    /// it waits until there is more. What is known is not told again.
+    News,
 }
 
 /// Whether there is more to come.
@@ -91,17 +91,17 @@ impl Copy {
         ) {
             // Nobody has the other side of the pipe open any more.
             Ok(0) | Err(Errno::PIPE) => return Ok(Progress::Done),
-            Ok(_) if self.waits_for == WaitsFor::Terminal => self.wait(poll, WaitsFor::Input)?,
+            Ok(_) if self.waits_for == WaitsFor::News => self.wait(poll, WaitsFor::Input)?,
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => match self.waits_for {
                 // There is room, so there is no input.
                 WaitsFor::Room if self.is_last => return Ok(Progress::Done),
                 WaitsFor::Room => self.wait(poll, WaitsFor::Input)?,
-                WaitsFor::Input | WaitsFor::Terminal => self.wait(poll, WaitsFor::Room)?,
+                WaitsFor::Input | WaitsFor::News => self.wait(poll, WaitsFor::Room)?,
             },
             // The terminal is closed, which systemd does before it opens it again.
             Err(Errno::IO) if self.is_last => return Ok(Progress::Done),
-            Err(Errno::IO) => self.wait(poll, WaitsFor::Terminal)?,
+            Err(Errno::IO) => self.wait(poll, WaitsFor::News)?,
             Err(err) => return Err(err),
         }
         Ok(Progress::Going)
@@ -122,7 +122,7 @@ impl Copy {
         match waits_for {
             WaitsFor::Input => poll.add(&self.from, self.token, EventFlags::IN)?,
             WaitsFor::Room => poll.add(&self.to, self.token, EventFlags::OUT)?,
-            WaitsFor::Terminal => {
+            WaitsFor::News => {
                 poll.add(&self.from, self.token, EventFlags::IN | EventFlags::ET)?;
             }
         }
@@ -134,7 +134,7 @@ impl Copy {
     /// as a terminal has.
     pub(super) fn stop(&self, poll: &Poll) {
         let removed = match self.waits_for {
-            WaitsFor::Input | WaitsFor::Terminal => poll.remove(&self.from),
+            WaitsFor::Input | WaitsFor::News => poll.remove(&self.from),
             WaitsFor::Room => poll.remove(&self.to),
         };
         if let Err(err) = removed {

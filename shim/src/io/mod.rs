@@ -54,8 +54,8 @@ pub struct Process<'a> {
     pub id: &'a str,
     /// Who may open `/dev/stdout` again: the user and group of the pipes.
     pub owner: (Uid, Gid),
-    /// Where a socket for its terminal may be made: a directory with a short path that
-    /// is closed to others.
+    /// Where a socket for its terminal may be made: a directory with a short path in
+    /// which others make no files.
     pub sockets: &'a Path,
 }
 
@@ -318,8 +318,8 @@ impl Streams {
     pub fn ready(&mut self, poll: &Poll, token: Token) {
         match token.wrapping_sub(self.token) {
             STDIN => self.input_ready(poll),
-            STDOUT => self.output_ready(poll, 0),
-            STDERR => self.output_ready(poll, 1),
+            STDOUT => self.go_on(0, |output| output.ready(poll)),
+            STDERR => self.go_on(1, |output| output.ready(poll)),
             _ => {}
         }
     }
@@ -338,10 +338,6 @@ impl Streams {
                 self.finish_terminal(poll);
             }
         }
-    }
-
-    fn output_ready(&mut self, poll: &Poll, number: usize) {
-        self.go_on(number, |output| output.ready(poll));
     }
 
     /// Has an output do the next step; it is over if there is none or that fails.

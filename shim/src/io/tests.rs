@@ -568,6 +568,8 @@ fn terminal(rig: &Rig) -> (Streams, OwnedFd, Stdio) {
     };
     let (mut streams, _ends) = rig.open(&stdio);
     let socket = streams.console_socket().expect("socket").to_owned();
+    let mode = fs::metadata(&socket).expect("stat").mode();
+    assert_eq!(mode & 0o777, 0o600);
     let process = send_terminal(&streams);
     streams
         .receive_terminal(&rig.poll, Instant::now())
