@@ -10,8 +10,10 @@ mod overlay;
 mod unmount;
 
 use std::ffi::CString;
-use std::fs::read_link;
+use std::fs::{DirBuilder, read_link};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,11 +32,17 @@ use loop_device::LoopDevice;
 use options::Options;
 pub use unmount::unmount_recursive;
 
-/// Mounts all, in order, below the directory `rootfs`, or none.
+/// Mounts all, in order, below the directory `rootfs`, or none. The directory is made.
 ///
 /// # Errors
 /// A mount cannot be made; those before it are then undone.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o711).create(rootfs) {
+        Err(err) if err.kind() != ErrorKind::AlreadyExists => {
+            return Err(err).with_context(|| format!("make the directory {rootfs:?}"));
+        }
+        _ => {}
+    }
     let mounted = mounts.iter().try_for_each(|mount| mount_one(mount, rootfs));
     if mounted.is_err()
         && let Err(err) = unmount_recursive(rootfs)

@@ -270,15 +270,14 @@ impl Service {
         let bundle = task.bundle.to_string_lossy().into_owned();
         let freeze = task.freeze;
         let process = task.process(&request.exec_id)?;
-        let status = match process.stage {
-            Stage::Added | Stage::Created => TaskStatus::Created,
-            Stage::Stopped => TaskStatus::Stopped,
-            Stage::Starting => TaskStatus::Created,
-            Stage::Running => match freeze {
-                Freeze::No => TaskStatus::Running,
-                Freeze::Pausing => TaskStatus::Pausing,
-                Freeze::Paused => TaskStatus::Paused,
-            },
+        let is_exec = !request.exec_id.is_empty();
+        let status = match (process.stage, freeze) {
+            (Stage::Stopped, _) => TaskStatus::Stopped,
+            // An exec that does not run yet is what its container is, as in Go's shim.
+            (stage, Freeze::Pausing) if is_exec || stage == Stage::Running => TaskStatus::Pausing,
+            (stage, Freeze::Paused) if is_exec || stage == Stage::Running => TaskStatus::Paused,
+            (Stage::Running, _) => TaskStatus::Running,
+            (Stage::Added | Stage::Created | Stage::Starting, _) => TaskStatus::Created,
         };
         let exit = process.exit.filter(|_| process.stage == Stage::Stopped);
         reply(&StateResponse {
@@ -411,7 +410,8 @@ impl Service {
     fn resize(&mut self, request: &ResizePtyRequest) -> Answer {
         let task = self.task(&request.id)?;
         let process = task.process(&request.exec_id)?;
-        if process.stage == Stage::Stopped {
+        // One without a terminal has no size; only of an exec that is a mistake.
+        if process.stage == Stage::Stopped && !request.exec_id.is_empty() {
             return Err(Status::unknown("cannot resize a stopped container"));
         }
         let size = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
@@ -728,7 +728,8 @@ fn time_of(exit: Option<Exit>) -> Option<Timestamp> {
 
 /// The process of an exec, with a terminal if the call says so.
 fn with_terminal(spec: &[u8], terminal: bool) -> Result<Vec<u8>> {
-    let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(spec)?;
+    let spec = serde_json::from_slice(spec).context("read the process")?;
+    let mut spec: serde_json::Map<String, serde_json::Value> = spec;
     spec.insert("terminal".to_owned(), terminal.into());
     Ok(serde_json::to_vec(&spec)?)
 }

@@ -223,7 +223,7 @@ impl<'a> Jobs<'a> {
         let placed = bound.and_then(|()| place(fds));
         let done = placed.and_then(|()| self.work(work));
         done.unwrap_or_else(|err| {
-            let why = Answer::Failed(id, format!("{err:#}"));
+            let why = Answer::Failed(id, teu_errno::chain(&err));
             // Whoever would be told is gone.
             self.packets.send(&why, Vec::new()).ok();
             FAILED

@@ -40,23 +40,24 @@ fn sleeping() -> Container {
     Container::new(Bundle::new().probe("sleep"))
 }
 
-/// Flags are answered with JSON, which every containerd since 1.7 reads; a message
-/// with a message.
+/// Flags are answered with what every containerd reads, a message with a message.
 fn start_answers_as_it_is_asked() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
     let container = sleeping();
     let (shim, answer) = engine.start_with_answer(&container, Bootstrap::Flags);
-    let json: Value = serde_json::from_slice(&answer).expect("JSON");
-    assert_eq!(json["protocol"], "ttrpc");
-    assert_eq!(json["address"], shim.address);
-    drop(shim);
+    let answer = String::from_utf8(answer).expect("UTF-8");
     if engine.is_ours() {
-        let (shim, answer) = engine.start_with_answer(&container, Bootstrap::Message);
-        let result = BootstrapResult::decode(answer.as_slice()).expect("a message");
-        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
-        assert_eq!(result.address, shim.address);
+        assert_eq!(answer, shim.address);
+    } else {
+        assert!(answer.contains(&shim.address), "{answer}");
+        return;
     }
+    drop(shim);
+    let (shim, answer) = engine.start_with_answer(&container, Bootstrap::Message);
+    let result = BootstrapResult::decode(answer.as_slice()).expect("a message");
+    assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+    assert_eq!(result.address, shim.address);
 }
 
 fn start_finds_the_shim_of_the_sandbox() {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use teu_shim::proto::Any;
-use teu_shim::proto::events::{Event as _, TaskExit, TaskOOM};
+use teu_shim::proto::events::{Event as _, TaskDelete, TaskExit, TaskOOM};
 use teu_shim::proto::options::ProcessDetails;
 use teu_shim::proto::options::runc::Options;
 use teu_shim::proto::task::*;
@@ -17,7 +17,6 @@ use super::client::{Call, Client};
 use super::engine::{
     Bootstrap, Engine, Shim, Streams, exec_request, kill_request, process_spec, start, wait,
 };
-use super::events::Events;
 use crate::harness::{
     Bundle, Container, GoShim, Root, Seconds, Teu, needs, repository, runtime, scratch, tests,
     wait_until,
@@ -51,19 +50,17 @@ fn gos_is_as_recorded() {
     compare("go", &Script::run(engine, Bootstrap::Flags, None));
 }
 
-/// The transcript must be the recorded one. Lines there that begin with `go` or `teu`
-/// are only one's, and a comment before them says why.
+/// The transcript must be the recorded one. Lines there that begin with `go | ` or
+/// `teu| ` are only one's, and a comment before them says why.
 #[track_caller]
 fn compare(whose: &str, lines: &[String]) {
     let path = repository("tests/data/shim-transcript");
     let text = std::fs::read_to_string(path).expect("read the recorded transcript");
-    let recorded = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let recorded = text.lines().filter(|line| !line.starts_with('#'));
     let recorded: Vec<&str> = recorded
         .filter_map(|line| match line.split_once("| ") {
-            Some((owner, line)) => (owner.trim() == whose).then_some(line),
-            None => Some(line),
+            Some((owner @ ("go " | "teu"), line)) => (owner.trim() == whose).then_some(line),
+            _ => Some(line),
         })
         .collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -861,15 +858,14 @@ impl Script {
 
     fn events(&mut self) {
         self.section = "event";
-        let exits = |events: &Events| {
-            events
-                .heard()
-                .iter()
-                .filter(|event| event.topic == TaskExit::TOPIC)
-                .count()
+        let count = |topic| {
+            let heard = self.engine.events.heard();
+            heard.iter().filter(|event| event.topic == topic).count()
         };
         // Three execs, three lives of the container.
-        wait_until("all have ended", || exits(&self.engine.events) == 6);
+        wait_until("all have ended, and are gone", || {
+            (count(TaskExit::TOPIC), count(TaskDelete::TOPIC)) == (6, 3)
+        });
         for event in self.engine.events.heard() {
             // On cgroup v1 Go's shim sometimes takes the cgroup's removal for one.
             if event.topic != TaskOOM::TOPIC || self.engine.is_ours() {
