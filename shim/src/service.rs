@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use prost::Message;
 use rustix::fs::{Gid, Uid};
-use teu_cgroups::Cgroup;
+use teu_cgroups::{Cgroup, OomWatch};
 
 use crate::command::Command;
 use crate::config::Config;
@@ -23,8 +23,8 @@ use crate::io::{self, Stdio, Streams};
 use crate::job::{JobId, Work};
 use crate::metrics;
 use crate::options::Options;
-use crate::poll::{Poll, Token};
-use crate::proto::events::{TaskExecAdded, TaskExit};
+use crate::poll::{EventFlags, Poll, Token};
+use crate::proto::events::{TaskExecAdded, TaskExit, TaskOOM};
 use crate::proto::options::ProcessDetails;
 use crate::proto::options::runc::CheckpointOptions;
 use crate::proto::task::*;
@@ -47,6 +47,8 @@ type Answer = Result<Option<Vec<u8>>, Status>;
 pub(crate) const FIRST_STREAM: Token = 1 << 40;
 /// A power of two.
 const TOKENS_OF_A_PROCESS: Token = 8;
+/// Of init's: the token of kills for want of memory.
+const OOM: Token = 5;
 
 /// All tasks of the server.
 #[derive(Debug)]
@@ -180,6 +182,7 @@ impl Service {
             execs: BTreeMap::new(),
             freeze: Freeze::No,
             cgroup: None,
+            oom: None,
             ends_others: false,
         };
         self.tasks.insert(id.clone(), task);
@@ -576,6 +579,10 @@ impl Service {
         }
         if exec.is_empty() {
             task.freeze = Freeze::No;
+            self.tell_oom(id, Instant::now());
+            if let Some(task) = self.tasks.get_mut(id) {
+                task.oom = None;
+            }
         }
         self.tell(&TaskExit {
             container_id: id.to_owned(),
@@ -590,14 +597,33 @@ impl Service {
         }
     }
 
-    /// Looks after the cgroup of a container that has been made.
+    /// Looks after the cgroup of a container that has been made: before its start, after
+    /// which it may be killed at any time.
     fn watch(&mut self, id: &str) {
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        let pid = i32::try_from(task.init.pid).map(Pid::from_raw);
-        if let Some(Ok(cgroup)) = pid.ok().map(Cgroup::of_process) {
-            task.cgroup = Some(cgroup);
+        if let Err(err) = self.try_to_watch(id) {
+            log::error!("watch the control group of {id}: {err:#}");
+        }
+    }
+
+    fn try_to_watch(&mut self, id: &str) -> Result<()> {
+        let token = self.first_token(id, "");
+        let task = self.tasks.get_mut(id).context("it is gone")?;
+        let pid = Pid::from_raw(i32::try_from(task.init.pid)?);
+        let cgroup = task.cgroup.insert(Cgroup::of_process(pid)?);
+        let watch = cgroup.watch_oom()?;
+        if let (Some(watch), Some(token)) = (&watch, token) {
+            self.poll.add(watch, token + OOM, EventFlags::IN)?;
+        }
+        task.oom = watch;
+        Ok(())
+    }
+
+    /// Tells if processes were killed for want of memory.
+    fn tell_oom(&mut self, id: &str, now: Instant) {
+        let watch = self.tasks.get_mut(id).and_then(|task| task.oom.as_mut());
+        if watch.is_some_and(|watch| watch.new_kills(now) > 0) {
+            let container_id = id.to_owned();
+            self.tell(&TaskOOM { container_id });
         }
     }
 
@@ -607,8 +633,10 @@ impl Service {
         let Some((id, exec)) = self.streams.get(&base).cloned() else {
             return;
         };
-        if token - base == jobs::LOGGER {
-            return self.logger_ready(base, &id);
+        match token - base {
+            jobs::LOGGER => return self.logger_ready(base, &id),
+            OOM => return self.tell_oom(&id, Instant::now()),
+            _ => {}
         }
         let poll = &self.poll;
         let process = self
@@ -643,6 +671,13 @@ impl Service {
         Ok(ends)
     }
 
+    /// The token of a process's first stream, the latest it had.
+    fn first_token(&self, id: &str, exec: &str) -> Option<Token> {
+        let mut tokens = self.streams.iter().rev();
+        let found = tokens.find(|(_, (task, name))| task == id && name == exec);
+        found.map(|(token, _)| *token)
+    }
+
     /// When there is something to do without an event.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let processes = self.tasks.values().flat_map(|task| {
@@ -651,7 +686,10 @@ impl Service {
         });
         let loggers = self.stopping_loggers.iter();
         let loggers = loggers.filter_map(|logger| logger.kill_at);
-        processes.chain(loggers).chain(self.events.deadline()).min()
+        let ooms = self.tasks.values();
+        let ooms = ooms.filter_map(|task| task.oom.as_ref()?.deadline());
+        let all = processes.chain(loggers).chain(ooms);
+        all.chain(self.events.deadline()).min()
     }
 
     /// Does what it is time for.
@@ -671,6 +709,15 @@ impl Service {
         }
         for (id, exec) in drained {
             self.continue_deletion(&id, &exec);
+        }
+        let is_due = |task: &Task| {
+            let deadline = task.oom.as_ref().and_then(OomWatch::deadline);
+            deadline.is_some_and(|time| time <= now)
+        };
+        let due = self.tasks.iter().filter(|(_, task)| is_due(task));
+        let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.tell_oom(&id, now);
         }
     }
 

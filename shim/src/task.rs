@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use teu_cgroups::Cgroup;
+use teu_cgroups::{Cgroup, OomWatch};
 
 use crate::command::Command;
 use crate::io::{Stdio, Streams};
@@ -31,6 +31,8 @@ pub(crate) struct Task {
     pub(crate) freeze: Freeze,
     /// From its creation on.
     pub(crate) cgroup: Option<Cgroup>,
+    /// From then until its end is told of.
+    pub(crate) oom: Option<OomWatch>,
     /// The others are being killed, as they do not end with init.
     pub(crate) ends_others: bool,
     /// The runtime has deleted it before its end was told of.

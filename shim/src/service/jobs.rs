@@ -150,12 +150,7 @@ impl Service {
         if let Some(process) = process {
             process.logger = Some(Logger { job, kill_at: None });
         }
-        let whose = self.streams.iter();
-        let token = whose
-            .rev()
-            .find(|(_, (task, name))| task == id && name == exec)
-            .map(|(token, _)| *token);
-        if let Some(token) = token {
+        if let Some(token) = self.first_token(id, exec) {
             poll.add(&logger.readiness, token + LOGGER, EventFlags::IN)
                 .map_err(|err| failed(err.into()))?;
             let readiness = logger.readiness;
