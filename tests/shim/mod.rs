@@ -9,5 +9,6 @@ mod engine;
 mod events;
 pub(crate) mod invocation;
 pub(crate) mod order;
+pub(crate) mod sandbox;
 pub(crate) mod streams;
 pub(crate) mod transcript;
