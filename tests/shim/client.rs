@@ -2,7 +2,7 @@
 //! written anew: a mistake the shim's own makes would not show between two of a kind.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -119,6 +119,13 @@ impl Client {
         }
     }
 
+    /// Makes a call that may fail, at a shim that may end: whether it has not.
+    pub(crate) fn is_open_after<C: Call>(&mut self, request: &C) -> bool {
+        let service = self.service.clone();
+        let sent = self.try_send(&service, C::METHOD, request.encode_to_vec());
+        sent.and_then(|stream| self.try_response(stream)).is_ok()
+    }
+
     /// Calls a method that may not exist.
     #[track_caller]
     pub(crate) fn call_unknown(&mut self, service: Option<&str>, method: &str) -> Response {
@@ -129,6 +136,11 @@ impl Client {
 
     #[track_caller]
     fn send_to(&mut self, service: &str, method: &str, payload: Vec<u8>) -> u32 {
+        self.try_send(service, method, payload)
+            .expect("send a call")
+    }
+
+    fn try_send(&mut self, service: &str, method: &str, payload: Vec<u8>) -> io::Result<u32> {
         let stream = if self.last == 0 { 1 } else { self.last + 2 };
         self.last = stream;
         let namespace = KeyValue {
@@ -143,17 +155,21 @@ impl Client {
             metadata: vec![namespace],
         };
         let frame = frame(stream, REQUEST, &request.encode_to_vec());
-        self.socket.write_all(&frame).expect("send a call");
-        stream
+        self.socket.write_all(&frame)?;
+        Ok(stream)
     }
 
     #[track_caller]
     fn response(&mut self, stream: u32) -> Response {
+        self.try_response(stream).expect("read a reply")
+    }
+
+    fn try_response(&mut self, stream: u32) -> io::Result<Response> {
         loop {
             if let Some(response) = self.early.remove(&stream) {
-                return response;
+                return Ok(response);
             }
-            let frame = Frame::read(&mut self.socket).expect("read a reply");
+            let frame = Frame::read(&mut self.socket)?;
             assert_eq!(frame.kind, RESPONSE, "the type of a frame that replies");
             let response = Response::decode(frame.payload.as_slice()).expect("decode a response");
             self.early.insert(frame.stream, response);
@@ -170,7 +186,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// The next one.
-    pub(crate) fn read(from: &mut impl Read) -> std::io::Result<Frame> {
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Frame> {
         let mut header = [0; 10];
         from.read_exact(&mut header)?;
         let number =

@@ -309,6 +309,11 @@ impl Shim {
         Client::connect(&self.address, version)
     }
 
+    /// Another connection in the place of the one there was.
+    pub(crate) fn reconnect(&mut self) {
+        self.client = self.connect(self.version);
+    }
+
     /// What it has logged since the last call.
     pub(crate) fn log(&mut self) -> String {
         let mut text = Vec::new();

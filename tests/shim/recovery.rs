@@ -1,0 +1,95 @@
+//! Shims that are killed at any moment: what an engine does then leaves nothing.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use teu_shim::proto::task::{ConnectRequest, PidsRequest};
+
+use super::client::Client;
+use super::engine::{
+    Bootstrap, Engine, Streams, create_request_with_overlay, exec_request, has_rootfs_mounted,
+    kill_request, start,
+};
+use crate::harness::{
+    Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, tests, wait_until,
+};
+
+tests![
+    shims_killed_at_any_moment_leave_nothing,
+    engine_that_comes_back_finds_its_tasks
+];
+
+/// How many are killed, and within which time of their first call.
+const MANY: u64 = 100;
+const LIFE: Duration = Duration::from_millis(40);
+
+fn shims_killed_at_any_moment_leave_nothing() {
+    needs(&[Root, Overlayfs, Seconds(300)]);
+    let engine = Engine::new();
+    let before = HostSnapshot::take();
+    for number in 0..MANY {
+        let container = Container::new(Bundle::new().probe("sleep"));
+        let create = create_request_with_overlay(&engine, &container);
+        let mut shim = engine.start(&container, Bootstrap::Flags);
+        let id = &container.id;
+        // Nobody waits for the answers, as nobody knows when the end comes.
+        shim.send(&create);
+        let asked = shim.connect(shim.version);
+        let asking = {
+            let id = id.clone();
+            std::thread::spawn(move || ask_on(asked, &id))
+        };
+        // Spread over the time evenly, not in order.
+        std::thread::sleep(LIFE * u32::try_from(number * 37 % MANY).expect("few") / 100);
+        shim.kill();
+        asking.join().expect("ask until the end");
+        engine.delete(&container);
+        assert!(!container.has_state(), "the state is left");
+        assert!(
+            !has_rootfs_mounted(&container),
+            "the root filesystem is still mounted"
+        );
+        wait_until("all processes have ended", || {
+            before.differences().is_empty()
+        });
+    }
+}
+
+/// Starts the container as soon as it is there, then execs, until the shim is gone.
+fn ask_on(mut client: Client, id: &str) {
+    for number in 0.. {
+        let exec = format!("exec-{number}");
+        let is_there = client.is_open_after(&start(id, ""))
+            && client.is_open_after(&exec_request(id, &exec, "sleep", &Streams::default()))
+            && client.is_open_after(&start(id, &exec))
+            && client.is_open_after(&kill_request(id, &exec, Signal::SIGKILL as i32));
+        if !is_there {
+            return;
+        }
+    }
+}
+
+/// Connections come and go, and so do receivers of events: tasks stay.
+fn engine_that_comes_back_finds_its_tasks() {
+    needs(&[Root]);
+    let engine = Engine::new();
+    let container = Container::new(Bundle::new().probe("sleep"));
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    let pid = shim.create(&engine, &container);
+    let id = container.id.clone();
+    for is_started in [false, true] {
+        engine.events.close();
+        shim.reconnect();
+        let connected = shim.call(&ConnectRequest { id: id.clone() });
+        assert_eq!(connected.expect("connect").task_pid, pid);
+        let pids = shim.call(&PidsRequest { id: id.clone() });
+        assert!(!pids.expect("pids").processes.is_empty());
+        if !is_started {
+            shim.start(&id, "");
+        }
+        engine.events.open();
+    }
+    shim.remove(&id);
+    engine.events.wait_for("/tasks/delete", &id);
+    engine.events.assert_in_order();
+}
