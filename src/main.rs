@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             eprintln!("{NOT_A_HOOK}");
             ExitCode::from(FAILED)
         }
-        Some(shim::NAME) => teu_shim::main(&shim::Teu),
+        Some(name) if name.starts_with(shim::PREFIX) => teu_shim::main(&shim::Teu),
         _ => {
             exeseal::start_sealed();
             ExitCode::from(run(std::env::args_os()))

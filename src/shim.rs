@@ -8,8 +8,9 @@ use anyhow::Result;
 use crate::commands::features;
 use crate::{exeseal, run, version};
 
-/// The program's name where it is the shim.
-pub(crate) const NAME: &str = "containerd-shim-teu-v2";
+/// What the program's name begins with where it is the shim. It may stand in for
+/// containerd's own, `containerd-shim-runc-v2`: some engines take no other name.
+pub(crate) const PREFIX: &str = "containerd-shim-";
 
 /// The runtime, as the shim knows it.
 #[derive(Debug)]
