@@ -18,8 +18,7 @@ use super::engine::{
     Bootstrap, Engine, Shim, Streams, exec_request, kill_request, process_spec, start, wait,
 };
 use crate::harness::{
-    Bundle, Container, GoShim, Root, Seconds, Teu, needs, repository, runtime, scratch, tests,
-    wait_until,
+    Bundle, Container, GoShim, Root, Seconds, Teu, needs, runtime, scratch, tests, wait_until,
 };
 
 tests![
@@ -54,9 +53,8 @@ fn gos_is_as_recorded() {
 /// `teu| ` are only one's, and a comment before them says why.
 #[track_caller]
 fn compare(whose: &str, lines: &[String]) {
-    let path = repository("tests/data/shim-transcript");
-    let text = std::fs::read_to_string(path).expect("read the recorded transcript");
-    let recorded = text.lines().filter(|line| !line.starts_with('#'));
+    let recorded = include_str!("../data/shim-transcript").lines();
+    let recorded = recorded.filter(|line| !line.starts_with('#'));
     let recorded: Vec<&str> = recorded
         .filter_map(|line| match line.split_once("| ") {
             Some((owner @ ("go " | "teu"), line)) => (owner.trim() == whose).then_some(line),
