@@ -17,6 +17,9 @@ MANUAL     := $(TARGET_DIR)/manual
 BINARY     := $(TARGET_DIR)/teu
 SHARE      := $(DESTDIR)$(PREFIX)/share
 ZSH        := $(SHARE)/zsh/site-functions
+# The name by which containerd finds teu as its shim: a link, so that the two are always
+# the same version.
+SHIM       := containerd-shim-teu-v2
 
 # Each builds the release for one architecture, where one cargo cannot for both.
 CARGO_x86_64  ?= $(CARGO)
@@ -67,6 +70,7 @@ install: $(if $(shell command -v $(CARGO)),all,built)
 # The files alone, of any build: its BINARY and MANUAL.
 files:
 	install -D $(BINARY) $(DESTDIR)$(PREFIX)/bin/teu
+	ln -sf teu $(DESTDIR)$(PREFIX)/bin/$(SHIM)
 	install -d $(SHARE)/man/man8
 	install -m 644 $(MANUAL)/man/man8/*.8 $(SHARE)/man/man8
 	install -D -m 644 $(MANUAL)/completions/teu.bash $(SHARE)/bash-completion/completions/teu
@@ -78,7 +82,7 @@ built:
 		{ echo 'There is no cargo in PATH, and nothing built: run "make" first.' >&2; exit 1; }
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/teu
+	rm -f $(DESTDIR)$(PREFIX)/bin/teu $(DESTDIR)$(PREFIX)/bin/$(SHIM)
 	rm -f $(SHARE)/man/man8/teu.8 $(SHARE)/man/man8/teu-*.8
 	rm -f $(SHARE)/bash-completion/completions/teu
 	rm -f $(ZSH)/_teu

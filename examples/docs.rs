@@ -84,6 +84,11 @@ const LISTS: &[(&str, &[(&str, &str)])] = &[
                 "What devices there are by name (CDI). --cdi-dir names other directories.",
             ),
             (
+                "containerd-shim-teu-v2",
+                "The name by which containerd finds teu as its shim: a link beside it, for the \
+                 runtime io.containerd.teu.v2.",
+            ),
+            (
                 "checkpoint",
                 "The image files of teu-checkpoint(8), in the current directory.",
             ),
@@ -99,7 +104,7 @@ const EXAMPLES: &[&str] = &[
     "To do the same step by step, as engines do, with \"terminal\": false in config.json:",
     "    # teu create my-box\n    # teu start my-box\n    # teu exec my-box ps\n    \
      # teu kill my-box KILL\n    # teu delete my-box",
-    "SEE ALSO:\nrunc(8), criu(8), namespaces(7), cgroups(7), capabilities(7), seccomp(2)",
+    "SEE ALSO:\nrunc(8), criu(8), containerd(8), namespaces(7), cgroups(7), capabilities(7), seccomp(2)",
 ];
 
 fn main() -> Result<()> {
