@@ -4,9 +4,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use nix::sys::ptrace;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use teu_shim::proto::task::ConnectRequest;
 
 use super::engine::{Bootstrap, Engine, Shim};
@@ -53,6 +51,9 @@ fn server_has_given_up_what_it_does_not_need() {
 /// once more.
 #[cfg(target_arch = "x86_64")]
 fn inject(server: i32, call: Option<(i64, [u64; 3])>) {
+    use nix::sys::ptrace;
+    use nix::unistd::Pid;
+
     let server = Pid::from_raw(server);
     ptrace::seize(server, ptrace::Options::empty()).expect("trace the server");
     ptrace::interrupt(server).expect("stop the server");
