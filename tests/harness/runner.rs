@@ -160,7 +160,9 @@ fn run_all(tests: &[Test], options: &Options) -> ExitCode {
         tally.failed.push(failure);
     }
     if options.is_complete() {
-        tally.failed.extend(unexpected_skips(&tally.skipped, &options.skips));
+        tally
+            .failed
+            .extend(unexpected_skips(&tally.skipped, &options.skips));
     }
     remove(&scratch);
     report(&tally, start.elapsed())
