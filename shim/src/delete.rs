@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +17,7 @@ use crate::options::Options;
 use crate::proto::Timestamp;
 use crate::proto::task::DeleteResponse;
 use crate::socket::Socket;
+use crate::spawner;
 
 /// As if it was killed: who asks here has not heard of another end.
 const KILLED: u32 = 128 + 9;
@@ -26,10 +26,14 @@ const KILLED: u32 = 128 + 9;
 /// logs.
 pub(crate) fn delete(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
     let bundle = &invocation.bundle;
+    let socket = Socket::noted_in(bundle).filter(|socket| !socket.is_served());
+    if socket.is_some() {
+        spawner::wait_for_end(bundle);
+    }
     for tried in [
         delete_container(invocation, runtime),
         unmount_recursive(&bundle.join("rootfs")),
-        remove_socket(bundle),
+        socket.map_or(Ok(()), |socket| socket.remove()),
     ] {
         if let Err(err) = tried {
             eprintln!("{}", teu_errno::chain(&err));
@@ -76,12 +80,4 @@ fn delete_container(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()
     };
     ensure!(is_done, "delete container {:?}", invocation.id);
     Ok(())
-}
-
-/// Removes the socket of a server that was killed.
-fn remove_socket(bundle: &Path) -> Result<()> {
-    match Socket::noted_in(bundle) {
-        Some(socket) if !socket.is_served() => socket.remove(),
-        _ => Ok(()),
-    }
 }

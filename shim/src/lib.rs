@@ -31,7 +31,7 @@ mod sys;
 mod task;
 pub mod ttrpc;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
@@ -85,10 +85,13 @@ pub fn main(runtime: &dyn Runtime) -> ExitCode {
     }
 }
 
+/// Of the server and its spawner, which were executed as /proc/self/exe: that says
+/// nothing.
+const PROCESS_NAME: &CStr = c"containerd-shim";
+
 fn serve(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
     runtime.seal()?;
-    // It was executed as /proc/self/exe, which says nothing.
-    rustix::thread::set_name(c"containerd-shim").context("set the name of the process")?;
+    rustix::thread::set_name(PROCESS_NAME).context("set the name of the process")?;
     server::serve(invocation, take_listener()?, runtime)
 }
 

@@ -67,6 +67,8 @@ impl Options {
     pub fn saved(bundle: &Path) -> Result<Options> {
         let path = bundle.join(FILE);
         match fs::read(&path) {
+            // The server was killed before it wrote, and before there was a container.
+            Ok(json) if json.is_empty() => Ok(Options::default()),
             Ok(json) => serde_json::from_slice(&json).with_context(|| format!("read {path:?}")),
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(Options::default()),
             Err(err) => Err(err).with_context(|| format!("read {path:?}")),
@@ -174,6 +176,8 @@ mod tests {
     fn saved_options_are_what_containerds_shim_reads() {
         let bundle = std::env::temp_dir().join(format!("teu-shim-saved-{}", std::process::id()));
         fs::create_dir(&bundle).unwrap();
+        assert_eq!(Options::saved(&bundle).unwrap(), Options::default());
+        fs::write(bundle.join("options.json"), "").unwrap();
         assert_eq!(Options::saved(&bundle).unwrap(), Options::default());
         let options = Options {
             binary_name: "crun".to_owned(),

@@ -160,6 +160,7 @@ impl Service {
         let mut options = Options::read(request.options.as_ref()).map_err(failed)?;
         options.systemd_cgroup |= config.names_systemd_cgroup();
         options.save(bundle).map_err(failed)?;
+        self.spawner.note_in(bundle).map_err(failed)?;
         let owner = match (options.io_uid, options.io_gid) {
             (0, 0) => config.root_user(),
             given => given,

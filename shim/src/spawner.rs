@@ -2,21 +2,35 @@
 //! server itself is confined, and what it may not do its children could not do either.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::wait::WaitStatus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open,
+    set_parent_process_death_signal,
+};
 use teu_namespaces::{Child, NamespacePlan, spawn};
 
 use crate::job::{Answer, JobId, Request, Work};
 use crate::packets::{Packets, Received};
 use crate::poll::{EventFlags, Poll, Token};
-use crate::{Runtime, mounts, sys};
+use crate::{PROCESS_NAME, Runtime, mounts, sys};
+
+/// In the bundle: the spawner's pid, for a `delete` after the server's end.
+const FILE: &str = "spawner.pid";
+/// How long that waits at most; containerd waits five seconds for it.
+const LONGEST: Timespec = Timespec {
+    tv_sec: 3,
+    tv_nsec: 0,
+};
 
 /// Above the descriptors that a job is given; the socket to the server is there.
 const HIGH: u16 = 32;
@@ -61,6 +75,15 @@ impl Spawner {
     /// Its process.
     pub fn pid(&self) -> i32 {
         self.process.pid().as_raw()
+    }
+
+    /// Writes down in a bundle whose jobs work on it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn note_in(&self, bundle: &Path) -> Result<()> {
+        let path = bundle.join(FILE);
+        fs::write(&path, self.pid().to_string()).with_context(|| format!("write {path:?}"))
     }
 
     /// Readable when there are answers, or the spawner is gone.
@@ -112,17 +135,41 @@ impl Spawner {
     }
 }
 
+/// Waits until the spawner of a server that is gone has ended, and with it all jobs
+/// that could still make something in this bundle. It is about to.
+pub(crate) fn wait_for_end(bundle: &Path) {
+    let pid = fs::read_to_string(bundle.join(FILE)).ok();
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+    let Some(pid) = pid else {
+        return;
+    };
+    let Ok(spawner) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    // Another process may have the pid by now.
+    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
+    if name.is_ok_and(|name| name.trim_end().as_bytes() == PROCESS_NAME.to_bytes()) {
+        let mut ends = [PollFd::new(&spawner, PollFlags::IN)];
+        // In vain or not, what is left is removed next.
+        poll(&mut ends, Some(&LONGEST)).ok();
+    }
+}
+
 /// In the spawner.
 struct Jobs<'a> {
     packets: Packets,
     poll: Poll,
     runtime: &'a dyn Runtime,
     running: BTreeMap<JobId, Child>,
+    pid: Pid,
 }
 
 impl<'a> Jobs<'a> {
     fn new(packets: Packets, runtime: &'a dyn Runtime) -> Result<Jobs<'a>> {
         let packets = packets.moved_above(HIGH.into())?;
+        // The server's socket above all: who connects must not find this process there
+        // when the server has ended.
+        sys::close_low(HIGH.into());
         let poll = Poll::new().context("epoll_create")?;
         poll.add(packets.fd(), SOCKET, EventFlags::IN)
             .context("epoll_ctl")?;
@@ -131,6 +178,7 @@ impl<'a> Jobs<'a> {
             poll,
             runtime,
             running: BTreeMap::new(),
+            pid: getpid(),
         })
     }
 
@@ -220,6 +268,10 @@ impl<'a> Jobs<'a> {
     fn run(&mut self, id: JobId, work: Work, fds: Vec<OwnedFd>) -> u8 {
         // Whoever waits for a job is gone with the spawner.
         let bound = set_parent_process_death_signal(Some(Signal::KILL)).context("prctl");
+        if getppid() != Some(self.pid) {
+            // It has ended before that.
+            return FAILED;
+        }
         let placed = bound.and_then(|()| place(fds));
         let done = placed.and_then(|()| self.work(work));
         done.unwrap_or_else(|err| {

@@ -10,9 +10,7 @@ use super::engine::{
     Bootstrap, Engine, Streams, create_request_with_overlay, exec_request, has_rootfs_mounted,
     kill_request, start,
 };
-use crate::harness::{
-    Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, tests, wait_until,
-};
+use crate::harness::{Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, tests};
 
 tests![
     shims_killed_at_any_moment_leave_nothing,

@@ -3,6 +3,7 @@
 //! to be found for.
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use teu_shim::proto::task::ConnectRequest;
@@ -56,12 +57,25 @@ fn inject(server: i32, call: Option<(i64, [u64; 3])>) {
 
     let server = Pid::from_raw(server);
     ptrace::seize(server, ptrace::Options::empty()).expect("trace the server");
-    ptrace::interrupt(server).expect("stop the server");
-    wait_until("the server stands still", || {
-        let stat = std::fs::read_to_string(format!("/proc/{server}/stat"));
-        stat.is_ok_and(|stat| stat.contains(") t "))
-    });
-    let mut registers = ptrace::getregs(server).expect("read the registers");
+    let mut registers = loop {
+        ptrace::interrupt(server).expect("stop the server");
+        wait_until("the server stands still", || {
+            let stat = std::fs::read_to_string(format!("/proc/{server}/stat"));
+            stat.is_ok_and(|stat| stat.contains(") t "))
+        });
+        let registers = ptrace::getregs(server).expect("read the registers");
+        let waits = [
+            libc::SYS_epoll_wait,
+            libc::SYS_epoll_pwait,
+            libc::SYS_epoll_pwait2,
+        ];
+        if waits.contains(&registers.orig_rax.cast_signed()) {
+            break registers;
+        }
+        // It was about something else.
+        ptrace::cont(server, None).expect("let the server go on");
+        std::thread::sleep(Duration::from_millis(5));
+    };
     let own = registers.orig_rax;
     // Back to the instruction, which is two bytes; nothing is left to be restarted.
     registers.rip -= 2;
