@@ -3,7 +3,6 @@
 //! to be found for.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use teu_shim::proto::task::ConnectRequest;
@@ -52,6 +51,8 @@ fn server_has_given_up_what_it_does_not_need() {
 /// once more.
 #[cfg(target_arch = "x86_64")]
 fn inject(server: i32, call: Option<(i64, [u64; 3])>) {
+    use std::time::Duration;
+
     use nix::sys::ptrace;
     use nix::unistd::Pid;
 
