@@ -9,10 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::wait::WaitStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, retry_on_intr};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open,
     set_parent_process_death_signal,
@@ -31,6 +31,9 @@ const LONGEST: Timespec = Timespec {
     tv_sec: 3,
     tv_nsec: 0,
 };
+
+/// Its first message.
+const READY: () = ();
 
 /// Above the descriptors that a job is given; the socket to the server is there.
 const HIGH: u16 = 32;
@@ -57,7 +60,12 @@ impl Spawner {
             // With this copy open, the server's end would go unnoticed.
             drop(server.take());
             let packets = spawner.take().context("no socket");
-            match packets.and_then(|packets| Jobs::new(packets, runtime)?.serve()) {
+            let serve = |packets| {
+                let mut jobs = Jobs::new(packets, runtime)?;
+                jobs.packets.send(&READY, Vec::new())?;
+                jobs.serve()
+            };
+            match packets.and_then(serve) {
                 Ok(()) => 0,
                 Err(err) => {
                     log::error!("spawner: {err:#}");
@@ -65,8 +73,16 @@ impl Spawner {
                 }
             }
         })?;
+        let packets = server.take().context("no socket")?;
+        // Until then it has copies of what is the server's, whom it may outlive.
+        let mut ready = [PollFd::from_borrowed_fd(packets.fd(), PollFlags::IN)];
+        retry_on_intr(|| poll(&mut ready, None)).context("wait for the spawner")?;
+        match packets.receive()? {
+            Received::Message(READY, _) => {}
+            _ => bail!("the spawner has not begun"),
+        }
         Ok(Spawner {
-            packets: server.take().context("no socket")?,
+            packets,
             process,
             last: 0,
         })
