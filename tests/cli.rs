@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         shim::endurance::TESTS,
         shim::invocation::TESTS,
         shim::order::TESTS,
+        shim::overload::TESTS,
         shim::recovery::TESTS,
         shim::sandbox::TESTS,
         shim::streams::TESTS,

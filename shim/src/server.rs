@@ -5,13 +5,15 @@ mod connection;
 mod signals;
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixListener;
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use rustix::net::sockopt::socket_peercred;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
 use crate::events::Publisher;
@@ -32,6 +34,9 @@ const EVENTS: Token = 3;
 /// Later ones are those of connections.
 const FIRST_CONNECTION: Token = 16;
 
+/// How long nobody is let in if there is no descriptor for that.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Whom to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -45,6 +50,8 @@ struct Server {
     service: Service,
     connections: BTreeMap<Token, Connection>,
     next_connection: Token,
+    /// When to let others in again.
+    accept_at: Option<Instant>,
     is_told_to_end: bool,
 }
 
@@ -65,6 +72,7 @@ pub(crate) fn serve(
     // Before there is a log, which is no job's, and signals are blocked.
     let spawner = Spawner::start(runtime)?;
     log_fifo::open(&invocation.bundle, invocation.debug);
+    allow_more_files()?;
     let sockets = socket.as_ref().and_then(Socket::directory);
     let sockets = sockets.unwrap_or(Path::new("/run"));
     let events = Publisher::new(&invocation.events_address, &invocation.namespace, EVENTS);
@@ -77,6 +85,7 @@ pub(crate) fn serve(
         service,
         connections: BTreeMap::new(),
         next_connection: FIRST_CONNECTION,
+        accept_at: None,
         is_told_to_end: false,
     };
     sandbox::enter()?;
@@ -85,6 +94,17 @@ pub(crate) fn serve(
         socket.remove()?;
     }
     served
+}
+
+/// Connections and streams may be many. The spawner and so the containers have what
+/// there was before.
+fn allow_more_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("raise the limit of open files")
 }
 
 impl Server {
@@ -98,13 +118,19 @@ impl Server {
 
     fn serve(&mut self) -> Result<()> {
         while !self.may_end() {
-            let timeout = self.service.deadline();
+            let deadline = self.service.deadline().into_iter().chain(self.accept_at);
+            let timeout = deadline.min();
             let timeout = timeout.map(|time| time.saturating_duration_since(Instant::now()));
             let ready = self.service.poll.wait(timeout).context("epoll_wait")?;
             for (token, flags) in ready {
                 self.ready(token, flags)?;
             }
-            self.service.tick(Instant::now());
+            let now = Instant::now();
+            self.service.tick(now);
+            if self.accept_at.is_some_and(|time| time <= now) {
+                self.accept_at = None;
+                self.expect_callers(EventFlags::IN)?;
+            }
             self.answer();
             self.expect_spawner()?;
         }
@@ -122,7 +148,7 @@ impl Server {
 
     fn ready(&mut self, token: Token, flags: EventFlags) -> Result<()> {
         match token {
-            LISTENER => self.accept(),
+            LISTENER => self.accept()?,
             SIGNALS => self.take_signals()?,
             SPAWNER => {
                 self.service.spawner.flush()?;
@@ -147,24 +173,45 @@ impl Server {
             .context("epoll_ctl")
     }
 
-    /// Takes those who connect, if they are of the same user.
-    fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            let own = rustix::process::geteuid();
-            if !socket_peercred(&stream).is_ok_and(|peer| peer.uid == own) {
-                log::warn!("another user has connected");
-                continue;
-            }
-            let token = self.next_connection;
-            self.next_connection += 1;
-            let added = stream.set_nonblocking(true).map_err(anyhow::Error::from);
-            let poll = &self.service.poll;
-            match added.and_then(|()| Ok(poll.add(&stream, token, EventFlags::IN)?)) {
-                Ok(()) => {
-                    self.connections.insert(token, Connection::new(stream));
+    fn expect_callers(&self, flags: EventFlags) -> Result<()> {
+        let poll = &self.service.poll;
+        let changed = poll.change(&self.listener, LISTENER, flags);
+        changed.context("epoll_ctl")
+    }
+
+    /// Takes those who connect.
+    fn accept(&mut self) -> Result<()> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.take(stream),
+                Err(err) if err.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => {
+                    // Too many files, mostly: whoever connects waits.
+                    log::warn!("accept a connection: {}", teu_errno::text(&err));
+                    self.accept_at = Some(Instant::now() + PAUSE);
+                    return self.expect_callers(EventFlags::empty());
                 }
-                Err(err) => log::warn!("take a connection: {err:#}"),
             }
+        }
+    }
+
+    /// Takes a connection, if it is of the same user.
+    fn take(&mut self, stream: UnixStream) {
+        let own = rustix::process::geteuid();
+        if !socket_peercred(&stream).is_ok_and(|peer| peer.uid == own) {
+            log::warn!("another user has connected");
+            return;
+        }
+        let token = self.next_connection;
+        self.next_connection += 1;
+        let added = stream.set_nonblocking(true).map_err(anyhow::Error::from);
+        let poll = &self.service.poll;
+        match added.and_then(|()| Ok(poll.add(&stream, token, EventFlags::IN)?)) {
+            Ok(()) => {
+                self.connections.insert(token, Connection::new(stream));
+            }
+            Err(err) => log::warn!("take a connection: {err:#}"),
         }
     }
 
@@ -208,9 +255,8 @@ impl Server {
 
     fn expect(&self, token: Token) {
         if let Some(connection) = self.connections.get(&token) {
-            let mut flags = EventFlags::IN;
-            flags.set(EventFlags::OUT, connection.has_unsent());
-            if let Err(err) = self.service.poll.change(connection, token, flags) {
+            let poll = &self.service.poll;
+            if let Err(err) = poll.change(connection, token, connection.flags()) {
                 log::error!("epoll_ctl: {err}");
             }
         }

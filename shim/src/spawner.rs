@@ -56,7 +56,7 @@ impl Spawner {
     pub fn start(runtime: &dyn Runtime) -> Result<Spawner> {
         let (server, spawner) = Packets::pair()?;
         let (mut server, mut spawner) = (Some(server), Some(spawner));
-        let process = spawn(&NamespacePlan::default(), None, |_| {
+        let mut process = spawn(&NamespacePlan::default(), None, |_| {
             // With this copy open, the server's end would go unnoticed.
             drop(server.take());
             let packets = spawner.take().context("no socket");
@@ -81,6 +81,8 @@ impl Spawner {
             Received::Message(READY, _) => {}
             _ => bail!("the spawner has not begun"),
         }
+        // It ends with the socket; the server could not kill it.
+        process.keep();
         Ok(Spawner {
             packets,
             process,

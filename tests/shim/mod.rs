@@ -9,6 +9,7 @@ mod engine;
 mod events;
 pub(crate) mod invocation;
 pub(crate) mod order;
+pub(crate) mod overload;
 pub(crate) mod recovery;
 pub(crate) mod sandbox;
 pub(crate) mod streams;

@@ -4,10 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use crate::poll::EventFlags;
 use crate::ttrpc::{self, Calls, Request, Status};
 
 /// What is read at a time.
 const PART: usize = 16 << 10;
+/// How much may wait to be sent before no more is read.
+const MOST_UNSENT: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -25,17 +28,32 @@ impl Connection {
         }
     }
 
-    /// Reads what has come. Returns whether the client is still there.
+    /// What it waits for. A client that does not read its answers is not read from.
+    pub(super) fn flags(&self) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, self.takes_calls());
+        flags.set(EventFlags::OUT, self.has_unsent());
+        flags
+    }
+
+    fn takes_calls(&self) -> bool {
+        self.unsent.len() < MOST_UNSENT
+    }
+
+    /// Reads a part of what has come, for others have their turn, too. Returns whether
+    /// the client is still there.
     pub(super) fn read(&mut self) -> bool {
+        if !self.takes_calls() {
+            return true;
+        }
         let mut part = [0; PART];
-        loop {
-            match self.stream.read(&mut part) {
-                Ok(0) => return false,
-                Ok(length) => self.calls.feed(part.get(..length).unwrap_or_default()),
-                Err(err) if err.kind() == ErrorKind::WouldBlock => return true,
-                Err(err) if err.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
+        match self.stream.read(&mut part) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.calls.feed(part.get(..length).unwrap_or_default());
+                true
             }
+            Err(err) => matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
     }
 

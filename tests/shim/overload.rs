@@ -1,0 +1,213 @@
+//! Servers that are short of something, or whose clients are no good ones.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use teu_shim::proto::task::ConnectRequest;
+use teu_shim::proto::ttrpc::Request;
+
+use super::client::frame;
+use super::engine::{Bootstrap, Engine, Shim};
+use crate::harness::{Bundle, Container, Root, Teu, is_alive, needs, process, tests, wait_until};
+
+tests![
+    client_that_reads_nothing_is_not_read_from,
+    server_without_descriptors_waits_for_some,
+    server_may_open_as_many_files_as_it_can,
+    server_that_is_not_needed_ends_well,
+    server_that_is_told_to_end_leaves_containers,
+    server_ends_with_its_spawner,
+];
+
+fn running(engine: &Engine, container: &Container) -> (Shim, i32) {
+    let mut shim = engine.start(container, Bootstrap::Flags);
+    let pid = shim.create(engine, container).try_into().expect("a pid");
+    shim.start(&container.id, "");
+    (shim, pid)
+}
+
+fn sleeping() -> Container {
+    Container::new(Bundle::new().probe("sleep"))
+}
+
+fn open(shim: &Shim) -> UnixStream {
+    let path = shim.address.strip_prefix("unix://").expect("a unix socket");
+    UnixStream::connect(path).expect("connect")
+}
+
+fn connect(container: &Container) -> ConnectRequest {
+    ConnectRequest {
+        id: container.id.clone(),
+    }
+}
+
+fn kill(pid: i32, signal: Signal) {
+    let pid = Pid::from_raw(pid).expect("a pid");
+    kill_process(pid, signal).expect("kill");
+}
+
+/// In KiB.
+fn memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read the status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("the memory").parse().expect("a number")
+}
+
+/// The time on a processor, in ticks of 10 ms.
+fn time(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read the stat");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let times = fields.split(' ').skip(11).take(2);
+    times
+        .map(|time| time.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+fn client_that_reads_nothing_is_not_read_from() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (mut shim, _) = running(&engine, &container);
+    let before = memory(shim.pid);
+    let mut silent = open(&shim);
+    silent
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .expect("set the time to wait");
+    const ENOUGH: usize = 32 << 20;
+    let mut written = 0;
+    for number in 0.. {
+        let request = Request {
+            service: "x".repeat(10_000),
+            ..Request::default()
+        };
+        let call = frame(2 * number + 1, 1, &request.encode_to_vec());
+        match silent.write_all(&call) {
+            Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+            sent => sent.expect("send a call"),
+        }
+        written += call.len();
+        assert!(written < ENOUGH, "the server reads on and on");
+    }
+    shim.call(&connect(&container)).expect("connect");
+    let grown = memory(shim.pid) - before;
+    assert!(
+        grown < 4 << 10,
+        "{grown} KiB for a client that reads nothing"
+    );
+    drop(silent);
+    shim.remove(&container.id);
+}
+
+fn server_without_descriptors_waits_for_some() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (mut shim, _) = running(&engine, &container);
+    let limit = |soft: u64| {
+        let limit = Rlimit {
+            current: Some(soft),
+            maximum: Some(1024),
+        };
+        prlimit(Pid::from_raw(shim.pid), Resource::Nofile, limit).expect("limit the server");
+    };
+    limit(3);
+    let mut late = open(&shim);
+    let before = time(shim.pid);
+    std::thread::sleep(Duration::from_millis(500));
+    let spent = time(shim.pid) - before;
+    assert!(spent < 10, "{spent} ticks for nothing");
+    limit(1024);
+    late.set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("set the time to wait");
+    let request = Request {
+        service: "none".to_owned(),
+        ..Request::default()
+    };
+    late.write_all(&frame(1, 1, &request.encode_to_vec()))
+        .expect("send a call");
+    super::client::Frame::read(&mut late).expect("an answer");
+    shim.remove(&container.id);
+}
+
+fn server_may_open_as_many_files_as_it_can() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = Container::new(Bundle::new().probe("sleep").remove("/process/rlimits"));
+    let (mut shim, init) = running(&engine, &container);
+    let limits = |pid: i32| {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("read the limits");
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let mut numbers = line
+            .expect("the limit")
+            .split_whitespace()
+            .map(str::to_owned);
+        (numbers.next(), numbers.next())
+    };
+    let (soft, hard) = limits(shim.pid);
+    assert_eq!(soft, hard);
+    assert_eq!(limits(init), limits(std::process::id().cast_signed()));
+    shim.remove(&container.id);
+}
+
+fn server_that_is_not_needed_ends_well() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (mut shim, _) = running(&engine, &container);
+    shim.remove(&container.id);
+    shim.shutdown();
+    assert!(process::wait(shim.pid).success());
+}
+
+fn server_that_is_told_to_end_leaves_containers() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (shim, init) = running(&engine, &container);
+    kill(shim.pid, Signal::TERM);
+    wait_until("the shim has ended", || !is_alive(shim.pid));
+    let status = process::wait(shim.pid);
+    assert!(status.success(), "{:?}", status.signal());
+    assert!(UnixStream::connect(shim.address.trim_start_matches("unix://")).is_err());
+    assert!(is_alive(init));
+    engine.delete(&container);
+    assert!(!container.has_state());
+}
+
+/// A child of the server's of its own name.
+fn spawner(shim: &Shim) -> i32 {
+    let children = format!("/proc/{0}/task/{0}/children", shim.pid);
+    let children = fs::read_to_string(children).expect("read the children");
+    let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).expect("a name");
+    let mut children = children
+        .split_whitespace()
+        .map(|pid| pid.parse().expect("a pid"));
+    children
+        .find(|pid| name(*pid) == name(shim.pid))
+        .expect("a spawner")
+}
+
+fn server_ends_with_its_spawner() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (shim, init) = running(&engine, &container);
+    let begin = Instant::now();
+    kill(spawner(&shim), Signal::KILL);
+    wait_until("the shim has ended", || !is_alive(shim.pid));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    let status = process::wait(shim.pid);
+    assert_eq!(status.code(), Some(1), "{:?}", status.signal());
+    assert!(UnixStream::connect(shim.address.trim_start_matches("unix://")).is_err());
+    assert!(is_alive(init));
+    engine.delete(&container);
+    assert!(!container.has_state());
+}
