@@ -1,7 +1,6 @@
 //! The runtime's command lines, as containerd's own shim writes them, and the reasons
 //! it gives.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use crate::job::{Rootfs, Work};
 use crate::options::Options;
+use crate::regular;
 
 /// What is read of the log's end; a reason is a line or two.
 const LOG_END: u64 = 64 << 10;
@@ -98,10 +98,11 @@ impl Command {
         self.bundle.join(format!("{process}.pid"))
     }
 
-    /// The pid in that file.
+    /// The pid in that file, which is of one process and no group.
     pub(crate) fn pid(&self, process: &str) -> Option<u32> {
-        let text = std::fs::read_to_string(self.pid_file(process));
-        text.ok()?.trim().parse().ok()
+        let text = regular::read(&self.pid_file(process)).ok()?;
+        let pid: i32 = String::from_utf8(text).ok()?.trim().parse().ok()?;
+        u32::try_from(pid).ok().filter(|pid| *pid > 0)
     }
 
     /// The last error in the log.
@@ -111,8 +112,7 @@ impl Command {
             level: String,
             msg: String,
         }
-        let mut file = File::open(log(&self.bundle)).ok()?;
-        let length = file.metadata().ok()?.len();
+        let (mut file, length) = regular::open(&log(&self.bundle)).ok()?;
         file.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))
             .ok()?;
         let mut text = Vec::new();

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::regular;
+
 /// A part of config.json.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -43,7 +45,7 @@ impl Config {
     /// It is not there, or is no JSON of that kind.
     pub(crate) fn read(bundle: &Path) -> Result<Config> {
         let path = bundle.join("config.json");
-        let text = std::fs::read(&path).with_context(|| format!("read {path:?}"))?;
+        let text = regular::read(&path)?;
         serde_json::from_slice(&text).with_context(|| format!("read {path:?}"))
     }
 

@@ -21,6 +21,7 @@ pub mod options;
 mod packets;
 pub mod poll;
 pub mod proto;
+mod regular;
 mod sandbox;
 mod server;
 mod service;

@@ -1,8 +1,9 @@
 //! How the runtime is to be run: what a caller says of it, in one of three shapes, and
 //! what is kept of that in the bundle.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::proto::options::runc;
 use crate::proto::options::runtime;
 use crate::proto::{Any, Named};
+use crate::regular;
 
 pub use runc::Options;
 
@@ -54,8 +56,7 @@ impl Options {
         if options.config_path.is_empty() {
             return Ok(Options::default());
         }
-        let file = fs::read(&options.config_path);
-        let file = file.with_context(|| format!("read {:?}", options.config_path))?;
+        let file = regular::read(Path::new(&options.config_path))?;
         basic_toml::from_slice(&file)
             .with_context(|| format!("read {:?}, which is to be TOML", options.config_path))
     }
@@ -82,7 +83,15 @@ impl Options {
     pub fn save(&self, bundle: &Path) -> Result<()> {
         let path = bundle.join(FILE);
         let json = serde_json::to_vec(self)?;
-        fs::write(&path, json).with_context(|| format!("write {path:?}"))
+        // A fifo that is there would keep the server waiting.
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path);
+        file.and_then(|mut file| file.write_all(&json))
+            .with_context(|| format!("write {path:?}"))
     }
 
     /// The directory of the states of a namespace's containers (`--root`).

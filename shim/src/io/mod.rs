@@ -458,6 +458,8 @@ fn make_log(path: &Path) -> Result<OwnedFd> {
         .append(true)
         .create(true)
         .mode(0o644)
+        // A fifo without a reader would keep the server waiting.
+        .custom_flags(libc::O_NONBLOCK)
         .open(path);
     Ok(file.with_context(|| format!("open {path:?}"))?.into())
 }
