@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         security::TESTS,
         shim::calls::TESTS,
+        shim::crossing::TESTS,
         shim::endurance::TESTS,
         shim::invocation::TESTS,
         shim::order::TESTS,

@@ -69,6 +69,15 @@ impl Command {
         }
     }
 
+    /// `kill`, which has the signal last.
+    pub(crate) fn kill(&self, all: Option<&str>, signal: &str) -> Work {
+        let mut work = self.work("kill", all.map(str::to_owned));
+        if let Work::Runtime { args, .. } = &mut work {
+            args.push(signal.to_owned());
+        }
+        work
+    }
+
     /// `create`, or `restore` with its `flags`, after its root filesystem is mounted.
     pub(crate) fn making(
         &self,

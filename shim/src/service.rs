@@ -14,13 +14,14 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use prost::Message;
 use rustix::fs::{Gid, Uid};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use teu_cgroups::{Cgroup, OomWatch};
 
 use crate::command::Command;
 use crate::config::Config;
 use crate::events::Publisher;
 use crate::io::{self, Stdio, Streams};
-use crate::job::{JobId, Work};
+use crate::job::JobId;
 use crate::metrics;
 use crate::options::Options;
 use crate::poll::{EventFlags, Poll, Token};
@@ -33,7 +34,7 @@ use crate::proto::{Any, Timestamp};
 use crate::server::Caller;
 use crate::spawner::Spawner;
 use crate::sys;
-use crate::task::{Exit, Freeze, Logger, Process, Stage, Task};
+use crate::task::{Exit, Freeze, Logger, Process, Removal, Stage, Task};
 use crate::ttrpc::{self, Request, Status};
 use jobs::{Deferred, Job, Then};
 
@@ -146,7 +147,15 @@ impl Service {
         }
     }
 
+    /// A task that callers may ask of.
     fn task(&mut self, id: &str) -> Result<&mut Task, Status> {
+        let task = self.tasks.get_mut(id);
+        task.filter(|task| task.init.stage != Stage::Creating)
+            .ok_or_else(no_container)
+    }
+
+    /// Also one that is being created.
+    fn any_task(&mut self, id: &str) -> Result<&mut Task, Status> {
         self.tasks.get_mut(id).ok_or_else(no_container)
     }
 
@@ -171,15 +180,19 @@ impl Service {
             stderr: request.stderr.clone(),
             terminal: request.terminal,
         };
+        let mut init = Process::new(stdio, Vec::new());
+        if request.checkpoint.is_empty() {
+            init.stage = Stage::Creating;
+        }
         let task = Task {
             bundle: bundle.to_owned(),
             command: Command::new(&options, &self.namespace, bundle, id),
             owner,
             mounts: request.rootfs.clone(),
-            deleted: None,
+            removal: Removal::No,
             has_own_pids: config.has_own_pids(),
             checkpoint: request.checkpoint.clone(),
-            init: Process::new(stdio, Vec::new()),
+            init,
             execs: BTreeMap::new(),
             freeze: Freeze::No,
             cgroup: None,
@@ -187,6 +200,7 @@ impl Service {
             ends_others: false,
         };
         self.tasks.insert(id.clone(), task);
+        self.is_over = false;
         let begun = self.begin_creation(caller, &request);
         if begun.is_err() {
             self.forget(&request.id);
@@ -198,14 +212,8 @@ impl Service {
         let (id, exec) = (&request.id, &request.exec_id);
         let task = self.task(id)?;
         let (freeze, init_has_ended) = (task.freeze, task.init.has_ended());
-        let is_restored = !task.checkpoint.is_empty();
         let process = task.process(exec)?;
-        let may_start = match process.stage {
-            Stage::Added => !exec.is_empty() || is_restored,
-            Stage::Created => true,
-            _ => false,
-        };
-        if !may_start {
+        if !matches!(process.stage, Stage::Added | Stage::Created) {
             let word = process.word(freeze);
             return Err(Status::unknown(format!("cannot start a {word} process")));
         }
@@ -228,6 +236,12 @@ impl Service {
     fn exec(&mut self, request: ExecProcessRequest) -> Answer {
         let exec = &request.exec_id;
         let task = self.task(&request.id)?;
+        // That of its pid file is made of it.
+        if exec.is_empty() || exec.contains(['/', '\0']) {
+            return Err(Status::invalid_argument(format!(
+                "exec id {exec:?} is no name of a file: invalid argument"
+            )));
+        }
         if task.execs.contains_key(exec) {
             return Err(Status::already_exists(format!("id {exec}: already exists")));
         }
@@ -258,10 +272,11 @@ impl Service {
             let word = process.word(freeze);
             return Err(Status::unknown(format!("cannot delete a {word} process")));
         }
-        if process.deletion.is_some() {
-            return Err(Status::not_found("it is being deleted"));
+        process.deletion.push(caller);
+        if process.deletion.len() > 1 {
+            // All are answered at once.
+            return Ok(None);
         }
-        process.deletion = Some(caller);
         if let Some(streams) = &mut process.streams {
             streams.give_up_at(Instant::now() + jobs::DRAIN_LIMIT);
         }
@@ -281,7 +296,7 @@ impl Service {
             (stage, Freeze::Pausing) if is_exec || stage == Stage::Running => TaskStatus::Pausing,
             (stage, Freeze::Paused) if is_exec || stage == Stage::Running => TaskStatus::Paused,
             (Stage::Running, _) => TaskStatus::Running,
-            (Stage::Added | Stage::Created | Stage::Starting, _) => TaskStatus::Created,
+            (_, _) => TaskStatus::Created,
         };
         let exit = process.exit.filter(|_| process.stage == Stage::Stopped);
         reply(&StateResponse {
@@ -337,7 +352,7 @@ impl Service {
         }
         task.freeze = Freeze::Pausing;
         let work = task.command.work("pause", []);
-        self.run(&request.id, work, Then::Paused(caller))?;
+        self.run(&request.id, work, Then::Paused(caller));
         Ok(None)
     }
 
@@ -350,7 +365,7 @@ impl Service {
             word => return Err(Status::unknown(format!("cannot resume a {word} process"))),
         }
         let work = task.command.work("resume", []);
-        self.run(&request.id, work, Then::Resumed(caller))?;
+        self.run(&request.id, work, Then::Resumed(caller));
         Ok(None)
     }
 
@@ -378,7 +393,7 @@ impl Service {
         };
         let flags = jobs::checkpoint_flags(&request.path, &task.bundle, &options);
         let work = task.command.work("checkpoint", flags);
-        self.run(&request.id, work, Then::Done(caller, "checkpoint"))?;
+        self.run(&request.id, work, Then::Done(caller, "checkpoint"));
         Ok(None)
     }
 
@@ -390,12 +405,9 @@ impl Service {
             return Err(already_finished());
         }
         if is_init {
-            let all = request.all.then(|| "--all".to_owned());
-            let mut work = task.command.work("kill", all);
-            if let Work::Runtime { args, .. } = &mut work {
-                args.push(request.signal.to_string());
-            }
-            self.run(&request.id, work, Then::Killed(caller))?;
+            let all = request.all.then_some("--all");
+            let work = task.command.kill(all, &request.signal.to_string());
+            self.run(&request.id, work, Then::Killed(caller));
             return Ok(None);
         }
         if process.pid == 0 {
@@ -445,8 +457,8 @@ impl Service {
         let work = task.command.work("update", ["--resources=-".to_owned()]);
         let resources = request.resources.as_ref();
         let resources = resources.map_or(&b"{}"[..], |resources| &resources.value);
-        let stdin = jobs::memory_file(resources).map_err(failed)?;
-        self.run_with(&request.id, work, stdin, Then::Done(caller, "update"))?;
+        let stdin = jobs::memory_file(resources);
+        self.run_with(&request.id, work, stdin, Then::Done(caller, "update"));
         Ok(None)
     }
 
@@ -508,54 +520,61 @@ impl Service {
     fn claim(&mut self, id: &str, exec: &str, pid: u32) {
         let exit = self.unclaimed.iter().position(|(ended, _)| *ended == pid);
         let exit = exit.map(|place| self.unclaimed.swap_remove(place).1);
-        if let Ok(process) = self.task(id).and_then(|task| task.process(exec)) {
+        // That of an earlier process, if there is one of this pid.
+        let exit = exit.filter(|_| !is_child(pid));
+        if let Ok(process) = self.any_task(id).and_then(|task| task.process(exec)) {
             process.pid = pid;
             process.exit = exit;
         }
     }
 
-    /// Tells of the ends that can be told of: none before its start, and init's last.
+    /// Does for a task what could not be done before something ended: a process, or a
+    /// job. Of ends it tells none before its start, and init's last.
     fn settle(&mut self, id: &str) {
+        self.tell_ends_of_execs(id);
+        self.settle_init(id);
+        self.finish_deletion(id);
+    }
+
+    fn tell_ends_of_execs(&mut self, id: &str) {
+        let execs = self.tasks.get(id).into_iter().flat_map(|task| &task.execs);
+        let ended = execs.filter(|(_, exec)| exec.stage == Stage::Running && exec.exit.is_some());
+        let names: Vec<String> = ended.map(|(name, _)| name.clone()).collect();
+        for exec in names {
+            self.tell_end(id, &exec);
+        }
+    }
+
+    fn settle_init(&mut self, id: &str) {
         let Some(task) = self.tasks.get_mut(id) else {
             return;
         };
-        let mut ends = Vec::new();
-        for (name, exec) in &task.execs {
-            if exec.stage == Stage::Running && exec.exit.is_some() {
-                ends.push(name.clone());
-            }
-        }
-        for exec in &ends {
-            self.tell_end(id, exec);
-        }
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        let init_is_told_of = !matches!(task.init.stage, Stage::Created | Stage::Running);
-        if task.init.exit.is_none() || init_is_told_of {
+        let may_be_told_of = matches!(task.init.stage, Stage::Created | Stage::Running);
+        if task.init.exit.is_none() || !may_be_told_of {
             return;
         }
         if !task.has_own_pids && !task.ends_others {
             task.ends_others = true;
-            let mut work = task.command.work("kill", ["--all".to_owned()]);
-            if let Work::Runtime { args, .. } = &mut work {
-                args.push("KILL".to_owned());
-            }
-            // The spawner is gone, and the server with it.
-            self.run(id, work, Then::OthersKilled).ok();
-            return;
+            let work = task.command.kill(Some("--all"), "KILL");
+            return self.run(id, work, Then::OthersKilled);
         }
-        let others_are_killed = task.has_own_pids || !self.is_killing_others(id);
-        let Some(task) = self.tasks.get_mut(id) else {
-            return;
-        };
-        if !others_are_killed || task.has_live_execs() {
-            return;
+        let others_live = task.has_live_execs();
+        self.give_up_loggers(id);
+        if !others_live && !self.is_killing_others(id) {
+            self.tell_end(id, "");
         }
-        let deleted = task.deleted.take();
-        self.tell_end(id, "");
-        if let Some(caller) = deleted {
-            self.deleted(caller, id);
+    }
+
+    /// Forgets a deleted task once its end is told of and no job needs it.
+    fn finish_deletion(&mut self, id: &str) {
+        let mut jobs = self.jobs.values();
+        let has_jobs = jobs.any(|job| job.id == id && !matches!(job.then, Then::Logged));
+        let is_over = self.tasks.get(id).is_some_and(|task| {
+            let has_end = task.init.pid == 0 || task.init.stage == Stage::Stopped;
+            task.removal == Removal::Done && has_end
+        });
+        if is_over && !has_jobs {
+            self.deleted(id);
         }
     }
 
@@ -724,18 +743,42 @@ impl Service {
 
     /// Nothing is left of the task here.
     fn forget(&mut self, id: &str) {
-        let task = self.tasks.remove(id);
-        let loggers = task.into_iter().flat_map(|mut task| {
-            let of_all = task
-                .processes()
-                .filter_map(|(_, process)| process.logger.take());
-            of_all.collect::<Vec<_>>()
-        });
-        for logger in loggers {
-            self.stop_logger(Some(logger));
-        }
+        let Some(mut task) = self.tasks.remove(id) else {
+            return;
+        };
         self.streams.retain(|_, (task, _)| task != id);
+        for (_, process) in task.processes() {
+            self.let_go(process);
+        }
     }
+
+    /// Answers all who wait for a process that is no longer known.
+    fn let_go(&mut self, process: &mut Process) {
+        self.stop_logger(process.logger.take());
+        let end = ended(process.exit).encode_to_vec();
+        for caller in process.waiting.drain(..) {
+            self.answer(caller, Ok(end.clone()));
+        }
+        let deletion = deleted(process).encode_to_vec();
+        for caller in process.deletion.drain(..) {
+            self.answer(caller, Ok(deletion.clone()));
+        }
+    }
+
+    /// Its streams have no tokens any more.
+    fn forget_streams(&mut self, id: &str, exec: &str) {
+        self.streams
+            .retain(|_, (task, name)| task != id || name != exec);
+    }
+}
+
+/// Whether it has not been reaped.
+fn is_child(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let flags = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    pid.is_some_and(|pid| waitid(WaitId::Pid(pid), flags).is_ok())
 }
 
 /// The answer of a process's end; of one that could not be started it has no time.
@@ -743,6 +786,15 @@ fn ended(exit: Option<Exit>) -> WaitResponse {
     WaitResponse {
         exit_status: exit.map_or(0, |exit| exit.status),
         exited_at: time_of(exit),
+    }
+}
+
+/// The answer to its deletion.
+fn deleted(process: &Process) -> DeleteResponse {
+    DeleteResponse {
+        pid: process.pid,
+        exit_status: process.exit.map_or(0, |exit| exit.status),
+        exited_at: time_of(process.exit),
     }
 }
 

@@ -35,8 +35,7 @@ pub(crate) struct Task {
     pub(crate) oom: Option<OomWatch>,
     /// The others are being killed, as they do not end with init.
     pub(crate) ends_others: bool,
-    /// The runtime has deleted it before its end was told of.
-    pub(crate) deleted: Option<Caller>,
+    pub(crate) removal: Removal,
 }
 
 /// Whether a task is paused.
@@ -45,6 +44,15 @@ pub(crate) enum Freeze {
     No,
     Pausing,
     Paused,
+}
+
+/// How far the runtime's deletion of a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    No,
+    Going,
+    /// And nothing of it is mounted any more.
+    Done,
 }
 
 /// Init or an exec.
@@ -59,8 +67,8 @@ pub(crate) struct Process {
     pub(crate) streams: Option<Streams>,
     pub(crate) logger: Option<Logger>,
     pub(crate) waiting: Vec<Caller>,
-    /// A delete waits for the output to arrive.
-    pub(crate) deletion: Option<Caller>,
+    /// Who waits for it to be deleted, for which its output has to arrive.
+    pub(crate) deletion: Vec<Caller>,
     /// Its start has; it may be tried again.
     pub(crate) has_failed: bool,
     /// JSON of what an exec is to run.
@@ -78,7 +86,9 @@ pub(crate) struct Logger {
 /// How far a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// An exec that was not started; an init that is being created or restored.
+    /// An init that is being created: there is no such task for callers.
+    Creating,
+    /// An exec that was not started; an init that is to be restored.
     Added,
     /// Of an init alone.
     Created,
@@ -107,7 +117,7 @@ impl Process {
             streams: None,
             logger: None,
             waiting: Vec::new(),
-            deletion: None,
+            deletion: Vec::new(),
             has_failed: false,
             spec,
         }
@@ -121,7 +131,7 @@ impl Process {
     /// The word for its state in errors.
     pub(crate) fn word(&self, freeze: Freeze) -> &'static str {
         match self.stage {
-            Stage::Added | Stage::Created => "created",
+            Stage::Creating | Stage::Added | Stage::Created => "created",
             Stage::Starting | Stage::Running if freeze != Freeze::No => "paused",
             Stage::Starting | Stage::Running => "running",
             Stage::Stopped => "stopped",

@@ -4,6 +4,7 @@
 
 pub(crate) mod calls;
 mod client;
+pub(crate) mod crossing;
 pub(crate) mod endurance;
 mod engine;
 mod events;

@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use prost::Message;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{Service, already_finished, failed, time_of};
+use super::{Service, already_finished, deleted, failed};
 use crate::command::flag;
 use crate::io::{ChildEnds, Readiness, Streams};
-use crate::job::{self, Work};
+use crate::job::{self, JobId, Work};
 use crate::poll::{EventFlags, Token};
 use crate::proto::events::{
     Event, TaskCreate, TaskDelete, TaskExecStarted, TaskIO, TaskPaused, TaskResumed, TaskStart,
@@ -21,7 +21,8 @@ use crate::proto::events::{
 use crate::proto::options::runc::CheckpointOptions;
 use crate::proto::task::{CreateTaskRequest, CreateTaskResponse, DeleteResponse, StartResponse};
 use crate::server::Caller;
-use crate::task::{Freeze, Logger, Process, Stage};
+use crate::sys;
+use crate::task::{Freeze, Logger, Process, Removal, Stage, Task};
 use crate::ttrpc::Status;
 
 /// How long a delete waits for output to arrive; containerd's.
@@ -50,9 +51,12 @@ pub(super) enum Then {
     Started(Caller),
     Restored(Caller),
     ExecStarted(Caller, String),
-    Deleted(Caller),
-    /// What is mounted for the task goes: it is deleted, or has failed to come.
-    Unmounted(Caller, Option<Status>),
+    Deleted,
+    Unmounted,
+    /// What has been made of a container goes: its creation has failed.
+    Undone(Caller, Status),
+    /// And what was mounted for it.
+    Forgotten(Caller, Status),
     Paused(Caller),
     Resumed(Caller),
     Killed(Caller),
@@ -87,36 +91,33 @@ impl Service {
     }
 
     /// Lets the runtime work for a task.
-    pub(super) fn run(&mut self, id: &str, work: Work, then: Then) -> Result<(), Status> {
-        let null = null().map_err(failed)?;
-        self.run_with(id, work, null, then)
+    pub(super) fn run(&mut self, id: &str, work: Work, then: Then) {
+        self.run_with(id, work, null(), then);
     }
 
     /// The same with something to read.
-    pub(super) fn run_with(
-        &mut self,
-        id: &str,
-        work: Work,
-        stdin: OwnedFd,
-        then: Then,
-    ) -> Result<(), Status> {
-        let fds = [null(), null()].into_iter().collect::<Result<Vec<_>>>();
-        let fds = fds.map_err(failed)?;
-        self.begin(id, work, [stdin].into_iter().chain(fds).collect(), then)
+    pub(super) fn run_with(&mut self, id: &str, work: Work, stdin: Result<OwnedFd>, then: Then) {
+        let fds = [stdin, null(), null()].into_iter().collect::<Result<_>>();
+        let begun = fds.and_then(|fds| self.spawner.job(work, fds));
+        self.await_end(id, begun, then);
     }
 
-    fn begin(&mut self, id: &str, work: Work, fds: Vec<OwnedFd>, then: Then) -> Result<(), Status> {
-        let job = self.spawner.job(work, fds).map_err(failed)?;
-        let id = id.to_owned();
-        self.jobs.insert(
-            job,
-            Job {
-                id,
-                then,
-                why: None,
-            },
-        );
-        Ok(())
+    /// Of a job that could not begin the end has come.
+    fn await_end(&mut self, id: &str, begun: Result<JobId>, then: Then) {
+        let mut job = Job {
+            id: id.to_owned(),
+            then,
+            why: None,
+        };
+        match begun {
+            Ok(number) => {
+                self.jobs.insert(number, job);
+            }
+            Err(err) => {
+                job.why = Some(teu_errno::chain(&err));
+                self.follow(job, 1);
+            }
+        }
     }
 
     /// The same for what makes a process: once the program that takes its output, if
@@ -133,17 +134,12 @@ impl Service {
         let fds = [ends.stdin, ends.stdout, ends.stderr];
         let fds = fds.into_iter().chain(more).collect();
         let Some(logger) = ends.logger else {
-            return self.begin(id, work, fds, then);
+            let begun = self.spawner.job(work, fds);
+            self.await_end(id, begun, then);
+            return Ok(());
         };
         let job = self.spawner.job(logger.work, logger.fds).map_err(failed)?;
-        self.jobs.insert(
-            job,
-            Job {
-                id: id.to_owned(),
-                then: Then::Logged,
-                why: None,
-            },
-        );
+        self.await_end(id, Ok(job), Then::Logged);
         let poll = &self.poll;
         let task = self.tasks.get_mut(id);
         let process = task.and_then(|task| task.process(exec).ok());
@@ -178,25 +174,23 @@ impl Service {
                 return;
             }
             Ok(true) => {
-                self.poll.remove(&deferred.readiness).ok();
-                self.spawner
-                    .job(deferred.work, deferred.fds)
-                    .map_err(failed)
+                // It leaves the loop as it is closed.
+                drop(deferred.readiness);
+                self.spawner.job(deferred.work, deferred.fds)
             }
-            Err(err) => Err(failed(err)),
+            Err(err) => Err(err),
         };
-        let mut job = Job {
-            id: id.to_owned(),
-            then: deferred.then,
-            why: None,
-        };
-        match begun {
-            Ok(number) => {
-                self.jobs.insert(number, job);
-            }
-            Err(status) => {
-                job.why = Some(status.message);
-                self.follow(job, 1);
+        self.await_end(id, begun, deferred.then);
+    }
+
+    /// Nothing begins any more: init has ended.
+    pub(super) fn give_up_loggers(&mut self, id: &str) {
+        let streams = self.streams.iter().filter(|(_, (task, _))| task == id);
+        let tokens: Vec<Token> = streams.map(|(token, _)| *token).collect();
+        for token in tokens {
+            if let Some(deferred) = self.deferred.remove(&token) {
+                let err = anyhow!("the container has ended before its logger was ready");
+                self.await_end(id, Err(err), deferred.then);
             }
         }
     }
@@ -227,7 +221,7 @@ impl Service {
             return Ok(());
         }
         let ends = self.open_streams(id, "")?;
-        let task = self.task(id)?;
+        let task = self.any_task(id)?;
         let socket = console_socket(&task.init);
         let rootfs = task.rootfs();
         let work = task.command.making("create", [], socket, rootfs);
@@ -240,7 +234,8 @@ impl Service {
         task.init.stage = Stage::Starting;
         if task.checkpoint.is_empty() {
             let work = task.command.work("start", []);
-            return self.run(id, work, Then::Started(caller));
+            self.run(id, work, Then::Started(caller));
+            return Ok(());
         }
         let ends = self.open_streams(id, "")?;
         let task = self.task(id)?;
@@ -266,6 +261,7 @@ impl Service {
         let pid_file = task.command.pid_file(exec);
         let process = task.process(exec)?;
         process.stage = Stage::Starting;
+        process.has_failed = false;
         let spec = memory_file(&process.spec).map_err(failed)?;
         let mut flags = vec![
             "--process".to_owned(),
@@ -295,24 +291,19 @@ impl Service {
         let is_drained = process.streams.as_ref().is_none_or(Streams::is_drained);
         // A container that was not started has no end to wait for.
         let may_go = is_drained || process.stage != Stage::Stopped;
-        let Some(caller) = process.deletion.filter(|_| may_go) else {
-            return;
-        };
-        if exec.is_empty() {
-            process.deletion = None;
-            let work = task.command.work("delete", []);
-            if let Err(status) = self.run(id, work, Then::Deleted(caller)) {
-                self.answer(caller, Err(status));
-            }
+        if process.deletion.is_empty() || !may_go {
             return;
         }
-        let answer = deleted(process);
-        let logger = process.logger.take();
-        task.execs.remove(exec);
-        self.streams
-            .retain(|_, (task, name)| task != id || name != exec);
-        self.stop_logger(logger);
-        self.answer(caller, Ok(answer.encode_to_vec()));
+        if exec.is_empty() {
+            if task.removal == Removal::No {
+                task.removal = Removal::Going;
+                let work = task.command.work("delete", []);
+                self.run(id, work, Then::Deleted);
+            }
+        } else if let Some(mut process) = task.execs.remove(exec) {
+            self.forget_streams(id, exec);
+            self.let_go(&mut process);
+        }
     }
 
     /// The output it takes has ended.
@@ -355,23 +346,34 @@ impl Service {
             Then::Created(caller, event) => self.created(caller, &id, *event, failure),
             Then::Started(caller) => self.started(caller, &id, failure, "start"),
             Then::Restored(caller) => {
-                if failure.is_none() {
-                    self.claim_init(&id);
-                }
+                let failure = failure.or_else(|| self.claim_init(&id));
                 self.started(caller, &id, failure, "restore");
             }
             Then::ExecStarted(caller, exec) => self.exec_started(caller, &id, &exec, failure),
-            Then::Deleted(caller) => match failure {
-                Some(why) if !why.contains("does not exist") => {
-                    self.answer(caller, Err(runtime_failed("delete", &why)));
-                }
-                _ => self.unmount(caller, &id, None),
+            Then::Deleted => match failure {
+                Some(why) if !why.contains("does not exist") => self.not_deleted(&id, &why),
+                _ => self.unmount(&id, Then::Unmounted),
             },
-            Then::Unmounted(caller, status) => {
+            Then::Unmounted => {
                 if let Some(why) = failure {
                     log::warn!("unmount the root filesystem of {id}: {why}");
                 }
-                self.unmounted(caller, &id, status);
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.removal = Removal::Done;
+                }
+            }
+            Then::Undone(caller, status) => {
+                if let Some(why) = failure {
+                    log::debug!("delete what there is of {id}: {why}");
+                }
+                self.unmount(&id, Then::Forgotten(caller, status));
+            }
+            Then::Forgotten(caller, status) => {
+                if let Some(why) = failure {
+                    log::warn!("unmount the root filesystem of {id}: {why}");
+                }
+                self.forget(&id);
+                self.answer(caller, Err(status));
             }
             Then::Paused(caller) => {
                 let freeze = match failure {
@@ -403,14 +405,14 @@ impl Service {
                 if let Some(why) = failure {
                     log::warn!("kill the other processes of {id}: {why}");
                 }
-                self.settle(&id);
             }
             Then::Logged => {}
         }
+        self.settle(&id);
     }
 
-    fn last_error(&mut self, id: &str) -> Option<String> {
-        self.task(id).ok()?.command.last_error()
+    fn last_error(&self, id: &str) -> Option<String> {
+        self.tasks.get(id)?.command.last_error()
     }
 
     fn created(
@@ -421,26 +423,25 @@ impl Service {
         failure: Option<String>,
     ) {
         let failure = failure.or_else(|| self.claim_init(id));
-        if let Some(why) = failure {
-            let status = runtime_failed("create", &why);
-            return self.unmount(caller, id, Some(status));
-        }
         let Some(task) = self.tasks.get_mut(id) else {
             return;
         };
+        if let Some(why) = failure {
+            // It may have made some of it before it failed, or was killed.
+            let work = task.command.work("delete", ["--force".to_owned()]);
+            let status = runtime_failed("create", &why);
+            return self.run(id, work, Then::Undone(caller, status));
+        }
         task.init.stage = Stage::Created;
         event.pid = task.init.pid;
         let answer = CreateTaskResponse { pid: task.init.pid };
         self.tell(&event);
         self.answer(caller, Ok(answer.encode_to_vec()));
-        self.settle(id);
     }
 
     /// Finds the process that has been made; else says why there is none.
     fn claim_init(&mut self, id: &str) -> Option<String> {
-        let Ok(task) = self.task(id) else {
-            return Some("the task is gone".to_owned());
-        };
+        let task = self.tasks.get(id)?;
         let Some(pid) = task.command.pid("init") else {
             return Some("there is no pid in its pid file".to_owned());
         };
@@ -468,8 +469,7 @@ impl Service {
                 true => Stage::Added,
                 false => Stage::Created,
             };
-            self.answer(caller, Err(runtime_failed(verb, &why)));
-            return self.settle(id);
+            return self.answer(caller, Err(runtime_failed(verb, &why)));
         }
         task.init.stage = Stage::Running;
         let pid = task.init.pid;
@@ -478,7 +478,6 @@ impl Service {
             pid,
         });
         self.answer(caller, Ok(StartResponse { pid }.encode_to_vec()));
-        self.settle(id);
     }
 
     fn exec_started(&mut self, caller: Caller, id: &str, exec: &str, failure: Option<String>) {
@@ -495,18 +494,10 @@ impl Service {
             return;
         };
         if let Some(why) = failure {
-            process.stage = Stage::Added;
-            process.has_failed = true;
-            process.streams = None;
-            let logger = process.logger.take();
-            let waiting = std::mem::take(&mut process.waiting);
-            self.stop_logger(logger);
-            for waiter in waiting {
-                self.answer(waiter, Ok(super::ended(None).encode_to_vec()));
-            }
-            self.answer(caller, Err(runtime_failed("exec", &why)));
-            return self.settle(id);
+            self.exec_failed(id, exec);
+            return self.answer(caller, Err(runtime_failed("exec", &why)));
         }
+        process.spec = Vec::new();
         process.stage = Stage::Running;
         let pid = process.pid;
         self.tell(&TaskExecStarted {
@@ -515,7 +506,33 @@ impl Service {
             pid,
         });
         self.answer(caller, Ok(StartResponse { pid }.encode_to_vec()));
-        self.settle(id);
+    }
+
+    /// It may be tried again. Whoever waits for it is told that it is over.
+    fn exec_failed(&mut self, id: &str, exec: &str) {
+        let task = self.tasks.get_mut(id);
+        let Some(process) = task.and_then(|task| task.process(exec).ok()) else {
+            return;
+        };
+        // It has come so far that only its terminal was missing.
+        if process.pid != 0
+            && process.exit.is_none()
+            && let Err(err) = sys::kill(process.pid, libc::SIGKILL.cast_unsigned())
+        {
+            log::warn!("kill {exec} of {id}: {}", teu_errno::text(&err.into()));
+        }
+        process.pid = 0;
+        process.exit = None;
+        process.stage = Stage::Added;
+        process.has_failed = true;
+        process.streams = None;
+        let logger = process.logger.take();
+        let waiting = std::mem::take(&mut process.waiting);
+        self.forget_streams(id, exec);
+        self.stop_logger(logger);
+        for waiter in waiting {
+            self.answer(waiter, Ok(super::ended(None).encode_to_vec()));
+        }
     }
 
     fn frozen(
@@ -541,49 +558,48 @@ impl Service {
         }
     }
 
-    /// Goes on once the root filesystem is unmounted, if it was mounted here.
-    fn unmount(&mut self, caller: Caller, id: &str, failure: Option<Status>) {
-        let rootfs = self.task(id).ok().and_then(|task| task.rootfs());
-        let Some(rootfs) = rootfs else {
-            return self.unmounted(caller, id, failure);
-        };
-        let work = Work::Unmount(rootfs.directory);
-        if let Err(status) = self.run(id, work, Then::Unmounted(caller, failure)) {
-            self.answer(caller, Err(status));
+    /// Unmounts the root filesystem, if it was mounted here.
+    fn unmount(&mut self, id: &str, then: Then) {
+        let rootfs = self.tasks.get(id).and_then(Task::rootfs);
+        match rootfs {
+            Some(rootfs) => self.run(id, Work::Unmount(rootfs.directory), then),
+            None => {
+                let id = id.to_owned();
+                let why = None;
+                self.follow(Job { id, then, why }, 0);
+            }
         }
     }
 
-    fn unmounted(&mut self, caller: Caller, id: &str, failure: Option<Status>) {
+    /// It may be tried again.
+    fn not_deleted(&mut self, id: &str, why: &str) {
         let Some(task) = self.tasks.get_mut(id) else {
             return;
         };
-        if let Some(status) = failure {
-            self.forget(id);
-            return self.answer(caller, Err(status));
+        task.removal = Removal::No;
+        for caller in std::mem::take(&mut task.init.deletion) {
+            self.answer(caller, Err(runtime_failed("delete", why)));
         }
-        // One that was never started ends by this, which is told of first.
-        if task.init.stage == Stage::Created && task.init.pid != 0 {
-            task.deleted = Some(caller);
-            return self.settle(id);
-        }
-        self.deleted(caller, id);
     }
 
     /// It is gone.
-    pub(super) fn deleted(&mut self, caller: Caller, id: &str) {
-        let Some(task) = self.tasks.get_mut(id) else {
+    pub(super) fn deleted(&mut self, id: &str) {
+        let Some(task) = self.tasks.get(id) else {
             return;
         };
-        let answer = deleted(&task.init);
-        self.forget(id);
+        let DeleteResponse {
+            pid,
+            exit_status,
+            exited_at,
+        } = deleted(&task.init);
         self.tell(&TaskDelete {
             container_id: id.to_owned(),
-            pid: answer.pid,
-            exit_status: answer.exit_status,
-            exited_at: answer.exited_at,
+            pid,
+            exit_status,
+            exited_at,
             id: String::new(),
         });
-        self.answer(caller, Ok(answer.encode_to_vec()));
+        self.forget(id);
     }
 
     /// Kills loggers that have not ended in time.
@@ -594,14 +610,6 @@ impl Service {
                 self.spawner.signal(logger.job, libc::SIGKILL).ok();
             }
         }
-    }
-}
-
-fn deleted(process: &Process) -> DeleteResponse {
-    DeleteResponse {
-        pid: process.pid,
-        exit_status: process.exit.map_or(0, |exit| exit.status),
-        exited_at: time_of(process.exit),
     }
 }
 
