@@ -1,7 +1,8 @@
 //! Calls that cross each other, and calls that make no sense: each is answered once, and
 //! none takes the others along.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -23,6 +24,7 @@ tests![
     who_waits_for_what_is_deleted_is_told,
     exec_without_its_streams_does_not_go_on,
     container_without_its_streams_is_removed,
+    logger_that_is_never_ready_does_not_keep_init,
     names_of_execs_are_names_of_files,
     fifos_in_a_bundle_block_nobody,
     create_after_shutdown_is_served,
@@ -184,6 +186,26 @@ fn container_without_its_streams_is_removed() {
     shim.try_create(&engine, &container, &stdio)
         .expect_err("create");
     assert!(!container.has_state(), "the state is left");
+}
+
+/// An exec waits for it, and init's end for the exec's.
+fn logger_that_is_never_ready_does_not_keep_init() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let id = &container.id;
+    let mut shim = running(&engine, &container);
+    let logger = scratch().join("logger");
+    fs::write(&logger, "#!/bin/sh\nexec sleep 1000\n").expect("write a logger");
+    fs::set_permissions(&logger, Permissions::from_mode(0o755)).expect("chmod");
+    let stdio = Streams::both_to(&format!("binary-v2://{}", logger.display()));
+    shim.call(&exec_request(id, "exec", "sleep", &stdio))
+        .expect("exec");
+    let starting = shim.send(&start(id, "exec"));
+    shim.remove(id);
+    shim.receive(starting).expect_err("start");
+    engine.events.wait_for("/tasks/delete", id);
+    engine.events.assert_in_order();
 }
 
 fn names_of_execs_are_names_of_files() {
