@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod delete;
 pub mod events;
+mod idle;
 mod info;
 mod invocation;
 pub mod io;

@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
 use crate::events::Publisher;
+use crate::idle;
 use crate::invocation::Invocation;
 use crate::log_fifo;
 use crate::poll::{EventFlags, Poll, Token};
@@ -89,6 +90,7 @@ pub(crate) fn serve(
         is_told_to_end: false,
     };
     sandbox::enter()?;
+    idle::drop_pages()?;
     let served = server.begin().and_then(|()| server.serve());
     if let Some(socket) = socket {
         socket.remove()?;
@@ -266,6 +268,7 @@ impl Server {
         for signal in self.signals.read()? {
             match signal {
                 Signal::SIGCHLD => self.reap()?,
+                Signal::SIGUSR1 => log::info!("{}", self.service),
                 _ => self.is_told_to_end = true,
             }
         }

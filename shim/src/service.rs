@@ -7,6 +7,7 @@
 mod jobs;
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -779,6 +780,15 @@ fn is_child(pid: u32) -> bool {
         .and_then(rustix::process::Pid::from_raw);
     let flags = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     pid.is_some_and(|pid| waitid(WaitId::Pid(pid), flags).is_ok())
+}
+
+/// What it is at: for people, in the log.
+impl Display for Service {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (tasks, jobs) = (self.tasks.keys(), self.jobs.len());
+        let tasks: Vec<&str> = tasks.map(String::as_str).collect();
+        write!(f, "tasks {tasks:?}, {jobs} jobs of theirs at work")
+    }
 }
 
 /// The answer of a process's end; of one that could not be started it has no time.

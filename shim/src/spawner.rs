@@ -22,7 +22,7 @@ use teu_namespaces::{Child, NamespacePlan, spawn};
 use crate::job::{Answer, JobId, Request, Work};
 use crate::packets::{Packets, Received};
 use crate::poll::{EventFlags, Poll, Token};
-use crate::{PROCESS_NAME, Runtime, mounts, sys};
+use crate::{PROCESS_NAME, Runtime, idle, mounts, sys};
 
 /// In the bundle: the spawner's pid, for a `delete` after the server's end.
 const FILE: &str = "spawner.pid";
@@ -202,6 +202,7 @@ impl<'a> Jobs<'a> {
 
     /// Until the server is gone: then no job goes on.
     fn serve(&mut self) -> Result<()> {
+        idle::drop_pages()?;
         loop {
             for (token, _) in self.poll.wait(None).context("epoll_wait")? {
                 match token {

@@ -90,3 +90,12 @@ pub(crate) fn kill(pid: u32, signal: u32) -> Result<()> {
     // kernel finds none.
     check(unsafe { libc::kill(pid.cast_signed(), signal.cast_signed()) }).map(drop)
 }
+
+/// Unmaps pages of a file's mapping, until they are touched (madvise(2),
+/// MADV_DONTNEED). Of one that was never writable: what was written would be lost.
+pub(crate) fn drop_pages(start: usize, length: usize) -> Result<()> {
+    let start = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: nothing changes but when pages are read: those of a private mapping
+    // that nobody could write to come back as they are in the file.
+    check(unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) }).map(drop)
+}

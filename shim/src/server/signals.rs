@@ -12,14 +12,20 @@ use nix::unistd::Pid;
 use crate::proto::Timestamp;
 use crate::task::Exit;
 
-/// Those that the server waits for: processes that end, and its own end.
+/// Those that the server waits for: processes that end, its own end, and SIGUSR1, at
+/// which containerd's own shim says what it is at.
 #[derive(Debug)]
 pub(super) struct Signals(SignalFd);
 
 impl Signals {
     /// From here on they are blocked, for this process and its later children.
     pub(super) fn new() -> Result<Signals> {
-        let set = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
+        let set = SigSet::from_iter([
+            Signal::SIGCHLD,
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGUSR1,
+        ]);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&set, flags).context("signalfd")?;

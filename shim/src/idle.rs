@@ -1,0 +1,37 @@
+//! What an idle server need not hold: most of the program runs once, at the start.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::sys;
+
+/// Lets go of the program's pages that are as they are in its file. What is needed again
+/// comes back from the page cache; the rest, more than a MiB, was for the start.
+///
+/// # Errors
+/// The process's mappings (proc_pid_smaps(5)) cannot be read, or are not what they
+/// seemed.
+pub(crate) fn drop_pages() -> Result<()> {
+    let mappings = fs::read_to_string("/proc/self/smaps").context("read the mappings")?;
+    let mut file = None;
+    for line in mappings.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words[..] {
+            [range, flags, _offset, _device, inode, ..] if range.contains('-') => {
+                let is_file = inode != "0" && !flags.contains('w');
+                file = range.split_once('-').filter(|_| is_file);
+            }
+            // Nothing was written there before it was protected.
+            ["Anonymous:", "0", "kB"] => {
+                if let Some((start, end)) = file.take() {
+                    let address = |word| usize::from_str_radix(word, 16).context("an address");
+                    let (start, end) = (address(start)?, address(end)?);
+                    sys::drop_pages(start, end.saturating_sub(start)).context("madvise")?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
