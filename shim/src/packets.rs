@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
     sendmsg, socketpair,
 };
 use serde::Serialize;
@@ -105,7 +105,13 @@ impl Packets {
     /// # Errors
     /// It means nothing.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<Received<T>> {
-        let mut bytes = vec![0; LONGEST];
+        // First how long it is: a buffer for the longest would stay in memory.
+        let length = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        let mut bytes = match recv(&self.socket, &mut [0; 0], length) {
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+            Err(Errno::CONNRESET) => return Ok(Received::End),
+            found => vec![0; found.context("receive a message")?.1],
+        };
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;

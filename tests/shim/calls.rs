@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use rustix::mount::{MountFlags, mount_remount};
 use serde_json::json;
 use teu_shim::proto::Any;
 use teu_shim::proto::events::{Event as _, TaskCreate, TaskExit, TaskOOM};
@@ -20,7 +21,7 @@ use super::engine::{
 };
 use super::streams::Fifo;
 use crate::harness::{
-    self, Bundle, CgroupFiles, Container, Controller, Criu, Overlayfs, Root, Teu, criu_path,
+    self, Alone, Bundle, CgroupFiles, Container, Controller, Criu, Overlayfs, Root, Teu, criu_path,
     is_alive, needs, scratch, tests, teu, wait_until,
 };
 
@@ -315,7 +316,8 @@ fn failed_create_leaves_nothing() {
 }
 
 fn checkpoint_and_restore() {
-    needs(&[Root, Teu, Criu]);
+    needs(&[Root, Teu, Criu, Alone]);
+    let _options = KeptOptions::new();
     let engine = Engine::new();
     let container = Container::new(Bundle::new().probe("count /tmp/number"));
     let mut shim = engine.start_with_path(&container, &criu_path());
@@ -358,6 +360,32 @@ fn checkpoint_and_restore() {
     assert_eq!(shim.wait(id, ""), 7);
     assert_eq!(shim.delete(id, ""), 7);
     engine.events.assert_in_order();
+}
+
+/// The options of the machine's v2 hierarchy: CRIU mounts it without any, and then the
+/// machine's has none either.
+struct KeptOptions(bool);
+
+impl KeptOptions {
+    const HIERARCHY: &str = "/sys/fs/cgroup";
+
+    fn new() -> KeptOptions {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
+        let is_it = |line: &str| {
+            line.contains(&format!(" {} ", KeptOptions::HIERARCHY)) && line.contains("nsdelegate")
+        };
+        KeptOptions(mounts.lines().any(is_it))
+    }
+}
+
+impl Drop for KeptOptions {
+    fn drop(&mut self) {
+        if self.0 {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            let flags = flags | MountFlags::RELATIME;
+            mount_remount(KeptOptions::HIERARCHY, flags, c"nsdelegate").expect("remount");
+        }
+    }
 }
 
 /// As engines send them for a runtime they do not know: the runc shim's, as a file.

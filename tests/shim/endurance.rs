@@ -59,12 +59,13 @@ fn descriptors(pid: i32) -> Vec<String> {
     names
 }
 
+/// Not that of files, which comes and goes.
 fn private_kib(pid: i32) -> u64 {
     let text =
         fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("read the memory used");
     let line = text
         .lines()
-        .find_map(|line| line.strip_prefix("Private_Dirty:"));
+        .find_map(|line| line.strip_prefix("Anonymous:"));
     let number = line.and_then(|line| line.split_whitespace().next());
     number
         .and_then(|number| number.parse().ok())
