@@ -1,5 +1,6 @@
 //! What calls do, asked of the kernel and of the runtime beside the shim.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -364,26 +365,30 @@ fn checkpoint_and_restore() {
 
 /// The options of the machine's v2 hierarchy: CRIU mounts it without any, and then the
 /// machine's has none either.
-struct KeptOptions(bool);
+struct KeptOptions(Option<CString>);
 
 impl KeptOptions {
     const HIERARCHY: &str = "/sys/fs/cgroup";
 
     fn new() -> KeptOptions {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
-        let is_it = |line: &str| {
-            line.contains(&format!(" {} ", KeptOptions::HIERARCHY)) && line.contains("nsdelegate")
-        };
-        KeptOptions(mounts.lines().any(is_it))
+        let options = mounts.lines().find_map(|line| {
+            let (mount, filesystem) = line.split_once(" - cgroup2 ")?;
+            let (_, options) = filesystem.split_once(" rw,")?;
+            let is_it = mount.contains(&format!(" {} ", KeptOptions::HIERARCHY));
+            is_it.then(|| CString::new(options).expect("a line"))
+        });
+        KeptOptions(options)
     }
 }
 
 impl Drop for KeptOptions {
     fn drop(&mut self) {
-        if self.0 {
+        if let Some(options) = &self.0 {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             let flags = flags | MountFlags::RELATIME;
-            mount_remount(KeptOptions::HIERARCHY, flags, c"nsdelegate").expect("remount");
+            let options = options.as_c_str();
+            mount_remount(KeptOptions::HIERARCHY, flags, options).expect("remount");
         }
     }
 }
