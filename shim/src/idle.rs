@@ -7,12 +7,15 @@ use anyhow::{Context, Result};
 use crate::sys;
 
 /// Lets go of the program's pages that are as they are in its file. What is needed again
-/// comes back from the page cache; the rest, more than a MiB, was for the start.
-///
-/// # Errors
-/// The process's mappings (proc_pid_smaps(5)) cannot be read, or are not what they
-/// seemed.
-pub(crate) fn drop_pages() -> Result<()> {
+/// comes back from the page cache; the rest, more than a MiB, was for the start. Where
+/// the kernel does not tell of mappings (proc_pid_smaps(5)), all stay.
+pub(crate) fn drop_pages() {
+    if let Err(err) = try_to_drop_pages() {
+        log::debug!("{}", teu_errno::chain(&err));
+    }
+}
+
+fn try_to_drop_pages() -> Result<()> {
     let mappings = fs::read_to_string("/proc/self/smaps").context("read the mappings")?;
     let mut file = None;
     for line in mappings.lines() {

@@ -90,7 +90,7 @@ pub(crate) fn serve(
         is_told_to_end: false,
     };
     sandbox::enter()?;
-    idle::drop_pages()?;
+    idle::drop_pages();
     let served = server.begin().and_then(|()| server.serve());
     if let Some(socket) = socket {
         socket.remove()?;

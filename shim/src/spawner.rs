@@ -202,7 +202,7 @@ impl<'a> Jobs<'a> {
 
     /// Until the server is gone: then no job goes on.
     fn serve(&mut self) -> Result<()> {
-        idle::drop_pages()?;
+        idle::drop_pages();
         loop {
             for (token, _) in self.poll.wait(None).context("epoll_wait")? {
                 match token {

@@ -64,17 +64,17 @@ pub(crate) fn update(options: &Options) -> Result<()> {
 
     // From here each step is taken back if a later one fails.
     let schemata = new_schemata(options, &state)?;
-    let before = state.clone();
-    let noted = match plan {
-        Some(plan) => {
+    let before = plan.map(|_| state.clone());
+    let noted = match (plan, &before) {
+        (Some(plan), Some(before)) => {
             // Which a signal that ends this process would prevent.
             Signals::block()?;
             // One that cannot be blocked leaves nothing that the state does not know.
             state.devices = plan.meanwhile.clone();
             plan.add_external(&mut state.external.mounts);
-            Some(Noted::new(&dir, &before, &state)?)
+            Some(Noted::new(&dir, before, &state)?)
         }
-        None => None,
+        _ => None,
     };
     let put_in = match &hotplug {
         Some((inside, plan)) => Some(inside.put_in(&plan.addition)?),
