@@ -18,7 +18,7 @@ use teu_shim::proto::task::*;
 
 use super::engine::{
     Bootstrap, Engine, Shim, Streams, create_request, create_request_with_overlay, exec_request,
-    has_rootfs_mounted, kill_request, wait,
+    has_rootfs_mounted, kill_request, running, sleeping, wait,
 };
 use super::streams::Fifo;
 use crate::harness::{
@@ -45,18 +45,6 @@ tests![
     broken_frame_ends_its_connection_only,
     too_long_a_call_is_refused,
 ];
-
-fn sleeping() -> Container {
-    Container::new(Bundle::new().probe("sleep"))
-}
-
-/// A shim whose container runs.
-fn started(engine: &Engine, container: &Container) -> Shim {
-    let mut shim = engine.start(container, Bootstrap::Flags);
-    shim.create(engine, container);
-    shim.start(&container.id, "");
-    shim
-}
 
 fn runtime_sees_the_container() {
     needs(&[Root]);
@@ -92,7 +80,7 @@ fn runtime_may_end_the_container() {
     needs(&[Root]);
     let engine = Engine::new();
     let container = sleeping();
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     container.delete_force().ok();
     assert_eq!(shim.wait(&container.id, ""), 137);
     assert_eq!(shim.delete(&container.id, ""), 137);
@@ -108,7 +96,7 @@ fn oom_is_told_before_the_exit() {
         .probe("allocate 268435456")
         .set("/linux/resources/memory", limit);
     let container = Container::new(bundle);
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     assert_eq!(shim.wait(&container.id, ""), 137);
     engine.events.wait_for(TaskExit::TOPIC, &container.id);
     engine.events.wait_for(TaskOOM::TOPIC, &container.id);
@@ -127,7 +115,7 @@ fn all_who_wait_are_told() {
     needs(&[Root]);
     let engine = Engine::new();
     let container = sleeping();
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let id = &container.id;
     shim.add(id, "exec", "sleep");
     shim.start(id, "exec");
@@ -159,7 +147,7 @@ fn kill_of_all_reaches_execs() {
     needs(&[Root]);
     let engine = Engine::new();
     let container = sleeping();
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let id = &container.id;
     shim.add(id, "exec", "sleep");
     shim.start(id, "exec");
@@ -180,7 +168,7 @@ fn end_of_init_ends_what_shares_the_pid_namespace() {
     needs(&[Root]);
     let engine = Engine::new();
     let container = Container::new(Bundle::new().probe("sleep").without_namespace("pid"));
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let id = &container.id;
     shim.add(id, "exec", "sleep");
     shim.start(id, "exec");
@@ -197,7 +185,7 @@ fn pause_stops_a_program() {
     needs(&[Root, Controller("freezer")]);
     let engine = Engine::new();
     let container = Container::new(Bundle::new().probe("count /tmp/number"));
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let file = container.bundle.rootfs().join("tmp/number");
     let number = || fs::read_to_string(&file).unwrap_or_default();
     wait_until("the program counts", || !number().is_empty());
@@ -254,7 +242,7 @@ fn statistics_count() {
     needs(&[Root, Controller("pids")]);
     let engine = Engine::new();
     let container = Container::new(Bundle::new().probe("fork 6;sleep"));
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let request = StatsRequest {
         id: container.id.clone(),
     };
@@ -504,7 +492,7 @@ fn broken_frame_ends_its_connection_only() {
     needs(&[Root]);
     let engine = Engine::new();
     let container = sleeping();
-    let mut shim = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     for bytes in [
         &[0xff; 64][..],
         &[0, 0, 0, 3, 0, 0, 0, 1, 1, 0, 0xff, 0xff, 0xff],

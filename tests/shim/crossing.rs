@@ -12,7 +12,8 @@ use teu_shim::proto::task::*;
 use teu_shim::proto::ttrpc::Status;
 
 use super::engine::{
-    Bootstrap, Engine, Shim, Streams, create_request, exec_request, kill_request, start, wait,
+    Bootstrap, Engine, Streams, create_request, exec_request, kill_request, running, sleeping,
+    start, wait,
 };
 use super::streams::Fifo;
 use crate::harness::{Bundle, Container, Root, Teu, is_alive, needs, scratch, tests, wait_until};
@@ -31,17 +32,6 @@ tests![
 ];
 
 const NOT_FOUND: i32 = 5;
-
-fn sleeping() -> Container {
-    Container::new(Bundle::new().probe("sleep"))
-}
-
-fn running(engine: &Engine, container: &Container) -> Shim {
-    let mut shim = engine.start(container, Bootstrap::Flags);
-    shim.create(engine, container);
-    shim.start(&container.id, "");
-    shim
-}
 
 fn delete_request(id: &str, exec: &str) -> DeleteRequest {
     DeleteRequest {
@@ -81,7 +71,7 @@ fn two_deletes_are_both_answered() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     shim.kill_with(id, "", Signal::SIGKILL);
     shim.wait(id, "");
     let deletes = [(); 2].map(|()| shim.send(&delete_request(id, "")));
@@ -136,7 +126,7 @@ fn who_waits_for_what_is_deleted_is_told() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     for exec in ["one", "two"] {
         shim.add(id, exec, "sleep");
     }
@@ -153,7 +143,7 @@ fn exec_without_its_streams_does_not_go_on() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let input = scratch().join("input");
     let input = input.to_str().expect("a path in UTF-8");
     let output = Fifo::new("output");
@@ -194,7 +184,7 @@ fn logger_that_is_never_ready_does_not_keep_init() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     let logger = scratch().join("logger");
     fs::write(&logger, "#!/bin/sh\nexec sleep 1000\n").expect("write a logger");
     fs::set_permissions(&logger, Permissions::from_mode(0o755)).expect("chmod");
@@ -213,7 +203,7 @@ fn names_of_execs_are_names_of_files() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     for name in ["", "../outside", "/tmp/x", "a\0b"] {
         let request = exec_request(id, name, "exit 3", &Streams::default());
         const INVALID: i32 = 3;
@@ -238,7 +228,7 @@ fn fifos_in_a_bundle_block_nobody() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
     let container = sleeping();
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     for name in ["config.json", "options.json"] {
         let other = sleeping();
         let path = other.bundle.directory.join(name);
@@ -262,7 +252,7 @@ fn create_after_shutdown_is_served() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let mut shim = running(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     engine.events.stall();
     shim.remove(id);
     shim.call(&ShutdownRequest::default()).expect("shutdown");

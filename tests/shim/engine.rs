@@ -23,7 +23,7 @@ use teu_shim::proto::types::Mount;
 
 use super::client::Client;
 use super::events::Events;
-use crate::harness::{Container, is_alive, process, runtime, scratch, wait_until};
+use crate::harness::{Bundle, Container, is_alive, process, runtime, scratch, wait_until};
 
 /// The namespace in containerd, and so the last part of the path of the runtime's
 /// state: with `Options::root` it is the state root of every test.
@@ -604,4 +604,16 @@ pub(crate) fn process_spec(spec: &Value) -> Any {
         type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
         value: spec.to_string().into_bytes(),
     }
+}
+
+pub(crate) fn sleeping() -> Container {
+    Container::new(Bundle::new().probe("sleep"))
+}
+
+/// A shim whose container runs, and that one's pid.
+pub(crate) fn running(engine: &Engine, container: &Container) -> (Shim, i32) {
+    let mut shim = engine.start(container, Bootstrap::Flags);
+    let pid = shim.create(engine, container).try_into().expect("a pid");
+    shim.start(&container.id, "");
+    (shim, pid)
 }

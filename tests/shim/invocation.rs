@@ -13,7 +13,7 @@ use teu_shim::proto::bootstrap::BootstrapResult;
 use teu_shim::proto::task::{ConnectRequest, ShutdownRequest};
 use teu_shim::proto::types::RuntimeInfo;
 
-use super::engine::{Bootstrap, Engine, create_request_with_overlay, has_rootfs_mounted};
+use super::engine::{Bootstrap, Engine, create_request_with_overlay, has_rootfs_mounted, sleeping};
 use crate::harness::{
     Bundle, CgroupFiles, Container, Controller, Overlayfs, Root, Teu, is_alive, needs, tests,
     wait_until,
@@ -35,10 +35,6 @@ tests![
     delete_of_what_is_gone_succeeds,
     delete_of_what_never_was_succeeds,
 ];
-
-fn sleeping() -> Container {
-    Container::new(Bundle::new().probe("sleep"))
-}
 
 /// Flags are answered with what every containerd reads, a message with a message.
 fn start_answers_as_it_is_asked() {

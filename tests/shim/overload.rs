@@ -12,7 +12,7 @@ use teu_shim::proto::task::ConnectRequest;
 use teu_shim::proto::ttrpc::Request;
 
 use super::client::frame;
-use super::engine::{Bootstrap, Engine, Shim};
+use super::engine::{Engine, Shim, running, sleeping};
 use crate::harness::{Bundle, Container, Root, Teu, is_alive, needs, process, tests, wait_until};
 
 tests![
@@ -23,17 +23,6 @@ tests![
     server_that_is_told_to_end_leaves_containers,
     server_ends_with_its_spawner,
 ];
-
-fn running(engine: &Engine, container: &Container) -> (Shim, i32) {
-    let mut shim = engine.start(container, Bootstrap::Flags);
-    let pid = shim.create(engine, container).try_into().expect("a pid");
-    shim.start(&container.id, "");
-    (shim, pid)
-}
-
-fn sleeping() -> Container {
-    Container::new(Bundle::new().probe("sleep"))
-}
 
 fn open(shim: &Shim) -> UnixStream {
     let path = shim.address.strip_prefix("unix://").expect("a unix socket");

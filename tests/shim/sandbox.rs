@@ -7,28 +7,14 @@ use std::os::unix::process::ExitStatusExt;
 use nix::sys::signal::Signal;
 use teu_shim::proto::task::ConnectRequest;
 
-use super::engine::{Bootstrap, Engine, Shim};
-use crate::harness::{
-    Bundle, Container, Root, Seconds, Teu, X86, is_alive, needs, process, tests, wait_until,
-};
+use super::engine::{Bootstrap, Engine, running, sleeping};
+use crate::harness::{Root, Seconds, Teu, X86, is_alive, needs, process, tests, wait_until};
 
 tests![
     server_has_given_up_what_it_does_not_need,
     call_of_its_own_is_made,
     unexpected_call_ends_it_alone,
 ];
-
-/// A shim whose container runs, and that one's pid.
-fn started(engine: &Engine, container: &Container) -> (Shim, i32) {
-    let mut shim = engine.start(container, Bootstrap::Flags);
-    let pid = shim.create(engine, container).try_into().expect("a pid");
-    shim.start(&container.id, "");
-    (shim, pid)
-}
-
-fn sleeping() -> Container {
-    Container::new(Bundle::new().probe("sleep"))
-}
 
 fn server_has_given_up_what_it_does_not_need() {
     needs(&[Root, Teu]);
@@ -100,7 +86,7 @@ fn call_of_its_own_is_made() {
     needs(&[Root, Teu, X86]);
     let engine = Engine::new();
     let container = sleeping();
-    let (mut shim, _) = started(&engine, &container);
+    let (mut shim, _) = running(&engine, &container);
     for call in [None, Some((libc::SYS_geteuid, [0; 3]))] {
         inject(shim.pid, call);
         let connect = ConnectRequest {
@@ -136,7 +122,7 @@ fn unexpected_call_ends_it_alone() {
         (libc::SYS_mprotect, [0, 4096, CODE]),
     ] {
         let container = sleeping();
-        let (shim, init) = started(&engine, &container);
+        let (shim, init) = running(&engine, &container);
         inject(shim.pid, Some((number, arguments)));
         wait_until(&format!("call {number} has ended the server"), || {
             !is_alive(shim.pid)
