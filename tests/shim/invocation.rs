@@ -1,12 +1,16 @@
 //! How a shim is started, asked what it is, told to clean up, and ends.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, seteuid};
 use prost::Message;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde_json::Value;
 use teu_shim::proto::Any;
 use teu_shim::proto::bootstrap::BootstrapResult;
@@ -15,8 +19,8 @@ use teu_shim::proto::types::RuntimeInfo;
 
 use super::engine::{Bootstrap, Engine, create_request_with_overlay, has_rootfs_mounted, sleeping};
 use crate::harness::{
-    Bundle, CgroupFiles, Container, Controller, Overlayfs, Root, Teu, is_alive, needs, tests,
-    wait_until,
+    Bundle, CgroupFiles, Container, Controller, Overlayfs, Root, Teu, is_alive, needs, patience,
+    tests, wait_until,
 };
 
 tests![
@@ -129,8 +133,25 @@ fn shim_can_be_reached_by_its_owner_alone() {
         0,
         "its directory's mode"
     );
+    // One whom no mode stops hears nothing all the same.
+    let mut stranger = connect_as_another(socket);
+    assert_eq!(stranger.read(&mut [0]).expect("read"), 0);
     shim.shutdown();
     wait_until("the socket is gone", || !socket.exists());
+}
+
+/// Connects as another user that may open every file.
+fn connect_as_another(socket: &Path) -> UnixStream {
+    let mut capabilities = capabilities(None).expect("capget");
+    seteuid(Uid::from_raw(65534)).expect("seteuid");
+    capabilities.effective = CapabilitySet::DAC_OVERRIDE;
+    set_capabilities(None, capabilities).expect("capset");
+    let stream = UnixStream::connect(socket).expect("connect");
+    seteuid(Uid::from_raw(0)).expect("seteuid");
+    stream
+        .set_read_timeout(Some(patience(Duration::from_secs(5))))
+        .expect("set a limit");
+    stream
 }
 
 /// The kernel, out of memory, takes the shim rather than the engine: the test, here.
