@@ -261,9 +261,11 @@ impl<'a> Files<'a> {
     }
 
     fn add_programs(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
-        let usual = PROGRAM_DIRECTORIES.iter().map(PathBuf::from);
+        // First what came with the libraries: elsewhere there may be a script that
+        // executes just that, which a container does not have there.
         let beside = self.prefixes.iter().map(|prefix| prefix.join("bin"));
-        let directories: Vec<PathBuf> = usual.chain(beside).collect();
+        let usual = PROGRAM_DIRECTORIES.iter().map(PathBuf::from);
+        let directories: Vec<PathBuf> = beside.chain(usual).collect();
         for (name, _) in PROGRAMS.iter().filter(|(_, of)| of.intersects(asked)) {
             if let Some(path) = self.first(&directories, name)? {
                 self.bind(edits, &path, Path::new("/usr/bin").join(name));
@@ -321,10 +323,10 @@ impl<'a> Files<'a> {
     }
 
     fn add_data(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
-        let usual = DATA_DIRECTORIES.iter().map(PathBuf::from);
         let beside = self.prefixes.iter();
         let beside = beside.flat_map(|prefix| [prefix.join("share"), prefix.join("etc")]);
-        let directories: Vec<PathBuf> = usual.chain(beside).collect();
+        let usual = DATA_DIRECTORIES.iter().map(PathBuf::from);
+        let directories: Vec<PathBuf> = beside.chain(usual).collect();
         for (place, name, _) in DATA.iter().filter(|(.., of)| of.intersects(asked)) {
             if let Some(path) = self.first(&directories, name)? {
                 self.bind(edits, &path, Path::new(place).join(name));
