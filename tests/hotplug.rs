@@ -267,7 +267,7 @@ fn the_end_of_the_process_inside_is_told() {
 /// Two devices of a file have what that says for all.
 fn an_update_that_is_killed_leaves_what_the_state_knows() {
     needs(&[Root, Teu]);
-    const STEPS: u32 = 60;
+    let steps = rounds(60);
     let container = Container::running(bundle_with_nodes(&[1]));
     let device = at(1, "/dev/gpu");
     let killed_after = |option: &str, time: Duration| {
@@ -294,10 +294,10 @@ fn an_update_that_is_killed_leaves_what_the_state_knows() {
     let whole = start.elapsed();
     remove(&container, "/dev/gpu");
     let mut killed = 0;
-    for step in 0..STEPS {
-        killed += killed_after("add", whole * step / STEPS);
+    for step in 0..steps {
+        killed += killed_after("add", whole * step / steps);
         add(&container, &device);
-        killed += killed_after("rm", whole * step / STEPS);
+        killed += killed_after("rm", whole * step / steps);
     }
     assert!(killed > 0, "none was killed in time");
 }
@@ -851,7 +851,7 @@ fn paths_that_change_lead_nowhere_outside() {
                 exchange(&directory.join("gpu"), &directory.join("link"));
             }
         });
-        for _ in 0..40 {
+        for _ in 0..rounds(40) {
             let added = update(&container, "add", &["vendor.com/gpu=0"]);
             done += usize::from(added.status.success());
             update(&container, "rm", &["vendor.com/gpu=0"]);
@@ -925,8 +925,7 @@ fn expected(has: &[bool]) -> Vec<&'static str> {
 /// 2000 times, on an emulated machine as often as takes it as long.
 fn devices_come_and_go_in_any_order() {
     needs(&[Root, Seconds(120), Teu]);
-    let slowness = patience(Duration::from_secs(1)).as_millis();
-    let steps = usize::try_from(2_000_000 / slowness).unwrap();
+    let steps = usize::try_from(rounds(2000)).unwrap();
     describe_shared();
     let minors: Vec<u64> = (0..MINORS).collect();
     let container = Container::running(bundle_with_nodes(&minors));

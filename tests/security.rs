@@ -126,8 +126,8 @@ fn readonly_path_behind_a_symlink_stays_inside() {
 /// place of /proc and /sys while containers start: what is mounted on them may
 /// end up under either name, but never unmasked.
 fn mountpoints_that_change_places_stay_masked() {
-    needs(&[Root, Seconds(300.max(mask_rounds() * 3 / 2))]);
-    let rounds = mask_rounds();
+    let rounds = u64::from(rounds(200));
+    needs(&[Root, Seconds(300.max(rounds * 3 / 2))]);
     let bundle = Bundle::new().set("/linux/maskedPaths", json!(["/proc/keys", "/sys/devices"]));
     let modes = ["proc", "proc2"].map(|proc| {
         format!(
@@ -175,12 +175,6 @@ fn mountpoints_that_change_places_stay_masked() {
     );
     assert!(started > rounds / 2, "only {started} of {rounds} started");
     assert!(exchanged > 0, "no exchange met one of {started} containers");
-}
-
-/// How many containers it starts.
-fn mask_rounds() -> u64 {
-    let rounds = std::env::var("TEU_MASK_ROUNDS");
-    rounds.map_or(200, |rounds| rounds.parse().expect("TEU_MASK_ROUNDS"))
 }
 
 /// Tells a thread beside the test to end, also when the test has failed: the

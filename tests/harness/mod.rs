@@ -71,6 +71,17 @@ pub(crate) fn patience(limit: Duration) -> Duration {
     }
 }
 
+/// How often a test repeats what it repeats `full` times on a common machine:
+/// $TEU_TEST_ROUNDS is the part in percent. Less than 100 saves time where a test
+/// also runs on another machine, more than 100 finds rarer races.
+pub(crate) fn rounds(full: u32) -> u32 {
+    let percent = std::env::var("TEU_TEST_ROUNDS").map(|percent| percent.parse::<u32>());
+    match percent {
+        Ok(percent) => full * percent.expect("$TEU_TEST_ROUNDS is a number") / 100,
+        Err(_) => full,
+    }
+}
+
 /// A file of this repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -5,7 +5,7 @@ use std::fs;
 use super::client::Client;
 use super::engine::{Bootstrap, Engine, Shim, Streams, exec_request};
 use super::streams::Fifo;
-use crate::harness::{Bundle, Container, Root, Seconds, needs, process, tests};
+use crate::harness::{Bundle, Container, Root, Seconds, needs, process, rounds, tests};
 
 tests![execs_leave_nothing_behind, containers_leave_nothing_behind];
 
@@ -86,7 +86,7 @@ fn compare(before: &Footprint, after: &Footprint) {
 }
 
 /// An exec, every other one with stdio.
-fn exec(client: &mut Client, id: &str, number: usize) {
+fn exec(client: &mut Client, id: &str, number: u32) {
     let exec = format!("exec-{number}");
     if number.is_multiple_of(2) {
         client.add(id, &exec, "exit 5");
@@ -123,7 +123,7 @@ fn execs_leave_nothing_behind() {
             "{before:?}"
         );
     }
-    for number in 0..500 {
+    for number in 0..rounds(500) {
         exec(&mut shim, &container.id, number);
     }
     compare(&before, &Footprint::of(&shim));
@@ -145,5 +145,5 @@ fn containers_leave_nothing_behind() {
         Footprint::of(&shim)
     };
     let before = live(20);
-    compare(&before, &live(100));
+    compare(&before, &live(rounds(100)));
 }

@@ -9,7 +9,9 @@ use teu_shim::proto::events::*;
 use super::client::Client;
 use super::engine::{Bootstrap, Engine, kill_request, start};
 use super::events::{Event, faults};
-use crate::harness::{Bundle, Container, Root, Seconds, needs, patience, tests, wait_until};
+use crate::harness::{
+    Bundle, Container, Root, Seconds, needs, patience, rounds, tests, wait_until,
+};
 
 tests![
     checker_finds_what_is_out_of_order,
@@ -103,18 +105,17 @@ fn checker_finds_what_is_out_of_order() {
     }
 }
 
-/// How many of each; fewer on a machine that needs longer than [`ENOUGH`] for them.
-const MANY: usize = 1000;
+/// How long one of the clients goes on: a slow machine does fewer rounds.
 const ENOUGH: Duration = Duration::from_secs(40);
 /// How many clients ask at a time.
-const CLIENTS: usize = 4;
+const CLIENTS: u32 = 4;
 
 /// Several clients do `work`, each with a container of its own, until they have done it
 /// `count` times in all.
 fn repeat(
     engine: &Engine,
     bundle: fn() -> Bundle,
-    count: usize,
+    count: u32,
     work: impl Fn(&mut Client, &Container) + Sync,
 ) {
     let containers: Vec<Container> = (0..CLIENTS).map(|_| Container::new(bundle())).collect();
@@ -155,7 +156,7 @@ fn long() -> Bundle {
 fn programs_that_end_at_once() {
     needs(&[Root, Seconds(300)]);
     let engine = Engine::new();
-    repeat(&engine, short, MANY, |client, container| {
+    repeat(&engine, short, rounds(1000), |client, container| {
         live(&engine, client, container)
     });
     engine.events.assert_in_order();
@@ -164,7 +165,7 @@ fn programs_that_end_at_once() {
 fn execs_that_end_at_once() {
     needs(&[Root, Seconds(300)]);
     let engine = Engine::new();
-    repeat(&engine, long, MANY / 20, |client, container| {
+    repeat(&engine, long, rounds(50), |client, container| {
         let id = &container.id;
         client.create(&engine, container);
         client.start(id, "");
@@ -184,7 +185,7 @@ fn execs_that_end_at_once() {
 fn init_is_killed_while_execs_start() {
     needs(&[Root, Seconds(300)]);
     let engine = Engine::new();
-    repeat(&engine, long, MANY / 5, |client, container| {
+    repeat(&engine, long, rounds(200), |client, container| {
         let id = &container.id;
         client.create(&engine, container);
         client.start(id, "");

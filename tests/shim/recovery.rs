@@ -10,22 +10,24 @@ use super::engine::{
     Bootstrap, Engine, Streams, create_request_with_overlay, exec_request, has_rootfs_mounted,
     kill_request, start,
 };
-use crate::harness::{Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, tests};
+use crate::harness::{
+    Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, rounds, tests,
+};
 
 tests![
     shims_killed_at_any_moment_leave_nothing,
     engine_that_comes_back_finds_its_tasks
 ];
 
-/// How many are killed, and within which time of their first call.
-const MANY: u32 = 100;
+/// Within which time of its first call a shim is killed.
 const LIFE: Duration = Duration::from_millis(40);
 
 fn shims_killed_at_any_moment_leave_nothing() {
     needs(&[Root, Overlayfs, Seconds(300)]);
     let engine = Engine::new();
     let before = HostSnapshot::take();
-    for number in 0..MANY {
+    let many = rounds(100);
+    for number in 0..many {
         let container = Container::new(Bundle::new().probe("sleep"));
         let create = create_request_with_overlay(&engine, &container);
         let mut shim = engine.start(&container, Bootstrap::Flags);
@@ -38,7 +40,7 @@ fn shims_killed_at_any_moment_leave_nothing() {
             std::thread::spawn(move || ask_on(asked, &id))
         };
         // Spread over the time evenly, not in order.
-        std::thread::sleep(LIFE * (number * 37 % MANY) / MANY);
+        std::thread::sleep(LIFE * (number * 37 % many) / many);
         shim.kill();
         asking.join().expect("ask until the end");
         engine.delete(&container);
