@@ -4,6 +4,7 @@
 //! ```text
 //! host                                init
 //!  |        (fork by clone3)           |
+//!  | <----------------------- InCgroup | only if it has an entrance of its own
 //!  | attach to cgroup                  | mounts, devices
 //!  | EnteredCgroup ------------------> | (waits only where it needs it)
 //!  | apply limits                      |
@@ -45,6 +46,8 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 /// What init may say.
 #[derive(Debug)]
 pub(crate) enum ToHost {
+    /// Whether I have gone through the entrance of my cgroup.
+    InCgroup(bool),
     /// Please open the source of this mount of the plan in my mount namespace.
     OpenMountSource(usize),
     /// Please make this device of the plan.
@@ -134,6 +137,7 @@ impl HostEnd {
                     .context("message from init: mount index")?;
                 ToHost::OpenMountSource(index)
             }
+            b'I' => ToHost::InCgroup(body == b"1"),
             b'V' => {
                 let index = text(body).parse();
                 ToHost::MakeDevice(index.context("message from init: device index")?)
@@ -147,6 +151,17 @@ impl HostEnd {
             FAILED => ToHost::Failed(text(body)),
             other => bail!("message from init: unknown tag {other}"),
         }))
+    }
+
+    /// Whether a process that was given an entrance has gone through it. It says so
+    /// first of all.
+    pub(crate) fn has_entered_cgroup(&self) -> Result<bool> {
+        match self.receive()? {
+            Some(ToHost::InCgroup(is_in)) => Ok(is_in),
+            // It has ended: nobody is left to be moved.
+            None => Ok(true),
+            Some(other) => bail!("message from init: {other:?} instead of its cgroup"),
+        }
     }
 
     /// Waits until init has executed the program: its end is closed by that,
@@ -196,6 +211,7 @@ impl InitEnd {
     pub(crate) fn send(&self, message: &ToHost) -> Result<()> {
         let (tag, body) = match message {
             ToHost::OpenMountSource(index) => (b'O', index.to_string()),
+            ToHost::InCgroup(is_in) => (b'I', u8::from(*is_in).to_string()),
             ToHost::MakeDevice(index) => (b'V', index.to_string()),
             ToHost::RunHooks => (b'H', String::new()),
             ToHost::SeccompListener(number) => (b'L', number.to_string()),

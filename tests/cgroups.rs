@@ -1,7 +1,7 @@
 //! The container's cgroup: where it is, its four basic limits, its end.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -17,6 +17,8 @@ tests![
     cgroup_is_removed_with_its_children,
     limit_of_a_missing_controller_is_refused,
     init_is_born_in_its_cgroup,
+    nobody_is_moved_to_a_v1_cgroup,
+    process_that_cannot_go_there_is_moved,
 ];
 
 /// The cgroup of `pid` in the hierarchy of `controller`.
@@ -164,4 +166,41 @@ fn init_is_born_in_its_cgroup() {
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("CLONE_INTO_CGROUP"), "{log}");
     assert!(!log.contains("cgroup.procs"), "{log}");
+}
+
+/// A move makes the kernel wait.
+fn nobody_is_moved_to_a_v1_cgroup() {
+    needs(&[Root, CgroupV1, Tool("strace"), Teu, Controller("pids")]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let exec = container.command("exec", NO_FLAGS);
+    let other = Container::new(Bundle::new().args(["/probe", "read", "/proc/self/cgroup"]));
+    for (name, call) in [
+        ("exec", exec.args(["/probe", "read", "/proc/self/cgroup"])),
+        ("run", other.command("run", NO_FLAGS)),
+    ] {
+        let log = scratch().join(name);
+        let strace = [
+            "strace",
+            "--follow-forks",
+            "--trace=open,openat",
+            "--output",
+        ];
+        let strace = strace.map(PathBuf::from).into_iter().chain([log.clone()]);
+        let seen = call.behind(strace).output().ok().answer().to_string();
+        assert!(seen.contains("pids:/teu-test"), "{seen}");
+        let log = fs::read_to_string(log).unwrap();
+        assert!(!log.contains("cgroup.procs\", O_WRONLY"), "{log}");
+    }
+}
+
+fn process_that_cannot_go_there_is_moved() {
+    needs(&[Root, CgroupV1, Controller("pids")]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let directory = directory(container.pid(), "pids");
+    // It takes nothing.
+    let _full = Mounted::bind(Path::new("/dev/full"), directory.join("tasks"));
+    let call = container.command("exec", ["--detach"]);
+    container.detach(call.args(["/probe", "sleep"])).ok();
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+    assert_eq!(processes.lines().count(), 2);
 }

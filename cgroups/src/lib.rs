@@ -8,6 +8,7 @@
 mod convert;
 mod cpu_list;
 mod devices;
+mod entrance;
 mod error;
 mod file;
 mod hierarchy;
@@ -41,6 +42,7 @@ pub use crate::devices::{
     Access, DeviceKind, DeviceRule, are_allowing as rules_allow,
     default_rules as default_device_rules,
 };
+pub use crate::entrance::{Entered, Entrance};
 pub use crate::error::{Error, Result};
 pub use crate::file::Ignored;
 pub use crate::layout::{HierarchyView, Layout};
@@ -324,11 +326,10 @@ impl Cgroup {
         }
     }
 
-    /// The directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
-    /// spares a new process the wait of an attach. `None` where there is a v1
-    /// hierarchy: that has to be joined by [`Cgroup::enter`] anyway; and where
-    /// systemd is going to make it, of a process that exists. If the clone
-    /// fails, clone without and enter.
+    /// The v2 directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
+    /// spares a new process the wait of an attach. `None` where there is no v2,
+    /// and where systemd is going to make it, of a process that exists. If the
+    /// clone fails, clone without and enter.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
         if self
             .unit
@@ -338,25 +339,24 @@ impl Cgroup {
             return Ok(None);
         }
         match &self.v2 {
-            Some(directory) if self.v1.is_empty() => {
+            Some(directory) => {
                 // The standard library opens with O_CLOEXEC.
                 let opened = std::fs::File::open(&directory.path);
                 let failed = |cause| Error::system("open cgroup", &directory.path, cause);
                 opened.map(|file| Some(file.into())).map_err(failed)
             }
-            _ => Ok(None),
+            None => Ok(None),
         }
     }
 
-    /// Moves a process into every hierarchy; `entered_by_clone` says that it
-    /// began its life in [`Cgroup::clone_target`].
+    /// Moves a process into every hierarchy that it has not `entered` yet.
     ///
     /// A rootless user who may not do so (and gave no path) leaves the
     /// hierarchy out, and the directory made for it goes away: limits would
     /// bind nobody there.
     ///
     /// Where systemd makes the cgroup, the unit is started around the process.
-    pub fn enter(&mut self, pid: Pid, entered_by_clone: bool) -> Result<()> {
+    pub fn enter(&mut self, pid: Pid, entered: Entered) -> Result<()> {
         let pid = pid.as_raw();
         if self
             .unit
@@ -366,7 +366,8 @@ impl Cgroup {
             return self.start_unit(pid);
         }
         let mut refused = Vec::new();
-        for (position, member) in self.v1.iter().enumerate() {
+        let v1 = self.v1.iter().filter(|_| !entered.v1);
+        for (position, member) in v1.enumerate() {
             match self.enter_v1(&member.directory, pid) {
                 Err(error) if self.lenient && error.is_permission() => refused.push(position),
                 result => result?,
@@ -376,7 +377,7 @@ impl Cgroup {
             let member = self.v1.remove(position);
             self.abandon(&member.directory)?;
         }
-        let Some(directory) = self.v2.take_if(|_| !entered_by_clone) else {
+        let Some(directory) = self.v2.take_if(|_| !entered.v2) else {
             return Ok(());
         };
         let result = match (directory.enter(pid), &self.unit) {

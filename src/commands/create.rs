@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use teu_cgroups::Cgroup;
+use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::Child;
 
 use super::delete;
@@ -152,10 +152,11 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         notify::make_directory(state_dir.path())?;
     }
     log::debug!(target: STEP, "made its cgroup");
-    let (given, terminal) = give(options, &plan, purpose, &state_dir, &signals)?;
+    let (given, terminal) = give(options, &plan, purpose, &state_dir, &cgroup, &signals)?;
     let (host_end, init_end) = pipe::pair()?;
     let host_end = Cell::new(Some(host_end));
     let cgroup_fd = cgroup.clone_target()?;
+    let enters_v1 = given.entrance.is_some();
     let child = teu_namespaces::spawn(
         &plan.namespaces,
         cgroup_fd.as_ref().map(AsFd::as_fd),
@@ -184,7 +185,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         relay: None,
         signals,
     };
-    match container.bring_up(&plan, options, terminal) {
+    match container.bring_up(&plan, options, enters_v1, terminal) {
         Ok(()) => Ok(container),
         Err(err) => {
             let err = match container.pipe.last_words() {
@@ -213,6 +214,7 @@ fn give<'a>(
     plan: &Plan,
     purpose: Purpose,
     state_dir: &StateDir,
+    cgroup: &Cgroup,
     signals: &'a Signals,
 ) -> Result<(Given<'a>, Option<TerminalPair>)> {
     let exec_fifo = match purpose {
@@ -225,6 +227,7 @@ fn give<'a>(
         console_sockets(has_terminal, foreground, options.console_socket.as_deref())?;
     Ok((
         Given {
+            entrance: cgroup.entrance(),
             console_socket,
             exec_fifo,
             signals,
@@ -307,11 +310,16 @@ impl Container {
         &mut self,
         plan: &Plan,
         options: &Options,
+        enters_v1: bool,
         terminal: Option<TerminalPair>,
     ) -> Result<()> {
         let pid = self.child.pid();
+        let entered = Entered {
+            v1: enters_v1 && self.pipe.has_entered_cgroup()?,
+            v2: self.child.is_in_cgroup(),
+        };
         // Init is making its mounts meanwhile.
-        self.cgroup.enter(pid, self.child.is_in_cgroup())?;
+        self.cgroup.enter(pid, entered)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.
@@ -396,6 +404,7 @@ impl Container {
                     return self.restrict_devices(plan);
                 }
                 Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
+                Some(ToHost::InCgroup(_)) => bail!("message from init: its cgroup, again"),
                 None => return Err(self.why_init_ended()),
             }
         }

@@ -13,7 +13,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use teu_cgroups::Cgroup;
+use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, Pending, spawn_beside};
 
 use super::create::{self, TerminalPair};
@@ -257,17 +257,19 @@ impl Process {
         let socket = options.console_socket.as_deref();
         let (console_socket, terminal) =
             create::console_sockets(has_terminal, !options.detach, socket)?;
+        let mut cgroup =
+            Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
+        // What is wrong with the directory will be told by entering it.
+        let cgroup_fd = cgroup.clone_target().ok().flatten();
         let given = init::exec::Given {
+            entrance: cgroup.entrance(),
             console_socket,
             root: open_root(neighbour, state)?,
             procfs: Procfs::of_the_mount_namespace().context("open \"/proc\"")?,
         };
         let (host_end, init_end) = pipe::pair()?;
         let host_end = Cell::new(Some(host_end));
-        let mut cgroup =
-            Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
-        // What is wrong with the directory will be told by entering it.
-        let cgroup_fd = cgroup.clone_target().ok().flatten();
+        let enters_v1 = given.entrance.is_some();
         let prepare = |joined, spared: BorrowedFd<'_>| {
             // With this copy open, the end of the host would go unnoticed.
             drop(host_end.take());
@@ -280,7 +282,11 @@ impl Process {
         };
         let pending = with_inheritance(plan, start)??;
         let pipe = host_end.take().context("the pipe is gone")?;
-        let child = self::start(pending, &mut cgroup, options, state, plan)
+        let entered = Entered {
+            v1: enters_v1 && pipe.has_entered_cgroup()?,
+            v2: pending.middle().is_in_cgroup(),
+        };
+        let child = self::start(pending, &mut cgroup, entered, options, state, plan)
             .map_err(|err| unless_stopped(why_it_failed(&pipe, err), state))?;
         let mut process = Process {
             child,
@@ -344,11 +350,12 @@ impl Process {
 fn start(
     pending: Pending,
     cgroup: &mut Cgroup,
+    entered: Entered,
     options: &Options,
     state: &ContainerState,
     plan: &ExecPlan,
 ) -> Result<Child> {
-    enter_cgroup(pending.middle(), cgroup, options, state)?;
+    enter_cgroup(pending.middle(), cgroup, entered, options, state)?;
     let pid = pending.middle().pid().as_raw();
     match plan.affinity() {
         Some(Affinity {
@@ -369,21 +376,22 @@ fn start(
     }
 }
 
-/// Moves the process into the cgroup, or to where the container's init is by
-/// now, unless one was asked for by name.
+/// Moves the process into the cgroup, where it has not gone by itself, or to where
+/// the container's init is by now, unless one was asked for by name.
 fn enter_cgroup(
     process: &Child,
     cgroup: &mut Cgroup,
+    entered: Entered,
     options: &Options,
     state: &ContainerState,
 ) -> Result<()> {
     let pid = process.pid();
-    let Err(refused) = cgroup.enter(pid, process.is_in_cgroup()) else {
+    let Err(refused) = cgroup.enter(pid, entered) else {
         return Ok(());
     };
     if options.sub_cgroups.is_empty()
         && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
-        && inits.enter(pid, false).is_ok()
+        && inits.enter(pid, Entered::default()).is_ok()
     {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use teu_cgroups::Cgroup;
+use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 
 use super::create::{self, Purpose, TerminalPair};
@@ -250,7 +250,7 @@ impl Restoration<'_> {
     /// beginning.
     fn enter_cgroup(&mut self, pid: Pid) -> Result<()> {
         let Parts { cgroup, state, .. } = &mut self.parts;
-        cgroup.enter(pid, false)?;
+        cgroup.enter(pid, Entered::default())?;
         state.cgroup = cgroup.saved_paths();
         if let Some(rdt) = &self.plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut state.resctrl)?;

@@ -14,11 +14,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Signal, chroot, fchdir};
+use teu_cgroups::Entrance;
 
 use super::paths::{Procfs, Root};
 use super::{
-    FAILED, capabilities, command, console, leave_host, lsm, memory_policy, process, scheduling,
-    seccomp,
+    FAILED, capabilities, command, console, enter_cgroup, leave_host, lsm, memory_policy, process,
+    scheduling, seccomp,
 };
 use crate::errno;
 use crate::pipe::{InitEnd, ToHost};
@@ -29,6 +30,8 @@ use crate::sys;
 /// What the process inherits from the host.
 #[derive(Debug)]
 pub(crate) struct Given {
+    /// Of the container's cgroup, if the process is to go there by itself.
+    pub(crate) entrance: Option<Entrance>,
     /// Where the terminal is sent.
     pub(crate) console_socket: Option<OwnedFd>,
     /// The container's root, where it takes more than joining to get there.
@@ -53,12 +56,12 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(
     plan: &ExecPlan,
     host: InitEnd,
-    given: Given,
+    mut given: Given,
     joined: teu_namespaces::Result<()>,
     spared: BorrowedFd<'_>,
 ) -> Result<Prepared, i32> {
-    let prepared = joined
-        .map_err(Into::into)
+    let prepared = enter_cgroup(given.entrance.take(), &host)
+        .and_then(|()| joined.map_err(Into::into))
         .and_then(|()| become_process(plan, given, &host));
     let closed = prepared.and_then(|prepared| {
         leave_host(plan.preserved_fds, &[host.as_fd(), spared])?;

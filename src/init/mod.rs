@@ -36,6 +36,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
 
 use crate::errno;
@@ -57,6 +58,8 @@ const FAILED: i32 = 255;
 /// What init inherits from the host.
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
+    /// Of its cgroup, if it is to go there by itself.
+    pub(crate) entrance: Option<Entrance>,
     /// Where the terminal is sent.
     pub(crate) console_socket: Option<OwnedFd>,
     /// The exec fifo, for `create`: init reads from it that it may start, and
@@ -71,11 +74,11 @@ pub(crate) struct Given<'a> {
 pub(crate) fn main(
     plan: &Plan,
     mut host: InitEnd,
-    given: Given<'_>,
+    mut given: Given<'_>,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
-    let prepared = joined
-        .map_err(Into::into)
+    let prepared = enter_cgroup(given.entrance.take(), &host)
+        .and_then(|()| joined.map_err(Into::into))
         .and_then(|()| prepare(plan, &mut host, &given));
     match prepared {
         Ok(program) => {
@@ -91,6 +94,15 @@ pub(crate) fn main(
         }
     }
     FAILED
+}
+
+/// Goes through the entrance, if there is one, and tells the host, which moves a
+/// process that could not.
+fn enter_cgroup(entrance: Option<Entrance>, host: &InitEnd) -> Result<()> {
+    match entrance {
+        Some(entrance) => host.send(&ToHost::InCgroup(entrance.enter().is_ok())),
+        None => Ok(()),
+    }
 }
 
 /// The program, found and ready to be executed.

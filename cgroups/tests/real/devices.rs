@@ -138,7 +138,10 @@ fn v2_device_programs_replace_each_other() {
     }
     let mut probe = Probe::new();
     let mut unified = Unified::new("program");
-    unified.cgroup.enter(probe.child.pid(), false).unwrap();
+    unified
+        .cgroup
+        .enter(probe.child.pid(), Entered::default())
+        .unwrap();
     let character = Some(DeviceKind::Character);
     let everything = probe.ask();
     assert_eq!(everything.len(), 2 * NUMBERS.len() * 4);

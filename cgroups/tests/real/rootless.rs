@@ -47,7 +47,7 @@ fn inside() {
         rootless: true,
     };
     let mut cgroup = prepare(&plan).unwrap();
-    cgroup.enter(Pid::this(), false).unwrap();
+    cgroup.enter(Pid::this(), Entered::default()).unwrap();
     assert_eq!(cgroup.saved_paths(), SavedPaths::default());
     assert_eq!(cgroup.apply(&Limits::default()).unwrap(), []);
     assert_eq!(

@@ -27,9 +27,9 @@ fn a_whole_life() {
         ..Default::default()
     };
     let mut cgroup = prepare(&plan(&name, limits.clone())).unwrap();
-    assert!(cgroup.clone_target().unwrap().is_none());
+    assert!(cgroup.entrance().is_some());
     let mut sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     assert_eq!(cgroup.apply(&limits).unwrap(), []);
 
     let seen = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.number())).unwrap();
@@ -68,11 +68,48 @@ fn a_cgroup_that_somebody_removed_is_made_again() {
     std::fs::remove_dir(&directory).unwrap();
     std::fs::remove_dir(directory.parent().unwrap()).unwrap();
     let mut sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     let seen = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.number())).unwrap();
     assert!(seen.contains(&format!(":/{outer}/a\n")), "{seen}");
     let inside = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap();
     assert_eq!(inside.trim(), sleeper.number().to_string());
+    cgroup.kill_all(SIGKILL).unwrap();
+    assert!(sleeper.ends());
+    drop(cgroup);
+    assert!(!directory.parent().unwrap().exists());
+}
+
+#[test]
+fn a_process_goes_there_by_itself() {
+    if !has(&["pids", "cpuset"]) {
+        return;
+    }
+    let outer = unique("itself");
+    let mut cgroup = prepare(&plan(&format!("{outer}/a"), Limits::default())).unwrap();
+    let entrance = cgroup.entrance().unwrap();
+    let entered = Entered { v1: true, v2: true };
+    // A thread moves alone.
+    let seen = std::thread::scope(|scope| {
+        let seen = scope.spawn(|| {
+            entrance.enter().unwrap();
+            std::fs::read_to_string("/proc/thread-self/cgroup").unwrap()
+        });
+        seen.join().unwrap()
+    });
+    let v1 = seen.lines().filter(|line| !line.starts_with("0::"));
+    for line in v1 {
+        assert!(line.ends_with(&format!(":/{outer}/a")), "{line}");
+    }
+    let mut sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), entered).unwrap();
+    assert_eq!(cgroup.processes().unwrap(), Vec::<i32>::new());
+
+    let directory = cgroup.saved_paths().get("pids").unwrap().to_owned();
+    std::fs::remove_dir(&directory).unwrap();
+    let result = std::thread::scope(|scope| scope.spawn(|| entrance.enter()).join().unwrap());
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
+    assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
     cgroup.kill_all(SIGKILL).unwrap();
     assert!(sleeper.ends());
     drop(cgroup);
@@ -124,7 +161,7 @@ fn a_used_or_frozen_cgroup_is_refused() {
     let name = unique("used");
     let mut cgroup = prepare(&plan(&name, Limits::default())).unwrap();
     let mut sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     let again = || {
         prepare(&plan(&name, Limits::default()))
             .unwrap_err()
@@ -163,7 +200,7 @@ fn freezing_and_signalling() {
     let mut cgroup = prepare(&plan(&unique("freeze"), Limits::default())).unwrap();
     let mut sleepers = [Sleeper::new(), Sleeper::new()];
     for sleeper in &sleepers {
-        cgroup.enter(sleeper.pid(), false).unwrap();
+        cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     }
     assert!(!cgroup.is_frozen().unwrap());
     cgroup.freeze().unwrap();
@@ -176,7 +213,7 @@ fn freezing_and_signalling() {
     assert!(sleepers.iter_mut().all(Sleeper::ends));
 
     let mut sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     cgroup.freeze().unwrap();
     cgroup.kill_all(SIGKILL).unwrap();
     assert!(sleeper.ends());
@@ -200,7 +237,7 @@ fn nested_cgroups_are_seen_and_removed() {
     }
     let below: SavedPaths = serde_json::from_value(below).unwrap();
     let mut below = Cgroup::open(&below);
-    below.enter(sleeper.pid(), false).unwrap();
+    below.enter(sleeper.pid(), Entered::default()).unwrap();
     assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
     assert_eq!(cgroup.remove().unwrap_err().raw_os_error(), Some(16));
     cgroup.kill_all(SIGTERM).unwrap();
@@ -376,7 +413,7 @@ fn a_memory_limit_below_use_says_how_much_is_used() {
     }
     let mut cgroup = prepare(&plan(&unique("usage"), Limits::default())).unwrap();
     let mut child = Sleeper::waiting_in_shell();
-    cgroup.enter(child.pid(), false).unwrap();
+    cgroup.enter(child.pid(), Entered::default()).unwrap();
     child.let_shell_allocate();
     let memory = MemoryLimits {
         limit: Some(4096),
@@ -437,7 +474,7 @@ fn a_cpuset_below_new_cgroups() {
     };
     let mut cgroup = prepare(&plan(&path, limits.clone())).unwrap();
     let sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     cgroup.apply(&limits).unwrap();
     assert_eq!(file(&cgroup, "cpuset", "cpuset.cpus"), "0");
     let status = std::fs::read_to_string(format!("/proc/{}/status", sleeper.number())).unwrap();

@@ -15,7 +15,10 @@ fn v2_freezes_kills_and_takes_clones() {
     let mut unified = Unified::new("v2");
     assert!(unified.cgroup.clone_target().unwrap().is_some());
     let mut sleepers = [Sleeper::new(), Sleeper::new()];
-    unified.cgroup.enter(sleepers[0].pid(), false).unwrap();
+    unified
+        .cgroup
+        .enter(sleepers[0].pid(), Entered::default())
+        .unwrap();
     std::fs::create_dir(unified.path.join("below")).unwrap();
     std::fs::write(
         unified.path.join("below/cgroup.procs"),
@@ -29,7 +32,10 @@ fn v2_freezes_kills_and_takes_clones() {
     unified.cgroup.kill_all(SIGTERM).unwrap();
     assert!(sleepers.iter_mut().all(Sleeper::ends));
     let mut sleeper = Sleeper::new();
-    unified.cgroup.enter(sleeper.pid(), false).unwrap();
+    unified
+        .cgroup
+        .enter(sleeper.pid(), Entered::default())
+        .unwrap();
     unified.cgroup.freeze().unwrap();
     unified.cgroup.kill_all(SIGKILL).unwrap();
     assert!(sleeper.ends());
@@ -114,9 +120,17 @@ fn pure_a_whole_life() {
     let all = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
     assert_eq!(read(&cgroup, "cgroup.controllers"), all.trim_end());
     let mut sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), true).unwrap();
+    cgroup
+        .enter(
+            sleeper.pid(),
+            Entered {
+                v1: false,
+                v2: true,
+            },
+        )
+        .unwrap();
     assert_eq!(cgroup.processes().unwrap(), Vec::<i32>::new());
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     let seen = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.number())).unwrap();
     assert!(
         seen.lines().any(|line| line == format!("0::/{name}/a")),
@@ -253,7 +267,7 @@ fn pure_memory_is_checked_before_an_update() {
     }
     let mut cgroup = prepare(&plan(&unique("check"), Limits::default())).unwrap();
     let mut sleeper = Sleeper::waiting_in_shell();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     sleeper.let_shell_allocate();
     let memory = MemoryLimits {
         limit: Some(4096),
@@ -329,7 +343,7 @@ fn pure_below_a_threaded_cgroup() {
     let mut cgroup = prepare(&plan(&format!("{name}/a/b"), Limits::default())).unwrap();
     assert_eq!(read(&cgroup, "cgroup.type"), "threaded");
     let mut sleeper = Sleeper::new();
-    cgroup.enter(sleeper.pid(), false).unwrap();
+    cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
     assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
     cgroup.kill_all(SIGKILL).unwrap();
     assert!(sleeper.ends());

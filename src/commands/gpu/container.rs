@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Pid;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, accessat, fstat, openat};
 use rustix::io::Errno;
-use teu_cgroups::{Access, Cgroup, DeviceRule, rules_allow};
+use teu_cgroups::{Access, Cgroup, DeviceRule, Entered, rules_allow};
 use teu_namespaces::{NamespacePlan, spawn};
 
 use super::check::Report;
@@ -219,7 +219,7 @@ fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
         i32::from(asked.is_err())
     })?;
     let mut ours = ours.take().context("the socket is gone")?;
-    cgroup.enter(child.pid(), false)?;
+    cgroup.enter(child.pid(), Entered::default())?;
     let mut answers = vec![0; nodes.len()];
     let asked = ours
         .write_all(&[0])
