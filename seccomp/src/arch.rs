@@ -1,31 +1,50 @@
-//! The architectures a filter may be for. Only those of the byte order of the
-//! machines teu runs on: a filter sees arguments in memory order.
+//! Architectures: their `AUDIT_ARCH` tokens, their word size, and the number
+//! that each of them gives to a system call.
+//!
+//! [`find`] looks a name up in the table of `table.rs`; [`Arch::number`] and
+//! [`Row::number`] give the number on one architecture. [`Arch::multiplexed`]
+//! knows the calls that socketcall(2) and ipc(2) carry.
+//!
+//! Big-endian architectures are left out: a filter reads arguments in memory
+//! order, and the instructions of `program.rs` assume that the lower half of a
+//! word comes first.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use crate::table::{COLUMNS, NONE, SYSCALLS};
 
-/// An architecture, as a system call sees it: one machine may have several.
+/// A system call ABI. One machine may run several, such as x86_64, x86 and x32.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arch {
+    /// 32-bit x86 (i386).
     X86,
+    /// 64-bit x86.
     X86_64,
-    /// x86_64 with pointers of 32 bits; told from it by a bit of the number.
+    /// x86_64 with 32-bit pointers. It shares the token of x86_64; bit 30 of
+    /// the call's number tells the two apart.
     X32,
+    /// 32-bit ARM (EABI).
     Arm,
+    /// 64-bit ARM.
     Aarch64,
+    /// Little-endian MIPS, ABI o32.
     Mipsel,
+    /// Little-endian MIPS, ABI n64.
     Mipsel64,
+    /// Little-endian MIPS, ABI n32.
     Mipsel64N32,
+    /// Little-endian 64-bit PowerPC.
     Ppc64le,
+    /// 64-bit RISC-V.
     Riscv64,
+    /// 64-bit LoongArch.
     Loongarch64,
 }
 
-/// Calls that some architectures made through one number, socketcall(2) and
-/// ipc(2), with what that takes as its first argument (linux/net.h and
-/// linux/ipc.h).
+/// The calls that socketcall(2) carries, each with the value of the first
+/// argument that selects it (linux/net.h).
 const SOCKET_CALLS: [(&str, u32); 20] = [
     ("socket", 1),
     ("bind", 2),
@@ -48,6 +67,8 @@ const SOCKET_CALLS: [(&str, u32); 20] = [
     ("recvmmsg", 19),
     ("sendmmsg", 20),
 ];
+/// The calls that ipc(2) carries, each with the value of the first argument
+/// that selects it (linux/ipc.h).
 const IPC_CALLS: [(&str, u32); 12] = [
     ("semop", 1),
     ("semget", 2),
@@ -63,20 +84,21 @@ const IPC_CALLS: [(&str, u32); 12] = [
     ("shmctl", 24),
 ];
 
-/// A call behind another's number.
+/// A call that is made through socketcall(2) or ipc(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Multiplexed {
-    /// socketcall's number, or ipc's.
+    /// The number of socketcall or ipc.
     pub(crate) number: u32,
-    /// Its first argument.
+    /// The value of the first argument that selects the call.
     pub(crate) call: u32,
 }
 
 impl Arch {
-    /// All of them.
+    /// Every architecture, in the order of the table's columns.
     pub const ALL: [Arch; 11] = COLUMNS;
 
-    /// What the kernel calls it (`AUDIT_ARCH_*` of linux/audit.h).
+    /// Returns the token that the kernel puts into `seccomp_data.arch`
+    /// (`AUDIT_ARCH_*` of linux/audit.h).
     pub fn token(self) -> u32 {
         match self {
             Arch::X86 => 0x4000_0003,
@@ -92,12 +114,14 @@ impl Arch {
         }
     }
 
-    /// The number of the call `name`, if it has one here.
+    /// Returns the number of the call `name`, or `None` if this architecture
+    /// does not have the call.
     pub fn number(self, name: &str) -> Option<u32> {
         find(name)?.number(self)
     }
 
-    /// Whether arguments have 64 bits.
+    /// Returns whether the architecture's words, and so its arguments, have 64
+    /// bits.
     pub(crate) fn is_64_bit(self) -> bool {
         !matches!(
             self,
@@ -105,8 +129,8 @@ impl Arch {
         )
     }
 
-    /// The number that `name` is behind on this architecture, if it can be.
-    /// Some of these calls also have a number of their own.
+    /// Returns how socketcall(2) or ipc(2) carries the call `name` on this
+    /// architecture. Some of these calls also have a number of their own.
     pub(crate) fn multiplexed(self, name: &str) -> Option<Multiplexed> {
         let base = match self {
             Arch::X86 | Arch::Ppc64le => 0,
@@ -117,21 +141,22 @@ impl Arch {
             let found = calls.iter().find(|(call, _)| *call == name);
             found.map(|(_, call)| *call)
         };
-        let behind = |number| move |call| Multiplexed { number, call };
+        let through = |number| move |call| Multiplexed { number, call };
         find(&SOCKET_CALLS)
-            .map(behind(base + 102))
-            .or_else(|| find(&IPC_CALLS).map(behind(base + 117)))
+            .map(through(base + 102))
+            .or_else(|| find(&IPC_CALLS).map(through(base + 117)))
     }
 }
 
-/// The numbers of one system call.
+/// One row of the table: the numbers of one system call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row(&'static [u16; COLUMNS.len()]);
 
-// The table taken apart: with a pointer to each name in it, every start of a
-// program that can be loaded anywhere would have to write all of them.
+// At compile time, the table is split into numbers, names and offsets, because
+// a pointer to each name would be relocated at every start of a
+// position-independent program.
 
-/// The numbers of each system call, in the order of their names.
+/// The numbers of each system call, in the order of the names.
 static NUMBERS: [[u16; COLUMNS.len()]; SYSCALLS.len()] = {
     let mut numbers = [[NONE; COLUMNS.len()]; SYSCALLS.len()];
     let mut at = 0;
@@ -142,20 +167,20 @@ static NUMBERS: [[u16; COLUMNS.len()]; SYSCALLS.len()] = {
     numbers
 };
 
-/// Where each name begins in [`NAMES`], and behind the last its end.
-static BEGINNINGS: [usize; SYSCALLS.len() + 1] = {
-    let mut beginnings = [0; SYSCALLS.len() + 1];
+/// The offset of each name in [`NAMES`], and after the last the end of them.
+static OFFSETS: [usize; SYSCALLS.len() + 1] = {
+    let mut offsets = [0; SYSCALLS.len() + 1];
     let mut at = 0;
     while at < SYSCALLS.len() {
-        beginnings[at + 1] = beginnings[at] + SYSCALLS[at].0.len();
+        offsets[at + 1] = offsets[at] + SYSCALLS[at].0.len();
         at += 1;
     }
-    beginnings
+    offsets
 };
 
-/// All names, one behind the other.
-static NAMES: [u8; BEGINNINGS[SYSCALLS.len()]] = {
-    let mut names = [0; BEGINNINGS[SYSCALLS.len()]];
+/// All names, joined without a separator.
+static NAMES: [u8; OFFSETS[SYSCALLS.len()]] = {
+    let mut names = [0; OFFSETS[SYSCALLS.len()]];
     let (mut at, mut end) = (0, 0);
     while at < SYSCALLS.len() {
         let name = SYSCALLS[at].0.as_bytes();
@@ -171,18 +196,19 @@ static NAMES: [u8; BEGINNINGS[SYSCALLS.len()]] = {
 };
 
 fn name(at: usize) -> &'static str {
-    let name = NAMES.get(BEGINNINGS[at]..BEGINNINGS[at + 1]);
-    // They were words when they were put together.
+    let name = NAMES.get(OFFSETS[at]..OFFSETS[at + 1]);
+    // The bytes are UTF-8: they were copied from a `&str`.
     name.and_then(|name| std::str::from_utf8(name).ok())
         .unwrap_or_default()
 }
 
-/// All names, in their order.
+/// Returns all names, sorted.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     (0..SYSCALLS.len()).map(name)
 }
 
-/// The numbers of the call `name`; `None` if no architecture has it.
+/// Returns the numbers of the call `searched`, or `None` if no architecture has
+/// it.
 pub(crate) fn find(searched: &str) -> Option<Row> {
     let (mut from, mut to) = (0, SYSCALLS.len());
     while from < to {
@@ -197,9 +223,10 @@ pub(crate) fn find(searched: &str) -> Option<Row> {
 }
 
 impl Row {
-    /// The number on this architecture.
+    /// Returns the call's number on `arch`.
     pub(crate) fn number(self, arch: Arch) -> Option<u32> {
-        /// From here on the table's numbers are arm's own.
+        /// The table keeps arm's private calls from this number on; in the
+        /// kernel they begin at 0x0f0000.
         const ARM_PRIVATE: u16 = 0xf000;
         match self.0[arch as usize] {
             NONE => None,
@@ -210,11 +237,11 @@ impl Row {
     }
 }
 
-/// What tells a call of x32 from one of x86_64 (asm/unistd.h,
-/// `__X32_SYSCALL_BIT`).
+/// The bit that is set in the numbers of x32 and clear in those of x86_64
+/// (`__X32_SYSCALL_BIT` of asm/unistd.h).
 pub(crate) const X32_BIT: u32 = 1 << 30;
 
-/// The name libseccomp's users know it by.
+/// Writes the name that libseccomp uses for the architecture.
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

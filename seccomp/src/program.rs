@@ -1,16 +1,19 @@
-//! Decisions as instructions.
+//! Builds the graph of decisions and writes it as classic BPF instructions.
 //!
-//! What to do is built from its end: first the results, then the tests that
-//! lead to them, each made once. `assemble` lays the nodes out backwards too,
-//! so that a jump, which only goes forward and 255 instructions at most, knows
-//! its targets; one that is too far gets a stepping stone.
+//! The graph is built from its end: results first, then the tests that lead to
+//! them. Equal nodes exist once. [`Builder::assemble`] writes the program from
+//! its end too, because a jump only goes forward, by at most 255 instructions
+//! on a test: when an instruction is written, the places of its targets are
+//! known. If a target is too far away, it gets a copy or a jump nearby.
+//!
+//! Which rule decides is not known here: see `tree.rs` and `space.rs`.
 
 use std::collections::BTreeMap;
 
 use crate::tree::{Branch, Node as TreeNode, Operator, Test};
 use crate::{Action, Arch, Error};
 
-/// The longest program the kernel takes (`BPF_MAXINSNS` of
+/// The maximum number of instructions in a program (`BPF_MAXINSNS` of
 /// linux/bpf_common.h).
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
@@ -19,11 +22,13 @@ pub const MOST_INSTRUCTIONS: usize = 4096;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
+    /// The operation (`BPF_*` of linux/bpf_common.h).
     pub code: u16,
-    /// How many instructions to leave out if a test holds.
+    /// The number of instructions to skip if a test holds.
     pub jt: u8,
-    /// How many if not.
+    /// The number of instructions to skip if a test does not hold.
     pub jf: u8,
+    /// The operand: a constant, an offset to load from, or a distance.
     pub k: u32,
 }
 
@@ -36,29 +41,31 @@ const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const JUMP_GREATER_OR_EQUAL: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
-// Where the parts of `struct seccomp_data` (linux/seccomp.h) are, on a machine
-// that keeps the lower half of a word first.
+// Offsets in `struct seccomp_data` (linux/seccomp.h). The lower half of an
+// argument comes first, because the machine is little-endian.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// Nodes of which some may come to nothing, so that a filter that is far too
-/// long is given up before it has cost much.
+/// The limit for nodes of the graph, above which building stops early. It is
+/// higher than the limit for instructions, because nodes that nothing leads to
+/// are not written.
 const MOST_NODES: usize = 4 * MOST_INSTRUCTIONS;
 
-/// A node of what is being built.
+/// The index of a node in the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id(u32);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Return(u32),
-    /// Loads or masks, and goes on.
+    /// Loads or masks the accumulator and continues with `next`.
     Step {
         code: u16,
         k: u32,
         next: Id,
     },
+    /// Compares the accumulator with `k`.
     Jump {
         code: u16,
         k: u32,
@@ -67,11 +74,11 @@ enum Node {
     },
 }
 
-/// Where a test begins, for one who has loaded what it compares and for
-/// everyone else.
+/// The two entry points of a test: past its load, for a predecessor that has
+/// loaded the same value already, and at its load, for all others.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// The offset loaded, the mask put on it.
+    /// The offset that the test loads and the mask that it applies.
     compares: Option<(u32, u32)>,
     loaded: Id,
     fresh: Id,
@@ -86,7 +93,7 @@ impl Entry {
         }
     }
 
-    /// For one who has loaded this.
+    /// Returns the entry point for a predecessor that has `loaded` this value.
     fn after(self, loaded: (u32, u32)) -> Id {
         if self.compares == Some(loaded) {
             self.loaded
@@ -96,11 +103,11 @@ impl Entry {
     }
 }
 
-/// What is being built.
+/// The graph while it is built.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     nodes: Vec<Node>,
-    // A HashMap wants random numbers, and panics where it gets none.
+    // Not a HashMap: it needs random numbers and panics if it gets none.
     ids: BTreeMap<Node, Id>,
 }
 
@@ -125,11 +132,12 @@ impl Builder {
         })
     }
 
-    /// What a call ends with.
-    pub(crate) fn act(&mut self, action: Action) -> Id {
+    /// Returns the node that ends the program with `action`.
+    pub(crate) fn action(&mut self, action: Action) -> Id {
         self.node(Node::Return(action.value()))
     }
 
+    /// Loads the call's architecture and continues with `next`.
     pub(crate) fn load_arch(&mut self, next: Id) -> Id {
         self.node(Node::Step {
             code: LOAD,
@@ -138,40 +146,41 @@ impl Builder {
         })
     }
 
-    /// Goes to `calls` with the number loaded if the call is of this
-    /// architecture. The architecture is loaded.
-    pub(crate) fn is_arch(&mut self, arch: Arch, calls: Id, otherwise: Id) -> Id {
+    /// Tests whether the loaded architecture is `arch`. If so, loads the call's
+    /// number and continues with `calls`.
+    pub(crate) fn if_arch(&mut self, arch: Arch, calls: Id, otherwise: Id) -> Id {
         let calls = match self.nodes[calls.0 as usize] {
             Node::Jump { .. } => self.node(Node::Step {
                 code: LOAD,
                 k: NUMBER,
                 next: calls,
             }),
-            // All numbers come to the same.
+            // All numbers have the same result: no need to load the number.
             _ => calls,
         };
         self.jump(JUMP_EQUAL, arch.token(), calls, otherwise)
     }
 
-    /// Whether the number, which is loaded, is this one.
-    pub(crate) fn is_number(&mut self, number: u32, then: Id, otherwise: Id) -> Id {
+    /// Tests whether the loaded number is `number`.
+    pub(crate) fn if_number(&mut self, number: u32, then: Id, otherwise: Id) -> Id {
         self.jump(JUMP_EQUAL, number, then, otherwise)
     }
 
-    /// Whether the number, which is loaded, is this one or greater.
-    pub(crate) fn is_from(&mut self, number: u32, then: Id, otherwise: Id) -> Id {
+    /// Tests whether the loaded number is `number` or greater.
+    pub(crate) fn if_at_least(&mut self, number: u32, then: Id, otherwise: Id) -> Id {
         self.jump(JUMP_GREATER_OR_EQUAL, number, then, otherwise)
     }
 
-    /// Whether there is more than can become a program.
+    /// Returns whether the graph has too many nodes for a program.
     pub(crate) fn is_too_long(&self) -> bool {
         self.nodes.len() > MOST_NODES
     }
 
-    /// The tests of a call; without a result they end with `default`.
+    /// Builds the tests of one call. If none of them leads to a result, the
+    /// result is `default`.
     ///
     /// # Errors
-    /// They are too many.
+    /// Returns [`Error::TooLong`] if the graph has too many nodes.
     pub(crate) fn tests(&mut self, level: &[TreeNode], default: Id) -> Result<Id, Error> {
         Ok(self.level(level, Entry::at(default))?.fresh)
     }
@@ -192,13 +201,13 @@ impl Builder {
     fn branch(&mut self, branch: &Branch, next: Entry) -> Result<Entry, Error> {
         match branch {
             Branch::Nothing => Ok(next),
-            Branch::Act(action) => Ok(Entry::at(self.act(*action))),
+            Branch::Act(action) => Ok(Entry::at(self.action(*action))),
             Branch::Level(level) => self.level(level, next),
         }
     }
 
     fn test(&mut self, test: Test, then: Entry, otherwise: Entry) -> Entry {
-        // Nothing is compared, so the result is known.
+        // The result does not depend on the argument: leave the test out.
         match (test.operator, test.mask, test.value) {
             (Operator::MaskedEqual, 0, _) | (Operator::GreaterOrEqual, _, 0) => return then,
             (Operator::Greater, _, u32::MAX) => return otherwise,
@@ -241,10 +250,10 @@ impl Builder {
         }
     }
 
-    /// The program that begins at `start`.
+    /// Writes the program that begins at `start`.
     ///
     /// # Errors
-    /// It is too long.
+    /// Returns [`Error::TooLong`] if there are more than [`MOST_INSTRUCTIONS`].
     pub(crate) fn assemble(&self, start: Id) -> Result<Vec<Instruction>, Error> {
         let mut layout = Layout {
             nodes: &self.nodes,
@@ -257,10 +266,10 @@ impl Builder {
     }
 }
 
-/// A program as it is laid out, from its end.
+/// The program while it is written, from its last instruction to its first.
 struct Layout<'a> {
     nodes: &'a [Node],
-    /// Where each node is: the instructions after it, and itself.
+    /// The place of each node that is written, counted from the program's end.
     places: Vec<Option<usize>>,
     backwards: Vec<Instruction>,
 }
@@ -274,7 +283,7 @@ impl Layout<'_> {
         self.places[id.0 as usize]
     }
 
-    /// Places a node and all it leads to, those first.
+    /// Writes the node `start` and, before it, all nodes that it leads to.
     fn place(&mut self, start: Id) -> Result<(), Error> {
         let mut waiting = vec![start];
         while let Some(id) = waiting.last().copied() {
@@ -282,8 +291,8 @@ impl Layout<'_> {
                 waiting.pop();
                 continue;
             }
-            // What is placed last comes next in the program: where a test
-            // holds, mostly.
+            // The node that is written last follows directly in the program.
+            // Let that be the branch for a test that holds.
             let follows = match self.of(id) {
                 Node::Return(_) => [None, None],
                 Node::Step { next, .. } => [Some(next), None],
@@ -303,7 +312,7 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Writes the instruction of a node whose followers are placed.
+    /// Writes the instruction of a node. All nodes that it leads to are written.
     fn write(&mut self, id: Id) -> Result<(), Error> {
         match self.of(id) {
             Node::Return(k) => self.push(RETURN, 0, 0, k)?,
@@ -319,7 +328,8 @@ impl Layout<'_> {
                 then,
                 otherwise,
             } => {
-                // Bringing one nearer moves the other away by some.
+                // Each instruction that is added to bring one target near moves
+                // the other target away.
                 let (jt, jf) = loop {
                     let near = |distance: Option<usize>| u8::try_from(distance?).ok();
                     match (near(self.distance(then)), near(self.distance(otherwise))) {
@@ -335,13 +345,14 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Instructions between the one to be written and this node.
+    /// Returns the number of instructions between the next one to be written
+    /// and the node `id`.
     fn distance(&self, id: Id) -> Option<usize> {
         Some(self.backwards.len() - self.place_of(id)?)
     }
 
-    /// Makes a node reachable from here: a result is written again, for
-    /// anything else there is a jump to it.
+    /// Makes a node reachable from the next instruction: writes a result again,
+    /// and a jump to any other node.
     fn bring_near(&mut self, id: Id) -> Result<(), Error> {
         match self.of(id) {
             Node::Return(k) => self.push(RETURN, 0, 0, k)?,

@@ -1,59 +1,66 @@
-//! What becomes of each number that a call of one architecture may have: ranges
-//! with the same result, and the search among them.
+//! Divides the numbers of one architecture into ranges with the same result,
+//! and builds the search among the ranges.
 //!
-//! Neighbours with the same result are one range, so a profile that allows most
-//! calls has far fewer ranges than calls. The search is a binary one in which
-//! each call that is simply allowed weighs the same: long ranges of such calls,
-//! which the old and frequent ones are in, are found first.
+//! [`Space::new`] collects the rules by number and appends range after range.
+//! Neighbouring numbers with the same result share a range, so a profile that
+//! allows most calls has far fewer ranges than calls. [`Space::search`] builds a
+//! weighted binary search: each call that is allowed without conditions weighs
+//! the same, so that the search finds long ranges of such calls first. Old and
+//! frequent calls are in those ranges.
 
 use crate::arch::{Row, X32_BIT};
 use crate::program::{Builder, Id};
 use crate::tree;
 use crate::{Action, Arch, Comparison, Condition, Error, Filter, Rule};
 
-/// The errno of a call that came after those the rules know (errno(3)).
+/// The action for a call that is newer than all calls in the rules: errno
+/// ENOSYS (errno(3)).
 const ENOSYS: Action = Action::Errno(38);
 
-/// Numbers from `start` to the next range.
+/// The numbers from `start` to the start of the next range.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     start: u32,
     result: Id,
-    /// How often it is looked for, as a guess.
+    /// An estimate of how often programs make calls in the range.
     weight: u32,
 }
 
-/// All numbers of an architecture, in order.
+/// All numbers of an architecture, as ranges in ascending order.
 #[derive(Debug, Default)]
 pub(crate) struct Space {
     ranges: Vec<Range>,
 }
 
-/// A rule for one call, by its number.
+/// A rule for one call, with the call's number.
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a, 'b> {
     number: u32,
     rule: &'b Rule<'a>,
     name: &'b str,
-    /// The first argument that tells this call from others of this number.
+    /// If socketcall(2) or ipc(2) carries the call: the value of the first
+    /// argument that selects it.
     multiplexed: Option<u32>,
 }
 
-/// What the rules say about one architecture.
+/// The rules of one architecture.
 struct Calls<'a, 'b> {
-    /// By number, and those of a number in the order of the rules.
+    /// Sorted by number; entries of one number are in the order of the rules.
     entries: Vec<Entry<'a, 'b>>,
-    /// What follows the last number that any rule names.
+    /// The action for numbers greater than `newest`.
     newer: Action,
+    /// The greatest number that the rules name, if greater numbers get an
+    /// action of their own.
     newest: Option<u32>,
 }
 
 impl Space {
-    /// The numbers of `arch`, and of the `second` one that looks the same to
-    /// the kernel.
+    /// Assigns a result to each number of `arch`. `second` is x32 if `arch` is
+    /// x86_64 and the filter covers both.
     ///
     /// # Errors
-    /// Two rules contradict each other, or are too many.
+    /// Returns an error if two rules contradict each other, or if there are too
+    /// many rules.
     pub(crate) fn new(
         filter: &Filter<'_>,
         rows: &[Option<Row>],
@@ -62,17 +69,18 @@ impl Space {
         second: Option<Arch>,
     ) -> Result<Space, Error> {
         let mut space = Space::default();
-        let default = builder.act(filter.default);
+        let default = builder.action(filter.default);
         let calls = Calls::new(filter, rows, arch);
         if !matches!(arch, Arch::X86_64 | Arch::X32) {
             space.fill(filter, builder, arch, 0, &calls)?;
             return Ok(space);
         }
-        // The kernel looks at the one bit; to libseccomp all numbers from there
-        // on are x32's. Where the two differ there is no call either way.
-        let foreign = builder.act(Action::KillThread);
+        // The kernel takes every number with bit 30 for a call of x32;
+        // libseccomp takes every number from 0x40000000 on. The ranges are
+        // libseccomp's. Where the two differ, no call exists.
+        let foreign = builder.action(Action::KillThread);
         let newer = |builder: &mut Builder, calls: &Calls<'_, '_>, otherwise| match calls.newest {
-            Some(_) => builder.act(calls.newer),
+            Some(_) => builder.action(calls.newer),
             None => otherwise,
         };
         match (arch, second) {
@@ -82,7 +90,7 @@ impl Space {
                 let beyond = newer(builder, &calls, foreign);
                 space.push(2 * X32_BIT, beyond, 0);
                 space.push(3 * X32_BIT, foreign, 0);
-                // A tracer's way to skip a call.
+                // A tracer sets the number to -1 to skip a call.
                 space.push(u32::MAX, default, 0);
             }
             (Arch::X86_64, Some(second)) => {
@@ -105,7 +113,7 @@ impl Space {
         Ok(space)
     }
 
-    /// The numbers of one architecture, from `first` on.
+    /// Appends the ranges of one architecture, whose numbers begin at `first`.
     fn fill(
         &mut self,
         filter: &Filter<'_>,
@@ -114,8 +122,8 @@ impl Space {
         first: u32,
         calls: &Calls<'_, '_>,
     ) -> Result<(), Error> {
-        let default = builder.act(filter.default);
-        let allowed = builder.act(Action::Allow);
+        let default = builder.action(filter.default);
+        let allowed = builder.action(Action::Allow);
         self.push(first, default, 0);
         let newest = calls.newest.unwrap_or(u32::MAX);
         for entries in calls
@@ -131,15 +139,16 @@ impl Space {
             self.push(number + 1, default, 0);
         }
         if let Some(newest) = calls.newest {
-            let newer = builder.act(calls.newer);
+            let newer = builder.action(calls.newer);
             self.push(newest + 1, newer, 0);
         }
         Ok(())
     }
 
-    /// Goes on with `result` from `start`, which is not before the last range.
+    /// Appends a range from `start`, which is not below the start of the last
+    /// range.
     fn push(&mut self, start: u32, result: Id, weight: u32) {
-        // The range before turns out to be empty.
+        // The last range is empty.
         if self.ranges.last().is_some_and(|last| last.start == start) {
             self.ranges.pop();
         }
@@ -153,7 +162,8 @@ impl Space {
         }
     }
 
-    /// The search for the range of the number, which is loaded.
+    /// Builds the search for the range of the call's number, which has been
+    /// loaded before.
     pub(crate) fn search(&self, builder: &mut Builder) -> Id {
         search(&self.ranges, builder)
     }
@@ -161,22 +171,25 @@ impl Space {
 
 fn search(ranges: &[Range], builder: &mut Builder) -> Id {
     match ranges {
-        [] => builder.act(Action::KillThread),
+        [] => builder.action(Action::KillThread),
         [range] => range.result,
-        // One number among others.
-        [before, one, after] if before.result == after.result && after.start - one.start == 1 => {
-            builder.is_number(one.start, one.result, before.result)
+        // A single number between two ranges with the same result.
+        [before, single, after]
+            if before.result == after.result && after.start - single.start == 1 =>
+        {
+            builder.if_number(single.start, single.result, before.result)
         }
         ranges => {
             let (lower, upper) = ranges.split_at(middle(ranges));
             let start = upper[0].start;
             let (lower, upper) = (search(lower, builder), search(upper, builder));
-            builder.is_from(start, upper, lower)
+            builder.if_at_least(start, upper, lower)
         }
     }
 }
 
-/// Where both sides weigh as much as possible the same.
+/// Returns the index at which to split `ranges` so that the weights of both
+/// sides differ least.
 fn middle(ranges: &[Range]) -> usize {
     let weight = |ranges: &[Range]| ranges.iter().map(|range| range.weight).sum::<u32>();
     let (all, mut lower) = (weight(ranges), 0);
@@ -202,8 +215,8 @@ impl<'a, 'b> Calls<'a, 'b> {
         for ((rule, name), row) in names.zip(rows) {
             let multiplexed = arch.multiplexed(name);
             let number = row.and_then(|row| row.number(arch));
-            // Those behind another number do not count for what is newer, as
-            // in runc.
+            // As in runc, a call that socketcall(2) or ipc(2) carries does not
+            // count as the newest.
             if multiplexed.is_none() {
                 calls.newest = calls.newest.max(number);
             }
@@ -211,8 +224,8 @@ impl<'a, 'b> Calls<'a, 'b> {
                 continue;
             }
             let direct = number.map(|number| (number, None));
-            let behind = multiplexed.map(|behind| (behind.number, Some(behind.call)));
-            for (number, multiplexed) in behind.into_iter().chain(direct) {
+            let carried = multiplexed.map(|by| (by.number, Some(by.call)));
+            for (number, multiplexed) in carried.into_iter().chain(direct) {
                 calls.entries.push(Entry {
                     number,
                     rule,
@@ -222,8 +235,8 @@ impl<'a, 'b> Calls<'a, 'b> {
             }
         }
         calls.entries.sort_by_key(|entry| entry.number);
-        // A filter that names only the very first call does not mean that the
-        // others are new.
+        // A filter that names no call but number 0 does not mean that all
+        // other calls are new.
         if filter.default.lets_pass() || calls.newest == Some(0) {
             calls.newest = None;
         }
@@ -231,7 +244,7 @@ impl<'a, 'b> Calls<'a, 'b> {
     }
 }
 
-/// What becomes of a call that these rules are about.
+/// Builds the result of one call from its rules, which `entries` holds.
 fn result(
     entries: &[Entry<'_, '_>],
     arch: Arch,
@@ -243,7 +256,7 @@ fn result(
     for entry in entries {
         for conditions in entry.alternatives(is_64_bit) {
             if conditions.is_empty() {
-                return Ok(builder.act(entry.rule.action));
+                return Ok(builder.action(entry.rule.action));
             }
             tree::add(&mut tree, &conditions, entry.rule.action, is_64_bit).map_err(|_| {
                 Error::Conflict {
@@ -260,11 +273,18 @@ fn result(
 }
 
 impl Entry<'_, '_> {
-    /// Conditions of which all must hold, in any of the lists.
+    /// Returns lists of conditions. The rule applies if all conditions of one of
+    /// the lists hold.
     fn alternatives(&self, is_64_bit: bool) -> Vec<Vec<Condition>> {
         let conditions = &self.rule.conditions;
-        let on_same = |index: u8| conditions.iter().filter(|one| one.index == index).count() > 1;
-        if conditions.iter().any(|condition| on_same(condition.index)) {
+        let is_repeated = |index: u8| {
+            let on_it = conditions.iter().filter(|other| other.index == index);
+            on_it.count() > 1
+        };
+        if conditions
+            .iter()
+            .any(|condition| is_repeated(condition.index))
+        {
             let each = conditions.iter();
             return each
                 .map(|condition| self.complete(&[*condition], is_64_bit))
@@ -273,8 +293,9 @@ impl Entry<'_, '_> {
         vec![self.complete(conditions, is_64_bit)]
     }
 
-    /// The conditions that say something, and the one that tells the call from
-    /// others of the same number; it takes the place of any on its argument.
+    /// Returns `conditions` without those that always hold. If socketcall(2) or
+    /// ipc(2) carries the call, the condition that selects the call is added,
+    /// and replaces any other on the first argument.
     fn complete(&self, conditions: &[Condition], is_64_bit: bool) -> Vec<Condition> {
         let multiplexed = self.multiplexed.map(|call| Condition {
             index: 0,

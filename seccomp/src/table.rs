@@ -3,10 +3,10 @@
 
 use super::Arch;
 
-/// No such call on the architecture.
+/// Marks a call that the architecture does not have.
 pub(crate) const NONE: u16 = u16::MAX;
 
-/// The columns of [`SYSCALLS`].
+/// The architectures of the columns of [`SYSCALLS`].
 pub(crate) const COLUMNS: [Arch; 11] = [
     Arch::X86,
     Arch::X86_64,
@@ -21,8 +21,8 @@ pub(crate) const COLUMNS: [Arch; 11] = [
     Arch::Loongarch64,
 ];
 
-/// A name and its number in each column. From 0xf000 on they are arm's own:
-/// the lower bits above 0x0f0000.
+/// Each call's name and its number in each column. Numbers from 0xf000 on are
+/// arm's private calls: there 0xf000 stands for 0x0f0000.
 #[rustfmt::skip]
 pub(crate) static SYSCALLS: [(&str, [u16; 11]); 500] = [
     ("_llseek", [140, NONE, NONE, 140, NONE, 4140, NONE, NONE, 140, NONE, NONE]),

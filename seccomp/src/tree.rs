@@ -1,17 +1,21 @@
-//! The rules of one system call that have conditions, as one tree of tests:
-//! which of them are tried first, and what becomes of two that say something
-//! about the same values.
+//! Joins the rules of one system call that have conditions into one tree of
+//! tests, and decides which rule wins if several hold.
 //!
-//! A filter compares 32 bits at a time, so a condition on 64 bits is two or
-//! three tests. Tests that rules have in common at the same place are made
-//! once. On one level of the tree, tests are ordered: the upper half of a word
-//! before the lower, higher arguments before lower ones, equality before less
-//! before greater, larger values first but for "less", where smaller ones are
-//! narrower. What is tried first counts. That is libseccomp's order.
+//! A filter compares 32 bits at a time, so a condition on 64 bits becomes two or
+//! three tests. [`add`] makes a chain of tests from a rule and inserts it into
+//! the tree; a test that two rules share at the same place exists once.
+//!
+//! The tests on one level of the tree are tried in this order, which is
+//! libseccomp's: higher arguments first; the upper half of an argument before
+//! the lower; equality before "less" before "greater"; then larger values first,
+//! except for "less", where smaller values come first because they are narrower.
+//! The first test that leads to an action wins.
+//!
+//! The tree knows nothing of instructions: `program.rs` writes them.
 
 use crate::{Action, Comparison, Condition};
 
-/// How a test compares.
+/// The comparisons of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Operator {
     Equal,
@@ -20,7 +24,7 @@ pub(crate) enum Operator {
     GreaterOrEqual,
 }
 
-/// A comparison of one half of an argument.
+/// A test: the comparison of one half of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Test {
     pub(crate) index: u8,
@@ -30,10 +34,10 @@ pub(crate) struct Test {
     pub(crate) value: u32,
 }
 
-/// Where a test stands among those of its level: the greatest first.
+/// The place of a test on its level. Greater places are tried first.
 type Place = (u8, Class, u32);
 
-/// The kinds of condition that a test may come from, in their order.
+/// The kind of condition that a test comes from. Greater kinds are tried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Greater,
@@ -41,36 +45,37 @@ enum Class {
     Equal,
 }
 
-/// A test, and what follows from it.
+/// A test and its two branches.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) test: Test,
     class: Class,
-    /// All the bits of the condition's value.
+    /// The condition's value, with all 64 bits.
     whole: u64,
     pub(crate) then: Branch,
     pub(crate) otherwise: Branch,
 }
 
-/// What follows from a test.
+/// What follows if a test holds, or if it does not hold.
 #[derive(Debug, Clone)]
 pub(crate) enum Branch {
-    /// Nothing: the next test on the level, or on one above it.
+    /// Continue with the next test on this level or on a level above.
     Nothing,
+    /// End with an action.
     Act(Action),
-    /// More tests, in order; at least one.
+    /// Continue with these tests, in this order. There is at least one.
     Level(Vec<Node>),
 }
 
-/// Two rules have the same conditions and different actions.
+/// The error for two rules with the same conditions and different actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Conflict;
 
-/// Adds a rule to the tests of the same call. Conditions are ANDed, and each
-/// on another argument.
+/// Adds a rule to the tree of its call. All its conditions have to hold, and
+/// each is on an argument of its own.
 ///
 /// # Errors
-/// A rule with the same conditions has another action.
+/// Returns [`Conflict`] if a rule with the same conditions has another action.
 pub(crate) fn add(
     tree: &mut Vec<Node>,
     conditions: &[Condition],
@@ -93,7 +98,7 @@ pub(crate) fn add(
     }
 }
 
-/// Whether the condition says nothing.
+/// Returns whether the condition holds for every value.
 pub(crate) fn always_holds(condition: &Condition, is_64_bit: bool) -> bool {
     match condition.comparison {
         Comparison::MaskedEqual { mask, .. } => {
@@ -105,7 +110,7 @@ pub(crate) fn always_holds(condition: &Condition, is_64_bit: bool) -> bool {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "the half is what is wanted"
+    reason = "the function takes the lower half"
 )]
 fn lower(value: u64) -> u32 {
     value as u32
@@ -115,9 +120,9 @@ fn upper(value: u64) -> u32 {
     (value >> 32) as u32
 }
 
-/// What a comparison is in terms of tests: the operator for the last one,
-/// whether that has to fail, its class, mask and value.
-fn taken_apart(comparison: Comparison) -> (Operator, bool, Class, u64, u64) {
+/// Returns a comparison's parts: the operator of its last test, whether that
+/// test has to fail, its class, its mask and its value.
+fn parts(comparison: Comparison) -> (Operator, bool, Class, u64, u64) {
     use Operator::{Equal, Greater, GreaterOrEqual, MaskedEqual};
     match comparison {
         Comparison::Equal(value) => (Equal, false, Class::Equal, u64::MAX, value),
@@ -132,9 +137,9 @@ fn taken_apart(comparison: Comparison) -> (Operator, bool, Class, u64, u64) {
     }
 }
 
-/// The test of a condition on 32 bits.
+/// Makes the test of a condition on 32 bits.
 fn narrow(condition: &Condition, next: Branch) -> Node {
-    let (operator, negated, class, mask, whole) = taken_apart(condition.comparison);
+    let (operator, negated, class, mask, whole) = parts(condition.comparison);
     let (then, otherwise) = if negated {
         (Branch::Nothing, next)
     } else {
@@ -155,9 +160,9 @@ fn narrow(condition: &Condition, next: Branch) -> Node {
     }
 }
 
-/// The tests of a condition on 64 bits.
+/// Makes the tests of a condition on 64 bits.
 fn wide(condition: &Condition, next: Branch) -> Node {
-    let (operator, negated, class, mask, whole) = taken_apart(condition.comparison);
+    let (operator, negated, class, mask, whole) = parts(condition.comparison);
     let node = |operator, in_upper: bool, then, otherwise| {
         let half = if in_upper { upper } else { lower };
         Node {
@@ -185,7 +190,8 @@ fn wide(condition: &Condition, next: Branch) -> Node {
             let last = node(operator, false, Branch::Nothing, next.clone());
             node(operator, true, level(last), next)
         }
-        // Greater by the upper half, or equal there and greater by the lower.
+        // The upper half is greater, or it is equal and the lower half is
+        // greater.
         (false, false) => {
             let last = node(operator, false, next.clone(), Branch::Nothing);
             let equal = node(Operator::Equal, true, level(last), Branch::Nothing);
@@ -221,7 +227,7 @@ impl Node {
     }
 }
 
-/// Puts tests in their places on a level.
+/// Inserts tests at their places on a level.
 fn insert(level: &mut Vec<Node>, nodes: Vec<Node>) -> Result<(), Conflict> {
     for new in nodes {
         let met = level
@@ -236,13 +242,13 @@ fn insert(level: &mut Vec<Node>, nodes: Vec<Node>) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// Adds what follows from the same test in another rule.
+/// Adds the branches that another rule has for the same test.
 fn merge(node: &mut Node, new: Node) -> Result<(), Conflict> {
     if let Branch::Act(action) = new.then {
         match &node.then {
             Branch::Act(known) if *known != action => {
-                // Of two that are greater, the narrower one; where the upper
-                // half decides, that is not said by the order of tests.
+                // Of two "greater" conditions the narrower one wins. If the
+                // upper half decides, the order of tests does not ensure that.
                 if new.test.upper && new.whole > node.whole {
                     node.then = Branch::Act(action);
                 }
@@ -267,7 +273,7 @@ fn merge(node: &mut Node, new: Node) -> Result<(), Conflict> {
         match &mut node.then {
             Branch::Level(level) => insert(level, nodes)?,
             nothing @ Branch::Nothing => *nothing = Branch::Level(nodes),
-            // A rule with fewer conditions says it already.
+            // A rule with fewer conditions decides already.
             Branch::Act(_) => return Ok(()),
         }
     }
@@ -281,7 +287,7 @@ fn merge(node: &mut Node, new: Node) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// The action in the place of what more conditions led to.
+/// Replaces a branch, which rules with more conditions made, by an action.
 fn widened(branch: &Branch, action: Action) -> Result<Branch, Conflict> {
     if always_leads_to(branch, action) {
         Ok(Branch::Act(action))
@@ -290,7 +296,7 @@ fn widened(branch: &Branch, action: Action) -> Result<Branch, Conflict> {
     }
 }
 
-/// Whether all the actions below are this one.
+/// Returns whether every action in the branch is `action`.
 fn always_leads_to(branch: &Branch, action: Action) -> bool {
     match branch {
         Branch::Nothing => true,

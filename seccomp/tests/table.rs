@@ -1,12 +1,12 @@
-//! The table of numbers, against the crate `syscalls`, which has its own from
-//! the kernel's sources.
+//! Compares the table of numbers with the crate `syscalls`, which takes its own
+//! table from the kernel's sources.
 
 use teu_seccomp::Arch;
 
 macro_rules! compare {
     ($compared:ident; $($module:ident: $arch:expr, $base:expr;)*) => {$(
         for call in syscalls::$module::Sysno::iter() {
-            // One is a word of Rust's.
+            // A name that is a Rust keyword is written as a raw identifier.
             let name = call.name().trim_start_matches("r#");
             let number = u32::try_from(call.id()).expect("a number");
             let known = $arch.number(name);
@@ -14,7 +14,8 @@ macro_rules! compare {
                 known.is_none() || known == Some(number + $base),
                 "{} {name}: {known:?} and {number}", $arch
             );
-            // It gives others calls that only machines of 32 bits have.
+            // To other architectures the crate also gives calls that only
+            // 32-bit machines have.
             let is_exact = matches!($arch, Arch::X86 | Arch::X86_64);
             assert!(known.is_some() || !is_exact, "{} has no {name}", $arch);
             $compared += usize::from(known.is_some());

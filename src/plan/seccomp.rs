@@ -253,13 +253,7 @@ fn condition(arg: &spec::LinuxSeccompArg) -> Result<Condition> {
             value: arg.value_two().unwrap_or(0),
         },
     };
-    match arg.index() {
-        index @ 0..6 => Ok(Condition {
-            index: u8::try_from(index)?,
-            comparison,
-        }),
-        index => bail!("syscalls only have up to 6 arguments ({index} given)"),
-    }
+    Ok(Condition::new(arg.index(), comparison)?)
 }
 
 fn architecture(word: &spec::Arch) -> Result<Arch> {

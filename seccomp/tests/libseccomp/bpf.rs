@@ -1,9 +1,9 @@
-//! An interpreter of classic BPF, as far as the kernel lets seccomp filters use
-//! it, which refuses what the kernel's checks refuse.
+//! An interpreter for the part of classic BPF that the kernel allows in seccomp
+//! filters, and the checks that the kernel makes before it takes a program.
 
 use teu_seccomp::{Instruction, MOST_INSTRUCTIONS};
 
-/// What a filter sees of a call (`struct seccomp_data`).
+/// The data of a call that a filter can load (`struct seccomp_data`).
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Data {
     pub(crate) number: u32,
@@ -12,7 +12,7 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// The word at this offset, on a machine with the lower half first.
+    /// Returns the word at this offset on a little-endian machine.
     fn word(&self, offset: u32) -> u32 {
         let half = |value: u64, upper: bool| {
             let value = if upper {
@@ -35,13 +35,13 @@ impl Data {
     }
 }
 
-/// How a program ends.
+/// The result of running a program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub(crate) result: u32,
-    /// The instructions executed.
+    /// The number of instructions that ran.
     pub(crate) steps: usize,
-    /// Whether the number of the call was looked at.
+    /// Whether the program loaded the call's number.
     pub(crate) loaded_number: bool,
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn run(program: &[Instruction], data: &Data) -> End {
     }
 }
 
-/// What the kernel checks before it takes a program.
+/// Makes the kernel's checks of a program, and panics if one fails.
 pub(crate) fn check(program: &[Instruction]) {
     assert!((1..=MOST_INSTRUCTIONS).contains(&program.len()));
     for (at, instruction) in program.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! What a filter costs: instructions for each call, and the time to make it.
-//! docs/seccomp.md has the figures, and this makes sure they are these.
+//! Measures a filter's cost: the instructions that each call runs, and the time
+//! to compile the filter. The test fails if docs/seccomp.md has other figures.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use crate::bpf::{Data, End, run};
 use crate::profile::Profile;
 use crate::reference::Reference;
 
-/// The calls that programs in containers make most: web servers, databases,
-/// shells and package managers under strace, in no order.
+/// The calls that programs in containers make most, found by running web
+/// servers, databases, shells and package managers under strace. Unsorted.
 const MOST_USED: [&str; 60] = [
     "read",
     "write",
@@ -74,7 +74,8 @@ const MOST_USED: [&str; 60] = [
     "statx",
 ];
 
-/// The average of the instructions for these calls, all of which are allowed.
+/// Returns the average number of instructions for the calls of [`MOST_USED`],
+/// and asserts that the filter allows all of them.
 fn average(end: impl Fn(&Data) -> End) -> f64 {
     let mut steps = 0;
     for name in MOST_USED {
@@ -92,7 +93,7 @@ fn average(end: impl Fn(&Data) -> End) -> f64 {
     f64::from(steps.expect("few")) / f64::from(calls.expect("few"))
 }
 
-/// The shortest of many tries, in microseconds.
+/// Returns the shortest of 30 durations, in microseconds.
 fn shortest(mut once: impl FnMut() -> u128) -> u128 {
     (0..30).map(|_| once()).min().unwrap_or_default() / 1000
 }
@@ -135,7 +136,7 @@ fn costs_are_those_of_the_documentation() {
             reference.time().into()
         });
         println!("{engine}: compiled in {own} µs, by libseccomp (with pipes to it) in {theirs} µs");
-        // Of a build that is optimised; the others check more and inline less.
+        // Only in an optimised build: a debug build is several times slower.
         assert!(cfg!(debug_assertions) || own < 300, "{own} µs");
     }
     assert!(!missing, "docs/seccomp.md has other figures");

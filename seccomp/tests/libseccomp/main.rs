@@ -1,8 +1,9 @@
-//! Filters as teu and as libseccomp make them, on the same calls; and as
-//! seccompiler does, of those that it can express.
+//! Compares the programs of this crate with those of libseccomp and, where it
+//! can express the filter, of the crate seccompiler. Both programs run on the
+//! same calls in an interpreter.
 //!
-//! libseccomp needs cc and libseccomp-dev; on a machine of another architecture than
-//! x86_64 the reference speaks of that one, so these tests are for x86_64.
+//! libseccomp needs cc and libseccomp-dev. It compiles for the machine's own
+//! architecture first, so these tests are for x86_64 only.
 #![cfg(target_arch = "x86_64")]
 
 mod bpf;
@@ -14,15 +15,15 @@ mod seccompiler;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use teu_seccomp::{Arch, Error};
+use teu_seccomp::{Arch, Comparison, Condition, Error};
 
 use bpf::{check, run};
 use profile::{Profile, ProfileRule};
 use random::Random;
 use reference::Reference;
 
-/// Calls of every kind; all have few arguments, which does not matter to a
-/// filter.
+/// Calls of every kind: on all architectures, on some, multiplexed, private to
+/// arm. Conditions may be on arguments that a call does not have.
 const NAMES: [&str; 16] = [
     "read",
     "write",
@@ -42,17 +43,17 @@ const NAMES: [&str; 16] = [
     "futex_waitv",
 ];
 
-/// `-EEXIST`: two rules contradict each other.
+/// libseccomp's errno for two rules that contradict each other.
 const EEXIST: i32 = 17;
 
-/// What came of comparing.
+/// The result of comparing programs.
 #[derive(Debug, Default)]
 struct Outcome {
     profiles: usize,
-    /// Refused by both, since rules contradict each other.
+    /// Profiles that both refuse because rules contradict each other.
     refused: usize,
     calls: usize,
-    /// Differences by whose fault they are.
+    /// The number of differences of each kind.
     differences: BTreeMap<&'static str, usize>,
 }
 
@@ -70,7 +71,8 @@ impl Outcome {
     }
 }
 
-/// The numbers of everything the profile names, by architecture.
+/// Returns the numbers of all calls that the profile names, with their
+/// architectures.
 fn numbers(profile: &Profile, reference: &mut Reference) -> Vec<(Arch, u32)> {
     const SOCKETCALL: u32 = 102;
     const IPC: u32 = 117;
@@ -95,7 +97,7 @@ const APPLIED: &str = "theirs applies a rule that does not hold";
 const DISORDER: &str = "theirs turns round the order it has for two of the rules alone";
 const NO_FAULT: &str = "another of the rules that hold";
 
-/// Compares on calls at and around what the profile names.
+/// Compares both programs on calls that the profile names and on similar ones.
 fn compare(
     profile: &Profile,
     optimize: u32,
@@ -130,7 +132,7 @@ fn compare(
             said.contains(&result) || said.is_empty() && result == profile.default.value()
         };
         let Ok(theirs) = &theirs else {
-            // Beyond the newest call the rules do not say it all.
+            // ENOSYS may also come from the rule for newer calls.
             let said = profile.said(&data, &mut number_of);
             if !said.is_empty() && !said.contains(&result) && result != ENOSYS {
                 outcome.note(OURS_IS_WRONG, || {
@@ -190,8 +192,8 @@ fn numbers_by_name(
     known
 }
 
-/// Leaves out the names that not both know, or not on the same architectures:
-/// libseccomp's table may be older.
+/// Removes the names that only one of the two knows, or that they know on
+/// different architectures: libseccomp's table may be older.
 fn retain_common_names(profile: &mut Profile, reference: &mut Reference) {
     let architectures = profile.all_architectures();
     profile.retain_names(|name| {
@@ -202,7 +204,8 @@ fn retain_common_names(profile: &mut Profile, reference: &mut Reference) {
     });
 }
 
-/// Whether libseccomp gives the call no number, since it is behind another.
+/// Returns whether libseccomp gives the call no number because socketcall(2) or
+/// ipc(2) carries it.
 fn is_multiplexed(arch: Arch, name: &str) -> bool {
     let calls = [
         "socket",
@@ -241,16 +244,15 @@ fn is_multiplexed(arch: Arch, name: &str) -> bool {
     matches!(arch, Arch::X86 | Arch::Ppc64le | Arch::Mipsel) && calls.contains(&name)
 }
 
-/// All numbers that libseccomp knows.
 #[test]
 fn numbers_are_the_same() {
     let Some(mut reference) = Reference::start() else {
         return;
     };
-    // Since then given to more architectures than its table knows.
-    let unlike = ["map_shadow_stack", "memfd_secret"];
+    // More architectures have got these calls since libseccomp's table was made.
+    let newer = ["map_shadow_stack", "memfd_secret"];
     let mut compared = 0;
-    for name in teu_seccomp::names().filter(|name| !unlike.contains(name)) {
+    for name in teu_seccomp::names().filter(|name| !newer.contains(name)) {
         for arch in Arch::ALL {
             if arch == Arch::Loongarch64 || is_multiplexed(arch, name) || !reference.knows(name) {
                 continue;
@@ -263,13 +265,14 @@ fn numbers_are_the_same() {
     assert!(compared > 3000, "{compared}");
 }
 
-/// Jumps go 255 instructions at most; a long program has stepping stones.
+/// A jump covers at most 255 instructions, so a long program needs jumps to
+/// jumps.
 #[test]
 fn long_programs_go_to_the_right_places() {
     for rules in [10, 200, 400] {
-        let condition = |value: u64| teu_seccomp::Condition {
-            index: 0,
-            comparison: teu_seccomp::Comparison::Equal(value << 33 | value),
+        let condition = |value: u64| {
+            let comparison = Comparison::Equal(value << 33 | value);
+            Condition::new(0, comparison).expect("an argument")
         };
         let profile = Profile {
             default: teu_seccomp::Action::Allow,
@@ -306,15 +309,14 @@ fn long_programs_go_to_the_right_places() {
 }
 
 #[test]
-fn a_program_that_is_too_long_is_none() {
+fn a_program_that_is_too_long_is_an_error() {
     for rules in [2500, 200_000] {
         let rule = |value: u64| ProfileRule {
             names: vec!["ioctl".into()],
             action: teu_seccomp::Action::Trap,
-            conditions: vec![teu_seccomp::Condition {
-                index: 1,
-                comparison: teu_seccomp::Comparison::Equal(value << 32 | 1),
-            }],
+            conditions: vec![
+                Condition::new(1, Comparison::Equal(value << 32 | 1)).expect("an argument"),
+            ],
         };
         let profile = Profile {
             default: teu_seccomp::Action::Allow,
@@ -325,10 +327,10 @@ fn a_program_that_is_too_long_is_none() {
     }
 }
 
-/// Profiles as people and engines write them: long lists, and for some calls
-/// conditions that do not get in each other's way. No difference at all.
+/// Profiles like those of people and engines: long lists of names, and a few
+/// calls with conditions that do not overlap. There must be no difference.
 #[test]
-fn profiles_without_overlap_mean_the_same() {
+fn profiles_without_overlap_agree_with_libseccomp() {
     let Some(mut reference) = Reference::start() else {
         return;
     };
@@ -345,9 +347,9 @@ fn profiles_without_overlap_mean_the_same() {
     assert!(outcome.profiles >= 2000 && outcome.calls >= 200_000);
 }
 
-/// Rules for few calls with much overlap: libseccomp has faults there, and
-/// each difference has to be one. What ours says is always said by a rule that
-/// holds.
+/// Rules for few calls that overlap: libseccomp has bugs there, and each
+/// difference has to come from one of them. The result of this crate's program
+/// is always that of a rule that holds.
 #[test]
 fn overlapping_rules_count_in_the_same_order() {
     let Some(mut reference) = Reference::start() else {
@@ -365,13 +367,13 @@ fn overlapping_rules_count_in_the_same_order() {
         assert_eq!(outcome.count(fault), 0, "{fault}");
     }
     assert!(outcome.profiles - outcome.refused >= 2000 && outcome.calls >= 200_000);
-    // Faults are rare, or they would hide ours.
+    // libseccomp's bugs have to be rare, or they would hide bugs of this crate.
     let of_rules = outcome.count(LEFT_OUT) + outcome.count(APPLIED);
     assert!(of_rules * 500 < outcome.calls, "{of_rules}");
 }
 
 #[test]
-fn default_profiles_mean_the_same() {
+fn default_profiles_agree_with_libseccomp() {
     let Some(mut reference) = Reference::start() else {
         return;
     };

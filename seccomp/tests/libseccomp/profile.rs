@@ -1,5 +1,5 @@
-//! Profiles: engines' default ones and random ones, and what their rules say
-//! about a call, read off one by one.
+//! Profiles, the engines' default ones and random ones, and a model of what
+//! their rules do with a call: it evaluates one rule after the other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ pub(crate) struct ProfileRule {
     pub(crate) conditions: Vec<Condition>,
 }
 
-/// A profile for a machine of x86_64.
+/// A profile for an x86_64 machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
     pub(crate) default: Action,
@@ -53,7 +53,8 @@ impl Profile {
         all
     }
 
-    /// An engine's default profile for a container with these capabilities.
+    /// Reads an engine's default profile for a container with these
+    /// capabilities.
     pub(crate) fn of_engine(name: &str, capabilities: &[&str]) -> Profile {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{name}.json"));
         let text = fs::read_to_string(path).expect("read the profile");
@@ -74,15 +75,15 @@ impl Profile {
         }
     }
 
-    /// Leaves out the names that not both sides know.
+    /// Removes the names for which `known` is false.
     pub(crate) fn retain_names(&mut self, mut known: impl FnMut(&str) -> bool) {
         for rule in &mut self.rules {
             rule.names.retain(|name| known(name));
         }
     }
 
-    /// A random profile of few calls and much overlap; its rules have up to that
-    /// many conditions that all have to hold.
+    /// Makes a random profile of few calls whose rules overlap. A rule has at
+    /// most `most_conditions` conditions.
     pub(crate) fn random(random: &mut Random, names: &[&str], most_conditions: u32) -> Profile {
         let architectures = [
             Arch::X86,
@@ -117,8 +118,8 @@ impl Profile {
         profile
     }
 
-    /// A random profile as they are written: long lists of names, and some
-    /// calls with conditions of their own.
+    /// Makes a random profile like those that people write: long lists of
+    /// names, and a few calls with conditions.
     pub(crate) fn random_without_overlap(random: &mut Random, names: &[String]) -> Profile {
         let mut profile = Profile::random(random, &["read"], 0);
         profile.rules.clear();
@@ -139,8 +140,8 @@ impl Profile {
             let rest = (0..random.below(3)).map(|_| random_condition(random, 6));
             let mut conditions: Vec<Condition> = std::iter::once(first).chain(rest).collect();
             let mut seen = BTreeSet::new();
-            conditions.retain(|condition| seen.insert(condition.index));
-            // Several values for one argument, each in a rule of its own.
+            conditions.retain(|condition| seen.insert(condition.index()));
+            // Several values of one argument, each in its own rule.
             let values = if conditions.len() == 1 {
                 1 + random.below(4)
             } else {
@@ -148,7 +149,9 @@ impl Profile {
             };
             for value in 0..values {
                 if values > 1 {
-                    conditions[0].comparison = Comparison::Equal(u64::from(value) * 0x8000_0001);
+                    let index = conditions[0].index().into();
+                    let value = Comparison::Equal(u64::from(value) * 0x8000_0001);
+                    conditions[0] = Condition::new(index, value).expect("an argument");
                 }
                 profile.rules.push(ProfileRule {
                     names: vec![name.clone()],
@@ -160,8 +163,8 @@ impl Profile {
         profile
     }
 
-    /// The actions of the rules that hold for this call; of the first one without
-    /// conditions only, if there is one.
+    /// Returns the results of all rules that hold for the call. If a rule
+    /// without conditions is among them, only the first such rule counts.
     pub(crate) fn said(
         &self,
         data: &Data,
@@ -179,7 +182,8 @@ impl Profile {
                         multiplexed(arch, name).filter(|(number, _)| *number == data.number);
                     for all in alternatives(&rule.conditions) {
                         let rest_holds = |first: u8| {
-                            let mut rest = all.iter().filter(|condition| condition.index >= first);
+                            let mut rest =
+                                all.iter().filter(|condition| condition.index() >= first);
                             rest.all(|condition| holds(condition, arch, data))
                         };
                         if is_direct && rest_holds(0) {
@@ -188,8 +192,8 @@ impl Profile {
                             }
                             said.insert(rule.action.value());
                         }
-                        // The number behind the number takes the place of a
-                        // condition on the first argument.
+                        // The condition that selects the multiplexed call
+                        // replaces a condition on the first argument.
                         let is_it =
                             |(_, call): (u32, u32)| call_argument(arch, data) == u64::from(call);
                         if behind.is_some_and(is_it) && rest_holds(1) {
@@ -202,8 +206,8 @@ impl Profile {
         said
     }
 
-    /// Each rule that holds for this call, taken apart: one name, one list of
-    /// conditions that all hold.
+    /// Returns the rules that hold for the call, split so that each has one name
+    /// and conditions that all hold.
     fn holding(
         &self,
         data: &Data,
@@ -231,8 +235,8 @@ impl Profile {
         holding
     }
 
-    /// Whether one of the rules with the result `ours` goes before all with the
-    /// result `theirs`; `beats` tells of two.
+    /// Returns whether a rule with the result `ours` wins over all rules with
+    /// the result `theirs`. `beats` compares two rules.
     pub(crate) fn order_is(
         &self,
         data: &Data,
@@ -246,7 +250,7 @@ impl Profile {
         with(ours).any(|rule| with(theirs).all(|other| beats(rule, other)))
     }
 
-    /// The profile with these two rules only.
+    /// Returns the profile with only these two rules.
     pub(crate) fn with_rules_in_order(&self, one: &ProfileRule, other: &ProfileRule) -> Profile {
         Profile {
             rules: vec![one.clone(), other.clone()],
@@ -254,7 +258,8 @@ impl Profile {
         }
     }
 
-    /// Calls at and around everything the profile says something about.
+    /// Makes random calls whose numbers and arguments are those that the profile
+    /// names, or are close to them.
     pub(crate) fn calls(
         &self,
         random: &mut Random,
@@ -307,7 +312,8 @@ fn call_argument(arch: Arch, data: &Data) -> u64 {
     }
 }
 
-/// The calls of [`crate::NAMES`] that socketcall(2) and ipc(2) make.
+/// Returns the number and the selector of a call of [`crate::NAMES`] that
+/// socketcall(2) or ipc(2) carries.
 fn multiplexed(arch: Arch, name: &str) -> Option<(u32, u32)> {
     if !matches!(arch, Arch::X86 | Arch::Ppc64le) {
         return None;
@@ -328,7 +334,7 @@ fn says_nothing(condition: &Condition, arch: Arch) -> bool {
     } else {
         u64::MAX
     };
-    matches!(condition.comparison, Comparison::MaskedEqual { mask, .. } if mask & bits == 0)
+    matches!(condition.comparison(), Comparison::MaskedEqual { mask, .. } if mask & bits == 0)
 }
 
 fn is_32_bit(arch: Arch) -> bool {
@@ -340,16 +346,16 @@ pub(crate) fn take(random: &mut Random, names: &mut Vec<String>) -> String {
     names.swap_remove(usize::try_from(random.below(limit)).expect("index"))
 }
 
-/// A value at or near one that a condition on the argument names.
+/// Makes a value equal or close to one that a condition on the argument names.
 fn argument(random: &mut Random, index: usize, conditions: &[Condition]) -> u64 {
     let on_it: Vec<&Condition> = conditions
         .iter()
-        .filter(|condition| usize::from(condition.index) == index)
+        .filter(|condition| usize::from(condition.index()) == index)
         .collect();
     if on_it.is_empty() || random.below(8) == 0 {
         return random.value();
     }
-    let value = match random.of(&on_it).comparison {
+    let value = match random.of(&on_it).comparison() {
         Comparison::NotEqual(value)
         | Comparison::Less(value)
         | Comparison::LessOrEqual(value)
@@ -367,15 +373,15 @@ fn argument(random: &mut Random, index: usize, conditions: &[Condition]) -> u64 
     }
 }
 
-/// Whether a condition holds, from the words of seccomp_rule_add(3).
+/// Returns whether a condition holds, as seccomp_rule_add(3) defines it.
 pub(crate) fn holds(condition: &Condition, arch: Arch, data: &Data) -> bool {
     let bits = if is_32_bit(arch) {
         0xffff_ffff
     } else {
         u64::MAX
     };
-    let found = data.args[usize::from(condition.index)] & bits;
-    match condition.comparison {
+    let found = data.args[usize::from(condition.index())] & bits;
+    match condition.comparison() {
         Comparison::NotEqual(value) => found != value & bits,
         Comparison::Less(value) => found < value & bits,
         Comparison::LessOrEqual(value) => found <= value & bits,
@@ -415,10 +421,8 @@ pub(crate) fn random_condition(random: &mut Random, arguments: u32) -> Condition
             value,
         },
     };
-    Condition {
-        index: u8::try_from(random.below(arguments)).expect("index"),
-        comparison,
-    }
+    let index = usize::try_from(random.below(arguments)).expect("index");
+    Condition::new(index, comparison).expect("an argument")
 }
 
 fn is_for(rule: &Value, capabilities: &[&str]) -> bool {
@@ -465,16 +469,15 @@ fn action(action: &Value, errno: &Value) -> Action {
 fn condition(json: &Value) -> Condition {
     let number = |key: &str| json[key].as_u64().unwrap_or(0);
     let value = number("value");
-    Condition {
-        index: u8::try_from(number("index")).expect("index"),
-        comparison: match json["op"].as_str() {
-            Some("SCMP_CMP_EQ") => Comparison::Equal(value),
-            Some("SCMP_CMP_NE") => Comparison::NotEqual(value),
-            Some("SCMP_CMP_MASKED_EQ") => Comparison::MaskedEqual {
-                mask: value,
-                value: number("valueTwo"),
-            },
-            other => panic!("operator {other:?}"),
+    let comparison = match json["op"].as_str() {
+        Some("SCMP_CMP_EQ") => Comparison::Equal(value),
+        Some("SCMP_CMP_NE") => Comparison::NotEqual(value),
+        Some("SCMP_CMP_MASKED_EQ") => Comparison::MaskedEqual {
+            mask: value,
+            value: number("valueTwo"),
         },
-    }
+        other => panic!("operator {other:?}"),
+    };
+    let index = usize::try_from(number("index")).expect("index");
+    Condition::new(index, comparison).expect("an argument")
 }

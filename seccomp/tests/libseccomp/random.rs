@@ -1,5 +1,4 @@
-//! Numbers that look random and are the same each time: a failure can be seen
-//! again.
+//! Pseudo-random numbers from a fixed seed, so that a failure can be repeated.
 
 pub(crate) struct Random(u64);
 
@@ -29,7 +28,8 @@ impl Random {
         &all[usize::try_from(self.below(limit)).expect("index")]
     }
 
-    /// A value as conditions compare with: small ones, ends of words, bits.
+    /// Returns a value that conditions typically compare with: a small number,
+    /// the end of a word, or a single bit.
     pub(crate) fn value(&mut self) -> u64 {
         match self.below(6) {
             0 => self.below(4).into(),

@@ -1,12 +1,12 @@
-/* What libseccomp makes of a filter, for tests to compare with. Reads commands
- * on standard input, each a line of words, and answers some with a line:
+/* Compiles filters with libseccomp, for tests to compare with. Reads commands
+ * from standard input, one a line, and answers some of them with a line:
  *
- *   filter ACTION OPTIMIZE            begins a filter
- *   arch TOKEN                        adds an architecture
- *   rule ACTION NAME [INDEX OP A B]…  adds a rule
- *   export    "program HEX…" (code jt jf k), or "error ERRNO"
- *   number TOKEN NAME                 the number, -1 if there is none
- *   time TIMES                        nanoseconds since `filter`
+ *   filter ACTION OPTIMIZE            begin a filter
+ *   arch TOKEN                        add an architecture
+ *   rule ACTION NAME [INDEX OP A B]…  add a rule
+ *   export    answer "program HEX…" (code jt jf k) or "error ERRNO"
+ *   number TOKEN NAME                 answer the call's number, or -1
+ *   time                              answer the nanoseconds since `filter`
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -25,8 +25,8 @@ static scmp_filter_ctx filter;
 static int failed;
 static struct timespec begun;
 
-/* libseccomp 2.5.4 does not come back from some rules: after five
- * seconds the filter is given up, with its memory. */
+/* With some rules, libseccomp 2.5.4 loops forever: after five seconds, abandon
+ * the filter and leak its memory. */
 static sigjmp_buf back;
 
 static void give_up(int signal)

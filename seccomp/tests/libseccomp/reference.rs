@@ -1,5 +1,6 @@
-//! libseccomp, behind a small C program (`reference.c`), and what runc puts
-//! around the filter it makes.
+//! The programs that runc makes with libseccomp. A small C program,
+//! `reference.c`, calls the library; this file adds the instructions that runc
+//! puts before the library's program.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +13,7 @@ use teu_seccomp::{Action, Arch, Comparison, Condition, Instruction};
 use crate::bpf::{Data, End, run};
 use crate::profile::Profile;
 
-/// The program that asks libseccomp.
+/// The running C program.
 pub(crate) struct Reference {
     child: Child,
     input: Option<ChildStdin>,
@@ -21,17 +22,18 @@ pub(crate) struct Reference {
     known: HashMap<String, bool>,
 }
 
-/// What libseccomp, as runc uses it, does with a profile.
+/// The program that libseccomp, as runc uses it, makes of a profile.
 #[derive(Debug)]
 pub(crate) struct Theirs {
     pub(crate) program: Vec<Instruction>,
-    /// For each architecture the greatest number that the profile names, if
-    /// calls beyond get ENOSYS.
+    /// The greatest number that the profile names on each architecture, if
+    /// greater numbers get ENOSYS.
     newest: Vec<(Arch, u32)>,
 }
 
 impl Reference {
-    /// `None` where it cannot be built; the skip is printed.
+    /// Builds and starts the C program. Prints a skip and returns `None` if it
+    /// cannot be built.
     pub(crate) fn start() -> Option<Reference> {
         static BUILT: OnceLock<bool> = OnceLock::new();
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libseccomp-reference");
@@ -46,7 +48,7 @@ impl Reference {
             compiler.status().is_ok_and(|status| status.success())
         });
         if !is_built {
-            eprintln!("skipped: this is no machine with cc and libseccomp-dev");
+            eprintln!("[skipped] needs cc and libseccomp-dev");
             return None;
         }
         let mut child = Command::new(program)
@@ -75,8 +77,8 @@ impl Reference {
         answer.trim().to_owned()
     }
 
-    /// The number of a call; `None` if the architecture does not have it, or
-    /// has it behind another.
+    /// Returns a call's number. Returns `None` if the architecture does not have
+    /// the call, or if socketcall(2) or ipc(2) carries it.
     pub(crate) fn number(&mut self, arch: Arch, name: &str) -> Option<u32> {
         if let Some(number) = self.numbers.get(&(arch, name.to_owned())) {
             return *number;
@@ -88,7 +90,7 @@ impl Reference {
         number
     }
 
-    /// Whether libseccomp knows the name at all.
+    /// Returns whether libseccomp knows the name on any architecture.
     pub(crate) fn knows(&mut self, name: &str) -> bool {
         if let Some(knows) = self.known.get(name) {
             return *knows;
@@ -98,8 +100,8 @@ impl Reference {
         answer != "-1"
     }
 
-    /// The program for a profile, as runc asks for it; the errno if there is
-    /// none. `optimize`: 2 for a binary tree, as with more than 32 rules.
+    /// Compiles a profile as runc does, or returns the errno. `optimize` is 2 for
+    /// a binary tree, which runc asks for if there are more than 32 rules.
     pub(crate) fn compile(&mut self, profile: &Profile, optimize: u32) -> Result<Theirs, i32> {
         self.tell(&format!("filter {:x} {optimize}", profile.default.value()));
         for arch in &profile.architectures {
@@ -126,7 +128,8 @@ impl Reference {
         Ok(Theirs { program, newest })
     }
 
-    /// How long the last `compile` took, in nanoseconds; pipes included.
+    /// Returns the duration of the last `compile` in nanoseconds, including the
+    /// time to write to the pipes.
     pub(crate) fn time(&mut self) -> u64 {
         self.ask("time").parse().expect("nanoseconds")
     }
@@ -153,15 +156,15 @@ impl Reference {
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        // It ends with its input.
+        // The program exits when its standard input is closed.
         self.input = None;
         self.child.wait().expect("wait for the reference");
     }
 }
 
 impl Theirs {
-    /// What becomes of a call. The first instructions are those of runc's stub:
-    /// load and compare the architecture and the number, jump into the filter.
+    /// Runs the program on a call. The first instructions are runc's: they load
+    /// and compare the architecture and the number, and jump into the filter.
     pub(crate) fn run(&self, data: &Data) -> End {
         const ENOSYS: u32 = 0x5_0026;
         const STUB: usize = 5;
@@ -189,14 +192,16 @@ impl Theirs {
         end
     }
 
-    /// The instructions of the filter and of runc's stub, at least.
+    /// Returns the number of instructions in the filter, plus the least number
+    /// that runc puts before it.
     pub(crate) fn length(&self) -> usize {
         let stub = 3 + 5 * self.newest.len();
         self.program.len() + if self.newest.is_empty() { 0 } else { stub }
     }
 }
 
-/// libseccomp's name for an architecture: the kernel's, but for x32.
+/// Returns libseccomp's token of an architecture. Only that of x32 differs from
+/// the kernel's.
 fn token(arch: Arch) -> u32 {
     match arch {
         Arch::X32 => 0x4000_003e,
@@ -204,9 +209,13 @@ fn token(arch: Arch) -> u32 {
     }
 }
 
-/// As runc: two conditions on one argument are two rules.
+/// Splits conditions as runc does: if two are on one argument, each condition
+/// becomes a rule.
 pub(crate) fn alternatives(conditions: &[Condition]) -> Vec<Vec<Condition>> {
-    let mut indexes: Vec<u8> = conditions.iter().map(|condition| condition.index).collect();
+    let mut indexes: Vec<u8> = conditions
+        .iter()
+        .map(|condition| condition.index())
+        .collect();
     indexes.sort_unstable();
     if indexes.windows(2).any(|pair| pair[0] == pair[1]) {
         conditions
@@ -218,9 +227,10 @@ pub(crate) fn alternatives(conditions: &[Condition]) -> Vec<Vec<Condition>> {
     }
 }
 
-/// A condition as `rule` takes it; the operators are `enum scmp_compare`.
+/// Writes a condition as the command `rule` reads it. The operators are those of
+/// `enum scmp_compare`.
 fn words(condition: &Condition) -> String {
-    let (operator, a, b) = match condition.comparison {
+    let (operator, a, b) = match condition.comparison() {
         Comparison::NotEqual(value) => (1, value, 0),
         Comparison::Less(value) => (2, value, 0),
         Comparison::LessOrEqual(value) => (3, value, 0),
@@ -229,7 +239,7 @@ fn words(condition: &Condition) -> String {
         Comparison::Greater(value) => (6, value, 0),
         Comparison::MaskedEqual { mask, value } => (7, mask, value),
     };
-    format!(" {} {operator} {a:x} {b:x}", condition.index)
+    format!(" {} {operator} {a:x} {b:x}", condition.index())
 }
 
 fn instruction(text: &str) -> Instruction {

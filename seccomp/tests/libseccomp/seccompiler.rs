@@ -1,6 +1,7 @@
-//! The crate seccompiler as a second opinion, where it has words for a filter:
-//! one action for all rules and one for the rest. Two conditions on the same
-//! argument are left out: to libseccomp, and so to us, any of them will do.
+//! Compares with the programs of the crate seccompiler, for filters that it can
+//! express: they have one action for all rules and one for the remaining calls.
+//! Rules with two conditions on one argument are left out: for libseccomp, and
+//! so for this crate, one of the two has to hold, and for seccompiler both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +16,8 @@ use crate::bpf::{check, run};
 use crate::profile::{Profile, ProfileRule, random_action, random_condition, take};
 use crate::random::Random;
 
-/// A random profile that seccompiler can express; some of its calls have no
-/// conditions, others several rules.
+/// Makes a random profile that seccompiler can express. Some of its calls have
+/// no conditions, others have several rules.
 fn expressible(random: &mut Random, arch: Arch) -> Profile {
     let default = random_action(random);
     let mut action = default;
@@ -38,7 +39,7 @@ fn expressible(random: &mut Random, arch: Arch) -> Profile {
             let conditions = (0..most_conditions).map(|_| random_condition(random, 6));
             let mut conditions: Vec<Condition> = conditions.collect();
             let mut seen = BTreeSet::new();
-            conditions.retain(|condition| seen.insert(condition.index));
+            conditions.retain(|condition| seen.insert(condition.index()));
             rules.push(ProfileRule {
                 names: vec![name.clone()],
                 action,
@@ -53,13 +54,13 @@ fn expressible(random: &mut Random, arch: Arch) -> Profile {
     }
 }
 
-/// The program that seccompiler makes of it.
+/// Returns the program that seccompiler makes of the profile.
 fn theirs(profile: &Profile, arch: Arch, target: TargetArch) -> Vec<Instruction> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for rule in &profile.rules {
         let number = arch.number(&rule.names[0]).expect("a number");
         let of_call = rules.entry(number.into()).or_default();
-        // A call without any is one for which no argument counts.
+        // For seccompiler, a call without rules matches whatever its arguments.
         if !rule.conditions.is_empty() {
             let conditions = rule.conditions.iter().map(condition).collect();
             of_call.push(SeccompRule::new(conditions).expect("conditions"));
@@ -86,12 +87,12 @@ fn action(action: Action) -> SeccompAction {
         Action::Trace(message) => SeccompAction::Trace(message.into()),
         Action::Log => SeccompAction::Log,
         Action::Allow => SeccompAction::Allow,
-        Action::Notify => panic!("seccompiler has no listener"),
+        other => panic!("seccompiler has no action {other:?}"),
     }
 }
 
 fn condition(condition: &Condition) -> SeccompCondition {
-    let (operator, value) = match condition.comparison {
+    let (operator, value) = match condition.comparison() {
         Comparison::NotEqual(value) => (SeccompCmpOp::Ne, value),
         Comparison::Less(value) => (SeccompCmpOp::Lt, value),
         Comparison::LessOrEqual(value) => (SeccompCmpOp::Le, value),
@@ -100,12 +101,12 @@ fn condition(condition: &Condition) -> SeccompCondition {
         Comparison::Greater(value) => (SeccompCmpOp::Gt, value),
         Comparison::MaskedEqual { mask, value } => (SeccompCmpOp::MaskedEq(mask), value),
     };
-    SeccompCondition::new(condition.index, SeccompCmpArgLen::Qword, operator, value)
+    SeccompCondition::new(condition.index(), SeccompCmpArgLen::Qword, operator, value)
         .expect("an argument")
 }
 
 #[test]
-fn what_seccompiler_can_express_means_the_same() {
+fn filters_agree_with_seccompiler() {
     let mut random = Random::new(4);
     let (mut calls, mut matched) = (0, 0);
     for round in 0..2000 {
@@ -128,8 +129,8 @@ fn what_seccompiler_can_express_means_the_same() {
             .collect();
         let newest = numbers.iter().map(|(_, number)| *number).max();
         for data in profile.calls(&mut random, &numbers, 200) {
-            // Calls beyond the newest, and those of other architectures, are no
-            // question of the rules.
+            // seccompiler has no ENOSYS for newer calls, and treats calls of
+            // other architectures differently.
             if data.arch != arch.token() || Some(data.number) > newest {
                 continue;
             }
