@@ -1,12 +1,29 @@
-//! The kernel's error numbers (errno(3)) in Go's words: runc has them in its
-//! errors, and engines match some. Neither musl's strerror(3) nor nix has them all.
+//! Writes errors in the words that engines match.
+//!
+//! runc reports the kernel's error numbers (errno(3)) in Go's words, which are
+//! glibc's in lower case. [`text`] writes one error number, [`chain`] and [`line`]
+//! write an error with all its causes. musl's strerror(3) and nix have other words
+//! for some numbers.
+//!
+//! The crate defines no error type of its own.
+//!
+//! # Example
+//!
+//! ```
+//! use std::io;
+//! let error = io::Error::from_raw_os_error(2);
+//! assert_eq!(teu_errno::text(&error), "no such file or directory");
+//! ```
 
+#![warn(missing_docs)]
+
+use std::error::Error;
 use std::io;
 
 use nix::errno::Errno;
 
-/// The words for `error`, without the number: `no such file or directory`. One that
-/// has no number has its own words.
+/// Returns the words for an error, without its number: `no such file or directory`.
+/// An error without a number keeps its own words.
 pub fn text(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => starting_small(words(Errno::from_raw(number))),
@@ -14,10 +31,20 @@ pub fn text(error: &io::Error) -> String {
     }
 }
 
-/// A chain of errors on one line, outermost first, each cause once.
+/// Writes an error and its causes on one line, as [`line`] does.
 pub fn chain(error: &anyhow::Error) -> String {
+    line(error.as_ref())
+}
+
+/// Writes an error and its causes on one line, outermost first.
+///
+/// A cause that the error before it already ends with is left out, because some
+/// libraries write the cause into their own words.
+pub fn line(error: &(dyn Error + 'static)) -> String {
     let mut layers: Vec<String> = Vec::new();
-    for cause in error.chain() {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        next = cause.source();
         let words = match cause.downcast_ref::<io::Error>() {
             Some(err) => text(err),
             None => match cause.downcast_ref::<Errno>() {
@@ -28,7 +55,6 @@ pub fn chain(error: &anyhow::Error) -> String {
                 },
             },
         };
-        // Some libraries print their cause themselves.
         if !layers.last().is_some_and(|outer| outer.ends_with(&words)) {
             layers.push(words);
         }
@@ -36,7 +62,7 @@ pub fn chain(error: &anyhow::Error) -> String {
     layers.join(": ")
 }
 
-/// Those of glibc, from which Go has its own.
+/// Returns glibc's words for an error number; Go's words are taken from them.
 fn words(errno: Errno) -> &'static str {
     match errno {
         Errno::EIO => "input/output error",
@@ -60,7 +86,7 @@ fn words(errno: Errno) -> &'static str {
     }
 }
 
-/// With a small first letter, but for words such as "RFS".
+/// Makes the first letter lower case, except in an abbreviation such as "RFS".
 fn starting_small(words: &str) -> String {
     let mut letters = words.chars();
     match letters.next() {
@@ -76,15 +102,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_without_a_number_has_its_own_words() {
+    fn an_error_without_a_number_keeps_its_own_words() {
         assert_eq!(text(&io::Error::other("As it is")), "As it is");
     }
 
     #[test]
+    fn a_line_has_each_cause_once() {
+        let error = anyhow::Error::new(io::Error::from_raw_os_error(1)).context("join \"/x\"");
+        assert_eq!(chain(&error), "join \"/x\": operation not permitted");
+        let repeated = anyhow::anyhow!("as it is").context("read: as it is");
+        assert_eq!(line(repeated.as_ref()), "read: as it is");
+    }
+
+    #[test]
     #[cfg(target_env = "gnu")]
-    fn they_are_glibcs() {
+    fn the_words_are_those_of_glibc() {
         let mut known = 0;
-        // EHWPOISON is the last one (asm-generic/errno.h).
+        // EHWPOISON is the greatest error number (asm-generic/errno.h).
         for number in 1..=Errno::EHWPOISON as i32 {
             let error = io::Error::from_raw_os_error(number);
             if Errno::from_raw(number) == Errno::UnknownErrno {

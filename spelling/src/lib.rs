@@ -1,7 +1,18 @@
-//! What may be meant by a word that nobody knows.
+//! Suggests a known word for one that is misspelled, as in "did you mean?".
+//!
+//! It compares letters only, and knows no language.
+//!
+//! # Example
+//!
+//! ```
+//! assert_eq!(teu_spelling::nearest("lmiit", &["limit", "swap"]), Some("limit"));
+//! assert_eq!(teu_spelling::nearest("colour", &["limit", "swap"]), None);
+//! ```
 
-/// The known word nearest to `word`, if it is near: a third of the letters may be
-/// wrong, missing, too many, or in the place of the next one.
+#![warn(missing_docs)]
+
+/// Returns the known word nearest to `word`, if it is near enough: a third of the
+/// letters may be wrong, missing, superfluous, or exchanged with their neighbour.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
@@ -17,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_near_is_meant() {
+    fn a_near_word_is_suggested() {
         let known = ["limit", "swap", "reservation", "run", "resume"];
         for (word, meant) in [
             ("limitt", Some("limit")),
