@@ -1,21 +1,24 @@
-//! Starting a process in the namespaces of a running one: no exec.
+//! Starts a process in the namespaces of a running one, its neighbour.
 //!
-//! The process is known by its pidfd, so that no other can take its place, and
-//! joined by one setns(2) (Linux 5.8), which takes all of its namespaces or
-//! none.
+//! The neighbour is identified by its pidfd, because its pid may be reused. One
+//! setns(2) on the pidfd (Linux 5.8) joins all of its namespaces or none of them.
 //!
-//! The pid namespace is entered last. From then on processes there see the new
-//! one, and one with CAP_SYS_PTRACE can become it or take its descriptors, so
-//! by then it must have nothing that is not the container's. A process is in
-//! its pid namespace from its clone on; so there are two:
+//! The new process must enter the pid namespace last. From then on, processes there
+//! see it, and a process with CAP_SYS_PTRACE can take over its privileges and its
+//! descriptors. By then it must have nothing that does not belong to the container. A
+//! process is in its pid namespace from its clone on, so a middle process prepares
+//! and the process itself is cloned after that:
 //!
 //! ```text
-//! host: clone3                      middle: joins all, the pid namespace for
-//!                                   its child; prepares: gives up privileges,
-//!                                   closes the host's descriptors
-//! host: lets the child start        middle: clones with CLONE_PARENT, ends
-//! host: has a new child             child: is in the pid namespace
+//! parent: clone3                    middle: joins the namespaces, and the pid
+//!                                   namespace for its child; prepares: drops
+//!                                   privileges, closes the parent's descriptors
+//! parent: lets the child start      middle: clones with CLONE_PARENT, exits
+//! parent: has a new child           child: is in the pid namespace
 //! ```
+//!
+//! [`spawn_inside`] leaves the pid namespace out, and needs no middle process. The
+//! module does not exec.
 
 use std::fs;
 use std::io::{self, Read};
@@ -29,26 +32,27 @@ use nix::unistd::Pid;
 
 use crate::Kind;
 use crate::clone::{
-    Child, clone, clone_into, receive, say, set_dumpable, set_root_ids, socketpair, tell_error,
+    Child, clone, clone_into, receive, send, set_dumpable, set_root_ids, socketpair, tell_error,
 };
 use crate::error::{Error, Result};
 use crate::sys::{self, Cloned, Parent};
 
-/// A running process whose namespaces another one is to be started in.
+/// A running process, in whose namespaces another process is to be started.
 #[derive(Debug)]
 pub struct Neighbour {
     pid: Pid,
     pidfd: OwnedFd,
-    /// The namespaces that are not the caller's.
+    /// The kinds of namespaces in which the neighbour and the caller differ.
     others: CloneFlags,
 }
 
 impl Neighbour {
-    /// Looks at which namespaces the process `pid` has for itself. `pidfd` is
-    /// a descriptor for it.
+    /// Finds the namespaces in which process `pid` and the caller differ. `pidfd` is a
+    /// descriptor of the process.
     ///
     /// # Errors
-    /// It has ended, or this process may not look.
+    /// Returns an error if the process has exited, or if the caller is not permitted
+    /// to read its namespaces.
     pub fn new(pid: Pid, pidfd: OwnedFd) -> Result<Neighbour> {
         let mut others = CloneFlags::empty();
         for kind in Kind::ALL {
@@ -59,18 +63,19 @@ impl Neighbour {
         Ok(Neighbour { pid, pidfd, others })
     }
 
-    /// Its pid in the caller's pid namespace.
+    /// Returns the neighbour's pid in the caller's pid namespace.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Whether its namespace of this kind is another than the caller's.
+    /// Returns whether the neighbour's namespace of this kind differs from the
+    /// caller's.
     pub fn has_own(&self, kind: Kind) -> bool {
         self.others.contains(kind.flag())
     }
 
-    /// Joins them all, and becomes root of its user namespace. The pid
-    /// namespace is for the next child.
+    /// Joins the neighbour's namespaces and becomes root of its user namespace. The
+    /// pid namespace takes effect for the next child.
     fn join(&self) -> Result<()> {
         if !self.others.is_empty() {
             setns(&self.pidfd, self.others).map_err(|err| {
@@ -84,12 +89,12 @@ impl Neighbour {
     }
 }
 
-/// Whether the process is in our own namespace of this kind.
+/// Returns whether process `pid` is in the caller's namespace of this kind.
 fn is_shared(kind: Kind, pid: Pid) -> Result<bool> {
     let identity = |path: &str| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
     let name = kind.proc_name();
     let own = match identity(&format!("/proc/self/ns/{name}")) {
-        // A kernel without that kind has one for all.
+        // The kernel does not have this kind: all processes share a namespace.
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(true),
         own => own.map_err(|err| Error::new(format!("own {name} namespace"), err))?,
     };
@@ -98,8 +103,8 @@ fn is_shared(kind: Kind, pid: Pid) -> Result<bool> {
     Ok(own == theirs)
 }
 
-/// A process that is about to start in the namespaces of another one.
-/// Dropped, it never does.
+/// A process that is prepared, but not yet started, in the namespaces of another
+/// process. Dropping this value kills it.
 #[derive(Debug)]
 pub struct Pending {
     middle: Child,
@@ -107,24 +112,24 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The process that prepares it, which hands its cgroups, limits and CPUs
-    /// down to it.
+    /// Returns the middle process. The child inherits its cgroups, limits and CPU
+    /// affinity.
     pub fn middle(&self) -> &Child {
         &self.middle
     }
 
-    /// Lets it start once it is prepared. `Err` inside: preparing it failed,
-    /// or was ended, with this status.
+    /// Lets the child start, and waits for it. If the middle process failed to
+    /// prepare, or was killed, the inner `Err` is its wait status.
     ///
     /// # Errors
-    /// The clone failed.
+    /// Returns an error if the middle process could not clone the child.
     pub fn start(mut self) -> Result<std::result::Result<Child, WaitStatus>> {
-        // A middle process that has ended says so by its status.
-        say(&mut self.socket, b'g', 0).ok();
+        // If the middle process has exited, its status tells why.
+        send(&mut self.socket, b'g', 0).ok();
         let mut message = [0; 5];
         let told = self.socket.read_exact(&mut message);
         let status = self.middle.wait()?;
-        // Reaped: its pid may be another's by now.
+        // The middle process is reaped, so its pid may be reused: do not kill it.
         self.middle.keep();
         if told.is_err() {
             return Ok(Err(status));
@@ -134,7 +139,7 @@ impl Pending {
             let mut text = String::new();
             return Err(match self.socket.read_to_string(&mut text) {
                 Ok(_) => Error::message(text),
-                Err(err) => Error::new("hear of the middle process", err),
+                Err(err) => Error::new("read the middle process's error", err),
             });
         }
         let child = Child::adopt(Pid::from_raw(i32::from_ne_bytes(number)))?;
@@ -142,22 +147,23 @@ impl Pending {
     }
 }
 
-/// Starts a process in the namespaces of `neighbour`, and in the v2 cgroup
-/// whose directory `cgroup` is if the kernel lets it ([`Child::is_in_cgroup`]).
+/// Starts a process in the namespaces of `neighbour`. `cgroup` is the directory of a
+/// v2 cgroup; the process starts in it if the kernel allows that
+/// ([`Child::is_in_cgroup`]).
 ///
-/// A middle process runs `prepare`, which is told whether all namespaces could
-/// be joined, and closes what the container must not have; not the descriptor
-/// it is given. With an error it ends, with that status. Then, when the caller
-/// lets it, the process itself is cloned, runs `child` and ends with the status
-/// that returns.
+/// A middle process runs `prepare`, which gets the result of joining the namespaces.
+/// `prepare` closes all descriptors that the container must not have, but not the one
+/// that it is passed. If it returns an error, the middle process exits with that
+/// status. After [`Pending::start`], the process itself is cloned, runs `child` and
+/// exits with the status that `child` returns.
 ///
-/// From before it can be seen in the namespaces until its execve, others there
-/// cannot look into it without privileges (CVE-2016-9962).
+/// Until its execve, the process is not dumpable: other processes in its namespaces
+/// cannot ptrace it without privileges (CVE-2016-9962).
 ///
 /// The caller must be single-threaded.
 ///
 /// # Errors
-/// The kernel refused.
+/// Returns an error if the middle process cannot be cloned.
 pub fn spawn_beside<P>(
     neighbour: &Neighbour,
     cgroup: Option<BorrowedFd<'_>>,
@@ -183,14 +189,14 @@ pub fn spawn_beside<P>(
     sys::exit_now(status)
 }
 
-/// Starts a process in all namespaces of `neighbour` but its pid namespace: nobody
-/// there sees it. It is told whether they could be joined, and ends with the status
-/// that `child` returns.
+/// Starts a process in all namespaces of `neighbour` except its pid namespace, so that
+/// processes there do not see it. `child` gets the result of joining the namespaces;
+/// the process exits with the status that `child` returns.
 ///
 /// The caller must be single-threaded.
 ///
 /// # Errors
-/// The kernel refused.
+/// Returns an error if the process cannot be cloned.
 pub fn spawn_inside(neighbour: &Neighbour, child: impl FnOnce(Result<()>) -> i32) -> Result<Child> {
     match clone(CloneFlags::empty(), Parent::Caller)? {
         Cloned::Parent(pid, pidfd) => Ok(Child::new(pid, pidfd, false)),
@@ -201,8 +207,8 @@ pub fn spawn_inside(neighbour: &Neighbour, child: impl FnOnce(Result<()>) -> i32
     }
 }
 
-/// In the middle process: makes the child when the host says so, and tells it
-/// which that is. The status to end with.
+/// In the middle process: waits for the parent, clones the child, and sends the
+/// child's pid to the parent. Returns the exit status.
 fn start_child(mut socket: UnixStream, child: impl FnOnce() -> i32) -> i32 {
     let cloned =
         receive(&mut socket).and_then(|_| clone(CloneFlags::empty(), Parent::CallersParent));
@@ -211,7 +217,7 @@ fn start_child(mut socket: UnixStream, child: impl FnOnce() -> i32) -> i32 {
             drop(socket);
             child()
         }
-        Ok(Cloned::Parent(pid, _)) => i32::from(say(&mut socket, b'p', pid.as_raw()).is_err()),
+        Ok(Cloned::Parent(pid, _)) => i32::from(send(&mut socket, b'p', pid.as_raw()).is_err()),
         Err(error) => tell_error(&mut socket, &error),
     }
 }

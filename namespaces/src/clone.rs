@@ -1,22 +1,26 @@
-//! Starting a process in its namespaces: one clone3, no exec.
+//! Starts a process in the namespaces of a plan with clone3(2).
 //!
-//! Two ways lead there. In the usual one the child is the host's and is born
-//! into its new namespaces:
+//! There are two ways. Usually the parent clones the child directly into the new
+//! namespaces:
 //!
 //! ```text
-//! host: setns(pid), unshare(time)   for the next child only, taken back after;
-//!                                   setns(network) if it is needed at once
-//! host: clone3(new namespaces)      child: waits for its id maps
-//! host: writes the id maps          child: becomes root, joins the others,
-//!                                   makes its network namespace
+//! parent: setns(pid), unshare(time)   for the next child only, undone afterwards;
+//!                                     setns(network) if it is needed at once
+//! parent: clone3(new namespaces)      child: waits for its id maps
+//! parent: writes the id maps          child: becomes root, joins the other
+//!                                     namespaces, makes its network namespace
 //! ```
 //!
-//! A user namespace together with joined namespaces or a new time namespace
-//! needs a step between: what belongs to the host must be joined before, what
-//! belongs to the user namespace made after. A short-lived middle process does
-//! it and clones the child with CLONE_PARENT. So it does where the host could
-//! not come back: root of a user namespace has no power over the pid and time
-//! namespaces it was started in (rootless Podman and Docker).
+//! A middle process is needed if a user namespace is combined with joined namespaces
+//! or with a new time namespace: namespaces that the initial user namespace owns must
+//! be joined before the user namespace is entered, the others after it. The middle
+//! process does both, clones the child with CLONE_PARENT, and exits. It is also needed
+//! if the parent could not return to its own pid or time namespace: root of a user
+//! namespace has no privileges over the namespaces in which it was started (rootless
+//! Podman and Docker).
+//!
+//! The module does not exec. Processes that join the namespaces of another process are
+//! started in `beside.rs`.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,7 +35,8 @@ use crate::join::{self, Target};
 use crate::sys::{self, Cloned, Parent};
 use crate::{Kind, NamespacePlan, id_maps, time};
 
-/// A child of this process. Dropped, it is killed and reaped, until [`Child::keep`].
+/// A child of this process. Dropping it kills and reaps the process, unless
+/// [`Child::keep`] was called.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
@@ -50,37 +55,38 @@ impl Child {
         }
     }
 
-    /// A child that another process made for this one (clone(2),
-    /// CLONE_PARENT) and that nothing else waits for.
+    /// Takes ownership of a child that another process cloned for this one (clone(2),
+    /// CLONE_PARENT). Nothing else may wait for it.
     ///
     /// # Errors
-    /// There is no such process.
+    /// Returns an error if there is no such process.
     pub fn adopt(pid: Pid) -> Result<Child> {
         let pidfd =
             sys::pidfd_open(pid).map_err(|err| Error::new(format!("pidfd_open {pid}"), err))?;
         Ok(Child::new(pid, pidfd, false))
     }
 
-    /// Whether it was born in the cgroup it was meant for. If none was given,
-    /// or the kernel refused it, the child is in the caller's.
+    /// Returns whether the child was started in the cgroup that was given. If no
+    /// cgroup was given, or the kernel refused it, the child is in the caller's.
     pub fn is_in_cgroup(&self) -> bool {
         self.in_cgroup
     }
 
-    /// Its pid in the caller's pid namespace.
+    /// Returns the child's pid in the caller's pid namespace.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// A descriptor for it (pidfd_open(2)): readable once it has ended.
+    /// Returns the child's pidfd (pidfd_open(2)). It is readable once the child has
+    /// exited.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Sends it SIGKILL; it is no error if it has ended.
+    /// Sends SIGKILL to the child. Succeeds if the child has exited.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// Returns an error if the kernel refuses to send the signal.
     pub fn kill(&self) -> Result<()> {
         match sys::pidfd_send_signal(&self.pidfd, libc::SIGKILL) {
             Err(err) if err.raw_os_error() != Some(libc::ESRCH) => {
@@ -90,18 +96,19 @@ impl Child {
         }
     }
 
-    /// Waits for its end and reaps it.
+    /// Waits until the child exits, and reaps it.
     ///
     /// # Errors
-    /// Something else reaped it.
+    /// Returns an error if the child was reaped before.
     pub fn wait(&self) -> Result<WaitStatus> {
         wait(self.pid)
     }
 
-    /// Whether it has ended by itself: its status, then, and it is reaped.
+    /// Reaps the child if it has exited, and returns its status. Returns `None` if the
+    /// child is running. Does not wait.
     ///
     /// # Errors
-    /// Something else reaped it.
+    /// Returns an error if the child was reaped before.
     pub fn ended(&self) -> Result<Option<WaitStatus>> {
         match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => Ok(None),
@@ -110,7 +117,7 @@ impl Child {
         }
     }
 
-    /// It may live on after this value.
+    /// Lets the process outlive this value.
     pub fn keep(&mut self) {
         self.kept = true;
     }
@@ -121,13 +128,14 @@ impl Drop for Child {
         if self.kept {
             return;
         }
-        // Errors mean that it is gone already, which is what is wanted.
+        // An error means that the process is gone already.
         if self.kill().is_ok() {
             self.wait().ok();
         }
     }
 }
 
+/// Waits until a child exits, and reaps it.
 pub(crate) fn wait(pid: Pid) -> Result<WaitStatus> {
     loop {
         match waitpid(pid, None) {
@@ -138,18 +146,21 @@ pub(crate) fn wait(pid: Pid) -> Result<WaitStatus> {
     }
 }
 
-/// Starts a process in the namespaces of `plan`, and in the v2 cgroup whose
-/// directory `cgroup` is if the kernel lets it ([`Child::is_in_cgroup`]). It
-/// runs `child` and ends with the status that returns; `child` is told whether
-/// all namespaces could be joined.
+/// Starts a process in the namespaces of `plan`. `cgroup` is the directory of a v2
+/// cgroup; the process starts in it if the kernel allows that
+/// ([`Child::is_in_cgroup`]).
 ///
-/// A new cgroup namespace is not made here: its root would be the parent's
-/// cgroup. The child unshares it once it is in its own.
+/// The process runs `child`, which gets the result of joining the namespaces, and exits
+/// with the status that `child` returns.
+///
+/// A new cgroup namespace is not made: its root would be the parent's cgroup. The child
+/// has to unshare it after it has entered its own cgroup.
 ///
 /// The caller must be single-threaded.
 ///
 /// # Errors
-/// A namespace that cannot be opened, made or mapped; the child is then gone.
+/// Returns an error if a namespace cannot be opened, made or mapped. The child is then
+/// killed and reaped.
 pub fn spawn(
     plan: &NamespacePlan,
     cgroup: Option<BorrowedFd<'_>>,
@@ -157,7 +168,7 @@ pub fn spawn(
 ) -> Result<Child> {
     let targets = join::open_all(plan)?;
     if !needs_middle_process(plan)
-        && let Some(own) = left_for_child(plan)?
+        && let Some(own) = namespaces_to_return_to(plan)?
     {
         spawn_directly(plan, targets, own, cgroup, child)
     } else {
@@ -173,17 +184,17 @@ fn needs_middle_process(plan: &NamespacePlan) -> bool {
     plan.joined(Kind::User).is_some() || user && (joins_another || plan.is_new(Kind::Time))
 }
 
-/// The caller's own namespaces that it leaves for its next child in
-/// [`HostNamespaces::prepare`]; `None` if it may not go back to one of them.
-fn left_for_child(plan: &NamespacePlan) -> Result<Option<Vec<Target>>> {
+/// Opens the caller's own namespaces that [`ParentNamespaces::prepare`] leaves for the
+/// next child. Returns `None` if the caller is not permitted to return to one of them.
+fn namespaces_to_return_to(plan: &NamespacePlan) -> Result<Option<Vec<Target>>> {
     let is_left = |kind: &Kind| match kind {
         Kind::Time => plan.is_new(Kind::Time),
-        kind => is_joined_by_host(plan, *kind) && plan.joined(*kind).is_some(),
+        kind => is_joined_by_parent(plan, *kind) && plan.joined(*kind).is_some(),
     };
     let mut left = Vec::new();
     for kind in Kind::ALL.into_iter().filter(is_left) {
         let own = join::own(kind)?;
-        // Going there from where it is changes nothing.
+        // Joining a namespace from inside it only checks the permission.
         if !own.try_join()? {
             return Ok(None);
         }
@@ -192,8 +203,9 @@ fn left_for_child(plan: &NamespacePlan) -> Result<Option<Vec<Target>>> {
     Ok(Some(left))
 }
 
-/// Whether the host joins it for the child, which could not, or not in time.
-fn is_joined_by_host(plan: &NamespacePlan, kind: Kind) -> bool {
+/// Returns whether the parent joins a namespace of this kind for the child, because the
+/// child could not join it, or not in time.
+fn is_joined_by_parent(plan: &NamespacePlan, kind: Kind) -> bool {
     match kind {
         Kind::Pid => true,
         Kind::Network => plan.network_at_once,
@@ -201,7 +213,7 @@ fn is_joined_by_host(plan: &NamespacePlan, kind: Kind) -> bool {
     }
 }
 
-/// The flags of the namespaces that clone3 itself makes.
+/// Returns the clone flags for those of `kinds` that the plan makes new.
 fn clone_flags(plan: &NamespacePlan, kinds: &[Kind]) -> CloneFlags {
     kinds
         .iter()
@@ -209,7 +221,8 @@ fn clone_flags(plan: &NamespacePlan, kinds: &[Kind]) -> CloneFlags {
         .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
 }
 
-/// The flags for the clone, but for a user namespace.
+/// Returns the clone flags for all namespaces that clone3 makes, except a user
+/// namespace.
 fn own_flags(plan: &NamespacePlan) -> CloneFlags {
     let flags = clone_flags(plan, &[Kind::Mount, Kind::Pid, Kind::Ipc, Kind::Uts]);
     if plan.network_at_once {
@@ -219,7 +232,7 @@ fn own_flags(plan: &NamespacePlan) -> CloneFlags {
     }
 }
 
-/// In the child: makes the network namespace if clone3 did not.
+/// In the child: makes the network namespace, unless clone3 made it.
 fn unshare_network(plan: &NamespacePlan) -> Result<()> {
     if plan.network_at_once || !plan.is_new(Kind::Network) {
         return Ok(());
@@ -247,15 +260,16 @@ fn spawn_directly(
 ) -> Result<Child> {
     let (for_children, in_child): (Vec<_>, Vec<_>) = targets
         .into_iter()
-        .partition(|target| is_joined_by_host(plan, target.kind));
-    let host = HostNamespaces::prepare(plan, own, &for_children)?;
+        .partition(|target| is_joined_by_parent(plan, target.kind));
+    let parent = ParentNamespaces::prepare(plan, own, &for_children)?;
     let maps = if plan.is_new(Kind::User) {
         Some(socketpair()?)
     } else {
         None
     };
-    // The filesystem of message queues is the user's who makes the namespace:
-    // the child's when it is root of its user namespace.
+    // The mqueue filesystem of an ipc namespace belongs to the user who made the
+    // namespace. In a new user namespace that has to be its root: unshare the ipc
+    // namespace after the child has become root.
     let late = match plan.is_new(Kind::User) {
         true => clone_flags(plan, &[Kind::Ipc]),
         false => CloneFlags::empty(),
@@ -272,21 +286,21 @@ fn spawn_directly(
         }
         (Cloned::Parent(pid, pidfd), in_cgroup) => {
             let child = Child::new(pid, pidfd, in_cgroup);
-            host.restore()?;
-            if let Some((host, init)) = maps {
+            parent.restore()?;
+            if let Some((parent, init)) = maps {
                 drop(init);
                 id_maps::write(pid, &plan.id_maps)?;
-                tell(host, b'm')?;
+                tell_maps_are_written(parent)?;
             }
             Ok(child)
         }
     }
 }
 
-/// Tells the other side that its maps are written; a child that is gone says
-/// why by itself.
-fn tell(mut socket: UnixStream, word: u8) -> Result<()> {
-    match socket.write_all(&[word]) {
+/// Tells the child that its id maps are written. Succeeds if the child has exited: its
+/// status tells why.
+fn tell_maps_are_written(mut socket: UnixStream) -> Result<()> {
+    match socket.write_all(b"m") {
         Err(err) if err.raw_os_error() != Some(libc::EPIPE) => {
             Err(Error::new("tell the child its id maps are written", err))
         }
@@ -294,11 +308,14 @@ fn tell(mut socket: UnixStream, word: u8) -> Result<()> {
     }
 }
 
-/// Clones into the cgroup, or else, if that is refused, not into it; says
-/// which. What is wrong with the cgroup is told to whoever enters it later, by
-/// name: it hands controllers down (EBUSY), is below a threaded one
-/// (EOPNOTSUPP), is gone (ENODEV) or another user's (EACCES). If it was not the
-/// cgroup, the second clone says so.
+/// Clones into the cgroup or, if the kernel refuses that, into the caller's. Returns
+/// whether the child is in the cgroup.
+///
+/// The error is not reported here, because the caller then moves the child into the
+/// cgroup and gets an error that names the cgroup. The kernel refuses a cgroup that
+/// enables controllers for its children (EBUSY), is below a threaded cgroup
+/// (EOPNOTSUPP), was removed (ENODEV) or belongs to another user (EACCES). If the cgroup
+/// was not the reason, the second clone fails too.
 pub(crate) fn clone_into(
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
@@ -312,6 +329,7 @@ pub(crate) fn clone_into(
     clone(flags, parent).map(|cloned| (cloned, false))
 }
 
+/// Calls clone3(2); the error names the new namespaces.
 pub(crate) fn clone(flags: CloneFlags, parent: Parent) -> Result<Cloned> {
     sys::clone3(flags, None, parent)
         .map_err(|err| Error::new(format!("clone3 with {}", names(flags)), err))
@@ -330,36 +348,36 @@ fn names(flags: CloneFlags) -> String {
     }
 }
 
-/// What the host changes about itself for its next child, to be taken back:
-/// hooks it starts later are not in the container.
+/// The changes that the parent makes to itself for its next child. They are undone
+/// afterwards, so that hooks do not run in the container's namespaces.
 #[derive(Debug)]
-struct HostNamespaces {
-    /// Those that it leaves.
+struct ParentNamespaces {
+    /// The parent's own namespaces, to return to.
     own: Vec<Target>,
     undumpable: bool,
 }
 
-impl HostNamespaces {
+impl ParentNamespaces {
     fn prepare(
         plan: &NamespacePlan,
         own: Vec<Target>,
         for_children: &[Target],
-    ) -> Result<HostNamespaces> {
+    ) -> Result<ParentNamespaces> {
         for_children.iter().try_for_each(Target::join)?;
-        let host = HostNamespaces {
+        let parent = ParentNamespaces {
             own,
-            // Processes there must not look into the child before its execve
-            // (CVE-2016-9962).
+            // Processes in the joined namespaces must not ptrace the child before its
+            // execve (CVE-2016-9962).
             undumpable: !for_children.is_empty(),
         };
         if plan.is_new(Kind::Time) {
             time::unshare_for_children()?;
             time::write_offsets(Pid::this(), &plan.time_offsets)?;
         }
-        if host.undumpable {
+        if parent.undumpable {
             set_dumpable(false)?;
         }
-        Ok(host)
+        Ok(parent)
     }
 
     fn restore(self) -> Result<()> {
@@ -378,7 +396,8 @@ pub(crate) fn set_dumpable(dumpable: bool) -> Result<()> {
     sys::set_dumpable(dumpable).map_err(|err| Error::new("prctl(PR_SET_DUMPABLE)", err))
 }
 
-/// In the child: waits for its maps and becomes root of its user namespace.
+/// In the child: waits until the parent has written the id maps, and becomes root of the
+/// user namespace.
 fn become_root(maps: Option<(UnixStream, UnixStream)>) -> Result<()> {
     let Some((host, mut init)) = maps else {
         return Ok(());
@@ -388,6 +407,7 @@ fn become_root(maps: Option<(UnixStream, UnixStream)>) -> Result<()> {
     set_root_ids()
 }
 
+/// Reads one byte from the parent.
 pub(crate) fn receive(socket: &mut UnixStream) -> Result<u8> {
     let mut word = [0];
     match socket.read_exact(&mut word) {
@@ -396,18 +416,19 @@ pub(crate) fn receive(socket: &mut UnixStream) -> Result<u8> {
     }
 }
 
+/// Becomes root of the user namespace and drops the supplementary groups.
 pub(crate) fn set_root_ids() -> Result<()> {
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid).map_err(|err| Error::new("setresgid 0 in the user namespace", err))?;
     setresuid(uid, uid, uid).map_err(|err| Error::new("setresuid 0 in the user namespace", err))?;
     match sys::clear_groups() {
-        // Where setgroups is denied the caller's groups stay, as they must.
+        // If setgroups is denied in the user namespace, the caller's groups stay.
         Err(err) if err.raw_os_error() != Some(libc::EPERM) => Err(Error::new("setgroups", err)),
         _ => Ok(()),
     }
 }
 
-/// The mount namespace comes last: after it, `/` is another.
+/// Joins namespaces, the mount namespace last, because it changes `/`.
 fn join_in_child(mut targets: Vec<Target>) -> Result<()> {
     targets.sort_by_key(|target| target.kind == Kind::Mount);
     targets.iter().try_for_each(Target::join)
@@ -430,7 +451,7 @@ fn spawn_through_middle(
             let middle = Child::new(pid, pidfd, in_cgroup);
             let init = serve_middle(plan, pid, &mut host)?;
             middle.wait()?;
-            // Reaped: its pid may be another's by now.
+            // The middle process is reaped, so its pid may be reused: do not kill it.
             let mut middle = middle;
             middle.keep();
             let pidfd = sys::pidfd_open(init)
@@ -440,8 +461,8 @@ fn spawn_through_middle(
     }
 }
 
-/// The host's side of the middle process: does what it asks, until it names
-/// the child.
+/// In the parent: serves the middle process until it sends the child's pid, which is
+/// returned.
 fn serve_middle(plan: &NamespacePlan, middle: Pid, socket: &mut UnixStream) -> Result<Pid> {
     loop {
         let mut message = [0; 5];
@@ -479,21 +500,22 @@ fn run_middle(
             drop(socket);
             child(unshare_network(plan))
         }
-        Ok(Cloned::Parent(pid, _)) => i32::from(say(&mut socket, b'p', pid.as_raw()).is_err()),
+        Ok(Cloned::Parent(pid, _)) => i32::from(send(&mut socket, b'p', pid.as_raw()).is_err()),
         Err(error) => tell_error(&mut socket, &error),
     }
 }
 
-/// In the middle process: says what went wrong, and the status to end with.
+/// In the middle process: sends the error to the parent. Returns the exit status.
 pub(crate) fn tell_error(socket: &mut UnixStream, error: &Error) -> i32 {
-    // If the host is gone, nobody is there to hear it.
-    say(socket, b'e', 0).ok();
-    socket.write_all(error.to_string().as_bytes()).ok();
+    // A failure to send means that the parent is gone.
+    send(socket, b'e', 0).ok();
+    socket.write_all(teu_errno::line(error).as_bytes()).ok();
     1
 }
 
-/// Joins what belongs to the host, enters the user namespace, joins what
-/// belongs to that, and makes the time namespace.
+/// In the middle process: joins the namespaces that the initial user namespace owns,
+/// enters the user namespace, joins the namespaces that the user namespace owns, and
+/// makes the time namespace.
 fn enter_in_middle(
     plan: &NamespacePlan,
     targets: Vec<Target>,
@@ -522,7 +544,8 @@ fn enter_in_middle(
     set_dumpable(false)
 }
 
-pub(crate) fn say(socket: &mut UnixStream, word: u8, number: i32) -> Result<()> {
+/// Sends a word and a number to the parent.
+pub(crate) fn send(socket: &mut UnixStream, word: u8, number: i32) -> Result<()> {
     let mut message = [word, 0, 0, 0, 0];
     message[1..].copy_from_slice(&number.to_ne_bytes());
     socket
@@ -530,7 +553,8 @@ pub(crate) fn say(socket: &mut UnixStream, word: u8, number: i32) -> Result<()> 
         .map_err(|err| Error::new("tell the host", err))
 }
 
+/// Sends a request to the parent and waits until it is done.
 fn ask(socket: &mut UnixStream, word: u8) -> Result<()> {
-    say(socket, word, 0)?;
+    send(socket, word, 0)?;
     receive(socket).map(|_| ())
 }

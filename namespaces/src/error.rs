@@ -1,12 +1,15 @@
-//! What can go wrong with namespaces.
+//! The error of this crate: the operation that failed, its object, and the cause.
 
 use std::fmt;
 use std::io;
 
-/// The result of this crate's functions.
+/// The result of the fallible functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An operation on a namespace that did not succeed.
+/// An operation on a namespace or a process failed.
+///
+/// `Display` names the operation and its object; [`std::error::Error::source`] is
+/// the kernel's answer.
 #[derive(Debug)]
 pub struct Error {
     doing: String,
@@ -14,7 +17,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// `doing` names the operation and its object; `cause` is the kernel's answer.
+    /// Makes an error of an operation, with its object, and the kernel's answer.
     pub(crate) fn new(doing: impl Into<String>, cause: impl Into<io::Error>) -> Error {
         Error {
             doing: doing.into(),
@@ -22,7 +25,7 @@ impl Error {
         }
     }
 
-    /// An error that is its own cause.
+    /// Makes an error without a cause.
     pub(crate) fn message(text: impl Into<String>) -> Error {
         Error {
             doing: text.into(),
@@ -30,7 +33,7 @@ impl Error {
         }
     }
 
-    /// The kernel's error number, if it came from the kernel.
+    /// Returns the kernel's error number, if the kernel refused the operation.
     pub fn errno(&self) -> Option<i32> {
         self.cause.as_ref().and_then(io::Error::raw_os_error)
     }
@@ -38,30 +41,31 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(cause) = &self.cause else {
-            return f.write_str(&self.doing);
-        };
-        write!(f, "{}: {}", self.doing, teu_errno::text(cause))
+        f.write_str(&self.doing)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause as _)
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_cause_comes_last_in_lower_case() {
+    fn the_cause_is_the_source() {
         let error = Error::new(
             "join network namespace \"/x\"",
             io::Error::from_raw_os_error(1),
         );
+        assert_eq!(error.errno(), Some(1));
         assert_eq!(
-            error.to_string(),
+            teu_errno::line(&error),
             "join network namespace \"/x\": operation not permitted"
         );
-        let error = Error::new("clone", io::Error::from_raw_os_error(16));
-        assert_eq!(error.to_string(), "clone: device or resource busy");
+        assert_eq!(teu_errno::line(&Error::message("no child")), "no child");
     }
 }

@@ -1,4 +1,7 @@
-//! Writing the id maps of a user namespace (user_namespaces(7)).
+//! Writes and reads the id maps of a user namespace (user_namespaces(7)).
+//!
+//! The parent of a child in a new user namespace writes the maps, because the child
+//! has no privileges outside it. Which ids to map is the caller's decision.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,13 +17,14 @@ use crate::error::{Error, Result};
 use crate::sys::{self, Cloned, Parent};
 use crate::{IdMap, IdMaps};
 
-/// Writes the maps of the user namespace `pid` is in, from outside it.
+/// Writes the maps of the user namespace of process `pid`, from outside it.
 ///
-/// Where the caller may not write a map itself, newuidmap(1) and newgidmap(1)
-/// do it, if they are installed and /etc/subuid and /etc/subgid allow it.
+/// If the caller is not permitted to write a map, newuidmap(1) or newgidmap(1) writes
+/// it. They have to be installed, and /etc/subuid and /etc/subgid have to allow the
+/// ids.
 ///
 /// # Errors
-/// The kernel or the tool refused a map.
+/// Returns an error if the kernel or the tool refuses a map.
 pub(crate) fn write(pid: Pid, maps: &IdMaps) -> Result<()> {
     if maps.deny_setgroups {
         write_file(pid, "setgroups", "deny")?;
@@ -70,7 +74,7 @@ fn run_tool(tool: &str, pid: Pid, map: &[IdMap], refused: Error) -> Result<()> {
     Err(Error::message(format!("{tool}: {}", words.trim())))
 }
 
-/// Looked up in the caller's PATH, as a shell would.
+/// Finds a tool in the caller's PATH.
 fn tool_path(tool: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -78,11 +82,13 @@ fn tool_path(tool: &str) -> Option<std::path::PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The maps of the user namespace at `path`. Only a process in it sees them,
-/// so a short-lived child enters it and reads its own.
+/// Reads the maps of the user namespace at `path`.
+///
+/// A short-lived child enters the namespace and reads its own maps, because only a
+/// process in the namespace sees them. The caller must be single-threaded.
 ///
 /// # Errors
-/// The namespace cannot be entered, or the maps not be read.
+/// Returns an error if the namespace cannot be entered, or the maps cannot be read.
 pub fn of_namespace(path: &Path) -> Result<IdMaps> {
     let doing = || format!("read the id maps of the user namespace {path:?}");
     let target = crate::join::open(crate::Kind::User, path.into())?;
@@ -104,9 +110,11 @@ pub fn of_namespace(path: &Path) -> Result<IdMaps> {
     parse_both(&text).ok_or_else(|| Error::new(doing(), io::Error::from_raw_os_error(libc::EPERM)))
 }
 
-/// In the child: both maps, with an empty line between.
+/// In the child: joins the namespace and returns both maps, separated by an empty
+/// line.
 fn read_own_after(target: &crate::join::Target) -> Result<String> {
-    // Entering our own namespace is an error (EINVAL), and not needed.
+    // The kernel refuses to join the process's own user namespace (EINVAL). Then the
+    // maps are those of the process anyway.
     let joined = target.join();
     let read = |file: &str| {
         fs::read_to_string(file).map_err(|err| Error::new(format!("read {file:?}"), err))
@@ -131,7 +139,8 @@ fn parse_both(text: &str) -> Option<IdMaps> {
     (!maps.uid.is_empty()).then_some(maps)
 }
 
-/// Parses the text of a `uid_map` or `gid_map` file.
+/// Parses the text of a `uid_map` or `gid_map` file. Returns `None` if a line is not
+/// three numbers.
 pub fn parse(text: &str) -> Option<Vec<IdMap>> {
     text.lines()
         .map(|line| {
@@ -169,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_namespace_has_our_own_maps() {
+    fn the_maps_of_the_own_namespace_are_read() {
         let own = fs::read_to_string("/proc/self/uid_map").expect("own map");
         let maps = of_namespace(Path::new("/proc/self/ns/user")).expect("maps");
         assert_eq!(Some(maps.uid), parse(&own));

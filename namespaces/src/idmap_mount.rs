@@ -1,5 +1,8 @@
-//! User namespaces that exist only for their id maps, as mount_setattr(2) wants
-//! one for MOUNT_ATTR_IDMAP.
+//! Makes user namespaces that exist only for their id maps: mount_setattr(2) takes
+//! one with MOUNT_ATTR_IDMAP.
+//!
+//! A child holds the namespace while its maps are written; after that, the returned
+//! descriptor does. The mount itself is the caller's work.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::sys::{self, Cloned, Parent};
 use crate::{IdMaps, id_maps};
 
-/// A user namespace with these maps and nobody in it.
+/// Makes a user namespace with these maps and without a process in it.
 ///
 /// The caller must be single-threaded.
 ///
 /// # Errors
-/// The kernel does not allow the namespace or its maps.
+/// Returns an error if the kernel refuses the namespace or its maps.
 pub fn user_namespace_with(maps: &IdMaps) -> Result<OwnedFd> {
     let doing = "make a user namespace for an id map";
     let (caller, mut child) = UnixStream::pair().map_err(|err| Error::new("socketpair", err))?;
@@ -26,8 +29,8 @@ pub fn user_namespace_with(maps: &IdMaps) -> Result<OwnedFd> {
     let process = match cloned.map_err(|err| Error::new(doing, err))? {
         Cloned::Child => {
             drop(caller);
-            // Keeps the namespace until it is killed, or its caller is gone:
-            // nothing is ever sent.
+            // Hold the namespace until the parent kills this child or exits. The
+            // parent sends nothing.
             child.read_exact(&mut [0]).ok();
             sys::exit_now(0)
         }

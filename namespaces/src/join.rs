@@ -1,4 +1,7 @@
-//! Joining existing namespaces (setns(2)).
+//! Opens existing namespaces, checks their kinds, and joins them (setns(2)).
+//!
+//! A path is opened before anything is made, so that a wrong path leaves nothing
+//! behind. In which order namespaces are joined is decided in `clone.rs`.
 
 use std::fs::File;
 use std::io;
@@ -20,10 +23,11 @@ pub(crate) struct Target {
     file: File,
 }
 
-/// Opens every namespace the plan joins, before anything has been made.
+/// Opens every namespace that the plan joins.
 ///
 /// # Errors
-/// A path that is missing, no namespace, or one of another kind.
+/// Returns an error if a path does not exist, is not a namespace, or is a namespace
+/// of another kind.
 pub(crate) fn open_all(plan: &NamespacePlan) -> Result<Vec<Target>> {
     Kind::ALL
         .into_iter()
@@ -31,10 +35,14 @@ pub(crate) fn open_all(plan: &NamespacePlan) -> Result<Vec<Target>> {
         .collect()
 }
 
+/// Opens the namespace at `path`.
+///
+/// # Errors
+/// As [`open_all`].
 pub(crate) fn open(kind: Kind, path: PathBuf) -> Result<Target> {
     let name = kind.spec_name();
     let doing = || format!("{name} namespace path {path:?}");
-    // A fifo is no namespace, and is not waited for.
+    // O_NONBLOCK, because opening a fifo would wait for a writer.
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -55,21 +63,21 @@ pub(crate) fn open(kind: Kind, path: PathBuf) -> Result<Target> {
 }
 
 impl Target {
-    /// Joins it. A pid namespace takes effect for the next child only.
+    /// Joins the namespace. A pid namespace takes effect for the next child only.
     pub(crate) fn join(&self) -> Result<()> {
         let doing = || format!("join {} namespace {:?}", self.kind.spec_name(), self.path);
         setns(self.file.as_fd(), self.kind.flag()).map_err(|err| Error::new(doing(), err))
     }
 
-    /// Whether it is known to be the one this process is in: to join another is
-    /// what must not be left out.
+    /// Returns whether the namespace is known to be this process's own. If that
+    /// cannot be found out, it returns false, so that the caller joins the namespace.
     pub(crate) fn is_own(&self) -> bool {
         let number = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
         let own = own(self.kind).map(|own| number(&own.file));
         matches!((own, number(&self.file)), (Ok(Ok(own)), Ok(this)) if own == this)
     }
 
-    /// Joins it, if the caller may.
+    /// Joins the namespace. Returns false if the caller is not permitted to.
     pub(crate) fn try_join(&self) -> Result<bool> {
         match setns(self.file.as_fd(), self.kind.flag()) {
             Ok(()) => Ok(true),
@@ -82,11 +90,11 @@ impl Target {
     }
 }
 
-/// Joins what the caller's present privileges allow and returns the rest: a
-/// namespace owned by a user namespace that is yet to be joined.
+/// Joins the namespaces that the caller's present privileges allow, and returns the
+/// others. They are owned by a user namespace that is yet to be joined.
 ///
 /// # Errors
-/// Any refusal but EPERM.
+/// Returns an error if the kernel refuses with another error than EPERM.
 pub(crate) fn join_permitted(targets: Vec<Target>) -> Result<Vec<Target>> {
     let mut rest = Vec::new();
     for target in targets {
@@ -97,7 +105,7 @@ pub(crate) fn join_permitted(targets: Vec<Target>) -> Result<Vec<Target>> {
     Ok(rest)
 }
 
-/// Opens this process's own namespace of a kind, to come back to it.
+/// Opens this process's own namespace of a kind, in order to return to it later.
 pub(crate) fn own(kind: Kind) -> Result<Target> {
     open(kind, format!("/proc/self/ns/{}", kind.proc_name()).into())
 }
@@ -110,11 +118,11 @@ mod tests {
     fn refusal(kind: Kind, path: &str) -> String {
         let mut plan = NamespacePlan::default();
         plan.set(kind, Namespace::Joined(path.into()));
-        open_all(&plan).expect_err("refused").to_string()
+        teu_errno::line(&open_all(&plan).expect_err("refused"))
     }
 
     #[test]
-    fn what_is_no_namespace_is_refused_by_name() {
+    fn a_path_that_is_not_the_namespace_is_refused_by_name() {
         assert_eq!(
             refusal(Kind::Network, "/proc/self/status"),
             "network namespace path \"/proc/self/status\": it is not a namespace"

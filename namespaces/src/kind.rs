@@ -3,20 +3,29 @@
 use nix::sched::CloneFlags;
 
 /// A kind of namespace.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// User and group ids, and capabilities (user_namespaces(7)).
     User,
+    /// Mount points (mount_namespaces(7)).
     Mount,
+    /// Process ids (pid_namespaces(7)).
     Pid,
+    /// Network devices, addresses and ports (network_namespaces(7)).
     Network,
+    /// System V IPC and POSIX message queues (ipc_namespaces(7)).
     Ipc,
+    /// Hostname and domain name (uts_namespaces(7)).
     Uts,
+    /// The root of the visible cgroup hierarchies (cgroup_namespaces(7)).
     Cgroup,
+    /// Monotonic and boot-time clocks (time_namespaces(7)).
     Time,
 }
 
 impl Kind {
-    /// Every kind, in the order of their numbers.
+    /// Every kind, in the order of the enum's values.
     pub const ALL: [Kind; 8] = [
         Kind::User,
         Kind::Mount,
@@ -28,13 +37,13 @@ impl Kind {
         Kind::Time,
     ];
 
-    /// The kind the runtime specification means by `word`
+    /// Returns the kind for a word of the OCI runtime specification
     /// (config-linux.md, "Namespaces").
     pub fn from_spec(word: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.spec_name() == word)
     }
 
-    /// The specification's word for it.
+    /// Returns the specification's word for the kind.
     pub fn spec_name(self) -> &'static str {
         match self {
             Kind::User => "user",
@@ -48,7 +57,7 @@ impl Kind {
         }
     }
 
-    /// Its file below `/proc/PID/ns`.
+    /// Returns the name of the kind's file in `/proc/PID/ns`.
     pub fn proc_name(self) -> &'static str {
         match self {
             Kind::User => "user",
@@ -62,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// The `CLONE_NEW*` flag, as clone(2), unshare(2) and setns(2) take it.
+    /// Returns the `CLONE_NEW*` flag for clone(2), unshare(2) and setns(2).
     pub fn flag(self) -> CloneFlags {
         match self {
             Kind::User => CloneFlags::CLONE_NEWUSER,

@@ -1,7 +1,33 @@
-//! Linux namespaces: make new ones, join existing ones, map ids, set time
-//! offsets, and start a process in them.
+//! Starts processes in Linux namespaces, new ones and existing ones.
 //!
-//! Not for: what the process then does, mounts, cgroups, container bundles.
+//! [`spawn`] takes a [`NamespacePlan`], which says for each [`Kind`] whether the
+//! process stays in the caller's namespace, gets a new one, or joins one at a path.
+//! It opens the namespaces to join, clones the process into the new ones, writes the
+//! id maps and time offsets, and runs a closure in the child. [`spawn_beside`] and
+//! [`spawn_inside`] start a process in the namespaces of a running one.
+//! [`idmap_mount`] makes a user namespace for the id map of a mount.
+//!
+//! The crate does not mount anything, enters no cgroup but the one that it is given,
+//! and does not exec: that is the closure's work. Processes that call it must be
+//! single-threaded, because the child of a clone continues with the caller's memory.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use teu_namespaces::{Kind, Namespace, NamespacePlan, spawn};
+//!
+//! let mut plan = NamespacePlan::default();
+//! plan.set(Kind::Uts, Namespace::New);
+//! plan.set(Kind::Network, Namespace::Joined("/proc/1/ns/net".into()));
+//! let child = spawn(&plan, None, |joined| match joined {
+//!     Ok(()) => 0, // In the child: exec a program here.
+//!     Err(_) => 1,
+//! })?;
+//! println!("{:?}", child.wait()?);
+//! # Ok::<(), teu_namespaces::Error>(())
+//! ```
+
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod beside;
 mod clone;
@@ -20,29 +46,31 @@ pub use clone::{Child, spawn};
 pub use error::{Error, Result};
 pub use kind::Kind;
 
-/// What to do about one kind of namespace.
+/// The plan for one kind of namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Namespace {
-    /// Stay in the caller's.
+    /// Stay in the caller's namespace.
     #[default]
     Inherited,
-    /// Make a new one.
+    /// Make a new namespace.
     New,
-    /// Join the one at this path (such as `/proc/PID/ns/net`).
+    /// Join the namespace at this path (such as `/proc/PID/ns/net`).
     Joined(PathBuf),
 }
 
-/// One line of an id map: `size` ids from `container` on are the ids from
-/// `host` on outside (user_namespaces(7)).
+/// One line of an id map (user_namespaces(7)). It maps `size` consecutive ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdMap {
+    /// The first id inside the user namespace.
     pub container: u32,
+    /// The first id outside.
     pub host: u32,
+    /// The number of ids.
     pub size: u32,
 }
 
 impl IdMap {
-    /// What an id of the container is outside, if it is of this line.
+    /// Returns the outside id of an inside id, if the line maps the id.
     fn host_id(&self, id: u32) -> Option<u32> {
         let offset = id.checked_sub(self.container)?;
         match offset < self.size {
@@ -52,74 +80,81 @@ impl IdMap {
     }
 }
 
-/// The maps of a user namespace.
+/// The id maps of a user namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdMaps {
+    /// The map of user ids.
     pub uid: Vec<IdMap>,
+    /// The map of group ids.
     pub gid: Vec<IdMap>,
-    /// Write "deny" to `setgroups` first, as an unprivileged writer of a
-    /// single gid must.
+    /// Write "deny" to `setgroups` before `gid_map`. An unprivileged user has to,
+    /// and may map a single gid only.
     pub deny_setgroups: bool,
 }
 
 impl IdMaps {
-    /// What a user id of the container is outside; `None` if it is not mapped.
+    /// Returns the outside id of an inside user id, or `None` if the id is not
+    /// mapped.
     pub fn host_uid(&self, uid: u32) -> Option<u32> {
         self.uid.iter().find_map(|line| line.host_id(uid))
     }
 
-    /// The same for a group id.
+    /// Returns the outside id of an inside group id, or `None` if the id is not
+    /// mapped.
     pub fn host_gid(&self, gid: u32) -> Option<u32> {
         self.gid.iter().find_map(|line| line.host_id(gid))
     }
 }
 
-/// Offset of one clock of a new time namespace (time_namespaces(7)).
+/// The offset of one clock in a new time namespace (time_namespaces(7)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeOffset {
-    /// `monotonic` or `boottime`.
+    /// The clock: `monotonic` or `boottime`.
     pub clock: String,
+    /// The seconds of the offset.
     pub secs: i64,
+    /// The nanoseconds of the offset, which are added to the seconds.
     pub nanosecs: u32,
 }
 
-/// Everything about the namespaces of a process to be started.
+/// The namespaces of a process to be started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamespacePlan {
     namespaces: [Namespace; Kind::ALL.len()],
-    /// Maps of the user namespace: to be written when it is new; the known
-    /// ones of a joined namespace.
+    /// The maps of the user namespace. [`spawn`] writes them to a new namespace. For
+    /// a joined one they are for the caller's information, and are not written.
     pub id_maps: IdMaps,
-    /// Offsets for a new time namespace.
+    /// The offsets of a new time namespace.
     pub time_offsets: Vec<TimeOffset>,
-    /// The child has to be in its network namespace when [`spawn`] returns. Else
-    /// it makes or joins that by itself, while its parent goes on: to make one
-    /// takes the kernel most of the time of a start.
+    /// Put the child into its network namespace before [`spawn`] returns. Otherwise
+    /// the child makes or joins the namespace while its parent continues, because a
+    /// new network namespace takes most of the time of a start.
     pub network_at_once: bool,
 }
 
 impl NamespacePlan {
-    /// What is planned for `kind`.
+    /// Returns the plan for `kind`.
     pub fn get(&self, kind: Kind) -> &Namespace {
         &self.namespaces[kind.index()]
     }
 
-    /// Plans `namespace` for `kind`.
+    /// Sets the plan for `kind`.
     pub fn set(&mut self, kind: Kind, namespace: Namespace) {
         self.namespaces[kind.index()] = namespace;
     }
 
-    /// Whether the process gets a new namespace of this kind.
+    /// Returns whether the process gets a new namespace of this kind.
     pub fn is_new(&self, kind: Kind) -> bool {
         *self.get(kind) == Namespace::New
     }
 
-    /// Whether the process leaves the caller's namespace of this kind.
+    /// Returns whether the process leaves the caller's namespace of this kind.
     pub fn is_private(&self, kind: Kind) -> bool {
         *self.get(kind) != Namespace::Inherited
     }
 
-    /// The path to join for `kind`, if that is the plan.
+    /// Returns the path of the namespace to join, if the process joins one of this
+    /// kind.
     pub fn joined(&self, kind: Kind) -> Option<&Path> {
         match self.get(kind) {
             Namespace::Joined(path) => Some(path),
@@ -133,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_outside_is_that_of_its_line() {
+    fn an_id_is_mapped_by_the_line_that_holds_it() {
         let line = |container, host, size| IdMap {
             container,
             host,
@@ -146,7 +181,7 @@ mod tests {
         };
         let uids = [0, 1, 4, 5, 14, 15].map(|uid| maps.host_uid(uid));
         assert_eq!(uids, [Some(1000), None, None, Some(2000), Some(2009), None]);
-        // Beyond the last id there is none.
+        // The greatest id has no successor.
         assert_eq!([0, 1].map(|gid| maps.host_gid(gid)), [Some(u32::MAX), None]);
     }
 }

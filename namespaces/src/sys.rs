@@ -1,4 +1,4 @@
-//! System calls nix does not wrap; the only unsafe of this crate.
+//! Wrappers of the system calls that nix does not have: all unsafe code of this crate.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::io;
@@ -7,28 +7,29 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-/// Where clone3 returned.
+/// The two processes in which clone3 returns.
 #[derive(Debug)]
 pub(crate) enum Cloned {
     /// In the new process.
     Child,
-    /// In the caller: the new process and a descriptor for it.
+    /// In the caller, with the new process's pid and pidfd.
     Parent(Pid, OwnedFd),
 }
 
-/// Whose child the new process is.
+/// The parent of the new process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parent {
+    /// The caller.
     Caller,
     /// The caller's own parent (`CLONE_PARENT`).
     CallersParent,
 }
 
-/// clone3(2) without shared memory: a fork into new namespaces and, if given,
+/// Calls clone3(2) without shared memory: forks into new namespaces and, if given,
 /// into the v2 cgroup whose directory is `cgroup`. The pidfd is close-on-exec.
 ///
-/// The caller must be single-threaded, since the child goes on using the
-/// allocator and other state that another thread might have been changing.
+/// The caller must be single-threaded, because the child uses the allocator and other
+/// state that another thread may have been changing.
 pub(crate) fn clone3(
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
@@ -65,7 +66,7 @@ pub(crate) fn clone3(
     }
 }
 
-/// linux/sched.h; too wide for libc's c_int constants.
+/// The flag of linux/sched.h. libc's constants are c_int, which is too small for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 fn pid_from(pid: libc::c_long) -> io::Result<Pid> {
@@ -73,25 +74,25 @@ fn pid_from(pid: libc::c_long) -> io::Result<Pid> {
     Ok(Pid::from_raw(pid))
 }
 
-/// Ends the process without running anything at exit: a forked child must not
-/// run its parent's handlers or flush its buffers (exit_group(2)).
+/// Exits with exit_group(2). A forked child must not run its parent's exit handlers or
+/// flush its buffers.
 ///
-/// A system call filter may forbid that. musl's _exit(3) would try for ever; abort
-/// then executes what no process may, which ends it.
+/// If a system call filter forbids exit_group(2), the process aborts: the illegal
+/// instruction in abort(3) kills it. musl's _exit(3) would loop forever.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: the call takes a number and touches no memory.
     unsafe { libc::syscall(libc::SYS_exit_group, status) };
     std::process::abort()
 }
 
-/// pidfd_open(2); close-on-exec by itself.
+/// Calls pidfd_open(2). The kernel makes the descriptor close-on-exec.
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers; no memory is passed.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     owned(fd)
 }
 
-/// pidfd_send_signal(2) without extra information.
+/// Calls pidfd_send_signal(2) without a siginfo.
 pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
     let result = unsafe {
@@ -110,8 +111,8 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()>
     }
 }
 
-/// The `CLONE_NEW*` flag of the namespace behind `fd` (ioctl_ns(2),
-/// NS_GET_NSTYPE); ENOTTY if it is no namespace.
+/// Returns the `CLONE_NEW*` flag of the namespace `fd` (ioctl_ns(2), NS_GET_NSTYPE).
+/// Fails with ENOTTY if `fd` is not a namespace.
 pub(crate) fn namespace_type(fd: impl AsFd) -> io::Result<CloneFlags> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
     // SAFETY: this request takes no argument and returns an integer.
@@ -122,8 +123,8 @@ pub(crate) fn namespace_type(fd: impl AsFd) -> io::Result<CloneFlags> {
     Ok(CloneFlags::from_bits_retain(result))
 }
 
-/// Whether others of the same user may look into this process (prctl(2),
-/// PR_SET_DUMPABLE). Inherited over fork, reset by execve.
+/// Sets whether other processes of the same user may ptrace this process (prctl(2),
+/// PR_SET_DUMPABLE). A fork inherits the attribute, execve resets it.
 pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
     // SAFETY: takes integers only.
     let result = unsafe {
@@ -142,7 +143,7 @@ pub(crate) fn set_dumpable(dumpable: bool) -> io::Result<()> {
     }
 }
 
-/// setgroups(2) to no groups at all.
+/// Drops all supplementary groups (setgroups(2)).
 pub(crate) fn clear_groups() -> io::Result<()> {
     // SAFETY: with a length of 0 the pointer is not read.
     let result = unsafe { libc::setgroups(0, std::ptr::null()) };

@@ -1,5 +1,6 @@
-//! A new time namespace (time_namespaces(7)): made for the next child, with
-//! its offsets written before anything enters it.
+//! Makes a time namespace for the next child and writes its clock offsets
+//! (time_namespaces(7)). The kernel takes offsets only before a process has entered
+//! the namespace.
 
 use std::fs;
 
@@ -9,12 +10,12 @@ use nix::unistd::Pid;
 use crate::error::{Error, Result};
 use crate::{Kind, TimeOffset};
 
-/// Makes a new time namespace for the caller's next child.
+/// Makes a time namespace for the caller's next child.
 pub(crate) fn unshare_for_children() -> Result<()> {
     unshare(Kind::Time.flag()).map_err(|err| Error::new("unshare the time namespace", err))
 }
 
-/// Writes the offsets of the time namespace that `pid` made for its children.
+/// Writes the offsets of the time namespace that process `pid` made for its children.
 pub(crate) fn write_offsets(pid: Pid, offsets: &[TimeOffset]) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());

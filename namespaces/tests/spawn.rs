@@ -1,6 +1,7 @@
-//! Asks real children which namespaces they are in. Needs root.
+//! Starts children with `spawn` and asks them which namespaces they are in. Needs root.
 //!
-//! Without libtest: spawn forks, and its callers must be single-threaded.
+//! The test has its own main function instead of libtest's, because callers of `spawn`
+//! must be single-threaded.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,40 +15,46 @@ use teu_namespaces::{Child, IdMap, Kind, Namespace, NamespacePlan, TimeOffset, s
 fn main() {
     let cases: [(&str, fn()); 11] = [
         (
-            "every new namespace differs and no other",
-            every_new_namespace_differs,
+            "only the new namespaces differ from the parent's",
+            only_new_namespaces_differ,
         ),
         (
-            "a new pid namespace has a first process",
-            a_new_pid_namespace_has_a_first_process,
+            "the child is process 1 of a new pid namespace",
+            the_child_is_process_1_of_a_new_pid_namespace,
         ),
         (
             "id maps are written and the child is root",
             id_maps_are_written,
         ),
         (
-            "time offsets hold in the child only",
-            time_offsets_hold_in_the_child_only,
+            "time offsets apply to the child only",
+            time_offsets_apply_to_the_child_only,
         ),
         (
-            "joined namespaces are those of another process",
-            joined_namespaces,
+            "namespaces of another process are joined",
+            namespaces_are_joined,
         ),
         (
-            "a user namespace with all others is joined",
+            "a user namespace and those it owns are joined",
             a_user_namespace_is_joined,
         ),
         (
-            "time offsets hold in a user namespace",
-            time_offsets_in_a_user_namespace,
+            "time offsets apply in a user namespace",
+            time_offsets_apply_in_a_user_namespace,
         ),
         (
-            "a refused map leaves no child",
-            a_refused_map_leaves_no_child,
+            "no child is left if a map is refused",
+            no_child_is_left_if_a_map_is_refused,
         ),
-        ("the host stays where it was", the_host_stays_where_it_was),
-        ("a child is born in its cgroup", born_in_its_cgroup),
-        ("a refused cgroup is left out", a_refused_cgroup_is_left_out),
+        (
+            "the parent keeps its namespaces",
+            the_parent_keeps_its_namespaces,
+        ),
+        ("the child starts in its cgroup", starts_in_its_cgroup),
+        (
+            "the child starts elsewhere if its cgroup is refused",
+            starts_elsewhere_if_the_cgroup_is_refused,
+        ),
     ];
     if !nix::unistd::geteuid().is_root() {
         println!(
@@ -68,7 +75,7 @@ fn main() {
 
 type Seen = BTreeMap<String, String>;
 
-/// What a process sees of itself, as text lines.
+/// Returns the process's namespaces, uid, pid, id map and uptime.
 fn look() -> Seen {
     let mut seen = Seen::new();
     for kind in Kind::ALL {
@@ -89,7 +96,7 @@ fn look() -> Seen {
     seen
 }
 
-/// A child that tells what it sees and then waits to be killed.
+/// Starts a child that reports what [`look`] returns, and then waits to be killed.
 fn child_of(plan: &NamespacePlan) -> (Child, Seen) {
     child_in(plan, None)
 }
@@ -162,10 +169,11 @@ const ALL_BUT_CGROUP: [Kind; 7] = [
     Kind::Time,
 ];
 
-fn every_new_namespace_differs() {
+fn only_new_namespaces_differ() {
     let own = look();
     for new in ALL_BUT_CGROUP {
-        // A pid namespace alone is told by the pid: /proc shows the host's.
+        // /proc is the parent's, so a pid namespace is not visible in it; another test
+        // looks at the pid.
         if new == Kind::Pid {
             continue;
         }
@@ -182,7 +190,7 @@ fn every_new_namespace_differs() {
     }
 }
 
-fn a_new_pid_namespace_has_a_first_process() {
+fn the_child_is_process_1_of_a_new_pid_namespace() {
     let (child, seen) = child_of(&plan_of(&[Kind::Pid]));
     assert_eq!(seen["own pid"], "1");
     assert!(child.pid().as_raw() > 1);
@@ -194,7 +202,7 @@ fn id_maps_are_written() {
     assert_eq!(seen["uid"], "0");
 }
 
-fn day_later() -> Vec<TimeOffset> {
+fn one_day() -> Vec<TimeOffset> {
     vec![TimeOffset {
         clock: "boottime".into(),
         secs: 86400,
@@ -202,10 +210,10 @@ fn day_later() -> Vec<TimeOffset> {
     }]
 }
 
-fn time_offsets_hold_in_the_child_only() {
+fn time_offsets_apply_to_the_child_only() {
     let before: i64 = look()["uptime"].parse().expect("uptime");
     let mut plan = plan_of(&[Kind::Time]);
-    plan.time_offsets = day_later();
+    plan.time_offsets = one_day();
     let (_child, seen) = child_of(&plan);
     let inside: i64 = seen["uptime"].parse().expect("uptime");
     assert!(
@@ -215,12 +223,12 @@ fn time_offsets_hold_in_the_child_only() {
     let after: i64 = look()["uptime"].parse().expect("uptime");
     assert!(
         (after - before).abs() < 10,
-        "the host's clock moved by {}",
+        "the parent's clock moved by {}",
         after - before
     );
 }
 
-fn joined_namespaces() {
+fn namespaces_are_joined() {
     let kinds = [
         Kind::Mount,
         Kind::Network,
@@ -247,7 +255,7 @@ fn a_user_namespace_is_joined() {
     let (first, seen_first) = child_of(&plan_of(&kinds));
     let mut plan = plan_of(&[Kind::Mount, Kind::Pid, Kind::Uts, Kind::Time]);
     join(&mut plan, &first, &kinds);
-    plan.time_offsets = day_later();
+    plan.time_offsets = one_day();
     let (_second, seen) = child_of(&plan);
     for kind in kinds {
         assert_eq!(seen[kind.spec_name()], seen_first[kind.spec_name()]);
@@ -255,10 +263,10 @@ fn a_user_namespace_is_joined() {
     assert_eq!((seen["own pid"].as_str(), seen["uid"].as_str()), ("1", "0"));
 }
 
-fn time_offsets_in_a_user_namespace() {
+fn time_offsets_apply_in_a_user_namespace() {
     let before: i64 = look()["uptime"].parse().expect("uptime");
     let mut plan = plan_of(&[Kind::User, Kind::Time, Kind::Pid]);
-    plan.time_offsets = day_later();
+    plan.time_offsets = one_day();
     let (_child, seen) = child_of(&plan);
     let inside: i64 = seen["uptime"].parse().expect("uptime");
     assert!(
@@ -267,7 +275,7 @@ fn time_offsets_in_a_user_namespace() {
     );
 }
 
-fn a_refused_map_leaves_no_child() {
+fn no_child_is_left_if_a_map_is_refused() {
     let mut plan = plan_of(&[Kind::User]);
     // Overlapping ranges.
     plan.id_maps.uid = vec![
@@ -282,7 +290,7 @@ fn a_refused_map_leaves_no_child() {
             size: 10,
         },
     ];
-    let refused = spawn(&plan, None, |_| 0).expect_err("refused").to_string();
+    let refused = teu_errno::line(&spawn(&plan, None, |_| 0).expect_err("refused"));
     assert!(
         refused.contains("uid_map") && refused.ends_with("invalid argument"),
         "{refused}"
@@ -291,7 +299,7 @@ fn a_refused_map_leaves_no_child() {
     assert_eq!(gone, Err(nix::errno::Errno::ECHILD));
 }
 
-fn the_host_stays_where_it_was() {
+fn the_parent_keeps_its_namespaces() {
     let own = look();
     let (_child, _) = child_of(&plan_of(&ALL_BUT_CGROUP));
     let now = look();
@@ -305,16 +313,16 @@ fn the_host_stays_where_it_was() {
     }
 }
 
-/// A v2 cgroup of the test's own, with those below it; removed when dropped.
+/// A v2 cgroup for the test, with a child cgroup. Both are removed when it is dropped.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// `None` without a v2 hierarchy; says so.
+    /// Makes the cgroups. Prints a skip and returns `None` without a v2 hierarchy.
     fn new() -> Option<Cgroup> {
         let tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let is_v2 = |top: &&Path| top.join("cgroup.controllers").exists();
         let Some(top) = tops.into_iter().find(is_v2) else {
-            println!("skipped: no hierarchy \"\"");
+            println!("[skipped] needs a cgroup v2 hierarchy");
             return None;
         };
         let cgroup = Cgroup(top.join(format!("teu-spawn-test-{}", std::process::id())));
@@ -322,7 +330,7 @@ impl Cgroup {
         Some(cgroup)
     }
 
-    /// What the last line of /proc/PID/cgroup says of those in it.
+    /// Returns the last line of /proc/PID/cgroup for processes in the cgroup.
     fn name(&self) -> String {
         let name = self.0.file_name().expect("a name").to_string_lossy();
         format!("0::/{name}")
@@ -341,12 +349,12 @@ fn v2_cgroup_of(child: &Child) -> String {
     text.lines().last().expect("a line").to_owned()
 }
 
-/// Directly, and through the middle process.
+/// Returns a plan that clones directly, and a plan that needs a middle process.
 fn plans() -> [NamespacePlan; 2] {
     [plan_of(&[Kind::Mount]), plan_of(&[Kind::User, Kind::Time])]
 }
 
-fn born_in_its_cgroup() {
+fn starts_in_its_cgroup() {
     let Some(cgroup) = Cgroup::new() else { return };
     for plan in plans() {
         let (child, _) = child_in(&plan, Some(&cgroup.0));
@@ -355,9 +363,9 @@ fn born_in_its_cgroup() {
     }
 }
 
-/// EBADF is what a descriptor of no cgroup gets, as one of cgroup v1 does;
-/// EOPNOTSUPP a cgroup below a threaded one. Kernels without the flag say E2BIG.
-fn a_refused_cgroup_is_left_out() {
+/// The kernel refuses a directory that is not a v2 cgroup with EBADF, and a cgroup below
+/// a threaded one with EOPNOTSUPP. A kernel without CLONE_INTO_CGROUP returns E2BIG.
+fn starts_elsewhere_if_the_cgroup_is_refused() {
     let (child, _) = child_in(&plan_of(&[Kind::Mount]), Some(Path::new("/")));
     assert!(!child.is_in_cgroup());
     let Some(cgroup) = Cgroup::new() else { return };
