@@ -1,7 +1,7 @@
 //! Writes errors in the words that engines match.
 //!
 //! runc reports the kernel's error numbers (errno(3)) in Go's words, which are
-//! glibc's in lower case. [`text`] writes one error number, [`chain`] and [`line`]
+//! glibc's in lower case. [`text`] writes one error number, [`chain`] and [`line()`]
 //! write an error with all its causes. musl's strerror(3) and nix have other words
 //! for some numbers.
 //!
@@ -31,7 +31,7 @@ pub fn text(error: &io::Error) -> String {
     }
 }
 
-/// Writes an error and its causes on one line, as [`line`] does.
+/// Writes an error and its causes on one line, as [`line()`] does.
 pub fn chain(error: &anyhow::Error) -> String {
     line(error.as_ref())
 }
