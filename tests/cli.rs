@@ -9,6 +9,7 @@ mod checkpoint;
 mod compatibility;
 mod config;
 mod coverage;
+mod cves;
 mod delete;
 mod devices;
 mod events;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         compatibility::TESTS,
         config::TESTS,
         coverage::TESTS,
+        cves::TESTS,
         delete::TESTS,
         devices::TESTS,
         failures::TESTS,

@@ -1,0 +1,476 @@
+//! Published ways out of other runtimes, by number, tried on this one. Those that need
+//! more than a few lines are in the module of what they attack; docs/threat-model.md
+//! lists all.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+tests![
+    cve_2019_5736_a_program_that_is_the_runtime_cannot_change_it,
+    cve_2021_30465_mounts_stay_inside_while_their_way_changes,
+    cve_2021_43784_long_fields_are_no_other_fields,
+    cve_2022_24769_no_capability_is_inheritable_unless_asked_for,
+    cve_2022_29162_exec_gives_no_inheritable_capability,
+    cve_2023_25809_cgroups_of_others_cannot_be_written_to,
+    cve_2024_45310_nothing_is_made_outside_while_the_way_changes,
+    cve_2025_31133_null_device_of_the_image_masks_nothing,
+    cve_2025_31133_null_device_that_changes_masks_all_or_nothing_starts,
+    cve_2025_52565_console_of_the_image_leads_nowhere,
+    cve_2025_52881_labels_and_sysctls_are_written_to_the_kernel,
+    cve_2025_54867_links_in_place_of_kernel_filesystems_lead_nowhere,
+    cve_2026_41579_devices_of_the_image_lead_nowhere,
+];
+
+/// A directory of the host's that an image has a link to, with a file in it.
+struct Outside(PathBuf);
+
+impl Outside {
+    fn new() -> Outside {
+        let path = scratch().join("outside");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("file"), "text").unwrap();
+        Outside(path)
+    }
+
+    /// Fails if anything came, went or was changed.
+    #[track_caller]
+    fn assert_untouched(&self) {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"]);
+        assert_eq!(fs::read_to_string(self.0.join("file")).unwrap(), "text");
+    }
+}
+
+/// Does `work` while two names change places, over and over.
+fn while_exchanging(one: &Path, other: &Path, work: impl FnOnce()) {
+    /// Also when `work` has failed: the scope waits for the thread.
+    struct SetAtTheEnd<'a>(&'a AtomicBool);
+    impl Drop for SetAtTheEnd<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _done = SetAtTheEnd(&is_done);
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        work();
+    });
+}
+
+/// The program of a container is what the runtime runs from, by name, by link and as an
+/// interpreter: of run, of exec, and from within. Whoever holds it open writes to it when
+/// it has ended. CVE-2020-14298 was the same in another build of runc.
+fn cve_2019_5736_a_program_that_is_the_runtime_cannot_change_it() {
+    needs(&[Root]);
+    // Nobody else runs this one: what runs cannot be written to anyway.
+    let copy = scratch().join("teu");
+    fs::copy(runtime(), &copy).unwrap();
+    let bundle = Bundle::new().file("/script", "#!/proc/self/exe\n");
+    let script = bundle.rootfs().join("script");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    symlink("/proc/self/exe", bundle.rootfs().join("link")).unwrap();
+    let container = Container::new(bundle.probe("sleep"));
+    let call = |verb, flags: &[&str]| container.command(verb, flags).with_program([&copy]);
+    container.detach(call("create", &[])).ok();
+    container.start().ok();
+    for program in ["/proc/self/exe", "/link", "/script"] {
+        let mut kept = Vec::new();
+        // Who looks may be too late.
+        for _ in 0..100 {
+            let exec = call("exec", &[]).args([program, "--version"]).spawn();
+            let end = Instant::now() + Duration::from_millis(30);
+            while Instant::now() < end {
+                for pid in exec.children() {
+                    kept.extend(File::open(format!("/proc/{pid}/exe")));
+                }
+            }
+            exec.wait();
+            if !kept.is_empty() {
+                break;
+            }
+        }
+        assert!(!kept.is_empty(), "nobody was seen");
+        for kept in kept {
+            let again = format!("/proc/self/fd/{}", kept.as_raw_fd());
+            let file = File::options().write(true).open(again);
+            let written = file.and_then(|file| file.write_at(b"#!/evil", 0));
+            assert!(written.is_err(), "{program}: written to");
+        }
+    }
+    container.delete_force().ok();
+    for program in ["/proc/self/exe", "/link", "/script"] {
+        let mut container = Container::new(Bundle::new());
+        container.bundle.spec["process"]["args"] = json!([program, "--version"]);
+        container.bundle.write();
+        container
+            .command("run", NO_FLAGS)
+            .with_program([&copy])
+            .output();
+    }
+    assert!(
+        fs::read(&copy).unwrap() == fs::read(runtime()).unwrap(),
+        "the runtime was overwritten"
+    );
+}
+
+/// A bundle with a directory `/way` that is, in turns, a link to a place of the host's;
+/// both, to be exchanged.
+fn way_and_link(outside: &Outside) -> (Bundle, PathBuf, PathBuf) {
+    let bundle = Bundle::new();
+    let [way, link] = ["way", "link"].map(|name| bundle.rootfs().join(name));
+    fs::create_dir(&way).unwrap();
+    symlink(&outside.0, &link).unwrap();
+    (bundle, way, link)
+}
+
+/// What is mounted outside is seen there by whoever shares the mounts, and nothing is
+/// where it should be.
+fn cve_2021_30465_mounts_stay_inside_while_their_way_changes() {
+    needs(&[Root, Seconds(120)]);
+    let outside = Outside::new();
+    let (bundle, way, link) = way_and_link(&outside);
+    fs::create_dir(way.join("mount")).unwrap();
+    fs::create_dir(outside.0.join("mount")).unwrap();
+    let source = scratch().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("secret"), "").unwrap();
+    let mount = |destination: &str| {
+        json!({ "destination": destination, "type": "bind", "source": source,
+            "options": ["bind", "rshared"] })
+    };
+    let bundle = bundle
+        .mount(mount("/way/mount"))
+        .mount(mount("/mnt"))
+        .probe("list /mnt; list /way; list /link");
+    let container = Container::new(bundle);
+    let mut started = 0;
+    while_exchanging(&way, &link, || {
+        for _ in 0..rounds(100) {
+            let output = container.run();
+            started += i32::from(output.status.success());
+            assert!(
+                !outside.0.join("mount/secret").exists(),
+                "mounted on the host: {output}"
+            );
+        }
+    });
+    assert!(started > 0, "none started");
+    fs::remove_dir(outside.0.join("mount")).unwrap();
+    outside.assert_untouched();
+}
+
+/// Lengths that do not fit in 16 bits, with what would be other settings after them.
+fn cve_2021_43784_long_fields_are_no_other_fields() {
+    needs(&[Root]);
+    let long = "x".repeat(70_000) + "\0\0\0\u{1}CAP_SYS_ADMIN";
+    let refused = |bundle: Bundle| {
+        let output = bundle.run();
+        assert_ne!(output.code(), 0, "{output}");
+        assert_eq!(output.stdout, "", "it has run");
+    };
+    refused(Bundle::new().join_namespace("network", format!("/proc/self/{long}")));
+    refused(Bundle::new().join_namespace("network", "/".repeat(70_000) + "proc/self/ns/net"));
+    let ids =
+        (0..4000).map(|id| json!({ "containerID": id, "hostID": 100_000 + 2 * id, "size": 1 }));
+    let ids = Value::Array(ids.collect());
+    let bundle = Bundle::new().namespace("user");
+    refused(
+        bundle
+            .set("/linux/uidMappings", ids.clone())
+            .set("/linux/gidMappings", ids),
+    );
+    // A long argument is an argument.
+    let word = "y".repeat(100_000);
+    let bundle = Bundle::new().args(["/probe", "echo", &word]);
+    assert_eq!(bundle.run().ok().stdout.trim_end(), word);
+}
+
+/// The inheritable and the ambient ones of a process.
+fn inherited(report: &Value) -> [&Value; 2] {
+    ["inheritable", "ambient"].map(|set| &report["capabilities"][set]["names"])
+}
+
+fn cve_2022_24769_no_capability_is_inheritable_unless_asked_for() {
+    needs(&[Root]);
+    let bundle = Bundle::new();
+    let directory = bundle.directory.to_str().unwrap().to_owned();
+    teu(["spec", "--bundle", &directory]).output().ok();
+    let sets = bundle.read().spec["process"]["capabilities"].clone();
+    assert!(sets["bounding"].is_array());
+    assert_eq!(
+        (&sets["inheritable"], &sets["ambient"]),
+        (&Value::Null, &Value::Null)
+    );
+    let bundle = Bundle::new().set("/process/capabilities", sets);
+    assert_eq!(inherited(&bundle.run().ok().probe()), [&json!([]); 2]);
+}
+
+fn cve_2022_29162_exec_gives_no_inheritable_capability() {
+    needs(&[Root]);
+    let container = Container::running(
+        Bundle::new()
+            .remove("/process/capabilities/inheritable")
+            .probe("sleep"),
+    );
+    let exec = container.command("exec", ["--cap", "CAP_NET_ADMIN", "--cap", "CAP_SYS_TIME"]);
+    let report = exec.args(["/probe", "report"]).output().ok().probe();
+    assert!(
+        report["capabilities"]["effective"]
+            .to_string()
+            .contains("CAP_NET_ADMIN"),
+        "{report}"
+    );
+    assert_eq!(inherited(&report), [&json!([]); 2]);
+}
+
+/// A container without a cgroup namespace, whose root is the host's, sees the cgroups of
+/// all others, and may not write there.
+fn cve_2023_25809_cgroups_of_others_cannot_be_written_to() {
+    needs(&[Root]);
+    let places = ["", "/pids", "/memory", "/systemd", "/unified"];
+    let modes = places.map(|place| {
+        let place = format!("/sys/fs/cgroup{place}");
+        format!("stat {place}/cgroup.procs; write {place}/cgroup.procs 1; mkdir {place}/made")
+    });
+    let bundle = Bundle::new().without_namespace("cgroup");
+    let answers = bundle.probe(&modes.join("; ")).run().answers();
+    let mut seen = 0;
+    for answers in answers
+        .chunks(3)
+        .filter(|answers| answers[0]["ok"].is_object())
+    {
+        seen += 1;
+        assert_eq!(
+            answers[1..],
+            [json!({ "errno": "EROFS" }), json!({ "errno": "EROFS" })]
+        );
+    }
+    assert!(seen > 0, "{answers:?}");
+}
+
+/// Mountpoints that do not exist are made, directories and files alike; devices as well.
+fn cve_2024_45310_nothing_is_made_outside_while_the_way_changes() {
+    needs(&[Root, Seconds(120)]);
+    let outside = Outside::new();
+    let (bundle, way, link) = way_and_link(&outside);
+    let file = scratch().join("source");
+    fs::write(&file, "").unwrap();
+    let mount = |kind: &str, source: &Path, destination: &str| json!({ "destination": destination, "type": kind, "source": source, "options": ["bind"] });
+    let mut tmpfs = mount("tmpfs", Path::new("tmpfs"), "/way/a/b/c");
+    tmpfs["options"] = json!([]);
+    let bundle = bundle
+        .mount(tmpfs)
+        .mount(mount("bind", &file, "/way/made/file"))
+        .push(
+            "/linux/devices",
+            json!({ "path": "/way/node", "type": "c", "major": 1, "minor": 3 }),
+        )
+        .set("/process/cwd", "/way/work")
+        .probe("list /way");
+    let container = Container::new(bundle);
+    let mut started = 0;
+    while_exchanging(&way, &link, || {
+        for _ in 0..rounds(100) {
+            started += i32::from(container.run().status.success());
+            outside.assert_untouched();
+            // To be made again, by whichever name it is reached.
+            for name in [&way, &link] {
+                if name.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+                    for made in ["a", "made"] {
+                        fs::remove_dir_all(name.join(made)).ok();
+                    }
+                }
+            }
+        }
+    });
+    assert!(started > 0, "none started");
+}
+
+/// The image has a /dev of its own, and nothing is mounted there.
+fn with_devices_of_the_image() -> Bundle {
+    let bundle = Bundle::new();
+    ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]
+        .into_iter()
+        .fold(bundle, Bundle::without_mount)
+}
+
+const MASKED: &str = "/etc/secret";
+
+/// Its null device is a link to what must not be written to, and would be mounted over
+/// what is masked.
+fn cve_2025_31133_null_device_of_the_image_masks_nothing() {
+    needs(&[Root]);
+    for target in [
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/core_pattern",
+        "/etc/other",
+    ] {
+        let bundle = with_devices_of_the_image()
+            .file(MASKED, "secret")
+            .file("/etc/other", "other")
+            .set("/linux/maskedPaths", json!([MASKED]))
+            .probe(&format!("stat {MASKED}; open {MASKED} w"));
+        symlink(target, bundle.rootfs().join("dev/null")).unwrap();
+        let other = bundle.rootfs().join("etc/other");
+        let output = bundle.run();
+        assert_masked(&output);
+        assert_eq!(fs::read_to_string(other).unwrap(), "other");
+    }
+}
+
+/// A program that ran has the null device where the masked file is.
+#[track_caller]
+fn assert_masked(output: &Output) {
+    if let Some(masked) = output.answers().first() {
+        assert_eq!(masked["ok"]["type"], "char", "{output}");
+        assert_eq!(masked["ok"]["major"], 1, "{output}");
+    }
+}
+
+fn cve_2025_31133_null_device_that_changes_masks_all_or_nothing_starts() {
+    needs(&[Root, Seconds(120)]);
+    let bundle = with_devices_of_the_image()
+        .file(MASKED, "secret")
+        .set("/linux/maskedPaths", json!([MASKED]))
+        .probe(&format!("stat {MASKED}"));
+    let device = bundle.rootfs().join("dev/null");
+    let link = bundle.rootfs().join("dev/link");
+    symlink("/proc/sys/kernel/core_pattern", &link).unwrap();
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(CWD, &device, FileType::CharacterDevice, mode, makedev(1, 3)).unwrap();
+    let container = Container::new(bundle);
+    let mut started = 0;
+    while_exchanging(&device, &link, || {
+        for _ in 0..rounds(100) {
+            let output = container.run();
+            started += usize::from(!output.stdout.is_empty());
+            assert_masked(&output);
+        }
+    });
+    assert!(started > 0, "none started");
+}
+
+/// The terminal is mounted on /dev/console: of the image it may be a link.
+fn cve_2025_52565_console_of_the_image_leads_nowhere() {
+    needs(&[Root]);
+    let outside = Outside::new();
+    let file = outside.0.join("file");
+    for target in [
+        file.to_str().unwrap(),
+        "/proc/sysrq-trigger",
+        "/proc/self/fd/3",
+    ] {
+        let bundle = with_devices_of_the_image()
+            .terminal()
+            .probe("open /proc/sysrq-trigger w; list /dev");
+        symlink(target, bundle.rootfs().join("dev/console")).unwrap();
+        let socket = FdSocket::new("console");
+        let container = Container::new(bundle);
+        let created = container.create_with(["--console-socket", socket.path()]);
+        let link = container.bundle.rootfs().join("dev/console");
+        if created.status.success() {
+            assert!(mountpoints(container.pid()).contains(&"/dev/console".to_owned()));
+            container.delete_force().ok();
+        }
+        assert!(link.symlink_metadata().is_ok(), "the link went");
+        outside.assert_untouched();
+        fs::remove_file(socket.path()).unwrap();
+    }
+}
+
+fn mountpoints(pid: i32) -> Vec<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(str::to_owned).collect()
+}
+
+/// The image puts something else in the place of /proc while a sysctl is written: the
+/// kernel has got it in each container that started, and no file has.
+fn cve_2025_52881_labels_and_sysctls_are_written_to_the_kernel() {
+    needs(&[Root, Seconds(120), Tool("nsenter"), Tool("cat")]);
+    let bundle = Bundle::new()
+        .file("/fake/sys/kernel/domainname", "nothing\n")
+        .file("/fake/self/attr/exec", "nothing\n")
+        .set("/linux/sysctl", json!({ "kernel.domainname": "written" }))
+        .probe("sleep");
+    let [proc, fake] = ["proc", "fake"].map(|name| bundle.rootfs().join(name));
+    let container = Container::new(bundle);
+    let mut started = 0;
+    while_exchanging(&proc, &fake, || {
+        for _ in 0..rounds(50) {
+            if container.create().status.success() {
+                started += 1;
+                let pid = container.pid().to_string();
+                let words = [
+                    "--uts",
+                    "--target",
+                    &pid,
+                    "cat",
+                    "/proc/sys/kernel/domainname",
+                ];
+                let said = Invocation::new("nsenter").args(words).output().ok();
+                assert_eq!(said.stdout, "written\n");
+                container.delete_force().ok();
+            }
+        }
+    });
+    assert!(started > 0, "none started");
+    for directory in [proc, fake] {
+        for file in ["sys/kernel/domainname", "self/attr/exec"] {
+            if let Ok(text) = fs::read_to_string(directory.join(file)) {
+                assert_eq!(text, "nothing\n", "{file} was written to");
+            }
+        }
+    }
+}
+
+/// Where a kernel filesystem is mounted the image has a link to a place of the host's.
+fn cve_2025_54867_links_in_place_of_kernel_filesystems_lead_nowhere() {
+    needs(&[Root]);
+    let outside = Outside::new();
+    for name in ["proc", "sys"] {
+        let bundle = Bundle::new().probe("list /");
+        let place = bundle.rootfs().join(name);
+        fs::remove_dir(&place).unwrap();
+        symlink(&outside.0, &place).unwrap();
+        let output = bundle.run().exits(1);
+        output.says("must be mounted on ordinary directory");
+        outside.assert_untouched();
+    }
+}
+
+/// /dev of the image is a link to a place of the host's, where `ptmx` would be replaced
+/// and links and nodes made.
+fn cve_2026_41579_devices_of_the_image_lead_nowhere() {
+    needs(&[Root]);
+    let outside = Outside::new();
+    for kept in ["ptmx", "fd", "console"] {
+        fs::write(outside.0.join(kept), "kept").unwrap();
+    }
+    let bundle = with_devices_of_the_image().probe("list /dev");
+    let devices = bundle.rootfs().join("dev");
+    fs::remove_dir(&devices).unwrap();
+    symlink(&outside.0, &devices).unwrap();
+    bundle.run();
+    for kept in ["ptmx", "fd", "console"] {
+        let kept = outside.0.join(kept);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
+        fs::remove_file(kept).unwrap();
+    }
+    outside.assert_untouched();
+}
