@@ -25,7 +25,7 @@ SHIM       := containerd-shim-teu-v2
 CARGO_x86_64  ?= $(CARGO)
 CARGO_aarch64 ?= $(CARGO)
 
-.PHONY: all binary run test vm-test bench release install files built uninstall lint manual docs clean
+.PHONY: all binary run test races vm-test bench release install files built uninstall lint manual docs clean
 
 # All that `make install` installs.
 all: binary manual
@@ -47,6 +47,10 @@ test:
 # What wants another machine: cgroup v2 and v1, systemd, AppArmor, SELinux.
 vm-test: binary
 	integration/run vm --runtime $(TARGET_DIR)/teu
+
+# Each hundred times as often as in `make test`; takes hours.
+races: binary
+	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order
 
 bench: binary
 	integration/run bench

@@ -126,8 +126,8 @@ fn readonly_path_behind_a_symlink_stays_inside() {
 /// place of /proc and /sys while containers start: what is mounted on them may
 /// end up under either name, but never unmasked.
 fn mountpoints_that_change_places_stay_masked() {
-    let rounds = u64::from(rounds(200));
-    needs(&[Root, Seconds(300.max(rounds * 3 / 2))]);
+    needs(&[Root, Seconds(300)]);
+    let rounds = rounds(200);
     let bundle = Bundle::new().set("/linux/maskedPaths", json!(["/proc/keys", "/sys/devices"]));
     let modes = ["proc", "proc2"].map(|proc| {
         format!(
@@ -160,7 +160,7 @@ fn mountpoints_that_change_places_stay_masked() {
         let _done = SetAtTheEnd(&done);
         for _ in 0..rounds {
             let output = container.run();
-            started += u64::from(!output.stdout.is_empty());
+            started += u32::from(!output.stdout.is_empty());
             let answers = output.answers();
             // The first of the answers about /proc2: there is a procfs.
             let of_proc2 = answers.get(3);

@@ -62,8 +62,10 @@ pub(crate) fn state_root() -> PathBuf {
 }
 
 /// How long to wait for what takes no longer than `limit` on a common machine:
-/// longer by $TEU_TEST_SLOWNESS, which an emulated machine has measured.
+/// longer by $TEU_TEST_SLOWNESS, which an emulated machine has measured, and with more
+/// [`rounds`].
 pub(crate) fn patience(limit: Duration) -> Duration {
+    let limit = limit * rounds(100).div_ceil(100).max(1);
     let slowness = std::env::var("TEU_TEST_SLOWNESS").map(|slowness| slowness.parse());
     match slowness {
         Ok(slowness) => limit.mul_f64(slowness.expect("$TEU_TEST_SLOWNESS is a number")),
