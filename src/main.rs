@@ -8,29 +8,21 @@ mod bundle;
 mod cli;
 mod commands;
 mod criu;
-mod device_source;
 mod document;
 mod errno;
 mod exeseal;
 mod failure;
 mod fd_socket;
-mod foreground;
-mod hooks;
+mod hook;
 mod host;
-mod hotplug;
 mod init;
-mod intel_rdt;
 mod json;
 mod logger;
-mod mount_source;
-mod net_devices;
-mod netlink;
-mod notify;
+mod parent;
 mod pipe;
 mod plan;
-mod process_status;
+mod procfs;
 mod root;
-mod seccomp_agent;
 mod shim;
 mod size;
 mod state;
@@ -38,7 +30,6 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod trusted_path;
-mod users;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
@@ -46,7 +37,7 @@ use crate::commands::{
     create, delete, devices, events, exec, features, gpu, kill, list, pause, ps, start, stats,
     update,
 };
-use crate::notify::ListenFds;
+use crate::parent::notify::ListenFds;
 use crate::plan::gpu_request::NVIDIA_HOOK;
 use crate::root::Root;
 use anyhow::{Context, Result};

@@ -15,12 +15,17 @@ use teu_namespaces::Child;
 use super::delete;
 use crate::bundle::{self, Bundle};
 use crate::failure::Failure;
-use crate::foreground::{Relay, Signals, Terminal};
-use crate::hooks::{self, Moment};
+use crate::hook::{self, Moment};
 use crate::host::Host;
 use crate::init::{self, Given, process, scheduling};
 use crate::logger::STEP;
-use crate::notify::{self, ListenFds};
+use crate::parent::device_source;
+use crate::parent::foreground::{Relay, Signals, Terminal};
+use crate::parent::intel_rdt;
+use crate::parent::mount_source;
+use crate::parent::net_devices;
+use crate::parent::notify::{self, ListenFds};
+use crate::parent::seccomp_agent;
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::gpu::DeviceWishes;
@@ -28,7 +33,7 @@ use crate::plan::{Plan, Service, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
 };
-use crate::{device_source, errno, fd_socket, intel_rdt, mount_source, net_devices, seccomp_agent};
+use crate::{errno, fd_socket};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -387,8 +392,8 @@ impl Container {
                 Some(ToHost::RunHooks) => {
                     self.restrict_devices(plan)?;
                     let state = self.state.for_hooks(Status::Creating);
-                    hooks::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
-                    hooks::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
+                    hook::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
+                    hook::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
                     log::debug!(target: STEP, "ran the hooks before the container's root");
                     self.pipe.send(ToInit::HooksDone)?;
                 }
@@ -440,7 +445,7 @@ impl Container {
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn!("{}", errno::chain(&err));
         }
-        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+        hook::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }
 
     /// Lets other commands work on it, which may delete it: nothing is undone by

@@ -15,9 +15,11 @@ use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
 use super::kill;
+use crate::errno;
 use crate::failure::Failure;
+use crate::hook;
+use crate::parent::intel_rdt;
 use crate::state::{ContainerState, NoState, StateDir, Status};
-use crate::{errno, hooks, intel_rdt};
 
 /// How long killed processes may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -171,7 +173,7 @@ pub(super) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) ->
     cgroup.remove()?;
     intel_rdt::remove(&state.resctrl)?;
     dir.remove()?;
-    hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+    hook::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use teu_cgroups::{Cgroup, OomWatch, Stats};
 
 use super::kill;
 use crate::host::{Host, Resctrl};
-use crate::intel_rdt::{self, RdtStats};
 use crate::json;
+use crate::parent::intel_rdt::{self, RdtStats};
 use crate::state::{ContainerState, StateDir};
 
 /// What `events` needs to know.

@@ -20,16 +20,18 @@ use super::create::{self, TerminalPair};
 use super::kill;
 use crate::bundle::{self, Bundle};
 use crate::failure::Failure;
-use crate::foreground::{self, Init, Relay, Signals};
+use crate::fd_socket;
 use crate::host::Host;
 use crate::init::paths::Procfs;
 use crate::init::{self, process, scheduling};
-use crate::notify::ListenFds;
+use crate::parent::foreground::{self, Init, Relay, Signals};
+use crate::parent::notify::ListenFds;
+use crate::parent::seccomp_agent;
+use crate::parent::users;
 use crate::pipe::{self, HostEnd, ToHost, ToInit};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
 use crate::state::{ContainerState, StateDir, Status, write_pid_file};
-use crate::{fd_socket, seccomp_agent, users};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]

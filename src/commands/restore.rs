@@ -21,18 +21,19 @@ use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
 use crate::criu::rpc::{self, Kind, Notification, Request};
 use crate::criu::swrk::{self, Criu, Start};
-use crate::foreground::{self, Init, Relay, Signals};
-use crate::hooks::{self, Moment};
+use crate::hook::{self, Moment};
 use crate::host::Host;
 use crate::init;
-use crate::notify::{self, ListenFds, NotifySocket};
+use crate::parent::foreground::{self, Init, Relay, Signals};
+use crate::parent::intel_rdt;
+use crate::parent::notify::{self, ListenFds, NotifySocket};
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
 use crate::plan::{Plan, Wishes};
 use crate::state::{
     ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
 };
-use crate::{errno, fd_socket, intel_rdt};
+use crate::{errno, fd_socket};
 
 /// The directory below the state directory where the root filesystem is mounted
 /// for CRIU.
@@ -298,8 +299,8 @@ impl Restoration<'_> {
                 state.pid = notification.pid;
                 let hooks = &self.plan.hooks;
                 let state = state.for_hooks(Status::Creating);
-                hooks::run(Moment::Prestart, &hooks.prestart, &state)?;
-                hooks::run(Moment::CreateRuntime, &hooks.create_runtime, &state)
+                hook::run(Moment::Prestart, &hooks.prestart, &state)?;
+                hook::run(Moment::CreateRuntime, &hooks.create_runtime, &state)
             }
             "post-restore" => {
                 state.pid = notification.pid;
@@ -389,7 +390,7 @@ impl Parts {
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn!("{}", errno::chain(&err));
         }
-        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+        hook::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }
 }
 

@@ -5,10 +5,10 @@ use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
 use super::delete;
-use crate::foreground::{self, Init};
-use crate::hooks;
+use crate::hook;
 use crate::logger::STEP;
-use crate::notify::NotifySocket;
+use crate::parent::foreground::{self, Init};
+use crate::parent::notify::NotifySocket;
 use crate::pipe::ToInit;
 use crate::state::Status;
 
@@ -94,7 +94,7 @@ fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
         let executed = container.pipe.wait_for_exec();
         if executed.context("wait for the program to start")? {
             let state = &container.state;
-            hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;
+            hook::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;
         }
     }
     Ok(notify)

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::delete;
 use crate::bundle;
+use crate::errno;
 use crate::failure::Failure;
-use crate::notify::NotifySocket;
+use crate::hook;
+use crate::parent::notify::NotifySocket;
 use crate::state::{StateDir, Status};
-use crate::{errno, hooks};
 
 /// Starts a created container and runs its poststart hooks.
 ///
@@ -36,7 +37,7 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
     // They belong after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
         && started.wait_for_exec()?
-        && let Err(err) = hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))
+        && let Err(err) = hook::run_poststart(&state.poststart, &state.for_hooks(Status::Running))
     {
         // The same, step 9.
         if let Err(err) = delete::delete_found(dir, &state) {

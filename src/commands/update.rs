@@ -10,10 +10,10 @@ use teu_namespaces::Neighbour;
 
 use super::{exec, kill};
 use crate::failure::Failure;
-use crate::foreground::Signals;
 use crate::host::Host;
-use crate::hotplug::Inside;
-use crate::intel_rdt::{self, NewSchemata};
+use crate::parent::foreground::Signals;
+use crate::parent::hotplug::Inside;
+use crate::parent::intel_rdt::{self, NewSchemata};
 use crate::plan::hotplug::{Container, Hotplug, HotplugWishes};
 use crate::state::{ContainerState, StateDir, Status};
 use crate::{bundle, errno, plan};

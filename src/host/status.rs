@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::CapabilitySet;
 
 use super::Host;
-use crate::process_status::Status;
+use crate::procfs::status::Status;
 
 impl Host {
     /// The status of this process.

@@ -11,7 +11,7 @@ use rustix::thread::{
 
 use crate::errno;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
-use crate::process_status::Status;
+use crate::procfs::status::Status;
 
 /// Takes out of the bounding set what the plan does not have. Only that:
 /// dropping takes CAP_SETPCAP, even of what is not there.

@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::attributes::Kernel;
+use super::mount_attributes::Kernel;
 use super::mounts::{attach, clone_tree};
 use super::paths::{Root, file_to_cover, mknod};
 use crate::errno;

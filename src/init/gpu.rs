@@ -17,7 +17,7 @@ use rustix::mount::{
 };
 use teu_gpu::{Content, Cover, Link};
 
-use super::attributes::Kernel;
+use super::mount_attributes::Kernel;
 use super::mounts::attach;
 use super::paths::{Root, is_directory};
 

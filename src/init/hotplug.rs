@@ -18,9 +18,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use teu_gpu::{Content, Cover, Link};
 
-use super::attributes::Kernel;
 use super::devices::{check, make_nodes};
 use super::gpu;
+use super::mount_attributes::Kernel;
 use super::mounts::{Kept, Mounter, clone_handle};
 use super::paths::Root;
 use crate::pipe::InitEnd;

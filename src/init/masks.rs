@@ -14,7 +14,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::attributes::Kernel;
+use super::mount_attributes::Kernel;
 use super::mounts::{Kept, attach, clone_handle, make_readonly};
 use super::paths::{Root, is_directory, open_beneath};
 use crate::plan::rootfs::{Inside, RestrictedPath};

@@ -3,7 +3,6 @@
 //! This file is init's half of the story; `commands/create.rs` is the other.
 //! Nothing here looks at the specification: what to do is in the [`Plan`].
 
-pub(crate) mod attributes;
 pub(crate) mod capabilities;
 pub(crate) mod command;
 pub(crate) mod console;
@@ -16,6 +15,7 @@ pub(crate) mod loopback;
 pub(crate) mod lsm;
 pub(crate) mod masks;
 pub(crate) mod memory_policy;
+pub(crate) mod mount_attributes;
 pub(crate) mod mounts;
 pub(crate) mod paths;
 pub(crate) mod process;
@@ -40,15 +40,15 @@ use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
 
 use crate::errno;
-use crate::foreground::Signals;
-use crate::hooks::{self, Moment};
+use crate::hook::{self, Moment};
 use crate::logger::{self, STEP};
+use crate::parent::foreground::Signals;
 use crate::pipe::{InitEnd, ToHost};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
 use crate::sys;
-use attributes::Kernel;
+use mount_attributes::Kernel;
 use paths::Procfs;
 use rootfs::Rootfs;
 
@@ -143,7 +143,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
     }
     // In the container's namespaces, with the host's root and an empty environment.
     rootfs.change_directory()?;
-    hooks::run_with(
+    hook::run_with(
         Moment::CreateContainer,
         &plan.hooks.create_container,
         &plan.hook_state("creating"),
@@ -256,7 +256,7 @@ fn execute(
         wait_at(fifo.context("there is no exec fifo")?, given.signals)?;
     }
     let state = plan.hook_state("created");
-    hooks::run_with(
+    hook::run_with(
         Moment::StartContainer,
         &plan.hooks.start_container,
         &state,

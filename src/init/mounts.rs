@@ -20,8 +20,8 @@ use rustix::mount::{
     fspick, move_mount, open_tree,
 };
 
-use super::attributes::Kernel;
 use super::copy_up::copy_up;
+use super::mount_attributes::Kernel;
 use super::paths::{Root, is_directory};
 use crate::pipe::InitEnd;
 use crate::plan::mount_options::{attributes_of, filesystem_words};

@@ -30,8 +30,8 @@ use rustix::io::Errno;
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::attributes::Kernel;
 use super::masks::{self, Places, is_null, open_null};
+use super::mount_attributes::Kernel;
 use super::mounts::{Kept, Mounter, attach, clone_handle, make_readonly};
 use super::paths::{Procfs, Root};
 use super::{devices, gpu};

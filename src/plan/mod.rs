@@ -37,7 +37,7 @@ use teu_namespaces::{Kind, NamespacePlan};
 
 use crate::bundle::Bundle;
 use crate::failure::Failure;
-use crate::hooks as hooks_state;
+use crate::hook;
 use crate::host::Host;
 use crate::state::ContainerState;
 use crate::version;
@@ -210,8 +210,8 @@ impl Plan {
     }
 
     /// What hooks that init runs are told: it sees its own pid.
-    pub(crate) fn hook_state(&self, status: &'static str) -> hooks_state::State<'_> {
-        hooks_state::State {
+    pub(crate) fn hook_state(&self, status: &'static str) -> hook::State<'_> {
+        hook::State {
             oci_version: version::SPECIFICATION,
             id: &self.id,
             status,

@@ -22,7 +22,7 @@ use rustix::termios::{
 };
 
 use crate::errno;
-use crate::notify::NotifySocket;
+use crate::parent::notify::NotifySocket;
 use crate::sys;
 
 /// How much is read at once, and written: a pipe that can be written to takes

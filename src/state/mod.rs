@@ -28,7 +28,7 @@ use rustix::stdio::{stderr, stdin, stdout};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::hooks;
+use crate::hook;
 use crate::plan::external::External;
 use crate::plan::hooks::Hook;
 use crate::plan::named_devices::NamedDevices;
@@ -154,8 +154,8 @@ impl ContainerState {
     }
 
     /// What hooks are told (runtime.md, "State").
-    pub(crate) fn for_hooks(&self, status: Status) -> hooks::State<'_> {
-        hooks::State {
+    pub(crate) fn for_hooks(&self, status: Status) -> hook::State<'_> {
+        hook::State {
             oci_version: &self.oci_version,
             id: &self.id,
             status: status.word(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::netlink::Netlink;
+use crate::parent::netlink::Netlink;
 use crate::plan::net_devices::NetDevice;
 
 /// Moves the devices into the network namespace of the process `pid` and

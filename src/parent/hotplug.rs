@@ -11,15 +11,17 @@ use rustix::io::Errno;
 use teu_gpu::Cover;
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_inside};
 
+use crate::errno;
 use crate::host::Host;
-use crate::init::attributes::Kernel;
 use crate::init::hotplug;
+use crate::init::mount_attributes::Kernel;
 use crate::init::paths::{Procfs, Root};
+use crate::parent::device_source;
+use crate::parent::mount_source;
 use crate::pipe::{self, HostEnd, InitEnd, ToHost, ToInit};
 use crate::plan::devices::DeviceKind;
 use crate::plan::hotplug::{Addition, Found, Look};
 use crate::plan::named_devices::Brought;
-use crate::{device_source, errno, mount_source};
 
 /// A container that runs, to be changed.
 #[derive(Debug)]

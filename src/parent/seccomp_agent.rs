@@ -11,8 +11,9 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::Serialize;
 use teu_namespaces::Child;
 
+use crate::hook;
 use crate::plan::seccomp::SeccompPlan;
-use crate::{fd_socket, hooks, json, version};
+use crate::{fd_socket, json, version};
 
 /// What the agent is told with the listener.
 #[derive(Serialize)]
@@ -25,7 +26,7 @@ struct ContainerProcessState<'a> {
     pid: i32,
     #[serde(skip_serializing_if = "str::is_empty")]
     metadata: &'a str,
-    state: hooks::State<'a>,
+    state: hook::State<'a>,
 }
 
 /// Takes the listener, descriptor `number` of the process `child`, and gives it
@@ -37,7 +38,7 @@ pub(crate) fn give_listener(
     plan: Option<&SeccompPlan>,
     child: &Child,
     number: i32,
-    state: hooks::State<'_>,
+    state: hook::State<'_>,
 ) -> Result<()> {
     let listener = plan.and_then(|plan| plan.filter.listener.as_ref());
     let listener = listener.context("seccomp listenerPath is not set")?;

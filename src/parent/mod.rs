@@ -1,0 +1,15 @@
+//! DO, outside: what the process that makes a container does for it, before, beside and
+//! after `init/`. It is called the parent; the host is the machine.
+//!
+//! Decides nothing: what to do is in the plan.
+
+pub(crate) mod device_source;
+pub(crate) mod foreground;
+pub(crate) mod hotplug;
+pub(crate) mod intel_rdt;
+pub(crate) mod mount_source;
+pub(crate) mod net_devices;
+pub(crate) mod netlink;
+pub(crate) mod notify;
+pub(crate) mod seccomp_agent;
+pub(crate) mod users;

@@ -1,0 +1,3 @@
+//! What the kernel says of processes in procfs (proc(5)).
+
+pub(crate) mod status;
