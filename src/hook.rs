@@ -1,7 +1,7 @@
 //! Runs the hooks of one moment: the container's state on standard input, a
 //! limit of time, and the first failure ends it.
 //!
-//! Used by the host and by init. No thread is started: one poll(2) waits for
+//! Used by the parent and by init. No thread is started: one poll(2) waits for
 //! the hook's pipes and its end.
 
 use std::collections::BTreeMap;

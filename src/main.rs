@@ -4,6 +4,7 @@
 //! log, does what was asked, reports an error once and chooses the exit status.
 //! What the commands do is in `commands/`, a file each.
 
+mod atomic_file;
 mod bundle;
 mod cli;
 mod commands;

@@ -1,16 +1,16 @@
-//! The conversation between the host side of a creation and the container's
+//! The conversation between the parent in a creation and the container's
 //! init, over one SOCK_SEQPACKET pair.
 //!
 //! ```text
-//! host                                init
+//! parent                                init
 //!  |        (fork by clone3)           |
 //!  | <----------------------- InCgroup | only if it has an entrance of its own
 //!  | attach to cgroup                  | mounts, devices
 //!  | EnteredCgroup ------------------> | (waits only where it needs it)
 //!  | apply limits                      |
-//!  | <---------------- OpenMountSource | a source only the host may open
+//!  | <---------------- OpenMountSource | a source only the parent may open
 //!  | Tree(fd) -----------------------> |
-//!  | <--------------------- MakeDevice | a node only the host may make
+//!  | <--------------------- MakeDevice | a node only the parent may make
 //!  | Tree(fd), or NoDevices ---------> |
 //!  | <----------------------- RunHooks | only if there are such hooks
 //!  | prestart, createRuntime hooks     |
@@ -22,7 +22,7 @@
 //! ```
 //!
 //! `Failed` may come from init at any time and is its last message. An end
-//! that is gone reads as an error: a host that was killed ends its init.
+//! that is gone reads as an error: a parent that was killed ends its init.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -37,7 +37,7 @@ use rustix::net::{
 
 use crate::errno;
 
-/// [`ToHost::Failed`] as it is written.
+/// [`ToParent::Failed`] as it is written.
 pub(crate) const FAILED: u8 = b'F';
 
 /// The longest message: an error text beyond this is cut.
@@ -45,7 +45,7 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 
 /// What init may say.
 #[derive(Debug)]
-pub(crate) enum ToHost {
+pub(crate) enum ToParent {
     /// Whether I have gone through the entrance of my cgroup.
     InCgroup(bool),
     /// Please open the source of this mount of the plan in my mount namespace.
@@ -63,7 +63,7 @@ pub(crate) enum ToHost {
     Failed(String),
 }
 
-/// What the host may say.
+/// What the parent may say.
 #[derive(Debug)]
 pub(crate) enum ToInit {
     /// Init is in the container's cgroup.
@@ -89,9 +89,9 @@ impl ToInit {
     }
 }
 
-/// The host's end.
+/// The parent's end.
 #[derive(Debug)]
-pub(crate) struct HostEnd(OwnedFd);
+pub(crate) struct ParentEnd(OwnedFd);
 
 /// Init's end.
 #[derive(Debug)]
@@ -107,8 +107,8 @@ impl AsFd for InitEnd {
 }
 
 /// Makes the two ends.
-pub(crate) fn pair() -> Result<(HostEnd, InitEnd)> {
-    let (host, init) = socketpair(
+pub(crate) fn pair() -> Result<(ParentEnd, InitEnd)> {
+    let (parent, init) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
@@ -116,7 +116,7 @@ pub(crate) fn pair() -> Result<(HostEnd, InitEnd)> {
     )
     .context("socketpair")?;
     Ok((
-        HostEnd(host),
+        ParentEnd(parent),
         InitEnd {
             socket: init,
             entered_cgroup: false,
@@ -124,9 +124,9 @@ pub(crate) fn pair() -> Result<(HostEnd, InitEnd)> {
     ))
 }
 
-impl HostEnd {
+impl ParentEnd {
     /// The next message; `None` when init is gone.
-    pub(crate) fn receive(&self) -> Result<Option<ToHost>> {
+    pub(crate) fn receive(&self) -> Result<Option<ToParent>> {
         let Some((tag, body, _)) = receive(self.0.as_fd())? else {
             return Ok(None);
         };
@@ -135,20 +135,20 @@ impl HostEnd {
                 let index = text(body)
                     .parse()
                     .context("message from init: mount index")?;
-                ToHost::OpenMountSource(index)
+                ToParent::OpenMountSource(index)
             }
-            b'I' => ToHost::InCgroup(body == b"1"),
+            b'I' => ToParent::InCgroup(body == b"1"),
             b'V' => {
                 let index = text(body).parse();
-                ToHost::MakeDevice(index.context("message from init: device index")?)
+                ToParent::MakeDevice(index.context("message from init: device index")?)
             }
-            b'H' => ToHost::RunHooks,
+            b'H' => ToParent::RunHooks,
             b'L' => {
                 let number = text(body).parse();
-                ToHost::SeccompListener(number.context("message from init: descriptor")?)
+                ToParent::SeccompListener(number.context("message from init: descriptor")?)
             }
-            b'R' => ToHost::Ready,
-            FAILED => ToHost::Failed(text(body)),
+            b'R' => ToParent::Ready,
+            FAILED => ToParent::Failed(text(body)),
             other => bail!("message from init: unknown tag {other}"),
         }))
     }
@@ -157,7 +157,7 @@ impl HostEnd {
     /// first of all.
     pub(crate) fn has_entered_cgroup(&self) -> Result<bool> {
         match self.receive()? {
-            Some(ToHost::InCgroup(is_in)) => Ok(is_in),
+            Some(ToParent::InCgroup(is_in)) => Ok(is_in),
             // It has ended: nobody is left to be moved.
             None => Ok(true),
             Some(other) => bail!("message from init: {other:?} instead of its cgroup"),
@@ -169,7 +169,7 @@ impl HostEnd {
     pub(crate) fn wait_for_exec(&self) -> Result<bool> {
         match self.receive()? {
             None => Ok(true),
-            Some(ToHost::Failed(_)) => Ok(false),
+            Some(ToParent::Failed(_)) => Ok(false),
             Some(other) => bail!("message from init: {other:?} instead of its end"),
         }
     }
@@ -206,17 +206,17 @@ impl HostEnd {
 }
 
 impl InitEnd {
-    /// Tells the host something. By write(2): it has to work when the process's
+    /// Tells the parent something. By write(2): it has to work when the process's
     /// system call filter is loaded and its listener is not yet with anybody.
-    pub(crate) fn send(&self, message: &ToHost) -> Result<()> {
+    pub(crate) fn send(&self, message: &ToParent) -> Result<()> {
         let (tag, body) = match message {
-            ToHost::OpenMountSource(index) => (b'O', index.to_string()),
-            ToHost::InCgroup(is_in) => (b'I', u8::from(*is_in).to_string()),
-            ToHost::MakeDevice(index) => (b'V', index.to_string()),
-            ToHost::RunHooks => (b'H', String::new()),
-            ToHost::SeccompListener(number) => (b'L', number.to_string()),
-            ToHost::Ready => (b'R', String::new()),
-            ToHost::Failed(why) => (FAILED, why.clone()),
+            ToParent::OpenMountSource(index) => (b'O', index.to_string()),
+            ToParent::InCgroup(is_in) => (b'I', u8::from(*is_in).to_string()),
+            ToParent::MakeDevice(index) => (b'V', index.to_string()),
+            ToParent::RunHooks => (b'H', String::new()),
+            ToParent::SeccompListener(number) => (b'L', number.to_string()),
+            ToParent::Ready => (b'R', String::new()),
+            ToParent::Failed(why) => (FAILED, why.clone()),
         };
         let mut message = [&[tag], body.as_bytes()].concat();
         message.truncate(LONGEST_MESSAGE);
@@ -224,26 +224,26 @@ impl InitEnd {
             match rustix::io::write(&self.socket, &message) {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(err) => return Err(err).context("tell the host"),
+                Err(err) => return Err(err).context("tell the parent"),
             }
         }
     }
 
-    /// Offers the host the listener of this process's system call filter, which
+    /// Offers the parent the listener of this process's system call filter, which
     /// is its descriptor `number`.
     pub(crate) fn offer_listener(&self, number: i32) -> Result<()> {
-        self.send(&ToHost::SeccompListener(number))
+        self.send(&ToParent::SeccompListener(number))
     }
 
-    /// Makes sure that the host has not died before it could be told to take
+    /// Makes sure that the parent has not died before it could be told to take
     /// this process with it.
     ///
     /// # Errors
     /// It has.
-    pub(crate) fn check_host(&self) -> Result<()> {
+    pub(crate) fn check_parent(&self) -> Result<()> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match rustix::net::recv(&self.socket, &mut [0_u8; 1][..], flags) {
-            Ok((_, 0)) | Err(Errno::CONNRESET) => bail!("the host side is gone"),
+            Ok((_, 0)) | Err(Errno::CONNRESET) => bail!("the parent is gone"),
             // A message, or none yet.
             _ => Ok(()),
         }
@@ -255,23 +255,23 @@ impl InitEnd {
         while !self.entered_cgroup {
             let message = self.receive_any()?;
             if !self.entered_cgroup {
-                bail!("message from the host: {message:?} before the cgroup was entered");
+                bail!("message from the parent: {message:?} before the cgroup was entered");
             }
         }
         Ok(())
     }
 
-    /// Asks the host to open the source of mount `index` of the plan: the
+    /// Asks the parent to open the source of mount `index` of the plan: the
     /// detached mount, ready to be moved into place.
     pub(crate) fn open_mount_source(&mut self, index: usize) -> Result<OwnedFd> {
-        self.send(&ToHost::OpenMountSource(index))?;
+        self.send(&ToParent::OpenMountSource(index))?;
         self.receive_tree()
     }
 
-    /// Asks the host to make device `index` of the plan: a detached mount of it.
+    /// Asks the parent to make device `index` of the plan: a detached mount of it.
     /// `Err` inside: on this machine it can make none.
     pub(crate) fn make_device(&mut self, index: usize) -> Result<Result<OwnedFd, String>> {
-        self.send(&ToHost::MakeDevice(index))?;
+        self.send(&ToParent::MakeDevice(index))?;
         match self.receive()? {
             ToInit::NoDevices(why) => Ok(Err(why)),
             answer => tree(answer).map(Ok),
@@ -283,18 +283,18 @@ impl InitEnd {
         tree(self.receive()?)
     }
 
-    /// Lets the host run its hooks and waits for them.
+    /// Lets the parent run its hooks and waits for them.
     pub(crate) fn run_hooks(&mut self) -> Result<()> {
-        self.send(&ToHost::RunHooks)?;
+        self.send(&ToParent::RunHooks)?;
         match self.receive()? {
             ToInit::HooksDone => Ok(()),
-            other => bail!("message from the host: {other:?} instead of the hooks' end"),
+            other => bail!("message from the parent: {other:?} instead of the hooks' end"),
         }
     }
 
-    /// Waits until the host has done its part; whether the program is then to
+    /// Waits until the parent has done its part; whether the program is then to
     /// be executed at once, and not when another command says so.
-    pub(crate) fn wait_for_host(&mut self) -> Result<bool> {
+    pub(crate) fn wait_for_parent(&mut self) -> Result<bool> {
         let mut tag = [0];
         loop {
             // Not recvmsg(2): profiles that let a program start allow this.
@@ -302,10 +302,10 @@ impl InitEnd {
                 (Ok(1..), [b'X']) => return Ok(true),
                 (Ok(1..), [b'W']) => return Ok(false),
                 (Ok(1..), [b'C']) => self.entered_cgroup = true,
-                (Ok(1..), [other]) => bail!("message from the host: {other} instead of its end"),
-                (Ok(0) | Err(Errno::CONNRESET), _) => bail!("the host side is gone"),
+                (Ok(1..), [other]) => bail!("message from the parent: {other} instead of its end"),
+                (Ok(0) | Err(Errno::CONNRESET), _) => bail!("the parent is gone"),
                 (Err(Errno::INTR), _) => {}
-                (Err(err), _) => return Err(err).context("wait for the host"),
+                (Err(err), _) => return Err(err).context("wait for the parent"),
             }
         }
     }
@@ -322,7 +322,7 @@ impl InitEnd {
 
     fn receive_any(&mut self) -> Result<ToInit> {
         let Some((tag, body, fd)) = receive(self.socket.as_fd())? else {
-            bail!("the other side is gone");
+            bail!("the parent is gone");
         };
         Ok(match (tag, fd) {
             (b'C', _) => {
@@ -333,7 +333,7 @@ impl InitEnd {
             (b'N', _) => ToInit::NoTree(text(body)),
             (b'P', _) => ToInit::NoDevices(text(body)),
             (b'D', _) => ToInit::HooksDone,
-            (other, _) => bail!("message from the host: unknown tag {other}"),
+            (other, _) => bail!("message from the parent: unknown tag {other}"),
         })
     }
 }
@@ -342,7 +342,7 @@ fn tree(answer: ToInit) -> Result<OwnedFd> {
     match answer {
         ToInit::Tree(tree) => Ok(tree),
         ToInit::NoTree(why) => bail!("{why}"),
-        other => bail!("message from the host: {other:?} instead of a mount"),
+        other => bail!("message from the parent: {other:?} instead of a mount"),
     }
 }
 
@@ -409,28 +409,28 @@ mod tests {
 
     #[test]
     fn a_source_crosses_the_pipe_after_the_cgroup_message() {
-        let (host, mut init) = pair().expect("pair");
+        let (parent, mut init) = pair().expect("pair");
         let (read, _write) = rustix::pipe::pipe().expect("pipe");
-        host.send(ToInit::EnteredCgroup).expect("send");
-        host.send(ToInit::Tree(read)).expect("send");
+        parent.send(ToInit::EnteredCgroup).expect("send");
+        parent.send(ToInit::Tree(read)).expect("send");
         init.open_mount_source(3).expect("source");
         init.wait_for_cgroup().expect("already there");
         assert!(matches!(
-            host.receive(),
-            Ok(Some(ToHost::OpenMountSource(3)))
+            parent.receive(),
+            Ok(Some(ToParent::OpenMountSource(3)))
         ));
     }
 
     #[test]
     fn an_end_that_is_gone_is_no_message() {
-        let (host, mut init) = pair().expect("pair");
-        init.send(&ToHost::Failed("no such thing".into()))
+        let (parent, mut init) = pair().expect("pair");
+        init.send(&ToParent::Failed("no such thing".into()))
             .expect("send");
-        let Ok(Some(ToHost::Failed(why))) = host.receive() else {
+        let Ok(Some(ToParent::Failed(why))) = parent.receive() else {
             panic!("no error text")
         };
         assert_eq!(why, "no such thing");
-        drop(host);
-        assert!(init.wait_for_host().is_err());
+        drop(parent);
+        assert!(init.wait_for_parent().is_err());
     }
 }

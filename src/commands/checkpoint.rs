@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{OFlags, fcntl_getfl};
 use teu_cgroups::Cgroup;
 
-use super::{delete, kill};
 use crate::criu::images::{self, Images};
 use crate::criu::rpc::{self, Features, Kind, Request};
 use crate::criu::swrk::{self, Criu, Start};
 use crate::criu::{configuration, external};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::parent::removal;
+use crate::state::init_process;
 use crate::state::{ContainerState, StateDir, Status};
 use crate::{errno, sys};
 
@@ -100,7 +101,7 @@ fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
     let refused = |status: Status| Failure::CheckpointInState(status.word().to_owned());
     match dir.status(state)? {
         Status::Running | Status::Paused => {
-            let init = kill::open_init(state)?;
+            let init = init_process::open(state)?;
             Ok(init.ok_or_else(|| refused(Status::Stopped))?)
         }
         status => Err(refused(status).into()),
@@ -211,10 +212,10 @@ fn dump(
 
 /// Deletes the container that CRIU has ended.
 fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<()> {
-    delete::wait_for_end(init)?;
+    init_process::wait_for_end(init)?;
     match dir.lock() {
         // Someone else saw that it had ended.
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(()),
-        locked => locked.and_then(|()| delete::destroy(dir, state, false)),
+        locked => locked.and_then(|()| removal::destroy(dir, state, false)),
     }
 }

@@ -1,7 +1,7 @@
 //! `teu create`: make a container from a bundle, up to the moment before its
 //! program starts. `run` makes its containers here too.
 //!
-//! This file is the host's half of the story; `init/mod.rs` is the other.
+//! This file is the parent's half of the story; `init/mod.rs` is the other.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -12,8 +12,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::Child;
 
-use super::delete;
 use crate::bundle::{self, Bundle};
+use crate::criu::external;
 use crate::failure::Failure;
 use crate::hook::{self, Moment};
 use crate::host::Host;
@@ -25,14 +25,15 @@ use crate::parent::intel_rdt;
 use crate::parent::mount_source;
 use crate::parent::net_devices;
 use crate::parent::notify::{self, ListenFds};
+use crate::parent::pid_file;
+use crate::parent::removal;
 use crate::parent::seccomp_agent;
-use crate::pipe::{self, HostEnd, ToHost, ToInit};
+use crate::pipe::{self, ParentEnd, ToInit, ToParent};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::gpu::DeviceWishes;
 use crate::plan::{Plan, Service, Wishes};
-use crate::state::{
-    ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
-};
+use crate::procfs::stat::ProcessStat;
+use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};
 use crate::{errno, fd_socket};
 
 /// What `create` needs to know.
@@ -107,7 +108,7 @@ pub(crate) struct Container {
     pub(crate) cgroup: Cgroup,
     pub(crate) state_dir: StateDir,
     pub(crate) state: Box<ContainerState>,
-    pub(crate) pipe: HostEnd,
+    pub(crate) pipe: ParentEnd,
     /// Between its terminal and ours, in the foreground.
     pub(crate) relay: Option<Relay>,
     /// Those that would have ended this process meanwhile.
@@ -121,7 +122,7 @@ pub(crate) struct Container {
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
-    check_id(&options.id)?;
+    container_id::check(&options.id)?;
     StateDir::make_root(&options.root)?;
 
     // Decide everything that can be decided without touching the machine.
@@ -147,7 +148,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
     let mut state = plan.state();
     if plan.process.terminal.is_none() {
-        state.external.pipes = stream_pipes();
+        state.external.pipes = external::pipes_of_this_process();
     }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
@@ -166,8 +167,8 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         &plan.namespaces,
         cgroup_fd.as_ref().map(AsFd::as_fd),
         |joined| {
-            state_dir.leave_lock_to_host();
-            // With this copy open, the end of the host would go unnoticed.
+            state_dir.leave_lock_to_parent();
+            // With this copy open, the end of the parent would go unnoticed.
             drop(host_end.take());
             init::main(&plan, init_end, given, joined)
         },
@@ -223,7 +224,7 @@ fn give<'a>(
     signals: &'a Signals,
 ) -> Result<(Given<'a>, Option<TerminalPair>)> {
     let exec_fifo = match purpose {
-        Purpose::Create => Some(state_dir.make_exec_fifo()?),
+        Purpose::Create => Some(exec_fifo::make(state_dir.path())?),
         Purpose::RunDetached | Purpose::RunForeground => None,
     };
     let foreground = purpose == Purpose::RunForeground;
@@ -254,8 +255,8 @@ pub(crate) fn console_sockets(
 ) -> Result<(Option<OwnedFd>, Option<TerminalPair>)> {
     Ok(match (has_terminal, foreground, engines_socket) {
         (true, true, None) => {
-            let (host, init) = fd_socket::pair()?;
-            (Some(init), Some((Terminal::open()?, host)))
+            let (parent, init) = fd_socket::pair()?;
+            (Some(init), Some((Terminal::open()?, parent)))
         }
         (true, false, Some(path)) => (Some(fd_socket::connect(path)?), None),
         (true, false, None) => {
@@ -310,7 +311,7 @@ impl Options {
 }
 
 impl Container {
-    /// The host's part while init works.
+    /// The parent's part while init works.
     fn bring_up(
         &mut self,
         plan: &Plan,
@@ -344,7 +345,7 @@ impl Container {
         if let Some(adjustment) = plan.process.oom_score_adj {
             process::set_oom_score_adj(pid.as_raw(), adjustment)?;
         }
-        if plan.host_sets_limits {
+        if plan.parent_sets_limits {
             process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
         }
         if let Some((terminal, socket)) = terminal {
@@ -357,7 +358,7 @@ impl Container {
             fd_socket::send(fd_socket::connect(socket)?, b"standard", self.child.pidfd())?;
         }
         match &options.pid_file {
-            Some(file) => write_pid_file(file, pid),
+            Some(file) => pid_file::write(file, pid),
             None => Ok(()),
         }
     }
@@ -377,11 +378,11 @@ impl Container {
     fn serve_init(&mut self, plan: &Plan) -> Result<()> {
         loop {
             match self.pipe.receive()? {
-                Some(ToHost::OpenMountSource(index)) => {
+                Some(ToParent::OpenMountSource(index)) => {
                     let source = mount_source::open(&plan.rootfs, index, &self.child);
                     self.pipe.send(ToInit::answer(source.map(ToInit::Tree)))?;
                 }
-                Some(ToHost::MakeDevice(index)) => {
+                Some(ToParent::MakeDevice(index)) => {
                     let devices = plan.rootfs.devices.as_ref().context("the plan has no /dev");
                     let label = plan.rootfs.mount_label.as_deref();
                     let node = devices.and_then(|devices| {
@@ -389,7 +390,7 @@ impl Container {
                     });
                     self.pipe.send(ToInit::answer(node))?;
                 }
-                Some(ToHost::RunHooks) => {
+                Some(ToParent::RunHooks) => {
                     self.restrict_devices(plan)?;
                     let state = self.state.for_hooks(Status::Creating);
                     hook::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
@@ -397,19 +398,19 @@ impl Container {
                     log::debug!(target: STEP, "ran the hooks before the container's root");
                     self.pipe.send(ToInit::HooksDone)?;
                 }
-                Some(ToHost::SeccompListener(number)) => {
+                Some(ToParent::SeccompListener(number)) => {
                     let state = self.state.for_hooks(Status::Creating);
                     let filter = plan.process.seccomp.as_ref();
                     seccomp_agent::give_listener(filter, &self.child, number, state)?;
                 }
-                Some(ToHost::Ready) => {
+                Some(ToParent::Ready) => {
                     if let Some(devices) = &plan.rootfs.devices {
                         device_source::remove(devices, self.state_dir.path())?;
                     }
                     return self.restrict_devices(plan);
                 }
-                Some(ToHost::Failed(why)) => return Err(init_failed(&why)),
-                Some(ToHost::InCgroup(_)) => bail!("message from init: its cgroup, again"),
+                Some(ToParent::Failed(why)) => return Err(init_failed(&why)),
+                Some(ToParent::InCgroup(_)) => bail!("message from init: its cgroup, again"),
                 None => return Err(self.why_init_ended()),
             }
         }
@@ -438,7 +439,7 @@ impl Container {
         let state = self.state.clone();
         drop(self);
         if state.mounts_on_host
-            && let Err(err) = delete::unmount_below(&state.rootfs)
+            && let Err(err) = removal::unmount_below(&state.rootfs)
         {
             log::warn!("{}", errno::chain(&err));
         }
@@ -457,7 +458,7 @@ impl Container {
 
     /// Kills and deletes a shared one, if it is still there.
     pub(crate) fn end(self) {
-        delete::end_shared(self.child, self.state_dir, &self.state);
+        removal::end_shared(self.child, self.state_dir, &self.state);
     }
 
     /// It outlives this process.

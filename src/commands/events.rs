@@ -12,10 +12,10 @@ use rustix::time::Timespec;
 use serde::Serialize;
 use teu_cgroups::{Cgroup, OomWatch, Stats};
 
-use super::kill;
 use crate::host::{Host, Resctrl};
 use crate::json;
 use crate::parent::intel_rdt::{self, RdtStats};
+use crate::state::init_process;
 use crate::state::{ContainerState, StateDir};
 
 /// What `events` needs to know.
@@ -62,7 +62,7 @@ pub(crate) fn events(options: &Options) -> Result<()> {
         bail!("duration interval must be greater than 0");
     }
     let (_, state) = StateDir::load(&options.root, &options.id)?;
-    let Some(init) = kill::open_init(&state)? else {
+    let Some(init) = init_process::open(&state)? else {
         bail!("container with id {} is not running", state.id);
     };
     let cgroup = Cgroup::open(&state.cgroup);

@@ -1,6 +1,6 @@
 //! `teu exec`: run a further process in a container.
 //!
-//! This file is the host's half of the story; `init/exec.rs` is the other.
+//! This file is the parent's half of the story; `init/exec.rs` is the other.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,7 +17,6 @@ use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, Pending, spawn_beside};
 
 use super::create::{self, TerminalPair};
-use super::kill;
 use crate::bundle::{self, Bundle};
 use crate::failure::Failure;
 use crate::fd_socket;
@@ -26,12 +25,14 @@ use crate::init::paths::Procfs;
 use crate::init::{self, process, scheduling};
 use crate::parent::foreground::{self, Init, Relay, Signals};
 use crate::parent::notify::ListenFds;
+use crate::parent::pid_file;
 use crate::parent::seccomp_agent;
 use crate::parent::users;
-use crate::pipe::{self, HostEnd, ToHost, ToInit};
+use crate::pipe::{self, ParentEnd, ToInit, ToParent};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
-use crate::state::{ContainerState, StateDir, Status, write_pid_file};
+use crate::state::init_process;
+use crate::state::{ContainerState, StateDir, Status};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]
@@ -94,7 +95,7 @@ pub(crate) fn exec(options: &Options) -> Result<u8> {
 
 /// The container's init, beside which the process will be.
 fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
-    let Some(init) = kill::open_init(state)? else {
+    let Some(init) = init_process::open(state)? else {
         return Err(Failure::ExecStopped.into());
     };
     // As in the status: a cgroup without a freezer is never frozen.
@@ -242,7 +243,7 @@ pub(crate) fn sub_cgroups(words: &[String]) -> Result<BTreeMap<String, String>> 
 #[derive(Debug)]
 struct Process {
     child: Child,
-    pipe: HostEnd,
+    pipe: ParentEnd,
     /// Between its terminal and ours, in the foreground.
     relay: Option<Relay>,
 }
@@ -273,7 +274,7 @@ impl Process {
         let host_end = Cell::new(Some(host_end));
         let enters_v1 = given.entrance.is_some();
         let prepare = |joined, spared: BorrowedFd<'_>| {
-            // With this copy open, the end of the host would go unnoticed.
+            // With this copy open, the end of the parent would go unnoticed.
             drop(host_end.take());
             init::exec::prepare(plan, init_end, given, joined, spared)
         };
@@ -301,7 +302,7 @@ impl Process {
         }
     }
 
-    /// The host's part while the process takes its last steps.
+    /// The parent's part while the process takes its last steps.
     fn bring_up(
         &mut self,
         options: &Options,
@@ -311,7 +312,7 @@ impl Process {
     ) -> Result<()> {
         let pid = self.child.pid();
         self.wait_until_ready(plan, state).context(create::START)?;
-        if plan.host_sets_limits {
+        if plan.parent_sets_limits {
             process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
         }
         if let Some((terminal, socket)) = terminal {
@@ -322,7 +323,7 @@ impl Process {
             fd_socket::send(fd_socket::connect(socket)?, b"setns", self.child.pidfd())?;
         }
         if let Some(file) = &options.pid_file {
-            write_pid_file(file, pid)?;
+            pid_file::write(file, pid)?;
         }
         log::debug!("setns_init: about to exec");
         self.pipe.send(ToInit::Execute)
@@ -330,15 +331,15 @@ impl Process {
 
     fn wait_until_ready(&self, plan: &ExecPlan, state: &ContainerState) -> Result<()> {
         let mut message = self.pipe.receive()?;
-        if let Some(ToHost::SeccompListener(number)) = message {
+        if let Some(ToParent::SeccompListener(number)) = message {
             let filter = plan.process.seccomp.as_ref();
             let state = state.for_hooks(Status::Running);
             seccomp_agent::give_listener(filter, &self.child, number, state)?;
             message = self.pipe.receive()?;
         }
         match message {
-            Some(ToHost::Ready) => Ok(()),
-            Some(ToHost::Failed(why)) => Err(anyhow!(why)),
+            Some(ToParent::Ready) => Ok(()),
+            Some(ToParent::Failed(why)) => Err(anyhow!(why)),
             Some(other) => Err(anyhow!(
                 "message from the process: {other:?} instead of ready"
             )),
@@ -401,7 +402,7 @@ fn enter_cgroup(
 }
 
 /// What the process said before its end, or the error met on this side.
-fn why_it_failed(pipe: &HostEnd, err: anyhow::Error) -> anyhow::Error {
+fn why_it_failed(pipe: &ParentEnd, err: anyhow::Error) -> anyhow::Error {
     match pipe.last_words() {
         Some(why) => anyhow!(why).context(create::START),
         None => err,

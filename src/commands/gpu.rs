@@ -13,9 +13,9 @@ use teu_gpu::cdi::File;
 use teu_gpu::{Capabilities, Gpu, Roots, Vendor};
 
 use super::devices::{print, print_json};
+use crate::atomic_file;
 use crate::host::{Host, library_dirs};
 use crate::json;
-use crate::state::write_atomically;
 
 /// What `gpu` needs to know.
 #[derive(Debug, Clone)]
@@ -195,7 +195,7 @@ fn cdi(roots: &Roots, options: &Options) -> Result<()> {
     let text = text(file, options.json || is_json)?;
     // Engines of users read it, too.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    write_atomically(path, text.as_bytes(), 0o644)
+    atomic_file::write(path, text.as_bytes(), 0o644)
 }
 
 fn text(file: &File, json: bool) -> Result<String> {

@@ -1,17 +1,13 @@
 //! `teu kill`: send a signal to a container.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use nix::sys::signal::Signal;
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags};
 use teu_cgroups::Cgroup;
 
 use crate::failure::Failure;
-use crate::state::{ContainerState, StateDir, Status};
-use crate::sys;
+use crate::state::{ContainerState, StateDir, Status, init_process};
 
 /// What `kill` needs to know.
 #[derive(Debug, Clone)]
@@ -40,8 +36,10 @@ pub(crate) fn kill(options: &Options) -> Result<()> {
     if everyone {
         return kill_everyone(&state);
     }
-    match open_init(&state)? {
-        Some(init) if dir.status(&state)? != Status::Stopped => send(&state, &init, options.signal),
+    match init_process::open(&state)? {
+        Some(init) if dir.status(&state)? != Status::Stopped => {
+            init_process::signal(&state, &init, options.signal)
+        }
         _ if options.all => Ok(()),
         _ => Err(Failure::NotRunning.into()),
     }
@@ -59,45 +57,9 @@ fn kill_everyone(state: &ContainerState) -> Result<()> {
 
 /// All that can be found of a container without a cgroup of its own.
 fn kill_init(state: &ContainerState) -> Result<()> {
-    match open_init(state)? {
-        Some(init) => send(state, &init, libc::SIGKILL),
+    match init_process::open(state)? {
+        Some(init) => init_process::signal(state, &init, libc::SIGKILL),
         None => Ok(()),
-    }
-}
-
-/// Init, if it is still the process it was; a pid that is another's by now is
-/// never opened.
-///
-/// # Errors
-/// The kernel refused for another reason than that it is gone.
-pub(crate) fn open_init(state: &ContainerState) -> Result<Option<OwnedFd>> {
-    let Some(pid) = Pid::from_raw(state.pid) else {
-        return Ok(None);
-    };
-    let init = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(init) => init,
-        Err(Errno::SRCH) => return Ok(None),
-        Err(err) => return Err(err).with_context(|| format!("open process {}", state.pid)),
-    };
-    // After opening: the descriptor now names one process for ever.
-    Ok(state.init_is_alive()?.then_some(init))
-}
-
-/// Sends init a signal. A frozen one dies of SIGKILL only once it is thawed, and
-/// init waits for all others of its pid namespace.
-///
-/// # Errors
-/// The kernel refused, or init is gone.
-pub(crate) fn send(state: &ContainerState, init: &OwnedFd, signal: i32) -> Result<()> {
-    match sys::pidfd_send_signal(init, signal) {
-        Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
-            return Err(Failure::NotRunning.into());
-        }
-        sent => sent.with_context(|| format!("send signal {signal} to process {}", state.pid))?,
-    }
-    match signal {
-        libc::SIGKILL => Ok(Cgroup::open(&state.cgroup).thaw_tree()?),
-        _ => Ok(()),
     }
 }
 

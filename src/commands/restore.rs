@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 
+use super::checkpoint;
 use super::create::{self, Purpose, TerminalPair};
-use super::{checkpoint, delete};
 use crate::bundle::{self, Bundle};
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
@@ -27,12 +27,13 @@ use crate::init;
 use crate::parent::foreground::{self, Init, Relay, Signals};
 use crate::parent::intel_rdt;
 use crate::parent::notify::{self, ListenFds, NotifySocket};
+use crate::parent::pid_file;
+use crate::parent::removal;
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
 use crate::plan::{Plan, Wishes};
-use crate::state::{
-    ContainerState, ProcessStat, StateDir, Status, check_id, stream_pipes, write_pid_file,
-};
+use crate::procfs::stat::ProcessStat;
+use crate::state::{ContainerState, StateDir, Status, container_id};
 use crate::{errno, fd_socket};
 
 /// The directory below the state directory where the root filesystem is mounted
@@ -100,7 +101,7 @@ struct Parts {
 
 fn make(options: &Options) -> Result<Restored> {
     let create = &options.create;
-    check_id(&create.id)?;
+    container_id::check(&create.id)?;
     StateDir::make_root(&create.root)?;
 
     // Everything that can be decided without touching the machine.
@@ -130,7 +131,7 @@ fn make(options: &Options) -> Result<Restored> {
     let mut state = plan.state();
     state_dir.begin(&state)?;
     if !has_terminal {
-        state.external.pipes = stream_pipes();
+        state.external.pipes = external::pipes_of_this_process();
     }
     let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
     let mut restoration = Restoration {
@@ -206,7 +207,7 @@ impl Restoration<'_> {
             namespaces: its_namespaces,
         };
         let (criu, directories) = Criu::start(program, &start, || {
-            self.parts.state_dir.leave_lock_to_host();
+            self.parts.state_dir.leave_lock_to_parent();
             init::restore::prepare(&self.plan.rootfs, &root)?;
             images.reopen()
         })?;
@@ -342,7 +343,7 @@ impl Restoration<'_> {
             relay = Some(Relay::new(terminal, master)?);
         }
         if let Some(file) = &self.options.create.pid_file {
-            write_pid_file(file, pid)?;
+            pid_file::write(file, pid)?;
         }
         Ok((init, relay))
     }
@@ -359,7 +360,7 @@ fn make_root_readonly(pid: i32) -> Result<()> {
         let Err(err) = joined.and_then(|()| init::restore::make_root_readonly()) else {
             return 0;
         };
-        // If the host is gone there is nobody to tell.
+        // If the parent is gone there is nobody to tell.
         (&tell).write_all(errno::chain(&err).as_bytes()).ok();
         1
     })?;
@@ -406,13 +407,13 @@ impl Restored {
         let status = match foreground::wait(init, relay, &self.rest.signals, notify) {
             Ok(status) => status,
             Err(err) => {
-                delete::end_shared(self.init, self.rest.state_dir, &self.rest.state);
+                removal::end_shared(self.init, self.rest.state_dir, &self.rest.state);
                 return Err(err);
             }
         };
         // Reaped by now: the pid may be another's.
         self.init.keep();
-        delete::destroy_ended(self.rest.state_dir, &self.rest.state)?;
+        removal::destroy_ended(self.rest.state_dir, &self.rest.state)?;
         Ok(status)
     }
 

@@ -4,11 +4,11 @@
 use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
-use super::delete;
 use crate::hook;
 use crate::logger::STEP;
 use crate::parent::foreground::{self, Init};
 use crate::parent::notify::NotifySocket;
+use crate::parent::removal;
 use crate::pipe::ToInit;
 use crate::state::Status;
 
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     // Reaped by now: the pid may be another's.
     container.child.keep();
     if !options.keep {
-        delete::destroy_ended(container.state_dir, &container.state)?;
+        removal::destroy_ended(container.state_dir, &container.state)?;
     }
     Ok(status)
 }

@@ -9,7 +9,7 @@ use crate::errno;
 use crate::failure::Failure;
 use crate::hook;
 use crate::parent::notify::NotifySocket;
-use crate::state::{StateDir, Status};
+use crate::state::{StateDir, Status, exec_fifo};
 
 /// Starts a created container and runs its poststart hooks.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
         // As long as nothing has happened.
         bundle::enter(&state.bundle)?;
     }
-    let started = dir.release_exec_fifo()?;
+    let started = exec_fifo::release(dir.path())?;
     // They belong after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
         && started.wait_for_exec()?

@@ -8,13 +8,14 @@ use nix::unistd::Pid;
 use teu_cgroups::{Cgroup, Limits};
 use teu_namespaces::Neighbour;
 
-use super::{exec, kill};
+use super::exec;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::parent::foreground::Signals;
 use crate::parent::hotplug::Inside;
 use crate::parent::intel_rdt::{self, NewSchemata};
 use crate::plan::hotplug::{Container, Hotplug, HotplugWishes};
+use crate::state::init_process;
 use crate::state::{ContainerState, StateDir, Status};
 use crate::{bundle, errno, plan};
 
@@ -173,7 +174,7 @@ fn hotplug(
     if state.limits.devices.is_none() {
         bail!("a rootless container has no device rules, so its devices stay as they are");
     }
-    let init = kill::open_init(state)?.ok_or(Failure::NotRunning)?;
+    let init = init_process::open(state)?.ok_or(Failure::NotRunning)?;
     let init = Neighbour::new(Pid::from_raw(state.pid), init)?;
     let root = exec::open_root(&init, state)?;
     let label = state.devices.mount_label.as_deref();

@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
+use rustix::stdio::{stderr, stdin, stdout};
 use teu_namespaces::{Kind, Namespace, NamespacePlan};
 
 use super::rpc::{self, CgroupRoot, Inherited, JoinedNamespace, MountMap, Options};
@@ -193,6 +194,18 @@ pub(crate) fn streams(external: &External, pid: i32) -> Vec<String> {
         pipe => pipe.to_owned(),
     };
     external.pipes.iter().enumerate().map(name).collect()
+}
+
+/// The caller's pipes among our standard streams, which a process of ours
+/// inherits: `pipe:[7]`, as links in /proc have it; empty words for others.
+pub(crate) fn pipes_of_this_process() -> [String; 3] {
+    [stdin(), stdout(), stderr()].map(|stream| match fstat(stream) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo => {
+            format!("pipe:[{}]", stat.st_ino)
+        }
+        // No other stream can be handed to CRIU by a name.
+        _ => String::new(),
+    })
 }
 
 /// For a restore: the pipes among the streams at the checkpoint are our streams

@@ -144,7 +144,7 @@ impl Images {
     pub(crate) fn write_streams(&self, streams: &[String]) -> Result<()> {
         let path = self.path.join(STREAMS);
         let text = serde_json::to_vec(streams).context("write the streams as JSON")?;
-        crate::state::write_atomically(&path, &text, 0o600)
+        crate::atomic_file::write(&path, &text, 0o600)
     }
 
     /// Their names, as noted.

@@ -98,7 +98,7 @@ fn cleaned(path: &Path) -> PathBuf {
     clean
 }
 
-/// Blocks no signal any more: the host may have blocked them all before the
+/// Blocks no signal any more: the parent may have blocked them all before the
 /// clone (see `foreground::Signals`).
 pub(crate) fn unblock_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
@@ -109,7 +109,7 @@ pub(crate) fn unblock_signals() -> Result<()> {
 /// Closes every descriptor from 3 + `preserved_fds` on first: close-on-exec
 /// would come too late for a program called `/proc/self/fd/7`, since execve(2)
 /// opens it before it closes anything (CVE-2024-21626). That leaves no way to
-/// tell the host of a failure: it goes to the container's stderr, as one line
+/// tell the parent of a failure: it goes to the container's stderr, as one line
 /// in runc's words, and the exit status is 255.
 ///
 /// Of those only `left` are open since [`close_all`], and maybe not all of them.

@@ -19,7 +19,7 @@ use crate::pipe::InitEnd;
 use crate::plan::devices::{DeviceKind, DeviceNode};
 use crate::plan::rootfs::Devices;
 
-/// Why a node that the host does not make stays the host's own.
+/// Why a node that the parent does not make stays the host's own.
 const NOBODYS: &str = "in this user namespace nobody may make it for that owner";
 
 /// What a mode can allow that has a meaning for devices.
@@ -60,8 +60,8 @@ pub(super) fn make_nodes(
 ) -> Result<()> {
     let mut parents = Parents { root, last: None };
     for (index, node) in devices.nodes.iter().enumerate() {
-        let host = devices.bind.then_some((&mut *pipe, index));
-        make_node(&mut parents, kernel, node, host)
+        let outside = devices.bind.then_some((&mut *pipe, index));
+        make_node(&mut parents, kernel, node, outside)
             .with_context(|| format!("create device {:?} ({})", node.path, describe(node.kind)))?;
     }
     Ok(())
@@ -98,11 +98,11 @@ fn make_node(
     parents: &mut Parents<'_>,
     kernel: &Kernel,
     node: &DeviceNode,
-    host: Option<(&mut InitEnd, usize)>,
+    outside: Option<(&mut InitEnd, usize)>,
 ) -> Result<()> {
     let (parent, name) = parents.of(&node.path)?;
-    if let Some((pipe, index)) = host.filter(|_| node.kind != DeviceKind::Fifo) {
-        let made = match node.made_by_host {
+    if let Some((pipe, index)) = outside.filter(|_| node.kind != DeviceKind::Fifo) {
+        let made = match node.made_by_parent {
             Some(_) => pipe.make_device(index)?,
             None => Err(NOBODYS.to_owned()),
         };
@@ -249,7 +249,7 @@ mod tests {
             uid: 3,
             gid: 4,
             asked: false,
-            made_by_host: None,
+            made_by_parent: None,
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Without a host that would make any.
+    /// Without a parent that would make any.
     fn set_up_alone(root: &Root, devices: &Devices) -> Result<()> {
         let (_, mut pipe) = crate::pipe::pair().expect("pipe");
         set_up(root, &Kernel::default(), devices, &mut pipe)

@@ -1,6 +1,6 @@
 //! DO: a further process of a running container, from the clone to the
 //! program. `init/mod.rs` is the longer way of the container's first one;
-//! `commands/exec.rs` is the host's half.
+//! `commands/exec.rs` is the parent's half.
 //!
 //! Others in the container may have CAP_SYS_PTRACE, and take what a process
 //! there has. So a middle process does all that takes more than the container's
@@ -18,16 +18,16 @@ use teu_cgroups::Entrance;
 
 use super::paths::{Procfs, Root};
 use super::{
-    FAILED, capabilities, command, console, enter_cgroup, leave_host, lsm, memory_policy, process,
+    FAILED, capabilities, command, console, enter_cgroup, leave_parent, lsm, memory_policy, process,
     scheduling, seccomp,
 };
 use crate::errno;
-use crate::pipe::{InitEnd, ToHost};
+use crate::pipe::{InitEnd, ToParent};
 use crate::plan::exec::ExecPlan;
 use crate::plan::seccomp::Timing;
 use crate::sys;
 
-/// What the process inherits from the host.
+/// What the process inherits from the parent.
 #[derive(Debug)]
 pub(crate) struct Given {
     /// Of the container's cgroup, if the process is to go there by itself.
@@ -43,7 +43,7 @@ pub(crate) struct Given {
 /// What the process begins with in the container's pid namespace.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    host: InitEnd,
+    parent: InitEnd,
     environment: Vec<CString>,
     /// It is in its working directory.
     entered: bool,
@@ -51,58 +51,58 @@ pub(crate) struct Prepared {
 
 /// Runs in the cloned middle process, which is in all namespaces of the
 /// container but its pid namespace: does what takes privileges, and leaves
-/// neither those nor the host's descriptors to the process to be. `spared` is
-/// left open. An error is the status to end with; the host has been told.
+/// neither those nor the parent's descriptors to the process to be. `spared` is
+/// left open. An error is the status to end with; the parent has been told.
 pub(crate) fn prepare(
     plan: &ExecPlan,
-    host: InitEnd,
+    parent: InitEnd,
     mut given: Given,
     joined: teu_namespaces::Result<()>,
     spared: BorrowedFd<'_>,
 ) -> Result<Prepared, i32> {
-    let prepared = enter_cgroup(given.entrance.take(), &host)
+    let prepared = enter_cgroup(given.entrance.take(), &parent)
         .and_then(|()| joined.map_err(Into::into))
-        .and_then(|()| become_process(plan, given, &host));
+        .and_then(|()| become_process(plan, given, &parent));
     let closed = prepared.and_then(|prepared| {
-        leave_host(plan.preserved_fds, &[host.as_fd(), spared])?;
+        leave_parent(plan.preserved_fds, &[parent.as_fd(), spared])?;
         Ok(prepared)
     });
     match closed {
         Ok((environment, entered)) => Ok(Prepared {
-            host,
+            parent,
             environment,
             entered,
         }),
-        Err(err) => Err(fail(&host, &err)),
+        Err(err) => Err(fail(&parent, &err)),
     }
 }
 
 /// Runs in the process itself, as the container's user with its capabilities;
 /// what it returns is the status it ends with.
 pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
-    // The listener is open until the host has taken it.
+    // The listener is open until the parent has taken it.
     let (program, listener) = match finish(plan, &prepared) {
         Ok(finished) => finished,
-        Err(err) => return fail(&prepared.host, &err),
+        Err(err) => return fail(&prepared.parent, &err),
     };
     let Err(err) = execute(plan, &program, &mut prepared, listener.as_ref());
-    // The host has gone its way.
+    // The parent has gone its way.
     command::fail(None, &errno::chain(&err));
     FAILED
 }
 
-/// Tells the host, and gives the status to end with.
-fn fail(host: &InitEnd, err: &anyhow::Error) -> i32 {
-    // If the host is gone there is nobody to tell.
-    host.send(&ToHost::Failed(errno::chain(err))).ok();
+/// Tells the parent, and gives the status to end with.
+fn fail(parent: &InitEnd, err: &anyhow::Error) -> i32 {
+    // If the parent is gone there is nobody to tell.
+    parent.send(&ToParent::Failed(errno::chain(err))).ok();
     FAILED
 }
 
 /// Everything that the process inherits; its environment, and whether this one
-/// could enter its working directory. The host moves it into the container's
+/// could enter its working directory. The parent moves it into the container's
 /// cgroup meanwhile.
-fn become_process(plan: &ExecPlan, given: Given, host: &InitEnd) -> Result<(Vec<CString>, bool)> {
-    end_with_host(host)?;
+fn become_process(plan: &ExecPlan, given: Given, parent: &InitEnd) -> Result<(Vec<CString>, bool)> {
+    end_with_parent(parent)?;
     if let Some(root) = &given.root {
         fchdir(root).context("enter the container's root")?;
         chroot(".").context("chroot")?;
@@ -123,7 +123,7 @@ fn become_process(plan: &ExecPlan, given: Given, host: &InitEnd) -> Result<(Vec<
         memory_policy::set(policy)?;
     }
     process::set_attributes(process)?;
-    if !plan.host_sets_limits {
+    if !plan.parent_sets_limits {
         process::raise_rlimits(&process.rlimits)?;
     }
     if let Some(label) = &process.lsm.selinux_label {
@@ -143,19 +143,19 @@ fn become_process(plan: &ExecPlan, given: Given, host: &InitEnd) -> Result<(Vec<
     Ok((environment, entered))
 }
 
-/// A host that dies takes this process with it until it is ready; from then on
+/// A parent that dies takes this process with it until it is ready; from then on
 /// the pipe tells of its end.
-fn end_with_host(host: &InitEnd) -> Result<()> {
+fn end_with_parent(parent: &InitEnd) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("prctl(PR_SET_PDEATHSIG)")?;
-    host.check_host()
+    parent.check_parent()
 }
 
 /// What only the process itself can do, and what takes the capabilities that it
 /// has kept for it.
 fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<OwnedFd>)> {
-    let (process, host) = (&plan.process, &prepared.host);
-    end_with_host(host)?;
+    let (process, parent) = (&plan.process, &prepared.parent);
+    end_with_parent(parent)?;
     command::unblock_signals()?;
     process::start_session()?;
     if process.terminal.is_some() {
@@ -163,7 +163,7 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
     }
     scheduling::set_scheduler(0, &process.scheduling)?;
     // Not inherited: the process before this one would count, too.
-    if !plan.host_sets_limits {
+    if !plan.parent_sets_limits {
         process::set_rlimits(0, &process.rlimits)?;
     }
     if !prepared.entered {
@@ -173,12 +173,12 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
     let search_path = process.environment.search_path.as_deref();
     let path = command::find(&process.args[0], search_path)?;
     let filter = process.seccomp.as_ref();
-    let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
+    let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     capabilities::drop_kept(&process.capabilities)?;
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
     // All calls from here on are those of a program or under its control.
-    let late = seccomp::load(filter, Timing::LastOfAll, host)?;
-    host.send(&ToHost::Ready)?;
+    let late = seccomp::load(filter, Timing::LastOfAll, parent)?;
+    parent.send(&ToParent::Ready)?;
     Ok((path, early.or(late)))
 }
 
@@ -202,19 +202,19 @@ fn root() -> Result<Root> {
     Ok(Root::new(directory))
 }
 
-/// Waits for the host's part, and becomes the program.
+/// Waits for the parent's part, and becomes the program.
 fn execute(
     plan: &ExecPlan,
     program: &CStr,
     prepared: &mut Prepared,
     listener: Option<&OwnedFd>,
 ) -> Result<Infallible> {
-    prepared.host.wait_for_host()?;
+    prepared.parent.wait_for_parent()?;
     sys::restore_signals(plan.process.ignored_signals).context("restore signals")?;
     let listener = listener.map(AsFd::as_fd);
     let left: Vec<_> = listener
         .into_iter()
-        .chain([prepared.host.as_fd()])
+        .chain([prepared.parent.as_fd()])
         .collect();
     command::exec(
         program,

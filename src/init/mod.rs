@@ -43,7 +43,7 @@ use crate::errno;
 use crate::hook::{self, Moment};
 use crate::logger::{self, STEP};
 use crate::parent::foreground::Signals;
-use crate::pipe::{InitEnd, ToHost};
+use crate::pipe::{InitEnd, ToParent};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
@@ -55,7 +55,7 @@ use rootfs::Rootfs;
 /// The exit status of an init that did not become the program; runc's.
 const FAILED: i32 = 255;
 
-/// What init inherits from the host.
+/// What init inherits from the parent.
 #[derive(Debug)]
 pub(crate) struct Given<'a> {
     /// Of its cgroup, if it is to go there by itself.
@@ -66,41 +66,41 @@ pub(crate) struct Given<'a> {
     /// writes to it if the program could not be executed.
     pub(crate) exec_fifo: Option<OwnedFd>,
     /// A signalfd shows the signals of whoever reads it: here init's. Blocked by
-    /// the host, so that none is lost before init waits for its start.
+    /// the parent, so that none is lost before init waits for its start.
     pub(crate) signals: &'a Signals,
 }
 
 /// Runs in the cloned child; what it returns is the status it ends with.
 pub(crate) fn main(
     plan: &Plan,
-    mut host: InitEnd,
+    mut parent: InitEnd,
     mut given: Given<'_>,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
-    let prepared = enter_cgroup(given.entrance.take(), &host)
+    let prepared = enter_cgroup(given.entrance.take(), &parent)
         .and_then(|()| joined.map_err(Into::into))
-        .and_then(|()| prepare(plan, &mut host, &given));
+        .and_then(|()| prepare(plan, &mut parent, &given));
     match prepared {
         Ok(program) => {
-            let Err(err) = execute(plan, &mut host, &given, &program);
-            // The host has gone its way.
-            command::fail(watched(plan, &host, &given), &errno::chain(&err));
+            let Err(err) = execute(plan, &mut parent, &given, &program);
+            // The parent has gone its way.
+            command::fail(watched(plan, &parent, &given), &errno::chain(&err));
             // No destructors: what they would close is closed.
             sys::exit(FAILED)
         }
         Err(err) => {
-            // If the host is gone there is nobody to tell.
-            host.send(&ToHost::Failed(errno::chain(&err))).ok();
+            // If the parent is gone there is nobody to tell.
+            parent.send(&ToParent::Failed(errno::chain(&err))).ok();
         }
     }
     FAILED
 }
 
-/// Goes through the entrance, if there is one, and tells the host, which moves a
+/// Goes through the entrance, if there is one, and tells the parent, which moves a
 /// process that could not.
-fn enter_cgroup(entrance: Option<Entrance>, host: &InitEnd) -> Result<()> {
+fn enter_cgroup(entrance: Option<Entrance>, parent: &InitEnd) -> Result<()> {
     match entrance {
-        Some(entrance) => host.send(&ToHost::InCgroup(entrance.enter().is_ok())),
+        Some(entrance) => parent.send(&ToParent::InCgroup(entrance.enter().is_ok())),
         None => Ok(()),
     }
 }
@@ -110,17 +110,17 @@ fn enter_cgroup(entrance: Option<Entrance>, host: &InitEnd) -> Result<()> {
 struct Program {
     path: CString,
     environment: Vec<CString>,
-    /// Of the process's system call filter: open until the host has taken it.
+    /// Of the process's system call filter: open until the parent has taken it.
     _listener: Option<OwnedFd>,
 }
 
 /// Everything up to the moment before the program.
-fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program> {
-    // A host that dies while this process is not reading from it takes this
+fn prepare(plan: &Plan, parent: &mut InitEnd, given: &Given<'_>) -> Result<Program> {
+    // A parent that dies while this process is not reading from it takes this
     // process with it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("prctl(PR_SET_PDEATHSIG)")?;
-    host.check_host()?;
+    parent.check_parent()?;
     process::start_session()?;
     // While /proc is the host's.
     let status = File::open("/proc/self/status").context("open \"/proc/self/status\"")?;
@@ -129,8 +129,8 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
         loopback::switch_on()?;
     }
 
-    // The host attaches this process to its cgroup meanwhile.
-    let rootfs = rootfs::prepare(&plan.rootfs, host)?;
+    // The parent attaches this process to its cgroup meanwhile.
+    let rootfs = rootfs::prepare(&plan.rootfs, parent)?;
     log::debug!(target: STEP, "init made the mounts and devices (child process in init())");
     if plan.new_keyring {
         new_keyring(plan, &rootfs)?;
@@ -139,7 +139,7 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
     // Hooks see the mounts made and the host's root still there
     // (runtime.md, "Lifecycle").
     if plan.hooks.any_before_entering() {
-        host.run_hooks()?;
+        parent.run_hooks()?;
     }
     // In the container's namespaces, with the host's root and an empty environment.
     rootfs.change_directory()?;
@@ -171,16 +171,16 @@ fn prepare(plan: &Plan, host: &mut InitEnd, given: &Given<'_>) -> Result<Program
     rootfs.make_paths_readonly()?;
     rootfs.mask()?;
 
-    let own_limits = !plan.host_sets_limits;
+    let own_limits = !plan.parent_sets_limits;
     let program = become_process(
         &plan.process,
         rootfs.kernel(),
         own_limits,
         plan.callers_streams,
         status,
-        host,
+        parent,
     )?;
-    host.send(&ToHost::Ready)?;
+    parent.send(&ToParent::Ready)?;
     Ok(program)
 }
 
@@ -193,7 +193,7 @@ fn become_process(
     sets_limits: bool,
     callers_streams: bool,
     status: File,
-    host: &InitEnd,
+    parent: &InitEnd,
 ) -> Result<Program> {
     scheduling::set_scheduler(0, &plan.scheduling)?;
     scheduling::set_io_priority(0, &plan.scheduling)?;
@@ -215,7 +215,7 @@ fn become_process(
     let entered = process::enter_cwd(&plan.cwd)?;
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);
-    let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, host)?;
+    let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     process::become_user(plan, status, || kernel.procfs(), callers_streams, entered)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
@@ -225,11 +225,11 @@ fn become_process(
         None => CString::default(),
     };
 
-    // Cleared by a change of user anyway, and the host ends before the program does.
+    // Cleared by a change of user anyway, and the parent ends before the program does.
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
     // Before the hooks that init runs, which it is for, too; all calls from here
     // on are those of a program or under its control.
-    let late = seccomp::load(filter, Timing::LastOfAll, host)?;
+    let late = seccomp::load(filter, Timing::LastOfAll, parent)?;
     Ok(Program {
         path,
         environment,
@@ -240,17 +240,17 @@ fn become_process(
 /// Waits for the start, and becomes the program.
 fn execute(
     plan: &Plan,
-    host: &mut InitEnd,
+    parent: &mut InitEnd,
     given: &Given<'_>,
     program: &Program,
 ) -> Result<Infallible> {
-    let at_once = host.wait_for_host()?;
+    let at_once = parent.wait_for_parent()?;
     // It no longer talks to this process. Its other commands have the other end
     // of what is kept.
     let fifo = given.exec_fifo.as_ref().map(AsFd::as_fd);
-    let end = fifo.or_else(|| watched(plan, host, given));
+    let end = fifo.or_else(|| watched(plan, parent, given));
     let kept: Vec<_> = end.into_iter().chain([given.signals.as_fd()]).collect();
-    leave_host(plan.preserved_fds, &kept)?;
+    leave_parent(plan.preserved_fds, &kept)?;
     if !at_once {
         let fifo = given.exec_fifo.as_ref();
         wait_at(fifo.context("there is no exec fifo")?, given.signals)?;
@@ -269,14 +269,14 @@ fn execute(
         &program.environment,
         plan.preserved_fds,
         &kept,
-        watched(plan, host, given),
+        watched(plan, parent, given),
     )
 }
 
-/// Lets go of what is the host's: its environment, its log, and all descriptors
+/// Lets go of what is the parent's: its environment, its log, and all descriptors
 /// but what the program gets and `kept`. Processes of the container may look into
 /// this one, or its child, and hooks run beside it.
-fn leave_host(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
+fn leave_parent(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     sys::wipe_environment();
     logger::leave_file();
     command::close_all(preserved_fds, kept).context("close descriptors")
@@ -284,8 +284,8 @@ fn leave_host(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
 
 /// Where whoever lets this process go waits for its program to run, to run the
 /// poststart hooks then.
-fn watched<'a>(plan: &Plan, host: &'a InitEnd, given: &'a Given<'_>) -> Option<BorrowedFd<'a>> {
-    let end = given.exec_fifo.as_ref().map_or(host.as_fd(), AsFd::as_fd);
+fn watched<'a>(plan: &Plan, parent: &'a InitEnd, given: &'a Given<'_>) -> Option<BorrowedFd<'a>> {
+    let end = given.exec_fifo.as_ref().map_or(parent.as_fd(), AsFd::as_fd);
     (!plan.hooks.poststart.is_empty()).then_some(end)
 }
 

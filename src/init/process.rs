@@ -26,7 +26,7 @@ use crate::sys;
 /// container's and may be anything.
 const LONGEST_PASSWD: u64 = 16 * 1024 * 1024;
 
-/// Sets the limits of the process `pid`. By the host, whose privileges they
+/// Sets the limits of the process `pid`. By the parent, whose privileges they
 /// need; the container's root may have none.
 pub(crate) fn set_rlimits(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
     let pid = Pid::from_raw(pid);
@@ -96,7 +96,7 @@ pub(crate) fn within_limit_of_processes(
 }
 
 /// Sets how many processes the user may have, before this one becomes the user.
-/// For where the host sets all limits, which it does afterwards: the kernel
+/// For where the parent sets all limits, which it does afterwards: the kernel
 /// compares at the change of user, and refuses the execve by that (execve(2),
 /// EAGAIN).
 pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
@@ -104,14 +104,14 @@ pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
     match limit.map_or(Ok(()), |one| {
         prlimit(None, one.resource, one.limit).map(drop)
     }) {
-        // More than it has: for the host to give, and nothing to exceed by then.
+        // More than it has: for the parent to give, and nothing to exceed by then.
         Err(Errno::PERM) => Ok(()),
         result => result.context("error setting rlimit RLIMIT_NPROC"),
     }
 }
 
 /// Sets how willingly the kernel kills the process `pid` when memory runs out
-/// (proc_pid_oom_score_adj(5)). By the host, which alone may lower it.
+/// (proc_pid_oom_score_adj(5)). By the parent, which alone may lower it.
 pub(crate) fn set_oom_score_adj(pid: i32, adjustment: i32) -> Result<()> {
     let path = format!("/proc/{pid}/oom_score_adj");
     fs::write(&path, adjustment.to_string())

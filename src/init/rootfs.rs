@@ -3,7 +3,7 @@
 //! In this order, with the hooks of the specification between:
 //! ```text
 //! let rootfs = rootfs::prepare(&plan.rootfs, &mut pipe)?;       mounts, /dev
-//!                                          prestart, createRuntime hooks (host)
+//!                                          prestart, createRuntime hooks (parent)
 //! rootfs.change_directory()?;              createContainer hooks
 //! rootfs.enter()?;                         pivot_root; "/" is the container's
 //! rootfs.create_directory(cwd)?;

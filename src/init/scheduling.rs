@@ -1,5 +1,5 @@
 //! Sets CPU and I/O scheduling. Process ids are of the caller's namespace, 0
-//! being the caller, so that the host may do it for a process without the
+//! being the caller, so that the parent may do it for a process without the
 //! privilege.
 
 use anyhow::{Context, Result, bail};

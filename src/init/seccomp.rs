@@ -15,16 +15,16 @@ pub(crate) fn log_flags(plan: Option<&SeccompPlan>) {
     }
 }
 
-/// Loads the filter if now is its time. The host is told of the listener, if
+/// Loads the filter if now is its time. The parent is told of the listener, if
 /// there is one, and takes it from this process: it has to stay open until the
-/// host lets this process go on.
+/// parent lets this process go on.
 ///
 /// From here on this process makes no calls but those a container's program
-/// would make, and tells the host by `write`, the one call no listener may have.
+/// would make, and tells the parent by `write`, the one call no listener may have.
 pub(crate) fn load(
     plan: Option<&SeccompPlan>,
     timing: Timing,
-    host: &InitEnd,
+    parent: &InitEnd,
 ) -> Result<Option<OwnedFd>> {
     let Some(SeccompPlan { filter, .. }) = plan.filter(|plan| plan.timing == timing) else {
         return Ok(None);
@@ -32,7 +32,7 @@ pub(crate) fn load(
     let listener = sys::set_seccomp_filter(filter.flags, &filter.program)
         .context("error loading seccomp filter")?;
     if let Some(listener) = &listener {
-        host.offer_listener(listener.as_raw_fd())?;
+        parent.offer_listener(listener.as_raw_fd())?;
     }
     Ok(listener)
 }

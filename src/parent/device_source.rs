@@ -36,7 +36,7 @@ pub(crate) fn make(
 ) -> Result<ToInit> {
     let node = devices.nodes.get(index);
     let node = node.with_context(|| format!("the plan has no device {index}"))?;
-    let owner = node.made_by_host.context("init may make it itself")?;
+    let owner = node.made_by_parent.context("init may make it itself")?;
     let path = make_directory(state_dir)?.join(index.to_string());
     let (kind, number) = kind_and_number(node.kind);
     match mknodat(CWD, &path, kind, Mode::empty(), number) {
@@ -68,7 +68,11 @@ fn impossible(call: &str, err: Errno) -> ToInit {
 /// # Errors
 /// A node is still there.
 pub(crate) fn remove(devices: &Devices, state_dir: &Path) -> Result<()> {
-    if !devices.nodes.iter().any(|node| node.made_by_host.is_some()) {
+    if !devices
+        .nodes
+        .iter()
+        .any(|node| node.made_by_parent.is_some())
+    {
         return Ok(());
     }
     let directory = state_dir.join(DIRECTORY);

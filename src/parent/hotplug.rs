@@ -18,7 +18,7 @@ use crate::init::mount_attributes::Kernel;
 use crate::init::paths::{Procfs, Root};
 use crate::parent::device_source;
 use crate::parent::mount_source;
-use crate::pipe::{self, HostEnd, InitEnd, ToHost, ToInit};
+use crate::pipe::{self, InitEnd, ParentEnd, ToInit, ToParent};
 use crate::plan::devices::DeviceKind;
 use crate::plan::hotplug::{Addition, Found, Look};
 use crate::plan::named_devices::Brought;
@@ -119,11 +119,11 @@ impl Inside {
     ) -> Result<()> {
         // The container's does not know this process.
         let procfs = Procfs::of_the_mount_namespace().context("open \"/proc\"")?;
-        let (host, inner) = pipe::pair()?;
-        let (host, inner) = (Cell::new(Some(host)), Cell::new(Some(inner)));
+        let (parent, inner) = pipe::pair()?;
+        let (parent, inner) = (Cell::new(Some(parent)), Cell::new(Some(inner)));
         let child = spawn_inside(&self.init, |joined| {
-            // With this copy open, the end of the host would go unnoticed.
-            drop(host.take());
+            // With this copy open, the end of the parent would go unnoticed.
+            drop(parent.take());
             let Some(mut inner) = inner.take() else {
                 return 1;
             };
@@ -133,31 +133,31 @@ impl Inside {
                 .map_err(Into::into)
                 .and_then(|()| work(&self.root, &Kernel::with(procfs), &mut inner));
             let word = match done {
-                Ok(()) => ToHost::Ready,
-                Err(err) => ToHost::Failed(errno::chain(&err)),
+                Ok(()) => ToParent::Ready,
+                Err(err) => ToParent::Failed(errno::chain(&err)),
             };
             i32::from(inner.send(&word).is_err())
         })?;
         // As would the end of the child.
         drop(inner.take());
-        let pipe = host.take().context("the pipe is gone")?;
+        let pipe = parent.take().context("the pipe is gone")?;
         self.answer(addition, &child, &pipe)
     }
 
-    fn answer(&self, addition: &Addition, child: &Child, pipe: &HostEnd) -> Result<()> {
+    fn answer(&self, addition: &Addition, child: &Child, pipe: &ParentEnd) -> Result<()> {
         loop {
             let answer = match pipe.receive()? {
-                Some(ToHost::OpenMountSource(index)) => {
+                Some(ToParent::OpenMountSource(index)) => {
                     mount_source::open_here(&addition.mounts, index, child).map(ToInit::Tree)
                 }
-                Some(ToHost::MakeDevice(index)) => device_source::make(
+                Some(ToParent::MakeDevice(index)) => device_source::make(
                     &addition.devices,
                     self.mount_label.as_deref(),
                     index,
                     &self.state_dir,
                 ),
-                Some(ToHost::Ready) => return Ok(()),
-                Some(ToHost::Failed(why)) => return Err(anyhow!(why)),
+                Some(ToParent::Ready) => return Ok(()),
+                Some(ToParent::Failed(why)) => return Err(anyhow!(why)),
                 Some(other) => bail!("message from the container: {other:?}"),
                 None => bail!("the process in the container ended: {:?}", child.wait()?),
             };

@@ -11,5 +11,7 @@ pub(crate) mod mount_source;
 pub(crate) mod net_devices;
 pub(crate) mod netlink;
 pub(crate) mod notify;
+pub(crate) mod pid_file;
+pub(crate) mod removal;
 pub(crate) mod seccomp_agent;
 pub(crate) mod users;

@@ -1,4 +1,4 @@
-//! Mount sources that the host side opens for init: one that root of the
+//! Mount sources that the parent opens for init: one that root of the
 //! container's user namespace may not reach, and idmapped ones.
 
 use std::fs::File;

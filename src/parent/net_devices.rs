@@ -1,4 +1,4 @@
-//! Moves network devices of the host into a container: by the host, which has
+//! Moves network devices of the host into a container: by the parent, which has
 //! the privilege in both network namespaces.
 
 use std::fs::File;

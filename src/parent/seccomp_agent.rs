@@ -1,5 +1,5 @@
 //! The seccomp agent: who answers for the calls that a filter leaves to a
-//! listener (config-linux.md, "The Container Process State"). The host's part;
+//! listener (config-linux.md, "The Container Process State"). The parent's part;
 //! see `init/seccomp.rs` for the other.
 
 use std::os::fd::OwnedFd;

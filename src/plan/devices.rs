@@ -32,7 +32,7 @@ pub(crate) struct DeviceNode {
     pub(crate) asked: bool,
     /// Its owner and group as ids of the host, if the host is to make it: the
     /// container's user namespace may not.
-    pub(crate) made_by_host: Option<(u32, u32)>,
+    pub(crate) made_by_parent: Option<(u32, u32)>,
 }
 
 /// What a node stands for.
@@ -86,7 +86,7 @@ impl DeviceNode {
             uid: 0,
             gid: 0,
             asked: false,
-            made_by_host: None,
+            made_by_parent: None,
         }
     }
 
@@ -121,7 +121,7 @@ impl DeviceNode {
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
             asked: device.file_mode().is_some() || device.uid().is_some() || device.gid().is_some(),
-            made_by_host: None,
+            made_by_parent: None,
         })
     }
 
@@ -131,7 +131,7 @@ impl DeviceNode {
     pub(super) fn leave_to_host(&mut self, maps: &IdMaps) {
         if self.asked && self.kind != DeviceKind::Fifo {
             let owner = (maps.host_uid(self.uid), maps.host_gid(self.gid));
-            self.made_by_host = owner.0.zip(owner.1);
+            self.made_by_parent = owner.0.zip(owner.1);
         }
     }
 }
@@ -196,7 +196,7 @@ mod tests {
             entry.set_uid(uid).set_gid(gid);
             let mut node = DeviceNode::new(&entry).expect("node");
             node.leave_to_host(&maps);
-            node.made_by_host
+            node.made_by_parent
         };
         assert_eq!(made("c", Some(5), Some(14)), Some((1000, 2009)));
         // Asked for nothing, or an owner that the namespace does not have.

@@ -48,8 +48,8 @@ pub(crate) struct ExecPlan {
     pub(crate) preserved_fds: u32,
     /// The standard streams are those of the person in front of it.
     pub(crate) callers_streams: bool,
-    /// See `Plan::host_sets_limits`.
-    pub(crate) host_sets_limits: bool,
+    /// See `Plan::parent_sets_limits`.
+    pub(crate) parent_sets_limits: bool,
 }
 
 impl ExecPlan {
@@ -73,7 +73,7 @@ impl ExecPlan {
             keyring: shared.new_keyring,
             preserved_fds: 0,
             callers_streams: foreground && process.terminal.is_none(),
-            host_sets_limits: namespaces.is_private(Kind::User),
+            parent_sets_limits: namespaces.is_private(Kind::User),
             process,
         })
     }

@@ -327,7 +327,7 @@ impl Container<'_> {
         Ok(mounts)
     }
 
-    /// In a user namespace the host makes them all: its own are out of sight.
+    /// In a user namespace the parent makes them all: its own are out of sight.
     fn nodes(&self, spec: &Spec) -> Result<Devices> {
         let listed = spec
             .linux()
@@ -576,7 +576,7 @@ mod tests {
             (Path::new("/dev/x"), 0o666)
         );
         assert_eq!((node.uid, node.gid), (5, 6));
-        assert_eq!((&node.host_path, node.made_by_host), (&None, None));
+        assert_eq!((&node.host_path, node.made_by_parent), (&None, None));
         assert_eq!(hotplug.named.rules()[0].access.to_string(), "r");
         assert!(hotplug.ended_rules.is_empty());
         // The same has to be made for the host's own /dev, which stays as it is.

@@ -1,5 +1,5 @@
 //! DECIDE: from the bundle's specification and the host's facts to plain data
-//! that `init/` and the host side carry out. Changes nothing, has no `sys`.
+//! that `init/` and `parent/` carry out. Changes nothing, has no `sys`.
 //!
 //! Each file has its counterpart of the same name in `init/`.
 
@@ -113,8 +113,8 @@ pub(crate) struct Plan {
     pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) intel_rdt: Option<IntelRdtPlan>,
     /// Resource limits are set from outside: root of a user namespace may not
-    /// raise them, and the host may set those of its own namespace's processes.
-    pub(crate) host_sets_limits: bool,
+    /// raise them, and the parent may set those of its own namespace's processes.
+    pub(crate) parent_sets_limits: bool,
     /// Empty: not set.
     pub(crate) hostname: String,
     /// Empty: not set.
@@ -148,7 +148,7 @@ impl Plan {
         }
         let mut namespaces = namespaces::plan(spec, host)?;
         let net_devices = sorted(linux.and_then(|linux| linux.net_devices().as_ref()));
-        // The host moves the devices there at once.
+        // The parent moves the devices there at once.
         namespaces.network_at_once = !net_devices.is_empty();
         let rootless = wishes.rootless.unwrap_or_else(|| {
             host.is_unprivileged()
@@ -195,7 +195,7 @@ impl Plan {
                 .and_then(|linux| linux.intel_rdt().as_ref())
                 .map(|rdt| IntelRdtPlan::new(rdt, &wishes.id, host))
                 .transpose()?,
-            host_sets_limits: namespaces.is_private(Kind::User),
+            parent_sets_limits: namespaces.is_private(Kind::User),
             hostname: spec.hostname().clone().unwrap_or_default(),
             domainname: spec.domainname().clone().unwrap_or_default(),
             new_keyring: !wishes.no_new_keyring,

@@ -61,7 +61,7 @@ pub(crate) struct Bind {
     pub(crate) recursive: bool,
     /// Flags to give it; `None` keeps those of the source.
     pub(crate) flags: Option<BindFlags>,
-    /// Whose ids files on it show; such a source is opened by the host side.
+    /// Whose ids files on it show; such a source is opened by the parent.
     pub(crate) id_map: Option<BindIdMap>,
     /// It is out of sight from inside: the container runs already.
     pub(crate) out_of_sight: bool,

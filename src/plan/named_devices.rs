@@ -24,7 +24,7 @@ pub(crate) struct NamedDevices {
     pub(crate) list: Vec<NamedDevice>,
     /// User and group of the container's own process.
     pub(crate) user: (u32, u32),
-    /// SELinux context of nodes that the host makes.
+    /// SELinux context of nodes that the parent makes.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) mount_label: Option<String>,
     /// The host's /dev is the container's.

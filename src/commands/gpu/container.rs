@@ -18,12 +18,12 @@ use teu_namespaces::{NamespacePlan, spawn};
 
 use super::check::Report;
 use crate::bundle::Bundle;
-use crate::commands::kill;
 use crate::errno;
 use crate::failure::Failure;
 use crate::init::devices::{check as check_node, describe};
 use crate::init::paths::Root;
 use crate::plan::devices::{DeviceKind, device_nodes};
+use crate::state::init_process;
 use crate::state::{ContainerState, StateDir};
 
 /// A device that the container was given.
@@ -42,7 +42,7 @@ struct Given {
 pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
     let (_, state) = StateDir::load(root, id)?;
     // Held, so that the pid is not another's.
-    let _init = kill::open_init(&state)?.ok_or(Failure::NotRunning)?;
+    let _init = init_process::open(&state)?.ok_or(Failure::NotRunning)?;
     let root = open_root(&state)?;
     let drivers = fs::read_to_string("/proc/devices").context("read \"/proc/devices\"")?;
     let mut report = Report::default();

@@ -1,0 +1,35 @@
+//! The name of a container.
+
+use anyhow::Result;
+
+use crate::failure::Failure;
+
+/// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
+///
+/// # Errors
+/// The name is empty or not allowed.
+pub(crate) fn check(id: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    if id.is_empty() {
+        Err(Failure::EmptyId.into())
+    } else if id == "." || id == ".." || !id.bytes().all(allowed) {
+        Err(Failure::InvalidId.into())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_runcs() {
+        for id in ["a", "a.b", "A_1+2-3", "..."] {
+            assert!(check(id).is_ok(), "{id}");
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\n"] {
+            assert!(check(id).is_err(), "{id}");
+        }
+    }
+}

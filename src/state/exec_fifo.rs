@@ -1,0 +1,126 @@
+//! The exec fifo of a container, `<root>/<id>/exec.fifo`: there from `create` to
+//! `start`; init waits for a byte from it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+
+use crate::failure::Failure;
+
+/// Makes the fifo that a created init waits at, and opens it for that. It
+/// reads and, should the program not run, writes: no writer that comes and
+/// goes looks like an end. Both ends need be nothing but ours.
+///
+/// # Errors
+/// The fifo cannot be made.
+pub(crate) fn make(state_dir: &Path) -> Result<OwnedFd> {
+    let path = path_in(state_dir);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))
+        .with_context(|| format!("make the fifo {path:?}"))?;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open the fifo {path:?}"))
+}
+
+/// Lets the init that waits at the fifo go on. Whoever removes the fifo has
+/// started the container; of two that try, one does.
+///
+/// # Errors
+/// [`Failure::StartRunning`] if it was started before,
+/// [`Failure::StartStopped`] if init is gone.
+pub(crate) fn release(state_dir: &Path) -> Result<Released> {
+    let path = path_in(state_dir);
+    let mut fifo = match OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+    {
+        Ok(fifo) => fifo,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::StartRunning.into());
+        }
+        // No reader: init has ended.
+        Err(err) if err.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(Failure::StartStopped.into());
+        }
+        Err(err) => return Err(err).with_context(|| format!("open the fifo {path:?}")),
+    };
+    match fs::remove_file(&path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::StartRunning.into());
+        }
+        result => result.with_context(|| format!("remove the fifo {path:?}"))?,
+    }
+    match fifo.write_all(b"s") {
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Err(Failure::StartStopped.into()),
+        result => {
+            result.with_context(|| format!("write to the fifo {path:?}"))?;
+            Ok(Released(fifo))
+        }
+    }
+}
+
+/// Whether the container waits for its start.
+pub(crate) fn is_there(state_dir: &Path) -> bool {
+    path_in(state_dir).exists()
+}
+
+fn path_in(state_dir: &Path) -> PathBuf {
+    state_dir.join("exec.fifo")
+}
+
+/// An init that was told to start.
+#[derive(Debug)]
+pub(crate) struct Released(File);
+
+impl Released {
+    /// Waits until it has executed the program: its end of the fifo is closed
+    /// by that, or by its death. `false` if it left a word that it could not.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub(crate) fn wait_for_exec(&self) -> Result<bool> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        loop {
+            // A fifo without readers is an error to its writers.
+            let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+            match poll(&mut fds, None) {
+                Ok(_) if fds[0].revents().contains(PollFlags::ERR) => {
+                    let left = rustix::io::ioctl_fionread(&self.0);
+                    return Ok(left.context("look into the fifo")? == 0);
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(err) => return Err(err).context("wait for the program to start"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_container_starts_once() {
+        let dir = testing::Directory::new("started");
+        let fifo = make(dir.path()).expect("fifo");
+        release(dir.path()).expect("first start");
+        let mut byte = [0];
+        assert_eq!(rustix::io::read(&fifo, &mut byte).expect("read"), 1);
+        let again = release(dir.path()).expect_err("second start");
+        assert_eq!(again.downcast_ref(), Some(&Failure::StartRunning));
+    }
+
+    #[test]
+    fn a_fifo_nobody_reads_is_a_stopped_container() {
+        let dir = testing::Directory::new("unread");
+        drop(make(dir.path()).expect("fifo"));
+        let refused = release(dir.path()).expect_err("no reader");
+        assert_eq!(refused.downcast_ref(), Some(&Failure::StartStopped));
+    }
+}

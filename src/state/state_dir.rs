@@ -1,0 +1,506 @@
+//! A container's state directory, `<root>/<id>`: how it comes and goes, its lock, and
+//! the state in it.
+//!
+//! ```text
+//! state.json   what later commands need to know; replaced as a whole
+//! .state.json  the same while the container is being created
+//! exec.fifo    see `exec_fifo.rs`
+//! notify/      the sd_notify socket, if there is one
+//! devices/     nodes that the parent makes, while the container is being created
+//! criu-root/   the root filesystem for CRIU, during a restore
+//! ```
+//!
+//! Not for: what commands do with it.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::Deserialize;
+
+use super::container_id;
+use super::exec_fifo;
+use super::{ContainerState, Status};
+use crate::atomic_file::{replace, temporary_of, write_all};
+use crate::failure::Failure;
+
+/// The format of state.json. A reader refuses every other one.
+const VERSION: u32 = 4;
+
+/// More than any state is: the largest have annotations of some megabytes.
+const LONGEST_STATE: u64 = 64 << 20;
+
+/// How long a command waits for another that works on the same container.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of a state is enough to end the container and to remove its cgroup,
+/// where the rest cannot be read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Remains {
+    id: String,
+    pid: i32,
+    start_time: u64,
+    cgroup: teu_cgroups::SavedPaths,
+}
+
+/// What is in the place of a container's state is none, or another's. That it
+/// could only not be read is another error.
+#[derive(Debug)]
+pub(crate) struct NoState(PathBuf);
+
+impl fmt::Display for NoState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// The state directory of one container. One that was reserved is removed
+/// again when dropped, until [`StateDir::keep`]. Locked against other commands
+/// that change the container while [`StateDir::lock`]ed.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    lock: RefCell<Option<OwnedFd>>,
+    remove_on_drop: bool,
+}
+
+impl StateDir {
+    /// Makes the directory of all containers, if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn make_root(root: &Path) -> Result<()> {
+        match DirBuilder::new().recursive(true).mode(0o700).create(root) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+                Err(err).with_context(|| format!("make the root directory {root:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the directory of a new container and locks it.
+    ///
+    /// # Errors
+    /// The name is not allowed or taken, or the directory cannot be made.
+    pub(crate) fn reserve(root: &Path, id: &str) -> Result<StateDir> {
+        container_id::check(id)?;
+        let path = root.join(id);
+        let make = || DirBuilder::new().mode(0o711).create(&path);
+        match make() {
+            Ok(()) => {}
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Failure::AlreadyExists.into());
+            }
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                let mut builder = DirBuilder::new();
+                builder.recursive(true).mode(0o700);
+                builder
+                    .create(root)
+                    .with_context(|| format!("make the root directory {root:?}"))?;
+                make().with_context(|| format!("make the state directory {path:?}"))?;
+            }
+            Err(err) => {
+                return Err(err).with_context(|| format!("make the state directory {path:?}"));
+            }
+        }
+        let mut dir = StateDir {
+            path,
+            lock: RefCell::default(),
+            remove_on_drop: true,
+        };
+        dir.lock()?;
+        Ok(dir)
+    }
+
+    /// The directory of an existing container, and what it says.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] if there is none.
+    pub(crate) fn load(root: &Path, id: &str) -> Result<(StateDir, ContainerState)> {
+        let dir = StateDir::find(root, id)?;
+        let state = dir.read()?;
+        Ok((dir, state))
+    }
+
+    /// The directory of a container, whatever is in it.
+    ///
+    /// # Errors
+    /// The name is not allowed.
+    pub(crate) fn find(root: &Path, id: &str) -> Result<StateDir> {
+        container_id::check(id)?;
+        let path = root.join(id);
+        Ok(StateDir {
+            path,
+            lock: RefCell::default(),
+            remove_on_drop: false,
+        })
+    }
+
+    /// What `state.json` says, or, of a container that is being created or
+    /// whose creation was interrupted, `.state.json`.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] if neither is there; [`NoState`] if it is no state of
+    /// this container's, or not all of it.
+    pub(crate) fn read(&self) -> Result<ContainerState> {
+        let (path, text) = self.read_text()?;
+        self.parse(&text).context(NoState(path))
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<ContainerState> {
+        let state: ContainerState = serde_json::from_slice(text)?;
+        if state.version != VERSION {
+            let version = state.version;
+            bail!("version {version} is not the one this teu knows ({VERSION})");
+        }
+        self.check_owner(&state.id, state.pid, state.start_time)?;
+        Ok(state)
+    }
+
+    /// What can be told of a container whose state cannot be [`read`].
+    ///
+    /// [`read`]: StateDir::read
+    ///
+    /// # Errors
+    /// [`NoState`] if it tells less than that.
+    pub(crate) fn read_remains(&self) -> Result<ContainerState> {
+        let (path, text) = self.read_text()?;
+        self.parse_remains(&text).context(NoState(path))
+    }
+
+    fn parse_remains(&self, text: &[u8]) -> Result<ContainerState> {
+        let remains: Remains = serde_json::from_slice(text)?;
+        self.check_owner(&remains.id, remains.pid, remains.start_time)?;
+        Ok(ContainerState {
+            id: remains.id,
+            pid: remains.pid,
+            start_time: remains.start_time,
+            cgroup: remains.cgroup,
+            ..ContainerState::default()
+        })
+    }
+
+    fn read_text(&self) -> Result<(PathBuf, Vec<u8>)> {
+        let mut path = self.path.join("state.json");
+        let mut text = read_bounded(&path);
+        if is_missing(&text) {
+            path = temporary_of(&path)?;
+            text = read_bounded(&path);
+        }
+        if is_missing(&text) {
+            return Err(Failure::NotFound.into());
+        }
+        match text {
+            Err(err) if is_no_state(&err) => Err(err).context(NoState(path)),
+            text => {
+                let text = text.with_context(|| format!("read {path:?}"))?;
+                Ok((path, text))
+            }
+        }
+    }
+
+    /// Checks that a state is this container's, and that its init can be told
+    /// from other processes.
+    fn check_owner(&self, id: &str, pid: i32, start_time: u64) -> Result<()> {
+        if self.path.file_name() != Some(OsStr::new(id)) {
+            bail!("id: it is the state of {id:?}");
+        }
+        if pid < 0 || (pid == 0) != (start_time == 0) {
+            bail!("pid: {pid} that began at {start_time} is no init");
+        }
+        Ok(())
+    }
+
+    /// Notes what is known before the container is made, for whoever cleans up
+    /// after a creation that was killed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn begin(&self, state: &ContainerState) -> Result<()> {
+        let json = json(state)?;
+        let path = temporary_of(&self.path.join("state.json"))?;
+        let file = state_options().open(&path);
+        file.and_then(|mut file| write_all(&mut file, &json))
+            .with_context(|| format!("write {path:?}"))
+    }
+
+    /// Replaces `state.json` as a whole: a reader sees the old or the new one.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one is then still there.
+    pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
+        let path = self.path.join("state.json");
+        replace(
+            &path,
+            &temporary_of(&path)?,
+            &json(state)?,
+            &state_options(),
+        )
+    }
+
+    /// Waits until no other command changes this container.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`] if it was deleted meanwhile, or the other command
+    /// takes too long.
+    pub(crate) fn lock(&mut self) -> Result<()> {
+        self.lock_within(LOCK_PATIENCE)
+    }
+
+    fn lock_within(&mut self, patience: Duration) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = match rustix::fs::open(&self.path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return Err(Failure::NotFound.into()),
+            Err(err) => return Err(err).with_context(|| format!("open {:?}", self.path)),
+        };
+        let deadline = Instant::now() + patience;
+        while let Err(err) = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            if err != rustix::io::Errno::WOULDBLOCK {
+                return Err(err).with_context(|| format!("lock {:?}", self.path));
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "lock {:?}: another command works on the container",
+                    self.path
+                );
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // The one that held the lock may have removed the directory, and there may
+        // be another of that name, which this is no lock of.
+        let locked = rustix::fs::fstat(&fd).with_context(|| format!("look at {:?}", self.path))?;
+        let is_locked =
+            |there: fs::Metadata| (there.dev(), there.ino()) == (locked.st_dev, locked.st_ino);
+        if !fs::symlink_metadata(&self.path).is_ok_and(is_locked) {
+            return Err(Failure::NotFound.into());
+        }
+        *self.lock.get_mut() = Some(fd);
+        Ok(())
+    }
+
+    /// Locks it after a time without a lock, if it still is that of this
+    /// container: `false` if that was deleted meanwhile, and perhaps another made
+    /// of the same name.
+    ///
+    /// # Errors
+    /// The other command takes too long; its state cannot be read.
+    pub(crate) fn lock_again(&mut self, state: &ContainerState) -> Result<bool> {
+        match self.lock().and_then(|()| self.read()) {
+            Ok(now) => Ok((now.pid, now.start_time) == (state.pid, state.start_time)),
+            Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// In a forked child: gives up its copy of the lock, which would otherwise
+    /// be held as long as the child lives.
+    pub(crate) fn leave_lock_to_parent(&self) {
+        self.lock.take();
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The container's status now.
+    ///
+    /// # Errors
+    /// Whether init has ended cannot be known.
+    pub(crate) fn status(&self, state: &ContainerState) -> Result<Status> {
+        if state.pid == 0 {
+            return Ok(match self.is_locked_by_another() {
+                true => Status::Creating,
+                false => Status::Stopped,
+            });
+        }
+        if !state.init_is_alive()? {
+            return Ok(Status::Stopped);
+        }
+        if teu_cgroups::Cgroup::open(&state.cgroup)
+            .is_frozen()
+            .unwrap_or(false)
+        {
+            return Ok(Status::Paused);
+        }
+        Ok(match exec_fifo::is_there(&self.path) {
+            true => Status::Created,
+            false => Status::Running,
+        })
+    }
+
+    /// Whether another command works on it: a creation that was killed does
+    /// not.
+    fn is_locked_by_another(&self) -> bool {
+        if self.lock.borrow().is_some() {
+            return false;
+        }
+        let dir = match File::open(&self.path) {
+            Ok(dir) => dir,
+            Err(err) => return err.kind() != io::ErrorKind::NotFound,
+        };
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
+    /// Removes the directory with all that is in it.
+    ///
+    /// # Errors
+    /// It cannot be removed; that it is gone already is none.
+    pub(crate) fn remove(&mut self) -> Result<()> {
+        self.remove_on_drop = false;
+        // Most often there is nothing else in it; what there is goes below.
+        let state = fs::remove_file(self.path.join("state.json"));
+        if state.is_ok() && fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
+        match fs::remove_dir_all(&self.path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(err).with_context(|| format!("remove the state directory {:?}", self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The container is made: the directory stays and other commands may work
+    /// on it, or delete it and make another of the same name.
+    pub(crate) fn keep(&mut self) {
+        self.remove_on_drop = false;
+        if let Some(fd) = self.lock.get_mut().take() {
+            // Explicitly, since init holds a copy of the descriptor for a moment.
+            // Closing it does the same a little later.
+            rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
+        }
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        if self.remove_on_drop
+            && let Err(err) = self.remove()
+        {
+            log::warn!("{}", crate::errno::chain(&err));
+        }
+    }
+}
+
+fn json(state: &ContainerState) -> Result<Vec<u8>> {
+    let state = ContainerState {
+        version: VERSION,
+        ..state.clone()
+    };
+    let mut text = serde_json::to_vec(&state).context("write the state as JSON")?;
+    text.push(b'\n');
+    if text.len() as u64 > LONGEST_STATE {
+        bail!("the state of the container is longer than {LONGEST_STATE} bytes");
+    }
+    Ok(text)
+}
+
+/// Reads a state. What is no file in its place is refused, and does not have us
+/// wait, as a fifo would.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        let kind = io::ErrorKind::InvalidInput;
+        return Err(io::Error::new(kind, "not a regular file"));
+    }
+    if metadata.len() > LONGEST_STATE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut text = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(LONGEST_STATE).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Whether it is something that is never written as a state: no file, too long, or
+/// a link.
+fn is_no_state(err: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::FileTooLarge];
+    kinds.contains(&err.kind()) || err.raw_os_error() == Some(libc::ELOOP)
+}
+
+fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
+    let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    text.as_ref()
+        .is_err_and(|err| missing.contains(&err.kind()))
+}
+
+/// How state.json's temporary file is opened. One from the beginning of a
+/// creation is overwritten and never made empty: ext4 takes a file that was
+/// truncated, or renamed over another, for one to be written to disk at once.
+fn state_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    options.mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> PathBuf {
+        let dir = std::env::temp_dir().join(format!(
+            "teu-state-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
+        fs::create_dir_all(&dir).expect("mkdir");
+        dir
+    }
+
+    #[test]
+    fn a_reserved_directory_is_gone_unless_kept() {
+        let root = root();
+        drop(StateDir::reserve(&root, "a").expect("reserve"));
+        assert!(!root.join("a").exists());
+        StateDir::reserve(&root, "a").expect("reserve").keep();
+        assert!(StateDir::reserve(&root, "a").is_err(), "taken");
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_said_to_be_so() {
+        let root = root();
+        let _held = StateDir::reserve(&root, "a").expect("reserve");
+        let mut dir = StateDir::find(&root, "a").expect("find");
+        let error = dir.lock_within(Duration::ZERO).expect_err("locked");
+        assert!(
+            error
+                .to_string()
+                .ends_with(": another command works on the container")
+        );
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_lock_waited_for_is_not_that_of_a_later_container() {
+        let root = root();
+        let mut first = StateDir::reserve(&root, "a").expect("reserve");
+        let mut waiting = StateDir::find(&root, "a").expect("find");
+        let waiting = std::thread::spawn(move || waiting.lock());
+        // It has opened the directory by then; if not, nothing is shown.
+        std::thread::sleep(Duration::from_millis(50));
+        first.remove().expect("remove");
+        StateDir::reserve(&root, "a").expect("reserve again").keep();
+        drop(first);
+        let refused = waiting.join().expect("join").expect_err("of the first");
+        assert_eq!(refused.downcast_ref(), Some(&Failure::NotFound));
+        fs::remove_dir_all(root).expect("remove");
+    }
+}
