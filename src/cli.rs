@@ -311,7 +311,7 @@ mod tests {
     use crate::commands::{create, update};
     use crate::plan::cgroup::CgroupManager;
     use crate::plan::gpu::CdiHooks;
-    use crate::root::Root;
+    use crate::state::root::Root;
     use std::os::unix::ffi::OsStringExt;
 
     fn read(line: &str) -> Cli {

@@ -11,7 +11,8 @@
 //! line for each step, with the time since the one before and since the start.
 //! Init's lines are among them; its first step begins with the clone.
 
-use crate::{sys, trusted_path};
+use crate::host::trusted_path;
+use crate::sys;
 use anyhow::{Context, Result, anyhow, bail};
 use jiff::Timestamp;
 use jiff::tz::Offset;

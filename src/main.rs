@@ -23,14 +23,13 @@ mod parent;
 mod pipe;
 mod plan;
 mod procfs;
-mod root;
 mod shim;
+mod signals;
 mod size;
 mod state;
 mod sys;
 #[cfg(test)]
 mod testing;
-mod trusted_path;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
@@ -38,9 +37,9 @@ use crate::commands::{
     create, delete, devices, events, exec, features, gpu, kill, list, pause, ps, start, stats,
     update,
 };
-use crate::parent::notify::ListenFds;
+use crate::parent::listen_fds::ListenFds;
 use crate::plan::gpu_request::NVIDIA_HOOK;
-use crate::root::Root;
+use crate::state::root::Root;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::Write;

@@ -22,8 +22,8 @@ use crate::plan::exec::Replacements;
 use crate::plan::gpu::{CdiHooks, DeviceWishes};
 use crate::plan::gpu_request::GpuWishes;
 use crate::plan::hotplug::HotplugWishes;
-use crate::root::Root;
 use crate::size;
+use crate::state::root::Root;
 
 /// The value of an option that an empty value unsets.
 fn non_empty<T: Default + PartialEq>(value: Option<T>) -> Option<T> {

@@ -17,22 +17,26 @@ use crate::criu::external;
 use crate::failure::Failure;
 use crate::hook::{self, Moment};
 use crate::host::Host;
-use crate::init::{self, Given, process, scheduling};
+use crate::init::{self, Given, limits};
 use crate::logger::STEP;
 use crate::parent::device_source;
-use crate::parent::foreground::{Relay, Signals, Terminal};
 use crate::parent::intel_rdt;
+use crate::parent::listen_fds::ListenFds;
 use crate::parent::mount_source;
 use crate::parent::net_devices;
-use crate::parent::notify::{self, ListenFds};
+use crate::parent::notify;
 use crate::parent::pid_file;
+use crate::parent::relay::Relay;
 use crate::parent::removal;
 use crate::parent::seccomp_agent;
+use crate::parent::terminal::Terminal;
+use crate::parent::{affinity, oom_score};
 use crate::pipe::{self, ParentEnd, ToInit, ToParent};
 use crate::plan::cgroup::CgroupManager;
 use crate::plan::gpu::DeviceWishes;
 use crate::plan::{Plan, Service, Wishes};
 use crate::procfs::stat::ProcessStat;
+use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};
 use crate::{errno, fd_socket};
 
@@ -329,7 +333,7 @@ impl Container {
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.
-        scheduling::reset_affinity(pid.as_raw());
+        affinity::reset(pid.as_raw());
         net_devices::move_into(&plan.net_devices, pid.as_raw())?;
         if let Some(rdt) = &plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
@@ -343,10 +347,10 @@ impl Container {
         log::debug!(target: STEP, "init is ready (init: closing the pipe to signal completion)");
 
         if let Some(adjustment) = plan.process.oom_score_adj {
-            process::set_oom_score_adj(pid.as_raw(), adjustment)?;
+            oom_score::set(pid.as_raw(), adjustment)?;
         }
         if plan.parent_sets_limits {
-            process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+            limits::set(pid.as_raw(), &plan.process.rlimits)?;
         }
         if let Some((terminal, socket)) = terminal {
             let master = fd_socket::receive(&socket).context("receive the terminal")?;

@@ -21,16 +21,19 @@ use crate::bundle::{self, Bundle};
 use crate::failure::Failure;
 use crate::fd_socket;
 use crate::host::Host;
-use crate::init::paths::Procfs;
-use crate::init::{self, process, scheduling};
-use crate::parent::foreground::{self, Init, Relay, Signals};
-use crate::parent::notify::ListenFds;
+use crate::init::procfs::Procfs;
+use crate::init::{self, limits};
+use crate::parent::foreground::{self, Init};
+use crate::parent::listen_fds::ListenFds;
 use crate::parent::pid_file;
+use crate::parent::relay::Relay;
 use crate::parent::seccomp_agent;
 use crate::parent::users;
+use crate::parent::{affinity, oom_score};
 use crate::pipe::{self, ParentEnd, ToInit, ToParent};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
+use crate::signals::Signals;
 use crate::state::init_process;
 use crate::state::{ContainerState, StateDir, Status};
 
@@ -192,20 +195,26 @@ impl Options {
     }
 }
 
-/// Does `start` with what the process it starts is to inherit from this one.
-fn with_inheritance<T>(plan: &ExecPlan, start: impl FnOnce() -> T) -> Result<T> {
-    log::debug!("nsexec container setup");
-    let initial = plan.affinity().and_then(|cpus| cpus.initial.as_ref());
-    let start = || match initial {
-        Some(cpus) => {
+/// What the process inherits from this one, which has it until it is dropped.
+#[derive(Debug)]
+struct Inheritance {
+    _affinity: Option<affinity::Borrowed>,
+    _oom_score: Option<oom_score::Borrowed>,
+}
+
+impl Inheritance {
+    fn of(plan: &ExecPlan) -> Result<Inheritance> {
+        log::debug!("nsexec container setup");
+        let adjustment = plan.process.oom_score_adj;
+        let oom_score = adjustment.map(oom_score::Borrowed::new).transpose()?;
+        let cpus = plan.affinity().and_then(|cpus| cpus.initial.as_ref());
+        if let Some(cpus) = cpus {
             log::debug!("nsexec: affinity: {cpus:#x}");
-            scheduling::with_affinity(cpus, start)
         }
-        None => Ok(start()),
-    };
-    match plan.process.oom_score_adj {
-        Some(adjustment) => process::with_oom_score_adj(adjustment, start)?,
-        None => start(),
+        Ok(Inheritance {
+            _affinity: cpus.map(affinity::Borrowed::new).transpose()?,
+            _oom_score: oom_score,
+        })
     }
 }
 
@@ -278,12 +287,12 @@ impl Process {
             drop(host_end.take());
             init::exec::prepare(plan, init_end, given, joined, spared)
         };
-        let start = || {
+        let main = |prepared| init::exec::main(plan, prepared);
+        let pending = {
+            let _inheritance = Inheritance::of(plan)?;
             let cgroup = cgroup_fd.as_ref().map(AsFd::as_fd);
-            let main = |prepared| init::exec::main(plan, prepared);
-            spawn_beside(neighbour, cgroup, prepare, main)
+            spawn_beside(neighbour, cgroup, prepare, main)?
         };
-        let pending = with_inheritance(plan, start)??;
         let pipe = host_end.take().context("the pipe is gone")?;
         let entered = Entered {
             v1: enters_v1 && pipe.has_entered_cgroup()?,
@@ -313,7 +322,7 @@ impl Process {
         let pid = self.child.pid();
         self.wait_until_ready(plan, state).context(create::START)?;
         if plan.parent_sets_limits {
-            process::set_rlimits(pid.as_raw(), &plan.process.rlimits)?;
+            limits::set(pid.as_raw(), &plan.process.rlimits)?;
         }
         if let Some((terminal, socket)) = terminal {
             let master = fd_socket::receive(&socket).context("receive the terminal")?;
@@ -364,13 +373,13 @@ fn start(
         Some(Affinity {
             last: Some(cpus), ..
         }) => {
-            scheduling::set_affinity(pid, cpus)?;
+            affinity::set(pid, cpus)?;
         }
         Some(Affinity {
             initial: Some(_),
             last: None,
         }) => {}
-        _ => scheduling::reset_affinity(pid),
+        _ => affinity::reset(pid),
     }
     log::debug!("child process in init()");
     match pending.start()? {

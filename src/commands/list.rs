@@ -1,7 +1,7 @@
 //! `teu list`: print the containers below one root.
 
 use super::state::StateView;
-use crate::root::Root;
+use crate::state::root::Root;
 use crate::state::{StateDir, Status};
 use crate::{errno, json};
 use anyhow::{Context, Result, bail};

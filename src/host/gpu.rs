@@ -12,10 +12,10 @@ use teu_gpu::cdi::{Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, Par
 use teu_gpu::{Edits, Finder, LibraryDirs, Moment, Request, Roots, Vendor};
 
 use super::Host;
+use crate::host::trusted_path;
 use crate::plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
 use crate::plan::gpu_request::GpuWishes;
 use crate::plan::hotplug::AskedNode;
-use crate::trusted_path;
 
 /// Device and number of a file's inode.
 pub(crate) type FileId = (u64, u64);

@@ -4,6 +4,7 @@
 mod gpu;
 mod resctrl;
 mod status;
+pub(crate) mod trusted_path;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

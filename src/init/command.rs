@@ -99,7 +99,7 @@ fn cleaned(path: &Path) -> PathBuf {
 }
 
 /// Blocks no signal any more: the parent may have blocked them all before the
-/// clone (see `foreground::Signals`).
+/// clone (see `signals::Signals`).
 pub(crate) fn unblock_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }

@@ -15,7 +15,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::mounts::{attach, clone_handle};
+use super::detached::{attach, clone_handle};
 use super::paths::{Root, file_to_cover};
 use crate::fd_socket;
 use crate::plan::process::Terminal;

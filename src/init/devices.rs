@@ -11,8 +11,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::detached::{attach, clone_tree};
 use super::mount_attributes::Kernel;
-use super::mounts::{attach, clone_tree};
 use super::paths::{Root, file_to_cover, mknod};
 use crate::errno;
 use crate::pipe::InitEnd;

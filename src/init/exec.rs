@@ -16,10 +16,11 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Signal, chroot, fchdir};
 use teu_cgroups::Entrance;
 
-use super::paths::{Procfs, Root};
+use super::paths::Root;
+use super::procfs::Procfs;
 use super::{
-    FAILED, capabilities, command, console, enter_cgroup, leave_parent, lsm, memory_policy, process,
-    scheduling, seccomp,
+    FAILED, capabilities, command, console, enter_cgroup, environment, keyring, leave_parent,
+    limits, lsm, memory_policy, process, scheduling, seccomp,
 };
 use crate::errno;
 use crate::pipe::{InitEnd, ToParent};
@@ -124,19 +125,19 @@ fn become_process(plan: &ExecPlan, given: Given, parent: &InitEnd) -> Result<(Ve
     }
     process::set_attributes(process)?;
     if !plan.parent_sets_limits {
-        process::raise_rlimits(&process.rlimits)?;
+        limits::raise(&process.rlimits)?;
     }
     if let Some(label) = &process.lsm.selinux_label {
         lsm::set_selinux_label(procfs, label)?;
     }
-    let environment = process::environment(process, || Ok(procfs))?;
+    let environment = environment::environment(process, || Ok(procfs))?;
     // Where it fails, the process itself tries again and tells: below /proc/self,
     // for one, there is a way for that one only.
     let entered = process::enter_cwd(&process.cwd).unwrap_or(false);
     let status = procfs
         .open_file(Path::new("self/status"), OFlags::RDONLY)
         .context("open \"/proc/self/status\"")?;
-    process::within_limit_of_processes(&process.rlimits, || {
+    limits::within_limit_of_processes(&process.rlimits, || {
         process::become_user(process, status, || Ok(procfs), plan.callers_streams, true)
     })?;
     seccomp::log_flags(process.seccomp.as_ref());
@@ -164,7 +165,7 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
     scheduling::set_scheduler(0, &process.scheduling)?;
     // Not inherited: the process before this one would count, too.
     if !plan.parent_sets_limits {
-        process::set_rlimits(0, &process.rlimits)?;
+        limits::set(0, &process.rlimits)?;
     }
     if !prepared.entered {
         process::enter_cwd_as_user(&process.cwd)?;
@@ -188,7 +189,7 @@ fn join_keyring(plan: &ExecPlan, procfs: &Procfs) -> Result<()> {
     if label.is_some() {
         lsm::set_selinux_key_label(procfs, label)?;
     }
-    process::rejoin_session_keyring(&plan.id)?;
+    keyring::join_again(&plan.id)?;
     if label.is_some() {
         lsm::set_selinux_key_label(procfs, None)?;
     }

@@ -17,8 +17,8 @@ use rustix::mount::{
 };
 use teu_gpu::{Content, Cover, Link};
 
+use super::detached::attach;
 use super::mount_attributes::Kernel;
-use super::mounts::attach;
 use super::paths::{Root, is_directory};
 
 /// Makes links, in their order.

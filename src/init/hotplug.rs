@@ -18,10 +18,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 use teu_gpu::{Content, Cover, Link};
 
+use super::detached::clone_handle;
 use super::devices::{check, make_nodes};
 use super::gpu;
 use super::mount_attributes::Kernel;
-use super::mounts::{Kept, Mounter, clone_handle};
+use super::mounts::{Kept, Mounter};
 use super::paths::Root;
 use crate::pipe::InitEnd;
 use crate::plan::hotplug::Addition;

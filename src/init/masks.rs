@@ -9,13 +9,10 @@ use anyhow::{Context, Result, bail};
 use libc::MS_RDONLY;
 use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
-};
 
+use super::detached::{attach, clone_handle, empty_directory, make_readonly};
 use super::mount_attributes::Kernel;
-use super::mounts::{Kept, attach, clone_handle, make_readonly};
+use super::mounts::Kept;
 use super::paths::{Root, is_directory, open_beneath};
 use crate::plan::rootfs::{Inside, RestrictedPath};
 
@@ -114,34 +111,6 @@ fn mask_path(
     attach(mask.as_fd(), target.as_fd())?;
     *cover = Some(mask);
     Ok(())
-}
-
-/// Covers the directory `target` with an empty read-only one.
-pub(super) fn cover(target: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let empty = empty_directory(None)?;
-    attach(empty.as_fd(), target)?;
-    Ok(empty)
-}
-
-/// A detached read-only tmpfs with room for nothing.
-fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).context("open filesystem tmpfs")?;
-    let configure = || -> rustix::io::Result<OwnedFd> {
-        fsconfig_set_flag(&context, "ro")?;
-        fsconfig_set_string(&context, "source", "tmpfs")?;
-        fsconfig_set_string(&context, "nr_blocks", "1")?;
-        fsconfig_set_string(&context, "nr_inodes", "1")?;
-        if let Some(label) = label {
-            fsconfig_set_string(&context, "context", label)?;
-        }
-        fsconfig_create(&context)?;
-        fsmount(
-            &context,
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_RDONLY,
-        )
-    };
-    configure().context("mount tmpfs")
 }
 
 /// The container's /dev/null, after a look that it is one: an image may hold

@@ -7,22 +7,29 @@ pub(crate) mod capabilities;
 pub(crate) mod command;
 pub(crate) mod console;
 pub(crate) mod copy_up;
+pub(crate) mod detached;
 pub(crate) mod devices;
+pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod gpu;
 pub(crate) mod hotplug;
+pub(crate) mod keyring;
+pub(crate) mod limits;
 pub(crate) mod loopback;
 pub(crate) mod lsm;
 pub(crate) mod masks;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_attributes;
 pub(crate) mod mounts;
+pub(crate) mod ordinary_file;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod procfs;
 pub(crate) mod restore;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
+pub(crate) mod sysctl;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -42,14 +49,14 @@ use teu_namespaces::Kind;
 use crate::errno;
 use crate::hook::{self, Moment};
 use crate::logger::{self, STEP};
-use crate::parent::foreground::Signals;
 use crate::pipe::{InitEnd, ToParent};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
+use crate::signals::Signals;
 use crate::sys;
 use mount_attributes::Kernel;
-use paths::Procfs;
+use procfs::Procfs;
 use rootfs::Rootfs;
 
 /// The exit status of an init that did not become the program; runc's.
@@ -203,15 +210,15 @@ fn become_process(
     process::set_attributes(plan)?;
     if sets_limits {
         // While this process is still root.
-        process::set_rlimits(0, &plan.rlimits)?;
+        limits::set(0, &plan.rlimits)?;
     } else {
-        process::limit_processes(&plan.rlimits)?;
+        limits::limit_processes(&plan.rlimits)?;
     }
 
     if let Some(label) = &plan.lsm.selinux_label {
         lsm::set_selinux_label(kernel.procfs()?, label)?;
     }
-    let environment = process::environment(plan, || kernel.procfs())?;
+    let environment = environment::environment(plan, || kernel.procfs())?;
     let entered = process::enter_cwd(&plan.cwd)?;
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);
@@ -295,7 +302,7 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
     if label.is_some() {
         lsm::set_selinux_key_label(rootfs.procfs()?, label)?;
     }
-    process::join_session_keyring(&plan.id, plan.namespaces.is_private(Kind::User))?;
+    keyring::join_new(&plan.id, plan.namespaces.is_private(Kind::User))?;
     if label.is_some() {
         lsm::set_selinux_key_label(rootfs.procfs()?, None)?;
     }
@@ -355,4 +362,3 @@ fn set_names(plan: &Plan) -> Result<()> {
     }
     Ok(())
 }
-pub(crate) mod sysctl;

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::io::Errno;
 
-use super::paths::Procfs;
+use super::procfs::Procfs;
 use crate::plan::mount_options::{Attributes, attributes_of};
 use crate::plan::mounts::{BindFlags, Filesystem};
 use crate::sys::{self, MountChange};
@@ -259,7 +259,7 @@ fn errno(err: io::Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::init::mounts::{attach, clone_tree};
+    use crate::init::detached::{attach, clone_tree};
     use crate::init::paths::tests::private_root;
     use libc::{MS_PRIVATE, MS_SHARED};
     use std::os::fd::AsFd;

@@ -10,17 +10,17 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, c_ulong};
 use rustix::fs::{
-    CWD, Mode, OFlags, PROC_SUPER_MAGIC, XattrFlags, fsetxattr, fstat, fstatfs, mkdirat, openat,
+    Mode, OFlags, PROC_SUPER_MAGIC, XattrFlags, fsetxattr, fstat, fstatfs, mkdirat, openat,
     symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    fspick, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
 };
 
 use super::copy_up::copy_up;
+use super::detached::{attach, clone_handle, clone_tree, cover, make_readonly};
 use super::mount_attributes::Kernel;
 use super::paths::{Root, is_directory};
 use crate::pipe::InitEnd;
@@ -381,7 +381,7 @@ impl Mounter<'_> {
             Ok(tree) => tree,
             Err(Errno::ACCESS) => self.pipe.open_mount_source(index)?,
             Err(Errno::NOENT) if cgroup.hide_if_missing => {
-                return super::masks::cover(onto.as_fd());
+                return cover(onto.as_fd());
             }
             Err(err) => return Err(err).with_context(|| format!("open {:?}", fallback.source)),
         };
@@ -417,41 +417,6 @@ fn hierarchy_filesystem(hierarchy: &HierarchyView, flags: c_ulong) -> Filesystem
         copy_up: false,
         root_label: None,
     }
-}
-
-/// A detached clone of the mount, or part of one, at `path`.
-pub(super) fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    open_tree(CWD, path, clone_flags(recursive))
-}
-
-/// A detached clone of what `handle` is on.
-pub(super) fn clone_handle(handle: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    open_tree(
-        handle,
-        "",
-        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
-    )
-}
-
-fn clone_flags(recursive: bool) -> OpenTreeFlags {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags | OpenTreeFlags::AT_RECURSIVE
-    } else {
-        flags
-    }
-}
-
-/// Moves the detached mount `tree` onto `onto`.
-pub(super) fn attach(tree: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    let moved = move_mount(tree, "", onto, "", flags).map_err(|err| match err {
-        // A directory on a file, or the other way round: mount(2) has a better
-        // word for it, which engines look for.
-        Errno::INVAL if is_directory(tree) != is_directory(onto) => Errno::NOTDIR,
-        err => err,
-    });
-    moved.context("mount")
 }
 
 /// Refuses a mount that would let a container lie to the runtime about /proc.
@@ -633,17 +598,6 @@ fn set_label(mount: BorrowedFd<'_>, label: &str) -> Result<()> {
     .with_context(|| format!("set label {label:?}"))
 }
 
-/// Makes a mount read-only; somebody may still be writing to it for a moment.
-pub(super) fn make_readonly(kernel: &Kernel, mount: BorrowedFd<'_>) -> Result<()> {
-    for _ in 1..5 {
-        match kernel.add_flags(mount, MS_RDONLY) {
-            Err(Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(100)),
-            result => return Ok(result?),
-        }
-    }
-    Ok(kernel.add_flags(mount, MS_RDONLY)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -728,8 +682,14 @@ mod tests {
             std::os::unix::fs::chown(data.join("sub"), Some(7), Some(8)).expect("chown");
             symlink("/outside", data.join("link")).expect("symlink");
             let fifo = rustix::fs::FileType::Fifo;
-            rustix::fs::mknodat(CWD, data.join("fifo"), fifo, Mode::from_raw_mode(0o600), 0)
-                .expect("mkfifo");
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                data.join("fifo"),
+                fifo,
+                Mode::from_raw_mode(0o600),
+                0,
+            )
+            .expect("mkfifo");
             let json = r#"[{"destination":"/data","type":"tmpfs","options":["tmpcopyup"]}]"#;
             make_all(directory, root, json).expect("mounted");
             let file = fs::metadata(data.join("sub/file")).expect("stat");

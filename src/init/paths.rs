@@ -2,28 +2,17 @@
 //! every one is resolved by the kernel below a directory that is already open
 //! (openat2(2), Linux 5.6), and what is then done is done to a descriptor.
 //! Nothing here trusts a string that was checked before.
-//!
-//! Also /proc as the runtime needs it for itself, which is not the one the
-//! container sees.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{Read, Take};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use nix::sys::statfs::{self, FsType};
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, mkdirat, mknodat,
-    openat, openat2, readlinkat,
+    FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, mknodat, openat, openat2, readlinkat,
 };
 use rustix::io::{Errno, Result};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
-};
 
 /// Lookups that meet a rename elsewhere in the tree fail with EAGAIN and may be
 /// repeated. An attacker can rename without end, so this often at most.
@@ -246,57 +235,6 @@ pub(crate) fn is_directory(handle: BorrowedFd<'_>) -> Result<bool> {
     Ok(FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::Directory)
 }
 
-/// Filesystems with regular files that are the kernel's: it may do something
-/// when they are read, wait, or tell this process what it would not tell another.
-/// All others hold what somebody has stored, and a root filesystem may be any.
-const KERNELS_OWN: [FsType; 17] = [
-    statfs::BPF_FS_MAGIC,
-    statfs::CGROUP_SUPER_MAGIC,
-    statfs::CGROUP2_SUPER_MAGIC,
-    statfs::DEBUGFS_MAGIC,
-    statfs::PROC_SUPER_MAGIC,
-    statfs::RDTGROUP_SUPER_MAGIC,
-    statfs::SECURITYFS_MAGIC,
-    statfs::SELINUX_MAGIC,
-    statfs::SMACK_MAGIC,
-    statfs::SYSFS_MAGIC,
-    statfs::TRACEFS_MAGIC,
-    // Of the kernel's include/uapi/linux/magic.h, or beside their code: binfmt_misc,
-    // configfs, efivarfs, fusectl, mqueue and pstore.
-    FsType(0x4249_4e4d),
-    FsType(0x6265_6570),
-    FsType(0xde5e_81e4),
-    FsType(0x6573_5543),
-    FsType(0x1980_0202),
-    FsType(0x6165_676c),
-];
-
-/// Opens the regular file that `handle` (O_PATH) is on, to read no more than it
-/// is long, and no more than `longest` bytes. `None` if it is something else, or
-/// one of the kernel's own: opening a device may do something, and a fifo waits.
-pub(crate) fn open_ordinary_file(
-    handle: BorrowedFd<'_>,
-    procfs: &Procfs,
-    longest: u64,
-) -> Result<Option<Take<File>>> {
-    let found = fstat(handle)?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-        return Ok(None);
-    }
-    let filesystem = statfs::fstatfs(handle)
-        .map_err(|err| Errno::from_raw_os_error(err as i32))?
-        .filesystem_type();
-    if KERNELS_OWN.contains(&filesystem) {
-        return Ok(None);
-    }
-    // Not to wait for whoever holds a lease on it.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let number = handle.as_raw_fd().to_string();
-    let file = openat(procfs.descriptors()?, number, flags, Mode::empty())?;
-    let length = u64::try_from(found.st_size).unwrap_or(0);
-    Ok(Some(File::from(file).take(length.min(longest))))
-}
-
 /// A handle on the file `name` of `parent`, to be mounted on: an empty one is
 /// made with `mode` if it is missing. What is there is not opened for use, since
 /// it may be a device; a link is refused (ELOOP).
@@ -336,7 +274,7 @@ pub(crate) fn open_beneath(directory: BorrowedFd<'_>, path: &Path) -> Result<Own
     open_beside_renames(directory, path, OFlags::PATH, resolve)
 }
 
-fn open_beside_renames(
+pub(super) fn open_beside_renames(
     directory: BorrowedFd<'_>,
     path: &Path,
     flags: OFlags,
@@ -357,93 +295,13 @@ fn open_beside_renames(
     Err(Errno::AGAIN)
 }
 
-/// Inode number of a procfs's root, and of nothing else on it.
-const PROC_ROOT_INODE: u64 = 1;
-
-/// A procfs nothing is mounted over, for what the runtime itself asks of the
-/// kernel: a container can mount what it likes on its /proc
-/// (CVE-2019-16884, CVE-2025-52881).
-#[derive(Debug)]
-pub(crate) struct Procfs(OwnedFd);
-
-impl Procfs {
-    /// A new instance that was never attached, with nothing but processes in it
-    /// (subset=pid, Linux 5.8), or else /proc after a look that it is one.
-    ///
-    /// # Errors
-    /// EXDEV when /proc is not the root of a procfs.
-    pub(crate) fn open() -> Result<Procfs> {
-        Procfs::detached(true).or_else(|_| Procfs::of_the_mount_namespace())
-    }
-
-    /// A new instance with everything in it (sysctls). To be dropped soon: it
-    /// would be a way around the container's masks.
-    ///
-    /// # Errors
-    /// As [`Procfs::open`].
-    pub(crate) fn open_unmasked() -> Result<Procfs> {
-        Procfs::detached(false).or_else(|_| Procfs::of_the_mount_namespace())
-    }
-
-    fn detached(processes_only: bool) -> Result<Procfs> {
-        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        if processes_only {
-            fsconfig_set_string(context.as_fd(), "hidepid", "ptraceable")?;
-            fsconfig_set_string(context.as_fd(), "subset", "pid")?;
-        }
-        fsconfig_create(context.as_fd())?;
-        let mount = fsmount(
-            context.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_NODEV
-                | MountAttrFlags::MOUNT_ATTR_NOEXEC
-                | MountAttrFlags::MOUNT_ATTR_NOSUID,
-        )?;
-        Ok(Procfs(mount))
-    }
-
-    /// /proc, after a look that it is one.
-    ///
-    /// # Errors
-    /// EXDEV when it is not the root of a procfs.
-    pub(crate) fn of_the_mount_namespace() -> Result<Procfs> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let proc = openat(CWD, "/proc", flags, Mode::empty())?;
-        if fstatfs(&proc)?.f_type != PROC_SUPER_MAGIC || fstat(&proc)?.st_ino != PROC_ROOT_INODE {
-            return Err(Errno::XDEV);
-        }
-        Ok(Procfs(proc))
-    }
-
-    /// Opens `path` below it. What is mounted over a part of it, or a magic
-    /// link, is refused (EXDEV, ELOOP).
-    pub(crate) fn open_file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-        open_beside_renames(self.0.as_fd(), path, flags, resolve)
-    }
-
-    /// The directory of this process's descriptors. A name in it stands for
-    /// what the descriptor is on, where a system call takes only a path.
-    pub(crate) fn descriptors(&self) -> Result<OwnedFd> {
-        self.open_file(
-            Path::new("thread-self/fd"),
-            OFlags::PATH | OFlags::DIRECTORY,
-        )
-    }
-}
-
-impl AsFd for Procfs {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::testing::{Directory, in_child};
     use nix::mount::MsFlags;
     use nix::sched::{CloneFlags, unshare};
+    use rustix::fs::CWD;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -624,34 +482,5 @@ pub(crate) mod tests {
         file_to_cover(root.as_fd(), OsStr::new("null"), 0).expect("made");
         file_to_cover(root.as_fd(), OsStr::new("null"), 0).expect("found");
         assert!(!directory.path().join("made").exists());
-    }
-
-    #[test]
-    fn the_safe_procfs_does_not_see_what_covers_proc() {
-        in_child(|| {
-            leave_mount_namespace();
-            let (none, flags) = (None::<&str>, MsFlags::empty());
-            nix::mount::mount(none, "/proc", Some("tmpfs"), flags, none).expect("cover /proc");
-
-            let procfs = Procfs::open().expect("procfs");
-            let status = Path::new("thread-self/status");
-            procfs.open_file(status, OFlags::RDONLY).expect("open");
-            assert_eq!(
-                procfs
-                    .open_file(Path::new("sys/kernel"), OFlags::PATH)
-                    .err(),
-                Some(Errno::NOENT)
-            );
-            let sysctl = Path::new("sys/kernel/hostname");
-            let unmasked = Procfs::open_unmasked().expect("procfs");
-            unmasked.open_file(sysctl, OFlags::RDONLY).expect("open");
-            assert_eq!(
-                unmasked
-                    .open_file(Path::new("self/exe"), OFlags::PATH)
-                    .err(),
-                Some(Errno::LOOP)
-            );
-            assert_eq!(Procfs::of_the_mount_namespace().err(), Some(Errno::XDEV));
-        });
     }
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use libc::{MS_REC, MS_SLAVE};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use super::detached::{attach, clone_handle, clone_tree, make_readonly};
 use super::mount_attributes::Kernel;
-use super::mounts::{attach, clone_handle, clone_tree, make_readonly};
 use super::paths::{Root, is_directory};
 use super::rootfs::{change_propagation, unmount};
 use crate::plan::mounts::{Mount, MountKind};

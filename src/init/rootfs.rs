@@ -30,10 +30,12 @@ use rustix::io::Errno;
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
+use super::detached::{attach, clone_handle, cover, make_readonly};
 use super::masks::{self, Places, is_null, open_null};
 use super::mount_attributes::Kernel;
-use super::mounts::{Kept, Mounter, attach, clone_handle, make_readonly};
-use super::paths::{Procfs, Root};
+use super::mounts::{Kept, Mounter};
+use super::paths::Root;
+use super::procfs::Procfs;
 use super::{devices, gpu};
 use crate::pipe::InitEnd;
 use crate::plan::rootfs::{Entrance, RootfsPlan};
@@ -394,7 +396,7 @@ fn hide_mount(path: &Path) -> Result<()> {
         Err(Errno::INVAL | Errno::PERM) => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let target = openat(CWD, path, flags, Mode::empty()).context("open")?;
-            masks::cover(target.as_fd()).map(drop)
+            cover(target.as_fd()).map(drop)
         }
         Err(err) => Err(err).context("unmount"),
     }

@@ -1,18 +1,10 @@
-//! Sets CPU and I/O scheduling. Process ids are of the caller's namespace, 0
-//! being the caller, so that the parent may do it for a process without the
-//! privilege.
+//! Sets CPU and I/O scheduling of a process, 0 being this one.
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
-use crate::errno;
-use crate::plan::id_list::IdList;
 use crate::plan::scheduling::SchedulingPlan;
 use crate::sys;
-
-/// More than any kernel is built for (`NR_CPUS` is at most 8192).
-const ALL_CPUS: [u64; 128] = [u64::MAX; 128];
 
 /// Sets the I/O priority of `pid`.
 pub(crate) fn set_io_priority(pid: i32, plan: &SchedulingPlan) -> Result<()> {
@@ -45,34 +37,11 @@ pub(crate) fn set_scheduler(pid: i32, plan: &SchedulingPlan) -> Result<()> {
     }
 }
 
-/// Lets `pid` use every CPU its cgroup allows, whatever the caller's own
-/// affinity is. After it entered the cgroup. A failure is a warning only.
-pub(crate) fn reset_affinity(pid: i32) {
-    if let Err(err) = sys::sched_setaffinity(pid, &ALL_CPUS) {
-        log::warn!("unable to reset affinity: {}", errno::text(err));
-    }
-}
-
-/// Lets `pid` use the CPUs of the list only.
-pub(crate) fn set_affinity(pid: i32, cpus: &IdList) -> Result<()> {
-    sys::sched_setaffinity(pid, cpus.words()).context("set CPU affinity")
-}
-
-/// Does `start` with no other CPUs than those of the list, and goes back.
-pub(crate) fn with_affinity<T>(cpus: &IdList, start: impl FnOnce() -> T) -> Result<T> {
-    let before = sched_getaffinity(None).context("read CPU affinity")?;
-    set_affinity(0, cpus)?;
-    let started = start();
-    sched_setaffinity(None, &before).context("restore CPU affinity")?;
-    Ok(started)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::scheduling::Scheduler;
     use crate::testing;
-    use rustix::thread::CpuSet;
 
     #[test]
     fn the_kernel_shows_scheduler_and_io_priority() {
@@ -107,24 +76,6 @@ mod tests {
                     "best-effort: prio 6"
                 );
             }
-        });
-    }
-
-    #[test]
-    fn a_narrow_affinity_is_widened_again() {
-        testing::in_child(|| {
-            let all = sched_getaffinity(None).expect("affinity");
-            let mut one = CpuSet::new();
-            one.set(0);
-            sched_setaffinity(None, &one).expect("narrow");
-            reset_affinity(0);
-            assert_eq!(sched_getaffinity(None).expect("affinity"), all);
-            let first = IdList::parse("0").expect("list");
-            let seen = with_affinity(&first, || sched_getaffinity(None)).expect("with");
-            assert_eq!(seen.expect("affinity"), one);
-            assert_eq!(sched_getaffinity(None).expect("affinity"), all);
-            set_affinity(0, &first).expect("set");
-            assert_eq!(sched_getaffinity(None).expect("affinity"), one);
         });
     }
 

@@ -6,98 +6,18 @@
 //! could get lost; for that they are blocked before the container's first
 //! process exists.
 
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use anyhow::{Context, Result, anyhow};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
+use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
-use rustix::stdio::{stderr, stdin, stdout};
-use rustix::termios::{
-    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
 
+use super::notify::NotifySocket;
+use super::relay::{Ready, Relay};
 use crate::errno;
-use crate::parent::notify::NotifySocket;
+use crate::signals::Signals;
 use crate::sys;
-
-/// How much is read at once, and written: a pipe that can be written to takes
-/// this many bytes without waiting (pipe(7), `PIPE_BUF`).
-const CHUNK: usize = 4096;
-
-/// The signals of this process, as a descriptor.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    descriptor: SignalFd,
-    blocked: SigSet,
-}
-
-impl Signals {
-    /// Blocks every signal that may be passed on and opens the descriptor.
-    /// Before anything is made that such a signal would leave behind, and before
-    /// the container's first process is made, or its end could be missed. The
-    /// process made inherits the mask: see `sys::restore_signals`.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub(crate) fn block() -> Result<Signals> {
-        let mut signals = SigSet::all();
-        for signal in [
-            // Faults of our own: blocked, they would kill without a trace.
-            Signal::SIGSEGV,
-            Signal::SIGBUS,
-            Signal::SIGFPE,
-            Signal::SIGILL,
-            Signal::SIGTRAP,
-            Signal::SIGSYS,
-            Signal::SIGABRT,
-            // Of our own too: it comes with an EPIPE.
-            Signal::SIGPIPE,
-        ] {
-            signals.remove(signal);
-        }
-        // Where it is ignored, children leave no status to wait for.
-        sys::default_action(libc::SIGCHLD).context("restore the action of SIGCHLD")?;
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).context("block signals")?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let descriptor = SignalFd::with_flags(&signals, flags).context("signalfd")?;
-        Ok(Signals {
-            descriptor,
-            blocked: signals,
-        })
-    }
-
-    /// Lets signals do again what they do, those that have arrived among them.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub(crate) fn unblock(&self) -> Result<()> {
-        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&self.blocked), None).context("unblock signals")
-    }
-
-    /// The next signal that has arrived, by number.
-    ///
-    /// # Errors
-    /// Those of read(2).
-    pub(crate) fn next(&self) -> Result<Option<i32>> {
-        match self.descriptor.read_signal().context("read signals")? {
-            Some(signal) => Ok(Some(
-                i32::try_from(signal.ssi_signo).context("signal number")?,
-            )),
-            None => Ok(None),
-        }
-    }
-}
-
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
-    }
-}
 
 /// Makes this process the one that reaps the container's orphans. Not being
 /// that one is worth no more than a warning.
@@ -153,7 +73,7 @@ pub(crate) fn wait(
             notify = None;
         }
         if let Some(relay) = &mut relay {
-            relay.copy(&waited)?;
+            relay.copy(waited.relay)?;
         }
         if let Some(status) = status
             && relay.as_ref().is_none_or(Relay::is_drained)
@@ -168,9 +88,7 @@ pub(crate) fn wait(
 struct Events {
     signal: bool,
     notify: bool,
-    stdin: bool,
-    stdout: bool,
-    master: bool,
+    relay: Ready,
 }
 
 fn wait_for_event(
@@ -179,27 +97,12 @@ fn wait_for_event(
     notify: Option<&NotifySocket>,
 ) -> Result<Events> {
     let mut waited = Events::default();
-    let mut wanted = vec![(
-        &mut waited.signal,
-        signals.descriptor.as_fd(),
-        PollFlags::IN,
-    )];
+    let mut wanted = vec![(&mut waited.signal, signals.as_fd(), PollFlags::IN)];
     if let Some(socket) = notify {
         wanted.push((&mut waited.notify, socket.as_fd(), PollFlags::IN));
     }
     if let Some(relay) = relay {
-        if relay.input_is_open && relay.to_container.is_empty() {
-            wanted.push((&mut waited.stdin, stdin(), PollFlags::IN));
-        }
-        if !relay.to_caller.is_empty() {
-            wanted.push((&mut waited.stdout, stdout(), PollFlags::OUT));
-        }
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, relay.to_caller.is_empty());
-        flags.set(PollFlags::OUT, !relay.to_container.is_empty());
-        if relay.output_is_open && !flags.is_empty() {
-            wanted.push((&mut waited.master, relay.master.as_fd(), flags));
-        }
+        wanted.extend(relay.wanted(&mut waited.relay));
     }
     let mut events: Vec<PollFd<'_>> = wanted
         .iter()
@@ -253,218 +156,19 @@ fn pass_on(signal: i32, init: Init<'_>) -> Result<()> {
     }
 }
 
-/// The terminal of the person in front of it. Back to what it was when dropped.
-#[derive(Debug)]
-pub(crate) struct Terminal {
-    descriptor: OwnedFd,
-    before: Option<Termios>,
-}
-
-impl Terminal {
-    /// Finds it: one of the standard streams, else the controlling terminal.
-    /// Before a container is made that would have none.
-    ///
-    /// # Errors
-    /// There is none, in runc's words:
-    /// `open /dev/tty: no such device or address`.
-    pub(crate) fn open() -> Result<Terminal> {
-        let stream = [stderr(), stdout(), stdin()]
-            .into_iter()
-            .find(|stream| isatty(stream));
-        let descriptor = match stream {
-            Some(stream) => fcntl_dupfd_cloexec(stream, 3).context("dup the terminal")?,
-            None => {
-                let flags = OFlags::RDWR | OFlags::CLOEXEC;
-                rustix::fs::open("/dev/tty", flags, Mode::empty()).map_err(|err| {
-                    let cause = errno::text(err);
-                    anyhow!(
-                        "open /dev/tty: {cause} (the process is to have a terminal and teu has \
-                         none: set \"terminal\" to false in config.json, or leave --tty out)"
-                    )
-                })?
-            }
-        };
-        Ok(Terminal {
-            descriptor,
-            before: None,
-        })
-    }
-
-    /// Lets every key through to the container. Lines that go out still get
-    /// their carriage return here: the container's side then adds none, and
-    /// output that is redirected has none.
-    fn make_raw(&mut self) -> Result<()> {
-        let before = tcgetattr(&self.descriptor).context("read the terminal's settings")?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        raw.output_modes |= OutputModes::OPOST;
-        tcsetattr(&self.descriptor, OptionalActions::Now, &raw)
-            .context("failed to set the terminal from the stdin")?;
-        self.before = Some(before);
-        Ok(())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before
-            && let Err(err) = tcsetattr(&self.descriptor, OptionalActions::Now, before)
-        {
-            // Hung up, most likely: nobody is there to see it.
-            log::debug!("restore the terminal: {}", errno::text(err));
-        }
-    }
-}
-
-/// Copies between the container's terminal and standard input and output.
-#[derive(Debug)]
-pub(crate) struct Relay {
-    terminal: Terminal,
-    /// The container's terminal, our side of it.
-    master: OwnedFd,
-    to_container: VecDeque<u8>,
-    to_caller: VecDeque<u8>,
-    input_is_open: bool,
-    /// Whether anybody has the container's side open.
-    output_is_open: bool,
-    /// Nobody reads our standard output any more: what comes is thrown away,
-    /// so that the container does not wait for ever.
-    discards: bool,
-}
-
-impl Relay {
-    /// Begins: `terminal` becomes raw, and the container's, of which `master`
-    /// is our side, gets its size.
-    ///
-    /// # Errors
-    /// The kernel refused to change one of the terminals.
-    pub(crate) fn new(mut terminal: Terminal, master: OwnedFd) -> Result<Relay> {
-        let mut settings = tcgetattr(&master).context("read the container's terminal settings")?;
-        settings.output_modes.remove(OutputModes::ONLCR);
-        tcsetattr(&master, OptionalActions::Now, &settings)
-            .context("change the container's terminal")?;
-        // Our own open file; those of the standard streams are shared with
-        // other processes and stay as they are.
-        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)
-            .context("change the container's terminal")?;
-        terminal.make_raw()?;
-        let relay = Relay {
-            terminal,
-            master,
-            to_container: VecDeque::new(),
-            to_caller: VecDeque::new(),
-            input_is_open: true,
-            output_is_open: true,
-            discards: false,
-        };
-        relay.resize();
-        Ok(relay)
-    }
-
-    /// Gives the container's terminal the size of the caller's. What is left
-    /// out if that fails is only the size.
-    fn resize(&self) {
-        let size = tcgetwinsize(&self.terminal.descriptor);
-        if let Err(err) = size.and_then(|size| tcsetwinsize(&self.master, size)) {
-            log::debug!("resize the container's terminal: {}", errno::text(err));
-        }
-    }
-
-    /// Copies what can be copied without waiting.
-    fn copy(&mut self, ready: &Events) -> Result<()> {
-        let mut buffer = [0; CHUNK];
-        if ready.stdin {
-            match read(stdin(), &mut buffer) {
-                Ok(0) => self.input_is_open = false,
-                Ok(count) => self.to_container.extend(&buffer[..count]),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                // In the background of a shell, or closed.
-                Err(Errno::IO | Errno::BADF) => self.input_is_open = false,
-                Err(err) => return Err(err).context("read standard input"),
-            }
-        }
-        if !self.to_container.is_empty() {
-            self.write_to_container()?;
-        }
-        if ready.stdout {
-            self.write_to_caller()?;
-        }
-        if self.output_is_open && self.to_caller.is_empty() {
-            self.read_from_container(&mut buffer)?;
-        }
-        Ok(())
-    }
-
-    fn write_to_container(&mut self) -> Result<()> {
-        let (bytes, _) = self.to_container.as_slices();
-        match write(&self.master, bytes) {
-            Ok(count) => drop(self.to_container.drain(..count)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // Nobody has the other side open.
-            Err(Errno::IO) => self.to_container.clear(),
-            Err(err) => return Err(err).context("write to the container's terminal"),
-        }
-        Ok(())
-    }
-
-    fn write_to_caller(&mut self) -> Result<()> {
-        let (bytes, _) = self.to_caller.as_slices();
-        match write(stdout(), &bytes[..bytes.len().min(CHUNK)]) {
-            Ok(count) => drop(self.to_caller.drain(..count)),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // Its reader is gone, it is closed, or the terminal hung up.
-            Err(Errno::PIPE | Errno::BADF | Errno::IO) => {
-                self.discards = true;
-                self.to_caller.clear();
-            }
-            Err(err) => return Err(err).context("write to standard output"),
-        }
-        Ok(())
-    }
-
-    fn read_from_container(&mut self, buffer: &mut [u8]) -> Result<()> {
-        match read(&self.master, &mut *buffer) {
-            Ok(count) if self.discards => self.output_is_open = count > 0,
-            Ok(count) => {
-                self.output_is_open = count > 0;
-                self.to_caller.extend(&buffer[..count]);
-            }
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // Nobody has the other side open, and everything was read.
-            Err(Errno::IO) => self.output_is_open = false,
-            Err(err) => return Err(err).context("read from the container's terminal"),
-        }
-        Ok(())
-    }
-
-    /// Whether everything the container wrote so far has been passed on.
-    fn is_drained(&self) -> bool {
-        if !self.to_caller.is_empty() {
-            return false;
-        }
-        if !self.output_is_open {
-            return true;
-        }
-        let mut event = [PollFd::new(&self.master, PollFlags::IN)];
-        let now = rustix::time::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // The kernel moves what a process wrote before it ended over to our
-        // side before it answers.
-        matches!(poll(&mut event, Some(&now)), Ok(0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parent::terminal::Terminal;
     use crate::testing;
+    use rustix::fs::OFlags;
+    use rustix::io::{fcntl_dupfd_cloexec, read, write};
     use rustix::pipe::PipeFlags;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    use rustix::termios::{LocalModes, Winsize};
+    use rustix::stdio::{stderr, stdin, stdout};
+    use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
     use std::ffi::CString;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::OwnedFd;
     use std::time::{Duration, Instant};
 
     /// A shell with the streams given, and what `wait` says of it.
@@ -706,20 +410,6 @@ mod tests {
             let status = wait_with_terminal("head -c 300000 /dev/zero; exit 6");
             assert_eq!(status, 6);
             assert!(start.elapsed() < Duration::from_secs(5));
-        });
-    }
-
-    #[test]
-    fn no_terminal_at_all() {
-        testing::in_child(|| {
-            let null = std::fs::File::open("/dev/null").expect("null");
-            rustix::stdio::dup2_stdin(&null).expect("dup2");
-            rustix::process::setsid().expect("setsid");
-            assert!(stderr().as_raw_fd() == 2 && !isatty(stderr()));
-            let error = Terminal::open().expect_err("none");
-            let words = testing::words(&error);
-            let runcs = "open /dev/tty: no such device or address (";
-            assert!(words.starts_with(runcs), "{words}");
         });
     }
 }

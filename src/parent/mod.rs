@@ -3,15 +3,20 @@
 //!
 //! Decides nothing: what to do is in the plan.
 
+pub(crate) mod affinity;
 pub(crate) mod device_source;
 pub(crate) mod foreground;
 pub(crate) mod hotplug;
 pub(crate) mod intel_rdt;
+pub(crate) mod listen_fds;
 pub(crate) mod mount_source;
 pub(crate) mod net_devices;
 pub(crate) mod netlink;
 pub(crate) mod notify;
+pub(crate) mod oom_score;
 pub(crate) mod pid_file;
+pub(crate) mod relay;
 pub(crate) mod removal;
 pub(crate) mod seccomp_agent;
+pub(crate) mod terminal;
 pub(crate) mod users;

@@ -12,7 +12,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::init::paths::{Procfs, Root, open_ordinary_file};
+use crate::init::ordinary_file;
+use crate::init::paths::Root;
+use crate::init::procfs::Procfs;
 
 /// How much of a file is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
@@ -131,7 +133,7 @@ fn lines(path: &str, root: &Root) -> Result<Vec<String>> {
     let context = || format!("read {path:?} of the container");
     let handle = root.resolve(Path::new(path)).with_context(context)?;
     let procfs = Procfs::of_the_mount_namespace().with_context(context)?;
-    let file = open_ordinary_file(handle.as_fd(), &procfs, LONGEST_FILE).with_context(context)?;
+    let file = ordinary_file::open(handle.as_fd(), &procfs, LONGEST_FILE).with_context(context)?;
     let file = file
         .context("not a regular file of an ordinary filesystem")
         .with_context(context)?;

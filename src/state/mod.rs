@@ -5,6 +5,7 @@
 pub(crate) mod container_id;
 pub(crate) mod exec_fifo;
 pub(crate) mod init_process;
+pub(crate) mod root;
 mod state_dir;
 
 use std::collections::BTreeMap;

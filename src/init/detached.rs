@@ -1,0 +1,91 @@
+//! Detached mounts: made, or cloned of a part of the tree, and attached elsewhere, all by
+//! descriptor.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use libc::MS_RDONLY;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::mount_attributes::Kernel;
+use super::paths::is_directory;
+
+/// A detached clone of the mount, or part of one, at `path`.
+pub(super) fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    open_tree(CWD, path, clone_flags(recursive))
+}
+
+/// A detached clone of what `handle` is on.
+pub(super) fn clone_handle(handle: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    open_tree(
+        handle,
+        "",
+        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+}
+
+fn clone_flags(recursive: bool) -> OpenTreeFlags {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    }
+}
+
+/// Moves the detached mount `tree` onto `onto`.
+pub(super) fn attach(tree: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let moved = move_mount(tree, "", onto, "", flags).map_err(|err| match err {
+        // A directory on a file, or the other way round: mount(2) has a better
+        // word for it, which engines look for.
+        Errno::INVAL if is_directory(tree) != is_directory(onto) => Errno::NOTDIR,
+        err => err,
+    });
+    moved.context("mount")
+}
+
+/// Makes a mount read-only; somebody may still be writing to it for a moment.
+pub(super) fn make_readonly(kernel: &Kernel, mount: BorrowedFd<'_>) -> Result<()> {
+    for _ in 1..5 {
+        match kernel.add_flags(mount, MS_RDONLY) {
+            Err(Errno::BUSY) => std::thread::sleep(std::time::Duration::from_millis(100)),
+            result => return Ok(result?),
+        }
+    }
+    Ok(kernel.add_flags(mount, MS_RDONLY)?)
+}
+
+/// Covers the directory `target` with an empty read-only one.
+pub(super) fn cover(target: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let empty = empty_directory(None)?;
+    attach(empty.as_fd(), target)?;
+    Ok(empty)
+}
+
+/// A detached read-only tmpfs with room for nothing.
+pub(super) fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).context("open filesystem tmpfs")?;
+    let configure = || -> rustix::io::Result<OwnedFd> {
+        fsconfig_set_flag(&context, "ro")?;
+        fsconfig_set_string(&context, "source", "tmpfs")?;
+        fsconfig_set_string(&context, "nr_blocks", "1")?;
+        fsconfig_set_string(&context, "nr_inodes", "1")?;
+        if let Some(label) = label {
+            fsconfig_set_string(&context, "context", label)?;
+        }
+        fsconfig_create(&context)?;
+        fsmount(
+            &context,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )
+    };
+    configure().context("mount tmpfs")
+}

@@ -1,0 +1,137 @@
+//! The environment of the program, with HOME from the container's /etc/passwd.
+
+use std::ffi::{CStr, CString};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use super::ordinary_file;
+use super::procfs::Procfs;
+use crate::errno;
+use crate::plan::process::{Environment, ProcessPlan};
+
+/// No line of /etc/passwd counts beyond this many bytes: the file is the
+/// container's and may be anything.
+const LONGEST_PASSWD: u64 = 16 * 1024 * 1024;
+
+/// The environment for the program. HOME is the user's in the container's
+/// /etc/passwd unless the specification sets it; call this inside the rootfs.
+/// `procfs` opens a trustworthy procfs.
+pub(crate) fn environment<'a>(
+    plan: &ProcessPlan,
+    procfs: impl Fn() -> Result<&'a Procfs>,
+) -> Result<Vec<CString>> {
+    let Environment {
+        variables,
+        needs_home,
+        ..
+    } = &plan.environment;
+    let mut variables = variables.clone();
+    if *needs_home {
+        let home = match home(c"/etc/passwd", plan.credentials.uid, procfs) {
+            Ok(home) => home,
+            // As with runc: an image without that file is nothing special.
+            Err(err) => {
+                log::debug!("HOME is not set in process.env: {}", errno::chain(&err));
+                None
+            }
+        };
+        let home = home.unwrap_or_else(|| "/".to_owned());
+        variables.push(CString::new(format!("HOME={home}")).context("HOME")?);
+    }
+    Ok(variables)
+}
+
+/// The home directory of `uid` in the file (passwd(5)).
+fn home<'a>(
+    passwd: &CStr,
+    uid: u32,
+    procfs: impl Fn() -> Result<&'a Procfs>,
+) -> Result<Option<String>> {
+    // The file is the container's: it may be a link to what this process has
+    // open, or anything.
+    let resolve = ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let handle = match openat2(CWD, passwd, flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => return Ok(None),
+        handle => handle.with_context(|| format!("open {passwd:?}"))?,
+    };
+    let file = ordinary_file::open(handle.as_fd(), procfs()?, LONGEST_PASSWD)
+        .with_context(|| format!("open {passwd:?}"))?;
+    let Some(file) = file else {
+        bail!("{passwd:?} is no regular file of an ordinary filesystem");
+    };
+    let wanted = uid.to_string();
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.with_context(|| format!("read {passwd:?}"))?;
+        let line = String::from_utf8_lossy(&line);
+        let mut fields = line.trim().split(':').skip(2);
+        if fields.next() == Some(&*wanted) {
+            return Ok(fields
+                .nth(2)
+                .filter(|home| !home.is_empty() && !home.contains('\0'))
+                .map(str::to_owned));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+    use crate::plan::process::Shared;
+    use crate::testing;
+    use std::fs;
+    use teu_namespaces::NamespacePlan;
+
+    fn plan(process: &str) -> ProcessPlan {
+        let process = testing::read(&format!(r#"{{"args":["x"],{process}}}"#));
+        ProcessPlan::of(
+            &process,
+            &Shared::default(),
+            &Host::new(),
+            &NamespacePlan::default(),
+        )
+        .expect("plan")
+    }
+
+    #[test]
+    fn homes_of_passwd() {
+        let procfs = Procfs::of_the_mount_namespace().expect("proc");
+        let dir = testing::Directory::new("passwd");
+        let path = dir.path().join("passwd");
+        let text = "root:x:0:0::/root:/bin/sh\nbroken\na:x:12:0::/home/a:/bin/sh\nb:x:13:0:::\n";
+        fs::write(&path, text).expect("write");
+        let path = CString::new(path.as_os_str().as_encoded_bytes()).expect("path");
+        for (uid, expected) in [
+            (0, Some("/root")),
+            (12, Some("/home/a")),
+            (13, None),
+            (1, None),
+        ] {
+            assert_eq!(
+                home(&path, uid, || Ok(&procfs)).expect("home").as_deref(),
+                expected,
+                "{uid}"
+            );
+        }
+        home(c"/dev/zero", 0, || Ok(&procfs)).expect_err("no regular file");
+        let none = home(c"/nonexistent", 0, || Ok(&procfs));
+        assert_eq!(none.expect("none to look in"), None);
+    }
+
+    #[test]
+    fn home_is_filled_in_only_where_it_is_missing() {
+        let procfs = Procfs::of_the_mount_namespace().expect("proc");
+        let with = environment(&plan(r#""cwd":"/","env":["HOME=/x"]"#), || Ok(&procfs))
+            .expect("environment");
+        assert_eq!(with, [c"HOME=/x".to_owned()]);
+        let without = environment(&plan(r#""cwd":"/","env":["HOME=","A=1"]"#), || Ok(&procfs))
+            .expect("environment");
+        assert_eq!(without, [c"A=1".to_owned(), c"HOME=/root".to_owned()]);
+    }
+}

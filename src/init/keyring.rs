@@ -1,0 +1,84 @@
+//! The session keyring of the container (keyrings(7)).
+
+use std::ffi::CString;
+
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+
+use crate::errno;
+use crate::sys;
+
+/// Gives the process a session keyring of its own, which `exec` finds by its
+/// name, and lets its user search it. Without keyrings in the kernel this is
+/// a warning: they protect little that files do not (keyrings(7)).
+pub(crate) fn join_new(container_id: &str, in_user_namespace: bool) -> Result<()> {
+    /// `KEY_OTH_SEARCH` and `KEY_USR_SEARCH` of `keyutils.h`: behind a user
+    /// namespace the keyring's owner is somebody else.
+    const OTHERS_MAY_SEARCH: u32 = 0x8;
+    const USER_MAY_SEARCH: u32 = 0x8_0000;
+    let Some(key) = join_named(container_id)? else {
+        return Ok(());
+    };
+    let search = if in_user_namespace {
+        OTHERS_MAY_SEARCH
+    } else {
+        USER_MAY_SEARCH
+    };
+    let permissions = sys::describe_key(key)
+        .map_err(anyhow::Error::from)
+        .and_then(permissions);
+    permissions
+        .and_then(|now| Ok(sys::set_key_permissions(key, now | search)?))
+        .context("unable to mod keyring permissions")
+}
+
+/// Joins the session keyring that the container's first process made.
+pub(crate) fn join_again(container_id: &str) -> Result<()> {
+    join_named(container_id).map(drop)
+}
+
+/// `None` where the kernel has no keyrings.
+fn join_named(container_id: &str) -> Result<Option<sys::Key>> {
+    let name = CString::new(format!("_ses.{container_id}")).context("session keyring name")?;
+    match sys::join_session_keyring(&name) {
+        Ok(key) => Ok(Some(key)),
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::NOSYS) => {
+            log::warn!("join session keyring: {}", errno::text(err));
+            Ok(None)
+        }
+        Err(err) => Err(err).context("unable to join session keyring"),
+    }
+}
+
+/// The fourth field of a key's description, in hexadecimal.
+fn permissions(description: Vec<u8>) -> Result<u32> {
+    let description = String::from_utf8_lossy(&description);
+    let field = description
+        .split(';')
+        .nth(3)
+        .context("key description is too short")?;
+    u32::from_str_radix(field, 16).with_context(|| format!("key permissions {field:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::fs;
+
+    #[test]
+    fn a_session_keyring_of_its_own() {
+        testing::in_child(|| {
+            join_new("a.test", false).expect("join");
+            let keys = fs::read_to_string("/proc/keys").expect("keys");
+            let line = keys
+                .lines()
+                .find(|line| line.contains(" _ses.a.test"))
+                .expect("keyring");
+            // The user's own bits: view, read and search among them.
+            let permissions = line.split_whitespace().nth(4).expect("permissions");
+            let permissions = u32::from_str_radix(permissions, 16).expect("hex");
+            assert_ne!(permissions & 0x8_0000, 0, "{line}");
+        });
+    }
+}

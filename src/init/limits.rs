@@ -1,0 +1,120 @@
+//! Sets resource limits (setrlimit(2)), of this process or another.
+
+use std::ffi::CStr;
+
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::plan::process::ResourceLimit;
+
+/// Sets the limits of the process `pid`, 0 being this one.
+pub(crate) fn set(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
+    let pid = Pid::from_raw(pid);
+    for limit in limits {
+        prlimit(pid, limit.resource, limit.limit)
+            .with_context(|| format!("error setting rlimit {}", limit.name))?;
+    }
+    Ok(())
+}
+
+/// Raises limits of this process, where those are lower, to the given ones, for
+/// a child without the privilege to set them.
+pub(crate) fn raise(limits: &[ResourceLimit]) -> Result<()> {
+    for ResourceLimit {
+        name,
+        resource,
+        limit,
+    } in limits
+    {
+        let own = getrlimit(*resource);
+        // `None` is no limit.
+        let higher = |one: Option<u64>, other| Some(one?.max(other?));
+        let higher = Rlimit {
+            current: higher(own.current, limit.current),
+            maximum: higher(own.maximum, limit.maximum),
+        };
+        prlimit(None, *resource, higher).with_context(|| format!("error setting rlimit {name}"))?;
+    }
+    Ok(())
+}
+
+/// Does `become_user` with the limit of processes in force, and fails as the
+/// execve would: the kernel compares when a process becomes a user, and refuses
+/// only that process its execve (execve(2), EAGAIN), not a child. Afterwards the
+/// child can be made, which the user may have no place for beside this one.
+pub(crate) fn within_limit_of_processes(
+    limits: &[ResourceLimit],
+    become_user: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
+    let Some(ResourceLimit {
+        resource,
+        name,
+        limit,
+    }) = limit
+    else {
+        return become_user();
+    };
+    let own = getrlimit(*resource);
+    let doing = || format!("error setting rlimit {name}");
+    let lower = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let current = lower(limit.current, own.maximum);
+    prlimit(None, *resource, Rlimit { current, ..own }).with_context(doing)?;
+    become_user()?;
+    // No file: what is asked is only whether the kernel would look for it.
+    let nothing: [&CStr; 0] = [];
+    if let Err(nix::errno::Errno::EAGAIN) =
+        nix::unistd::execve(c"/dev/null/none", &nothing, &nothing)
+    {
+        return Err(Errno::AGAIN).context("exec");
+    }
+    prlimit(None, *resource, own).with_context(doing)?;
+    Ok(())
+}
+
+/// Sets how many processes the user may have, before this one becomes the user.
+/// For where the parent sets all limits, which it does afterwards: the kernel
+/// compares at the change of user, and refuses the execve by that (execve(2),
+/// EAGAIN).
+pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
+    let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
+    match limit.map_or(Ok(()), |one| {
+        prlimit(None, one.resource, one.limit).map(drop)
+    }) {
+        // More than it has: for the parent to give, and nothing to exceed by then.
+        Err(Errno::PERM) => Ok(()),
+        result => result.context("error setting rlimit RLIMIT_NPROC"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_another_process() {
+        let limit = ResourceLimit {
+            name: "RLIMIT_NOFILE",
+            resource: Resource::Nofile,
+            limit: Rlimit {
+                current: Some(99),
+                maximum: Some(100),
+            },
+        };
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep");
+        let pid = child.id().cast_signed();
+        set(pid, &[limit]).expect("limits");
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("limits");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let limits = limits.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(limits.contains("Max open files 99 100"), "{limits}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The terminal of the person in front of a container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::stdio::{stderr, stdin, stdout};
+use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcsetattr};
+
+use crate::errno;
+
+/// The terminal of the person in front of it. Back to what it was when dropped.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    descriptor: OwnedFd,
+    before: Option<Termios>,
+}
+
+impl Terminal {
+    /// Finds it: one of the standard streams, else the controlling terminal.
+    /// Before a container is made that would have none.
+    ///
+    /// # Errors
+    /// There is none, in runc's words:
+    /// `open /dev/tty: no such device or address`.
+    pub(crate) fn open() -> Result<Terminal> {
+        let stream = [stderr(), stdout(), stdin()]
+            .into_iter()
+            .find(|stream| isatty(stream));
+        let descriptor = match stream {
+            Some(stream) => fcntl_dupfd_cloexec(stream, 3).context("dup the terminal")?,
+            None => {
+                let flags = OFlags::RDWR | OFlags::CLOEXEC;
+                rustix::fs::open("/dev/tty", flags, Mode::empty()).map_err(|err| {
+                    let cause = errno::text(err);
+                    anyhow!(
+                        "open /dev/tty: {cause} (the process is to have a terminal and teu has \
+                         none: set \"terminal\" to false in config.json, or leave --tty out)"
+                    )
+                })?
+            }
+        };
+        Ok(Terminal {
+            descriptor,
+            before: None,
+        })
+    }
+
+    /// Lets every key through to the container. Lines that go out still get
+    /// their carriage return here: the container's side then adds none, and
+    /// output that is redirected has none.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(super) fn make_raw(&mut self) -> Result<()> {
+        let before = tcgetattr(&self.descriptor).context("read the terminal's settings")?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        raw.output_modes |= OutputModes::OPOST;
+        tcsetattr(&self.descriptor, OptionalActions::Now, &raw)
+            .context("failed to set the terminal from the stdin")?;
+        self.before = Some(before);
+        Ok(())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before
+            && let Err(err) = tcsetattr(&self.descriptor, OptionalActions::Now, before)
+        {
+            // Hung up, most likely: nobody is there to see it.
+            log::debug!("restore the terminal: {}", errno::text(err));
+        }
+    }
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn no_terminal_at_all() {
+        testing::in_child(|| {
+            let null = std::fs::File::open("/dev/null").expect("null");
+            rustix::stdio::dup2_stdin(&null).expect("dup2");
+            rustix::process::setsid().expect("setsid");
+            assert!(stderr().as_raw_fd() == 2 && !isatty(stderr()));
+            let error = Terminal::open().expect_err("none");
+            let words = testing::words(&error);
+            let runcs = "open /dev/tty: no such device or address (";
+            assert!(words.starts_with(runcs), "{words}");
+        });
+    }
+}
