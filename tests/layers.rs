@@ -1,7 +1,7 @@
 //! Who may use whom, read off the sources: the rules of the design that a
 //! compiler does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -15,6 +15,8 @@ tests![
     server_of_the_shim_leaves_work_to_jobs,
     unsafe_code_has_one_address,
     only_main_ends_the_process,
+    no_module_uses_what_uses_it,
+    top_of_the_sources_is_small,
 ];
 
 /// The Rust files below a directory, by path from the repository's root.
@@ -42,7 +44,12 @@ fn sources(directory: &str) -> BTreeMap<String, String> {
 /// The code of a file up to its unit tests, which may use what they like.
 fn without_comments(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    let tests = [
+        "\n#[cfg(test)]\nmod tests",
+        "\n#[cfg(test)]\npub(crate) mod tests",
+    ];
+    let ends = tests.iter().filter_map(|start| text.find(start));
+    let code = &text[..ends.min().unwrap_or(text.len())];
     let lines = code
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default());
@@ -128,12 +135,12 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
 
 fn rules_see_what_they_forbid() {
     needs(&[]);
-    let code = "pub(crate) use crate::{\n    pipe::{self, HostEnd},\n    state::Status,\n};";
+    let code = "pub(crate) use crate::{\n    pipe::{self, ParentEnd},\n    state::Status,\n};";
     assert_eq!(
         imports(code),
         [
             "crate::pipe::self",
-            "crate::pipe::HostEnd",
+            "crate::pipe::ParentEnd",
             "crate::state::Status"
         ]
     );
@@ -251,4 +258,122 @@ fn only_main_ends_the_process() {
     sources.remove("src/main.rs");
     assert_without(&sources, &["process::exit"]);
     assert_without(&self::sources("shim/src"), &["process::exit"]);
+}
+
+/// The modules of a crate whose files are in `directory`, each with those that it uses: by
+/// file, as `init::mounts`, and by directory, as `init`. What uses a directory's own file
+/// uses only that.
+fn uses(directory: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut sources = sources(directory);
+    // Only the unit tests use it, and so some functions in files that they share.
+    sources.remove(&format!("{directory}/testing.rs"));
+    let module = |name: &str| {
+        let path = name.strip_prefix(directory).unwrap().trim_matches('/');
+        let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
+        path.replace('/', "::")
+    };
+    let sources: BTreeMap<String, &String> = sources
+        .iter()
+        .map(|(name, code)| (module(name), code))
+        .collect();
+    let mut uses = BTreeMap::new();
+    for (name, code) in &sources {
+        let found = paths(code).into_iter().filter_map(|path| {
+            let path = absolute(name, &path)?;
+            let parts: Vec<&str> = path.split("::").collect();
+            (1..=parts.len())
+                .rev()
+                .map(|count| parts[..count].join("::"))
+                .find(|known| sources.contains_key(known))
+        });
+        let found = found.filter(|other| other != name);
+        uses.insert(name.clone(), found.collect::<BTreeSet<_>>());
+    }
+    uses
+}
+
+/// All paths in the code that begin in its crate: imports, and those in between.
+fn paths(code: &str) -> Vec<String> {
+    let is_word = |character: char| character.is_alphanumeric() || "_:".contains(character);
+    let words = code.split(|character| !is_word(character));
+    let inline = words.filter(|word| word.contains("::")).map(str::to_owned);
+    imports(code).into_iter().chain(inline).collect()
+}
+
+/// The path from the crate on, as the module `name` means it.
+fn absolute(name: &str, path: &str) -> Option<String> {
+    let mut base: Vec<&str> = name.split("::").filter(|part| *part != "main").collect();
+    let mut parts = path.split("::").peekable();
+    match parts.next()? {
+        "crate" => base.clear(),
+        "self" => {}
+        "super" => {
+            base.pop();
+            while parts.next_if_eq(&"super").is_some() {
+                base.pop();
+            }
+        }
+        _ => return None,
+    }
+    Some(base.into_iter().chain(parts).collect::<Vec<_>>().join("::"))
+}
+
+/// The modules that can be reached from `start` and that lead back to it.
+fn circle(uses: &BTreeMap<String, BTreeSet<String>>, start: &str) -> Vec<String> {
+    let reached = |start: &str| {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![start.to_owned()];
+        while let Some(module) = next.pop() {
+            for other in uses.get(&module).into_iter().flatten() {
+                if reached.insert(other.clone()) {
+                    next.push(other.clone());
+                }
+            }
+        }
+        reached
+    };
+    let from_here = reached(start).into_iter();
+    from_here
+        .filter(|module| reached(module).contains(start))
+        .collect()
+}
+
+/// The same by what stands at the top: files, and directories as a whole.
+fn by_directory(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    let top = |module: &String| module.split("::").next().unwrap().to_owned();
+    let mut whole: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, others) in uses {
+        let others = others.iter().map(top).filter(|other| *other != top(module));
+        whole.entry(top(module)).or_default().extend(others);
+    }
+    whole
+}
+
+fn no_module_uses_what_uses_it() {
+    needs(&[]);
+    let mut found = BTreeSet::new();
+    for directory in [
+        "src",
+        "cgroups/src",
+        "gpu/src",
+        "namespaces/src",
+        "seccomp/src",
+        "shim/src",
+    ] {
+        let uses = uses(directory);
+        assert!(uses.values().flatten().count() > 20, "{uses:?}");
+        for uses in [by_directory(&uses), uses] {
+            let circles = uses.keys().map(|module| circle(&uses, module));
+            found.extend(circles.filter(|circle| !circle.is_empty()));
+        }
+    }
+    assert!(found.is_empty(), "circles: {found:#?}");
+}
+
+fn top_of_the_sources_is_small() {
+    needs(&[]);
+    let files = sources("src");
+    let top = files.keys().filter(|name| name.matches('/').count() == 1);
+    let top: Vec<_> = top.collect();
+    assert!(top.len() <= 20, "{}: {top:?}", top.len());
 }

@@ -1,5 +1,5 @@
 //! Where the state of all containers is: `--root`, or the default for who runs
-//! this. Not for what is below it; that is `state.rs`.
+//! this. Not for what is below it; that is `state_dir.rs`.
 
 use anyhow::{Context, Result, bail};
 use std::env;
