@@ -38,7 +38,7 @@ pub struct Limits {
     /// Which devices may be used, in the order of the spec. `None` leaves
     /// devices alone: for a rootless user, or in a user namespace, where the
     /// kernel would refuse.
-    #[serde(with = "crate::saved::device_rules")]
+    #[serde(with = "crate::devices::saved")]
     pub devices: Option<Vec<DeviceRule>>,
 }
 

@@ -33,6 +33,7 @@ use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 use crate::error::{Error, Result};
 use crate::join::{self, Target};
 use crate::sys::{self, Cloned, Parent};
+use crate::wait::wait;
 use crate::{Kind, NamespacePlan, id_maps, time};
 
 /// A child of this process. Dropping it kills and reaps the process, unless
@@ -131,17 +132,6 @@ impl Drop for Child {
         // An error means that the process is gone already.
         if self.kill().is_ok() {
             self.wait().ok();
-        }
-    }
-}
-
-/// Waits until a child exits, and reaps it.
-pub(crate) fn wait(pid: Pid) -> Result<WaitStatus> {
-    loop {
-        match waitpid(pid, None) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Ok(status) => return Ok(status),
-            Err(err) => return Err(Error::new(format!("wait for process {pid}"), err)),
         }
     }
 }

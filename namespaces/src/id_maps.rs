@@ -105,7 +105,7 @@ pub fn of_namespace(path: &Path) -> Result<IdMaps> {
     drop(child);
     let mut text = String::new();
     let read = host.read_to_string(&mut text);
-    crate::clone::wait(reader)?;
+    crate::wait::wait(reader)?;
     read.map_err(|err| Error::new(doing(), err))?;
     parse_both(&text).ok_or_else(|| Error::new(doing(), io::Error::from_raw_os_error(libc::EPERM)))
 }

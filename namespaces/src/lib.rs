@@ -38,6 +38,7 @@ mod join;
 mod kind;
 mod sys;
 mod time;
+mod wait;
 
 use std::path::{Path, PathBuf};
 

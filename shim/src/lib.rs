@@ -6,6 +6,7 @@
 //! forks (`spawner.rs`), so no call waits for another's.
 
 mod bootstrap;
+mod caller;
 mod command;
 mod config;
 mod delete;

@@ -16,6 +16,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
+use crate::caller::Caller;
 use crate::events::Publisher;
 use crate::idle;
 use crate::invocation::Invocation;
@@ -37,13 +38,6 @@ const FIRST_CONNECTION: Token = 16;
 
 /// How long nobody is let in if there is no descriptor for that.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Whom to answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Caller {
-    connection: Token,
-    stream: u32,
-}
 
 struct Server {
     listener: UnixListener,

@@ -18,6 +18,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use teu_cgroups::{Cgroup, OomWatch};
 
+use crate::caller::Caller;
 use crate::command::Command;
 use crate::config::Config;
 use crate::events::Publisher;
@@ -32,7 +33,6 @@ use crate::proto::options::runc::CheckpointOptions;
 use crate::proto::task::*;
 use crate::proto::types::{ProcessInfo, Status as TaskStatus};
 use crate::proto::{Any, Timestamp};
-use crate::server::Caller;
 use crate::spawner::Spawner;
 use crate::sys;
 use crate::task::{Exit, Freeze, Logger, Process, Removal, Stage, Task};

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use teu_cgroups::{Cgroup, OomWatch};
 
+use crate::caller::Caller;
 use crate::command::Command;
 use crate::io::{Stdio, Streams};
 use crate::job::{JobId, Rootfs};
 use crate::proto::Timestamp;
 use crate::proto::types::Mount;
-use crate::server::Caller;
 use crate::ttrpc::Status;
 
 /// A container and its processes.

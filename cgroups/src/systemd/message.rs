@@ -7,7 +7,7 @@ use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{NATIVE_ENDIAN, to_bytes};
 use zbus::{DynamicType, Error, Signature, Type, Variant};
 
-use crate::systemd::bus::Problem;
+use crate::systemd::problem::Problem;
 
 /// No message of systemd's manager comes near; the protocol's own limit of
 /// 128 MiB would let a peer make us take that much memory.

@@ -5,6 +5,7 @@
 
 mod bus;
 mod message;
+mod problem;
 mod properties;
 mod scope;
 mod text;
@@ -19,8 +20,9 @@ use crate::devices::Rules;
 use crate::error::{Error, Result};
 use crate::file::Ignored;
 use crate::limits::Limits;
-use bus::{Address, Bus, MANAGER, PATIENCE, Problem};
+use bus::{Bus, MANAGER};
 use message::Message;
+use problem::{Address, PATIENCE, Problem};
 use properties::Property;
 
 pub(crate) use properties::{check, rounded};

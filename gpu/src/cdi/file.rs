@@ -11,7 +11,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::name::{check_device, check_kind};
 use super::object::{Check, object};
 use super::plain;
-use super::version;
 use crate::Moment;
 
 /// The largest file that is read; one for eight GPUs has some 100 kB.
@@ -166,12 +165,6 @@ impl File {
     pub fn to_yaml(&self) -> Result<String, String> {
         serde_yaml_ng::to_string(self).map_err(|err| err.to_string())
     }
-
-    /// The lowest version of the format that has all that is used.
-    #[must_use]
-    pub fn lowest_version(&self) -> &'static str {
-        version::lowest(self).0
-    }
 }
 
 /// Those in texts count, too; they close again or are few.
@@ -276,7 +269,7 @@ impl<'de> Deserialize<'de> for FileMode {
 
 impl Check for File {
     fn check(&self) -> Result<(), String> {
-        version::check(self)?;
+        self.check_version()?;
         check_kind(&self.kind).map_err(|reason| format!("kind: {reason}"))?;
         if self.devices.is_empty() {
             return Err("no devices".to_owned());

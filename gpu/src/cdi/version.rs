@@ -13,29 +13,37 @@ fn number(version: &str) -> Option<usize> {
     VERSIONS.iter().position(|known| *known == version)
 }
 
-/// Checks that the file's version is one, and one that has all that is used.
-///
-/// # Errors
-/// It is none, or too low.
-pub(super) fn check(file: &File) -> Result<(), String> {
-    let given = &file.cdi_version;
-    let given_number = number(given.strip_prefix('v').unwrap_or(given)).ok_or_else(|| {
-        format!(
-            "invalid version {given:?}: not one of {}",
-            VERSIONS.join(", ")
-        )
-    })?;
-    let (version, what) = lowest(file);
-    match number(version) > Some(given_number) {
-        true => Err(format!(
-            "the spec version must be at least v{version}, not {given:?}: it has {what}"
-        )),
-        false => Ok(()),
+impl File {
+    /// The lowest version of the format that has all that is used.
+    #[must_use]
+    pub fn lowest_version(&self) -> &'static str {
+        lowest(self).0
+    }
+
+    /// Checks that the file's version is one, and one that has all that is used.
+    ///
+    /// # Errors
+    /// It is none, or too low.
+    pub(super) fn check_version(&self) -> Result<(), String> {
+        let given = &self.cdi_version;
+        let given_number = number(given.strip_prefix('v').unwrap_or(given)).ok_or_else(|| {
+            format!(
+                "invalid version {given:?}: not one of {}",
+                VERSIONS.join(", ")
+            )
+        })?;
+        let (version, what) = lowest(self);
+        match number(version) > Some(given_number) {
+            true => Err(format!(
+                "the spec version must be at least v{version}, not {given:?}: it has {what}"
+            )),
+            false => Ok(()),
+        }
     }
 }
 
 /// The lowest version that has all that is used, and what needs it.
-pub(super) fn lowest(file: &File) -> (&'static str, String) {
+fn lowest(file: &File) -> (&'static str, String) {
     let needs = needs(file).into_iter();
     needs
         .max_by_key(|(version, _)| number(version))

@@ -11,6 +11,7 @@ use prost::Message;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{Service, already_finished, deleted, failed};
+use crate::caller::Caller;
 use crate::command::flag;
 use crate::io::{ChildEnds, Readiness, Streams};
 use crate::job::{self, JobId, Work};
@@ -20,7 +21,6 @@ use crate::proto::events::{
 };
 use crate::proto::options::runc::CheckpointOptions;
 use crate::proto::task::{CreateTaskRequest, CreateTaskResponse, DeleteResponse, StartResponse};
-use crate::server::Caller;
 use crate::sys;
 use crate::task::{Freeze, Logger, Process, Removal, Stage, Task};
 use crate::ttrpc::Status;
