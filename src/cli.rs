@@ -309,7 +309,7 @@ mod tests {
 
     use super::*;
     use crate::commands::{create, update};
-    use crate::plan::cgroup::CgroupManager;
+    use crate::plan::CgroupManager;
     use crate::plan::gpu::CdiHooks;
     use crate::state::root::Root;
     use std::os::unix::ffi::OsStringExt;

@@ -108,25 +108,35 @@ impl Location {
         })
     }
 
-    /// Finds them for a plan, with what systemd or their absence makes of it.
+    /// Finds them, or none: for a container that stays in the cgroup of its maker.
     ///
-    /// Errors: as for [`Location::find`]; there is no systemd to ask, or it
-    /// does not answer.
-    pub fn find_for(plan: &CgroupPlan) -> Result<Location> {
-        let mut location = match Location::find() {
-            Err(Error::NotMounted) if plan.driver == Driver::Disabled => Location {
-                hierarchies: Hierarchies {
-                    v1: Vec::new(),
-                    v2: None,
-                },
-                systemd: None,
-            },
-            found => found?,
-        };
-        if let Some(unit) = plan.unit() {
-            location.systemd = Some(Asked::ask(unit, &location.hierarchies)?);
+    /// Errors: as for [`Location::find`].
+    pub fn find_if_any() -> Result<Location> {
+        match Location::find() {
+            Err(Error::NotMounted) => Ok(Location::none()),
+            found => found,
         }
+    }
+
+    /// Finds them for cgroups that this systemd makes, and asks it where it makes them.
+    ///
+    /// Errors: as for [`Location::find`]; there is no systemd to ask, or it does not
+    /// answer.
+    pub fn find_with_systemd(manager: Manager) -> Result<Location> {
+        let mut location = Location::find()?;
+        location.systemd = Some(Asked::ask(manager, &location.hierarchies)?);
         Ok(location)
+    }
+
+    /// None at all.
+    pub fn none() -> Location {
+        Location {
+            hierarchies: Hierarchies {
+                v1: Vec::new(),
+                v2: None,
+            },
+            systemd: None,
+        }
     }
 
     /// Where [`Cgroup::prepare`] will make the container's cgroup: what

@@ -17,7 +17,7 @@ use crate::hierarchy::Hierarchies;
 use crate::limits::{Controller, Limits};
 use crate::systemd::{self, Manager, SavedUnit, Systemd, Unit};
 use crate::update::Files;
-use crate::{Cgroup, CgroupPlan, Driver, Location, devices, v1, v2};
+use crate::{Cgroup, CgroupPlan, Location, devices, v1, v2};
 
 /// systemd's side of a cgroup.
 #[derive(Debug)]
@@ -104,12 +104,12 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Errors: the machine has no systemd, or it serves no users here.
-    pub(crate) fn ask(unit: &Unit, hierarchies: &Hierarchies) -> Result<Asked> {
+    pub(crate) fn ask(manager: Manager, hierarchies: &Hierarchies) -> Result<Asked> {
         if !systemd::is_running() {
             return Err(Error::NoSystemd);
         }
-        let mut systemd = Systemd::new(unit.manager());
-        let base = match unit.manager() {
+        let mut systemd = Systemd::new(manager);
+        let base = match manager {
             Manager::System => base_of_system_manager()?,
             Manager::User if !hierarchies.v1.is_empty() => return Err(Error::NoUserManagerOnV1),
             Manager::User => systemd.control_group()?,
@@ -412,14 +412,4 @@ fn give(directory: &Path, owner: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl CgroupPlan {
-    /// The unit, if systemd makes the cgroup.
-    pub(crate) fn unit(&self) -> Option<&Unit> {
-        match &self.driver {
-            Driver::Systemd(unit) => Some(unit),
-            Driver::Filesystem | Driver::Disabled => None,
-        }
-    }
 }

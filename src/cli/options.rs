@@ -17,7 +17,7 @@ use crate::commands::{
     stats, update,
 };
 use crate::criu::rpc::{self, CgroupMode, PageServer};
-use crate::plan::cgroup::CgroupManager;
+use crate::plan::CgroupManager;
 use crate::plan::exec::Replacements;
 use crate::plan::gpu::{CdiHooks, DeviceWishes};
 use crate::plan::gpu_request::GpuWishes;

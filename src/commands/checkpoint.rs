@@ -91,8 +91,7 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
 
 /// As runc does: it may work, and CRIU says why if it does not.
 pub(super) fn warn_if_rootless(command: &str) {
-    let host = Host::new();
-    if host.is_unprivileged() || host.in_user_namespace() {
+    if Host::new().is_rootless() {
         log::warn!("teu {command} is untested with rootless containers");
     }
 }

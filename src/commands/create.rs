@@ -32,9 +32,9 @@ use crate::parent::seccomp_agent;
 use crate::parent::terminal::Terminal;
 use crate::parent::{affinity, oom_score};
 use crate::pipe::{self, ParentEnd, ToInit, ToParent};
-use crate::plan::cgroup::CgroupManager;
+use crate::plan::CgroupManager;
 use crate::plan::gpu::DeviceWishes;
-use crate::plan::{Plan, Service, Wishes};
+use crate::plan::{Plan, PlanOptions, Service};
 use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};
@@ -129,13 +129,15 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     container_id::check(&options.id)?;
     StateDir::make_root(&options.root)?;
 
-    // Decide everything that can be decided without touching the machine.
-    let host = Host::new();
-    // Both are left to the end of the process: after the clone, to free them
+    // Look once, and decide everything before the machine is touched.
+    // All three are left to the end of the process: after the clone, to free them
     // would be to copy every page they are in.
     let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
     bundle::enter(&bundle.dir)?;
-    let plan = Plan::new(&bundle, &host, &options.wishes(purpose, listen_fds))?;
+    let planned = options.for_plan(purpose, listen_fds);
+    let seen = Host::new().look(&bundle.spec, &bundle.dir, &planned)?;
+    let seen = ManuallyDrop::new(seen);
+    let plan = Plan::new(&bundle.spec, &bundle.dir, &planned, &seen)?;
     let plan = ManuallyDrop::new(plan);
 
     log::debug!(
@@ -150,14 +152,14 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // in between; before, it must, whatever is waited for there.
     let signals = Signals::block()?;
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
-    let mut state = plan.state();
+    let mut state = ContainerState::planned(&plan, &seen.cgroups);
     if plan.process.terminal.is_none() {
         state.external.pipes = external::pipes_of_this_process();
     }
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
     log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
-    let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
     }
@@ -294,8 +296,8 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
 
 impl Options {
     /// What the plan of a container made for `purpose` depends on.
-    pub(super) fn wishes(&self, purpose: Purpose, listen_fds: ListenFds) -> Wishes {
-        Wishes {
+    pub(super) fn for_plan(&self, purpose: Purpose, listen_fds: ListenFds) -> PlanOptions {
+        PlanOptions {
             id: self.id.clone(),
             cgroup_manager: self.cgroup_manager,
             rootless: match self.rootless {

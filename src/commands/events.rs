@@ -12,9 +12,10 @@ use rustix::time::Timespec;
 use serde::Serialize;
 use teu_cgroups::{Cgroup, OomWatch, Stats};
 
-use crate::host::{Host, Resctrl};
+use crate::host::Host;
 use crate::json;
 use crate::parent::intel_rdt::{self, RdtStats};
+use crate::plan::seen::Resctrl;
 use crate::state::init_process;
 use crate::state::{ContainerState, StateDir};
 

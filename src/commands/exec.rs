@@ -177,13 +177,14 @@ impl Options {
             let path = format!("/proc/{}/ns/{}", state.pid, kind.proc_name());
             namespaces.set(kind, Namespace::Joined(path.into()));
         }
-        let host = Host::new();
         let shared = &state.shared;
+        let other_users = namespaces.is_private(Kind::User);
+        let caller = Host::new().caller(Some(&process), other_users)?;
         let mut plan = ExecPlan::new(
             &state.id,
             &process,
             shared,
-            &host,
+            &caller,
             &namespaces,
             !self.detach,
         )?;

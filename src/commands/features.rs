@@ -102,7 +102,9 @@ fn linux() -> LinuxFeature {
         .set_known_flags(Some(seccomp::flags()))
         // Those that this kernel has: the one answer that is about the machine, as
         // features.md wants it.
-        .set_supported_flags(Some(seccomp::supported_flags(&Host::new())));
+        .set_supported_flags(Some(seccomp::supported_flags(
+            Host::new().knows_wait_killable(),
+        )));
     let mut intel_rdt = IntelRdt::default();
     intel_rdt
         .set_enabled(Some(true))

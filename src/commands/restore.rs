@@ -33,7 +33,7 @@ use crate::parent::relay::Relay;
 use crate::parent::removal;
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
-use crate::plan::{Plan, Wishes};
+use crate::plan::{Plan, PlanOptions};
 use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id};
@@ -113,11 +113,12 @@ fn make(options: &Options) -> Result<Restored> {
     let streams = images.read_streams()?;
     let bundle = Bundle::open(&create.bundle)?;
     bundle::enter(&bundle.dir)?;
-    let wishes = Wishes {
+    let planned = PlanOptions {
         may_lack_process: false,
-        ..create.wishes(Purpose::Create, ListenFds::default())
+        ..create.for_plan(Purpose::Create, ListenFds::default())
     };
-    let plan = Plan::new(&bundle, &Host::new(), &wishes)?;
+    let seen = Host::new().look(&bundle.spec, &bundle.dir, &planned)?;
+    let plan = Plan::new(&bundle.spec, &bundle.dir, &planned, &seen)?;
     refuse_what_criu_cannot(&plan)?;
     let namespaces = Namespaces::open(&plan.namespaces)?;
     let has_terminal = plan.process.terminal.is_some();
@@ -131,12 +132,12 @@ fn make(options: &Options) -> Result<Restored> {
     // signal must not come between.
     let signals = Signals::block()?;
     let state_dir = StateDir::reserve(&create.root, &create.id)?;
-    let mut state = plan.state();
+    let mut state = ContainerState::planned(&plan, &seen.cgroups);
     state_dir.begin(&state)?;
     if !has_terminal {
         state.external.pipes = external::pipes_of_this_process();
     }
-    let cgroup = Cgroup::prepare(&plan.cgroup, &plan.cgroup_location)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups)?;
     let mut restoration = Restoration {
         options,
         plan: &plan,

@@ -185,9 +185,9 @@ fn hotplug(
         bundle: &state.bundle,
         rootfs: &state.rootfs,
         namespaces: &inside.namespaces(&host)?,
-        host: &host,
+        may_map_owners: !host.is_rootless(),
     };
-    let plan = Hotplug::new(wishes, &container, &inside)?;
+    let plan = Hotplug::new(wishes, &container, &host, &inside)?;
     Ok(Some((inside, plan)))
 }
 

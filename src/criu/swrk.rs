@@ -20,7 +20,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use teu_namespaces::{Child, NamespacePlan};
 
 use super::rpc::{Features, Kind, Notification, Request, Response};
-use crate::init::command;
+use crate::init::{FAILED, command};
 use crate::{errno, fd_socket, sys};
 
 /// The longest message that is taken; its own are below a page.
@@ -338,7 +338,10 @@ fn become_criu(
     let preserved = u32::try_from(descriptors.len()).context("too many descriptors")?;
     sys::leave_only(&descriptors).context("arrange the descriptors of criu")?;
     let args = [c"criu".into(), c"swrk".into(), c"3".into()];
-    command::exec(program, &args, &environment, preserved, &[], None)
+    let Err(err) = command::exec(program, &args, &environment, preserved, &[], None);
+    command::fail(None, &err);
+    // No destructors: what they would close is closed.
+    sys::exit(FAILED)
 }
 
 fn pair(name: &OsStr, value: &OsStr) -> Option<CString> {

@@ -16,18 +16,7 @@ use crate::host::trusted_path;
 use crate::plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
 use crate::plan::gpu_request::GpuWishes;
 use crate::plan::hotplug::AskedNode;
-
-/// Device and number of a file's inode.
-pub(crate) type FileId = (u64, u64);
-
-/// What devices bring.
-#[derive(Debug, Default)]
-pub(crate) struct AllEdits {
-    /// What a file says for all its devices once.
-    pub(crate) together: Edits,
-    /// By name, each with that.
-    pub(crate) of_each: Vec<(String, Edits)>,
-}
+use crate::plan::seen::{AllEdits, FileId};
 
 impl Host {
     /// The files in these directories, or in those of every machine if there are

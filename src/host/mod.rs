@@ -2,6 +2,7 @@
 //! Decides nothing; see `plan/`.
 
 mod gpu;
+mod look;
 mod resctrl;
 mod status;
 pub(crate) mod trusted_path;
@@ -17,8 +18,7 @@ use rustix::io::Errno;
 use rustix::process::Uid;
 use teu_namespaces::{IdMaps, Kind, id_maps};
 
-pub(crate) use gpu::{AllEdits, FileId, library_dirs, parts_of};
-pub(crate) use resctrl::Resctrl;
+pub(crate) use gpu::{library_dirs, parts_of};
 
 use crate::sys;
 
@@ -51,9 +51,9 @@ impl Host {
         !self.euid.is_root()
     }
 
-    /// Whether this process may give files and mounts any owner of the machine's.
-    pub(crate) fn may_map_owners(&self) -> bool {
-        !self.in_user_namespace() && !self.is_unprivileged()
+    /// Whether the caller lacks the privileges of the machine's root.
+    pub(crate) fn is_rootless(&self) -> bool {
+        self.is_unprivileged() || self.in_user_namespace()
     }
 
     /// The caller's effective group id.
@@ -102,16 +102,12 @@ impl Host {
         Ok(label != "unconfined" && !label.ends_with(" (unconfined)"))
     }
 
-    /// Whether the kernel knows this flag of seccomp(2),
-    /// `SECCOMP_SET_MODE_FILTER`; the one of Linux 5.19 goes with another.
-    pub(crate) fn knows_seccomp_flag(&self, flag: u32) -> bool {
+    /// Whether the kernel knows `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, of Linux 5.19,
+    /// which goes with another flag.
+    pub(crate) fn knows_wait_killable(&self) -> bool {
         const NEW_LISTENER: u32 = 1 << 3;
         const WAIT_KILLABLE_RECV: u32 = 1 << 5;
-        // Of Linux 4.17 and older.
-        if flag & WAIT_KILLABLE_RECV == 0 {
-            return true;
-        }
-        sys::knows_seccomp_flags(flag | NEW_LISTENER)
+        sys::knows_seccomp_flags(WAIT_KILLABLE_RECV | NEW_LISTENER)
     }
 
     /// Checks that `path` is a directory and no part of it a symbolic link.

@@ -7,17 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::Host;
-
-/// What the machine has of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Resctrl {
-    /// Where it is mounted.
-    pub(crate) root: PathBuf,
-    /// Whether parts of the L3 cache can be allocated.
-    pub(crate) has_cache_allocation: bool,
-    /// Whether memory bandwidth can be allocated.
-    pub(crate) has_bandwidth_allocation: bool,
-}
+use crate::plan::seen::Resctrl;
 
 impl Host {
     /// The mounted resctrl file system; `None` if there is none.

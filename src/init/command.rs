@@ -4,6 +4,7 @@
 //! The words of [`find`] are those of Go's `exec.LookPath`: Docker and Podman
 //! choose exit statuses 126 and 127 by them.
 
+use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,9 +18,6 @@ use rustix::io::Errno;
 use crate::errno;
 use crate::pipe;
 use crate::sys;
-
-/// The exit status of a process that could not become the program.
-const EXIT_NOT_EXECUTED: i32 = 255;
 
 /// What is written where somebody waits for the program to run, if it does not:
 /// a failure that says no more.
@@ -104,13 +102,13 @@ pub(crate) fn unblock_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }
 
-/// Becomes the program; does not return.
+/// Becomes the program. Returns only if it could not; the descriptors of this process
+/// may be closed then, so that no destructor must run.
 ///
 /// Closes every descriptor from 3 + `preserved_fds` on first: close-on-exec
 /// would come too late for a program called `/proc/self/fd/7`, since execve(2)
 /// opens it before it closes anything (CVE-2024-21626). That leaves no way to
-/// tell the parent of a failure: it goes to the container's stderr, as one line
-/// in runc's words, and the exit status is 255.
+/// tell the parent of a failure: see [`fail`].
 ///
 /// Of those only `left` are open since [`close_all`], and maybe not all of them.
 ///
@@ -124,26 +122,20 @@ pub(crate) fn exec(
     preserved_fds: u32,
     left: &[BorrowedFd<'_>],
     watched: Option<BorrowedFd<'_>>,
-) -> ! {
-    let error = match leave_only(preserved_fds, left, watched) {
-        Ok(()) => match nix::unistd::execve(program, args, environment) {
-            Ok(never) => match never {},
-            Err(err) => format!("exec {}: {}", program.to_string_lossy(), errno::text(err)),
-        },
-        Err(err) => format!("close descriptors: {}", errno::text(err)),
-    };
-    fail(watched, &error);
-    sys::exit(EXIT_NOT_EXECUTED)
+) -> Result<Infallible> {
+    leave_only(preserved_fds, left, watched).context("close descriptors")?;
+    nix::unistd::execve(program, args, environment)
+        .with_context(|| format!("exec {}", program.to_string_lossy()))
 }
 
 /// Tells whoever watches that the program will not run, and then, on the
-/// container's standard error, as a shell would, why: to write there may be this
-/// process's end (SIGPIPE).
-pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &str) {
+/// container's standard error, as one line in runc's words, why: to write there may be
+/// this process's end (SIGPIPE).
+pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &anyhow::Error) {
     // Who does not hear it sees the end of this process.
     watched.map(|watched| rustix::io::write(watched, &NOT_EXECUTED).ok());
     // Nothing is left to tell if stderr is gone as well.
-    writeln!(std::io::stderr(), "{error}").ok();
+    writeln!(std::io::stderr(), "{}", errno::chain(error)).ok();
 }
 
 /// Leaves the standard streams open, as many descriptors after them, and, until
@@ -341,7 +333,7 @@ mod tests {
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);
-            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0, &[], None);
+            exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0, &[], None).expect("exec");
         });
         // ls has the directory open itself.
         assert!(output.starts_with("0 1 2 3 SigBlk"), "{output}");
@@ -356,7 +348,7 @@ mod tests {
             let file = fs::File::open("/etc/passwd").expect("open");
             assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&file), 3);
             let args = [c"readlink", c"/proc/self/fd/3"].map(CStr::to_owned);
-            exec(c"/usr/bin/readlink", &args, &[], 1, &[], None);
+            exec(c"/usr/bin/readlink", &args, &[], 1, &[], None).expect("exec");
         });
         assert_eq!(output, "/etc/passwd\n");
     }
@@ -368,7 +360,9 @@ mod tests {
         script(&path, 0o755);
         let output = testing::output_of_child(|| {
             let program = CString::new(path.as_os_str().as_encoded_bytes()).expect("path");
-            exec(&program, std::slice::from_ref(&program), &[], 0, &[], None);
+            let args = std::slice::from_ref(&program);
+            let Err(err) = exec(&program, args, &[], 0, &[], None);
+            fail(None, &err);
         });
         assert_eq!(
             output,

@@ -82,8 +82,8 @@ fn home<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Host;
     use crate::plan::process::Shared;
+    use crate::plan::seen::Caller;
     use crate::testing;
     use std::fs;
     use teu_namespaces::NamespacePlan;
@@ -93,8 +93,9 @@ mod tests {
         ProcessPlan::of(
             &process,
             &Shared::default(),
-            &Host::new(),
+            &Caller::root(),
             &NamespacePlan::default(),
+            false,
         )
         .expect("plan")
     }

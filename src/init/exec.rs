@@ -88,8 +88,9 @@ pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
     };
     let Err(err) = execute(plan, &program, &mut prepared, listener.as_ref());
     // The parent has gone its way.
-    command::fail(None, &errno::chain(&err));
-    FAILED
+    command::fail(None, &err);
+    // No destructors: what they would close may be closed.
+    sys::exit(FAILED)
 }
 
 /// Tells the parent, and gives the status to end with.
@@ -138,7 +139,7 @@ fn become_process(plan: &ExecPlan, given: Given, parent: &InitEnd) -> Result<(Ve
         .open_file(Path::new("self/status"), OFlags::RDONLY)
         .context("open \"/proc/self/status\"")?;
     limits::within_limit_of_processes(&process.rlimits, || {
-        process::become_user(process, status, || Ok(procfs), plan.callers_streams, true)
+        process::become_user(process, status, || Ok(procfs), true)
     })?;
     seccomp::log_flags(process.seccomp.as_ref());
     Ok((environment, entered))

@@ -33,6 +33,7 @@ pub(crate) mod sysctl;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
+use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -55,12 +56,13 @@ use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
 use crate::signals::Signals;
 use crate::sys;
+use crate::version;
 use mount_attributes::Kernel;
 use procfs::Procfs;
 use rootfs::Rootfs;
 
-/// The exit status of an init that did not become the program; runc's.
-const FAILED: i32 = 255;
+/// The exit status of a process that did not become the program; runc's.
+pub(crate) const FAILED: i32 = 255;
 
 /// What init inherits from the parent.
 #[derive(Debug)]
@@ -91,9 +93,15 @@ pub(crate) fn main(
         Ok(program) => {
             let Err(err) = execute(plan, &mut parent, &given, &program);
             // The parent has gone its way.
-            command::fail(watched(plan, &parent, &given), &errno::chain(&err));
+            let status = match err.downcast_ref() {
+                Some(Interrupted(signal)) => 128 + signal,
+                None => {
+                    command::fail(watched(plan, &parent, &given), &err);
+                    FAILED
+                }
+            };
             // No destructors: what they would close is closed.
-            sys::exit(FAILED)
+            sys::exit(status)
         }
         Err(err) => {
             // If the parent is gone there is nobody to tell.
@@ -153,7 +161,7 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &Given<'_>) -> Result<Progr
     hook::run_with(
         Moment::CreateContainer,
         &plan.hooks.create_container,
-        &plan.hook_state("creating"),
+        &hook_state(plan, "creating"),
         &[],
     )?;
     rootfs.enter()?;
@@ -179,26 +187,18 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &Given<'_>) -> Result<Progr
     rootfs.mask()?;
 
     let own_limits = !plan.parent_sets_limits;
-    let program = become_process(
-        &plan.process,
-        rootfs.kernel(),
-        own_limits,
-        plan.callers_streams,
-        status,
-        parent,
-    )?;
+    let program = become_process(&plan.process, rootfs.kernel(), own_limits, status, parent)?;
     parent.send(&ToParent::Ready)?;
     Ok(program)
 }
 
 /// Becomes the process of the plan in all but its program, which it finds.
-/// `sets_limits`: its resource limits are for itself to set. `callers_streams` and
-/// `status`: see `process::become_user`.
+/// `sets_limits`: its resource limits are for itself to set. `status`: see
+/// `process::become_user`.
 fn become_process(
     plan: &ProcessPlan,
     kernel: &Kernel,
     sets_limits: bool,
-    callers_streams: bool,
     status: File,
     parent: &InitEnd,
 ) -> Result<Program> {
@@ -223,7 +223,7 @@ fn become_process(
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
-    process::become_user(plan, status, || kernel.procfs(), callers_streams, entered)?;
+    process::become_user(plan, status, || kernel.procfs(), entered)?;
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
     let path = match plan.args.first() {
@@ -244,6 +244,18 @@ fn become_process(
     })
 }
 
+/// What hooks that init runs are told: it sees its own pid.
+fn hook_state<'a>(plan: &'a Plan, status: &'static str) -> hook::State<'a> {
+    hook::State {
+        oci_version: version::SPECIFICATION,
+        id: &plan.id,
+        status,
+        pid: rustix::process::getpid().as_raw_pid(),
+        bundle: &plan.bundle,
+        annotations: &plan.annotations,
+    }
+}
+
 /// Waits for the start, and becomes the program.
 fn execute(
     plan: &Plan,
@@ -260,9 +272,9 @@ fn execute(
     leave_parent(plan.preserved_fds, &kept)?;
     if !at_once {
         let fifo = given.exec_fifo.as_ref();
-        wait_at(fifo.context("there is no exec fifo")?, given.signals)?;
+        wait_for_start(fifo.context("there is no exec fifo")?, given.signals)?;
     }
-    let state = plan.hook_state("created");
+    let state = hook_state(plan, "created");
     hook::run_with(
         Moment::StartContainer,
         &plan.hooks.start_container,
@@ -309,11 +321,23 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A signal came, by number, that ends a process.
+#[derive(Debug)]
+struct Interrupted(i32);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signal {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Waits until `teu start` writes to the fifo.
 ///
 /// A signal that would end another process ends this one too, though the kernel
 /// spares the first process of a pid namespace.
-fn wait_at(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
+fn wait_for_start(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
     let mut byte = [0];
     loop {
         let mut events = [
@@ -326,7 +350,7 @@ fn wait_at(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
         }
         let is_ready = !events[0].revents().is_empty();
         if let Some(signal) = signals.next()?.filter(|signal| ends_a_process(*signal)) {
-            sys::exit(128 + signal);
+            return Err(Interrupted(signal).into());
         }
         match is_ready.then(|| rustix::io::read(fifo, &mut byte)) {
             Some(Ok(1..)) => return Ok(()),

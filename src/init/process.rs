@@ -67,21 +67,16 @@ pub(crate) fn enter_cwd_as_user(cwd: &CStr) -> Result<()> {
 /// container's program.
 ///
 /// `status` is that of this process (proc_pid_status(5)). `procfs` opens a
-/// trustworthy procfs (its root). `streams_are_the_callers`:
-/// the standard streams are those of a person or script in front of us, not
-/// made for the container.
+/// trustworthy procfs (its root).
 pub(crate) fn become_user<P: AsFd>(
     plan: &ProcessPlan,
     status: impl AsFd,
     procfs: impl Fn() -> Result<P>,
-    streams_are_the_callers: bool,
     entered: bool,
 ) -> Result<()> {
     capabilities::limit_bounding_set(&plan.capabilities, status)?;
     capabilities::keep_over_change_of_user(true)?;
-    // A terminal of the container's own is on all three.
-    let streams_are_the_callers = streams_are_the_callers && plan.terminal.is_none();
-    own_standard_streams(plan.credentials.uid, streams_are_the_callers)?;
+    own_standard_streams(plan.credentials.uid, plan.has_callers_streams)?;
     set_ids(&plan.credentials, procfs)?;
     if !entered && !enter_cwd(&plan.cwd)? {
         return Err(cwd_error(&plan.cwd, Errno::ACCESS));
@@ -214,8 +209,9 @@ mod tests {
         ProcessPlan::of(
             &process,
             &Shared::default(),
-            &Host::new(),
+            &Host::new().caller(None, false).expect("caller"),
             &NamespacePlan::default(),
+            false,
         )
         .expect("plan")
     }
@@ -245,7 +241,7 @@ mod tests {
             set_attributes(&plan).expect("attributes");
             let entered = enter_cwd(&plan.cwd).expect("enter");
             let own = File::open("/proc/self/status").expect("status");
-            become_user(&plan, own, || Ok(procfs()), false, entered).expect("become");
+            become_user(&plan, own, || Ok(procfs()), entered).expect("become");
             assert_eq!(status("Uid:"), "1000 1000 1000 1000");
             assert_eq!(status("Gid:"), "1001 1001 1001 1001");
             assert_eq!(status("Groups:"), "5 6");
@@ -281,7 +277,7 @@ mod tests {
         testing::in_child(|| {
             assert!(enter_cwd(&plan.cwd).expect("entered as root"));
             let own = File::open("/proc/self/status").expect("status");
-            become_user(&plan, own, || Ok(procfs()), false, true).expect("become");
+            become_user(&plan, own, || Ok(procfs()), true).expect("become");
         });
         testing::in_child(|| {
             set_thread_uid(Uid::from_raw(1000)).expect("uid");

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::host::Resctrl;
 use crate::plan::intel_rdt::{Group, IntelRdtPlan};
+use crate::plan::seen::Resctrl;
 
 /// Makes the group and its monitoring group as planned, and moves the process
 /// `pid` into them; before it has children, which follow it.

@@ -14,19 +14,12 @@ use teu_cgroups::{
 };
 use teu_namespaces::{Kind, NamespacePlan};
 
-use crate::plan::Wishes;
+use super::options::{CgroupManager, PlanOptions};
+use super::seen::Caller;
+use super::sorted::sorted;
 
 /// What the units of containers begin with that are not told another name.
 const PROGRAM: &str = "teu";
-
-/// Who makes cgroups, as the command line says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum CgroupManager {
-    #[default]
-    Filesystem,
-    Systemd,
-    Disabled,
-}
 
 /// Decides the place and the limits.
 ///
@@ -38,7 +31,7 @@ pub(crate) enum CgroupManager {
 pub(crate) fn plan(
     spec: &Spec,
     namespaces: &NamespacePlan,
-    wishes: &Wishes,
+    options: &PlanOptions,
     rootless: bool,
 ) -> Result<CgroupPlan> {
     let linux = spec.linux().as_ref();
@@ -54,18 +47,18 @@ pub(crate) fn plan(
             resources.devices().as_deref().unwrap_or_default(),
         )?);
     }
-    let (driver, path) = match wishes.cgroup_manager {
+    let (driver, path) = match options.cgroup_manager {
         CgroupManager::Filesystem => (Driver::Filesystem, cgroups_path),
         CgroupManager::Disabled => (Driver::Disabled, ""),
         CgroupManager::Systemd => {
-            let mut unit = unit(spec, &wishes.id, cgroups_path, rootless)?;
+            let mut unit = unit(spec, &options.id, cgroups_path, rootless)?;
             if let Some(owner) = owner(spec, namespaces) {
                 unit.delegate_to(owner);
             }
             (Driver::Systemd(Box::new(unit)), "")
         }
     };
-    let path = CgroupPath::new(Some(Path::new(path)), &wishes.id).context("linux.cgroupsPath")?;
+    let path = CgroupPath::new(Some(Path::new(path)), &options.id).context("linux.cgroupsPath")?;
     Ok(CgroupPlan {
         driver,
         path,
@@ -74,14 +67,31 @@ pub(crate) fn plan(
     })
 }
 
-/// The unit that systemd will make: the machine's systemd, or the user's.
-fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Unit> {
-    let manager = match rootless {
+/// Whether a missing permission for cgroups is no error: as the command line says, or,
+/// if it says nothing, for a caller who lacks the privileges of the machine's root. Root
+/// of a user namespace who is nobody's user is that of a container with a systemd of its
+/// own, which makes cgroups for it.
+pub(crate) fn is_rootless(options: &PlanOptions, caller: &Caller) -> bool {
+    let has_own_systemd = options.cgroup_manager == CgroupManager::Systemd
+        && !caller.is_unprivileged
+        && !caller.has_users_systemd;
+    options
+        .rootless
+        .unwrap_or(caller.is_rootless() && !has_own_systemd)
+}
+
+/// Whose systemd makes the unit.
+pub(crate) fn unit_manager(rootless: bool) -> Manager {
+    match rootless {
         true => Manager::User,
         false => Manager::System,
-    };
-    let mut unit = Unit::new(cgroups_path, PROGRAM, id, manager)?;
-    for (key, value) in super::sorted(spec.annotations().as_ref()) {
+    }
+}
+
+/// The unit that systemd will make: the machine's systemd, or the user's.
+fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Unit> {
+    let mut unit = Unit::new(cgroups_path, PROGRAM, id, unit_manager(rootless))?;
+    for (key, value) in sorted(spec.annotations().as_ref()) {
         unit.annotate(key, value)?;
     }
     Ok(unit)
@@ -329,12 +339,12 @@ mod tests {
         rootless: bool,
     ) -> Result<CgroupPlan> {
         let spec: Spec = crate::testing::read(config);
-        let wishes = Wishes {
+        let options = PlanOptions {
             id: "c1".into(),
             cgroup_manager,
-            ..Wishes::default()
+            ..PlanOptions::default()
         };
-        plan(&spec, namespaces, &wishes, rootless)
+        plan(&spec, namespaces, &options, rootless)
     }
 
     fn unit_of(config: &str, namespaces: &NamespacePlan, rootless: bool) -> Result<Unit> {

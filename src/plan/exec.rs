@@ -12,8 +12,8 @@ use teu_namespaces::{Kind, NamespacePlan};
 use super::process::{ProcessPlan, Shared};
 use super::scheduling::Affinity;
 use super::seccomp::Timing;
+use super::seen::Caller;
 use crate::document;
-use crate::host::Host;
 
 /// What the command line puts in the place of the container's own process.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +46,6 @@ pub(crate) struct ExecPlan {
     pub(crate) keyring: bool,
     /// Descriptors from 3 on that the program gets.
     pub(crate) preserved_fds: u32,
-    /// The standard streams are those of the person in front of it.
-    pub(crate) callers_streams: bool,
     /// See `Plan::parent_sets_limits`.
     pub(crate) parent_sets_limits: bool,
 }
@@ -62,17 +60,16 @@ impl ExecPlan {
         id: &str,
         process: &Process,
         shared: &Shared,
-        host: &Host,
+        caller: &Caller,
         namespaces: &NamespacePlan,
         foreground: bool,
     ) -> Result<ExecPlan> {
-        let mut process = ProcessPlan::of(process, shared, host, namespaces)?;
+        let mut process = ProcessPlan::of(process, shared, caller, namespaces, foreground)?;
         process.capabilities.kept = kept_capabilities(&process);
         Ok(ExecPlan {
             id: id.to_owned(),
             keyring: shared.new_keyring,
             preserved_fds: 0,
-            callers_streams: foreground && process.terminal.is_none(),
             parent_sets_limits: namespaces.is_private(Kind::User),
             process,
         })

@@ -18,8 +18,8 @@ use teu_namespaces::Kind;
 use super::gpu_request::{self, GpuWishes};
 use super::mounts::clean;
 use super::namespaces;
+use super::seen::{AllEdits, Seen};
 use crate::document;
-use crate::host::{AllEdits, Host};
 
 /// The annotation that asks for devices, with commas between their names.
 pub(crate) const ANNOTATION: &str = "run.teu/devices";
@@ -134,43 +134,56 @@ pub(crate) struct ForProcesses {
     additional_gids: Vec<u32>,
 }
 
-/// Puts what devices and GPUs bring into the specification, if any are asked for.
+/// The devices and GPUs asked for, if any are.
 ///
 /// # Errors
-/// There are no such devices, or they bring what they may not.
-pub(crate) fn edit(
-    spec: &mut Cow<'_, Spec>,
+/// A name or a variable with a word that nobody knows; NVIDIA's hook is refused.
+pub(crate) fn asked(
+    spec: &Spec,
     bundle: &Path,
     wishes: &DeviceWishes,
-    host: &Host,
-) -> Result<AllEdits> {
+    has_nvidia_driver: bool,
+) -> Result<Option<Asked>> {
     let names = names(spec, wishes)?;
-    let gpus = gpu_request::requests(spec, &wishes.gpus, !names.is_empty(), host)?;
+    let gpus = gpu_request::requests(spec, &wishes.gpus, !names.is_empty(), has_nvidia_driver)?;
     if names.is_empty() && gpus.is_empty() {
-        return Ok(AllEdits::default());
+        return Ok(None);
     }
     gpu_request::warn_if_privileged(spec, &gpus);
     let root = spec.root().as_ref().map(|root| root.path().as_path());
-    let asked = Asked {
+    Ok(Some(Asked {
         names,
         gpus,
         capabilities: gpu_request::capabilities(spec)?,
         rootfs: bundle.join(root.unwrap_or(Path::new(""))),
+    }))
+}
+
+/// Puts what devices and GPUs bring into the specification, and takes NVIDIA's hook out
+/// of it if its work is done here. Returns what the container has of what they bring.
+///
+/// # Errors
+/// They bring what they may not; the hook is refused.
+pub(crate) fn edit(spec: &mut Cow<'_, Spec>, wishes: &GpuWishes, seen: &Seen) -> Result<AllEdits> {
+    if gpu_request::takes_hook(spec, wishes, seen.devices.has_nvidia_driver)? {
+        gpu_request::remove_hook(spec.to_mut());
+    }
+    let Some(mut edits) = seen.devices.edits.clone() else {
+        return Ok(AllEdits::default());
     };
-    let mut edits = host.edits(&asked, wishes)?;
-    leave_out_unmapped_groups(&mut edits, spec, host)?;
-    apply(spec.to_mut(), &edits.together, host.may_map_owners())?;
+    leave_out_unmapped_groups(&mut edits, spec, seen)?;
+    apply(spec.to_mut(), &edits.together, seen.caller.may_map_owners())?;
     Ok(edits)
 }
 
 /// Without privileges a process keeps the groups of its caller.
-fn leave_out_unmapped_groups(edits: &mut AllEdits, spec: &Spec, host: &Host) -> Result<()> {
+fn leave_out_unmapped_groups(edits: &mut AllEdits, spec: &Spec, seen: &Seen) -> Result<()> {
     if edits.together.additional_gids.is_empty() {
         return Ok(());
     }
-    let namespaces = namespaces::plan(spec, host)?;
+    let namespaces = namespaces::plan(spec, seen)?;
     let maps = &namespaces.id_maps;
-    let may_set = !host.is_unprivileged() && !maps.deny_setgroups;
+    let may_set = !seen.caller.is_unprivileged && !maps.deny_setgroups;
     let may_have = |gid: &u32| {
         let is_mapped = !namespaces.is_private(Kind::User) || maps.host_gid(*gid).is_some();
         let is_had = may_set && is_mapped;

@@ -1,15 +1,12 @@
 //! Which GPUs a container is to have of those that this machine has: asked for by
 //! --gpus, by NVIDIA's hook in config.json, or, if that is allowed, by variables.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
 use oci_spec::runtime::{Capability, Hook, LinuxDeviceType, Spec};
 use teu_gpu::{Capabilities, Request, Vendor, Which};
-
-use crate::host::Host;
 
 /// The program that Docker has run for --gpus. Its work is ours: it changes device
 /// rules behind the runtime's back, so that the next update takes them back.
@@ -77,20 +74,18 @@ impl FromStr for GpuEnv {
     }
 }
 
-/// The GPUs asked for. NVIDIA's hook is taken out of the specification if its work is
-/// done here. `others`: devices are asked for by name, too.
+/// The GPUs asked for. `others`: devices are asked for by name, too.
 ///
 /// # Errors
-/// The hook is refused; it is not known whether there is a driver.
+/// The hook is refused.
 pub(crate) fn requests(
-    spec: &mut Cow<'_, Spec>,
+    spec: &Spec,
     wishes: &GpuWishes,
     others: bool,
-    host: &Host,
+    has_nvidia_driver: bool,
 ) -> Result<Vec<Request>> {
     let mut requests: Vec<Request> = wishes.request.clone().into_iter().collect();
-    if takes_hook(spec, wishes, host)? {
-        remove_hook(spec.to_mut());
+    if takes_hook(spec, wishes, has_nvidia_driver)? {
         // Whoever puts in the hook sets the variable after those of the image.
         requests.extend(asked_by(spec, Vendor::Nvidia, NVIDIA_DEVICES));
     } else if requests.is_empty() && !others && variables_count(spec, wishes.env) {
@@ -129,9 +124,22 @@ pub(crate) fn warn_if_privileged(spec: &Spec, requests: &[Request]) {
     }
 }
 
-fn takes_hook(spec: &Spec, wishes: &GpuWishes, host: &Host) -> Result<bool> {
+/// Whether it depends on NVIDIA's driver what becomes of NVIDIA's hook.
+pub(crate) fn needs_driver(spec: &Spec, wishes: &GpuWishes) -> bool {
+    wishes.hook.is_none() && nvidias_hook(spec).is_some()
+}
+
+fn nvidias_hook(spec: &Spec) -> Option<&Hook> {
     let hooks = spec.hooks().as_ref().and_then(|h| h.prestart().as_ref());
-    let Some(hook) = hooks.into_iter().flatten().find(|hook| is_nvidias(hook)) else {
+    hooks.into_iter().flatten().find(|hook| is_nvidias(hook))
+}
+
+/// Whether the work of NVIDIA's hook is done here.
+///
+/// # Errors
+/// The hook is refused.
+pub(super) fn takes_hook(spec: &Spec, wishes: &GpuWishes, has_nvidia_driver: bool) -> Result<bool> {
+    let Some(hook) = nvidias_hook(spec) else {
         return Ok(false);
     };
     match wishes.hook {
@@ -141,7 +149,7 @@ fn takes_hook(spec: &Spec, wishes: &GpuWishes, host: &Host) -> Result<bool> {
             "config.json has NVIDIA's hook {:?}, and --nvidia-hook is \"refuse\"",
             hook.path()
         ),
-        None => host.has_gpus(Vendor::Nvidia, wishes),
+        None => Ok(has_nvidia_driver),
     }
 }
 
@@ -150,7 +158,8 @@ fn is_nvidias(hook: &Hook) -> bool {
     name.is_some_and(|name| name == NVIDIA_HOOK || name == OLDER_HOOK)
 }
 
-fn remove_hook(spec: &mut Spec) {
+/// Takes NVIDIA's hook out of the specification.
+pub(super) fn remove_hook(spec: &mut Spec) {
     let hooks = spec.hooks_mut().as_mut();
     if let Some(hooks) = hooks.and_then(|hooks| hooks.prestart_mut().as_mut()) {
         hooks.retain(|hook| !is_nvidias(hook));

@@ -1,6 +1,7 @@
 //! DECIDE: devices for a container that runs, and away with them: what is to be put
 //! into it, and what taken out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,8 +17,8 @@ use super::gpu::{self, DeviceWishes};
 use super::mounts::{Mount, MountKind, Surroundings, clean, mounts};
 use super::named_devices::{Brought, BroughtMount, NamedDevice, NamedDevices};
 use super::rootfs::Devices;
+use super::seen::{AllEdits, FileId};
 use crate::document;
-use crate::host::{FileId, Host};
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +55,16 @@ pub(crate) struct Found {
     pub(crate) kind: Option<DeviceKind>,
 }
 
+/// Looks for devices of the host.
+pub(crate) trait LookOutside {
+    /// What devices bring that are asked for by name.
+    fn edits(&self, asked: &gpu::Asked, wishes: &DeviceWishes) -> Result<AllEdits>;
+    /// What a device node brings.
+    fn node_edits(&self, node: &AskedNode) -> Result<Edits>;
+    /// Which files the sources of the mounts are, from the bundle on.
+    fn sources(&self, edits: &Edits, bundle: &Path) -> BTreeMap<PathBuf, FileId>;
+}
+
 /// Looks at paths in the container.
 pub(crate) trait Look {
     /// What is there, links followed.
@@ -62,7 +73,7 @@ pub(crate) trait Look {
     fn link_target(&self, path: &Path) -> Result<Option<PathBuf>>;
 }
 
-/// The container, and its host.
+/// The container, and whether mounts of it can have other owners.
 #[derive(Debug)]
 pub(crate) struct Container<'a> {
     pub(crate) named: &'a NamedDevices,
@@ -70,7 +81,7 @@ pub(crate) struct Container<'a> {
     pub(crate) rootfs: &'a Path,
     /// With the id maps of its user namespace.
     pub(crate) namespaces: &'a NamespacePlan,
-    pub(crate) host: &'a Host,
+    pub(crate) may_map_owners: bool,
 }
 
 /// What is to be done.
@@ -139,7 +150,7 @@ impl Asked {
         }
     }
 
-    fn edits(&self, host: &Host, rootfs: &Path, wishes: &DeviceWishes) -> Result<Edits> {
+    fn edits(&self, host: &dyn LookOutside, rootfs: &Path, wishes: &DeviceWishes) -> Result<Edits> {
         match self {
             Asked::Named(name) => {
                 let asked = gpu::Asked {
@@ -164,6 +175,7 @@ impl Hotplug {
     pub(crate) fn new(
         wishes: &HotplugWishes,
         container: &Container<'_>,
+        host: &dyn LookOutside,
         look: &dyn Look,
     ) -> Result<Hotplug> {
         let mut named = container.named.clone();
@@ -177,15 +189,14 @@ impl Hotplug {
             if all.any(|device| device.name == name) {
                 bail!("the container has the device {name:?} already");
             }
-            let edits = asked.edits(container.host, container.rootfs, &wishes.devices)?;
+            let edits = asked.edits(host, container.rootfs, &wishes.devices)?;
             refuse_impossible(&edits).with_context(|| format!("device {name:?}"))?;
-            gpu::apply(&mut spec, &edits, container.host.may_map_owners())?;
+            gpu::apply(&mut spec, &edits, container.may_map_owners)?;
             added.push(NamedDevice::new(
                 &name,
                 &edits,
                 container.rootfs,
-                container.bundle,
-                container.host,
+                &host.sources(&edits, container.bundle),
             )?);
         }
         let addition = Addition::new(&spec, container, &mut added, look)?;
@@ -474,7 +485,7 @@ impl Addition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::host::Host;
 
     /// At each path a file, or a node of a minor number.
     struct Seen<'a>(BTreeMap<&'a str, Option<u32>>);
@@ -513,9 +524,9 @@ mod tests {
             bundle: Path::new("/bundle"),
             rootfs: Path::new("/bundle/rootfs"),
             namespaces: &NamespacePlan::default(),
-            host: &Host::new(),
+            may_map_owners: true,
         };
-        let plan = Hotplug::new(&wishes, &container, &Seen(there));
+        let plan = Hotplug::new(&wishes, &container, &Host::new(), &Seen(there));
         plan.map_err(|err| format!("{err:#}"))
     }
 

@@ -1,12 +1,12 @@
 //! Cache and memory bandwidth allocation (config-linux.md, "IntelRdt"; kernel:
 //! Documentation/filesystems/resctrl.rst): which group of the resctrl file
-//! system the container goes to. `intel_rdt.rs` carries it out.
+//! system the container goes to. `parent/intel_rdt.rs` carries it out.
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::host::{Host, Resctrl};
+use super::seen::Resctrl;
 use oci_spec::runtime::LinuxIntelRdt;
 
 /// Decided.
@@ -37,11 +37,11 @@ impl IntelRdtPlan {
     ///
     /// # Errors
     /// The machine has none of it, or a value that cannot be.
-    pub(crate) fn new(rdt: &LinuxIntelRdt, id: &str, host: &Host) -> Result<IntelRdtPlan> {
-        IntelRdtPlan::on(host.resctrl()?, rdt, id)
-    }
-
-    fn on(resctrl: Option<Resctrl>, rdt: &LinuxIntelRdt, id: &str) -> Result<IntelRdtPlan> {
+    pub(crate) fn new(
+        rdt: &LinuxIntelRdt,
+        id: &str,
+        resctrl: Option<&Resctrl>,
+    ) -> Result<IntelRdtPlan> {
         let Some(resctrl) = resctrl else {
             bail!("intelRdt is specified in config, but Intel RDT is not enabled");
         };
@@ -75,7 +75,7 @@ impl IntelRdtPlan {
         };
         let monitoring = (*rdt.enable_monitoring() == Some(true)).then(|| id.to_owned());
         Ok(IntelRdtPlan {
-            root: resctrl.root,
+            root: resctrl.root.clone(),
             group,
             schemata,
             monitoring,
@@ -122,7 +122,7 @@ mod tests {
             has_cache_allocation: true,
             has_bandwidth_allocation: false,
         };
-        IntelRdtPlan::on(Some(resctrl), &crate::testing::read(json), "box")
+        IntelRdtPlan::new(&crate::testing::read(json), "box", Some(&resctrl))
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_it() {
-        let error = IntelRdtPlan::on(None, &LinuxIntelRdt::default(), "box").expect_err("none");
+        let error = IntelRdtPlan::new(&LinuxIntelRdt::default(), "box", None).expect_err("none");
         assert_eq!(
             error.to_string(),
             "intelRdt is specified in config, but Intel RDT is not enabled"

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result, bail};
 
-use crate::host::Host;
+use super::seen::Caller;
 use oci_spec::runtime::Process;
 
 /// The labels of the process. At most one module is in use on a machine, but
@@ -26,20 +26,24 @@ impl LsmPlan {
     /// # Errors
     /// A SELinux label where SELinux is off. An AppArmor profile is tried in
     /// any case: the kernel's answer is the error engines know.
-    pub(crate) fn new(process: &Process, host: &Host) -> Result<LsmPlan> {
+    pub(crate) fn new(process: &Process, caller: &Caller) -> Result<LsmPlan> {
         let selinux_label = process.selinux_label().as_deref().unwrap_or_default();
         let apparmor_profile = process.apparmor_profile().as_deref().unwrap_or_default();
-        if !selinux_label.is_empty() && !host.has_selinux() {
+        if !selinux_label.is_empty() && !caller.has_selinux {
             bail!("selinux label is specified in config, but selinux is disabled or not supported");
         }
-        let must_stay = process.no_new_privileges() == Some(true) && !apparmor_profile.is_empty();
         Ok(LsmPlan {
-            // Where nothing can be read AppArmor is off, which the write tells.
-            stacks_apparmor_profile: must_stay && host.is_confined_by_apparmor().unwrap_or(true),
+            stacks_apparmor_profile: must_stay(process) && caller.is_confined_by_apparmor,
             apparmor_profile: label(apparmor_profile, "process.apparmorProfile")?,
             selinux_label: label(selinux_label, "process.selinuxLabel")?,
         })
     }
+}
+
+/// Whether a process could not leave the runtime's own profile for another.
+pub(crate) fn must_stay(process: &Process) -> bool {
+    let profile = process.apparmor_profile().as_deref().unwrap_or_default();
+    process.no_new_privileges() == Some(true) && !profile.is_empty()
 }
 
 fn label(label: &str, field: &str) -> Result<Option<CString>> {
@@ -54,14 +58,12 @@ fn label(label: &str, field: &str) -> Result<Option<CString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
     fn a_selinux_label_needs_selinux() {
-        let nowhere = Host::below(Path::new("/nonexistent"));
         let process =
             crate::testing::read(r#"{"selinuxLabel":"system_u:system_r:container_t:s0"}"#);
-        let error = LsmPlan::new(&process, &nowhere).expect_err("refused");
+        let error = LsmPlan::new(&process, &Caller::root()).expect_err("refused");
         assert!(
             error
                 .to_string()
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn an_apparmor_profile_is_taken_as_it_is() {
         let process = crate::testing::read(r#"{"apparmorProfile":"docker-default"}"#);
-        let plan = LsmPlan::new(&process, &Host::new()).expect("plan");
+        let plan = LsmPlan::new(&process, &Caller::root()).expect("plan");
         assert_eq!(plan.apparmor_profile.as_deref(), Some(c"docker-default"));
         assert_eq!(plan.selinux_label, None);
     }

@@ -1,6 +1,7 @@
 //! What the devices that a container has by name have brought, kept in its state: it
 //! goes with them, further processes are told of it, and no update takes it away.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -14,7 +15,7 @@ use super::devices::{DeviceKind, DeviceNode};
 use super::gpu::ForProcesses;
 use super::mounts::destination;
 use super::rootfs::RootfsPlan;
-use crate::host::{FileId, Host};
+use super::seen::FileId;
 
 /// The devices, and what later ones depend on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -94,13 +95,12 @@ impl NamedDevices {
         named: &[(String, Edits)],
         spec: &Spec,
         rootfs: &RootfsPlan,
-        bundle: &Path,
-        host: &Host,
+        files: &BTreeMap<PathBuf, FileId>,
     ) -> Result<NamedDevices> {
         let user = spec.process().as_ref().map(Process::user);
         let list = named
             .iter()
-            .map(|(name, edits)| NamedDevice::new(name, edits, &rootfs.path, bundle, host));
+            .map(|(name, edits)| NamedDevice::new(name, edits, &rootfs.path, files));
         let mut list = list.collect::<Result<Vec<_>>>()?;
         for device in &mut list {
             let is_made = |cover: &Cover| rootfs.covers.iter().any(|made| made.path == cover.path);
@@ -146,8 +146,7 @@ impl NamedDevice {
         name: &str,
         edits: &Edits,
         rootfs: &Path,
-        bundle: &Path,
-        host: &Host,
+        files: &BTreeMap<PathBuf, FileId>,
     ) -> Result<NamedDevice> {
         let node = |node: &teu_gpu::Node| {
             let DeviceNode { path, kind, .. } = DeviceNode::new(&node.device)?;
@@ -158,7 +157,7 @@ impl NamedDevice {
             source: mount
                 .source()
                 .as_ref()
-                .and_then(|source| host.file_id(&bundle.join(source))),
+                .and_then(|source| files.get(source).copied()),
             made_mountpoint: false,
         };
         let nodes = edits.nodes.iter().map(node).collect::<Result<_>>();

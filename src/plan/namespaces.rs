@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use teu_namespaces::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};
 
-use crate::host::Host;
+use super::seen::{Caller, Seen};
+use super::sorted::sorted;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, Spec};
 
 /// Decides the namespaces.
@@ -14,13 +15,13 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceTyp
 /// # Errors
 /// An unknown or repeated kind, or a setting that needs a namespace the
 /// container does not have; the words are runc's.
-pub(crate) fn plan(spec: &Spec, host: &Host) -> Result<NamespacePlan> {
+pub(crate) fn plan(spec: &Spec, seen: &Seen) -> Result<NamespacePlan> {
     let linux = spec.linux().as_ref();
     let mut plan = NamespacePlan::default();
     for namespace in linux.iter().flat_map(|linux| linux.namespaces()).flatten() {
         add(&mut plan, namespace)?;
     }
-    plan.id_maps = id_maps(&plan, linux, host)?;
+    plan.id_maps = id_maps(&plan, linux, seen)?;
     plan.time_offsets = time_offsets(&plan, linux)?;
     for (field, value) in [
         ("hostname", spec.hostname()),
@@ -60,7 +61,7 @@ fn add(plan: &mut NamespacePlan, namespace: &LinuxNamespace) -> Result<()> {
     Ok(())
 }
 
-fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, host: &Host) -> Result<IdMaps> {
+fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, seen: &Seen) -> Result<IdMaps> {
     let mut maps = IdMaps {
         uid: maps_from(linux.and_then(|linux| linux.uid_mappings().as_ref())),
         gid: maps_from(linux.and_then(|linux| linux.gid_mappings().as_ref())),
@@ -70,7 +71,7 @@ fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, host: &Host) -> Result<I
     match plan.get(Kind::User) {
         Namespace::Inherited => {
             // Without privileges nothing works outside a user namespace of our own.
-            if host.is_unprivileged() {
+            if seen.caller.is_unprivileged {
                 bail!("rootless container requires user namespaces");
             }
             // runc 1.3 runs such a container, without a word: there is
@@ -88,9 +89,13 @@ fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, host: &Host) -> Result<I
         ),
         Namespace::New => {
             check_complete(&maps)?;
-            maps.deny_setgroups = must_deny_setgroups(host, &maps.gid);
+            maps.deny_setgroups = must_deny_setgroups(&seen.caller, &maps.gid);
         }
-        Namespace::Joined(path) => maps = maps_of_joined(path, maps, host)?,
+        Namespace::Joined(_) => {
+            let joined = seen.joined_id_maps.clone();
+            let joined = joined.context("the user namespace to join was not looked at")?;
+            maps = maps_of_joined(joined, maps)?;
+        }
     }
     Ok(maps)
 }
@@ -124,17 +129,14 @@ fn check_complete(maps: &IdMaps) -> Result<()> {
 
 /// A caller without CAP_SETGID may map only its own group, and only after
 /// giving up setgroups(2) in the new namespace (user_namespaces(7)).
-fn must_deny_setgroups(host: &Host, gid: &[IdMap]) -> bool {
-    let own_group_only = matches!(gid, [only] if only.size == 1 && only.host == host.egid());
-    host.is_unprivileged() && own_group_only
+fn must_deny_setgroups(caller: &Caller, gid: &[IdMap]) -> bool {
+    let own_group_only = matches!(gid, [only] if only.size == 1 && only.host == caller.group);
+    caller.is_unprivileged && own_group_only
 }
 
 /// containerd and CRI-O give both the path and the maps it has; anything else
 /// than those is a contradiction.
-fn maps_of_joined(path: &Path, given: IdMaps, host: &Host) -> Result<IdMaps> {
-    let theirs = host
-        .id_maps_of(path)
-        .context("id maps of the joined user namespace")?;
+fn maps_of_joined(theirs: IdMaps, given: IdMaps) -> Result<IdMaps> {
     if given.uid.is_empty() && given.gid.is_empty() {
         return Ok(theirs);
     }
@@ -150,7 +152,7 @@ fn maps_of_joined(path: &Path, given: IdMaps, host: &Host) -> Result<IdMaps> {
 }
 
 fn time_offsets(plan: &NamespacePlan, linux: Option<&Linux>) -> Result<Vec<TimeOffset>> {
-    let offsets = super::sorted(linux.and_then(|linux| linux.time_offsets().as_ref()));
+    let offsets = sorted(linux.and_then(|linux| linux.time_offsets().as_ref()));
     if offsets.is_empty() {
         return Ok(Vec::new());
     }
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     fn plan_of(config: &str) -> Result<NamespacePlan> {
-        plan(&crate::testing::read(config), &Host::new())
+        plan(&crate::testing::read(config), &Seen::nothing())
     }
 
     fn refusal(config: &str) -> String {

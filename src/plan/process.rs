@@ -21,8 +21,8 @@ use super::lsm::LsmPlan;
 use super::memory_policy::MemoryPolicyPlan;
 use super::scheduling::SchedulingPlan;
 use super::seccomp::{SeccompFilter, SeccompPlan};
+use super::seen::Caller;
 use crate::document;
-use crate::host::Host;
 
 /// The mask of a container whose specification names none, as runc has it.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -58,6 +58,9 @@ pub(crate) struct ProcessPlan {
     pub(crate) capabilities: CapabilitiesPlan,
     pub(crate) lsm: LsmPlan,
     pub(crate) terminal: Option<Terminal>,
+    /// Its standard streams are those of a person or script in front of it, not made
+    /// for the container.
+    pub(crate) has_callers_streams: bool,
 }
 
 /// What all processes of a container have in common. Its state keeps it for
@@ -140,7 +143,8 @@ pub(crate) struct Terminal {
 }
 
 impl ProcessPlan {
-    /// Decides about the container's first process. Without one in the
+    /// Decides about the container's first process; `foreground`: this process stays
+    /// with it and is in front of its user. Without one in the
     /// specification it is one that can do nothing but wait (config.md,
     /// "Process": required only when the container is started).
     ///
@@ -149,15 +153,23 @@ impl ProcessPlan {
     pub(crate) fn new(
         spec: &Spec,
         shared: &Shared,
-        host: &Host,
+        caller: &Caller,
         namespaces: &NamespacePlan,
+        foreground: bool,
     ) -> Result<ProcessPlan> {
         let mut plan = match spec.process() {
-            Some(process) => ProcessPlan::of(process, shared, host, namespaces)?,
+            Some(process) => ProcessPlan::of(process, shared, caller, namespaces, foreground)?,
             None => {
                 let mut process: spec::Process = document::nothing().map_err(anyhow::Error::msg)?;
                 process.set_cwd("/".into());
-                ProcessPlan::with_args(Vec::new(), &process, shared, host, namespaces)?
+                ProcessPlan::with_args(
+                    Vec::new(),
+                    &process,
+                    shared,
+                    caller,
+                    namespaces,
+                    foreground,
+                )?
             }
         };
         if plan.umask.is_none() && namespaces.is_private(Kind::Mount) {
@@ -174,34 +186,36 @@ impl ProcessPlan {
     pub(crate) fn of(
         process: &spec::Process,
         shared: &Shared,
-        host: &Host,
+        caller: &Caller,
         namespaces: &NamespacePlan,
+        foreground: bool,
     ) -> Result<ProcessPlan> {
         let args = args(process.args().as_deref().unwrap_or_default())?;
-        ProcessPlan::with_args(args, process, shared, host, namespaces)
+        ProcessPlan::with_args(args, process, shared, caller, namespaces, foreground)
     }
 
     fn with_args(
         args: Vec<CString>,
         process: &spec::Process,
         shared: &Shared,
-        host: &Host,
+        caller: &Caller,
         namespaces: &NamespacePlan,
+        foreground: bool,
     ) -> Result<ProcessPlan> {
-        let caller = host.status()?;
         // A process in another user namespace than ours has all of its
         // capabilities at first, whatever ours are.
         let available = if namespaces.is_private(Kind::User) {
-            host.known_capabilities()?
+            caller.known_capabilities
         } else {
             caller.bounding
         };
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        let has_terminal = process.terminal().unwrap_or(false);
         Ok(ProcessPlan {
             cwd: cwd(process.cwd())?,
             args,
             environment: Environment::new(process.env().as_deref().unwrap_or_default())?,
-            credentials: Credentials::new(process.user(), host.is_unprivileged(), namespaces)?,
+            credentials: Credentials::new(process.user(), caller.is_unprivileged, namespaces)?,
             umask: umask(process.user())?.or(shared.umask),
             rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
             no_new_privileges,
@@ -216,10 +230,10 @@ impl ProcessPlan {
             is_hidden: caller.effective.contains(CapabilitySet::SYS_PTRACE),
             ignored_signals: caller.ignored_signals,
             capabilities: CapabilitiesPlan::new(process.capabilities().as_ref(), available)?,
-            lsm: LsmPlan::new(process, host)?,
-            terminal: process
-                .terminal()
-                .unwrap_or(false)
+            lsm: LsmPlan::new(process, caller)?,
+            // A terminal of its own is on all three.
+            has_callers_streams: foreground && !has_terminal,
+            terminal: has_terminal
                 .then(|| Terminal::new(process.console_size()))
                 .transpose()?,
         })
@@ -500,8 +514,9 @@ mod tests {
         ProcessPlan::new(
             &spec,
             &Shared::new(&spec, false)?,
-            &Host::new(),
+            &Caller::root(),
             &namespaces,
+            false,
         )
     }
 
@@ -537,7 +552,7 @@ mod tests {
         );
         // None are asked for: all that there are have to go.
         let none = CapabilitiesPlan {
-            dropped: Host::new().status().expect("status").bounding,
+            dropped: CapabilitySet::all(),
             ..CapabilitiesPlan::EMPTY
         };
         assert_eq!(plan.capabilities, none);
@@ -662,7 +677,8 @@ mod tests {
             let json = format!(r#"{{"process":{{"args":["a"],"cwd":"/","user":{user}}}}}"#);
             let spec: Spec = crate::testing::read(&json);
             let shared = Shared::new(&spec, false).expect("shared");
-            let plan = ProcessPlan::new(&spec, &shared, &Host::new(), namespaces).expect("plan");
+            let plan =
+                ProcessPlan::new(&spec, &shared, &Caller::root(), namespaces, false).expect("plan");
             assert_eq!(plan.umask, mask, "{user}");
         }
     }
@@ -678,8 +694,14 @@ mod tests {
         assert_eq!(serde_json::from_str::<Shared>(&text).expect("json"), shared);
         let plan = |json: &str| {
             let process = crate::testing::read(json);
-            ProcessPlan::of(&process, &shared, &Host::new(), &NamespacePlan::default())
-                .expect("plan")
+            ProcessPlan::of(
+                &process,
+                &shared,
+                &Caller::root(),
+                &NamespacePlan::default(),
+                false,
+            )
+            .expect("plan")
         };
         let silent = plan(r#"{"args":["a"],"cwd":"/"}"#);
         assert_eq!((silent.umask, silent.oom_score_adj), (Some(0o27), Some(7)));

@@ -1,11 +1,11 @@
 //! DECIDE: the container's root filesystem: where it is, what is mounted in
 //! it, its devices, how the process gets into it, and what is hidden there.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use libc::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, c_ulong};
-use rustix::io::Errno;
 use teu_cgroups::Layout;
 use teu_gpu::{Cover, Edits, Link};
 use teu_namespaces::{Kind, NamespacePlan};
@@ -13,7 +13,7 @@ use teu_namespaces::{Kind, NamespacePlan};
 use super::devices::{DeviceNode, device_nodes};
 use super::mount_options::MountOptions;
 use super::mounts::{Mount, Surroundings, clean, has_nul, is_at_or_below, mounts};
-use crate::host::Host;
+use super::seen::Seen;
 use oci_spec::runtime::{LinuxDevice, Spec};
 
 /// Everything about the root filesystem.
@@ -100,7 +100,7 @@ pub(crate) struct RootfsInput<'a> {
     pub(crate) spec: &'a Spec,
     /// Absolute.
     pub(crate) bundle_dir: &'a Path,
-    pub(crate) host: &'a Host,
+    pub(crate) seen: &'a Seen,
     pub(crate) namespaces: &'a NamespacePlan,
     /// For mounts of type `cgroup`.
     pub(crate) cgroup: Option<&'a Layout>,
@@ -128,7 +128,7 @@ impl RootfsPlan {
     pub(crate) fn new(input: &RootfsInput<'_>) -> Result<RootfsPlan> {
         let spec = input.spec;
         let root = spec.root().as_ref().context("root must be specified")?;
-        let path = rootfs_path(input.host, input.bundle_dir, root.path())?;
+        let path = rootfs_path(&input.seen.rootfs, input.bundle_dir, root.path())?;
         let linux = spec.linux().as_ref();
         let label = linux.and_then(|linux| linux.mount_label().as_deref());
         let label = label.unwrap_or_default();
@@ -137,8 +137,8 @@ impl RootfsPlan {
             &Surroundings {
                 bundle_dir: input.bundle_dir,
                 rootfs: &path,
-                unprivileged: input.host.is_unprivileged(),
-                rootless: input.host.is_unprivileged() || input.host.in_user_namespace(),
+                unprivileged: input.seen.caller.is_unprivileged,
+                rootless: input.seen.caller.is_rootless(),
                 namespaces: input.namespaces,
                 cgroup: input.cgroup,
                 label,
@@ -191,16 +191,25 @@ fn leaves_nothing_shared(propagation: c_ulong) -> bool {
     propagation & MS_REC != 0 && propagation & (MS_SLAVE | MS_PRIVATE) != 0
 }
 
-fn rootfs_path(host: &Host, bundle_dir: &Path, path: &Path) -> Result<PathBuf> {
+/// Where the root filesystem is, of the bundle in `bundle_dir`.
+pub(crate) fn root_path(spec: &Spec, bundle_dir: &Path) -> Option<PathBuf> {
+    let path = spec.root().as_ref()?.path();
+    let is_path = !path.as_os_str().is_empty() && !has_nul(path);
+    is_path.then(|| clean(&bundle_dir.join(path)))
+}
+
+fn rootfs_path(found: &io::Result<()>, bundle_dir: &Path, path: &Path) -> Result<PathBuf> {
     ensure!(!path.as_os_str().is_empty(), "root.path must be specified");
     ensure!(!has_nul(path), "root.path contains null byte");
     let path = clean(&bundle_dir.join(path));
-    match host.check_path_without_links(&path) {
-        Ok(()) => Ok(path),
-        Err(Errno::LOOP) => {
-            bail!("invalid rootfs: not an absolute path, or a symlink: {path:?}")
-        }
-        Err(err) => Err(err).with_context(|| format!("invalid rootfs: stat {path:?}")),
+    let Err(err) = found else {
+        return Ok(path);
+    };
+    match err.raw_os_error() {
+        Some(libc::ELOOP) => bail!("invalid rootfs: not an absolute path, or a symlink: {path:?}"),
+        Some(number) => Err(io::Error::from_raw_os_error(number))
+            .with_context(|| format!("invalid rootfs: stat {path:?}")),
+        None => bail!("invalid rootfs: stat {path:?}: {err}"),
     }
 }
 
@@ -237,22 +246,22 @@ fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
             node.host_path = Some(known.host_path.clone());
         }
     }
-    let (host, namespaces) = (input.host, input.namespaces);
-    if namespaces.is_private(Kind::User) && host.may_map_owners() {
+    let (seen, namespaces) = (input.seen, input.namespaces);
+    if namespaces.is_private(Kind::User) && seen.caller.may_map_owners() {
         for node in &mut nodes {
             node.leave_to_host(&namespaces.id_maps);
         }
     }
     Ok(Devices {
         nodes,
-        bind: namespaces.is_private(Kind::User) || host.in_user_namespace(),
-        links: links(host),
+        bind: namespaces.is_private(Kind::User) || seen.caller.in_user_namespace,
+        links: links(seen.has_kcore),
     })
 }
 
-fn links(host: &Host) -> Vec<(&'static str, &'static str)> {
+fn links(has_kcore: bool) -> Vec<(&'static str, &'static str)> {
     let mut links = LINKS.to_vec();
-    if host.path("proc/kcore").exists() {
+    if has_kcore {
         links.push(CORE_LINK);
     }
     links
@@ -346,7 +355,7 @@ mod tests {
         RootfsPlan::new(&RootfsInput {
             spec: &spec,
             bundle_dir: Path::new("/"),
-            host: &Host::new(),
+            seen: &Seen::nothing(),
             namespaces: &namespaces,
             cgroup: None,
             no_pivot,
@@ -368,17 +377,22 @@ mod tests {
         for (json, words) in [
             ("{}", "root must be specified"),
             (r#"{"root":{}}"#, "root.path must be specified"),
+        ] {
+            assert_eq!(refusal(json, &[Kind::Mount], false), words);
+        }
+        for (found, words) in [
             (
-                r#"{"root":{"path":"/proc/self/cwd"}}"#,
-                "invalid rootfs: not an absolute path, or a symlink",
+                libc::ELOOP,
+                "invalid rootfs: not an absolute path, or a symlink: \"/a\"",
             ),
             (
-                r#"{"root":{"path":"/nowhere"}}"#,
-                "invalid rootfs: stat \"/nowhere\"",
+                libc::ENOTDIR,
+                "invalid rootfs: stat \"/a\": Not a directory (os error 20)",
             ),
         ] {
-            let refusal = refusal(json, &[Kind::Mount], false);
-            assert!(refusal.starts_with(words), "{refusal}");
+            let found = Err(io::Error::from_raw_os_error(found));
+            let refusal = rootfs_path(&found, Path::new("/"), Path::new("a"));
+            assert_eq!(format!("{:#}", refusal.expect_err("refused")), words);
         }
         let relative = plan(r#"{"root":{"path":"./usr/../usr"}}"#, &[], false).expect("planned");
         assert_eq!(relative.path, Path::new("/usr"));
@@ -446,7 +460,7 @@ mod tests {
         );
         let tmpfs = json(r#"{"destination":"/dev","type":"tmpfs"}"#);
         let devices = |kinds: &[Kind]| plan(&tmpfs, kinds, false).expect("planned").devices;
-        let in_user_namespace = Host::new().in_user_namespace();
+        let in_user_namespace = false;
         assert_eq!(
             devices(&[Kind::Mount]).expect("set up").bind,
             in_user_namespace

@@ -10,8 +10,6 @@ use oci_spec::runtime::{
 use serde::{Deserialize, Serialize};
 use teu_seccomp::{Action, Arch, Comparison, Condition, Filter, Instruction, Rule};
 
-use crate::host::Host;
-
 /// A filter as all processes of the container get it; state.json keeps it for
 /// `exec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,7 +109,7 @@ const NATIVE: Arch = if cfg!(target_arch = "aarch64") {
 
 /// What `features` tells of seccomp.
 pub(crate) mod words {
-    use super::{ACTIONS, ARCHITECTURES, FLAGS, Host, OPERATORS};
+    use super::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS, is_known};
 
     pub(crate) fn actions() -> Vec<super::Word> {
         ACTIONS.to_vec()
@@ -130,10 +128,10 @@ pub(crate) mod words {
     }
 
     /// Those of the flags that this kernel knows.
-    pub(crate) fn supported_flags(host: &Host) -> Vec<String> {
+    pub(crate) fn supported_flags(knows_wait_killable: bool) -> Vec<String> {
         let supported = FLAGS
             .iter()
-            .filter(|(_, bit)| host.knows_seccomp_flag(*bit));
+            .filter(|(_, bit)| is_known(*bit, knows_wait_killable));
         supported.map(|(word, _)| word.to_string()).collect()
     }
 }
@@ -145,7 +143,10 @@ impl SeccompFilter {
     /// A word that is not known, a flag that this kernel does not have, rules
     /// that contradict each other or make too long a program, `SCMP_ACT_NOTIFY`
     /// where it cannot be; the error names the field.
-    pub(crate) fn new(seccomp: &spec::LinuxSeccomp, host: &Host) -> Result<SeccompFilter> {
+    pub(crate) fn new(
+        seccomp: &spec::LinuxSeccomp,
+        knows_wait_killable: bool,
+    ) -> Result<SeccompFilter> {
         let default = action(seccomp.default_action(), seccomp.default_errno_ret())
             .context("linux.seccomp.defaultAction")?;
         if default == Action::Notify {
@@ -159,7 +160,11 @@ impl SeccompFilter {
             rules: rules(seccomp.syscalls().as_deref().unwrap_or_default())?,
         };
         let listener = listener(seccomp, &filter.rules)?;
-        let flags = flags(seccomp.flags().as_deref(), listener.is_some(), host)?;
+        let flags = flags(
+            seccomp.flags().as_deref(),
+            listener.is_some(),
+            knows_wait_killable,
+        )?;
         let program = filter.compile().context("linux.seccomp.syscalls")?;
         for name in program.unknown {
             log::debug!("unknown seccomp syscall {name:?} ignored");
@@ -292,12 +297,26 @@ fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<L
     }))
 }
 
+/// Whether the kernel knows the flag: all but one are of Linux 4.17 and older.
+fn is_known(flag: u32, knows_wait_killable: bool) -> bool {
+    flag & WAIT_KILLABLE_RECV == 0 || knows_wait_killable
+}
+
+/// Whether the filter asks for a flag that not every kernel knows.
+pub(crate) fn waits_killable(seccomp: &spec::LinuxSeccomp) -> bool {
+    let mut words = seccomp.flags().iter().flatten();
+    words.any(|word| {
+        let known = FLAGS.iter().find(|(known, _)| known == word);
+        known.is_some_and(|(_, bit)| bit & WAIT_KILLABLE_RECV != 0)
+    })
+}
+
 /// The bits for the flags; without any word about them what runc takes then.
-fn flags(words: Option<&[Flag]>, listens: bool, host: &Host) -> Result<u32> {
+fn flags(words: Option<&[Flag]>, listens: bool, knows_wait_killable: bool) -> Result<u32> {
     let mut bits = if words.is_none() { SPEC_ALLOW } else { 0 };
     for word in words.unwrap_or_default() {
         match FLAGS.iter().find(|(known, _)| known == word) {
-            Some((_, bit)) if !host.knows_seccomp_flag(*bit) => {
+            Some((_, bit)) if !is_known(*bit, knows_wait_killable) => {
                 bail!("linux.seccomp.flags: this kernel does not know {word}")
             }
             Some((_, bit)) => bits |= bit,
@@ -361,7 +380,7 @@ mod tests {
     use super::*;
 
     fn plan(json: &str) -> Result<SeccompFilter> {
-        SeccompFilter::new(&crate::testing::read(json), &Host::new())
+        SeccompFilter::new(&crate::testing::read(json), true)
     }
 
     fn words(json: &str) -> String {
@@ -585,7 +604,7 @@ mod tests {
             let Ok(seccomp) = read else {
                 continue;
             };
-            if let Ok(filter) = SeccompFilter::new(&seccomp, &Host::new()) {
+            if let Ok(filter) = SeccompFilter::new(&seccomp, true) {
                 let length = filter.program.len();
                 assert!(
                     (1..=teu_seccomp::MOST_INSTRUCTIONS).contains(&length),

@@ -14,13 +14,18 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use teu_cgroups::Location;
+use teu_namespaces::Kind;
 
 use crate::hook;
+use crate::plan::Plan;
 use crate::plan::external::External;
 use crate::plan::hooks::Hook;
+use crate::plan::intel_rdt::IntelRdtPlan;
 use crate::plan::named_devices::NamedDevices;
 use crate::plan::process::Shared;
 use crate::procfs::stat::ProcessStat;
+use crate::version;
 pub(crate) use state_dir::{NoState, StateDir};
 
 /// What `state.json` keeps. Paths are absolute. Nothing may be missing when it is
@@ -103,6 +108,31 @@ impl Status {
 }
 
 impl ContainerState {
+    /// What later commands are to know, before there is a process.
+    pub(crate) fn planned(plan: &Plan, cgroups: &Location) -> Box<ContainerState> {
+        Box::new(ContainerState {
+            oci_version: version::SPECIFICATION.into(),
+            id: plan.id.clone(),
+            created: ContainerState::now(),
+            bundle: plan.bundle.clone(),
+            rootfs: plan.rootfs.path.clone(),
+            annotations: plan.annotations.clone(),
+            cgroup: cgroups.paths(&plan.cgroup),
+            limits: plan.cgroup.limits.clone(),
+            private_pid_namespace: plan.namespaces.is_new(Kind::Pid),
+            rootless: plan.rootless,
+            mounts_on_host: !plan.namespaces.is_private(Kind::Mount),
+            shared: plan.shared.clone(),
+            devices: plan.devices.clone(),
+            external: External::new(&plan.rootfs, &plan.namespaces),
+            lacks_process: plan.process.args.is_empty(),
+            poststart: plan.hooks.poststart.clone(),
+            poststop: plan.hooks.poststop.clone(),
+            resctrl_group: plan.intel_rdt.as_ref().map(IntelRdtPlan::directory),
+            ..ContainerState::default()
+        })
+    }
+
     /// Nanoseconds since the epoch, for `created`.
     pub(crate) fn now() -> u64 {
         let since = SystemTime::now()

@@ -150,10 +150,6 @@ impl Unit {
         &self.name
     }
 
-    pub(crate) fn manager(&self) -> Manager {
-        self.manager
-    }
-
     pub(crate) fn owner(&self) -> Option<u32> {
         self.owner
     }

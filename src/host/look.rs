@@ -1,0 +1,160 @@
+//! LOOK: everything that a plan depends on, in one look before anything is decided.
+//! What few containers need is looked at only for those.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec};
+use rustix::thread::CapabilitySet;
+use teu_cgroups::Location;
+use teu_gpu::{Edits, Vendor};
+use teu_namespaces::{IdMaps, Kind};
+
+use super::Host;
+use crate::plan::gpu::{self, DeviceWishes};
+use crate::plan::hotplug::{AskedNode, LookOutside};
+use crate::plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
+use crate::plan::{CgroupManager, cgroup};
+use crate::plan::{PlanOptions, gpu_request, lsm, rootfs, seccomp, sysctl};
+
+impl Host {
+    /// Looks at what the plan of a container of `spec` depends on.
+    ///
+    /// # Errors
+    /// What cannot be looked at, or is not there.
+    pub(crate) fn look(&self, spec: &Spec, bundle: &Path, options: &PlanOptions) -> Result<Seen> {
+        let devices = self.devices(spec, bundle, &options.devices)?;
+        let linux = spec.linux().as_ref();
+        let user = namespace(spec, LinuxNamespaceType::User);
+        let mut caller = self.caller(spec.process().as_ref(), user.is_some())?;
+        caller.has_users_systemd = options.cgroup_manager == CgroupManager::Systemd
+            && options.rootless.is_none()
+            && caller.in_user_namespace
+            && self.is_served_by_users_systemd();
+        let filter = linux.and_then(|linux| linux.seccomp().as_ref());
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        Ok(Seen {
+            rootfs: match rootfs::root_path(spec, bundle) {
+                Some(path) => self.check_path_without_links(&path).map_err(Into::into),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
+            joined_id_maps: self.joined_id_maps(user)?,
+            joins_own_network: self.joins_own_network(spec)?,
+            cgroups: cgroups(options, &caller)?,
+            has_kcore: self.path("proc/kcore").exists(),
+            knows_wait_killable: filter.is_some_and(seccomp::waits_killable)
+                && self.knows_wait_killable(),
+            resctrl: rdt.map_or(Ok(None), |_| self.resctrl())?,
+            caller,
+            devices,
+        })
+    }
+
+    /// Looks at this process, as far as `process`, which it will start, depends on that.
+    /// `other_users`: it will be in a user namespace of its own.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(crate) fn caller(&self, process: Option<&Process>, other_users: bool) -> Result<Caller> {
+        let status = self.status()?;
+        let label = process.and_then(|process| process.selinux_label().as_deref());
+        Ok(Caller {
+            is_unprivileged: self.is_unprivileged(),
+            in_user_namespace: self.in_user_namespace(),
+            has_users_systemd: false,
+            group: match self.is_unprivileged() {
+                true => self.egid(),
+                false => 0,
+            },
+            bounding: status.bounding,
+            effective: status.effective,
+            ignored_signals: status.ignored_signals,
+            known_capabilities: match other_users {
+                true => self.known_capabilities()?,
+                false => CapabilitySet::empty(),
+            },
+            has_selinux: label.is_some_and(|label| !label.is_empty()) && self.has_selinux(),
+            // Where nothing can be read AppArmor is off, which the write of the profile
+            // tells.
+            is_confined_by_apparmor: process.is_some_and(lsm::must_stay)
+                && self.is_confined_by_apparmor().unwrap_or(true),
+        })
+    }
+
+    fn joined_id_maps(&self, user: Option<&LinuxNamespace>) -> Result<Option<IdMaps>> {
+        let path = user.and_then(|user| user.path().as_deref());
+        // The plan refuses a path that is not absolute.
+        let path = path.filter(|path| path.is_absolute());
+        let maps = path.map(|path| self.id_maps_of(path)).transpose();
+        maps.context("id maps of the joined user namespace")
+    }
+
+    fn joins_own_network(&self, spec: &Spec) -> Result<bool> {
+        let network = namespace(spec, LinuxNamespaceType::Network);
+        let path = network.and_then(|network| network.path().as_deref());
+        let sysctls = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.sysctl().as_ref());
+        match (path.filter(|path| path.is_absolute()), sysctls) {
+            (Some(path), Some(sysctls)) if sysctl::concern_network(sysctls.keys()) => self
+                .is_own_namespace(Kind::Network, path)
+                .context("invalid netns path"),
+            _ => Ok(false),
+        }
+    }
+
+    fn devices(&self, spec: &Spec, bundle: &Path, wishes: &DeviceWishes) -> Result<DevicesSeen> {
+        let has_nvidia_driver = gpu_request::needs_driver(spec, &wishes.gpus)
+            && self.has_gpus(Vendor::Nvidia, &wishes.gpus)?;
+        let asked = gpu::asked(spec, bundle, wishes, has_nvidia_driver)?;
+        let edits = asked.map(|asked| self.edits(&asked, wishes)).transpose()?;
+        let each = edits.iter().flat_map(|edits| &edits.of_each);
+        let files = each.flat_map(|(_, edits)| self.sources(edits, bundle));
+        Ok(DevicesSeen {
+            has_nvidia_driver,
+            files: files.collect(),
+            edits,
+        })
+    }
+}
+
+/// The namespace of this kind, if the container is to have one.
+fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
+    let linux = spec.linux().as_ref()?;
+    let mut namespaces = linux.namespaces().iter().flatten();
+    namespaces.find(|namespace| namespace.typ() == kind)
+}
+
+fn cgroups(options: &PlanOptions, caller: &Caller) -> Result<Location> {
+    Ok(match options.cgroup_manager {
+        CgroupManager::Filesystem => Location::find()?,
+        CgroupManager::Disabled => Location::find_if_any()?,
+        CgroupManager::Systemd => {
+            let rootless = cgroup::is_rootless(options, caller);
+            Location::find_with_systemd(cgroup::unit_manager(rootless))?
+        }
+    })
+}
+
+impl LookOutside for Host {
+    fn edits(&self, asked: &gpu::Asked, wishes: &DeviceWishes) -> Result<AllEdits> {
+        Host::edits(self, asked, wishes)
+    }
+
+    fn node_edits(&self, node: &AskedNode) -> Result<Edits> {
+        Host::node_edits(self, node)
+    }
+
+    fn sources(&self, edits: &Edits, bundle: &Path) -> BTreeMap<PathBuf, FileId> {
+        let mounts = edits.files.iter().chain(&edits.mounts);
+        let sources = mounts.filter_map(|mount| mount.source().as_ref());
+        let found = sources.filter_map(|source| {
+            let id = self.file_id(&bundle.join(source))?;
+            Some((source.clone(), id))
+        });
+        found.collect()
+    }
+}
