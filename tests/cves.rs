@@ -385,7 +385,7 @@ fn cve_2025_52565_console_of_the_image_leads_nowhere() {
             assert!(mountpoints(container.pid()).contains(&"/dev/console".to_owned()));
             container.delete_force().ok();
         } else {
-            created.says("console");
+            created.says("too many levels of symbolic links");
         }
         assert!(link.symlink_metadata().is_ok(), "the link went");
         outside.assert_untouched();
