@@ -38,6 +38,8 @@ const FIRST_CONNECTION: Token = 16;
 
 /// How long nobody is let in if there is no descriptor for that.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long events that wait are sent for once it is told to end; containerd's.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 struct Server {
     listener: UnixListener,
@@ -47,7 +49,8 @@ struct Server {
     next_connection: Token,
     /// When to let others in again.
     accept_at: Option<Instant>,
-    is_told_to_end: bool,
+    /// It is told to end: at the latest then.
+    end_at: Option<Instant>,
 }
 
 /// Serves until nobody needs it any more.
@@ -81,7 +84,7 @@ pub(crate) fn serve(
         connections: BTreeMap::new(),
         next_connection: FIRST_CONNECTION,
         accept_at: None,
-        is_told_to_end: false,
+        end_at: None,
     };
     sandbox::enter()?;
     idle::drop_pages();
@@ -114,8 +117,9 @@ impl Server {
 
     fn serve(&mut self) -> Result<()> {
         while !self.may_end() {
-            let deadline = self.service.deadline().into_iter().chain(self.accept_at);
-            let timeout = deadline.min();
+            let deadlines = self.service.deadline().into_iter();
+            let deadlines = deadlines.chain(self.accept_at).chain(self.end_at);
+            let timeout = deadlines.min();
             let timeout = timeout.map(|time| time.saturating_duration_since(Instant::now()));
             let ready = self.service.poll.wait(timeout).context("epoll_wait")?;
             for (token, flags) in ready {
@@ -136,10 +140,11 @@ impl Server {
     /// What was told of has reached its receiver, and callers their answers.
     fn may_end(&self) -> bool {
         let mut connections = self.connections.values();
-        let is_over = self.service.is_over
-            && self.service.events.is_done()
-            && connections.all(|connection| !connection.has_unsent());
-        is_over || self.is_told_to_end
+        let is_needed = !self.service.is_over && self.end_at.is_none();
+        let is_late = self.end_at.is_some_and(|time| time <= Instant::now());
+        let all_is_sent =
+            self.service.events.is_done() && connections.all(|connection| !connection.has_unsent());
+        is_late || (all_is_sent && !is_needed)
     }
 
     fn ready(&mut self, token: Token, flags: EventFlags) -> Result<()> {
@@ -263,7 +268,7 @@ impl Server {
             match signal {
                 Signal::SIGCHLD => self.reap()?,
                 Signal::SIGUSR1 => log::info!("{}", self.service),
-                _ => self.is_told_to_end = true,
+                _ => self.end_at = self.end_at.or(Some(Instant::now() + LAST_EVENTS)),
             }
         }
         Ok(())

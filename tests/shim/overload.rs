@@ -21,6 +21,8 @@ tests![
     server_may_open_as_many_files_as_it_can,
     server_that_is_not_needed_ends_well,
     server_that_is_told_to_end_leaves_containers,
+    server_that_is_told_to_end_sends_its_events_first,
+    server_that_is_told_to_end_does_not_wait_for_ever,
     server_ends_with_its_spawner,
 ];
 
@@ -169,6 +171,38 @@ fn server_that_is_told_to_end_leaves_containers() {
     assert!(is_alive(init));
     engine.delete(&container);
     assert!(!container.has_state());
+}
+
+fn server_that_is_told_to_end_sends_its_events_first() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let id = &container.id;
+    let (mut shim, _) = running(&engine, &container);
+    engine.events.wait_for("/tasks/start", id);
+    engine.events.close();
+    shim.kill_with(id, "", nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(shim.wait(id, ""), 137);
+    shim.delete(id, "");
+    kill(shim.pid, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500));
+    engine.events.open();
+    engine.events.wait_for("/tasks/delete", id);
+    assert!(process::wait(shim.pid).success());
+    engine.events.assert_in_order();
+}
+
+fn server_that_is_told_to_end_does_not_wait_for_ever() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (mut shim, _) = running(&engine, &container);
+    engine.events.close();
+    shim.add(&container.id, "exec", "exit 3");
+    kill(shim.pid, Signal::TERM);
+    wait_until("the shim has ended", || !is_alive(shim.pid));
+    assert!(process::wait(shim.pid).success());
+    engine.delete(&container);
 }
 
 /// A child of the server's of its own name.
