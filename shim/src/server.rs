@@ -232,11 +232,16 @@ impl Server {
                 Err(status) => connection.answer(stream, Err(status)),
             }
         }
-        if !is_open || !connection.write() {
-            self.connections.remove(&token);
-            return;
+        match is_open && connection.write() {
+            true => self.expect(token),
+            false => self.hang_up(token),
         }
-        self.expect(token);
+    }
+
+    fn hang_up(&mut self, token: Token) {
+        self.connections.remove(&token);
+        self.service
+            .forget_waiting(|caller| caller.connection == token);
     }
 
     fn answer(&mut self) {
@@ -246,9 +251,7 @@ impl Server {
                 connection.answer(caller.stream, answer);
                 match connection.write() {
                     true => self.expect(caller.connection),
-                    false => {
-                        self.connections.remove(&caller.connection);
-                    }
+                    false => self.hang_up(caller.connection),
                 }
             }
         }

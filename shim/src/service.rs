@@ -472,6 +472,15 @@ impl Service {
         Ok(None)
     }
 
+    /// Nobody is left to be told of an end.
+    pub(crate) fn forget_waiting(&mut self, is_gone: impl Fn(&Caller) -> bool) {
+        for task in self.tasks.values_mut() {
+            for (_, process) in task.processes() {
+                process.waiting.retain(|caller| !is_gone(caller));
+            }
+        }
+    }
+
     fn stats(&mut self, request: &StatsRequest) -> Answer {
         let task = self.task(&request.id)?;
         let Some(cgroup) = &task.cgroup else {

@@ -1,7 +1,8 @@
 //! Servers that are short of something, or whose clients are no good ones.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use teu_shim::proto::task::ConnectRequest;
 use teu_shim::proto::ttrpc::Request;
 
 use super::client::frame;
-use super::engine::{Engine, Shim, running, sleeping};
+use super::engine::{Engine, Shim, running, sleeping, wait};
 use crate::harness::{Bundle, Container, Root, Teu, is_alive, needs, process, tests, wait_until};
 
 tests![
@@ -23,6 +24,7 @@ tests![
     server_that_is_told_to_end_leaves_containers,
     server_that_is_told_to_end_sends_its_events_first,
     server_that_is_told_to_end_does_not_wait_for_ever,
+    who_hangs_up_waits_no_longer,
     server_ends_with_its_spawner,
 ];
 
@@ -203,6 +205,36 @@ fn server_that_is_told_to_end_does_not_wait_for_ever() {
     wait_until("the shim has ended", || !is_alive(shim.pid));
     assert!(process::wait(shim.pid).success());
     engine.delete(&container);
+}
+
+fn who_hangs_up_waits_no_longer() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let (mut shim, _) = running(&engine, &container);
+    let waiting = Request {
+        service: "containerd.task.v2.Task".to_owned(),
+        method: "Wait".to_owned(),
+        payload: wait(&container.id, "").encode_to_vec(),
+        ..Request::default()
+    };
+    let waiting = waiting.encode_to_vec();
+    let calls = (0..20_000).flat_map(|call| frame(2 * call + 1, 1, &waiting));
+    let calls: Vec<u8> = calls.collect();
+    let hang_up = || {
+        let mut client = open(&shim);
+        client.write_all(&calls).expect("call");
+        client.shutdown(Shutdown::Write).expect("shut down");
+        // Until it has read all of that.
+        client.read_to_end(&mut Vec::new()).expect("the end");
+    };
+    hang_up();
+    let before = memory(shim.pid);
+    (0..10).for_each(|_| hang_up());
+    // 16 bytes each would be 3 MiB.
+    let more = memory(shim.pid).saturating_sub(before);
+    assert!(more < 1024, "{more} KiB more");
+    shim.remove(&container.id);
 }
 
 /// A child of the server's of its own name.
