@@ -718,7 +718,8 @@ impl Service {
         let loggers = loggers.filter_map(|logger| logger.kill_at);
         let ooms = self.tasks.values();
         let ooms = ooms.filter_map(|task| task.oom.as_ref()?.deadline());
-        let all = processes.chain(loggers).chain(ooms);
+        let deferred = self.deferred.values().map(|deferred| deferred.give_up_at);
+        let all = processes.chain(loggers).chain(ooms).chain(deferred);
         all.chain(self.events.deadline()).min()
     }
 
@@ -726,6 +727,7 @@ impl Service {
     pub(crate) fn tick(&mut self, now: Instant) {
         self.events.tick(&self.poll, now);
         self.kill_loggers(now);
+        self.give_up_late_loggers(now);
         let mut drained = Vec::new();
         for (id, task) in &mut self.tasks {
             for (exec, process) in task.processes() {

@@ -16,7 +16,9 @@ use super::engine::{
     start, wait,
 };
 use super::streams::Fifo;
-use crate::harness::{Bundle, Container, Root, Teu, is_alive, needs, scratch, tests, wait_until};
+use crate::harness::{
+    Bundle, Container, Root, Seconds, Teu, is_alive, needs, scratch, tests, wait_until,
+};
 
 tests![
     task_is_there_once_it_is_created,
@@ -26,6 +28,7 @@ tests![
     exec_without_its_streams_does_not_go_on,
     container_without_its_streams_is_removed,
     logger_that_is_never_ready_does_not_keep_init,
+    logger_that_is_never_ready_is_given_up,
     names_of_execs_are_names_of_files,
     fifos_in_a_bundle_block_nobody,
     create_after_shutdown_is_served,
@@ -178,6 +181,13 @@ fn container_without_its_streams_is_removed() {
     assert!(!container.has_state(), "the state is left");
 }
 
+fn to_logger_that_is_never_ready() -> Streams {
+    let logger = scratch().join("logger");
+    fs::write(&logger, "#!/bin/sh\nexec sleep 1000\n").expect("write a logger");
+    fs::set_permissions(&logger, Permissions::from_mode(0o755)).expect("chmod");
+    Streams::both_to(&format!("binary-v2://{}", logger.display()))
+}
+
 /// An exec waits for it, and init's end for the exec's.
 fn logger_that_is_never_ready_does_not_keep_init() {
     needs(&[Root, Teu]);
@@ -185,10 +195,7 @@ fn logger_that_is_never_ready_does_not_keep_init() {
     let container = sleeping();
     let id = &container.id;
     let (mut shim, _) = running(&engine, &container);
-    let logger = scratch().join("logger");
-    fs::write(&logger, "#!/bin/sh\nexec sleep 1000\n").expect("write a logger");
-    fs::set_permissions(&logger, Permissions::from_mode(0o755)).expect("chmod");
-    let stdio = Streams::both_to(&format!("binary-v2://{}", logger.display()));
+    let stdio = to_logger_that_is_never_ready();
     shim.call(&exec_request(id, "exec", "sleep", &stdio))
         .expect("exec");
     let starting = shim.send(&start(id, "exec"));
@@ -196,6 +203,24 @@ fn logger_that_is_never_ready_does_not_keep_init() {
     shim.receive(starting).expect_err("start");
     engine.events.wait_for("/tasks/delete", id);
     engine.events.assert_in_order();
+}
+
+fn logger_that_is_never_ready_is_given_up() {
+    needs(&[Root, Teu, Seconds(90)]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    let stdio = to_logger_that_is_never_ready();
+    let refused = shim.call(&create_request(&engine, &container, &stdio));
+    let words = refused.expect_err("a container").message;
+    assert!(
+        words.contains("logging binary did not call ready"),
+        "{words}"
+    );
+    assert!(!container.has_state());
+    // It may be made now.
+    shim.create(&engine, &container);
+    shim.remove(&container.id);
 }
 
 fn names_of_execs_are_names_of_files() {

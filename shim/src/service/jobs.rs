@@ -27,6 +27,8 @@ use crate::ttrpc::Status;
 
 /// How long a delete waits for output to arrive; containerd's.
 pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a logger has to be ready, which containerd's own shim waits for without end.
+const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long a logger has after it was asked to end; containerd's.
 const LOGGER_LIMIT: Duration = Duration::from_secs(12);
 /// What an exec is to run, after its streams.
@@ -70,6 +72,8 @@ pub(super) enum Then {
 #[derive(Debug)]
 pub(super) struct Deferred {
     readiness: Readiness,
+    /// When to wait no longer.
+    pub(super) give_up_at: Instant,
     work: Work,
     fds: Vec<OwnedFd>,
     then: Then,
@@ -154,6 +158,7 @@ impl Service {
                 token,
                 Deferred {
                     readiness,
+                    give_up_at: Instant::now() + READY_LIMIT,
                     work,
                     fds,
                     then,
@@ -188,10 +193,26 @@ impl Service {
         let streams = self.streams.iter().filter(|(_, (task, _))| task == id);
         let tokens: Vec<Token> = streams.map(|(token, _)| *token).collect();
         for token in tokens {
-            if let Some(deferred) = self.deferred.remove(&token) {
-                let err = anyhow!("the container has ended before its logger was ready");
-                self.await_end(id, Err(err), deferred.then);
-            }
+            self.give_up_logger(token, "the container has ended before its logger was ready");
+        }
+    }
+
+    /// Nothing begins that has waited too long.
+    pub(super) fn give_up_late_loggers(&mut self, now: Instant) {
+        let late = self
+            .deferred
+            .iter()
+            .filter(|(_, deferred)| deferred.give_up_at <= now);
+        let tokens: Vec<Token> = late.map(|(token, _)| *token).collect();
+        for token in tokens {
+            self.give_up_logger(token, "logging binary did not call ready in time");
+        }
+    }
+
+    fn give_up_logger(&mut self, token: Token, why: &'static str) {
+        let owner = self.streams.get(&token).map(|(id, _)| id.clone());
+        if let (Some(id), Some(deferred)) = (owner, self.deferred.remove(&token)) {
+            self.await_end(&id, Err(anyhow!(why)), deferred.then);
         }
     }
 
