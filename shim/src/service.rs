@@ -162,6 +162,12 @@ impl Service {
 
     fn create(&mut self, caller: Caller, request: CreateTaskRequest) -> Answer {
         let id = &request.id;
+        if id.starts_with('-') {
+            // It would be one of the runtime's, which looks at all other names.
+            return Err(Status::invalid_argument(format!(
+                "identifier {id:?} is an option: invalid argument"
+            )));
+        }
         if self.tasks.contains_key(id) {
             return Err(Status::already_exists(format!("task {id}: already exists")));
         }

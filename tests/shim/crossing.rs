@@ -29,6 +29,7 @@ tests![
     container_without_its_streams_is_removed,
     logger_that_is_never_ready_does_not_keep_init,
     logger_that_is_never_ready_is_given_up,
+    names_of_tasks_are_no_options,
     names_of_execs_are_names_of_files,
     fifos_in_a_bundle_block_nobody,
     create_after_shutdown_is_served,
@@ -219,6 +220,22 @@ fn logger_that_is_never_ready_is_given_up() {
     );
     assert!(!container.has_state());
     // It may be made now.
+    shim.create(&engine, &container);
+    shim.remove(&container.id);
+}
+
+fn names_of_tasks_are_no_options() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    for id in ["-h", "--version", "-"] {
+        let mut request = create_request(&engine, &container, &Streams::default());
+        request.id = id.to_owned();
+        const INVALID: i32 = 3;
+        let refused = shim.call(&request).expect_err(id);
+        assert_eq!(refused.code, INVALID, "{id:?}: {refused:?}");
+    }
     shim.create(&engine, &container);
     shim.remove(&container.id);
 }
