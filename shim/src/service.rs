@@ -199,6 +199,10 @@ impl Service {
             removal: Removal::No,
             has_own_pids: config.has_own_pids(),
             checkpoint: request.checkpoint.clone(),
+            criu_work_path: match options.criu_work_path.as_str() {
+                "" => jobs::criu_work_path(bundle),
+                given => given.into(),
+            },
             init,
             execs: BTreeMap::new(),
             freeze: Freeze::No,

@@ -26,6 +26,8 @@ pub(crate) struct Task {
     pub(crate) has_own_pids: bool,
     /// What it is to be restored from.
     pub(crate) checkpoint: String,
+    /// Where CRIU's own files go then.
+    pub(crate) criu_work_path: PathBuf,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<String, Process>,
     pub(crate) freeze: Freeze,

@@ -43,11 +43,7 @@ pub mod runc {
         #[prost(bool, tag = "9")]
         #[serde(alias = "SystemdCgroup")]
         pub systemd_cgroup: bool,
-        /// Where CRIU's images are.
-        #[prost(string, tag = "10")]
-        #[serde(alias = "CriuImagePath")]
-        pub criu_image_path: String,
-        /// Where CRIU's own files and logs go.
+        /// Where CRIU's own files and logs of a restore go.
         #[prost(string, tag = "11")]
         #[serde(alias = "CriuWorkPath")]
         pub criu_work_path: String,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -260,7 +260,7 @@ impl Service {
         }
         let ends = self.open_streams(id, "")?;
         let task = self.task(id)?;
-        let work_path = task.bundle.join("work").join("criu-work");
+        let work_path = task.criu_work_path.clone();
         let flags = flag("--image-path", Path::new(&task.checkpoint))
             .into_iter()
             .chain(flag("--work-path", &work_path))
@@ -660,6 +660,11 @@ fn not_killed(why: String) -> Status {
     }
 }
 
+/// Where CRIU's own files go if nobody says otherwise.
+pub(super) fn criu_work_path(bundle: &Path) -> PathBuf {
+    bundle.join("work").join("criu-work")
+}
+
 /// What `checkpoint` is told.
 pub(super) fn checkpoint_flags(
     image: &str,
@@ -667,7 +672,7 @@ pub(super) fn checkpoint_flags(
     options: &CheckpointOptions,
 ) -> Vec<String> {
     let work = match options.work_path.as_str() {
-        "" => bundle.join("work").join("criu-work"),
+        "" => criu_work_path(bundle),
         given => given.into(),
     };
     let mut flags: Vec<String> = flag("--image-path", Path::new(image)).into();
