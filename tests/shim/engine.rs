@@ -42,6 +42,8 @@ pub(crate) enum Bootstrap {
 pub(crate) struct Engine {
     pub(crate) program: PathBuf,
     pub(crate) events: Events,
+    /// For the shim itself.
+    pub(crate) cgroup: String,
 }
 
 impl Engine {
@@ -62,6 +64,7 @@ impl Engine {
         Engine {
             program,
             events: Events::new(scratch().join("events.sock")),
+            cgroup: String::new(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Engine {
             } else {
                 runtime
             },
+            shim_cgroup: self.cgroup.clone(),
             ..Options::default()
         }
     }

@@ -19,8 +19,8 @@ use teu_shim::proto::types::RuntimeInfo;
 
 use super::engine::{Bootstrap, Engine, create_request_with_overlay, has_rootfs_mounted, sleeping};
 use crate::harness::{
-    Bundle, CgroupFiles, Container, Controller, Overlayfs, Root, Teu, is_alive, needs, patience,
-    tests, wait_until,
+    Bundle, CgroupFiles, Container, Controller, Overlayfs, Root, Teu, is_alive, marker, needs,
+    patience, process, tests, wait_until,
 };
 
 tests![
@@ -29,6 +29,7 @@ tests![
     start_takes_over_from_a_killed_shim,
     shim_can_be_reached_by_its_owner_alone,
     shim_is_killed_before_its_engine,
+    shim_has_the_cgroup_that_it_is_given,
     info_tells_what_the_runtime_can_do,
     version_is_told,
     wrong_words_are_refused,
@@ -166,6 +167,32 @@ fn shim_is_killed_before_its_engine() {
     let container = sleeping();
     let shim = engine.start(&container, Bootstrap::Flags);
     assert_eq!(score(&shim.pid.to_string()), (score("self") + 1).min(1000));
+}
+
+fn shim_has_the_cgroup_that_it_is_given() {
+    needs(&[Root, Controller("pids")]);
+    let v2 = Path::new("/sys/fs/cgroup");
+    let hierarchy = match v2.join("cgroup.controllers").exists() {
+        true => v2.to_owned(),
+        false => v2.join("pids"),
+    };
+    let name = format!("{}shim", marker());
+    let directory = hierarchy.join(&name);
+    fs::create_dir(&directory).expect("make a cgroup");
+    let mut engine = Engine::new();
+    engine.cgroup = format!("/{name}");
+    let container = sleeping();
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    let of = |pid: i32| CgroupFiles::of(pid).directory("pids");
+    assert_eq!(of(shim.pid), directory);
+    let init = shim.create(&engine, &container).cast_signed();
+    assert_ne!(of(init), directory);
+    shim.remove(&container.id);
+    shim.shutdown();
+    process::wait(shim.pid);
+    wait_until("the shim has left its cgroup", || {
+        fs::remove_dir(&directory).is_ok()
+    });
 }
 
 fn info_tells_what_the_runtime_can_do() {
