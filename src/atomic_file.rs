@@ -1,11 +1,11 @@
 //! A file that is replaced as a whole: a reader sees the old or the new one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
 
 /// Writes a new file beside `path`, named after this process, and renames it
 /// over it.
@@ -16,21 +16,26 @@ use anyhow::{Context, Result};
 pub(crate) fn write(path: &Path, text: &[u8], mode: u32) -> Result<()> {
     let mut temporary = temporary_of(path)?.into_os_string();
     temporary.push(format!(".{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
-    replace(path, Path::new(&temporary), text, &options)
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    replace(path, Path::new(&temporary), text, flags, mode)
 }
 
-/// Writes the file `temporary`, opened by `options`, and renames it over `path`.
+/// open(2) in one system call: in musl's, which the standard library uses,
+/// close-on-exec is another.
+pub(crate) fn open(path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
+    let flags = flags | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?.into())
+}
+
+/// Writes the file `temporary`, opened with `flags`, and renames it over `path`.
 pub(crate) fn replace(
     path: &Path,
     temporary: &Path,
     text: &[u8],
-    options: &OpenOptions,
+    flags: OFlags,
+    mode: u32,
 ) -> Result<()> {
-    let mut file = options
-        .open(temporary)
-        .with_context(|| format!("write {temporary:?}"))?;
+    let mut file = open(temporary, flags, mode).with_context(|| format!("write {temporary:?}"))?;
     let written = write_all(&mut file, text).and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
         // The first error is the one to report.

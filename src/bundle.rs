@@ -23,25 +23,28 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// Reads `config.json` in `dir`, and warns of fields that nobody knows.
+    /// Enters `dir` and reads its `config.json`, and warns of fields that nobody
+    /// knows.
     ///
     /// # Errors
     /// The directory or file is missing (runc's words), or the file is not
     /// valid: the error then names the field.
     pub(crate) fn open(dir: &Path) -> Result<Box<Bundle>> {
+        enter(dir)?;
+        let dir = std::env::current_dir().with_context(|| format!("bundle {dir:?}"))?;
         Bundle::read(dir, warn)
     }
 
-    /// The same for a further process: whoever made the container was warned.
+    /// Reads it again from the `dir` of its container's state: whoever made the
+    /// container was warned.
     ///
     /// # Errors
     /// As for [`Bundle::open`].
     pub(crate) fn open_again(dir: &Path) -> Result<Box<Bundle>> {
-        Bundle::read(dir, |field| log::debug!("{field}"))
+        Bundle::read(dir.to_owned(), |field| log::debug!("{field}"))
     }
 
-    fn read(dir: &Path, tell: impl Fn(&UnknownField<'_>)) -> Result<Box<Bundle>> {
-        let dir = fs::canonicalize(dir).with_context(|| format!("bundle {dir:?}"))?;
+    fn read(dir: PathBuf, tell: impl Fn(&UnknownField<'_>)) -> Result<Box<Bundle>> {
         let path = dir.join("config.json");
         let text = match fs::read(&path) {
             Ok(text) => text,

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::Child;
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::Bundle;
 use crate::criu::external;
 use crate::failure::Failure;
 use crate::hook::{self, Moment};
@@ -133,7 +133,6 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     // All three are left to the end of the process: after the clone, to free them
     // would be to copy every page they are in.
     let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
-    bundle::enter(&bundle.dir)?;
     let planned = options.for_plan(purpose, listen_fds);
     let seen = Host::new().look(&bundle.spec, &bundle.dir, &planned)?;
     let seen = ManuallyDrop::new(seen);

@@ -161,8 +161,8 @@ impl Options {
         let mut process = match &self.process {
             Some(file) => defaults.complete(bundle::read_process(file)?),
             None => {
+                bundle::enter(&state.bundle)?;
                 let bundle = Bundle::open_again(&state.bundle)?;
-                bundle::enter(&bundle.dir)?;
                 let mut own = bundle.spec.process().clone().ok_or(Failure::NoProcess)?;
                 devices.replace_in(&mut own);
                 self.by_numbers(state)?.apply(defaults.complete(own))?

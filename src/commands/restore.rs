@@ -15,7 +15,7 @@ use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 
 use super::checkpoint;
 use super::create::{self, Purpose, TerminalPair};
-use crate::bundle::{self, Bundle};
+use crate::bundle::Bundle;
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
@@ -112,7 +112,6 @@ fn make(options: &Options) -> Result<Restored> {
     let mut images = Images::open(&options.images, options.work.as_deref())?;
     let streams = images.read_streams()?;
     let bundle = Bundle::open(&create.bundle)?;
-    bundle::enter(&bundle.dir)?;
     let planned = PlanOptions {
         may_lack_process: false,
         ..create.for_plan(Purpose::Create, ListenFds::default())

@@ -7,7 +7,8 @@ mod resctrl;
 mod status;
 pub(crate) mod trusted_path;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -65,8 +66,12 @@ impl Host {
     /// map is then not the identity over all ids (user_namespaces(7)).
     pub(crate) fn in_user_namespace(&self) -> bool {
         *self.in_user_namespace.get_or_init(|| {
-            // A kernel without user namespaces has no such file.
-            let map = fs::read_to_string(self.path("proc/self/uid_map")).unwrap_or_default();
+            // The identity is one line, shorter than this. A kernel without user
+            // namespaces has no such file.
+            let mut map = [0; 64];
+            let file = File::open(self.path("proc/self/uid_map"));
+            let length = file.and_then(|mut file| file.read(&mut map)).unwrap_or(0);
+            let map = String::from_utf8_lossy(&map[..length]);
             !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
         })
     }

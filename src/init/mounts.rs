@@ -199,7 +199,8 @@ impl Mounter<'_> {
             Some(found) => found,
             None => self.make_directory(&parent.path)?,
         };
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Of a link, too, the kernel says that it is no directory.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match openat(&parent, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
                 mkdirat(&parent, name, Mode::from_raw_mode(0o755))
@@ -207,12 +208,13 @@ impl Mounter<'_> {
                 openat(&parent, name, flags, Mode::empty())
             }
             found => found,
+        };
+        match found {
+            Err(Errno::NOTDIR) => {
+                bail!("filesystem {kind:?} must be mounted on ordinary directory")
+            }
+            found => found.with_context(|| format!("open mountpoint {path:?}")),
         }
-        .with_context(|| format!("open mountpoint {path:?}"))?;
-        if !is_directory(found.as_fd()).context("stat the mountpoint")? {
-            bail!("filesystem {kind:?} must be mounted on ordinary directory");
-        }
-        Ok(found)
     }
 
     /// A new, detached instance of `filesystem`, its root with `mode`. It will

@@ -65,19 +65,28 @@ impl Root {
     /// Where `path` leads. Links are followed, also one to a place that is not
     /// there.
     pub(crate) fn locate(&self, path: &Path) -> Result<Location> {
-        match self.open_real(path) {
+        self.locate_with(path, OFlags::empty())
+    }
+
+    /// [`Root::locate`], with ENOTDIR for what is there and no directory.
+    fn locate_directory(&self, path: &Path) -> Result<Location> {
+        self.locate_with(path, OFlags::DIRECTORY)
+    }
+
+    fn locate_with(&self, path: &Path, flags: OFlags) -> Result<Location> {
+        match self.open_real(path, flags) {
             Err(Errno::LOOP) => {}
             found => return location(path.to_owned(), found),
         }
         let real = self.real_path(path)?;
         // Had a link appeared in it meanwhile, this would fail, not follow it.
-        let found = self.open_real(&real);
+        let found = self.open_real(&real, flags);
         location(real, found)
     }
 
     /// A handle on `path` if no part of it is a link, else ELOOP.
-    fn open_real(&self, path: &Path) -> Result<OwnedFd> {
-        self.open(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    fn open_real(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH | flags, ResolveFlags::NO_SYMLINKS)
     }
 
     /// Follows the links of `path` by hand, so that the end of a dangling one
@@ -128,9 +137,9 @@ impl Root {
     /// A handle on the directory `path`; what is missing of it is made with
     /// `mode`.
     pub(crate) fn mkdir_all(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
-        let location = self.locate(path)?;
+        let location = self.locate_directory(path)?;
         match location.found {
-            Some(found) => require_directory(found),
+            Some(found) => Ok(found),
             None => self.mkdir_real(&location.path, mode),
         }
     }
@@ -161,10 +170,10 @@ impl Root {
         let mut part = path;
         while let (Some(parent), Some(name)) = (part.parent(), part.file_name()) {
             missing.push(name.to_owned());
-            match self.open_real(parent) {
+            match self.open_real(parent, OFlags::DIRECTORY) {
                 Ok(found) => {
                     missing.reverse();
-                    return Ok((require_directory(found)?, missing));
+                    return Ok((found, missing));
                 }
                 Err(Errno::NOENT) => part = parent,
                 Err(err) => return Err(err),
@@ -220,14 +229,6 @@ fn names(path: &Path) -> VecDeque<OsString> {
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     };
     path.components().filter_map(name).collect()
-}
-
-fn require_directory(handle: OwnedFd) -> Result<OwnedFd> {
-    if is_directory(handle.as_fd())? {
-        Ok(handle)
-    } else {
-        Err(Errno::NOTDIR)
-    }
 }
 
 /// Whether the handle is on a directory.

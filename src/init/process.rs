@@ -136,8 +136,8 @@ fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
         let kind = FileType::from_raw_mode(status.st_mode);
         let is_null = kind.is_char_device() && status.st_rdev == rustix::fs::makedev(1, 3);
         let is_callers =
-            streams_are_the_callers && (kind.is_file() || rustix::termios::isatty(stream));
-        if status.st_uid == uid || is_null || is_callers {
+            || streams_are_the_callers && (kind.is_file() || rustix::termios::isatty(stream));
+        if status.st_uid == uid || is_null || is_callers() {
             continue;
         }
         match fchown(stream, Some(Uid::from_raw(uid)), None) {

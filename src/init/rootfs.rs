@@ -206,12 +206,11 @@ impl Rootfs<'_> {
         fchdir(&self.root).with_context(|| format!("chdir {:?}", self.plan.path))
     }
 
-    /// Makes the root filesystem "/".
+    /// Makes the root filesystem, which is the working directory, "/".
     ///
     /// # Errors
     /// The process is then still, at least partly, outside.
     pub(crate) fn enter(&self) -> Result<()> {
-        self.change_directory()?;
         match self.plan.entrance {
             Entrance::Pivot => self.pivot(),
             Entrance::Move => self.move_to_root(),

@@ -23,7 +23,7 @@ impl ListenFds {
     /// More than there can be.
     pub(crate) fn count(preserve: u32) -> Result<ListenFds> {
         let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-        let for_us = variable("LISTEN_PID") == Some(std::process::id());
+        let for_us = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id());
         let listen = if for_us {
             variable("LISTEN_FDS").unwrap_or(0)
         } else {

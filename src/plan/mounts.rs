@@ -116,7 +116,8 @@ pub(crate) struct Filesystem {
 pub(crate) enum Place {
     /// Any directory, also through links inside the root filesystem.
     Any,
-    /// Any, and the filesystem's root gets the mode of what it covers (tmpfs).
+    /// Any, and the filesystem's root gets the mode of what it covers: a tmpfs
+    /// without a `mode` of its own.
     KeepMode,
     /// No link as its last component: runc refuses to mount proc and sysfs
     /// elsewhere than where the container will look (CVE-2019-19921).
@@ -426,17 +427,19 @@ fn filesystem(
         flags &= !MS_RDONLY;
     }
     let label = (!around.label.is_empty()).then(|| around.label.to_owned());
+    let own_options = split_options(&options.data, kind);
+    let has_mode = own_options.iter().any(|one| one.starts_with("mode="));
     Filesystem {
         kind: kind.to_owned(),
         source: source(mount).to_string_lossy().into_owned(),
         flags,
-        options: split_options(&options.data, kind),
+        options: own_options,
         context: label
             .clone()
             .filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue")),
         place: match kind {
             "proc" | "sysfs" => Place::OrdinaryDirectory,
-            "tmpfs" => Place::KeepMode,
+            "tmpfs" if !has_mode => Place::KeepMode,
             _ => Place::Any,
         },
         copy_up: kind == "tmpfs" && options.copy_up,
@@ -792,6 +795,8 @@ mod tests {
             let mount = plan(&format!(r#"{{"destination":"/d","type":"{kind}"}}"#));
             assert_eq!(filesystem_of(&mount).place, place, "{kind}");
         }
+        let mount = plan(r#"{"destination":"/d","type":"tmpfs","options":["size=1,mode=755"]}"#);
+        assert_eq!(filesystem_of(&mount).place, Place::Any);
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl ContainerState {
     /// What later commands are to know, before there is a process.
     pub(crate) fn planned(plan: &Plan, cgroups: &Location) -> Box<ContainerState> {
         Box::new(ContainerState {
+            version: state_dir::VERSION,
             oci_version: version::SPECIFICATION.into(),
             id: plan.id.clone(),
             created: ContainerState::now(),

@@ -15,10 +15,10 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,11 @@ use serde::Deserialize;
 use super::container_id;
 use super::exec_fifo;
 use super::{ContainerState, Status};
-use crate::atomic_file::{replace, temporary_of, write_all};
+use crate::atomic_file::{open, replace, temporary_of, write_all};
 use crate::failure::Failure;
 
 /// The format of state.json. A reader refuses every other one.
-const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 4;
 
 /// More than any state is: the largest have annotations of some megabytes.
 const LONGEST_STATE: u64 = 64 << 20;
@@ -228,7 +228,7 @@ impl StateDir {
     pub(crate) fn begin(&self, state: &ContainerState) -> Result<()> {
         let json = json(state)?;
         let path = temporary_of(&self.path.join("state.json"))?;
-        let file = state_options().open(&path);
+        let file = open(&path, STATE_FLAGS, 0o600);
         file.and_then(|mut file| write_all(&mut file, &json))
             .with_context(|| format!("write {path:?}"))
     }
@@ -239,12 +239,8 @@ impl StateDir {
     /// It cannot be written; the old one is then still there.
     pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
         let path = self.path.join("state.json");
-        replace(
-            &path,
-            &temporary_of(&path)?,
-            &json(state)?,
-            &state_options(),
-        )
+        let temporary = temporary_of(&path)?;
+        replace(&path, &temporary, &json(state)?, STATE_FLAGS, 0o600)
     }
 
     /// Waits until no other command changes this container.
@@ -394,11 +390,7 @@ impl Drop for StateDir {
 }
 
 fn json(state: &ContainerState) -> Result<Vec<u8>> {
-    let state = ContainerState {
-        version: VERSION,
-        ..state.clone()
-    };
-    let mut text = serde_json::to_vec(&state).context("write the state as JSON")?;
+    let mut text = serde_json::to_vec(state).context("write the state as JSON")?;
     text.push(b'\n');
     if text.len() as u64 > LONGEST_STATE {
         bail!("the state of the container is longer than {LONGEST_STATE} bytes");
@@ -409,10 +401,11 @@ fn json(state: &ContainerState) -> Result<Vec<u8>> {
 /// Reads a state. What is no file in its place is refused, and does not have us
 /// wait, as a fifo would.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = options.open(path)?;
+    let file = open(
+        path,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+        0,
+    )?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         let kind = io::ErrorKind::InvalidInput;
@@ -442,13 +435,10 @@ fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
 /// How state.json's temporary file is opened. One from the beginning of a
 /// creation is overwritten and never made empty: ext4 takes a file that was
 /// truncated, or renamed over another, for one to be written to disk at once.
-fn state_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    options.mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options
-}
+const STATE_FLAGS: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK);
 
 #[cfg(test)]
 mod tests {
