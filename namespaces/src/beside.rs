@@ -20,13 +20,14 @@
 //! [`spawn_inside`] leaves the pid namespace out, and needs no middle process. The
 //! module does not exec.
 
-use std::fs;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, fstatat};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
@@ -54,9 +55,19 @@ impl Neighbour {
     /// Returns an error if the process has exited, or if the caller is not permitted
     /// to read its namespaces.
     pub fn new(pid: Pid, pidfd: OwnedFd) -> Result<Neighbour> {
+        let own = open_namespaces("self")?;
+        let theirs = open_namespaces(&pid.to_string())?;
         let mut others = CloneFlags::empty();
         for kind in Kind::ALL {
-            if !is_shared(kind, pid)? {
+            let name = kind.proc_name();
+            let own = match identity(&own, kind) {
+                // The kernel does not have this kind: all processes share a namespace.
+                Err(Errno::ENOENT) => continue,
+                own => own.map_err(|err| Error::new(format!("own {name} namespace"), err))?,
+            };
+            let theirs = identity(&theirs, kind)
+                .map_err(|err| Error::new(format!("{name} namespace of process {pid}"), err))?;
+            if own != theirs {
                 others |= kind.flag();
             }
         }
@@ -89,18 +100,18 @@ impl Neighbour {
     }
 }
 
-/// Returns whether process `pid` is in the caller's namespace of this kind.
-fn is_shared(kind: Kind, pid: Pid) -> Result<bool> {
-    let identity = |path: &str| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    let name = kind.proc_name();
-    let own = match identity(&format!("/proc/self/ns/{name}")) {
-        // The kernel does not have this kind: all processes share a namespace.
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(true),
-        own => own.map_err(|err| Error::new(format!("own {name} namespace"), err))?,
-    };
-    let theirs = identity(&format!("/proc/{pid}/ns/{name}"))
-        .map_err(|err| Error::new(format!("{name} namespace of process {pid}"), err))?;
-    Ok(own == theirs)
+/// Opens the directory of a process's namespaces. `process` is a pid or "self".
+fn open_namespaces(process: &str) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let path = format!("/proc/{process}/ns");
+    openat(AT_FDCWD, path.as_str(), flags, Mode::empty())
+        .map_err(|err| Error::new(format!("open {path:?}"), err))
+}
+
+/// Returns the device and inode of a namespace, which no other namespace has.
+fn identity(namespaces: &OwnedFd, kind: Kind) -> nix::Result<(u64, u64)> {
+    let found = fstatat(namespaces, kind.proc_name(), AtFlags::empty())?;
+    Ok((found.st_dev, found.st_ino))
 }
 
 /// A process that is prepared, but not yet started, in the namespaces of another
