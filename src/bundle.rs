@@ -7,7 +7,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use log::Level;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::document::{self, Place};
@@ -19,7 +21,7 @@ pub(crate) struct Bundle {
     /// Absolute path of the bundle.
     pub(crate) dir: PathBuf,
     /// What `config.json` says.
-    pub(crate) spec: Spec,
+    pub(crate) spec: Box<Spec>,
 }
 
 impl Bundle {
@@ -44,17 +46,38 @@ impl Bundle {
         Bundle::read(dir.to_owned(), |field| log::debug!("{field}"))
     }
 
+    /// The process of the bundle in `dir`, for a further one in its container. With
+    /// `--debug` the whole is read, for fields that nobody knows.
+    ///
+    /// # Errors
+    /// As for [`Bundle::open`].
+    pub(crate) fn process_again(dir: &Path) -> Result<Option<Process>> {
+        #[derive(Deserialize)]
+        struct Part {
+            process: Option<Process>,
+        }
+        if log::log_enabled!(Level::Debug) {
+            return Bundle::open_again(dir).map(|bundle| bundle.spec.process().clone());
+        }
+        let path = dir.join("config.json");
+        let part: Part = parse(&read_text(&path)?, &path, |_| {})?;
+        Ok(part.process)
+    }
+
     fn read(dir: PathBuf, tell: impl Fn(&UnknownField<'_>)) -> Result<Box<Bundle>> {
         let path = dir.join("config.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                return Err(Failure::NoSpecification("config.json".into()).into());
-            }
-            Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
-        };
-        let spec = parse(&text, &path, tell)?;
+        let spec = parse(&read_text(&path)?, &path, tell)?;
         Ok(Box::new(Bundle { dir, spec }))
+    }
+}
+
+/// What is in the `config.json` at `path`.
+fn read_text(path: &Path) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            Err(Failure::NoSpecification("config.json".into()).into())
+        }
+        text => text.with_context(|| format!("read {path:?}")),
     }
 }
 

@@ -162,8 +162,8 @@ impl Options {
             Some(file) => defaults.complete(bundle::read_process(file)?),
             None => {
                 bundle::enter(&state.bundle)?;
-                let bundle = Bundle::open_again(&state.bundle)?;
-                let mut own = bundle.spec.process().clone().ok_or(Failure::NoProcess)?;
+                let own = Bundle::process_again(&state.bundle)?;
+                let mut own = own.ok_or(Failure::NoProcess)?;
                 devices.replace_in(&mut own);
                 self.by_numbers(state)?.apply(defaults.complete(own))?
             }
