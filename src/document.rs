@@ -140,7 +140,8 @@ fn fields<'a>(
         let place = place.below(Name::Field(name));
         (name, Node { value, place })
     };
-    let fields = own.map(field).collect();
+    let mut fields = Vec::with_capacity(names.len());
+    fields.extend(own.map(field));
     for name in object.keys() {
         (place.unknown)(&place.below(Name::Field(name)), names);
     }

@@ -107,17 +107,21 @@ struct Mount {
     v2: bool,
     root: PathBuf,
     point: OsString,
-    options: Vec<String>,
+    /// With commas between.
+    options: String,
 }
 
 impl Mount {
     /// The options of cgroup2 itself: neither those of every filesystem nor
     /// those a security module adds (`seclabel`, `context=…`).
     fn flags(&self) -> Vec<String> {
-        let is_own = |option: &&String| {
-            !matches!(option.as_str(), "rw" | "ro" | "seclabel") && !option.contains('=')
-        };
-        self.options.iter().filter(is_own).cloned().collect()
+        let is_own =
+            |option: &&str| !matches!(*option, "rw" | "ro" | "seclabel") && !option.contains('=');
+        self.options().filter(is_own).map(str::to_owned).collect()
+    }
+
+    fn options(&self) -> impl Iterator<Item = &str> {
+        self.options.split(',')
     }
 }
 
@@ -178,10 +182,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
         v2: kind == b"cgroup2",
         root: unescape(fields.next()?).into(),
         point: unescape(fields.next()?),
-        options: String::from_utf8_lossy(options)
-            .split(',')
-            .map(str::to_owned)
-            .collect(),
+        options: String::from_utf8_lossy(options).into_owned(),
     })
 }
 
@@ -219,7 +220,9 @@ fn is_hidden(place: &Place, all: &[Place]) -> bool {
 fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount> {
     let fits = |mount: &&Mount| {
         mount.v2 == controllers.is_empty()
-            && controllers.iter().all(|name| mount.options.contains(name))
+            && controllers
+                .iter()
+                .all(|name| mount.options().any(|option| option == name))
     };
     let is_usual = |mount: &&Mount| {
         let below = mount.point.as_bytes().strip_prefix(USUAL_PLACE.as_bytes());

@@ -84,7 +84,7 @@ pub(crate) fn events(options: &Options) -> Result<()> {
 
 /// Where the numbers come from.
 struct Source {
-    state: ContainerState,
+    state: Box<ContainerState>,
     cgroup: Cgroup,
     resctrl: Option<Resctrl>,
 }

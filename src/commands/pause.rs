@@ -36,7 +36,7 @@ pub(crate) fn resume(root: &Path, id: &str) -> Result<()> {
     }
 }
 
-fn lock(root: &Path, id: &str) -> Result<(StateDir, ContainerState)> {
+fn lock(root: &Path, id: &str) -> Result<(StateDir, Box<ContainerState>)> {
     let mut dir = StateDir::find(root, id)?;
     dir.lock()?;
     let state = dir.read()?;

@@ -84,7 +84,7 @@ struct Watched<'a> {
 
 struct Container {
     dir: StateDir,
-    state: ContainerState,
+    state: Box<ContainerState>,
     cgroup: Cgroup,
     /// When, and how much CPU time it had used by then, in nanoseconds.
     last: Option<(Instant, u64)>,

@@ -125,7 +125,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`Failure::NotFound`] if there is none.
-    pub(crate) fn load(root: &Path, id: &str) -> Result<(StateDir, ContainerState)> {
+    pub(crate) fn load(root: &Path, id: &str) -> Result<(StateDir, Box<ContainerState>)> {
         let dir = StateDir::find(root, id)?;
         let state = dir.read()?;
         Ok((dir, state))
@@ -151,13 +151,13 @@ impl StateDir {
     /// # Errors
     /// [`Failure::NotFound`] if neither is there; [`NoState`] if it is no state of
     /// this container's, or not all of it.
-    pub(crate) fn read(&self) -> Result<ContainerState> {
+    pub(crate) fn read(&self) -> Result<Box<ContainerState>> {
         let (path, text) = self.read_text()?;
         self.parse(&text).context(NoState(path))
     }
 
-    fn parse(&self, text: &[u8]) -> Result<ContainerState> {
-        let state: ContainerState = serde_json::from_slice(text)?;
+    fn parse(&self, text: &[u8]) -> Result<Box<ContainerState>> {
+        let state: Box<ContainerState> = serde_json::from_slice(text)?;
         if state.version != VERSION {
             let version = state.version;
             bail!("version {version} is not the one this teu knows ({VERSION})");
