@@ -7,6 +7,9 @@
 
 use std::fmt;
 
+/// What engines know a failure of a container's process to start by.
+pub(crate) const START: &str = "unable to start container process";
+
 /// A failure with exact words, found in a chain of errors with
 /// `error.downcast_ref::<Failure>()`.
 #[derive(Debug, Clone, PartialEq, Eq)]

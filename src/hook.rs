@@ -23,9 +23,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 use serde::Serialize;
 
-use crate::errno;
 use crate::plan::hooks::Hook;
-use crate::sys;
+use crate::{errno, sys};
 
 /// How much of a hook's output an error quotes.
 const LONGEST_OUTPUT: usize = 8 * 1024;
@@ -165,7 +164,7 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[CString]>) -> Result
     let timeout = hook
         .timeout
         .map(|seconds| Duration::from_secs(seconds.get().into()));
-    if !running.attend(state, timeout)? {
+    if !running.run_to_end(state, timeout)? {
         let seconds = timeout.unwrap_or_default().as_secs_f64();
         bail!("hook ran past specified timeout of {seconds:.1}s");
     }
@@ -237,7 +236,7 @@ impl Running {
     ///
     /// Its end is that of the process: a daemon it left behind may hold on to
     /// the pipes for ever.
-    fn attend(&mut self, mut state: &[u8], timeout: Option<Duration>) -> Result<bool> {
+    fn run_to_end(&mut self, mut state: &[u8], timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {

@@ -18,7 +18,7 @@
 //!  | <----------------- SeccompListener| only if its filter has one
 //!  | <-------------------------- Ready |
 //!  | save state, pid file              |
-//!  | Execute, or WaitAtFifo ---------> | execve, or waits at the exec fifo
+//!  | Execute, or WaitForStart ---------> | execve, or waits at the exec fifo
 //! ```
 //!
 //! `Failed` may come from init at any time and is its last message. An end
@@ -63,6 +63,16 @@ pub(crate) enum ToParent {
     Failed(String),
 }
 
+/// How far init came.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Ready,
+    /// It went wrong: the whole error, outermost first.
+    Failed(String),
+    /// It ended without a word.
+    Silent,
+}
+
 /// What the parent may say.
 #[derive(Debug)]
 pub(crate) enum ToInit {
@@ -79,7 +89,7 @@ pub(crate) enum ToInit {
     /// Execute the program (`run`).
     Execute,
     /// Execute the program once another command says so (`create`, `start`).
-    WaitAtFifo,
+    WaitForStart,
 }
 
 impl ToInit {
@@ -164,6 +174,29 @@ impl ParentEnd {
         }
     }
 
+    /// Answers what init asks for, until it is ready or at its end. `answer` may have
+    /// nothing to say.
+    ///
+    /// # Errors
+    /// What `answer` said; a message cannot be read or sent.
+    pub(crate) fn serve(
+        &self,
+        mut answer: impl FnMut(ToParent) -> Result<Option<ToInit>>,
+    ) -> Result<Outcome> {
+        loop {
+            match self.receive()? {
+                Some(ToParent::Ready) => return Ok(Outcome::Ready),
+                Some(ToParent::Failed(why)) => return Ok(Outcome::Failed(why)),
+                Some(asked) => {
+                    if let Some(answer) = answer(asked)? {
+                        self.send(answer)?;
+                    }
+                }
+                None => return Ok(Outcome::Silent),
+            }
+        }
+    }
+
     /// Waits until init has executed the program: its end is closed by that,
     /// or by its death. `false` if it said that it could not.
     pub(crate) fn wait_for_exec(&self) -> Result<bool> {
@@ -196,7 +229,7 @@ impl ParentEnd {
             ToInit::NoDevices(why) => send(socket, b'P', &why, None),
             ToInit::HooksDone => send(socket, b'D', "", None),
             ToInit::Execute => send(socket, b'X', "", None),
-            ToInit::WaitAtFifo => send(socket, b'W', "", None),
+            ToInit::WaitForStart => send(socket, b'W', "", None),
         };
         match sent {
             Err(err) if err.downcast_ref() == Some(&Errno::PIPE) => Ok(()),

@@ -171,28 +171,33 @@ impl Pending {
 /// Until its execve, the process is not dumpable: other processes in its namespaces
 /// cannot ptrace it without privileges (CVE-2016-9962).
 ///
+/// `ends` are as those of [`spawn`](crate::spawn).
+///
 /// The caller must be single-threaded.
 ///
 /// # Errors
 /// Returns an error if the middle process cannot be cloned.
-pub fn spawn_beside<P>(
+pub fn spawn_beside<P, C, T>(
     neighbour: &Neighbour,
     cgroup: Option<BorrowedFd<'_>>,
-    prepare: impl FnOnce(Result<()>, BorrowedFd<'_>) -> std::result::Result<P, i32>,
-    child: impl FnOnce(P) -> i32,
-) -> Result<Pending> {
+    ends: (P, C),
+    prepare: impl FnOnce(C, Result<()>, BorrowedFd<'_>) -> std::result::Result<T, i32>,
+    child: impl FnOnce(T) -> i32,
+) -> Result<(Pending, P)> {
+    let (callers, childs) = ends;
     let (host, socket) = socketpair()?;
     let (cloned, in_cgroup) = clone_into(CloneFlags::empty(), cgroup, Parent::Caller)?;
     if let Cloned::Parent(pid, pidfd) = cloned {
         let middle = Child::new(pid, pidfd, in_cgroup);
-        return Ok(Pending {
+        let pending = Pending {
             middle,
             socket: host,
-        });
+        };
+        return Ok((pending, callers));
     }
-    drop(host);
+    drop((host, callers));
     let joined = set_dumpable(false).and_then(|()| neighbour.join());
-    let prepared = prepare(joined, socket.as_fd());
+    let prepared = prepare(childs, joined, socket.as_fd());
     let status = match prepared {
         Ok(prepared) => start_child(socket, || child(prepared)),
         Err(status) => status,
@@ -204,16 +209,24 @@ pub fn spawn_beside<P>(
 /// processes there do not see it. `child` gets the result of joining the namespaces;
 /// the process exits with the status that `child` returns.
 ///
+/// `ends` are as those of [`spawn`](crate::spawn).
+///
 /// The caller must be single-threaded.
 ///
 /// # Errors
 /// Returns an error if the process cannot be cloned.
-pub fn spawn_inside(neighbour: &Neighbour, child: impl FnOnce(Result<()>) -> i32) -> Result<Child> {
+pub fn spawn_inside<P, C>(
+    neighbour: &Neighbour,
+    ends: (P, C),
+    child: impl FnOnce(C, Result<()>) -> i32,
+) -> Result<(Child, P)> {
+    let (callers, childs) = ends;
     match clone(CloneFlags::empty(), Parent::Caller)? {
-        Cloned::Parent(pid, pidfd) => Ok(Child::new(pid, pidfd, false)),
+        Cloned::Parent(pid, pidfd) => Ok((Child::new(pid, pidfd, false), callers)),
         Cloned::Child => {
+            drop(callers);
             let joined = set_dumpable(false).and_then(|()| neighbour.join());
-            sys::exit_now(child(joined))
+            sys::exit_now(child(childs, joined))
         }
     }
 }

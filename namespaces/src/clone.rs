@@ -143,6 +143,10 @@ impl Drop for Child {
 /// The process runs `child`, which gets the result of joining the namespaces, and exits
 /// with the status that `child` returns.
 ///
+/// `ends` are the two ends of a pipe or the like, for a conversation: the first one is the
+/// caller's and is returned, the second one is the child's. The other copy of each is
+/// dropped, so that each process notices when the other one is gone.
+///
 /// A new cgroup namespace is not made: its root would be the parent's cgroup. The child
 /// has to unshare it after it has entered its own cgroup.
 ///
@@ -151,18 +155,21 @@ impl Drop for Child {
 /// # Errors
 /// Returns an error if a namespace cannot be opened, made or mapped. The child is then
 /// killed and reaped.
-pub fn spawn(
+pub fn spawn<P, C>(
     plan: &NamespacePlan,
     cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Child> {
+    ends: (P, C),
+    child: impl FnOnce(C, Result<()>) -> i32,
+) -> Result<(Child, P)> {
     let targets = join::open_all(plan)?;
+    let (callers, childs) = ends;
+    let child = |joined| child(childs, joined);
     if !needs_middle_process(plan)
         && let Some(own) = namespaces_to_return_to(plan)?
     {
-        spawn_directly(plan, targets, own, cgroup, child)
+        spawn_directly(plan, targets, own, cgroup, callers, child)
     } else {
-        spawn_through_middle(plan, targets, cgroup, child)
+        spawn_through_middle(plan, targets, cgroup, callers, child)
     }
 }
 
@@ -241,13 +248,14 @@ pub(crate) fn socketpair() -> Result<(UnixStream, UnixStream)> {
     UnixStream::pair().map_err(|err| Error::new("socketpair", err))
 }
 
-fn spawn_directly(
+fn spawn_directly<P>(
     plan: &NamespacePlan,
     targets: Vec<Target>,
     own: Vec<Target>,
     cgroup: Option<BorrowedFd<'_>>,
+    callers: P,
     child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Child> {
+) -> Result<(Child, P)> {
     let (for_children, in_child): (Vec<_>, Vec<_>) = targets
         .into_iter()
         .partition(|target| is_joined_by_parent(plan, target.kind));
@@ -268,6 +276,7 @@ fn spawn_directly(
     let cloned = clone_into(flags, cgroup, Parent::Caller);
     match cloned? {
         (Cloned::Child, _) => {
+            drop(callers);
             let joined = become_root(maps)
                 .and_then(|()| unshare_late(late))
                 .and_then(|()| join_in_child(in_child))
@@ -282,7 +291,7 @@ fn spawn_directly(
                 id_maps::write(pid, &plan.id_maps)?;
                 tell_maps_are_written(parent)?;
             }
-            Ok(child)
+            Ok((child, callers))
         }
     }
 }
@@ -424,16 +433,17 @@ fn join_in_child(mut targets: Vec<Target>) -> Result<()> {
     targets.iter().try_for_each(Target::join)
 }
 
-fn spawn_through_middle(
+fn spawn_through_middle<P>(
     plan: &NamespacePlan,
     targets: Vec<Target>,
     cgroup: Option<BorrowedFd<'_>>,
+    callers: P,
     child: impl FnOnce(Result<()>) -> i32,
-) -> Result<Child> {
+) -> Result<(Child, P)> {
     let (mut host, middle) = socketpair()?;
     match clone_into(CloneFlags::empty(), cgroup, Parent::Caller)? {
         (Cloned::Child, _) => {
-            drop(host);
+            drop((host, callers));
             sys::exit_now(run_middle(plan, targets, middle, child))
         }
         (Cloned::Parent(pid, pidfd), in_cgroup) => {
@@ -446,7 +456,7 @@ fn spawn_through_middle(
             middle.keep();
             let pidfd = sys::pidfd_open(init)
                 .map_err(|err| Error::new(format!("pidfd_open {init}"), err))?;
-            Ok(Child::new(init, pidfd, in_cgroup))
+            Ok((Child::new(init, pidfd, in_cgroup), callers))
         }
     }
 }

@@ -19,7 +19,7 @@
 //! let mut plan = NamespacePlan::default();
 //! plan.set(Kind::Uts, Namespace::New);
 //! plan.set(Kind::Network, Namespace::Joined("/proc/1/ns/net".into()));
-//! let child = spawn(&plan, None, |joined| match joined {
+//! let (child, ()) = spawn(&plan, None, ((), ()), |(), joined| match joined {
 //!     Ok(()) => 0, // In the child: exec a program here.
 //!     Err(_) => 1,
 //! })?;

@@ -104,8 +104,8 @@ fn child_of(plan: &NamespacePlan) -> (Child, Seen) {
 fn child_in(plan: &NamespacePlan, cgroup: Option<&Path>) -> (Child, Seen) {
     let cgroup = cgroup.map(|path| fs::File::open(path).expect("open the cgroup"));
     let cgroup = cgroup.as_ref().map(AsFd::as_fd);
-    let (mut host, mut inside) = UnixStream::pair().expect("socketpair");
-    let child = spawn(plan, cgroup, move |joined| {
+    let ends = UnixStream::pair().expect("socketpair");
+    let (child, mut host) = spawn(plan, cgroup, ends, |mut inside, joined| {
         let mut text = String::new();
         if let Err(err) = &joined {
             text = format!("error={err}\n");
@@ -290,7 +290,7 @@ fn no_child_is_left_if_a_map_is_refused() {
             size: 10,
         },
     ];
-    let refused = teu_errno::line(&spawn(&plan, None, |_| 0).expect_err("refused"));
+    let refused = teu_errno::line(&spawn(&plan, None, ((), ()), |(), _| 0).expect_err("refused"));
     assert!(
         refused.contains("uid_map") && refused.ends_with("invalid argument"),
         "{refused}"

@@ -54,26 +54,22 @@ impl Spawner {
     /// # Errors
     /// There is no process or socket for it.
     pub fn start(runtime: &dyn Runtime) -> Result<Spawner> {
-        let (server, spawner) = Packets::pair()?;
-        let (mut server, mut spawner) = (Some(server), Some(spawner));
-        let mut process = spawn(&NamespacePlan::default(), None, |_| {
-            // With this copy open, the server's end would go unnoticed.
-            drop(server.take());
-            let packets = spawner.take().context("no socket");
-            let serve = |packets| {
+        let ends = Packets::pair()?;
+        let spawner = |packets, _| {
+            let serve = || {
                 let mut jobs = Jobs::new(packets, runtime)?;
                 jobs.packets.send(&READY, Vec::new())?;
                 jobs.serve()
             };
-            match packets.and_then(serve) {
+            match serve() {
                 Ok(()) => 0,
                 Err(err) => {
                     log::error!("spawner: {err:#}");
                     1
                 }
             }
-        })?;
-        let packets = server.take().context("no socket")?;
+        };
+        let (mut process, packets) = spawn(&NamespacePlan::default(), None, ends, spawner)?;
         // Until then it has copies of what is the server's, whom it may outlive.
         let mut ready = [PollFd::from_borrowed_fd(packets.fd(), PollFlags::IN)];
         retry_on_intr(|| poll(&mut ready, None)).context("wait for the spawner")?;
@@ -228,14 +224,12 @@ impl<'a> Jobs<'a> {
     fn take(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<()> {
         match request {
             Request::Start(id, work) => {
-                let (mut work, mut fds) = (Some(work), Some(fds));
-                let spawned = spawn(&NamespacePlan::default(), None, |_| {
-                    let (Some(work), Some(fds)) = (work.take(), fds.take()) else {
-                        return i32::from(FAILED);
-                    };
+                let ends = ((), (work, fds));
+                let spawned = spawn(&NamespacePlan::default(), None, ends, |(work, fds), _| {
                     i32::from(self.run(id, work, fds))
                 });
-                let watched = spawned.map_err(anyhow::Error::from).and_then(|child| {
+                let spawned = spawned.map_err(anyhow::Error::from);
+                let watched = spawned.and_then(|(child, ())| {
                     self.poll.add(child.pidfd(), id, EventFlags::IN)?;
                     Ok(child)
                 });

@@ -15,8 +15,7 @@ use crate::criu::{configuration, external};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::parent::removal;
-use crate::state::init_process;
-use crate::state::{ContainerState, StateDir, Status};
+use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{errno, sys};
 
 /// The first CRIU that knows how to freeze a v2 cgroup.

@@ -3,42 +3,34 @@
 //!
 //! This file is the parent's half of the story; `init/mod.rs` is the other.
 
-use std::cell::Cell;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{Cgroup, Entered};
-use teu_namespaces::Child;
 
 use crate::bundle::Bundle;
 use crate::criu::external;
-use crate::failure::Failure;
+use crate::errno;
+use crate::failure::{Failure, START};
 use crate::hook::{self, Moment};
 use crate::host::Host;
 use crate::init::{self, Given, limits};
 use crate::logger::STEP;
-use crate::parent::device_source;
-use crate::parent::intel_rdt;
 use crate::parent::listen_fds::ListenFds;
-use crate::parent::mount_source;
-use crate::parent::net_devices;
-use crate::parent::notify;
-use crate::parent::pid_file;
-use crate::parent::relay::Relay;
-use crate::parent::removal;
-use crate::parent::seccomp_agent;
-use crate::parent::terminal::Terminal;
-use crate::parent::{affinity, oom_score};
-use crate::pipe::{self, ParentEnd, ToInit, ToParent};
-use crate::plan::CgroupManager;
+use crate::parent::started::Started;
+use crate::parent::terminal::{self, Front};
+use crate::parent::{
+    affinity, device_source, intel_rdt, mount_source, net_devices, notify, oom_score, removal,
+    seccomp_agent,
+};
+use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
 use crate::plan::gpu::DeviceWishes;
-use crate::plan::{Plan, PlanOptions, Service};
+use crate::plan::{CgroupManager, Plan, PlanOptions, Service};
 use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};
-use crate::{errno, fd_socket};
 
 /// What `create` needs to know.
 #[derive(Debug, Clone)]
@@ -86,7 +78,7 @@ pub(crate) enum Rootless {
 #[inline(never)]
 pub(crate) fn create(options: &Options) -> Result<()> {
     let mut container = make(options, Purpose::Create)?;
-    container.pipe.send(ToInit::WaitAtFifo)?;
+    container.pipe.send(ToInit::WaitForStart)?;
     container.keep();
     log::debug!(target: STEP, "created {:?}, which waits for its start", options.id);
     Ok(())
@@ -108,13 +100,11 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) struct Container {
     // Dropped in this order: the process, then what it was in.
-    pub(crate) child: Child,
+    pub(crate) init: Started,
     pub(crate) cgroup: Cgroup,
     pub(crate) state_dir: StateDir,
     pub(crate) state: Box<ContainerState>,
     pub(crate) pipe: ParentEnd,
-    /// Between its terminal and ours, in the foreground.
-    pub(crate) relay: Option<Relay>,
     /// Those that would have ended this process meanwhile.
     pub(crate) signals: Signals,
 }
@@ -163,19 +153,16 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         notify::make_directory(state_dir.path())?;
     }
     log::debug!(target: STEP, "made its cgroup");
-    let (given, terminal) = give(options, &plan, purpose, &state_dir, &cgroup, &signals)?;
-    let (host_end, init_end) = pipe::pair()?;
-    let host_end = Cell::new(Some(host_end));
+    let (given, front) = for_init(options, &plan, purpose, &state_dir, &cgroup, &signals)?;
     let cgroup_fd = cgroup.clone_target()?;
     let enters_v1 = given.entrance.is_some();
-    let child = teu_namespaces::spawn(
+    let (child, pipe) = teu_namespaces::spawn(
         &plan.namespaces,
         cgroup_fd.as_ref().map(AsFd::as_fd),
-        |joined| {
+        pipe::pair()?,
+        |pipe, joined| {
             state_dir.leave_lock_to_parent();
-            // With this copy open, the end of the parent would go unnoticed.
-            drop(host_end.take());
-            init::main(&plan, init_end, given, joined)
+            init::main(&plan, pipe, given, joined)
         },
     )?;
 
@@ -186,17 +173,15 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         child.pid()
     );
 
-    let pipe = host_end.take().context("the pipe is gone")?;
     let mut container = Container {
-        child,
+        init: Started::new(child),
         cgroup,
         state_dir,
         state,
         pipe,
-        relay: None,
         signals,
     };
-    match container.bring_up(&plan, options, enters_v1, terminal) {
+    match container.bring_up(&plan, options, enters_v1, front) {
         Ok(()) => Ok(container),
         Err(err) => {
             let err = match container.pipe.last_words() {
@@ -209,33 +194,27 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
     }
 }
 
-/// What engines know a failure of init by.
-pub(crate) const START: &str = "unable to start container process";
-
 fn init_failed(why: &str) -> anyhow::Error {
     anyhow!("error during container init: {why}")
 }
 
-/// The terminal in front of us, and the socket that brings the container's.
-pub(crate) type TerminalPair = (Terminal, OwnedFd);
-
-/// What init inherits, and where its terminal will come out in the foreground.
-fn give<'a>(
+/// What init inherits, and where its terminal is shown in the foreground.
+fn for_init<'a>(
     options: &Options,
     plan: &Plan,
     purpose: Purpose,
     state_dir: &StateDir,
     cgroup: &Cgroup,
     signals: &'a Signals,
-) -> Result<(Given<'a>, Option<TerminalPair>)> {
+) -> Result<(Given<'a>, Option<Front>)> {
     let exec_fifo = match purpose {
         Purpose::Create => Some(exec_fifo::make(state_dir.path())?),
         Purpose::RunDetached | Purpose::RunForeground => None,
     };
     let foreground = purpose == Purpose::RunForeground;
     let has_terminal = plan.process.terminal.is_some();
-    let (console_socket, terminal) =
-        console_sockets(has_terminal, foreground, options.console_socket.as_deref())?;
+    let (console_socket, front) =
+        terminal::sockets(has_terminal, foreground, options.console_socket.as_deref())?;
     Ok((
         Given {
             entrance: cgroup.entrance(),
@@ -243,38 +222,8 @@ fn give<'a>(
             exec_fifo,
             signals,
         },
-        terminal,
+        front,
     ))
-}
-
-/// Where a new process sends its terminal, if it has one, and where that comes
-/// out in the foreground.
-///
-/// # Errors
-/// The terminal would go nowhere, or the engine's socket get none, in runc's
-/// words; nobody listens there; there is no terminal to show it on.
-pub(crate) fn console_sockets(
-    has_terminal: bool,
-    foreground: bool,
-    engines_socket: Option<&Path>,
-) -> Result<(Option<OwnedFd>, Option<TerminalPair>)> {
-    Ok(match (has_terminal, foreground, engines_socket) {
-        (true, true, None) => {
-            let (parent, init) = fd_socket::pair()?;
-            (Some(init), Some((Terminal::open()?, parent)))
-        }
-        (true, false, Some(path)) => (Some(fd_socket::connect(path)?), None),
-        (true, false, None) => {
-            bail!(
-                "cannot allocate tty if runc will detach without setting console socket \
-                 (give a --console-socket, or set \"terminal\" to false in config.json)"
-            )
-        }
-        (_, _, Some(_)) => {
-            bail!("cannot use console socket if runc will not detach or allocate tty")
-        }
-        (false, _, None) => (None, None),
-    })
 }
 
 /// What the container inherits of being a service of systemd's.
@@ -322,12 +271,12 @@ impl Container {
         plan: &Plan,
         options: &Options,
         enters_v1: bool,
-        terminal: Option<TerminalPair>,
+        front: Option<Front>,
     ) -> Result<()> {
-        let pid = self.child.pid();
+        let pid = self.init.child.pid();
         let entered = Entered {
             v1: enters_v1 && self.pipe.has_entered_cgroup()?,
-            v2: self.child.is_in_cgroup(),
+            v2: self.init.child.is_in_cgroup(),
         };
         // Init is making its mounts meanwhile.
         self.cgroup.enter(pid, entered)?;
@@ -353,24 +302,19 @@ impl Container {
         if plan.parent_sets_limits {
             limits::set(pid.as_raw(), &plan.process.rlimits)?;
         }
-        if let Some((terminal, socket)) = terminal {
-            let master = fd_socket::receive(&socket).context("receive the terminal")?;
-            self.relay = Some(Relay::new(terminal, master)?);
-        }
+        self.init.show_terminal(front)?;
         self.state_dir.save(&self.state)?;
         log::debug!(target: STEP, "saved the state");
-        if let Some(socket) = &options.pidfd_socket {
-            fd_socket::send(fd_socket::connect(socket)?, b"standard", self.child.pidfd())?;
-        }
-        match &options.pid_file {
-            Some(file) => pid_file::write(file, pid),
-            None => Ok(()),
-        }
+        self.init.announce(
+            b"standard",
+            options.pidfd_socket.as_deref(),
+            options.pid_file.as_deref(),
+        )
     }
 
     /// Notes who init is, for the state.
     fn note_init(&mut self) -> Result<()> {
-        self.state.pid = self.child.pid().as_raw();
+        self.state.pid = self.init.child.pid().as_raw();
         let stat = ProcessStat::read(self.state.pid)?.context("container init is gone")?;
         self.state.start_time = stat.start_time;
         self.state.cgroup = self.cgroup.saved_paths();
@@ -380,45 +324,49 @@ impl Container {
     /// Answers what init asks, until it is ready. Device rules come when it has
     /// made its devices and mounts, which may be of a device the container
     /// cannot use, and before anything else runs in the container.
-    fn serve_init(&mut self, plan: &Plan) -> Result<()> {
-        loop {
-            match self.pipe.receive()? {
-                Some(ToParent::OpenMountSource(index)) => {
-                    let source = mount_source::open(&plan.rootfs, index, &self.child);
-                    self.pipe.send(ToInit::answer(source.map(ToInit::Tree)))?;
+    fn serve_init(&self, plan: &Plan) -> Result<()> {
+        match self.pipe.serve(|asked| self.answer(plan, asked))? {
+            Outcome::Ready => {
+                if let Some(devices) = &plan.rootfs.devices {
+                    device_source::remove(devices, self.state_dir.path())?;
                 }
-                Some(ToParent::MakeDevice(index)) => {
-                    let devices = plan.rootfs.devices.as_ref().context("the plan has no /dev");
-                    let label = plan.rootfs.mount_label.as_deref();
-                    let node = devices.and_then(|devices| {
-                        device_source::make(devices, label, index, self.state_dir.path())
-                    });
-                    self.pipe.send(ToInit::answer(node))?;
-                }
-                Some(ToParent::RunHooks) => {
-                    self.restrict_devices(plan)?;
-                    let state = self.state.for_hooks(Status::Creating);
-                    hook::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
-                    hook::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
-                    log::debug!(target: STEP, "ran the hooks before the container's root");
-                    self.pipe.send(ToInit::HooksDone)?;
-                }
-                Some(ToParent::SeccompListener(number)) => {
-                    let state = self.state.for_hooks(Status::Creating);
-                    let filter = plan.process.seccomp.as_ref();
-                    seccomp_agent::give_listener(filter, &self.child, number, state)?;
-                }
-                Some(ToParent::Ready) => {
-                    if let Some(devices) = &plan.rootfs.devices {
-                        device_source::remove(devices, self.state_dir.path())?;
-                    }
-                    return self.restrict_devices(plan);
-                }
-                Some(ToParent::Failed(why)) => return Err(init_failed(&why)),
-                Some(ToParent::InCgroup(_)) => bail!("message from init: its cgroup, again"),
-                None => return Err(self.why_init_ended()),
+                self.restrict_devices(plan)
             }
+            Outcome::Failed(why) => Err(init_failed(&why)),
+            Outcome::Silent => Err(self.why_init_ended()),
         }
+    }
+
+    fn answer(&self, plan: &Plan, asked: ToParent) -> Result<Option<ToInit>> {
+        Ok(match asked {
+            ToParent::OpenMountSource(index) => {
+                let source = mount_source::open(&plan.rootfs, index, &self.init.child);
+                Some(ToInit::answer(source.map(ToInit::Tree)))
+            }
+            ToParent::MakeDevice(index) => {
+                let devices = plan.rootfs.devices.as_ref().context("the plan has no /dev");
+                let label = plan.rootfs.mount_label.as_deref();
+                let node = devices.and_then(|devices| {
+                    device_source::make(devices, label, index, self.state_dir.path())
+                });
+                Some(ToInit::answer(node))
+            }
+            ToParent::RunHooks => {
+                self.restrict_devices(plan)?;
+                let state = self.state.for_hooks(Status::Creating);
+                hook::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
+                hook::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
+                log::debug!(target: STEP, "ran the hooks before the container's root");
+                Some(ToInit::HooksDone)
+            }
+            ToParent::SeccompListener(number) => {
+                let state = self.state.for_hooks(Status::Creating);
+                let filter = plan.process.seccomp.as_ref();
+                seccomp_agent::give_listener(filter, &self.init.child, number, state)?;
+                None
+            }
+            other => bail!("message from init: {other:?}, again"),
+        })
     }
 
     fn restrict_devices(&self, plan: &Plan) -> Result<()> {
@@ -428,12 +376,12 @@ impl Container {
         Ok(())
     }
 
-    /// Init said nothing: killed, then, and most often for want of memory.
+    /// Init died without a message, most often by the OOM killer.
     fn why_init_ended(&self) -> anyhow::Error {
         if self.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
             return Failure::InitOutOfMemory(self.state.limits.memory.limit).into();
         }
-        match self.child.wait() {
+        match self.init.child.wait() {
             Ok(status) => anyhow!("container init ended before it was ready: {status:?}"),
             Err(err) => err.into(),
         }
@@ -463,12 +411,12 @@ impl Container {
 
     /// Kills and deletes a shared one, if it is still there.
     pub(crate) fn end(self) {
-        removal::end_shared(self.child, self.state_dir, &self.state);
+        removal::end_shared(self.init.child, self.state_dir, &self.state);
     }
 
     /// It outlives this process.
     pub(crate) fn keep(&mut self) {
-        self.child.keep();
+        self.init.keep();
         self.share();
     }
 }

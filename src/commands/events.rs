@@ -16,8 +16,7 @@ use crate::host::Host;
 use crate::json;
 use crate::parent::intel_rdt::{self, RdtStats};
 use crate::plan::seen::Resctrl;
-use crate::state::init_process;
-use crate::state::{ContainerState, StateDir};
+use crate::state::{ContainerState, StateDir, init_process};
 
 /// What `events` needs to know.
 #[derive(Debug, Clone)]

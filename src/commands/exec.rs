@@ -3,7 +3,6 @@
 //! This file is the parent's half of the story; `init/exec.rs` is the other.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -12,30 +11,24 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, Pending, spawn_beside};
 
-use super::create::{self, TerminalPair};
 use crate::bundle::{self, Bundle};
-use crate::failure::Failure;
-use crate::fd_socket;
+use crate::failure::{Failure, START};
 use crate::host::Host;
 use crate::init::procfs::Procfs;
 use crate::init::{self, limits};
-use crate::parent::foreground::{self, Init};
 use crate::parent::listen_fds::ListenFds;
-use crate::parent::pid_file;
-use crate::parent::relay::Relay;
-use crate::parent::seccomp_agent;
-use crate::parent::users;
-use crate::parent::{affinity, oom_score};
-use crate::pipe::{self, ParentEnd, ToInit, ToParent};
+use crate::parent::started::Started;
+use crate::parent::terminal::{self, Front};
+use crate::parent::{affinity, oom_score, seccomp_agent, users};
+use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
 use crate::plan::exec::{ExecPlan, Replacements};
 use crate::plan::scheduling::Affinity;
 use crate::signals::Signals;
-use crate::state::init_process;
-use crate::state::{ContainerState, StateDir, Status};
+use crate::state::{ContainerState, StateDir, Status, init_process};
 
 /// What `exec` needs to know.
 #[derive(Debug, Clone)]
@@ -79,21 +72,13 @@ pub(crate) fn exec(options: &Options) -> Result<u8> {
     let neighbour = find_init(options, &state)?;
     let plan = options.plan(&state, &neighbour)?;
     if options.detach {
-        let mut process = Process::start(options, &state, &neighbour, &plan)?;
-        process.child.keep();
+        start(options, &state, &neighbour, &plan)?.keep();
         return Ok(0);
     }
     // Before the clone, or a process that ends at once would not be noticed.
     let signals = Signals::block()?;
-    let mut process = Process::start(options, &state, &neighbour, &plan)?;
-    let init = Init {
-        pid: process.child.pid().as_raw(),
-        pidfd: process.child.pidfd(),
-    };
-    let status = foreground::wait(init, process.relay.take(), &signals, None)?;
-    // Reaped by now: the pid may be another's.
-    process.child.keep();
-    Ok(status)
+    let mut process = start(options, &state, &neighbour, &plan)?;
+    process.wait_in_front(&signals, None)
 }
 
 /// The container's init, beside which the process will be.
@@ -248,119 +233,99 @@ pub(crate) fn sub_cgroups(words: &[String]) -> Result<BTreeMap<String, String>> 
     Ok(paths)
 }
 
-/// A process that has been started. Dropped, it is killed, until
-/// [`Child::keep`].
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    pipe: ParentEnd,
-    /// Between its terminal and ours, in the foreground.
-    relay: Option<Relay>,
+/// Starts the process and lets it execute its program.
+fn start(
+    options: &Options,
+    state: &ContainerState,
+    neighbour: &Neighbour,
+    plan: &ExecPlan,
+) -> Result<Started> {
+    let has_terminal = plan.process.terminal.is_some();
+    let socket = options.console_socket.as_deref();
+    let (console_socket, front) = terminal::sockets(has_terminal, !options.detach, socket)?;
+    let mut cgroup =
+        Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
+    // What is wrong with the directory will be told by entering it.
+    let cgroup_fd = cgroup.clone_target().ok().flatten();
+    let given = init::exec::Given {
+        entrance: cgroup.entrance(),
+        console_socket,
+        root: open_root(neighbour, state)?,
+        procfs: Procfs::of_the_mount_namespace().context("open \"/proc\"")?,
+    };
+    let enters_v1 = given.entrance.is_some();
+    let (pending, pipe) = {
+        let _inheritance = Inheritance::of(plan)?;
+        spawn_beside(
+            neighbour,
+            cgroup_fd.as_ref().map(AsFd::as_fd),
+            pipe::pair()?,
+            |pipe, joined, spared| init::exec::prepare(plan, pipe, given, joined, spared),
+            |prepared| init::exec::main(plan, prepared),
+        )?
+    };
+    let entered = Entered {
+        v1: enters_v1 && pipe.has_entered_cgroup()?,
+        v2: pending.middle().is_in_cgroup(),
+    };
+    let child = start_child(pending, &mut cgroup, entered, options, state, plan)
+        .map_err(|err| unless_stopped(why_it_failed(&pipe, err), state))?;
+    let mut process = Started::new(child);
+    match bring_up(&mut process, &pipe, options, plan, state, front) {
+        Ok(()) => Ok(process),
+        Err(err) => Err(why_it_failed(&pipe, err)),
+    }
 }
 
-impl Process {
-    /// Starts the process and lets it execute its program.
-    fn start(
-        options: &Options,
-        state: &ContainerState,
-        neighbour: &Neighbour,
-        plan: &ExecPlan,
-    ) -> Result<Process> {
-        let has_terminal = plan.process.terminal.is_some();
-        let socket = options.console_socket.as_deref();
-        let (console_socket, terminal) =
-            create::console_sockets(has_terminal, !options.detach, socket)?;
-        let mut cgroup =
-            Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
-        // What is wrong with the directory will be told by entering it.
-        let cgroup_fd = cgroup.clone_target().ok().flatten();
-        let given = init::exec::Given {
-            entrance: cgroup.entrance(),
-            console_socket,
-            root: open_root(neighbour, state)?,
-            procfs: Procfs::of_the_mount_namespace().context("open \"/proc\"")?,
-        };
-        let (host_end, init_end) = pipe::pair()?;
-        let host_end = Cell::new(Some(host_end));
-        let enters_v1 = given.entrance.is_some();
-        let prepare = |joined, spared: BorrowedFd<'_>| {
-            // With this copy open, the end of the parent would go unnoticed.
-            drop(host_end.take());
-            init::exec::prepare(plan, init_end, given, joined, spared)
-        };
-        let main = |prepared| init::exec::main(plan, prepared);
-        let pending = {
-            let _inheritance = Inheritance::of(plan)?;
-            let cgroup = cgroup_fd.as_ref().map(AsFd::as_fd);
-            spawn_beside(neighbour, cgroup, prepare, main)?
-        };
-        let pipe = host_end.take().context("the pipe is gone")?;
-        let entered = Entered {
-            v1: enters_v1 && pipe.has_entered_cgroup()?,
-            v2: pending.middle().is_in_cgroup(),
-        };
-        let child = self::start(pending, &mut cgroup, entered, options, state, plan)
-            .map_err(|err| unless_stopped(why_it_failed(&pipe, err), state))?;
-        let mut process = Process {
-            child,
-            pipe,
-            relay: None,
-        };
-        match process.bring_up(options, plan, state, terminal) {
-            Ok(()) => Ok(process),
-            Err(err) => Err(why_it_failed(&process.pipe, err)),
-        }
+/// The parent's part while the process takes its last steps.
+fn bring_up(
+    process: &mut Started,
+    pipe: &ParentEnd,
+    options: &Options,
+    plan: &ExecPlan,
+    state: &ContainerState,
+    front: Option<Front>,
+) -> Result<()> {
+    serve(process, pipe, plan, state).context(START)?;
+    if plan.parent_sets_limits {
+        limits::set(process.child.pid().as_raw(), &plan.process.rlimits)?;
     }
+    process.show_terminal(front)?;
+    process.announce(
+        b"setns",
+        options.pidfd_socket.as_deref(),
+        options.pid_file.as_deref(),
+    )?;
+    log::debug!("setns_init: about to exec");
+    pipe.send(ToInit::Execute)
+}
 
-    /// The parent's part while the process takes its last steps.
-    fn bring_up(
-        &mut self,
-        options: &Options,
-        plan: &ExecPlan,
-        state: &ContainerState,
-        terminal: Option<TerminalPair>,
-    ) -> Result<()> {
-        let pid = self.child.pid();
-        self.wait_until_ready(plan, state).context(create::START)?;
-        if plan.parent_sets_limits {
-            limits::set(pid.as_raw(), &plan.process.rlimits)?;
-        }
-        if let Some((terminal, socket)) = terminal {
-            let master = fd_socket::receive(&socket).context("receive the terminal")?;
-            self.relay = Some(Relay::new(terminal, master)?);
-        }
-        if let Some(socket) = &options.pidfd_socket {
-            fd_socket::send(fd_socket::connect(socket)?, b"setns", self.child.pidfd())?;
-        }
-        if let Some(file) = &options.pid_file {
-            pid_file::write(file, pid)?;
-        }
-        log::debug!("setns_init: about to exec");
-        self.pipe.send(ToInit::Execute)
-    }
-
-    fn wait_until_ready(&self, plan: &ExecPlan, state: &ContainerState) -> Result<()> {
-        let mut message = self.pipe.receive()?;
-        if let Some(ToParent::SeccompListener(number)) = message {
+/// Answers what the process asks, until it is ready.
+fn serve(
+    process: &Started,
+    pipe: &ParentEnd,
+    plan: &ExecPlan,
+    state: &ContainerState,
+) -> Result<()> {
+    let outcome = pipe.serve(|asked| match asked {
+        ToParent::SeccompListener(number) => {
             let filter = plan.process.seccomp.as_ref();
             let state = state.for_hooks(Status::Running);
-            seccomp_agent::give_listener(filter, &self.child, number, state)?;
-            message = self.pipe.receive()?;
+            seccomp_agent::give_listener(filter, &process.child, number, state)?;
+            Ok(None)
         }
-        match message {
-            Some(ToParent::Ready) => Ok(()),
-            Some(ToParent::Failed(why)) => Err(anyhow!(why)),
-            Some(other) => Err(anyhow!(
-                "message from the process: {other:?} instead of ready"
-            )),
-            None => Err(ended(self.child.wait()?)),
-        }
+        other => bail!("message from the process: {other:?} instead of ready"),
+    });
+    match outcome? {
+        Outcome::Ready => Ok(()),
+        Outcome::Failed(why) => Err(anyhow!(why)),
+        Outcome::Silent => Err(ended(process.child.wait()?)),
     }
 }
 
 /// Lets the process start once it is prepared. What it inherits is set
 /// meanwhile: cgroup and CPUs.
-fn start(
+fn start_child(
     pending: Pending,
     cgroup: &mut Cgroup,
     entered: Entered,
@@ -385,7 +350,7 @@ fn start(
     log::debug!("child process in init()");
     match pending.start()? {
         Ok(child) => Ok(child),
-        Err(status) => Err(ended(status)).context(create::START),
+        Err(status) => Err(ended(status)).context(START),
     }
 }
 
@@ -414,7 +379,7 @@ fn enter_cgroup(
 /// What the process said before its end, or the error met on this side.
 fn why_it_failed(pipe: &ParentEnd, err: anyhow::Error) -> anyhow::Error {
     match pipe.last_words() {
-        Some(why) => anyhow!(why).context(create::START),
+        Some(why) => anyhow!(why).context(START),
         None => err,
     }
 }

@@ -13,9 +13,8 @@ use teu_gpu::cdi::File;
 use teu_gpu::{Capabilities, Gpu, Roots, Vendor};
 
 use super::devices::{print, print_json};
-use crate::atomic_file;
 use crate::host::{Host, library_dirs};
-use crate::json;
+use crate::{atomic_file, json};
 
 /// What `gpu` needs to know.
 #[derive(Debug, Clone)]

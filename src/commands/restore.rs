@@ -3,7 +3,7 @@
 //! the mounts and namespaces they are in, come out of the images.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 
 use super::checkpoint;
-use super::create::{self, Purpose, TerminalPair};
+use super::create::{self, Purpose};
 use crate::bundle::Bundle;
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
@@ -23,21 +23,18 @@ use crate::criu::rpc::{self, Kind, Notification, Request};
 use crate::criu::swrk::{self, Criu, Start};
 use crate::hook::{self, Moment};
 use crate::host::Host;
-use crate::init;
-use crate::parent::foreground::{self, Init};
-use crate::parent::intel_rdt;
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::notify::{self, NotifySocket};
-use crate::parent::pid_file;
-use crate::parent::relay::Relay;
-use crate::parent::removal;
+use crate::parent::started::Started;
+use crate::parent::terminal::{self, Front};
+use crate::parent::{foreground, intel_rdt, removal};
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
 use crate::plan::{Plan, PlanOptions};
 use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id};
-use crate::{errno, fd_socket};
+use crate::{errno, fd_socket, init};
 
 /// The directory below the state directory where the root filesystem is mounted
 /// for CRIU.
@@ -86,9 +83,8 @@ pub(crate) fn restore(options: &Options) -> Result<u8> {
 #[derive(Debug)]
 struct Restored {
     // Dropped in this order: the process, then what it was in.
-    init: Child,
+    init: Started,
     rest: Parts,
-    relay: Option<Relay>,
     notify: Option<NotifySocket>,
 }
 
@@ -121,7 +117,7 @@ fn make(options: &Options) -> Result<Restored> {
     refuse_what_criu_cannot(&plan)?;
     let namespaces = Namespaces::open(&plan.namespaces)?;
     let has_terminal = plan.process.terminal.is_some();
-    let (console, terminal) = create::console_sockets(
+    let (console, front) = terminal::sockets(
         has_terminal,
         !options.detach,
         create.console_socket.as_deref(),
@@ -150,12 +146,11 @@ fn make(options: &Options) -> Result<Restored> {
     };
     let restored = restoration
         .run(program, &mut images, &streams, &namespaces)
-        .and_then(|notify| restoration.bring_up(terminal).map(|up| (up, notify)));
+        .and_then(|notify| restoration.bring_up(front).map(|up| (up, notify)));
     match restored {
-        Ok(((init, relay), notify)) => Ok(Restored {
+        Ok((init, notify)) => Ok(Restored {
             init,
             rest: restoration.parts,
-            relay,
             notify,
         }),
         Err(err) => {
@@ -327,12 +322,12 @@ impl Restoration<'_> {
     }
 
     /// What is left to do when the container runs.
-    fn bring_up(&mut self, terminal: Option<TerminalPair>) -> Result<(Child, Option<Relay>)> {
+    fn bring_up(&mut self, front: Option<Front>) -> Result<Started> {
         let Parts {
             state_dir, state, ..
         } = &mut self.parts;
         let pid = Pid::from_raw(state.pid);
-        let init = Child::adopt(pid)?;
+        let mut init = Started::new(Child::adopt(pid)?);
         // When it was made anew, not when it was first.
         state.created = ContainerState::now();
         // Only now may others see it run: whoever killed it while CRIU is at it
@@ -340,15 +335,9 @@ impl Restoration<'_> {
         state_dir.save(state)?;
         // Whoever waits for a terminal that never came shall see the end.
         self.console = None;
-        let mut relay = None;
-        if let Some((terminal, socket)) = terminal {
-            let master = fd_socket::receive(&socket).context("receive the terminal")?;
-            relay = Some(Relay::new(terminal, master)?);
-        }
-        if let Some(file) = &self.options.create.pid_file {
-            pid_file::write(file, pid)?;
-        }
-        Ok((init, relay))
+        init.show_terminal(front)?;
+        init.announce(b"standard", None, self.options.create.pid_file.as_deref())?;
+        Ok(init)
     }
 }
 
@@ -357,17 +346,17 @@ fn make_root_readonly(pid: i32) -> Result<()> {
     let mut namespaces = NamespacePlan::default();
     let path = format!("/proc/{pid}/ns/mnt");
     namespaces.set(NamespaceKind::Mount, Namespace::Joined(path.into()));
-    let (mut words, tell) = std::io::pipe().context("pipe")?;
-    let child = teu_namespaces::spawn(&namespaces, None, |joined| {
+    let ends = std::io::pipe().context("pipe")?;
+    let remount = |mut tell: PipeWriter, joined: teu_namespaces::Result<()>| {
         let joined = joined.map_err(anyhow::Error::from);
         let Err(err) = joined.and_then(|()| init::restore::make_root_readonly()) else {
             return 0;
         };
         // If the parent is gone there is nobody to tell.
-        (&tell).write_all(errno::chain(&err).as_bytes()).ok();
+        tell.write_all(errno::chain(&err).as_bytes()).ok();
         1
-    })?;
-    drop(tell);
+    };
+    let (child, mut words) = teu_namespaces::spawn(&namespaces, None, ends, remount)?;
     let mut why = String::new();
     words
         .read_to_string(&mut why)
@@ -402,20 +391,14 @@ impl Restored {
     /// Stays in front of it until its init has ended, and deletes it.
     fn wait(mut self) -> Result<u8> {
         self.share();
-        let init = Init {
-            pid: self.rest.state.pid,
-            pidfd: self.init.pidfd(),
-        };
-        let (relay, notify) = (self.relay.take(), self.notify.as_ref());
-        let status = match foreground::wait(init, relay, &self.rest.signals, notify) {
+        let notify = self.notify.as_ref();
+        let status = match self.init.wait_in_front(&self.rest.signals, notify) {
             Ok(status) => status,
             Err(err) => {
-                removal::end_shared(self.init, self.rest.state_dir, &self.rest.state);
+                removal::end_shared(self.init.child, self.rest.state_dir, &self.rest.state);
                 return Err(err);
             }
         };
-        // Reaped by now: the pid may be another's.
-        self.init.keep();
         removal::destroy_ended(self.rest.state_dir, &self.rest.state)?;
         Ok(status)
     }

@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use super::create::{self, Container, Purpose};
 use crate::hook;
 use crate::logger::STEP;
-use crate::parent::foreground::{self, Init};
 use crate::parent::notify::NotifySocket;
-use crate::parent::removal;
+use crate::parent::{foreground, removal};
 use crate::pipe::ToInit;
 use crate::state::Status;
 
@@ -51,20 +50,14 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     }
     let (mut container, notify) = start(options, Purpose::RunForeground)?;
     container.share();
-    let init = Init {
-        pid: container.state.pid,
-        pidfd: container.child.pidfd(),
-    };
-    let relay = container.relay.take();
-    let status = match foreground::wait(init, relay, &container.signals, notify.as_ref()) {
+    let init = &mut container.init;
+    let status = match init.wait_in_front(&container.signals, notify.as_ref()) {
         Ok(status) => status,
         Err(err) => {
             container.end();
             return Err(err);
         }
     };
-    // Reaped by now: the pid may be another's.
-    container.child.keep();
     if !options.keep {
         removal::destroy_ended(container.state_dir, &container.state)?;
     }
@@ -75,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
 /// socket through which the container says that it is ready.
 fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<NotifySocket>)> {
     let mut container = create::make(&options.create, purpose)?;
-    match let_go(&mut container) {
+    match start_program(&mut container) {
         Ok(notify) => Ok((container, notify)),
         Err(err) => {
             container.undo();
@@ -85,7 +78,7 @@ fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<Notif
 }
 
 /// Lets init execute the program and runs the poststart hooks.
-fn let_go(container: &mut Container) -> Result<Option<NotifySocket>> {
+fn start_program(container: &mut Container) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
     container.pipe.send(ToInit::Execute)?;
     log::debug!(target: STEP, "started its program");

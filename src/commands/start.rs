@@ -4,12 +4,10 @@ use anyhow::Result;
 use std::path::Path;
 
 use super::delete;
-use crate::bundle;
-use crate::errno;
 use crate::failure::Failure;
-use crate::hook;
 use crate::parent::notify::NotifySocket;
 use crate::state::{StateDir, Status, exec_fifo};
+use crate::{bundle, errno, hook};
 
 /// Starts a created container and runs its poststart hooks.
 ///

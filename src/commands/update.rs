@@ -15,8 +15,7 @@ use crate::parent::hotplug::Inside;
 use crate::parent::intel_rdt::{self, NewSchemata};
 use crate::plan::hotplug::{Container, Hotplug, HotplugWishes};
 use crate::signals::Signals;
-use crate::state::init_process;
-use crate::state::{ContainerState, StateDir, Status};
+use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{bundle, errno, plan};
 
 /// What `update` needs to know.

@@ -81,8 +81,9 @@ impl Criu {
         prepare: impl FnOnce() -> Result<Vec<OwnedFd>>,
     ) -> Result<(Criu, Vec<OwnedFd>)> {
         let (ours, its) = sockets()?;
-        let (host, starting) = sockets()?;
-        let child = teu_namespaces::spawn(&start.namespaces, None, |entered| {
+        let (started, starting) = sockets()?;
+        let ends = ((ours, started), (its, starting));
+        let child = |(its, starting): (OwnedFd, OwnedFd), entered: teu_namespaces::Result<()>| {
             let entered = entered.map_err(anyhow::Error::from);
             let become_it = || become_criu(&program, start, its.as_fd());
             let prepared = entered.and_then(|()| prepare());
@@ -91,12 +92,12 @@ impl Criu {
                 opened.try_for_each(|fd| fd_socket::send(&starting, OPENED, fd))
             });
             let Err(err) = given.and_then(|()| become_it());
-            // If the host is gone there is nobody to tell.
+            // If the parent is gone there is nobody to tell.
             let words = errno::chain(&err);
             send(&starting, words.as_bytes(), SendFlags::NOSIGNAL).ok();
             NOT_EXECUTED
-        })?;
-        drop((its, starting));
+        };
+        let (child, (ours, started)) = teu_namespaces::spawn(&start.namespaces, None, ends, child)?;
         let mut criu = Criu {
             child,
             socket: Some(ours),
@@ -104,7 +105,7 @@ impl Criu {
         };
         let mut opened = Vec::new();
         // Until it is criu: that closes its end.
-        while let Some((words, descriptor)) = receive(&host).context("wait for criu to start")? {
+        while let Some((words, descriptor)) = receive(&started).context("wait for criu to start")? {
             match descriptor {
                 Some(descriptor) => opened.push(descriptor),
                 None => bail!("{}", String::from_utf8_lossy(&words)),

@@ -16,8 +16,7 @@ use super::Host;
 use crate::plan::gpu::{self, DeviceWishes};
 use crate::plan::hotplug::{AskedNode, LookOutside};
 use crate::plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
-use crate::plan::{CgroupManager, cgroup};
-use crate::plan::{PlanOptions, gpu_request, lsm, rootfs, seccomp, sysctl};
+use crate::plan::{CgroupManager, PlanOptions, cgroup, gpu_request, lsm, rootfs, seccomp, sysctl};
 
 impl Host {
     /// Looks at what the plan of a container of `spec` depends on.

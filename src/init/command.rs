@@ -15,9 +15,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat};
 use rustix::io::Errno;
 
-use crate::errno;
-use crate::pipe;
-use crate::sys;
+use crate::{errno, pipe, sys};
 
 /// What is written where somebody waits for the program to run, if it does not:
 /// a failure that says no more.

@@ -22,11 +22,10 @@ use super::{
     FAILED, capabilities, command, console, enter_cgroup, environment, keyring, leave_parent,
     limits, lsm, memory_policy, process, scheduling, seccomp,
 };
-use crate::errno;
 use crate::pipe::{InitEnd, ToParent};
 use crate::plan::exec::ExecPlan;
 use crate::plan::seccomp::Timing;
-use crate::sys;
+use crate::{errno, sys};
 
 /// What the process inherits from the parent.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::ffi::CString;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 
-use crate::errno;
-use crate::sys;
+use crate::{errno, sys};
 
 /// Gives the process a session keyring of its own, which `exec` finds by its
 /// name, and lets its user search it. Without keyrings in the kernel this is

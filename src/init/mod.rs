@@ -47,7 +47,6 @@ use rustix::process::Signal;
 use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
 
-use crate::errno;
 use crate::hook::{self, Moment};
 use crate::logger::{self, STEP};
 use crate::pipe::{InitEnd, ToParent};
@@ -55,8 +54,7 @@ use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
 use crate::signals::Signals;
-use crate::sys;
-use crate::version;
+use crate::{errno, sys, version};
 use mount_attributes::Kernel;
 use procfs::Procfs;
 use rootfs::Rootfs;

@@ -4,9 +4,8 @@
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::errno;
 use crate::plan::id_list::IdList;
-use crate::sys;
+use crate::{errno, sys};
 
 /// More than any kernel is built for (`NR_CPUS` is at most 8192).
 const ALL_CPUS: [u64; 128] = [u64::MAX; 128];

@@ -15,9 +15,8 @@ use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
 
 use super::notify::NotifySocket;
 use super::relay::{Ready, Relay};
-use crate::errno;
 use crate::signals::Signals;
-use crate::sys;
+use crate::{errno, sys};
 
 /// Makes this process the one that reaps the container's orphans. Not being
 /// that one is worth no more than a warning.

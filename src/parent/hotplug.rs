@@ -1,7 +1,6 @@
 //! DO, outside: devices into a container that runs, and out of it. What is to be done
 //! inside does a process of ours that joins it; see `init/hotplug.rs`.
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -17,9 +16,8 @@ use crate::init::hotplug;
 use crate::init::mount_attributes::Kernel;
 use crate::init::paths::Root;
 use crate::init::procfs::Procfs;
-use crate::parent::device_source;
-use crate::parent::mount_source;
-use crate::pipe::{self, InitEnd, ParentEnd, ToInit, ToParent};
+use crate::parent::{device_source, mount_source};
+use crate::pipe::{self, InitEnd, Outcome, ParentEnd, ToInit, ToParent};
 use crate::plan::devices::DeviceKind;
 use crate::plan::hotplug::{Addition, Found, Look};
 use crate::plan::named_devices::Brought;
@@ -120,14 +118,7 @@ impl Inside {
     ) -> Result<()> {
         // The container's does not know this process.
         let procfs = Procfs::of_the_mount_namespace().context("open \"/proc\"")?;
-        let (parent, inner) = pipe::pair()?;
-        let (parent, inner) = (Cell::new(Some(parent)), Cell::new(Some(inner)));
-        let child = spawn_inside(&self.init, |joined| {
-            // With this copy open, the end of the parent would go unnoticed.
-            drop(parent.take());
-            let Some(mut inner) = inner.take() else {
-                return 1;
-            };
+        let inside = |mut inner: InitEnd, joined: teu_namespaces::Result<()>| {
             // Modes are those of the plan.
             rustix::process::umask(Mode::empty());
             let done = joined
@@ -138,31 +129,31 @@ impl Inside {
                 Err(err) => ToParent::Failed(errno::chain(&err)),
             };
             i32::from(inner.send(&word).is_err())
-        })?;
-        // As would the end of the child.
-        drop(inner.take());
-        let pipe = parent.take().context("the pipe is gone")?;
+        };
+        let (child, pipe) = spawn_inside(&self.init, pipe::pair()?, inside)?;
         self.answer(addition, &child, &pipe)
     }
 
     fn answer(&self, addition: &Addition, child: &Child, pipe: &ParentEnd) -> Result<()> {
-        loop {
-            let answer = match pipe.receive()? {
-                Some(ToParent::OpenMountSource(index)) => {
+        let outcome = pipe.serve(|asked| {
+            let answer = match asked {
+                ToParent::OpenMountSource(index) => {
                     mount_source::open_here(&addition.mounts, index, child).map(ToInit::Tree)
                 }
-                Some(ToParent::MakeDevice(index)) => device_source::make(
+                ToParent::MakeDevice(index) => device_source::make(
                     &addition.devices,
                     self.mount_label.as_deref(),
                     index,
                     &self.state_dir,
                 ),
-                Some(ToParent::Ready) => return Ok(()),
-                Some(ToParent::Failed(why)) => return Err(anyhow!(why)),
-                Some(other) => bail!("message from the container: {other:?}"),
-                None => bail!("the process in the container ended: {:?}", child.wait()?),
+                other => bail!("message from the container: {other:?}"),
             };
-            pipe.send(ToInit::answer(answer))?;
+            Ok(Some(ToInit::answer(answer)))
+        });
+        match outcome? {
+            Outcome::Ready => Ok(()),
+            Outcome::Failed(why) => Err(anyhow!(why)),
+            Outcome::Silent => bail!("the process in the container ended: {:?}", child.wait()?),
         }
     }
 }
@@ -217,15 +208,15 @@ impl Drop for PutIn<'_> {
 /// have changed its root, to the host's for one.
 fn root_of(init: &Neighbour) -> Result<OwnedFd> {
     // The opener answers us as we will answer init.
-    let (opener_end, mut end) = pipe::pair()?;
-    let _opener = spawn_inside(init, |joined| {
+    let (opener_end, end) = pipe::pair()?;
+    let opener = |end: ParentEnd, joined: teu_namespaces::Result<()>| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = joined
             .map_err(Into::into)
             .and_then(|()| Ok(openat(CWD, "/", flags, Mode::empty())?));
         let answer = ToInit::answer(root.map(ToInit::Tree));
-        i32::from(opener_end.send(answer).is_err())
-    })?;
-    drop(opener_end);
+        i32::from(end.send(answer).is_err())
+    };
+    let (_opener, mut end) = spawn_inside(init, (end, opener_end), opener)?;
     end.receive_tree()
 }

@@ -3,8 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::errno;
-use crate::sys;
+use crate::{errno, sys};
 
 /// Descriptors the caller hands over to the container, from 3 on: first those
 /// of LISTEN_FDS, then those of `--preserve-fds`.

@@ -18,5 +18,6 @@ pub(crate) mod pid_file;
 pub(crate) mod relay;
 pub(crate) mod removal;
 pub(crate) mod seccomp_agent;
+pub(crate) mod started;
 pub(crate) mod terminal;
 pub(crate) mod users;

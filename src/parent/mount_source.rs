@@ -9,7 +9,7 @@ use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
 
-use crate::pipe::{self, ToInit};
+use crate::pipe::{self, ParentEnd, ToInit};
 use crate::plan::mount_options::IdMapped;
 use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
 use crate::plan::rootfs::RootfsPlan;
@@ -76,14 +76,15 @@ fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/mnt", child.pid());
     namespaces.set(Kind::Mount, Namespace::Joined(path.into()));
     // The opener answers us as we will answer init.
-    let (opener_end, mut end) = pipe::pair()?;
-    let _opener = teu_namespaces::spawn(&namespaces, None, |joined| {
+    let (opener_end, end) = pipe::pair()?;
+    let ends = (end, opener_end);
+    let opener = |end: ParentEnd, joined: teu_namespaces::Result<()>| {
         let opened = joined.map_err(Into::into);
         let source = opened.and_then(|()| clone_source(bind));
         let answer = ToInit::answer(source.map(ToInit::Tree));
-        i32::from(opener_end.send(answer).is_err())
-    })?;
-    drop(opener_end);
+        i32::from(end.send(answer).is_err())
+    };
+    let (_opener, mut end) = teu_namespaces::spawn(&namespaces, None, ends, opener)?;
     end.receive_tree().with_context(|| {
         format!(
             "failed to fulfil mount request: open {}",

@@ -10,11 +10,10 @@ use nix::mount::MntFlags;
 use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
-use crate::errno;
-use crate::hook;
 use crate::parent::intel_rdt;
 use crate::state::init_process::KILL_PATIENCE;
 use crate::state::{ContainerState, StateDir, Status};
+use crate::{errno, hook};
 
 /// Removes what is held for a container whose init has ended.
 ///

@@ -11,9 +11,8 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::Serialize;
 use teu_namespaces::Child;
 
-use crate::hook;
 use crate::plan::seccomp::SeccompPlan;
-use crate::{fd_socket, json, version};
+use crate::{fd_socket, hook, json, version};
 
 /// What the agent is told with the listener.
 #[derive(Serialize)]

@@ -1,14 +1,58 @@
 //! The terminal of the person in front of a container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcsetattr};
 
-use crate::errno;
+use crate::{errno, fd_socket};
+
+/// Where the terminal of a process in the foreground is shown.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(super) terminal: Terminal,
+    /// Brings the process's terminal.
+    pub(super) socket: OwnedFd,
+}
+
+/// Where a new process sends its terminal, if it has one, and where that comes
+/// out in the foreground.
+///
+/// # Errors
+/// The terminal would go nowhere, or the engine's socket get none, in runc's
+/// words; nobody listens there; there is no terminal to show it on.
+pub(crate) fn sockets(
+    has_terminal: bool,
+    foreground: bool,
+    engines_socket: Option<&Path>,
+) -> Result<(Option<OwnedFd>, Option<Front>)> {
+    Ok(match (has_terminal, foreground, engines_socket) {
+        (true, true, None) => {
+            let (parent, init) = fd_socket::pair()?;
+            let terminal = Terminal::open()?;
+            let front = Front {
+                terminal,
+                socket: parent,
+            };
+            (Some(init), Some(front))
+        }
+        (true, false, Some(path)) => (Some(fd_socket::connect(path)?), None),
+        (true, false, None) => {
+            bail!(
+                "cannot allocate tty if runc will detach without setting console socket \
+                 (give a --console-socket, or set \"terminal\" to false in config.json)"
+            )
+        }
+        (_, _, Some(_)) => {
+            bail!("cannot use console socket if runc will not detach or allocate tty")
+        }
+        (false, _, None) => (None, None),
+    })
+}
 
 /// The terminal of the person in front of it. Back to what it was when dropped.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use teu_cgroups::Location;
 use teu_namespaces::Kind;
 
-use crate::hook;
 use crate::plan::Plan;
 use crate::plan::external::External;
 use crate::plan::hooks::Hook;
@@ -25,7 +24,7 @@ use crate::plan::intel_rdt::IntelRdtPlan;
 use crate::plan::named_devices::NamedDevices;
 use crate::plan::process::Shared;
 use crate::procfs::stat::ProcessStat;
-use crate::version;
+use crate::{hook, version};
 pub(crate) use state_dir::{NoState, StateDir};
 
 /// What `state.json` keeps. Paths are absolute. Nothing may be missing when it is

@@ -1,7 +1,6 @@
 //! What is wrong with the devices of a container: whether each node is that device,
 //! and whether the kernel lets the container use it.
 
-use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,8 +22,7 @@ use crate::failure::Failure;
 use crate::init::devices::{check as check_node, describe};
 use crate::init::paths::Root;
 use crate::plan::devices::{DeviceKind, device_nodes};
-use crate::state::init_process;
-use crate::state::{ContainerState, StateDir};
+use crate::state::{ContainerState, StateDir, init_process};
 
 /// A device that the container was given.
 #[derive(Debug)]
@@ -205,20 +203,17 @@ fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
         Some(cgroup) => cgroup,
         None => Cgroup::open(&state.cgroup),
     };
-    let (ours, mut childs) = UnixStream::pair().context("make a pair of sockets")?;
-    ours.set_read_timeout(Some(PATIENCE))
-        .context("set a timeout")?;
-    let ours = Cell::new(Some(ours));
-    let child = spawn(&NamespacePlan::default(), None, |_| {
-        // With this copy open, the end of the parent would go unnoticed.
-        drop(ours.take());
+    let ends = UnixStream::pair().context("make a pair of sockets")?;
+    let child = |mut childs: UnixStream, _| {
         let asked = childs.read_exact(&mut [0]).and_then(|()| {
             let answers: Vec<u8> = nodes.iter().map(|node| answer(node)).collect();
             childs.write_all(&answers)
         });
         i32::from(asked.is_err())
-    })?;
-    let mut ours = ours.take().context("the socket is gone")?;
+    };
+    let (child, mut ours) = spawn(&NamespacePlan::default(), None, ends, child)?;
+    ours.set_read_timeout(Some(PATIENCE))
+        .context("set a timeout")?;
     cgroup.enter(child.pid(), Entered::default())?;
     let mut answers = vec![0; nodes.len()];
     let asked = ours
