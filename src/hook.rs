@@ -1,4 +1,4 @@
-//! Runs the hooks of one moment: the container's state on standard input, a
+//! Runs hooks, those of one moment: the container's state on standard input, a
 //! limit of time, and the first failure ends it.
 //!
 //! Used by the parent and by init. No thread is started: one poll(2) waits for
@@ -118,20 +118,10 @@ fn run_in(
     Ok(())
 }
 
-/// Runs the poststart hooks of a container whose program was executed
-/// (runtime.md, "Lifecycle", step 9).
-///
-/// # Errors
-/// As for [`run`].
-pub(crate) fn run_poststart(hooks: &[Hook], state: &State<'_>) -> Result<()> {
-    run(Moment::Poststart, hooks, state)
-}
-
-/// Runs every poststop hook. A failure is a warning, and the next one runs
-/// nevertheless (runtime.md, "Lifecycle", step 13).
-pub(crate) fn run_poststop(hooks: &[Hook], state: &State<'_>) {
+/// Runs every hook: a failure is a warning, and the next one runs nevertheless.
+pub(crate) fn run_each(moment: Moment, hooks: &[Hook], state: &State<'_>) {
     for (index, hook) in hooks.iter().enumerate() {
-        if let Err(err) = run(Moment::Poststop, std::slice::from_ref(hook), state) {
+        if let Err(err) = run(moment, std::slice::from_ref(hook), state) {
             // The text counts from the first of the slice.
             let text = errno::chain(&err).replacen("hook #0", &format!("hook #{index}"), 1);
             log::warn!("{text}");
@@ -483,7 +473,7 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(&path).expect("log"), "1\n2\n");
 
-        with_state(|state| run_poststop(&hooks, state));
+        with_state(|state| run_each(Moment::Poststop, &hooks, state));
         assert_eq!(fs::read_to_string(&path).expect("log"), "1\n2\n1\n2\n3\n");
     }
 

@@ -14,16 +14,15 @@ use crate::bundle::Bundle;
 use crate::criu::external;
 use crate::errno;
 use crate::failure::{Failure, START};
-use crate::hook::{self, Moment};
 use crate::host::Host;
-use crate::init::{self, Given, limits};
+use crate::init::{self, FromParent, limits};
 use crate::logger::STEP;
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
 use crate::parent::{
-    affinity, device_source, intel_rdt, mount_source, net_devices, notify, oom_score, removal,
-    seccomp_agent,
+    affinity, device_source, hooks, intel_rdt, mount_source, net_devices, notify, oom_score,
+    removal, seccomp_agent,
 };
 use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
 use crate::plan::gpu::DeviceWishes;
@@ -206,7 +205,7 @@ fn for_init<'a>(
     state_dir: &StateDir,
     cgroup: &Cgroup,
     signals: &'a Signals,
-) -> Result<(Given<'a>, Option<Front>)> {
+) -> Result<(FromParent<'a>, Option<Front>)> {
     let exec_fifo = match purpose {
         Purpose::Create => Some(exec_fifo::make(state_dir.path())?),
         Purpose::RunDetached | Purpose::RunForeground => None,
@@ -216,7 +215,7 @@ fn for_init<'a>(
     let (console_socket, front) =
         terminal::sockets(has_terminal, foreground, options.console_socket.as_deref())?;
     Ok((
-        Given {
+        FromParent {
             entrance: cgroup.entrance(),
             console_socket,
             exec_fifo,
@@ -354,8 +353,7 @@ impl Container {
             ToParent::RunHooks => {
                 self.restrict_devices(plan)?;
                 let state = self.state.for_hooks(Status::Creating);
-                hook::run(Moment::Prestart, &plan.hooks.prestart, &state)?;
-                hook::run(Moment::CreateRuntime, &plan.hooks.create_runtime, &state)?;
+                hooks::run_before_root(&plan.hooks, &state)?;
                 log::debug!(target: STEP, "ran the hooks before the container's root");
                 Some(ToInit::HooksDone)
             }
@@ -399,7 +397,7 @@ impl Container {
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn!("{}", errno::chain(&err));
         }
-        hook::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }
 
     /// Lets other commands work on it, which may delete it: nothing is undone by

@@ -247,7 +247,7 @@ fn start(
         Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
     // What is wrong with the directory will be told by entering it.
     let cgroup_fd = cgroup.clone_target().ok().flatten();
-    let given = init::exec::Given {
+    let given = init::exec::FromParent {
         entrance: cgroup.entrance(),
         console_socket,
         root: open_root(neighbour, state)?,

@@ -21,13 +21,12 @@ use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
 use crate::criu::rpc::{self, Kind, Notification, Request};
 use crate::criu::swrk::{self, Criu, Start};
-use crate::hook::{self, Moment};
 use crate::host::Host;
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::notify::{self, NotifySocket};
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
-use crate::parent::{foreground, intel_rdt, removal};
+use crate::parent::{foreground, hooks, intel_rdt, removal};
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
 use crate::plan::{Plan, PlanOptions};
@@ -296,10 +295,8 @@ impl Restoration<'_> {
         match notification.script.as_str() {
             "setup-namespaces" => {
                 state.pid = notification.pid;
-                let hooks = &self.plan.hooks;
                 let state = state.for_hooks(Status::Creating);
-                hook::run(Moment::Prestart, &hooks.prestart, &state)?;
-                hook::run(Moment::CreateRuntime, &hooks.create_runtime, &state)
+                hooks::run_before_root(&self.plan.hooks, &state)
             }
             "post-restore" => {
                 state.pid = notification.pid;
@@ -383,7 +380,7 @@ impl Parts {
         if let Err(err) = intel_rdt::remove(&state.resctrl) {
             log::warn!("{}", errno::chain(&err));
         }
-        hook::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     }
 }
 

@@ -4,10 +4,9 @@
 use anyhow::{Context, Result};
 
 use super::create::{self, Container, Purpose};
-use crate::hook;
 use crate::logger::STEP;
 use crate::parent::notify::NotifySocket;
-use crate::parent::{foreground, removal};
+use crate::parent::{foreground, hooks, removal};
 use crate::pipe::ToInit;
 use crate::state::Status;
 
@@ -87,7 +86,7 @@ fn start_program(container: &mut Container) -> Result<Option<NotifySocket>> {
         let executed = container.pipe.wait_for_exec();
         if executed.context("wait for the program to start")? {
             let state = &container.state;
-            hook::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;
+            hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;
         }
     }
     Ok(notify)

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::delete;
 use crate::failure::Failure;
+use crate::parent::hooks;
 use crate::parent::notify::NotifySocket;
 use crate::state::{StateDir, Status, exec_fifo};
-use crate::{bundle, errno, hook};
+use crate::{bundle, errno};
 
 /// Starts a created container and runs its poststart hooks.
 ///
@@ -35,7 +36,7 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
     // They belong after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
         && started.wait_for_exec()?
-        && let Err(err) = hook::run_poststart(&state.poststart, &state.for_hooks(Status::Running))
+        && let Err(err) = hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))
     {
         // The same, step 9.
         if let Err(err) = delete::delete_found(dir, &state) {

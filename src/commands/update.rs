@@ -40,7 +40,7 @@ pub(crate) enum Change {
     /// In a file of JSON as linux.resources; "-" is standard input.
     File(PathBuf),
     /// In the other options.
-    Given(Box<Limits>),
+    FromParent(Box<Limits>),
 }
 
 /// Changes limits and devices, and notes what holds now for the next update. All of
@@ -214,7 +214,7 @@ fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
 fn change(change: &Change, plan: Option<&Hotplug>, state: &ContainerState) -> Result<Limits> {
     let mut limits = match change {
         Change::File(path) => plan::cgroup::change(&bundle::read_resources(path)?)?,
-        Change::Given(limits) => Limits::clone(limits),
+        Change::FromParent(limits) => Limits::clone(limits),
     };
     if limits.devices.is_some() && state.limits.devices.is_none() {
         log::warn!("linux.resources.devices: ignored: a rootless container has no device rules");

@@ -117,7 +117,7 @@ pub(crate) fn namespaces_for_dump(
 /// The namespaces that a restored container is to be in, and are there.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    /// Given to criu.
+    /// FromParent to criu.
     inherited: Vec<(&'static str, OwnedFd, u32, &'static str)>,
     joined: Vec<JoinedNamespace>,
 }

@@ -82,7 +82,7 @@ fn home<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::process::Shared;
+    use crate::plan::process::ForEveryProcess;
     use crate::plan::seen::Caller;
     use crate::testing;
     use std::fs;
@@ -92,7 +92,7 @@ mod tests {
         let process = testing::read(&format!(r#"{{"args":["x"],{process}}}"#));
         ProcessPlan::of(
             &process,
-            &Shared::default(),
+            &ForEveryProcess::default(),
             &Caller::root(),
             &NamespacePlan::default(),
             false,

@@ -29,7 +29,7 @@ use crate::{errno, sys};
 
 /// What the process inherits from the parent.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct FromParent {
     /// Of the container's cgroup, if the process is to go there by itself.
     pub(crate) entrance: Option<Entrance>,
     /// Where the terminal is sent.
@@ -56,7 +56,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(
     plan: &ExecPlan,
     parent: InitEnd,
-    mut given: Given,
+    mut given: FromParent,
     joined: teu_namespaces::Result<()>,
     spared: BorrowedFd<'_>,
 ) -> Result<Prepared, i32> {
@@ -102,7 +102,11 @@ fn fail(parent: &InitEnd, err: &anyhow::Error) -> i32 {
 /// Everything that the process inherits; its environment, and whether this one
 /// could enter its working directory. The parent moves it into the container's
 /// cgroup meanwhile.
-fn become_process(plan: &ExecPlan, given: Given, parent: &InitEnd) -> Result<(Vec<CString>, bool)> {
+fn become_process(
+    plan: &ExecPlan,
+    given: FromParent,
+    parent: &InitEnd,
+) -> Result<(Vec<CString>, bool)> {
     end_with_parent(parent)?;
     if let Some(root) = &given.root {
         fchdir(root).context("enter the container's root")?;

@@ -12,6 +12,7 @@ pub(crate) mod devices;
 pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod gpu;
+pub(crate) mod hooks;
 pub(crate) mod hotplug;
 pub(crate) mod keyring;
 pub(crate) mod limits;
@@ -47,14 +48,13 @@ use rustix::process::Signal;
 use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
 
-use crate::hook::{self, Moment};
 use crate::logger::{self, STEP};
 use crate::pipe::{InitEnd, ToParent};
 use crate::plan::Plan;
 use crate::plan::process::ProcessPlan;
 use crate::plan::seccomp::Timing;
 use crate::signals::Signals;
-use crate::{errno, sys, version};
+use crate::{errno, sys};
 use mount_attributes::Kernel;
 use procfs::Procfs;
 use rootfs::Rootfs;
@@ -64,7 +64,7 @@ pub(crate) const FAILED: i32 = 255;
 
 /// What init inherits from the parent.
 #[derive(Debug)]
-pub(crate) struct Given<'a> {
+pub(crate) struct FromParent<'a> {
     /// Of its cgroup, if it is to go there by itself.
     pub(crate) entrance: Option<Entrance>,
     /// Where the terminal is sent.
@@ -81,7 +81,7 @@ pub(crate) struct Given<'a> {
 pub(crate) fn main(
     plan: &Plan,
     mut parent: InitEnd,
-    mut given: Given<'_>,
+    mut given: FromParent<'_>,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
     let prepared = enter_cgroup(given.entrance.take(), &parent)
@@ -128,7 +128,7 @@ struct Program {
 }
 
 /// Everything up to the moment before the program.
-fn prepare(plan: &Plan, parent: &mut InitEnd, given: &Given<'_>) -> Result<Program> {
+fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<Program> {
     // A parent that dies while this process is not reading from it takes this
     // process with it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -156,12 +156,7 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &Given<'_>) -> Result<Progr
     }
     // In the container's namespaces, with the host's root and an empty environment.
     rootfs.change_directory()?;
-    hook::run_with(
-        Moment::CreateContainer,
-        &plan.hooks.create_container,
-        &hook_state(plan, "creating"),
-        &[],
-    )?;
+    hooks::run_create_container(plan)?;
     rootfs.enter()?;
     // The last of init's own steps: its standard error may become the
     // container's terminal now.
@@ -242,23 +237,11 @@ fn become_process(
     })
 }
 
-/// What hooks that init runs are told: it sees its own pid.
-fn hook_state<'a>(plan: &'a Plan, status: &'static str) -> hook::State<'a> {
-    hook::State {
-        oci_version: version::SPECIFICATION,
-        id: &plan.id,
-        status,
-        pid: rustix::process::getpid().as_raw_pid(),
-        bundle: &plan.bundle,
-        annotations: &plan.annotations,
-    }
-}
-
 /// Waits for the start, and becomes the program.
 fn execute(
     plan: &Plan,
     parent: &mut InitEnd,
-    given: &Given<'_>,
+    given: &FromParent<'_>,
     program: &Program,
 ) -> Result<Infallible> {
     let at_once = parent.wait_for_parent()?;
@@ -272,13 +255,7 @@ fn execute(
         let fifo = given.exec_fifo.as_ref();
         wait_for_start(fifo.context("there is no exec fifo")?, given.signals)?;
     }
-    let state = hook_state(plan, "created");
-    hook::run_with(
-        Moment::StartContainer,
-        &plan.hooks.start_container,
-        &state,
-        &program.environment,
-    )?;
+    hooks::run_start_container(plan, &program.environment)?;
     sys::restore_signals(plan.process.ignored_signals).context("restore signals")?;
     command::exec(
         &program.path,
@@ -301,7 +278,11 @@ fn leave_parent(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
 
 /// Where whoever lets this process go waits for its program to run, to run the
 /// poststart hooks then.
-fn watched<'a>(plan: &Plan, parent: &'a InitEnd, given: &'a Given<'_>) -> Option<BorrowedFd<'a>> {
+fn watched<'a>(
+    plan: &Plan,
+    parent: &'a InitEnd,
+    given: &'a FromParent<'_>,
+) -> Option<BorrowedFd<'a>> {
     let end = given.exec_fifo.as_ref().map_or(parent.as_fd(), AsFd::as_fd);
     (!plan.hooks.poststart.is_empty()).then_some(end)
 }

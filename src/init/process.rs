@@ -196,7 +196,7 @@ fn setgroups_is_denied(procfs: BorrowedFd<'_>) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::host::Host;
-    use crate::plan::process::Shared;
+    use crate::plan::process::ForEveryProcess;
     use crate::testing;
     use std::ffi::CString;
     use std::fs;
@@ -208,7 +208,7 @@ mod tests {
         let process = testing::read(&format!(r#"{{"args":["x"],{process}}}"#));
         ProcessPlan::of(
             &process,
-            &Shared::default(),
+            &ForEveryProcess::default(),
             &Host::new().caller(None, false).expect("caller"),
             &NamespacePlan::default(),
             false,

@@ -6,6 +6,7 @@
 pub(crate) mod affinity;
 pub(crate) mod device_source;
 pub(crate) mod foreground;
+pub(crate) mod hooks;
 pub(crate) mod hotplug;
 pub(crate) mod intel_rdt;
 pub(crate) mod listen_fds;

@@ -108,7 +108,7 @@ fn open_namespace(child: &Child, name: &str) -> Result<File> {
 
 fn map_ids(tree: BorrowedFd<'_>, id_map: &BindIdMap, child: &Child) -> Result<()> {
     let user_namespace = match &id_map.maps {
-        BindIdMapSource::Given(maps) => idmap_mount::user_namespace_with(maps)?,
+        BindIdMapSource::FromParent(maps) => idmap_mount::user_namespace_with(maps)?,
         BindIdMapSource::Container => open_namespace(child, "user")?.into(),
     };
     let change = MountChange {

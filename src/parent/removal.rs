@@ -10,10 +10,10 @@ use nix::mount::MntFlags;
 use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
-use crate::parent::intel_rdt;
+use crate::errno;
+use crate::parent::{hooks, intel_rdt};
 use crate::state::init_process::KILL_PATIENCE;
 use crate::state::{ContainerState, StateDir, Status};
-use crate::{errno, hook};
 
 /// Removes what is held for a container whose init has ended.
 ///
@@ -34,7 +34,7 @@ pub(crate) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) ->
     cgroup.remove()?;
     intel_rdt::remove(&state.resctrl)?;
     dir.remove()?;
-    hook::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
+    hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process, User};
 use rustix::thread::CapabilitySet;
 use teu_namespaces::{Kind, NamespacePlan};
 
-use super::process::{ProcessPlan, Shared};
+use super::process::{ForEveryProcess, ProcessPlan};
 use super::scheduling::Affinity;
 use super::seccomp::Timing;
 use super::seen::Caller;
@@ -59,7 +59,7 @@ impl ExecPlan {
     pub(crate) fn new(
         id: &str,
         process: &Process,
-        shared: &Shared,
+        shared: &ForEveryProcess,
         caller: &Caller,
         namespaces: &NamespacePlan,
         foreground: bool,

@@ -45,7 +45,7 @@ use intel_rdt::IntelRdtPlan;
 use named_devices::NamedDevices;
 use net_devices::NetDevice;
 pub(crate) use options::{CgroupManager, PlanOptions, Service};
-use process::{ProcessPlan, Shared};
+use process::{ForEveryProcess, ProcessPlan};
 use rootfs::{RootfsInput, RootfsPlan};
 use seccomp::SeccompFilter;
 use seen::Seen;
@@ -62,7 +62,7 @@ pub(crate) struct Plan {
     pub(crate) cgroup: CgroupPlan,
     pub(crate) rootfs: RootfsPlan,
     pub(crate) process: ProcessPlan,
-    pub(crate) shared: Shared,
+    pub(crate) shared: ForEveryProcess,
     pub(crate) devices: NamedDevices,
     pub(crate) hooks: HooksPlan,
     pub(crate) sysctls: Vec<Sysctl>,
@@ -121,7 +121,7 @@ impl Plan {
             no_pivot: options.no_pivot,
             edits: &edits.together,
         })?;
-        let mut shared = Shared::new(spec, !options.no_new_keyring)?;
+        let mut shared = ForEveryProcess::new(spec, !options.no_new_keyring)?;
         if let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) {
             shared.seccomp = Some(SeccompFilter::new(seccomp, seen.knows_wait_killable)?);
         }

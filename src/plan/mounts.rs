@@ -86,7 +86,7 @@ pub(crate) struct BindIdMap {
 /// Where the id map comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BindIdMapSource {
-    Given(IdMaps),
+    FromParent(IdMaps),
     /// The user namespace of the container.
     Container,
 }
@@ -489,7 +489,7 @@ fn id_map(
     }
     let both = !uid.is_empty() && !gid.is_empty();
     let maps = if both {
-        BindIdMapSource::Given(IdMaps {
+        BindIdMapSource::FromParent(IdMaps {
             uid,
             gid,
             deny_setgroups: false,
@@ -855,7 +855,7 @@ mod tests {
         let mount = plan(&given);
         let map = bind_of(&mount).id_map.as_ref().expect("mapped");
         assert_eq!(map.scope, IdMapped::Tree);
-        assert!(matches!(&map.maps, BindIdMapSource::Given(maps) if maps.uid[0].host == 1000));
+        assert!(matches!(&map.maps, BindIdMapSource::FromParent(maps) if maps.uid[0].host == 1000));
 
         let mapped = format!(r#"{{{bind},"options":["bind","idmap"]}}"#);
         let mounts = Case::with_user_namespace().plan(&mapped).expect("planned");

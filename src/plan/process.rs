@@ -68,7 +68,7 @@ pub(crate) struct ProcessPlan {
 /// is `None`, unless it is told how to read it: so it is here.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Shared {
+pub(crate) struct ForEveryProcess {
     /// The mask of a process that names none; `None` leaves it what it is.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) umask: Option<u32>,
@@ -152,7 +152,7 @@ impl ProcessPlan {
     /// Naming the field that is missing, wrong or not possible here.
     pub(crate) fn new(
         spec: &Spec,
-        shared: &Shared,
+        shared: &ForEveryProcess,
         caller: &Caller,
         namespaces: &NamespacePlan,
         foreground: bool,
@@ -185,7 +185,7 @@ impl ProcessPlan {
     /// As for [`ProcessPlan::new`].
     pub(crate) fn of(
         process: &spec::Process,
-        shared: &Shared,
+        shared: &ForEveryProcess,
         caller: &Caller,
         namespaces: &NamespacePlan,
         foreground: bool,
@@ -197,7 +197,7 @@ impl ProcessPlan {
     fn with_args(
         args: Vec<CString>,
         process: &spec::Process,
-        shared: &Shared,
+        shared: &ForEveryProcess,
         caller: &Caller,
         namespaces: &NamespacePlan,
         foreground: bool,
@@ -240,19 +240,19 @@ impl ProcessPlan {
     }
 }
 
-impl Shared {
+impl ForEveryProcess {
     /// What the specification says; `new_keyring`: its creation made a session
     /// keyring.
     ///
     /// # Errors
     /// Naming the field that is wrong.
-    pub(crate) fn new(spec: &Spec, new_keyring: bool) -> Result<Shared> {
+    pub(crate) fn new(spec: &Spec, new_keyring: bool) -> Result<ForEveryProcess> {
         let process = spec.process().as_ref();
         let linux = spec.linux().as_ref();
         let cpu = linux.and_then(|linux| linux.resources().as_ref()?.cpu().as_ref());
         let cpus = cpu.and_then(|cpu| cpu.cpus().as_deref());
         let memory_policy = linux.and_then(|linux| linux.memory_policy().as_ref());
-        Ok(Shared {
+        Ok(ForEveryProcess {
             umask: process.map_or(Ok(None), |process| umask(process.user()))?,
             oom_score_adj: oom_score_adj(process.and_then(|process| process.oom_score_adj()))?,
             personality: linux
@@ -513,7 +513,7 @@ mod tests {
         namespaces.set(Kind::Mount, Namespace::New);
         ProcessPlan::new(
             &spec,
-            &Shared::new(&spec, false)?,
+            &ForEveryProcess::new(&spec, false)?,
             &Caller::root(),
             &namespaces,
             false,
@@ -676,7 +676,7 @@ mod tests {
         ] {
             let json = format!(r#"{{"process":{{"args":["a"],"cwd":"/","user":{user}}}}}"#);
             let spec: Spec = crate::testing::read(&json);
-            let shared = Shared::new(&spec, false).expect("shared");
+            let shared = ForEveryProcess::new(&spec, false).expect("shared");
             let plan =
                 ProcessPlan::new(&spec, &shared, &Caller::root(), namespaces, false).expect("plan");
             assert_eq!(plan.umask, mask, "{user}");
@@ -689,9 +689,12 @@ mod tests {
             r#"{"process":{"user":{"umask":23},"oomScoreAdj":7},
                 "linux":{"personality":{"domain":"LINUX32"},"resources":{"cpu":{"cpus":"0"}}}}"#,
         );
-        let shared = Shared::new(&spec, true).expect("shared");
+        let shared = ForEveryProcess::new(&spec, true).expect("shared");
         let text = serde_json::to_string(&shared).expect("json");
-        assert_eq!(serde_json::from_str::<Shared>(&text).expect("json"), shared);
+        assert_eq!(
+            serde_json::from_str::<ForEveryProcess>(&text).expect("json"),
+            shared
+        );
         let plan = |json: &str| {
             let process = crate::testing::read(json);
             ProcessPlan::of(

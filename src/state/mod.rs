@@ -22,7 +22,7 @@ use crate::plan::external::External;
 use crate::plan::hooks::Hook;
 use crate::plan::intel_rdt::IntelRdtPlan;
 use crate::plan::named_devices::NamedDevices;
-use crate::plan::process::Shared;
+use crate::plan::process::ForEveryProcess;
 use crate::procfs::stat::ProcessStat;
 use crate::{hook, version};
 pub(crate) use state_dir::{NoState, StateDir};
@@ -57,7 +57,7 @@ pub(crate) struct ContainerState {
     /// Whether the container's mounts are the host's, to be undone with it.
     pub(crate) mounts_on_host: bool,
     /// What its further processes take over from it.
-    pub(crate) shared: Shared,
+    pub(crate) shared: ForEveryProcess,
     /// Those that it has by name.
     pub(crate) devices: NamedDevices,
     /// What of it is the host's, for a checkpoint.

@@ -26,7 +26,7 @@ use crate::state::{ContainerState, StateDir, init_process};
 
 /// A device that the container was given.
 #[derive(Debug)]
-struct Given {
+struct FromParent {
     path: PathBuf,
     kind: DeviceKind,
     /// Of the device that brought it, if that can come again.
@@ -63,7 +63,7 @@ pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
     Ok(report)
 }
 
-impl Given {
+impl FromParent {
     fn hint(&self, id: &str) -> String {
         match &self.name {
             Some(name) => format!(
@@ -82,7 +82,7 @@ fn open_root(state: &ContainerState) -> Result<Root> {
 }
 
 /// What named devices brought, and the nodes of its config.json in other places.
-fn given(state: &ContainerState) -> Result<Vec<Given>> {
+fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
     let mut all = Vec::new();
     if !state.devices.dev_is_the_hosts {
         let bundle = Bundle::open_again(&state.bundle)?;
@@ -91,7 +91,7 @@ fn given(state: &ContainerState) -> Result<Vec<Given>> {
         all.extend(
             device_nodes(listed.unwrap_or_default())?
                 .into_iter()
-                .map(|node| Given {
+                .map(|node| FromParent {
                     path: node.path,
                     kind: node.kind,
                     name: None,
@@ -102,8 +102,8 @@ fn given(state: &ContainerState) -> Result<Vec<Given>> {
         // What --gpus gave has no name by which it can be asked for again.
         let has_name = device.name.contains('=') || device.name.starts_with('/');
         for node in &device.brought.nodes {
-            all.retain(|other: &Given| other.path != node.path);
-            all.push(Given {
+            all.retain(|other: &FromParent| other.path != node.path);
+            all.push(FromParent {
                 path: node.path.clone(),
                 kind: node.kind,
                 name: has_name.then(|| device.name.clone()),
@@ -114,7 +114,7 @@ fn given(state: &ContainerState) -> Result<Vec<Given>> {
 }
 
 /// A handle on the node, if it is that device.
-fn find(root: &Root, given: &Given) -> Result<OwnedFd> {
+fn find(root: &Root, given: &FromParent) -> Result<OwnedFd> {
     let handle = match root.resolve(&given.path) {
         Err(Errno::NOENT) => bail!("it is not there"),
         found => found.context("look up")?,
@@ -145,7 +145,7 @@ fn has_driver(drivers: &str, kind: DeviceKind) -> bool {
 /// Asks the kernel whether it allows what the rules say, and no more.
 fn check_rules(
     state: &ContainerState,
-    nodes: &[(Given, String, OwnedFd)],
+    nodes: &[(FromParent, String, OwnedFd)],
     report: &mut Report,
 ) -> Result<()> {
     let rules = state.limits.devices.as_deref();

@@ -1,0 +1,49 @@
+//! The hooks that run in the container's namespaces.
+
+use std::ffi::CString;
+
+use anyhow::Result;
+
+use crate::hook::{self, Moment, State};
+use crate::plan::Plan;
+use crate::version;
+
+/// Runs the createContainer hooks, in an empty environment.
+///
+/// # Errors
+/// The first hook that could not be run, failed or took too long.
+pub(crate) fn run_create_container(plan: &Plan) -> Result<()> {
+    let hooks = &plan.hooks.create_container;
+    hook::run_with(
+        Moment::CreateContainer,
+        hooks,
+        &state(plan, "creating"),
+        &[],
+    )
+}
+
+/// Runs the startContainer hooks, in the program's environment.
+///
+/// # Errors
+/// As for [`run_create_container`].
+pub(crate) fn run_start_container(plan: &Plan, environment: &[CString]) -> Result<()> {
+    let hooks = &plan.hooks.start_container;
+    hook::run_with(
+        Moment::StartContainer,
+        hooks,
+        &state(plan, "created"),
+        environment,
+    )
+}
+
+/// What hooks that init runs are told: it sees its own pid.
+fn state<'a>(plan: &'a Plan, status: &'static str) -> State<'a> {
+    State {
+        oci_version: version::SPECIFICATION,
+        id: &plan.id,
+        status,
+        pid: rustix::process::getpid().as_raw_pid(),
+        bundle: &plan.bundle,
+        annotations: &plan.annotations,
+    }
+}
