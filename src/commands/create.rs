@@ -12,20 +12,21 @@ use teu_cgroups::{Cgroup, Entered};
 
 use crate::bundle::Bundle;
 use crate::criu::external;
-use crate::errno;
 use crate::failure::{Failure, START};
 use crate::host::Host;
 use crate::init::{self, FromParent, limits};
 use crate::logger::STEP;
+use crate::parent::container::Container;
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
 use crate::parent::{
     affinity, device_source, hooks, intel_rdt, mount_source, net_devices, notify, oom_score,
-    removal, seccomp_agent,
+    seccomp_agent,
 };
 use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
 use crate::plan::gpu::DeviceWishes;
+use crate::plan::seen::Seen;
 use crate::plan::{CgroupManager, Plan, PlanOptions, Service};
 use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
@@ -76,8 +77,8 @@ pub(crate) enum Rootless {
 /// Whatever stood in the way; nothing of the container is left then.
 #[inline(never)]
 pub(crate) fn create(options: &Options) -> Result<()> {
-    let mut container = make(options, Purpose::Create)?;
-    container.pipe.send(ToInit::WaitForStart)?;
+    let (mut container, pipe) = make(options, Purpose::Create)?;
+    pipe.send(ToInit::WaitForStart)?;
     container.keep();
     log::debug!(target: STEP, "created {:?}, which waits for its start", options.id);
     Ok(())
@@ -94,39 +95,22 @@ pub(crate) enum Purpose {
     RunForeground,
 }
 
-/// A container that has been made. Dropped, it is undone, until
-/// [`Container::keep`].
-#[derive(Debug)]
-pub(crate) struct Container {
-    // Dropped in this order: the process, then what it was in.
-    pub(crate) init: Started,
-    pub(crate) cgroup: Cgroup,
-    pub(crate) state_dir: StateDir,
-    pub(crate) state: Box<ContainerState>,
-    pub(crate) pipe: ParentEnd,
-    /// Those that would have ended this process meanwhile.
-    pub(crate) signals: Signals,
-}
-
-/// Makes a container, up to the moment before its program starts.
+/// Makes a container, up to the moment before its program starts. Comes with our end of
+/// the pipe to its init.
 ///
 /// # Errors
 /// Whatever stood in the way; nothing of the container is left then.
-pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
+pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, ParentEnd)> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
     container_id::check(&options.id)?;
     StateDir::make_root(&options.root)?;
 
-    // Look once, and decide everything before the machine is touched.
     // All three are left to the end of the process: after the clone, to free them
     // would be to copy every page they are in.
     let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
-    let planned = options.for_plan(purpose, listen_fds);
-    let seen = Host::new().look(&bundle.spec, &bundle.dir, &planned)?;
-    let seen = ManuallyDrop::new(seen);
-    let plan = Plan::new(&bundle.spec, &bundle.dir, &planned, &seen)?;
-    let plan = ManuallyDrop::new(plan);
+    let (seen, plan) = decide(&bundle, &options.for_plan(purpose, listen_fds))?;
+    let (seen, plan) = (ManuallyDrop::new(seen), ManuallyDrop::new(plan));
 
     log::debug!(
         target: STEP,
@@ -172,25 +156,38 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<Container> {
         child.pid()
     );
 
-    let mut container = Container {
-        init: Started::new(child),
-        cgroup,
-        state_dir,
-        state,
+    let mut creation = Creation {
+        container: Container {
+            init: Started::new(child),
+            cgroup,
+            state_dir,
+            state,
+            signals,
+        },
         pipe,
-        signals,
+        plan: &plan,
     };
-    match container.bring_up(&plan, options, enters_v1, front) {
-        Ok(()) => Ok(container),
+    match creation.bring_up(options, enters_v1, front) {
+        Ok(()) => Ok((creation.container, creation.pipe)),
         Err(err) => {
-            let err = match container.pipe.last_words() {
+            let err = match creation.pipe.last_words() {
                 Some(why) => init_failed(&why).context(START),
                 None => err,
             };
-            container.undo();
+            creation.container.undo();
             Err(err)
         }
     }
+}
+
+/// Looks at the machine once, and decides everything before it is touched.
+///
+/// # Errors
+/// What cannot be, or not here.
+pub(super) fn decide(bundle: &Bundle, options: &PlanOptions) -> Result<(Seen, Box<Plan>)> {
+    let seen = Host::new().look(&bundle.spec, &bundle.dir, options)?;
+    let plan = Plan::new(&bundle.spec, &bundle.dir, options, &seen)?;
+    Ok((seen, plan))
 }
 
 fn init_failed(why: &str) -> anyhow::Error {
@@ -263,48 +260,49 @@ impl Options {
     }
 }
 
-impl Container {
+/// A creation under way: init works in its new namespaces.
+struct Creation<'a> {
+    container: Container,
+    pipe: ParentEnd,
+    plan: &'a Plan,
+}
+
+impl Creation<'_> {
     /// The parent's part while init works.
-    fn bring_up(
-        &mut self,
-        plan: &Plan,
-        options: &Options,
-        enters_v1: bool,
-        front: Option<Front>,
-    ) -> Result<()> {
-        let pid = self.init.child.pid();
+    fn bring_up(&mut self, options: &Options, enters_v1: bool, front: Option<Front>) -> Result<()> {
+        let pid = self.container.init.child.pid();
         let entered = Entered {
             v1: enters_v1 && self.pipe.has_entered_cgroup()?,
-            v2: self.init.child.is_in_cgroup(),
+            v2: self.container.init.child.is_in_cgroup(),
         };
         // Init is making its mounts meanwhile.
-        self.cgroup.enter(pid, entered)?;
+        self.container.cgroup.enter(pid, entered)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.
         affinity::reset(pid.as_raw());
-        net_devices::move_into(&plan.net_devices, pid.as_raw())?;
-        if let Some(rdt) = &plan.intel_rdt {
-            intel_rdt::enter(rdt, pid.as_raw(), &mut self.state.resctrl)?;
+        net_devices::move_into(&self.plan.net_devices, pid.as_raw())?;
+        if let Some(rdt) = &self.plan.intel_rdt {
+            intel_rdt::enter(rdt, pid.as_raw(), &mut self.container.state.resctrl)?;
         }
-        for ignored in self.cgroup.apply(&plan.cgroup.limits)? {
+        for ignored in self.container.cgroup.apply(&self.plan.cgroup.limits)? {
             log::warn!("{ignored}");
         }
         log::debug!(target: STEP, "init is in its cgroup, which has its limits");
 
-        self.serve_init(plan).context(START)?;
+        self.serve_init().context(START)?;
         log::debug!(target: STEP, "init is ready (init: closing the pipe to signal completion)");
 
-        if let Some(adjustment) = plan.process.oom_score_adj {
+        if let Some(adjustment) = self.plan.process.oom_score_adj {
             oom_score::set(pid.as_raw(), adjustment)?;
         }
-        if plan.parent_sets_limits {
-            limits::set(pid.as_raw(), &plan.process.rlimits)?;
+        if self.plan.parent_sets_limits {
+            limits::set(pid.as_raw(), &self.plan.process.rlimits)?;
         }
-        self.init.show_terminal(front)?;
-        self.state_dir.save(&self.state)?;
+        self.container.init.show_terminal(front)?;
+        self.container.state_dir.save(&self.container.state)?;
         log::debug!(target: STEP, "saved the state");
-        self.init.announce(
+        self.container.init.announce(
             b"standard",
             options.pidfd_socket.as_deref(),
             options.pid_file.as_deref(),
@@ -313,62 +311,73 @@ impl Container {
 
     /// Notes who init is, for the state.
     fn note_init(&mut self) -> Result<()> {
-        self.state.pid = self.init.child.pid().as_raw();
-        let stat = ProcessStat::read(self.state.pid)?.context("container init is gone")?;
-        self.state.start_time = stat.start_time;
-        self.state.cgroup = self.cgroup.saved_paths();
+        self.container.state.pid = self.container.init.child.pid().as_raw();
+        let stat =
+            ProcessStat::read(self.container.state.pid)?.context("container init is gone")?;
+        self.container.state.start_time = stat.start_time;
+        self.container.state.cgroup = self.container.cgroup.saved_paths();
         Ok(())
     }
 
     /// Answers what init asks, until it is ready. Device rules come when it has
     /// made its devices and mounts, which may be of a device the container
     /// cannot use, and before anything else runs in the container.
-    fn serve_init(&self, plan: &Plan) -> Result<()> {
-        match self.pipe.serve(|asked| self.answer(plan, asked))? {
+    fn serve_init(&self) -> Result<()> {
+        match self.pipe.serve(|asked| self.answer(asked))? {
             Outcome::Ready => {
-                if let Some(devices) = &plan.rootfs.devices {
-                    device_source::remove(devices, self.state_dir.path())?;
+                if let Some(devices) = &self.plan.rootfs.devices {
+                    device_source::remove(devices, self.container.state_dir.path())?;
                 }
-                self.restrict_devices(plan)
+                self.restrict_devices()
             }
             Outcome::Failed(why) => Err(init_failed(&why)),
             Outcome::Silent => Err(self.why_init_ended()),
         }
     }
 
-    fn answer(&self, plan: &Plan, asked: ToParent) -> Result<Option<ToInit>> {
+    fn answer(&self, asked: ToParent) -> Result<Option<ToInit>> {
         Ok(match asked {
             ToParent::OpenMountSource(index) => {
-                let source = mount_source::open(&plan.rootfs, index, &self.init.child);
+                let source =
+                    mount_source::open(&self.plan.rootfs, index, &self.container.init.child);
                 Some(ToInit::answer(source.map(ToInit::Tree)))
             }
             ToParent::MakeDevice(index) => {
-                let devices = plan.rootfs.devices.as_ref().context("the plan has no /dev");
-                let label = plan.rootfs.mount_label.as_deref();
+                let devices = self
+                    .plan
+                    .rootfs
+                    .devices
+                    .as_ref()
+                    .context("the plan has no /dev");
+                let label = self.plan.rootfs.mount_label.as_deref();
                 let node = devices.and_then(|devices| {
-                    device_source::make(devices, label, index, self.state_dir.path())
+                    device_source::make(devices, label, index, self.container.state_dir.path())
                 });
                 Some(ToInit::answer(node))
             }
             ToParent::RunHooks => {
-                self.restrict_devices(plan)?;
-                let state = self.state.for_hooks(Status::Creating);
-                hooks::run_before_root(&plan.hooks, &state)?;
+                self.restrict_devices()?;
+                let state = self.container.state.for_hooks(Status::Creating);
+                hooks::run_before_root(&self.plan.hooks, &state)?;
                 log::debug!(target: STEP, "ran the hooks before the container's root");
                 Some(ToInit::HooksDone)
             }
             ToParent::SeccompListener(number) => {
-                let state = self.state.for_hooks(Status::Creating);
-                let filter = plan.process.seccomp.as_ref();
-                seccomp_agent::give_listener(filter, &self.init.child, number, state)?;
+                let state = self.container.state.for_hooks(Status::Creating);
+                let filter = self.plan.process.seccomp.as_ref();
+                seccomp_agent::give_listener(filter, &self.container.init.child, number, state)?;
                 None
             }
             other => bail!("message from init: {other:?}, again"),
         })
     }
 
-    fn restrict_devices(&self, plan: &Plan) -> Result<()> {
-        for ignored in self.cgroup.restrict_devices(&plan.cgroup.limits)? {
+    fn restrict_devices(&self) -> Result<()> {
+        for ignored in self
+            .container
+            .cgroup
+            .restrict_devices(&self.plan.cgroup.limits)?
+        {
             log::warn!("{ignored}");
         }
         Ok(())
@@ -376,45 +385,17 @@ impl Container {
 
     /// Init died without a message, most often by the OOM killer.
     fn why_init_ended(&self) -> anyhow::Error {
-        if self.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
-            return Failure::InitOutOfMemory(self.state.limits.memory.limit).into();
+        if self
+            .container
+            .cgroup
+            .oom_kills()
+            .is_ok_and(|kills| kills > 0)
+        {
+            return Failure::InitOutOfMemory(self.container.state.limits.memory.limit).into();
         }
-        match self.init.child.wait() {
+        match self.container.init.child.wait() {
             Ok(status) => anyhow!("container init ended before it was ready: {status:?}"),
             Err(err) => err.into(),
         }
-    }
-
-    /// Kills it and removes everything held for it, as deleting it would.
-    pub(crate) fn undo(self) {
-        let state = self.state.clone();
-        drop(self);
-        if state.mounts_on_host
-            && let Err(err) = removal::unmount_below(&state.rootfs)
-        {
-            log::warn!("{}", errno::chain(&err));
-        }
-        if let Err(err) = intel_rdt::remove(&state.resctrl) {
-            log::warn!("{}", errno::chain(&err));
-        }
-        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
-    }
-
-    /// Lets other commands work on it, which may delete it: nothing is undone by
-    /// its name any more.
-    pub(crate) fn share(&mut self) {
-        self.cgroup.keep();
-        self.state_dir.keep();
-    }
-
-    /// Kills and deletes a shared one, if it is still there.
-    pub(crate) fn end(self) {
-        removal::end_shared(self.init.child, self.state_dir, &self.state);
-    }
-
-    /// It outlives this process.
-    pub(crate) fn keep(&mut self) {
-        self.init.keep();
-        self.share();
     }
 }

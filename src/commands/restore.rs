@@ -21,12 +21,12 @@ use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
 use crate::criu::rpc::{self, Kind, Notification, Request};
 use crate::criu::swrk::{self, Criu, Start};
-use crate::host::Host;
+use crate::parent::container::{self, Container};
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::notify::{self, NotifySocket};
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
-use crate::parent::{foreground, hooks, intel_rdt, removal};
+use crate::parent::{foreground, hooks, intel_rdt};
 use crate::plan::external::external_mounts;
 use crate::plan::mounts::MountKind;
 use crate::plan::{Plan, PlanOptions};
@@ -68,23 +68,15 @@ pub(crate) struct Options {
 pub(crate) fn restore(options: &Options) -> Result<u8> {
     checkpoint::warn_if_rootless("restore");
     if options.detach {
-        make(options)?.keep();
+        let (mut container, _) = make(options)?;
+        container.keep();
         return Ok(0);
     }
     if !options.no_subreaper {
         foreground::become_subreaper();
     }
-    make(options)?.wait()
-}
-
-/// A container that has been restored. Dropped, it is undone, until
-/// [`Restored::keep`].
-#[derive(Debug)]
-struct Restored {
-    // Dropped in this order: the process, then what it was in.
-    init: Started,
-    rest: Parts,
-    notify: Option<NotifySocket>,
+    let (container, notify) = make(options)?;
+    container.wait_in_front(notify.as_ref(), false)
 }
 
 /// What is held for a container besides its processes.
@@ -92,12 +84,12 @@ struct Restored {
 struct Parts {
     cgroup: Cgroup,
     state_dir: StateDir,
-    state: ContainerState,
+    state: Box<ContainerState>,
     /// Those that would have ended this process meanwhile.
     signals: Signals,
 }
 
-fn make(options: &Options) -> Result<Restored> {
+fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     let create = &options.create;
     container_id::check(&create.id)?;
     StateDir::make_root(&create.root)?;
@@ -111,8 +103,7 @@ fn make(options: &Options) -> Result<Restored> {
         may_lack_process: false,
         ..create.for_plan(Purpose::Create, ListenFds::default())
     };
-    let seen = Host::new().look(&bundle.spec, &bundle.dir, &planned)?;
-    let plan = Plan::new(&bundle.spec, &bundle.dir, &planned, &seen)?;
+    let (seen, plan) = create::decide(&bundle, &planned)?;
     refuse_what_criu_cannot(&plan)?;
     let namespaces = Namespaces::open(&plan.namespaces)?;
     let has_terminal = plan.process.terminal.is_some();
@@ -139,7 +130,7 @@ fn make(options: &Options) -> Result<Restored> {
         parts: Parts {
             cgroup,
             state_dir,
-            state: *state,
+            state,
             signals,
         },
     };
@@ -147,11 +138,7 @@ fn make(options: &Options) -> Result<Restored> {
         .run(program, &mut images, &streams, &namespaces)
         .and_then(|notify| restoration.bring_up(front).map(|up| (up, notify)));
     match restored {
-        Ok((init, notify)) => Ok(Restored {
-            init,
-            rest: restoration.parts,
-            notify,
-        }),
+        Ok((init, notify)) => Ok((restoration.parts.with(init), notify)),
         Err(err) => {
             restoration.parts.undo();
             Err(err)
@@ -369,6 +356,23 @@ fn make_root_readonly(pid: i32) -> Result<()> {
 }
 
 impl Parts {
+    /// The container, once CRIU has made its init.
+    fn with(self, init: Started) -> Container {
+        let Parts {
+            cgroup,
+            state_dir,
+            state,
+            signals,
+        } = self;
+        Container {
+            init,
+            cgroup,
+            state_dir,
+            state,
+            signals,
+        }
+    }
+
     /// Ends what may be left of the container and removes the rest, as deleting
     /// it would.
     fn undo(self) {
@@ -377,39 +381,6 @@ impl Parts {
             log::warn!("{}", errno::chain(&err.into()));
         }
         drop(self);
-        if let Err(err) = intel_rdt::remove(&state.resctrl) {
-            log::warn!("{}", errno::chain(&err));
-        }
-        hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
-    }
-}
-
-impl Restored {
-    /// Stays in front of it until its init has ended, and deletes it.
-    fn wait(mut self) -> Result<u8> {
-        self.share();
-        let notify = self.notify.as_ref();
-        let status = match self.init.wait_in_front(&self.rest.signals, notify) {
-            Ok(status) => status,
-            Err(err) => {
-                removal::end_shared(self.init.child, self.rest.state_dir, &self.rest.state);
-                return Err(err);
-            }
-        };
-        removal::destroy_ended(self.rest.state_dir, &self.rest.state)?;
-        Ok(status)
-    }
-
-    /// It outlives this process.
-    fn keep(mut self) {
-        self.init.keep();
-        self.share();
-    }
-
-    /// Lets other commands work on it, which may delete it: nothing is undone by
-    /// its name any more.
-    fn share(&mut self) {
-        self.rest.cgroup.keep();
-        self.rest.state_dir.keep();
+        container::undo_outside(&state);
     }
 }

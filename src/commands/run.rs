@@ -3,11 +3,12 @@
 
 use anyhow::{Context, Result};
 
-use super::create::{self, Container, Purpose};
+use super::create::{self, Purpose};
 use crate::logger::STEP;
+use crate::parent::container::Container;
 use crate::parent::notify::NotifySocket;
-use crate::parent::{foreground, hooks, removal};
-use crate::pipe::ToInit;
+use crate::parent::{foreground, hooks};
+use crate::pipe::{ParentEnd, ToInit};
 use crate::state::Status;
 
 /// What `run` needs to know.
@@ -47,27 +48,15 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     if !options.no_subreaper {
         foreground::become_subreaper();
     }
-    let (mut container, notify) = start(options, Purpose::RunForeground)?;
-    container.share();
-    let init = &mut container.init;
-    let status = match init.wait_in_front(&container.signals, notify.as_ref()) {
-        Ok(status) => status,
-        Err(err) => {
-            container.end();
-            return Err(err);
-        }
-    };
-    if !options.keep {
-        removal::destroy_ended(container.state_dir, &container.state)?;
-    }
-    Ok(status)
+    let (container, notify) = start(options, Purpose::RunForeground)?;
+    container.wait_in_front(notify.as_ref(), options.keep)
 }
 
 /// Makes the container and starts it; undoes it if that fails. Comes with the
 /// socket through which the container says that it is ready.
 fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<NotifySocket>)> {
-    let mut container = create::make(&options.create, purpose)?;
-    match start_program(&mut container) {
+    let (container, pipe) = create::make(&options.create, purpose)?;
+    match start_program(&container, &pipe) {
         Ok(notify) => Ok((container, notify)),
         Err(err) => {
             container.undo();
@@ -77,13 +66,13 @@ fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<Notif
 }
 
 /// Lets init execute the program and runs the poststart hooks.
-fn start_program(container: &mut Container) -> Result<Option<NotifySocket>> {
+fn start_program(container: &Container, pipe: &ParentEnd) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
-    container.pipe.send(ToInit::Execute)?;
+    pipe.send(ToInit::Execute)?;
     log::debug!(target: STEP, "started its program");
     if !container.state.poststart.is_empty() {
         // They belong after the program's start (runtime.md, "Lifecycle").
-        let executed = container.pipe.wait_for_exec();
+        let executed = pipe.wait_for_exec();
         if executed.context("wait for the program to start")? {
             let state = &container.state;
             hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;

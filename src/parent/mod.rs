@@ -4,6 +4,7 @@
 //! Decides nothing: what to do is in the plan.
 
 pub(crate) mod affinity;
+pub(crate) mod container;
 pub(crate) mod device_source;
 pub(crate) mod foreground;
 pub(crate) mod hooks;
