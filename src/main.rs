@@ -164,7 +164,7 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
         Command::Resume(args) => pause::resume(&root.path, &args.id)?,
         Command::Kill(args) => kill::kill(&args.options(&root)?)?,
         Command::Delete(args) => delete::delete(&args.options(&root))?,
-        Command::Devices(args) => return devices::devices(&args.options()?),
+        Command::Devices(args) => return devices::devices(&args.options(&root)?),
         Command::Gpu(args) => return gpu::gpu(&args.options(&root)?),
         Command::List(args) => list::list(&args.options(root)?)?,
         Command::Spec(args) => commands::spec::spec(&args.options())?,

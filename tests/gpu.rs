@@ -34,6 +34,7 @@ tests![
     devices_are_listed,
     devices_are_inspected,
     files_are_validated,
+    what_run_refuses_is_no_valid_file,
 ];
 
 /// No driver has this number (it is for experiments), so that a device which may be
@@ -514,7 +515,7 @@ fn hooks_of_others_do_not_run() {
     describe_hook(&link);
     refused("others than root can write to the hook");
     describe_hook(Path::new("hooks/hook"));
-    refused(r#"the path of the hook \"hooks/hook\" is not absolute"#);
+    refused(r#"the hook \"hooks/hook\": path \"hooks/hook\" is not absolute"#);
 }
 
 fn hooks_can_be_forbidden() {
@@ -801,6 +802,104 @@ fn devices_are_inspected() {
         .output()
         .exits(1)
         .says(r#"invalid CDI device name \"x\""#);
+}
+
+/// Not even if the machine lacks other devices of the file.
+fn what_run_refuses_is_no_valid_file() {
+    needs(&[Root, Teu]);
+    let container = Container::new(Bundle::new());
+    let node = |path: &str, host: &str, more: Value| {
+        let mut node = json!({ "path": path, "hostPath": host });
+        node.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!({ "deviceNodes": [{ "path": "/dev/nowhere" }, node] })
+    };
+    let mount = |source: &str, destination: &str, option: &str, kind: &str| json!({ "mounts": [{ "hostPath": source, "containerPath": destination, "options": [option], "type": kind }] });
+    let hook = |path: &str, timeout: i64| json!({ "hooks": [{ "hookName": "createRuntime", "path": path, "timeout": timeout }] });
+    let all = json!({ "type": "c", "major": NOTHING, "minor": 1 });
+    let block = json!({ "type": "b", "major": NOTHING, "minor": 1 });
+    let mode = json!({ "type": "c", "major": NOTHING, "minor": 1, "fileMode": 1 << 20 });
+    for (edits, words) in [
+        (
+            node("dev/x", "/dev/null", json!({})),
+            "the device node \"dev/x\": its path is not absolute",
+        ),
+        (
+            node("/", "/nowhere", all.clone()),
+            "the device node \"/\": path is empty",
+        ),
+        (
+            node("/dev/x", "dev/x", json!({})),
+            "the host's path \"dev/x\" is not absolute",
+        ),
+        (
+            node("/dev/x", "/nowhere", block),
+            "which only \"--cdi-devices any\" allows",
+        ),
+        (
+            node("/dev/x", "/nowhere", mode),
+            "the device node \"/dev/x\": 0o4000000 is no mode of a file",
+        ),
+        (node("/dev/x", "/dev/null", all), "is c 1:3, not c"),
+        (
+            mount("/usr", "usr", "bind", ""),
+            "the mount on \"usr\": its path is not absolute",
+        ),
+        (
+            mount("/usr", "/a/..", "bind", ""),
+            "it would cover the whole root filesystem",
+        ),
+        (
+            mount("/usr", "/proc/sys", "remount", ""),
+            "option \"remount\"",
+        ),
+        (
+            mount("usr", "/mnt/own", "rbind", ""),
+            "the host's path \"usr\" is not absolute",
+        ),
+        (
+            mount("/proc/self/root/etc", "/mnt/own", "bind", ""),
+            "no container gets \"/etc\" of the host",
+        ),
+        (
+            mount("proc", "/mnt/own", "ro", "proc"),
+            "no device brings a \"proc\"",
+        ),
+        (
+            hook("bin/true", 1),
+            "the hook \"bin/true\": path \"bin/true\" is not absolute",
+        ),
+        (
+            hook("/bin/true", -1),
+            "the hook \"/bin/true\": timeout -1 is not above 0 seconds",
+        ),
+    ] {
+        let path = describe(&edits);
+        let of = format!("CDI device \"vendor.com/gpu=0\" in {path:?}: ");
+        let output = devices(["validate"]).output().exits(1);
+        let is_told = output.stdout.starts_with(&format!("{path:?}: {of}"));
+        assert!(
+            is_told && output.stdout.contains(words),
+            "{edits}: {output}"
+        );
+        let mut edits = edits;
+        if let Some(nodes) = edits["deviceNodes"].as_array_mut() {
+            nodes.remove(0);
+        }
+        describe(&edits);
+        let output = asking(&container, "create").output().exits(1);
+        output.says(&words.replace('"', "\\\""));
+        assert!(!container.has_state());
+    }
+    for edits in [
+        node("/dev/x", "/dev/null", json!({})),
+        mount("tmpfs", "/mnt/own", "ro", "tmpfs"),
+        mount("/usr", "/mnt/own", "rbind", "bind"),
+    ] {
+        describe(&edits);
+        assert_eq!(devices(["validate"]).output().ok().stdout, "");
+    }
 }
 
 fn files_are_validated() {

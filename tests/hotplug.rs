@@ -621,6 +621,7 @@ fn what_cannot_be_given_is_told() {
     refused("/dev/null:a:b", form);
     refused("/dev/null:rx", "is not made of the letters r, w and m");
     refused("/dev/null:", "is not made of the letters r, w and m");
+    refused("/dev/null:rrr", "each once at most");
     refused("null", r#"invalid CDI device name \"null\""#);
     refused(
         "vendor.com/gpu=0",
@@ -652,12 +653,17 @@ fn what_cannot_be_given_is_told() {
     refused("vendor.com/gpu=0", "it has netDevices");
     describe(&json!({ "deviceNodes": [gpu0], "intelRdt": { "closID": "x" } }));
     refused("vendor.com/gpu=0", "it has intelRdt");
-    for mount in [
-        json!({ "hostPath": "x", "containerPath": "/etc", "options": ["remount", "ro"] }),
-        json!({ "hostPath": "tmpfs", "containerPath": "/etc", "type": "tmpfs" }),
+    for (mount, words) in [
+        (
+            json!({ "hostPath": "/x", "containerPath": "/etc", "options": ["remount", "ro"] }),
+            r#"the mount on \"/etc\": option \"remount\""#,
+        ),
+        (
+            json!({ "hostPath": "tmpfs", "containerPath": "/etc", "type": "tmpfs" }),
+            r#"mount on \"/etc\": it is no bind, which a container that runs cannot get"#,
+        ),
     ] {
         describe(&json!({ "deviceNodes": [gpu0], "mounts": [mount] }));
-        let words = r#"mount on \"/etc\": it is no bind, which a container that runs cannot get"#;
         refused("vendor.com/gpu=0", words);
     }
 

@@ -54,7 +54,7 @@ struct Place {
 }
 
 /// Why a file, a directory or a device does not count.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Problem {
     pub path: PathBuf,
     pub reason: String,
@@ -164,6 +164,12 @@ impl Cdi {
         &self.problems
     }
 
+    /// Those that can be read, and where they are.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &File)> {
+        let files = self.files.iter();
+        files.map(|source| (source.path.as_path(), &source.file))
+    }
+
     /// Every description of every device, by name, the one that counts last.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.devices.iter().flat_map(|(name, places)| {
@@ -216,15 +222,9 @@ impl Cdi {
             let Source { path, file, .. } = &self.files[place.file];
             if !begun.contains(&place.file) {
                 begun.push(place.file);
-                parts.push(Part {
-                    of: format!("{path:?}"),
-                    edits: &file.container_edits,
-                });
+                parts.push(file.common_part(path));
             }
-            parts.push(Part {
-                of: format!("CDI device {:?} in {path:?}", name.as_str()),
-                edits: &file.devices[place.device].container_edits,
-            });
+            parts.push(file.part(path, &file.devices[place.device]));
         }
         match unresolved.is_empty() {
             true => Ok(parts),
@@ -232,6 +232,32 @@ impl Cdi {
                 names: unresolved,
                 directories: self.directories.clone(),
             }),
+        }
+    }
+}
+
+impl File {
+    /// All that the file at `path` brings.
+    #[must_use]
+    pub fn parts(&self, path: &Path) -> Vec<Part<'_>> {
+        let devices = self.devices.iter().map(|device| self.part(path, device));
+        [self.common_part(path)]
+            .into_iter()
+            .chain(devices)
+            .collect()
+    }
+
+    fn common_part(&self, path: &Path) -> Part<'_> {
+        Part {
+            of: format!("{path:?}"),
+            edits: &self.container_edits,
+        }
+    }
+
+    fn part<'a>(&self, path: &Path, device: &'a Device) -> Part<'a> {
+        Part {
+            of: format!("CDI device \"{}={}\" in {path:?}", self.kind, device.name),
+            edits: &device.container_edits,
         }
     }
 }
@@ -274,6 +300,8 @@ fn files_in(
 }
 
 fn file_at(path: &Path, others_can_write: &dyn Fn(&Path) -> bool) -> Result<File, String> {
+    // A link that leads nowhere leads to nobody's file.
+    fs::metadata(path).map_err(|err| teu_errno::text(&err))?;
     if others_can_write(path) {
         return Err(OTHERS.to_owned());
     }
@@ -482,16 +510,18 @@ mod tests {
         fs::write(directories.0.join("etc/f.json"), [0xff]).expect("write");
         symlink("nowhere", directories.0.join("etc/g.json")).expect("symlink");
         symlink("/dev/zero", directories.0.join("etc/h.json")).expect("symlink");
+        symlink("i.json", directories.0.join("etc/i.json")).expect("symlink");
         let cdi = directories.read();
         env(&cdi, ["v/a=x", "v/e=x"]).expect("the others are there");
         let problems: Vec<_> = cdi.problems().iter().map(ToString::to_string).collect();
         let expected = [
             "etc/b.yaml\": devices: invalid type",
-            "etc/c.json\": invalid version",
+            "etc/c.json\": it is empty",
             "etc/d.json\": larger than",
             "etc/f.json\": stream did not contain valid UTF-8",
             "etc/g.json\": no such file",
             "etc/h.json\": not a file",
+            "etc/i.json\": too many levels of symbolic links",
         ];
         assert_eq!(problems.len(), expected.len(), "{problems:#?}");
         for (problem, expected) in problems.iter().zip(expected) {

@@ -163,6 +163,30 @@ impl ContainerEdits {
     }
 }
 
+impl DeviceNode {
+    fn on_host(&self) -> &Path {
+        let is_the_same = self.host_path.is_empty();
+        Path::new(if is_the_same {
+            &self.path
+        } else {
+            &self.host_path
+        })
+    }
+
+    /// Whether the host need not have it.
+    fn says_all(&self) -> bool {
+        self.kind == "p" || !self.kind.is_empty() && self.major != 0
+    }
+
+    /// Whether it is nothing on this machine, but may be something on another.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        let found = fs::symlink_metadata(self.on_host());
+        let is_absent = found.is_err_and(|err| err.kind() == io::ErrorKind::NotFound);
+        self.on_host().is_absolute() && !self.says_all() && is_absent
+    }
+}
+
 impl Edits {
     /// Adds a node, and the group that may use it if others may not.
     pub(crate) fn add_node(&mut self, node: Node) {
@@ -303,12 +327,12 @@ impl Node {
     /// What the file leaves open is as the host has it. What both say has to be
     /// the same; but where the file says all, the host need not have it.
     fn new(node: &DeviceNode) -> Result<Node, String> {
-        let host_path = match node.host_path.as_str() {
-            "" => PathBuf::from(&node.path),
-            path => PathBuf::from(path),
-        };
+        let host_path = node.on_host().to_owned();
+        if !host_path.is_absolute() {
+            return Err(format!("the host's path {host_path:?} is not absolute"));
+        }
         let is_fifo = node.kind == "p";
-        let says_all = is_fifo || !node.kind.is_empty() && node.major != 0;
+        let says_all = node.says_all();
         let found = match Found::at(&host_path) {
             Ok(found) => Some(found),
             Err(_) if says_all => None,

@@ -332,8 +332,9 @@ impl args::DeleteArgs {
 }
 
 impl args::DevicesArgs {
-    pub(crate) fn options(self) -> Result<devices::Options> {
+    pub(crate) fn options(self, root: &Root) -> Result<devices::Options> {
         Ok(devices::Options {
+            state: root.path.clone(),
             directories: self.cdi.directories()?,
             action: devices::Action::new(&self.action, self.names)?,
             json: self.json,

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 use teu_gpu::cdi::{Cdi, File, Problem, Standing};
 
-use crate::host::{Host, parts_of};
+use crate::host::{Host, faults, parts_of};
 use crate::json;
+use crate::plan::gpu::DeviceWishes;
 
 /// What `devices` needs to know.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) action: Action,
     /// Whether to print JSON.
     pub(crate) json: bool,
+    /// Where the state of containers is, of which no container gets any.
+    pub(crate) state: PathBuf,
 }
 
 /// What is to be shown.
@@ -63,12 +66,29 @@ pub(crate) fn devices(options: &Options) -> Result<u8> {
     match &options.action {
         Action::List => list(&cdi, options.json).map(|()| 0),
         Action::Inspect(names) => inspect(&cdi, names, options.json).map(|()| 0),
-        Action::Validate(files) if files.is_empty() => validate(cdi.problems(), options.json),
-        Action::Validate(files) => {
-            let problems: Vec<Problem> = files.iter().filter_map(|path| problem(path)).collect();
-            validate(&problems, options.json)
-        }
+        Action::Validate(files) => validate(&problems(&cdi, files, &options.state), options.json),
     }
+}
+
+/// What is wrong with these files, or with all that were found.
+fn problems(cdi: &Cdi, files: &[PathBuf], state: &Path) -> Vec<Problem> {
+    let wishes = DeviceWishes {
+        state: state.to_owned(),
+        ..DeviceWishes::default()
+    };
+    let of = |path: &Path, file: &File| faults(path, file, &wishes);
+    if files.is_empty() {
+        let faults = cdi.files().flat_map(|(path, file)| of(path, file));
+        return cdi.problems().iter().cloned().chain(faults).collect();
+    }
+    let read = |path: &PathBuf| match File::read(path) {
+        Ok(file) => of(path, &file),
+        Err(reason) => vec![Problem {
+            path: path.clone(),
+            reason,
+        }],
+    };
+    files.iter().flat_map(read).collect()
 }
 
 /// The devices on standard output, what is wrong with the files on standard error.
@@ -91,14 +111,6 @@ fn list(cdi: &Cdi, json: bool) -> Result<()> {
         format!("{:width$}  {}{note}\n", entry.name, entry.path.display())
     });
     print(&lines.collect::<String>())
-}
-
-fn problem(path: &Path) -> Option<Problem> {
-    let reason = File::read(path).err()?;
-    Some(Problem {
-        path: path.to_owned(),
-        reason,
-    })
 }
 
 fn validate(problems: &[Problem], json: bool) -> Result<u8> {

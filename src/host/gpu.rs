@@ -6,16 +6,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use oci_spec::runtime::LinuxDeviceType;
+use oci_spec::runtime::{LinuxDeviceType, Mount};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
-use teu_gpu::cdi::{Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, Part, Unresolved};
+use teu_gpu::cdi::{
+    Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, File, Part, Problem, Unresolved,
+};
 use teu_gpu::{Edits, Finder, LibraryDirs, Moment, Request, Roots, Vendor};
 
 use super::Host;
 use crate::host::trusted_path;
+use crate::plan;
 use crate::plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
 use crate::plan::gpu_request::GpuWishes;
 use crate::plan::hotplug::AskedNode;
+use crate::plan::mounts::clean;
 use crate::plan::seen::{AllEdits, FileId};
 
 impl Host {
@@ -146,14 +150,38 @@ impl Host {
 fn described_edits(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
     let mut all = Edits::default();
     for part in parts_of(cdi, names)? {
-        let mut edits = part.edits().map_err(Error::msg)?;
-        if wishes.hooks == CdiHooks::LeftOut {
-            edits.hooks.clear();
-        }
-        check(&edits, wishes).context(part.of)?;
-        all.append(edits);
+        all.append(allowed(&part, wishes)?);
     }
     Ok(all)
+}
+
+/// What a part brings, if a container may have it.
+fn allowed(part: &Part<'_>, wishes: &DeviceWishes) -> Result<Edits> {
+    let mut edits = part.edits().map_err(Error::msg)?;
+    if wishes.hooks == CdiHooks::LeftOut {
+        edits.hooks.clear();
+    }
+    check(&edits, wishes).with_context(|| part.of.clone())?;
+    Ok(edits)
+}
+
+/// Why the devices that the file at `path` describes are refused to containers. That
+/// this machine lacks a node is no fault of the file.
+pub(crate) fn faults(path: &Path, file: &File, wishes: &DeviceWishes) -> Vec<Problem> {
+    let fault = |part: Part<'_>| {
+        let mut edits = part.edits.clone();
+        edits.device_nodes.retain(|node| !node.is_missing());
+        let there = Part {
+            of: part.of,
+            edits: &edits,
+        };
+        let reason = format!("{:#}", allowed(&there, wishes).err()?);
+        Some(Problem {
+            path: path.to_owned(),
+            reason,
+        })
+    };
+    file.parts(path).into_iter().filter_map(fault).collect()
 }
 
 /// The devices that files describe, or should; and as requests those of kinds that no
@@ -210,15 +238,33 @@ pub(crate) fn parts_of<'a>(cdi: &'a Cdi, names: &[DeviceName]) -> Result<Vec<Par
 
 /// Whether a file may bring this, whoever wrote it.
 fn check(edits: &Edits, wishes: &DeviceWishes) -> Result<()> {
+    check_nodes(edits)?;
     if wishes.nodes == CdiNodes::Usual {
-        check_nodes(edits)?;
+        refuse_unusual_nodes(edits)?;
     }
     check_mounts(edits, &wishes.state)?;
     check_hooks(edits, wishes.hooks)
 }
 
-/// With a disk or the memory of the machine a container has everything.
 fn check_nodes(edits: &Edits) -> Result<()> {
+    for device in edits.nodes.iter().map(|node| &node.device) {
+        let path = device.path();
+        let doing = || format!("the device node {path:?}");
+        ensure!(path.is_absolute(), "{}: its path is not absolute", doing());
+        let mode = device.file_mode().unwrap_or_default();
+        // As stat(2) says it, with the bits of a type.
+        ensure!(
+            mode <= 0o177_777,
+            "{}: {mode:#o} is no mode of a file",
+            doing()
+        );
+        plan::devices::DeviceNode::new(device).with_context(doing)?;
+    }
+    Ok(())
+}
+
+/// With a disk or the memory of the machine a container has everything.
+fn refuse_unusual_nodes(edits: &Edits) -> Result<()> {
     /// The minors of /dev/mem, /dev/kmem and /dev/port, of the major 1.
     const MEMORY: [i64; 3] = [1, 2, 4];
     for device in edits.nodes.iter().map(|node| &node.device) {
@@ -237,8 +283,43 @@ fn check_nodes(edits: &Edits) -> Result<()> {
     Ok(())
 }
 
-/// These directories lead to everything of the host, and `state` to other containers.
 fn check_mounts(edits: &Edits, state: &Path) -> Result<()> {
+    for mount in &edits.mounts {
+        check_mount(mount).with_context(|| format!("the mount on {:?}", mount.destination()))?;
+    }
+    refuse_host_directories(edits, state)
+}
+
+fn check_mount(mount: &Mount) -> Result<()> {
+    let destination = mount.destination();
+    ensure!(destination.is_absolute(), "its path is not absolute");
+    ensure!(
+        clean(destination) != Path::new("/"),
+        "it would cover the whole root filesystem"
+    );
+    let options = mount.options().as_deref().unwrap_or_default();
+    let has = |option: &str| options.iter().any(|given| given == option);
+    ensure!(
+        !has("remount"),
+        "option \"remount\": it would change what is mounted already"
+    );
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    // As powerful as the host's own, which no container gets.
+    ensure!(
+        !["proc", "sysfs"].contains(&kind),
+        "no device brings a {kind:?}"
+    );
+    let is_bind = ["", "bind", "none"].contains(&kind) || has("bind") || has("rbind");
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    ensure!(
+        !is_bind || source.is_absolute(),
+        "the host's path {source:?} is not absolute"
+    );
+    Ok(())
+}
+
+/// These directories lead to everything of the host, and `state` to other containers.
+fn refuse_host_directories(edits: &Edits, state: &Path) -> Result<()> {
     let state = fs::canonicalize(state);
     let is_state = |source: &Path| state.as_ref().is_ok_and(|state| source.starts_with(state));
     for source in edits
@@ -277,10 +358,7 @@ fn check_hooks(edits: &Edits, allowed: CdiHooks) -> Result<()> {
                 bail!("it has the hook {path:?}, and --cdi-hooks is \"none\"")
             }
         }
-        ensure!(
-            path.is_absolute(),
-            "the path of the hook {path:?} is not absolute"
-        );
+        plan::hooks::Hook::new(hook).with_context(|| format!("the hook {path:?}"))?;
         if *moment != Moment::StartContainer && trusted_path::others_could_write(path) {
             bail!("others than root can write to the hook {path:?} or put another in its place");
         }

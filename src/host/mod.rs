@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::Uid;
 use teu_namespaces::{IdMaps, Kind, id_maps};
 
-pub(crate) use gpu::{library_dirs, parts_of};
+pub(crate) use gpu::{faults, library_dirs, parts_of};
 
 use crate::sys;
 

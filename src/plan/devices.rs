@@ -92,7 +92,7 @@ impl DeviceNode {
 
     /// # Errors
     /// It is no device.
-    pub(super) fn new(device: &LinuxDevice) -> Result<DeviceNode> {
+    pub(crate) fn new(device: &LinuxDevice) -> Result<DeviceNode> {
         ensure!(!has_nul(device.path()), "path contains null byte");
         let path = clean(device.path());
         ensure!(path != Path::new("/"), "path is empty");

@@ -69,7 +69,9 @@ fn list(moment: &str, hooks: &Option<Vec<spec::Hook>>) -> Result<Vec<Hook>> {
 }
 
 impl Hook {
-    fn new(hook: &spec::Hook) -> Result<Hook> {
+    /// # Errors
+    /// What [`HooksPlan::new`] refuses.
+    pub(crate) fn new(hook: &spec::Hook) -> Result<Hook> {
         let path = hook.path();
         if !path.is_absolute() {
             bail!("path {path:?} is not absolute");

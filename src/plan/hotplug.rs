@@ -130,10 +130,11 @@ impl Asked {
             [on_host, path, access] if is_path(path) => (on_host, path, access),
             _ => bail!("{word:?} is not of the form /dev/x[:path][:rwm]"),
         };
-        let has_access = !access.is_empty() && access.chars().all(|letter| "rwm".contains(letter));
+        let once = |letter| "rwm".contains(letter) && access.matches(letter).count() == 1;
+        let has_access = !access.is_empty() && access.chars().all(once);
         ensure!(
             has_access,
-            "{word:?}: {access:?} is not made of the letters r, w and m"
+            "{word:?}: {access:?} is not made of the letters r, w and m, each once at most"
         );
         Ok(Asked::Node(AskedNode {
             on_host: on_host.into(),

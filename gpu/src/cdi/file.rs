@@ -141,6 +141,9 @@ impl File {
     /// # Errors
     /// It is not as it has to be: then with line and device.
     pub fn parse(text: &str) -> Result<File, String> {
+        if text.trim().is_empty() {
+            return Err("it is empty".to_owned());
+        }
         // What is right as JSON is the same as YAML, but read in a tenth of the time.
         let json = plain::to_json(text);
         if let Ok(file) = serde_json::from_str(json.as_deref().unwrap_or(text)) {
@@ -269,6 +272,7 @@ impl<'de> Deserialize<'de> for FileMode {
 
 impl Check for File {
     fn check(&self) -> Result<(), String> {
+        check_given(&[("cdiVersion", &self.cdi_version)])?;
         self.check_version()?;
         check_kind(&self.kind).map_err(|reason| format!("kind: {reason}"))?;
         if self.devices.is_empty() {
@@ -531,14 +535,17 @@ mod tests {
     #[test]
     fn what_is_no_such_file_is_refused() {
         for (text, reason) in [
-            ("", "invalid version"),
+            ("", "it is empty"),
+            (" \n\n", "it is empty"),
+            ("# a\n", "cdiVersion: it is empty or missing"),
+            ("{}", "cdiVersion: it is empty or missing"),
             ("- a", "invalid type: sequence, expected an object"),
             ("{", "did not find expected"),
             ("cdiVersion: 1.1.0\nkind: v/c\n", "no devices"),
             ("cdiVersion: 1.1.0\nkind: v/c\ndevices: []\n", "no devices"),
             (
                 "kind: v/c\ndevices: [{name: a, containerEdits: {env: [A=b]}}]",
-                "invalid version",
+                "cdiVersion: it is empty or missing",
             ),
             ("kind: v/c\nkind: v/c\n", "duplicate field `kind`"),
             ("kind: v/c\nKIND: v/c\n", "duplicate field `kind`"),
@@ -605,7 +612,7 @@ mod tests {
         for version in ["0.3.0", "0.8.0", "1.0.0", "1.1.0", "v0.6.0"] {
             versioned(version, "v/c", "a", "").expect(version);
         }
-        for version in ["0.9.0", "1.2.0", "1.1", "2", "vv1.0.0", "1.0.0-rc.1", "''"] {
+        for version in ["0.9.0", "1.2.0", "1.1", "2", "vv1.0.0", "1.0.0-rc.1"] {
             let error = versioned(version, "v/c", "a", "").expect_err(version);
             assert!(error.starts_with("invalid version "), "{error}");
         }
