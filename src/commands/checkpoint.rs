@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use rustix::fs::{OFlags, fcntl_getfl};
 use teu_cgroups::Cgroup;
 
@@ -15,6 +15,7 @@ use crate::criu::{configuration, external};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::parent::removal;
+use crate::plan::named_devices::NamedDevices;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{errno, sys};
 
@@ -77,7 +78,8 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     if !options.pre_dump {
         images.write_streams(&external::streams(&state.external, state.pid))?;
     }
-    dump(options, criu, request, status_fd).map_err(|err| images.explain(&err))?;
+    dump(options, criu, request, status_fd)
+        .map_err(|err| hint_at_devices(images.explain(&err), &state.devices))?;
     if !options.criu.leave_running
         && !options.pre_dump
         && let Err(err) = remove(dir, &state, &init)
@@ -133,6 +135,20 @@ fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// CRIU says of a GPU only that it does not know what a descriptor is.
+fn hint_at_devices(error: Error, devices: &NamedDevices) -> Error {
+    let with_nodes = devices.list.iter();
+    let with_nodes = with_nodes.filter(|device| !device.brought.nodes.is_empty());
+    let names: Vec<&str> = with_nodes.map(|device| device.name.as_str()).collect();
+    match &names[..] {
+        [] => error,
+        names => anyhow!(
+            "{error} (hint: what is open of {} CRIU can store only if it has a plugin for it)",
+            names.join(", ")
+        ),
+    }
 }
 
 impl Options {
@@ -215,5 +231,39 @@ fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<(
         // Someone else saw that it had ended.
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(()),
         locked => locked.and_then(|()| removal::destroy(dir, state, false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::devices::DeviceKind;
+    use crate::plan::named_devices::{BroughtNode, NamedDevice};
+
+    #[test]
+    fn devices_with_nodes_are_named() {
+        let mut devices = NamedDevices::default();
+        let told = |devices: &NamedDevices| hint_at_devices(anyhow!("criu failed"), devices);
+        let of_variables = NamedDevice {
+            name: "v/c=a".to_owned(),
+            ..NamedDevice::default()
+        };
+        let mut of_nodes = of_variables.clone();
+        devices.list.push(of_variables);
+        assert_eq!(told(&devices).to_string(), "criu failed");
+        of_nodes.name = "nvidia.com/gpu=0".to_owned();
+        of_nodes.brought.nodes.push(BroughtNode {
+            path: "/dev/nvidia0".into(),
+            kind: DeviceKind::Character {
+                major: 195,
+                minor: 0,
+            },
+        });
+        devices.list.push(of_nodes);
+        assert_eq!(
+            told(&devices).to_string(),
+            "criu failed (hint: what is open of nvidia.com/gpu=0 CRIU can store only if it has \
+             a plugin for it)"
+        );
     }
 }
