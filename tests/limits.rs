@@ -251,8 +251,8 @@ fn v2_has_no_file_of_that_name() {
         ("/etc/passwd", "must be a file name (no slashes)"),
         ("memory", "must be in the form CONTROLLER.PARAMETER"),
         (".max", "must be in the form CONTROLLER.PARAMETER"),
-        ("cgroup.freeze", "is no limit"),
-        ("cgroup.procs", "is no limit"),
+        ("cgroup.freeze", "is not a limit"),
+        ("cgroup.procs", "is not a limit"),
         (
             "nothing.max",
             "controller \"nothing\" is not available in cgroup",

@@ -1,24 +1,24 @@
-//! Numbers of cgroup v1, which the spec uses, as numbers of cgroup v2.
+//! Converts the specification's numbers, which are those of cgroup v1, to the numbers of
+//! cgroup v2. Pure arithmetic; `v2` knows which file takes the result.
 
 use crate::error::{Error, Result};
 
-/// Kernel bounds of `cpu.shares` (kernel/sched/sched.h, `MIN_SHARES` and
+/// The kernel's bounds of `cpu.shares` (kernel/sched/sched.h, `MIN_SHARES` and
 /// `MAX_SHARES`).
 pub(crate) const SMALLEST_SHARES: u64 = 2;
 pub(crate) const LARGEST_SHARES: u64 = 262_144;
 
-/// `cpu.weight` (1 to 10000) for `cpu.shares` (2 to 262144), along a curve
-/// through (2, 1), (1024, 100) and (262144, 10000), so that the default of one
-/// is the default of the other. 0, "not set", stays 0. The formula is runc's
-/// since 1.3.2; results must agree with it exactly.
+/// Converts `cpu.shares` (2 to 262144) to `cpu.weight` (1 to 10000). The curve goes
+/// through (2, 1), (1024, 100) and (262144, 10000), so that the kernel's default shares
+/// become its default weight. 0 means not set and stays 0. The formula is that of runc
+/// since 1.3.2, and the results have to be the same.
 pub(crate) fn weight_from_shares(shares: u64) -> u64 {
     match shares {
         0 => 0,
         1..=SMALLEST_SHARES => 1,
         LARGEST_SHARES.. => 10_000,
         _ => {
-            // Below 2^18, so exact as a float.
-            #[expect(clippy::cast_precision_loss, reason = "less than 2^18")]
+            #[expect(clippy::cast_precision_loss, reason = "less than 2^18, so exact")]
             let logarithm = (shares as f64).log2();
             let exponent = (logarithm * logarithm + 125.0 * logarithm) / 612.0 - 7.0 / 34.0;
             #[expect(
@@ -32,8 +32,8 @@ pub(crate) fn weight_from_shares(shares: u64) -> u64 {
     }
 }
 
-/// `io.weight` (1 to 10000) for the spec's block I/O weight (10 to 1000);
-/// 0 stays 0.
+/// Converts the specification's block I/O weight (10 to 1000) to `io.weight` (1 to 10000).
+/// 0 means not set and stays 0.
 pub(crate) fn io_weight_from_block_weight(weight: u16) -> u64 {
     match weight {
         0 => 0,
@@ -41,10 +41,10 @@ pub(crate) fn io_weight_from_block_weight(weight: u16) -> u64 {
     }
 }
 
-/// What to write to `memory.swap.max`, where the spec's swap is memory plus
-/// swap. `None`: leave it alone.
+/// Returns the value of `memory.swap.max`, or `None` if it is not set. The specification's
+/// swap limit is memory plus swap; v2 counts swap alone.
 pub(crate) fn swap_only(limit: i64, memory_and_swap: i64) -> Result<Option<String>> {
-    const FIELD: &str = "linux.resources.memory.swap";
+    const FIELD: &str = "memory.swap";
     match (limit, memory_and_swap) {
         (-1, 0) | (_, -1) => Ok(Some("max".into())),
         (_, 0) => Ok(None),
@@ -58,7 +58,7 @@ pub(crate) fn swap_only(limit: i64, memory_and_swap: i64) -> Result<Option<Strin
             "unable to set swap limit without memory limit",
         )),
         (..-1, _) => Err(Error::refused(
-            "linux.resources.memory.limit",
+            "memory.limit",
             format!("invalid memory value: {limit}"),
         )),
         (limit, swap) if swap < limit => Err(Error::refused(
@@ -69,7 +69,8 @@ pub(crate) fn swap_only(limit: i64, memory_and_swap: i64) -> Result<Option<Strin
     }
 }
 
-/// v2's spelling of a byte count: -1 is "max", 0 is not set.
+/// Returns a number of bytes as v2 spells it. -1 is "max"; 0 means not set and gives
+/// `None`.
 pub(crate) fn maximum(number: i64) -> Option<String> {
     match number {
         0 => None,
@@ -78,8 +79,8 @@ pub(crate) fn maximum(number: i64) -> Option<String> {
     }
 }
 
-/// `pids.max`, both versions: any negative number lifts the limit, and 0, which
-/// the kernel would take as "no process at all", means 1 as in runc.
+/// Returns the value of `pids.max` on both cgroup versions. A negative number removes the
+/// limit. 0 means 1, as in runc, because the kernel would not allow any process.
 pub(crate) fn pids_maximum(limit: i64) -> String {
     match limit {
         ..0 => "max".into(),
@@ -132,7 +133,7 @@ mod tests {
             Ok(None) => "unset".into(),
             Err(error) => error.to_string(),
         };
-        let field = "linux.resources.memory.swap";
+        let field = "memory.swap";
         let table = [
             (-1, 0, "max".into()),
             (100, -1, "max".into()),
@@ -146,11 +147,7 @@ mod tests {
                 500,
                 format!("{field}: unable to set swap limit without memory limit"),
             ),
-            (
-                -2,
-                500,
-                "linux.resources.memory.limit: invalid memory value: -2".into(),
-            ),
+            (-2, 500, "memory.limit: invalid memory value: -2".into()),
             (
                 100,
                 50,

@@ -1,19 +1,20 @@
-//! Sets of processors or memory nodes as the kernel writes them: "0-3,7"
-//! (cpuset(7), "List format").
+//! Parses and writes sets of processors or memory nodes in the kernel's list format, such
+//! as "0-3,7" (cpuset(7), "List format").
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// The numbers of a list; `None` if it is no list.
+/// Parses a list. Returns `None` if the text is not a list.
 pub(crate) fn parse(text: &str) -> Option<BTreeSet<u32>> {
-    /// More than any kernel has; keeps a typing mistake from filling memory.
-    const MOST: u32 = 1 << 16;
+    /// More than any kernel supports. Without a maximum, a typing mistake could fill the
+    /// memory.
+    const MAXIMUM: u32 = 1 << 16;
     let mut numbers = BTreeSet::new();
     let parts = text.trim().split(',').map(str::trim);
     for part in parts.filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= MOST {
+        if first > last || last >= MAXIMUM {
             return None;
         }
         numbers.extend(first..=last);
@@ -21,7 +22,7 @@ pub(crate) fn parse(text: &str) -> Option<BTreeSet<u32>> {
     Some(numbers)
 }
 
-/// The list, with ranges where there are any.
+/// Writes a list, with ranges for consecutive numbers.
 pub(crate) fn format(numbers: &BTreeSet<u32>) -> String {
     let mut text = String::new();
     let mut rest = numbers.iter().copied().peekable();
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
+    fn lists_are_parsed_and_written() {
         for (text, written) in [
             ("0-3,7", "0-3,7"),
             ("1,0,2\n", "0-2"),
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn no_lists() {
+    fn other_texts_are_not_lists() {
         for text in ["a", "3-1", "-1", "0-4000000000", "1-"] {
             assert_eq!(parse(text), None, "{text:?}");
         }

@@ -1,86 +1,169 @@
-//! What can go wrong, in words that name the doing, the object and the cause.
-//!
-//! Not for logging: an error is returned once and reported by the binary.
+//! The error of this crate. `Display` names the operation and its object;
+//! [`std::error::Error::source`] is the cause. Nothing is logged here: the caller reports the
+//! error.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of every fallible function of this crate.
+/// The result of the fallible functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a cgroup operation did not happen.
+/// The reason why an operation on a cgroup failed.
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Error {
-    /// A system call on a path: what was being done, to what, and why not.
+    /// A system call on a path failed.
     System {
+        /// The operation.
         doing: &'static str,
+        /// The path.
         path: PathBuf,
+        /// The kernel's answer.
         cause: io::Error,
     },
     /// A process could not be moved into a cgroup.
     Enter {
+        /// The process.
         pid: i32,
+        /// The cgroup.
         path: PathBuf,
+        /// The kernel's answer.
         cause: io::Error,
     },
-    /// The kernel refused the value of a field of the spec.
+    /// The kernel refused the value of a limit.
     Limit {
+        /// The limit.
         field: String,
+        /// The value.
         value: String,
+        /// The file.
         path: PathBuf,
+        /// The kernel's answer.
         cause: io::Error,
     },
-    /// A field of the spec that this host, or any host, cannot honour.
-    Refused { field: String, reason: String },
-    /// The container is in no cgroup of the controller that a limit needs:
-    /// the hierarchy is not mounted, or a rootless user may not use it.
-    NoCgroup { field: String, controller: String },
-    /// cgroup v2 offers the directory but not the controller in it.
-    NoController {
+    /// A limit is not valid, or this host does not support it.
+    Refused {
+        /// The limit.
         field: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The container is in no cgroup of the controller that a limit needs: the
+    /// hierarchy is not mounted, or a rootless user may not use it.
+    NoCgroup {
+        /// The limit.
+        field: String,
+        /// The controller.
         controller: String,
+    },
+    /// A cgroup of v2 does not have the controller that a limit needs.
+    NoController {
+        /// The limit.
+        field: String,
+        /// The controller.
+        controller: String,
+        /// The cgroup.
         path: PathBuf,
     },
-    /// A cgroup v1 memory limit is below what is in use and cannot be freed.
+    /// A cgroup v1 memory limit is less than the memory in use, and the kernel cannot
+    /// free enough.
     MemoryInUse {
+        /// The limit.
         field: String,
+        /// The value.
         limit: String,
+        /// The memory in use.
         usage: String,
+        /// The most memory that was ever in use.
         peak: String,
     },
     /// The cgroup exists already and has processes in it.
-    NotEmpty { path: PathBuf, count: usize },
+    NotEmpty {
+        /// The cgroup.
+        path: PathBuf,
+        /// The number of processes.
+        count: usize,
+    },
     /// The cgroup, or one above it, is frozen.
-    Frozen { path: PathBuf },
-    /// The freezer did not finish.
-    Freeze { path: PathBuf, state: String },
-    /// A domain controller was asked for below a threaded cgroup.
-    Threaded { field: String, path: PathBuf },
-    /// An update failed, and after it a value that it had replaced could not be
-    /// restored.
-    NotTakenBack { cause: Box<Error>, left: Box<Error> },
+    Frozen {
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// The kernel did not freeze all processes in time.
+    Freeze {
+        /// The cgroup.
+        path: PathBuf,
+        /// The freezer's state.
+        state: String,
+    },
+    /// A limit needs a controller that threaded cgroups do not support.
+    Threaded {
+        /// The limit.
+        field: String,
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// An update failed, and then an old value could not be restored.
+    NotTakenBack {
+        /// The error of the update.
+        cause: Box<Error>,
+        /// The error of restoring the old value.
+        left: Box<Error>,
+    },
     /// Neither cgroup v1 nor v2 is mounted.
     NotMounted,
-    /// A path that can be no container's cgroup.
-    Path { path: PathBuf, reason: &'static str },
-    /// A path below the container's cgroup that leads out of it.
-    OutOfCgroup { path: String },
-    /// A controller that the container has no cgroup of.
-    UnknownController { name: String },
+    /// A path cannot be that of a container's cgroup.
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// The reason.
+        reason: &'static str,
+    },
+    /// A path below the container's cgroup leads out of it.
+    OutOfCgroup {
+        /// The path.
+        path: String,
+    },
+    /// The container has no cgroup of a controller.
+    UnknownController {
+        /// The controller.
+        name: String,
+    },
     /// The machine was not booted with systemd.
     NoSystemd,
-    /// The systemd of a user makes cgroups with v2 only.
+    /// A user's systemd makes cgroups on hosts with cgroup v2 only.
     NoUserManagerOnV1,
-    /// systemd refused, could not be reached, or did not answer.
-    Systemd { doing: String, reason: String },
+    /// The name or the slice of a unit is not valid.
+    Unit {
+        /// The reason.
+        reason: String,
+    },
+    /// An annotation does not set a property of the unit.
+    Annotation {
+        /// The annotation.
+        key: String,
+        /// The reason.
+        reason: String,
+    },
+    /// systemd refused a call, could not be reached, or did not answer.
+    Systemd {
+        /// The operation.
+        doing: String,
+        /// The reason.
+        reason: String,
+    },
     /// The container is in no cgroup that could be frozen.
     NoFreezer,
-    /// The verifier, or an older kernel, refused the device program.
+    /// The kernel refused the device program.
     DeviceProgram {
+        /// The operation.
         doing: &'static str,
+        /// The cgroup.
         path: PathBuf,
+        /// The kernel's answer.
         cause: io::Error,
+        /// The verifier's messages.
         log: String,
     },
 }
@@ -101,13 +184,37 @@ impl Error {
         }
     }
 
-    /// Whether a file of a cgroup was not there, or its cgroup was removed
-    /// between opening and reading it.
+    pub(crate) fn annotation(key: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Annotation {
+            key: key.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Returns the limit that the error is about, with which `Display` begins. It is the
+    /// path of a field in the runtime specification's `linux.resources`, such as
+    /// "memory.limit".
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Error::Limit { field, .. }
+            | Error::Refused { field, .. }
+            | Error::NoCgroup { field, .. }
+            | Error::NoController { field, .. }
+            | Error::MemoryInUse { field, .. }
+            | Error::Threaded { field, .. } => Some(field),
+            Error::DeviceProgram { .. } => Some("devices"),
+            Error::NotTakenBack { cause, .. } => cause.field(),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the error means that a file of a cgroup does not exist, or that the
+    /// cgroup was removed after the file was opened.
     pub fn is_gone(&self) -> bool {
         matches!(self.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
     }
 
-    /// The errno at the bottom of this error, if there is one.
+    /// Returns the kernel's error number, if the kernel refused the operation.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Error::System { cause, .. }
@@ -119,7 +226,8 @@ impl Error {
         }
     }
 
-    /// Whether the kernel said that this user may not: EPERM, EACCES or EROFS.
+    /// Returns whether the kernel refused the operation for lack of permission: EPERM,
+    /// EACCES or EROFS.
     pub fn is_permission(&self) -> bool {
         matches!(
             self.raw_os_error(),
@@ -131,28 +239,13 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::System { doing, path, cause } => {
-                write!(formatter, "{doing} {path:?}: {}", teu_errno::text(cause))
-            }
-            Error::Enter { pid, path, cause } => {
-                write!(
-                    formatter,
-                    "move process {pid} into cgroup {path:?}: {}",
-                    teu_errno::text(cause)
-                )
+            Error::System { doing, path, .. } => write!(formatter, "{doing} {path:?}"),
+            Error::Enter { pid, path, .. } => {
+                write!(formatter, "move process {pid} into cgroup {path:?}")
             }
             Error::Limit {
-                field,
-                value,
-                path,
-                cause,
-            } => {
-                write!(
-                    formatter,
-                    "{field}: write {value:?} to {path:?}: {}",
-                    teu_errno::text(cause)
-                )
-            }
+                field, value, path, ..
+            } => write!(formatter, "{field}: write {value:?} to {path:?}"),
             Error::OutOfCgroup { path } => write!(formatter, "bad sub cgroup path: {path}"),
             Error::UnknownController { name } => {
                 write!(formatter, "unknown controller {name} in SubCgroupPaths")
@@ -202,13 +295,16 @@ impl fmt::Display for Error {
                  -- it is in an invalid state"
             ),
             Error::NotTakenBack { cause, left } => {
+                let [cause, left] = [cause, left].map(|error| teu_errno::line(error.as_ref()));
                 write!(formatter, "{cause}; and then {left}")
             }
             Error::NotMounted => {
                 formatter.write_str("find cgroups: no cgroup hierarchy is mounted")
             }
-            Error::Path { path, reason } => {
-                write!(formatter, "linux.cgroupsPath: {path:?} {reason}")
+            Error::Path { path, reason } => write!(formatter, "{path:?} {reason}"),
+            Error::Unit { reason } => formatter.write_str(reason),
+            Error::Annotation { key, reason } => {
+                write!(formatter, "annotation {key:?}: {reason}")
             }
             Error::NoSystemd => formatter
                 .write_str("systemd not running on this host, cannot use systemd cgroups manager"),
@@ -220,42 +316,46 @@ impl fmt::Display for Error {
                 formatter.write_str("cannot toggle freezer: cgroups not configured for container")
             }
             Error::DeviceProgram {
-                doing,
-                path,
-                cause,
-                log,
+                doing, path, log, ..
             } => {
-                write!(
-                    formatter,
-                    "linux.resources.devices: {doing} cgroup {path:?}: "
-                )?;
-                if !log.is_empty() {
-                    write!(formatter, "verifier said {log:?}: ")?;
+                write!(formatter, "devices: {doing} cgroup {path:?}")?;
+                match log.as_str() {
+                    "" => Ok(()),
+                    log => write!(formatter, ": verifier said {log:?}"),
                 }
-                write!(formatter, "{}", teu_errno::text(cause))
             }
         }
     }
 }
 
-// No `source`: the cause is already the last part of the words.
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::System { cause, .. }
+            | Error::Enter { cause, .. }
+            | Error::Limit { cause, .. }
+            | Error::DeviceProgram { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_names_field_value_file_and_cause() {
+    fn the_error_of_a_limit_names_field_value_file_and_cause() {
         let error = Error::Limit {
-            field: "linux.resources.cpu.cpus".into(),
+            field: "cpu.cpus".into(),
             value: "7".into(),
             path: "/sys/fs/cgroup/cpuset/a/cpuset.cpus".into(),
             cause: io::Error::from_raw_os_error(libc::EINVAL),
         };
+        assert_eq!(error.field(), Some("cpu.cpus"));
         assert_eq!(
-            error.to_string(),
-            "linux.resources.cpu.cpus: write \"7\" to \
+            teu_errno::line(&error),
+            "cpu.cpus: write \"7\" to \
              \"/sys/fs/cgroup/cpuset/a/cpuset.cpus\": invalid argument"
         );
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
@@ -275,7 +375,7 @@ mod tests {
         assert!(error(libc::ENOENT).is_gone() && error(libc::ENODEV).is_gone());
         assert!(!error(libc::EROFS).is_gone());
         assert_eq!(
-            error(libc::EACCES).to_string(),
+            teu_errno::line(&error(libc::EACCES)),
             "make cgroup \"/x\": permission denied"
         );
     }

@@ -1,5 +1,8 @@
-//! Reading and writing the files of one cgroup directory, and carrying out a
-//! list of writes. Not for what to write; see `v1` and `v2`.
+//! Makes and removes cgroup directories, reads and writes their files, and carries out
+//! lists of writes.
+//!
+//! [`Steps`] is a list of writes for one controller; [`Directory::carry_out`] writes
+//! them in order. Which values to write is decided in `v1` and `v2`.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write as _};
@@ -12,14 +15,14 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Result};
 
-/// A cgroup directory: below a mountpoint the kernel named, or as saved.
-/// cgroup file systems have no symbolic links, so plain paths are safe here.
+/// A cgroup directory. Its path begins with a mountpoint from mountinfo, or was saved.
+/// A plain path is safe, because a cgroup file system has no symbolic links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
 }
 
-/// A limit as text for a file, and the field of the spec it comes from.
+/// The write of a limit to a file, with the field that the limit comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Write {
     pub(crate) field: String,
@@ -28,23 +31,24 @@ pub(crate) struct Write {
     pub(crate) missing: Missing,
 }
 
-/// What it means when the kernel has no such file.
+/// The consequence if the file does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// The limit cannot be set: an error.
+    /// Fail, because the limit cannot be set.
     Fail,
-    /// Nothing is lost: what was asked is what the kernel does anyway.
+    /// Ignore it, because the kernel behaves as requested without the file.
     Skip,
-    /// The kernel is too old or was built without; the caller is told.
+    /// Leave the limit out and report that to the caller: the kernel is too old, or was
+    /// built without the feature.
     Report,
-    /// The same limit has another name on other kernels.
+    /// Make this write instead, because other kernels have another file for the limit.
     Instead(Box<Write>),
 }
 
 impl Write {
     pub(crate) fn new(field: &str, file: &str, value: impl ToString) -> Write {
         Write {
-            field: format!("linux.resources.{field}"),
+            field: field.to_owned(),
             file: file.to_owned(),
             value: value.to_string(),
             missing: Missing::Fail,
@@ -59,7 +63,7 @@ impl Write {
         self.if_missing(Missing::Instead(Box::new(other)))
     }
 
-    /// What is written where the kernel has no such file.
+    /// Returns the write to make instead if the file does not exist.
     pub(crate) fn instead(&self) -> Option<&Write> {
         match &self.missing {
             Missing::Instead(other) => Some(other),
@@ -71,17 +75,21 @@ impl Write {
 /// One step of applying limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// A single write.
     Write(Write),
-    /// Values the kernel checks against each other: which may go first depends
-    /// on what is there now, so EINVAL puts one behind the others.
+    /// Writes of values that the kernel checks against each other. The possible order
+    /// depends on the present values, so a write that fails with EINVAL is made again
+    /// after the others.
     InAnyOrder(Vec<Write>),
 }
 
-/// A field that could not be honoured and was left out, as runc leaves it out.
+/// A limit that was left out, because the kernel or the cgroup version does not have it.
+/// runc leaves it out too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignored {
-    /// Full name, as "linux.resources.memory.swappiness".
+    /// The full name of the field, such as "memory.swappiness".
     pub field: String,
+    /// The reason.
     pub reason: String,
 }
 
@@ -91,7 +99,7 @@ impl std::fmt::Display for Ignored {
     }
 }
 
-/// What the limits come to for one controller.
+/// The steps that set the limits of one controller, and the limits left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Steps {
     pub(crate) steps: Vec<Step>,
@@ -112,14 +120,13 @@ impl Steps {
     }
 
     pub(crate) fn ignore(&mut self, field: &str, reason: &str) {
-        let field = format!("linux.resources.{field}");
         self.ignored.push(Ignored {
-            field,
+            field: field.to_owned(),
             reason: reason.to_owned(),
         });
     }
 
-    /// The field to name when nothing can be written at all.
+    /// Returns the field to name in an error if none of the steps can be carried out.
     pub(crate) fn first_field(&self) -> Option<&str> {
         self.steps.first().map(|step| match step {
             Step::Write(write) => write.field.as_str(),
@@ -127,7 +134,7 @@ impl Steps {
         })
     }
 
-    /// Every write as "file=value", for the tables in tests.
+    /// Returns each write as "file=value", for tests.
     #[cfg(test)]
     pub(crate) fn lines(&self) -> Vec<String> {
         let line = |write: &Write| format!("{}={}", write.file, write.value);
@@ -146,19 +153,20 @@ impl Directory {
         Directory { path: path.into() }
     }
 
-    /// Never creates: a missing file is a missing feature.
+    /// Opens a file without creating it.
     pub(crate) fn open_for_writing(&self, file: &str) -> io::Result<File> {
         open(&self.path.join(file), OFlag::O_WRONLY)
     }
 
     pub(crate) fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let mut file = self.open_for_writing(file)?;
-        // Nothing at all would be no write; an empty line resets a cpuset.
+        // An empty value needs a newline, because write(2) of no bytes has no effect. An
+        // empty line resets a cpuset.
         let value = if value.is_empty() { "\n" } else { value };
         file.write_all(value.as_bytes())
     }
 
-    /// The whole file, without the newline at its end.
+    /// Reads a file, without the newline at its end.
     pub(crate) fn read(&self, file: &str) -> io::Result<String> {
         let text = read(&self.path.join(file))?;
         let text = String::from_utf8_lossy(&text);
@@ -175,7 +183,7 @@ impl Directory {
             .map_err(|cause| Error::system("write", &self.path.join(file), cause))
     }
 
-    /// Carries out the list; returns what the kernel had no file for.
+    /// Carries out the steps. Returns the limits that were left out.
     pub(crate) fn carry_out(&self, steps: &Steps) -> Result<Vec<Ignored>> {
         let mut ignored = steps.ignored.clone();
         for step in &steps.steps {
@@ -236,8 +244,8 @@ impl Directory {
         }
     }
 
-    /// Moves a process in. EINVAL is answered while a new process is still on
-    /// its way to the run queue, and passes.
+    /// Moves a process into the cgroup. The kernel answers EINVAL as long as a new
+    /// process has not reached the run queue, so the write is repeated.
     pub(crate) fn enter(&self, pid: i32) -> Result<()> {
         const TRIES: u32 = 5;
         let text = pid.to_string();
@@ -259,8 +267,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Every process in this cgroup and those below it. A cgroup that goes away
-    /// meanwhile has none.
+    /// Returns the processes in this cgroup and in all cgroups below it. A cgroup that
+    /// was removed meanwhile has no processes.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
         let mut pids = Vec::new();
         self.collect_processes(&mut pids)?;
@@ -292,9 +300,9 @@ impl Directory {
         Ok(())
     }
 
-    /// The cgroups directly below this one.
+    /// Returns the cgroups directly below this one.
     pub(crate) fn below(&self) -> Result<Vec<Directory>> {
-        // The kernel counts links as on a disk: two, and one for each below.
+        // A directory has two links, and one more for each directory in it.
         if std::fs::metadata(&self.path).is_ok_and(|this| this.nlink() == 2) {
             return Ok(Vec::new());
         }
@@ -313,8 +321,8 @@ impl Directory {
         Ok(found)
     }
 
-    /// One attempt to remove the cgroup and those below it; missing is fine.
-    /// Whether it is gone; `false` is EBUSY.
+    /// Tries once to remove the cgroup and those below it. Returns whether it is gone;
+    /// `false` means EBUSY.
     fn try_remove(&self) -> Result<bool> {
         let attempt = || match std::fs::remove_dir(&self.path) {
             Ok(()) => Ok(true),
@@ -339,10 +347,9 @@ impl Directory {
     }
 }
 
-/// Removes cgroups and those below them. The kernel says EBUSY for a moment
-/// after the last process was reaped, so it is asked again, for about a second
-/// in all. One that cannot go does not keep the others; the first error is
-/// returned.
+/// Removes cgroups and those below them. Repeats the attempt for about a second, because
+/// the kernel answers EBUSY for a moment after the last process was reaped. An error does
+/// not stop the removal of the others; the first error is returned.
 pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -> Result<()> {
     const LAST_PAUSE: Duration = Duration::from_millis(512);
     let mut left: Vec<&Directory> = directories.into_iter().collect();
@@ -370,15 +377,15 @@ pub(crate) fn remove<'a>(directories: impl IntoIterator<Item = &'a Directory>) -
     }
 }
 
-/// openat(2) in one system call: in musl's open(2), which the standard library
-/// uses, close-on-exec is another.
+/// Opens a file with openat(2). The standard library uses musl's open(2), which sets
+/// close-on-exec by a second system call.
 fn open(path: &Path, access: OFlag) -> io::Result<File> {
     let flags = access | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty())?.into())
 }
 
-/// The whole of a file that has no size, in few system calls: the standard
-/// library begins with 32 bytes.
+/// Reads a whole file of /proc or a cgroup, whose size is 0. Takes fewer system calls than
+/// the standard library, which begins with a read of 32 bytes.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = open(path, OFlag::O_RDONLY)?;
     let mut text = Vec::new();
@@ -393,14 +400,15 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// ENODEV is what an open file of a removed cgroup answers.
+/// Returns whether an error means that a cgroup was removed. Its open files answer
+/// ENODEV.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
-/// Makes `path` and what is missing above it, down from `top`, which exists.
-/// Each directory made is added to `made` at once, so that an error half way
-/// leaves a true list. Returns whether `path` itself was there before.
+/// Makes `path` and the missing directories between `top`, which exists, and `path`. Adds
+/// each new directory to `made`, also if a later step fails. Returns whether `path`
+/// existed before.
 pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     match make_one(path) {
         Ok(()) => {
@@ -418,7 +426,7 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
             make(parent, top, made)?;
             match make_one(path) {
                 Ok(()) => made.push(path.to_owned()),
-                // Another container was faster.
+                // Another process made it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(true),
                 Err(cause) => return Err(Error::system("make cgroup", path, cause)),
             }
@@ -428,13 +436,13 @@ pub(crate) fn make(path: &Path, top: &Path, made: &mut Vec<PathBuf>) -> Result<b
     }
 }
 
-/// Makes a directory that was there, with those above it.
+/// Makes a directory that was removed, with those above it.
 pub(crate) fn make_again(path: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.map_err(|cause| Error::system("make cgroup", path, cause))
 }
 
-/// With the mode that runc uses, also where the caller's umask is 0.
+/// Makes a directory with runc's mode, whatever the caller's umask.
 fn make_one(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o755).create(path)
 }
@@ -463,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_what_the_write_says() {
+    fn a_missing_file_has_the_consequence_of_the_write() {
         let scratch = Scratch::new("missing", &["second"]);
         let directory = Directory::new(&scratch.0);
         let write = || Write::new("x", "first", 5);
@@ -475,16 +483,13 @@ mod tests {
         assert_eq!(ignored.len(), 1);
         assert_eq!(
             ignored[0].to_string(),
-            "linux.resources.x: ignored: this kernel has no \"first\""
+            "x: ignored: this kernel has no \"first\""
         );
         assert_eq!(directory.read("second").unwrap(), "7");
         assert!(!scratch.0.join("first").exists());
         steps.write(write());
-        let error = directory.carry_out(&steps).unwrap_err().to_string();
-        assert!(
-            error.starts_with("linux.resources.x: write \"5\" to "),
-            "{error}"
-        );
+        let error = teu_errno::line(&directory.carry_out(&steps).unwrap_err());
+        assert!(error.starts_with("x: write \"5\" to "), "{error}");
         assert!(
             error.ends_with("/first\": no such file or directory"),
             "{error}"
@@ -492,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn making_lists_what_was_made() {
+    fn new_directories_are_listed() {
         let scratch = Scratch::new("make", &[]);
         let mut made = Vec::new();
         let path = scratch.0.join("a/b/c");

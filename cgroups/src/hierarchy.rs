@@ -1,5 +1,9 @@
-//! Which cgroup hierarchies this process can see, where they are mounted, and
-//! where in them it is. Not for what a container uses of them; see `path`.
+//! Finds the cgroup hierarchies that this process can see, their mountpoints, and the
+//! process's own cgroup in each.
+//!
+//! It matches two files: /proc/self/mountinfo has the mounts, of which hidden ones are
+//! left out, and /proc/PID/cgroup has the controllers and the path of each hierarchy.
+//! Which hierarchies a container uses, and where its cgroup is, is decided in `path`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,26 +14,25 @@ use nix::unistd::Pid;
 use crate::error::{Error, Result};
 use crate::file;
 
-/// Where the field expects cgroups; mounts below it win over others.
+/// The usual mountpoint of cgroups. Mounts there win over mounts elsewhere.
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
 
-/// One mounted hierarchy.
+/// A mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
-    /// Controller names as in /proc/self/cgroup ("cpu", "name=systemd");
-    /// empty for cgroup v2.
+    /// Controller names as in /proc/self/cgroup ("cpu", "name=systemd"). Empty for cgroup
+    /// v2.
     pub(crate) controllers: Vec<String>,
     pub(crate) mountpoint: PathBuf,
-    /// This process's own cgroup, relative to the mountpoint. Empty as well
-    /// where it cannot be seen through the mount (a container that was given
-    /// another part of the tree): the mount is then all there is to work with.
+    /// The process's own cgroup, relative to the mountpoint. Empty if the cgroup is not
+    /// visible through the mount, as in a container that sees another part of the tree.
     pub(crate) own: PathBuf,
-    /// What a v2 hierarchy as a whole was mounted with, as `nsdelegate`
-    /// (cgroups(7), "Cgroups delegation").
+    /// The mount options of a v2 hierarchy as a whole, such as `nsdelegate` (cgroups(7),
+    /// "Cgroups delegation").
     pub(crate) flags: Vec<String>,
 }
 
-/// All hierarchies that can be used.
+/// All hierarchies that a container can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
     pub(crate) v1: Vec<Hierarchy>,
@@ -42,7 +45,7 @@ impl Hierarchies {
         Hierarchies::of("/proc/self/cgroup")
     }
 
-    /// The same, with the cgroups of another process as `own`.
+    /// Finds the hierarchies, with the cgroups of process `pid` as `own`.
     pub(crate) fn of_process(pid: Pid) -> Result<Hierarchies> {
         Hierarchies::of(&format!("/proc/{pid}/cgroup"))
     }
@@ -55,7 +58,8 @@ impl Hierarchies {
         Hierarchies::parse(&read("/proc/self/mountinfo")?, &read(cgroups)?)
     }
 
-    /// Matches the two files (proc_pid_mountinfo(5), cgroups(7)).
+    /// Matches the texts of mountinfo and /proc/PID/cgroup (proc_pid_mountinfo(5),
+    /// cgroups(7)).
     fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
         let mounts = cgroup_mounts(mountinfo);
         let unified_only = mounts
@@ -101,7 +105,7 @@ impl Hierarchies {
     }
 }
 
-/// A line of mountinfo that is about cgroups.
+/// A mount of a cgroup hierarchy.
 #[derive(Debug)]
 struct Mount {
     v2: bool,
@@ -112,8 +116,8 @@ struct Mount {
 }
 
 impl Mount {
-    /// The options of cgroup2 itself: neither those of every filesystem nor
-    /// those a security module adds (`seclabel`, `context=…`).
+    /// Returns the options of cgroup2 itself, without those that every filesystem has and
+    /// those of security modules (`seclabel`, `context=…`).
     fn flags(&self) -> Vec<String> {
         let is_own =
             |option: &&str| !matches!(*option, "rw" | "ro" | "seclabel") && !option.contains('=');
@@ -134,14 +138,14 @@ struct Place<'a> {
     point: &'a [u8],
 }
 
-/// The cgroup mounts that can be reached by their path.
+/// Returns the cgroup mounts that can be reached by their paths.
 fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
     let lines: Vec<&[u8]> = mountinfo.split(|&byte| byte == b'\n').collect();
     let cgroups: Vec<(Place, Mount)> = lines
         .iter()
         .filter_map(|line| mount(line).and_then(|mount| Some((place(line)?, mount))))
         .collect();
-    // A host can have thousands of mounts; few are above a cgroup mount.
+    // Only mounts above a cgroup mount can hide it. A host may have thousands of others.
     let is_above = |place: &Place| cgroups.iter().any(|(one, _)| is_at_or_above(place, one));
     let above: Vec<Place> = lines
         .iter()
@@ -191,16 +195,16 @@ fn is_at_or_above(upper: &Place, lower: &Place) -> bool {
     upper.point == b"/" || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Whether another mount lies over this one: on its own root, or over a mount
-/// that leads to it. The order of lines tells nothing, since mounts move.
+/// Returns whether another mount covers this mount's root, or a mount above it. The order
+/// of lines does not tell, because mounts can be moved.
 fn is_hidden(place: &Place, all: &[Place]) -> bool {
     let covers_root = |other: &Place| other.parent == place.id && other.point == place.point;
     if all.iter().any(covers_root) {
         return true;
     }
     let mut child = *place;
-    // A chain of parents is no longer than the list; the limit is against a
-    // mount that is its own parent, as the very first one is.
+    // A chain of parents is at most as long as the list. The limit is needed because the
+    // first mount of a system is its own parent.
     for _ in all {
         let is_beside = |other: &Place| {
             other.parent == child.parent && other.id != child.id && is_at_or_above(other, &child)
@@ -216,7 +220,8 @@ fn is_hidden(place: &Place, all: &[Place]) -> bool {
     false
 }
 
-/// The mount of the hierarchy with these controllers, the usual place first.
+/// Returns the mount of the hierarchy with these controllers, preferably at the usual
+/// place.
 fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount> {
     let fits = |mount: &&Mount| {
         mount.v2 == controllers.is_empty()
@@ -235,10 +240,10 @@ fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount
         .or_else(|| mounts.iter().find(fits))
 }
 
-/// `path` relative to the part of the hierarchy that is mounted.
+/// Returns `path` relative to the part of the hierarchy that is mounted.
 fn below_root(root: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix(root) {
-        // "/../x" is how a cgroup outside our cgroup namespace is spelled.
+        // The kernel writes "/../x" for a cgroup outside the reader's cgroup namespace.
         Ok(own) if !own.starts_with("..") => own.to_owned(),
         Ok(_) | Err(_) => PathBuf::new(),
     }
@@ -333,8 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn order_is_no_sign_of_hiding() {
-        // The root came after what an initial ram disk had mounted.
+    fn the_order_of_lines_does_not_matter() {
+        // The root was mounted after the mounts of an initial RAM disk.
         let mountinfo = b"\
 22 70 0:20 / /sys rw - sysfs sysfs rw
 30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
@@ -392,7 +397,7 @@ mod tests {
         );
     }
 
-    /// As crun refuses them: the v1 hierarchies win, v2 has the rest.
+    /// crun refuses such a host. Here v1 hierarchies win, and v2 has the other controllers.
     #[test]
     fn hybrid_with_controllers_left_on_v2() {
         let mountinfo = b"\
@@ -405,8 +410,8 @@ mod tests {
         assert_eq!(found.v2.unwrap().own, Path::new("u"));
     }
 
-    /// A container that was given its own part of the tree, by bind mounts
-    /// (without a cgroup namespace) or by new mounts (with one).
+    /// A container sees its own part of the tree: by bind mounts without a cgroup
+    /// namespace, or by new mounts with one.
     #[test]
     fn inside_a_container() {
         let bound = b"50 23 0:26 /docker/1 /sys/fs/cgroup ro - cgroup2 cgroup2 rw,nsdelegate\n";

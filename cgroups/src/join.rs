@@ -1,5 +1,5 @@
-//! Where a further process of a container goes: into the container's cgroup,
-//! into one below it, or to where its init has moved.
+//! Finds the cgroup for a further process of a container: the container's cgroup, a
+//! cgroup below it, or the cgroup into which its init process has moved.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -13,19 +13,20 @@ use crate::hierarchy::Hierarchies;
 use crate::saved::SavedPaths;
 
 impl Cgroup {
-    /// Like [`Cgroup::open`], but of the cgroups below the container's that
-    /// `below` names by v1 controller; with an empty name, in all hierarchies.
+    /// Opens cgroups below the container's. `below` has a path for each v1 controller; the
+    /// path of the empty name applies to all hierarchies.
     ///
-    /// Errors: a path that leads out of the container's cgroup, or a controller
-    /// that the container has no cgroup of.
+    /// # Errors
+    /// Returns an error if a path leads out of the container's cgroup, or if the container
+    /// has no cgroup of a controller.
     pub fn open_below(saved: &SavedPaths, below: &BTreeMap<String, String>) -> Result<Cgroup> {
         let mut cgroup = Cgroup::open(saved);
         for (controller, sub) in below {
             let mut found = false;
             for member in &mut cgroup.v1 {
                 if controller.is_empty() || member.has(controller) {
-                    // From the saved path: controllers mounted together are
-                    // named one by one.
+                    // Begin at the saved path, not at `directory`: controllers that
+                    // share a hierarchy are named one by one.
                     let base = member.controllers.first().and_then(|name| saved.get(name));
                     member.directory = descend(base.unwrap_or(&member.directory.path), sub)?;
                     found = true;
@@ -44,19 +45,21 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Leaves out what this user may not join, as for a rootless container.
+    /// With `lenient`, [`Cgroup::enter`] leaves out hierarchies that this user may not
+    /// join, as for a rootless container.
     #[must_use]
     pub fn or_leave_out(mut self, lenient: bool) -> Cgroup {
         self.lenient = lenient;
         self
     }
 
-    /// The cgroup that a process is in now, where there is only cgroup v2: a
-    /// service manager in a container moves itself away from the container's,
-    /// since no process may be in a cgroup that hands controllers down
-    /// (cgroups(7), "no internal processes"). `None` with cgroup v1.
+    /// Finds the cgroup of a process on a host with cgroup v2 only. Returns `None` on other
+    /// hosts. A service manager in a container moves out of the container's cgroup,
+    /// because no process may be in a cgroup that enables controllers for cgroups below it
+    /// (cgroups(7), "no internal processes").
     ///
-    /// Errors: the process has ended, or its cgroup cannot be found.
+    /// # Errors
+    /// Returns an error if the process has exited, or if its cgroup cannot be found.
     pub fn v2_of(pid: Pid) -> Result<Option<Cgroup>> {
         let hierarchies = Hierarchies::of_process(pid)?;
         let v2 = hierarchies.v2.filter(|_| hierarchies.v1.is_empty());
@@ -65,8 +68,8 @@ impl Cgroup {
     }
 }
 
-/// `sub` below `base`, which ".." must not lead out of. There are no links in
-/// a cgroup file system, so this can be told from the words.
+/// Returns the directory `sub` below `base`. Refuses a ".." that leads out of `base`; the
+/// check of the text is enough, because a cgroup file system has no symbolic links.
 fn descend(base: &Path, sub: &str) -> Result<Directory> {
     let mut names = PathBuf::new();
     for component in Path::new(sub).components() {
@@ -84,7 +87,7 @@ fn descend(base: &Path, sub: &str) -> Result<Directory> {
             });
         }
     }
-    // Without the slash that an empty path would leave at the end.
+    // Not `base.join(names)`, which adds a slash if `names` is empty.
     Ok(Directory::new(
         base.components()
             .chain(names.components())
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn below_all_or_some() {
+    fn cgroups_below_in_all_or_some_hierarchies() {
         for (pairs, paths) in [
             (&[][..], ["/cpu,cpuacct/a", "/pids/a", "/u/a"]),
             (&[("", "/")], ["/cpu,cpuacct/a", "/pids/a", "/u/a"]),
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_out_nor_into_nothing() {
+    fn paths_outside_and_unknown_controllers_are_refused() {
         for (pair, words) in [
             (("", ".."), "bad sub cgroup path: .."),
             (("pids", "a/../../a2"), "bad sub cgroup path: a/../../a2"),
@@ -149,7 +152,8 @@ mod tests {
                 "unknown controller whaaat in SubCgroupPaths",
             ),
         ] {
-            assert_eq!(below(&[pair]).expect_err("refused").to_string(), words);
+            let error = below(&[pair]).expect_err("refused");
+            assert_eq!(error.to_string(), words);
         }
     }
 }

@@ -1,40 +1,43 @@
-//! What a mount of type "cgroup" inside the container shows.
+//! Describes the host's hierarchies for a mount of type "cgroup" in the container. The
+//! caller makes the mount.
 
 use std::path::{Path, PathBuf};
 
 use crate::SavedPaths;
 use crate::hierarchy::{Hierarchies, Hierarchy};
 
-/// The host's hierarchies, as plain data for whoever mounts them.
+/// The host's hierarchies, as plain data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// At least one v1 hierarchy: a tmpfs with a directory for each.
+    /// There is at least one v1 hierarchy: mount a tmpfs with a directory for each of
+    /// these.
     V1(Vec<HierarchyView>),
-    /// cgroup v2 only.
+    /// There is only cgroup v2.
     V2 {
-        /// The container's cgroup on the host; our own where a rootless user
-        /// could make none.
+        /// The container's cgroup on the host, or this process's own if a rootless user
+        /// could not make one.
         directory: PathBuf,
-        /// Where the host has the hierarchy.
+        /// The mountpoint on the host.
         mountpoint: PathBuf,
-        /// What the hierarchy was mounted with. In the first cgroup namespace
-        /// another mount without them takes them from the whole machine.
+        /// The mount options of the hierarchy. In the initial cgroup namespace, another
+        /// mount without them would remove them for the whole machine.
         flags: Vec<String>,
     },
 }
 
-/// One v1 hierarchy.
+/// A v1 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HierarchyView {
-    /// Mount options that select it, as "cpu,cpuacct" or "name=systemd".
+    /// The mount options that select the hierarchy, such as "cpu,cpuacct" or
+    /// "name=systemd".
     pub options: String,
-    /// The last part of the host's mountpoint, as "cpu,cpuacct" or "systemd".
+    /// The last part of the host's mountpoint, such as "cpu,cpuacct" or "systemd".
     pub name: String,
-    /// The container's cgroup on the host; our own where a rootless user could
-    /// make none.
+    /// The container's cgroup on the host, or this process's own if a rootless user could
+    /// not make one.
     pub directory: PathBuf,
-    /// Names that shall be symbolic links to `name`: the single controllers of
-    /// a hierarchy with several.
+    /// The symbolic links to `name` that the container needs: one for each controller of a
+    /// hierarchy with several.
     pub links: Vec<String>,
 }
 
@@ -46,11 +49,15 @@ impl Layout {
                 mountpoint: hierarchy.mountpoint.clone(),
                 flags: hierarchy.flags.clone(),
             },
-            _ => Layout::V1(hierarchies.v1.iter().map(|one| view(one, paths)).collect()),
+            _ => {
+                let views = hierarchies.v1.iter();
+                Layout::V1(views.map(|hierarchy| view(hierarchy, paths)).collect())
+            }
         }
     }
 }
 
+/// Returns the directory of this process's own cgroup.
 fn own(hierarchy: &Hierarchy) -> PathBuf {
     hierarchy.mountpoint.join(&hierarchy.own)
 }
@@ -98,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_with_merged_and_left_out_hierarchies() {
+    fn v1_with_a_shared_and_a_missing_hierarchy() {
         let cpu = hierarchy(&["cpu", "cpuacct"], "/cg/cpu,cpuacct");
         let member = Member {
             controllers: cpu.controllers.clone(),

@@ -5,6 +5,8 @@
 //! in, [`SavedPaths`] go out. `hierarchy` looks at the machine, `v1` and `v2`
 //! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
 
+#![warn(missing_docs)]
+
 mod convert;
 mod cpu_list;
 mod devices;
@@ -72,8 +74,11 @@ pub enum Driver {
 /// Everything decided about a container's cgroup before it exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPlan {
+    /// The maker of the cgroup's directories.
     pub driver: Driver,
+    /// The cgroup's path, if systemd does not make it.
     pub path: CgroupPath,
+    /// The limits of the container.
     pub limits: Limits,
     /// The user may lack the right to make cgroups. Without an explicit path
     /// the hierarchies concerned are then left out, and only a limit that needs
@@ -296,7 +301,7 @@ impl Cgroup {
             v2::Wanted::These(names) if names.is_empty() => has_others_above,
             // One that has all controllers is not threaded. Also below the
             // root, which in a cgroup namespace is a cgroup as any other.
-            wanted => !v2::hand_down_controllers(&hierarchy.mountpoint, &path, wanted)?,
+            wanted => !v2::enable_controllers(&hierarchy.mountpoint, &path, wanted)?,
         };
         if may_be_threaded {
             v2::follow_threaded(&hierarchy.mountpoint, &path, &plan.limits)?;
@@ -465,7 +470,7 @@ impl Cgroup {
             return Ok(());
         }
         let reason = "invalid configuration: cannot use unified on cgroup v1";
-        Err(Error::refused("linux.resources.unified", reason))
+        Err(Error::refused("unified", reason))
     }
 
     fn has_cpus_of(&self, cpu: &CpuLimits) -> bool {
@@ -535,7 +540,7 @@ impl Cgroup {
         }
         let Some(directory) = &self.v2 else {
             // No devices hierarchy is no protection: that must not pass.
-            let field = "linux.resources.devices".to_owned();
+            let field = "devices".to_owned();
             return Err(Error::NoCgroup {
                 field,
                 controller: "devices".into(),

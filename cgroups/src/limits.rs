@@ -1,8 +1,11 @@
-//! What may be asked of a cgroup: `linux.resources` as plain data.
+//! The limits of a cgroup as plain data: the values of the runtime specification's
+//! `linux.resources`.
 //!
-//! Not for how it is written; see `v1` and `v2`. A field exists here only if
-//! it works. For numbers, the spec's own conventions hold: `None` and, where
-//! runc takes it so, 0 leave the kernel's value alone; -1 lifts a limit.
+//! The numbers follow the specification's conventions. `None` leaves the kernel's value
+//! unchanged, as does 0 where runc treats it so; -1 removes a limit. There is no field
+//! that is ignored on both cgroup versions.
+//!
+//! `v1` and `v2` turn limits into writes to files.
 
 use std::collections::BTreeMap;
 
@@ -10,160 +13,181 @@ use serde::{Deserialize, Serialize};
 
 use crate::devices::DeviceRule;
 
-/// All limits of one container. As JSON, what is not set is left out,
-/// but never the devices.
+/// All limits of one container. In the JSON, limits that are not set are left out;
+/// `devices` is always there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
+    /// Processor time, processors and memory nodes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub cpu: CpuLimits,
+    /// Memory and swap.
     #[serde(default, skip_serializing_if = "is_default")]
     pub memory: MemoryLimits,
-    /// Number of processes and threads; negative lifts the limit, 0 means 1.
+    /// The number of processes and threads. A negative number removes the limit; 0
+    /// means 1, as with runc.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
+    /// Block I/O.
     #[serde(default, skip_serializing_if = "is_default")]
     pub block_io: BlockIoLimits,
+    /// Huge pages, by page size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hugetlb: Vec<HugepageLimit>,
+    /// Network class and priorities.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: NetworkLimits,
-    /// By device name, as "mlx5_1".
+    /// RDMA, by device name such as "mlx5_1".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaLimit>,
-    /// cgroup v2 files by name, each value written line by line; last of all,
-    /// so that they override the rest.
+    /// Files of cgroup v2 by name. Each line of a value is written on its own. They are
+    /// written after all other limits, so that they override them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
-    /// Which devices may be used, in the order of the spec. `None` leaves
-    /// devices alone: for a rootless user, or in a user namespace, where the
-    /// kernel would refuse.
+    /// The device rules, in the specification's order. `None` does not restrict devices:
+    /// for a rootless user and in a user namespace, because the kernel would refuse.
     #[serde(with = "crate::devices::saved")]
     pub devices: Option<Vec<DeviceRule>>,
 }
 
-/// `linux.resources.cpu`.
+/// Limits of processor time, processors and memory nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CpuLimits {
-    /// 2 to 262144; 0 is not set.
+    /// The share relative to other cgroups, 2 to 262144. 0 means not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shares: Option<u64>,
-    /// Microseconds per period; negative lifts the limit.
+    /// The processor time in each period, in microseconds. A negative number removes the
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<i64>,
-    /// Microseconds.
+    /// The length of a period, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period: Option<u64>,
-    /// Microseconds that may be saved up.
+    /// The unused quota that may be saved for later periods, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
-    /// 1: run only when nothing else wants to (SCHED_IDLE), since kernel 5.15.
+    /// 1: run only when no other process wants to run (SCHED_IDLE), since kernel 5.15.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
-    /// Microseconds; cgroup v1 only.
+    /// The real-time budget of each real-time period, in microseconds; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realtime_runtime: Option<i64>,
-    /// Microseconds; cgroup v1 only.
+    /// The length of a real-time period, in microseconds; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realtime_period: Option<u64>,
-    /// As "0-3,7"; empty is not set.
+    /// The processors, such as "0-3,7". Empty means not set.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cpus: String,
-    /// Memory nodes, as "0-1"; empty is not set.
+    /// The memory nodes, such as "0-1". Empty means not set.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mems: String,
 }
 
-/// `linux.resources.memory`, in bytes.
+/// Limits of memory and swap, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MemoryLimits {
+    /// The memory limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
-    /// Soft limit (v1) or protected amount (v2, `memory.low`).
+    /// The soft limit (v1) or the protected amount (v2, `memory.low`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<i64>,
-    /// Memory plus swap.
+    /// The limit of memory plus swap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<i64>,
-    /// 0 to 100; cgroup v1 only.
+    /// How readily the kernel swaps, 0 to 100; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swappiness: Option<u64>,
-    /// cgroup v1 only.
+    /// Let processes wait for memory instead of killing them; cgroup v1 only.
     #[serde(skip_serializing_if = "is_default")]
     pub disable_oom_killer: bool,
-    /// Refuse a limit below what is in use instead of making the kernel kill.
+    /// Refuse a limit below the memory in use; otherwise the kernel kills processes to
+    /// reach it.
     #[serde(skip_serializing_if = "is_default")]
     pub check_before_update: bool,
 }
 
-/// `linux.resources.blockIO`.
+/// Limits of block I/O.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BlockIoLimits {
-    /// 10 to 1000; 0 is not set.
+    /// The weight relative to other cgroups, 10 to 1000. 0 means not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
-    /// cgroup v1 before kernel 5.0 only.
+    /// The weight of the cgroup's own processes relative to cgroups below it; cgroup v1
+    /// before kernel 5.0 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
+    /// Weights for single devices.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weight_device: Vec<DeviceWeight>,
+    /// Bytes read per second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_bps: Vec<DeviceRate>,
+    /// Bytes written per second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_bps: Vec<DeviceRate>,
+    /// Read operations per second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_iops: Vec<DeviceRate>,
+    /// Write operations per second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_iops: Vec<DeviceRate>,
 }
 
-/// A block device's share of the I/O.
+/// The weights of one block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceWeight {
+    /// The device's major number.
     pub major: i64,
+    /// The device's minor number.
     pub minor: i64,
+    /// As [`BlockIoLimits::weight`].
     pub weight: Option<u16>,
-    /// cgroup v1 before kernel 5.0 only.
+    /// As [`BlockIoLimits::leaf_weight`].
     pub leaf_weight: Option<u16>,
 }
 
-/// A block device's largest rate, in bytes or operations per second.
+/// The maximum rate of one block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRate {
+    /// The device's major number.
     pub major: i64,
+    /// The device's minor number.
     pub minor: i64,
-    /// 0 lifts the limit.
+    /// Bytes or operations per second. 0 removes the limit.
     pub rate: u64,
 }
 
-/// `linux.resources.hugepageLimits[]`.
+/// The limit of huge pages of one size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HugepageLimit {
-    /// As "2MB" or "1GB".
+    /// The page size, such as "2MB" or "1GB".
     pub page_size: String,
-    /// Bytes.
+    /// The limit in bytes.
     pub limit: u64,
 }
 
-/// `linux.resources.network`; cgroup v1 only.
+/// The class and the priorities of network packets; cgroup v1 only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NetworkLimits {
-    /// 0 is not set.
+    /// The class of packets. 0 means not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_id: Option<u32>,
-    /// Interface name and priority.
+    /// Interface names, each with the priority of its packets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<(String, u32)>,
 }
 
-/// `linux.resources.rdma`, one device.
+/// The limits of one RDMA device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RdmaLimit {
+    /// The number of HCA handles.
     pub hca_handles: Option<u32>,
+    /// The number of HCA objects.
     pub hca_objects: Option<u32>,
 }
 
@@ -171,7 +195,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The controllers that limits are written to, in the order of writing.
+/// The controllers, in the order in which limits are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Controller {
     Cpuset,
@@ -212,7 +236,7 @@ impl Controller {
         }
     }
 
-    /// Whether threads of one process may differ in it (cgroup-v2.rst,
+    /// Returns whether the controller works in threaded cgroups (cgroup-v2.rst,
     /// "Threads").
     pub(crate) fn is_threaded(self) -> bool {
         matches!(
@@ -221,7 +245,7 @@ impl Controller {
         )
     }
 
-    /// Whether cgroup v2 has nothing of the kind.
+    /// Returns whether only cgroup v1 has the controller.
     pub(crate) fn is_v1_only(self) -> bool {
         matches!(self, Controller::NetworkClass | Controller::NetworkPriority)
     }

@@ -1,4 +1,9 @@
-//! Hearing of processes that the kernel kills for want of memory.
+//! Watches a cgroup for processes that the kernel kills because memory is short.
+//!
+//! [`Cgroup::watch_oom`] registers with the kernel: an eventfd on v1, an inotify watch
+//! on v2. The caller polls [`OomWatch`] and calls [`OomWatch::new_kills`] when it is
+//! readable. The kernel only tells that something changed, so `new_kills` reads the
+//! kernel's counter and returns the difference to the last time.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,36 +18,38 @@ use crate::file::Directory;
 const CONTROL_V1: &str = "memory.oom_control";
 const EVENTS_V2: &str = "memory.events";
 
-/// v1 may tell that memory is short before the kernel kills: how often and how long
-/// its counter is looked at again.
+/// On v1 the kernel may tell that memory is short before it kills a process. For
+/// [`LOOK_AGAIN_FOR`], the counter is therefore read again at this interval.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_AGAIN_FOR: Duration = Duration::from_secs(1);
 
-/// News of a cgroup's kills, each told once: the kernel tells that something
-/// changed, and its counter what.
+/// A watch on a cgroup, which reports each kill once.
 #[derive(Debug)]
 pub struct OomWatch {
     directory: Directory,
     source: Source,
     /// The kernel's counter when it was last read.
     seen: u64,
-    /// Since when memory is short without a kill, and the next look.
+    /// If memory is short and no process was killed yet: since when, and the time to
+    /// read the counter again.
     short: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
 enum Source {
-    /// kernel, cgroup-v1/memory.rst, "OOM Control". It tells that memory is
-    /// short; the kill comes a moment later.
+    /// kernel, cgroup-v1/memory.rst, "OOM Control". The event means that memory is
+    /// short; the kill follows a moment later.
     V1(EventFd),
     V2(Inotify),
 }
 
 impl Cgroup {
-    /// Begins to watch; what was killed before is not told. `None` where the
+    /// Begins to watch for kills. Earlier kills are not reported. Returns `None` if the
     /// container has no cgroup of the memory controller.
     ///
-    /// Errors: the kernel has no such interface, or the cgroup is gone.
+    /// # Errors
+    /// Returns an error if the kernel does not have the interface, or if the cgroup was
+    /// removed.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
         let watch = match (self.v1_directory("memory"), &self.v2) {
             (Some(directory), _) => {
@@ -63,9 +70,11 @@ impl Cgroup {
         Ok(Some(watch))
     }
 
-    /// How many of its processes the kernel killed for want of memory.
+    /// Returns how many processes of the cgroup the kernel has killed because memory was
+    /// short.
     ///
-    /// Errors: the file that counts them cannot be read.
+    /// # Errors
+    /// Returns an error if the file with the counter cannot be read.
     pub fn oom_kills(&self) -> Result<u64> {
         let (directory, file) = match (self.v1_directory("memory"), &self.v2) {
             (Some(directory), _) => (directory, CONTROL_V1),
@@ -88,12 +97,13 @@ impl OomWatch {
         watch
     }
 
-    /// Takes what the kernel has told by `now`, and returns how many kills are new:
-    /// when there may be news, at [`OomWatch::deadline`], and after the end.
+    /// Takes the kernel's events and returns the number of new kills. To be called when
+    /// the descriptor is readable, at [`OomWatch::deadline`], and after the container
+    /// has stopped. `now` is the present time.
     pub fn new_kills(&mut self, now: Instant) -> u64 {
-        let is_short = self.take_news();
+        let is_short = self.take_events();
         let counter = self.kills();
-        // The counters of new files, and of fewer cgroups, begin again.
+        // The counter is smaller if the file is new or a cgroup below was removed.
         let new = counter.saturating_sub(self.seen);
         self.seen = counter;
         let since = self.short.map(|(since, _)| since);
@@ -102,7 +112,7 @@ impl OomWatch {
                 self.short = Some((since, now + LOOK_AGAIN));
                 0
             }
-            // With the killer disabled, this is all there is to tell.
+            // The OOM killer is disabled: report the shortage instead of a kill.
             Some(_) if new == 0 => {
                 self.short = None;
                 u64::from(self.is_stuck())
@@ -114,24 +124,25 @@ impl OomWatch {
         }
     }
 
-    /// When to look again, news or not.
+    /// Returns when [`OomWatch::new_kills`] has to be called even without an event.
     pub fn deadline(&self) -> Option<Instant> {
         self.short.map(|(_, next)| next)
     }
 
-    /// Whether memory is short, and what comes of it may not have been counted.
-    fn take_news(&self) -> bool {
+    /// Takes the kernel's events. Returns whether memory is short and the counter may not
+    /// show the kill yet.
+    fn take_events(&self) -> bool {
         match &self.source {
-            // The descriptor does not block: there may be nothing to take.
+            // The descriptor does not block: without an event, read() fails.
             Source::V1(event) => event.read().is_ok(),
             Source::V2(inotify) => {
                 let events = inotify.read_events().unwrap_or_default();
-                // The file is gone: the controller was taken away, and perhaps
-                // given back, which makes a new file.
+                // The file was removed, because the controller was disabled. If the
+                // controller was enabled again, there is a new file.
                 let is_new = |flags: AddWatchFlags| flags.contains(AddWatchFlags::IN_IGNORED);
                 if events.iter().any(|event| is_new(event.mask)) {
                     match add_watch(inotify, &self.directory) {
-                        // Without the file there is nothing to tell.
+                        // Without the file there are no events.
                         Ok(()) | Err(_) => {}
                     }
                 }
@@ -140,16 +151,16 @@ impl OomWatch {
         }
     }
 
-    /// Whether memory is short and nobody is killed for it, since the killer
-    /// is disabled (v1).
+    /// Returns whether memory is short and the OOM killer is disabled (v1).
     fn is_stuck(&self) -> bool {
         let text = self.directory.read(CONTROL_V1).unwrap_or_default();
         value(&text, "oom_kill_disable") == 1 && value(&text, "under_oom") == 1
     }
 
+    /// Reads the kernel's counter of kills.
     fn kills(&self) -> u64 {
         match self.source {
-            // Each cgroup counts its own processes.
+            // On v1, each cgroup counts its own processes only.
             Source::V1(_) => kills_below(&self.directory),
             Source::V2(_) => {
                 let text = self.directory.read(EVENTS_V2);
@@ -160,7 +171,7 @@ impl OomWatch {
 }
 
 impl AsFd for OomWatch {
-    /// Readable when there may be news.
+    /// Returns the descriptor, which is readable if there are events.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.source {
             Source::V1(event) => event.as_fd(),
@@ -175,7 +186,7 @@ fn register(directory: &Directory) -> Result<EventFd> {
         |cause: std::io::Error| Error::system("watch", &directory.path.join(CONTROL_V1), cause);
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let event = EventFd::from_flags(flags).map_err(|errno| failed(errno.into()))?;
-    // The kernel wants it open for reading while it is told, and no longer.
+    // The kernel needs the open file only during the write below.
     let control = std::fs::File::open(directory.path.join(CONTROL_V1)).map_err(failed)?;
     let line = format!("{} {}", event.as_fd().as_raw_fd(), control.as_raw_fd());
     match directory.write("cgroup.event_control", &line) {
@@ -196,7 +207,7 @@ fn kills_below(directory: &Directory) -> u64 {
     own + below.iter().map(kills_below).sum::<u64>()
 }
 
-/// The number behind a name, one a line; 0 if it is not there.
+/// Returns the number of the line with this name, or 0 if there is no such line.
 fn value(text: &str, name: &str) -> u64 {
     let lines = text.lines();
     let value = lines
@@ -210,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_by_whole_names() {
+    fn a_value_is_found_by_its_whole_name() {
         let text = "oom_kill_disable 1\nunder_oom 0\noom_kill 3";
         assert_eq!(value(text, "oom_kill"), 3);
         assert_eq!(value(text, "under_oom"), 0);

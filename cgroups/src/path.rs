@@ -1,12 +1,13 @@
-//! Where in each hierarchy the container's cgroup is (linux.cgroupsPath).
+//! Decides the path of a container's cgroup in each hierarchy, from the runtime
+//! specification's `linux.cgroupsPath`. Nothing is made here.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::hierarchy::Hierarchy;
 
-/// The decided place of a container's cgroup, the same text for every
-/// hierarchy (runtime-spec, config-linux.md, "Cgroups Path").
+/// The path of a container's cgroup, which applies to every hierarchy (runtime-spec,
+/// config-linux.md, "Cgroups Path").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPath {
     inner: PathBuf,
@@ -15,12 +16,21 @@ pub struct CgroupPath {
 }
 
 impl CgroupPath {
-    /// From `linux.cgroupsPath`; none or an empty one means the container's id
-    /// as a relative path. `..` never leads out: it is resolved as if the path
-    /// began at a root, as runc does.
+    /// Makes the path from `linux.cgroupsPath`. If it is absent or empty, the container's
+    /// id is taken as a relative path. As in runc, `..` is resolved as if the path began
+    /// at the root directory, so it does not lead out of the hierarchy.
     ///
-    /// Errors: a path that comes out as the root of the hierarchy, which can
-    /// belong to no container.
+    /// # Errors
+    /// Returns an error if the result is the root of the hierarchy.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use teu_cgroups::CgroupPath;
+    ///
+    /// assert!(CgroupPath::new(Some(Path::new("/pods/a")), "id")?.is_explicit());
+    /// assert!(CgroupPath::new(Some(Path::new("/pods/..")), "id").is_err());
+    /// # Ok::<(), teu_cgroups::Error>(())
+    /// ```
     pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<CgroupPath> {
         let given = cgroups_path.filter(|path| !path.as_os_str().is_empty());
         let path = given.unwrap_or(Path::new(container_id));
@@ -39,14 +49,14 @@ impl CgroupPath {
         })
     }
 
-    /// Whether the spec gave a path; only without one may a rootless user's
-    /// lack of permission be passed over.
+    /// Returns whether the specification gave a path. If it did, a rootless user's lack of
+    /// permission is an error; otherwise the hierarchy is left out.
     pub fn is_explicit(&self) -> bool {
         self.explicit
     }
 
-    /// The directory in a cgroup v1 hierarchy, or in the v2 part of a hybrid
-    /// one: relative paths begin at our own cgroup.
+    /// Returns the directory in a cgroup v1 hierarchy, or in the v2 hierarchy of a hybrid
+    /// host. A relative path begins at this process's own cgroup.
     pub(crate) fn below_own(&self, hierarchy: &Hierarchy) -> PathBuf {
         let start = if self.absolute {
             Path::new("")
@@ -56,7 +66,7 @@ impl CgroupPath {
         hierarchy.mountpoint.join(start).join(&self.inner)
     }
 
-    /// The directory in the v2 hierarchy.
+    /// Returns the directory in the v2 hierarchy.
     pub(crate) fn on_v2(&self, hierarchy: &Hierarchy, is_hybrid: bool) -> PathBuf {
         if is_hybrid {
             self.below_own(hierarchy)
@@ -65,10 +75,10 @@ impl CgroupPath {
         }
     }
 
-    /// The directory in a pure cgroup v2 hierarchy: relative paths begin at the
-    /// parent of our own cgroup, which has processes in it (at least us) and so
-    /// cannot pass controllers on (kernel, cgroup-v2.rst, "No Internal Process
-    /// Constraint").
+    /// Returns the directory on a host with cgroup v2 only. A relative path begins at the
+    /// parent of this process's own cgroup. The own cgroup has processes in it, so it
+    /// cannot enable controllers for cgroups below it (kernel, cgroup-v2.rst, "No Internal
+    /// Process Constraint").
     pub(crate) fn beside_own(&self, hierarchy: &Hierarchy) -> PathBuf {
         let parent = hierarchy.own.parent().unwrap_or(Path::new(""));
         let start = if self.absolute { Path::new("") } else { parent };
@@ -76,7 +86,7 @@ impl CgroupPath {
     }
 }
 
-/// `path` below an imaginary root, without `.`, `..` and doubled slashes.
+/// Returns `path` relative to the root directory, without `.`, `..` and doubled slashes.
 fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for component in path.components() {
@@ -105,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn places() {
+    fn directories_on_v1_and_v2() {
         // (cgroupsPath, own cgroup, on v1, on v2)
         let table = [
             ("", "", "/cg/id", "/cg/id"),
@@ -136,7 +146,7 @@ mod tests {
         for given in ["/", "..", "/a/.."] {
             let error = CgroupPath::new(Some(Path::new(given)), "id").unwrap_err();
             assert!(
-                error.to_string().starts_with("linux.cgroupsPath: "),
+                error.to_string().contains("is the root of the hierarchy"),
                 "{error}"
             );
         }

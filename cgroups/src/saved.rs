@@ -1,5 +1,5 @@
-//! What later commands need to know of a container's cgroup, in the form it is
-//! kept in: its paths, and its device rules as short words.
+//! The paths and device rules of a container's cgroup in the form in which the caller
+//! stores them for later commands. Where they are stored is the caller's decision.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use crate::file::Directory;
 use crate::systemd::SavedUnit;
 use crate::v1::Member;
 
-/// Controller name to absolute directory; the empty name is cgroup v2. The
-/// same map that runc keeps as `cgroup_paths`, and beside it the unit, if
-/// systemd made the directories.
+/// The absolute directory of each controller; the empty name stands for cgroup v2. It is
+/// the map that runc stores as `cgroup_paths`, with the unit if systemd made the
+/// directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPaths {
     #[serde(deserialize_with = "Option::deserialize")]
@@ -42,28 +42,29 @@ impl SavedPaths {
         self.unit.as_ref()
     }
 
-    /// Whether the container has no cgroup of its own at all.
+    /// Returns whether the container has no cgroup of its own.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// The directory of a controller, by its v1 name; "" asks for v2.
+    /// Returns the directory of a v1 controller, or that of cgroup v2 for "".
     pub fn get(&self, controller: &str) -> Option<&Path> {
         self.paths.get(controller).map(PathBuf::as_path)
     }
 
-    /// All of them, by controller.
+    /// Returns all controllers with their directories.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.paths
             .iter()
             .map(|(controller, path)| (controller.as_str(), path.as_path()))
     }
 
-    /// One member per directory: controllers mounted together share one.
+    /// Returns a member for each v1 directory, which several controllers may share, and
+    /// the directory of cgroup v2.
     pub(crate) fn members(&self) -> (Vec<Member>, Option<Directory>) {
         let mut members: Vec<Member> = Vec::new();
         for (controller, path) in self.paths.iter().filter(|(name, _)| !name.is_empty()) {
-            // Both are of the same spelling, if they are of the same directory.
+            // Equal directories have equal spellings, so the text is compared.
             let path = path.as_path();
             match members
                 .iter_mut()
@@ -87,7 +88,7 @@ mod tests {
     use crate::limits::Limits;
 
     #[test]
-    fn limits_are_short_and_come_back() {
+    fn limits_are_stored_without_defaults() {
         use crate::devices::rules::tests::rule;
         let user = ["deny a", "allow c 195:* rw", "allow b 8:0 r"].map(rule);
         let limits = |rules: Vec<DeviceRule>| Limits {
@@ -105,7 +106,7 @@ mod tests {
         let bare = limits(user.to_vec());
         let text = serde_json::to_string(&bare).unwrap();
         assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), bare);
-        // Without them devices would not be restricted by the next update.
+        // Without the field, the next update would not restrict devices.
         let none = r#"{"devices":null}"#;
         assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), none);
         assert_eq!(
@@ -118,11 +119,11 @@ mod tests {
             "{error}"
         );
         let error = serde_json::from_str::<Limits>(r#"{"devices":["+x 1:3 r"]}"#).unwrap_err();
-        assert!(error.to_string().contains("no device rule"), "{error}");
+        assert!(error.to_string().contains("not a device rule"), "{error}");
     }
 
     #[test]
-    fn there_and_back() {
+    fn paths_are_stored_and_read() {
         let text = r#"{"unit":null,"":"/cg/unified/a","cpu":"/cg/cpu,cpuacct/a","cpuacct":"/cg/cpu,cpuacct/a","pids":"/cg/pids/a"}"#;
         let saved: SavedPaths = serde_json::from_str(text).unwrap();
         let (v1, v2) = saved.members();

@@ -1,9 +1,12 @@
-//! What a cgroup used: one type for v1, hybrid and v2.
+//! Statistics of a cgroup, in one type for v1, hybrid and v2 hosts.
 //!
-//! Written as JSON, [`Stats`] has the names and the nesting of what runc prints
-//! (`runc events --stats`): engines read that. A file that is missing (no such
-//! controller, an older kernel) leaves its numbers at 0, as there. The readers
-//! are in `v1` and `v2`, by controller.
+//! [`Cgroup::stats`] asks `v1` or `v2` to read the files of each controller, and adds
+//! the pressure. As JSON, [`Stats`] has the names and the nesting of `runc events
+//! --stats`, which engines read. If a file is missing, because the controller or the
+//! kernel does not have it, its numbers are 0, as with runc.
+//!
+//! The module holds the types and the parsers that v1 and v2 share. Which file a number
+//! is in is known to `v1::stats` and `v2::stats`.
 
 use std::collections::BTreeMap;
 
@@ -13,175 +16,220 @@ use crate::Cgroup;
 use crate::file::Directory;
 use crate::{v1, v2};
 
-/// Everything the kernel counts for a container's cgroup.
+/// The statistics of a container's cgroup.
+#[non_exhaustive]
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
+    /// Processor time.
     pub cpu: CpuStats,
+    /// Processors and memory nodes.
     pub cpuset: CpusetStats,
+    /// Memory and swap.
     pub memory: MemoryStats,
+    /// Processes and threads.
     pub pids: PidsStats,
+    /// Block I/O.
     #[serde(rename = "blkio")]
     pub block_io: BlockIoStats,
-    /// By page size, as "2MB".
+    /// Huge pages, by page size such as "2MB".
     pub hugetlb: BTreeMap<String, HugetlbStats>,
+    /// RDMA devices. Not in the JSON, because runc does not have them.
     #[serde(skip)]
     pub rdma: RdmaStats,
 }
 
-/// CPU time, in nanoseconds.
+/// Processor time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CpuStats {
+    /// The time used.
     pub usage: CpuUsage,
+    /// The effect of the quota.
     pub throttling: Throttling,
+    /// The pressure, if the kernel measures it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
 
-/// CPU time used, in nanoseconds; by processor on v1 only.
+/// Processor time used, in nanoseconds. The lists are by processor and empty on v2.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CpuUsage {
+    /// Time in all.
     #[serde(skip_serializing_if = "is_zero")]
     pub total: u64,
+    /// Time on each processor.
     #[serde(rename = "percpu", skip_serializing_if = "Vec::is_empty")]
     pub per_cpu: Vec<u64>,
+    /// Time in the kernel on each processor.
     #[serde(rename = "percpu_kernel", skip_serializing_if = "Vec::is_empty")]
     pub per_cpu_kernel: Vec<u64>,
+    /// Time in programs on each processor.
     #[serde(rename = "percpu_user", skip_serializing_if = "Vec::is_empty")]
     pub per_cpu_user: Vec<u64>,
+    /// Time in the kernel.
     pub kernel: u64,
+    /// Time in programs.
     pub user: u64,
 }
 
-/// How often, and in sum for how many nanoseconds, the quota was used up.
+/// The effect of the CPU quota.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Throttling {
+    /// The number of periods that have passed.
     #[serde(skip_serializing_if = "is_zero")]
     pub periods: u64,
+    /// The number of periods in which the quota was used up.
     #[serde(rename = "throttledPeriods", skip_serializing_if = "is_zero")]
     pub throttled_periods: u64,
+    /// The time that processes had to wait, in nanoseconds.
     #[serde(rename = "throttledTime", skip_serializing_if = "is_zero")]
     pub throttled_time: u64,
-    /// How often, and for how long in sum, more was used than the quota (v2,
-    /// since kernel 6.1); runc has neither.
+    /// The number of periods in which more than the quota was used (v2, since
+    /// kernel 6.1). Not in the JSON, because runc does not have it.
     #[serde(skip)]
     pub bursts: u64,
+    /// The time used beyond the quota, in nanoseconds. Not in the JSON either.
     #[serde(skip)]
     pub burst_time: u64,
 }
 
-/// Processors, memory nodes and settings of a v1 cpuset; on v2 only the first
-/// two.
+/// Processors, memory nodes and settings of a cpuset (cpuset(7)). On v2 only `cpus` and
+/// `mems` are set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CpusetStats {
+    /// The processors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u32>,
+    /// cpuset.cpu_exclusive.
     pub cpu_exclusive: u64,
+    /// The memory nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mems: Vec<u32>,
+    /// cpuset.mem_hardwall.
     pub mem_hardwall: u64,
+    /// cpuset.mem_exclusive.
     pub mem_exclusive: u64,
+    /// cpuset.memory_migrate.
     pub memory_migrate: u64,
+    /// cpuset.memory_spread_page.
     pub memory_spread_page: u64,
+    /// cpuset.memory_spread_slab.
     pub memory_spread_slab: u64,
+    /// cpuset.memory_pressure.
     pub memory_pressure: u64,
+    /// cpuset.sched_load_balance.
     pub sched_load_balance: u64,
+    /// cpuset.sched_relax_domain_level.
     pub sched_relax_domain_level: i64,
 }
 
-/// Memory, in bytes.
+/// Memory and swap, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MemoryStats {
-    /// Pages of files.
+    /// The page cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub cache: u64,
+    /// Memory.
     pub usage: MemoryUsage,
-    /// Memory and swap together, as v1 counts them.
+    /// Memory plus swap, which v1 counts together.
     pub swap: MemoryUsage,
-    /// Swap alone, as v2 counts it; zero on v1, like what else runc does not have.
+    /// Swap alone, which only v2 counts. Not in the JSON, because runc does not have it.
     #[serde(skip)]
     pub swap_alone: MemoryUsage,
-    /// All of memory.events, or of memory.oom_control.
+    /// The lines of memory.events on v2, of memory.oom_control on v1. Not in the JSON.
     #[serde(skip)]
     pub events: BTreeMap<String, u64>,
-    /// v1 only, like the next.
+    /// Kernel memory; v1 only.
     pub kernel: MemoryUsage,
+    /// Kernel memory of TCP buffers; v1 only.
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryUsage,
-    /// All of memory.stat.
+    /// The lines of memory.stat.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
+    /// The pressure, if the kernel measures it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
 
-/// One kind of memory, in bytes. No limit is the largest number.
+/// One kind of memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryUsage {
+    /// The limit; `u64::MAX` if there is no limit.
     pub limit: u64,
+    /// The memory in use.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
-    /// The most it ever was.
+    /// The most memory that was ever in use.
     #[serde(skip_serializing_if = "is_zero")]
     pub max: u64,
-    /// How often the limit was in the way.
+    /// How often the limit was hit.
     #[serde(rename = "failcnt")]
     pub failures: u64,
 }
 
-/// Processes and threads.
+/// The number of processes and threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PidsStats {
+    /// The processes and threads that exist.
     #[serde(skip_serializing_if = "is_zero")]
     pub current: u64,
-    /// 0 is no limit.
+    /// The limit; 0 if there is no limit.
     #[serde(skip_serializing_if = "is_zero")]
     pub limit: u64,
 }
 
-/// Block I/O by device and kind. Only the first two exist on v2; of the others
-/// the kernel has most only for debugging the BFQ scheduler.
+/// Block I/O by device and operation. On v2 only `bytes` and `requests` are set. On v1,
+/// kernels have most of the others only with debugging of the BFQ scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BlockIoStats {
-    /// Bytes.
+    /// Bytes transferred.
     #[serde(
         rename = "ioServiceBytesRecursive",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub bytes: Vec<BlockIoEntry>,
-    /// Requests.
+    /// Requests completed.
     #[serde(rename = "ioServicedRecursive", skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<BlockIoEntry>,
+    /// Requests waiting.
     #[serde(rename = "ioQueueRecursive", skip_serializing_if = "Vec::is_empty")]
     pub queued: Vec<BlockIoEntry>,
-    /// Nanoseconds, as the next.
+    /// The time in which requests were served, in nanoseconds.
     #[serde(
         rename = "ioServiceTimeRecursive",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub service_time: Vec<BlockIoEntry>,
+    /// The time in which requests waited, in nanoseconds.
     #[serde(rename = "ioWaitTimeRecursive", skip_serializing_if = "Vec::is_empty")]
     pub wait_time: Vec<BlockIoEntry>,
+    /// Requests merged into others.
     #[serde(rename = "ioMergedRecursive", skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<BlockIoEntry>,
-    /// Milliseconds.
+    /// Disk time, in milliseconds.
     #[serde(rename = "ioTimeRecursive", skip_serializing_if = "Vec::is_empty")]
     pub time: Vec<BlockIoEntry>,
-    /// Of 512 bytes.
+    /// Sectors of 512 bytes transferred.
     #[serde(rename = "sectorsRecursive", skip_serializing_if = "Vec::is_empty")]
     pub sectors: Vec<BlockIoEntry>,
+    /// The pressure, if the kernel measures it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
 
-/// A number of one device and one kind of request ("Read", "Write" …).
+/// A number of one block device and one operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BlockIoEntry {
+    /// The device's major number.
     #[serde(skip_serializing_if = "is_zero")]
     pub major: u64,
+    /// The device's minor number.
     #[serde(skip_serializing_if = "is_zero")]
     pub minor: u64,
+    /// The operation, such as "Read"; empty in files that do not distinguish them.
     #[serde(rename = "op", skip_serializing_if = "String::is_empty")]
     pub operation: String,
+    /// The number.
     #[serde(skip_serializing_if = "is_zero")]
     pub value: u64,
 }
@@ -189,62 +237,80 @@ pub struct BlockIoEntry {
 /// Huge pages of one size, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct HugetlbStats {
+    /// The memory in use.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
+    /// The most memory that was ever in use; v1 only.
     #[serde(skip_serializing_if = "is_zero")]
     pub max: u64,
+    /// How often the limit was hit.
     #[serde(rename = "failcnt")]
     pub failures: u64,
-    /// v2 only; runc does not have it.
+    /// The limit; v2 only. Not in the JSON, because runc does not have it.
     #[serde(skip)]
     pub limit: u64,
 }
 
-/// What is used, and may be used, of RDMA devices. runc does not have it.
+/// Usage and limits of RDMA devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RdmaStats {
+    /// The handles and objects in use.
     pub current: Vec<RdmaEntry>,
+    /// The limits.
     pub limit: Vec<RdmaEntry>,
 }
 
-/// Of one device. No limit is the largest number.
+/// The numbers of one RDMA device. `u32::MAX` means that there is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RdmaEntry {
+    /// The device's name, such as "mlx5_1".
     pub device: String,
+    /// HCA handles.
     pub handles: u32,
+    /// HCA objects.
     pub objects: u32,
 }
 
-/// Pressure stall information: how long some, or all, processes waited for the
-/// resource (kernel, accounting/psi.rst).
+/// Pressure stall information: the time that processes waited for a resource (kernel,
+/// accounting/psi.rst).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Pressure {
+    /// Time in which at least one process waited.
     pub some: PressureLine,
+    /// Time in which all processes waited.
     pub full: PressureLine,
 }
 
-/// Shares of the last seconds in percent, and in all microseconds.
+/// The time that processes waited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct PressureLine {
+    /// Percent of the last 10 seconds.
     pub avg10: f64,
+    /// Percent of the last 60 seconds.
     pub avg60: f64,
+    /// Percent of the last 300 seconds.
     pub avg300: f64,
+    /// The time in all, in microseconds.
     pub total: u64,
 }
 
-/// The few numbers for watching many containers.
+/// The few numbers that a monitor of many containers reads often.
+#[non_exhaustive]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Nanoseconds of CPU time.
+    /// Processor time, in nanoseconds.
     pub cpu: u64,
-    /// Bytes, without file pages that have not been used for a while.
+    /// Memory in bytes, without inactive file pages.
     pub memory: u64,
-    /// Bytes; none for no limit.
+    /// The memory limit in bytes; `None` if there is no limit.
     pub memory_limit: Option<u64>,
+    /// The number of processes and threads.
     pub pids: u64,
+    /// The limit for processes and threads; `None` if there is no limit.
     pub pids_limit: Option<u64>,
-    /// Bytes read from and written to block devices.
+    /// Bytes read from block devices.
     pub read: u64,
+    /// Bytes written to block devices.
     pub written: u64,
 }
 
@@ -253,8 +319,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Cgroup {
-    /// Reads everything. Numbers that this kernel does not have, or whose file
-    /// cannot be read, are 0.
+    /// Reads all statistics. A number whose file does not exist or cannot be read is 0.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         for member in &self.v1 {
@@ -263,7 +328,7 @@ impl Cgroup {
             }
         }
         if let Some(directory) = &self.v2 {
-            // On a hybrid host v1 has the numbers, but v2 the pressure.
+            // On a hybrid host, v1 has the numbers and v2 has the pressure.
             if self.v1.is_empty() {
                 v2::stats(directory, &mut stats);
             }
@@ -275,7 +340,7 @@ impl Cgroup {
         stats
     }
 
-    /// Reads the numbers that are watched, from half a dozen files.
+    /// Reads the numbers of [`Usage`], which are in half a dozen files.
     pub fn usage(&self) -> Usage {
         match &self.v2 {
             Some(directory) if self.v1.is_empty() => v2::usage(directory),
@@ -284,13 +349,14 @@ impl Cgroup {
     }
 }
 
-/// A file with one number; "max" is the largest, and what is missing or less
-/// than nothing is 0.
+/// Reads a file that holds one number, as [`parse`] does. Returns 0 if the file cannot
+/// be read.
 pub(crate) fn number(directory: &Directory, file: &str) -> u64 {
     directory.read(file).map_or(0, |text| parse(&text))
 }
 
-/// A number as the kernel writes it, by the same rules.
+/// Parses a number of the kernel. "max" is `u64::MAX`; a negative number, or text that
+/// is not a number, is 0.
 pub(crate) fn parse(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
@@ -298,7 +364,7 @@ pub(crate) fn parse(text: &str) -> u64 {
     }
 }
 
-/// A file of lines with a name and a number.
+/// Reads a file of lines, each with a name and a number.
 pub(crate) fn table(directory: &Directory, file: &str) -> BTreeMap<String, u64> {
     let text = directory.read(file).unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.split_once(' '));
@@ -307,7 +373,7 @@ pub(crate) fn table(directory: &Directory, file: &str) -> BTreeMap<String, u64> 
         .collect()
 }
 
-/// The two files of the rdma controller, the same on v1 and v2.
+/// Reads the two files of the rdma controller, which v1 and v2 share.
 pub(crate) fn rdma(directory: &Directory) -> RdmaStats {
     let entries = |file| {
         let text = directory.read(file).unwrap_or_default();
@@ -319,7 +385,7 @@ pub(crate) fn rdma(directory: &Directory) -> RdmaStats {
     }
 }
 
-/// "mlx4_0 hca_handle=2 hca_object=max".
+/// Parses a line such as "mlx4_0 hca_handle=2 hca_object=max".
 fn rdma_entry(line: &str) -> Option<RdmaEntry> {
     let mut words = line.split_whitespace();
     let device = words.next()?.to_owned();
@@ -338,13 +404,13 @@ fn rdma_entry(line: &str) -> Option<RdmaEntry> {
     Some(entry)
 }
 
-/// The limit behind a number: none if it is as good as none.
+/// Returns a limit, or `None` if the number means that there is no limit.
 pub(crate) fn limit(number: u64) -> Option<u64> {
-    // v1 says the largest signed number, rounded down to whole pages.
+    // On v1, no limit is the largest signed number, rounded down to whole pages.
     (number < 1 << 62).then_some(number)
 }
 
-/// A file like cpu.pressure.
+/// Parses a file such as cpu.pressure.
 fn pressure(text: &str) -> Option<Pressure> {
     let mut pressure = Pressure::default();
     for line in text.lines() {
@@ -373,7 +439,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_written_as_runc_writes_it() {
+    fn empty_statistics_have_the_json_of_runc() {
         let nothing = r#"{"cpu":{"usage":{"kernel":0,"user":0},"throttling":{}},"cpuset":{"cpu_exclusive":0,"mem_hardwall":0,"mem_exclusive":0,"memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"sched_load_balance":0,"sched_relax_domain_level":0},"memory":{"usage":{"limit":0,"failcnt":0},"swap":{"limit":0,"failcnt":0},"kernel":{"limit":0,"failcnt":0},"kernelTCP":{"limit":0,"failcnt":0}},"pids":{},"blkio":{},"hugetlb":{}}"#;
         assert_eq!(serde_json::to_string(&Stats::default()).unwrap(), nothing);
     }
@@ -384,7 +450,7 @@ mod tests {
         let pressure = pressure(text).unwrap();
         assert_eq!(pressure.some.avg10, 1.5);
         assert_eq!((pressure.some.total, pressure.full.total), (123, 4));
-        // Before kernel 5.13 there is no such line for the CPU.
+        // Before kernel 5.13, cpu.pressure has no line "full".
         assert_eq!(
             super::pressure("some avg10=1.50").unwrap().full,
             PressureLine::default()

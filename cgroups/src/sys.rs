@@ -1,5 +1,5 @@
-//! System calls nix does not wrap: bpf(2), pidfd_open(2), and kill(2) with any
-//! number.
+//! Wrappers of the system calls that nix does not have: bpf(2), pidfd_open(2), and kill(2)
+//! with any signal number. All unsafe code of this crate is here.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -18,12 +18,12 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 const BPF_F_REPLACE: u32 = 4;
-/// No helper is called that only GPL programs may call.
+/// The program's licence. It calls no helper that is reserved for GPL programs.
 const LICENSE: &std::ffi::CStr = c"Apache-2.0";
 
-/// `union bpf_attr`, as bytes that are filled in by offset. Larger than any
-/// kernel needs for the commands used here: 6.17 to 7.1 write a field at offset
-/// 56 on a query, whatever size they are told.
+/// `union bpf_attr` as bytes, which are set by offset. It is larger than any kernel needs for
+/// the commands used here: on a query, kernels 6.17 to 7.1 write a field at offset 56 whatever
+/// the given size.
 #[repr(C, align(8))]
 struct Attributes([u8; 128]);
 
@@ -54,9 +54,11 @@ impl Attributes {
     }
 }
 
+/// Calls bpf(2).
+///
 /// # Safety
-/// Every address put into `attributes` must be valid for what `command` does
-/// with it, until this returns.
+/// Every address in `attributes` must be valid for the accesses of `command` until the
+/// function returns.
 unsafe fn bpf(command: libc::c_int, attributes: &mut Attributes) -> nix::Result<libc::c_long> {
     // SAFETY: `attributes` is 128 writable bytes, the size passed, and at least
     // what any kernel writes for these commands; the caller vouches for the
@@ -79,8 +81,8 @@ fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Loads a program of type CGROUP_DEVICE; the verifier's words go into `log`.
-/// The kernel opens program descriptors with O_CLOEXEC.
+/// Loads a program of type CGROUP_DEVICE. The verifier's messages are written to `log`. The
+/// kernel makes the descriptor close-on-exec.
 pub(crate) fn load_device_program(
     program: &[Instruction],
     log: Option<&mut Vec<u8>>,
@@ -104,7 +106,7 @@ pub(crate) fn load_device_program(
     owned(unsafe { bpf(BPF_PROG_LOAD, &mut attributes) }?)
 }
 
-/// Attaches `program` beside the others, or in the place of `replaced`.
+/// Attaches `program` to a cgroup, in addition to other programs or instead of `replaced`.
 pub(crate) fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
@@ -136,9 +138,10 @@ pub(crate) fn detach_device_program(
     unsafe { bpf(BPF_PROG_DETACH, &mut attributes) }.map(drop)
 }
 
-/// The ids of the device programs on this very cgroup, in order of attachment.
+/// Returns the ids of the device programs that are attached to this cgroup itself, in the
+/// order in which they were attached.
 pub(crate) fn attached_device_programs(cgroup: BorrowedFd<'_>) -> nix::Result<Vec<u32>> {
-    // The kernel allows 64 (BPF_CGROUP_MAX_PROGS).
+    // The kernel allows 64 programs (BPF_CGROUP_MAX_PROGS).
     let mut ids = [0_u32; 64];
     let mut attributes = Attributes::new()
         .descriptor(0, cgroup)
@@ -158,8 +161,8 @@ pub(crate) fn program_by_id(id: u32) -> nix::Result<OwnedFd> {
     owned(unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut attributes) }?)
 }
 
-/// A descriptor that becomes readable when the process ends (pidfd_open(2),
-/// kernel 5.3; always O_CLOEXEC).
+/// Returns a descriptor that becomes readable when the process exits (pidfd_open(2), since
+/// kernel 5.3). The kernel makes it close-on-exec.
 pub(crate) fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers and touches no memory of ours.
     owned(Errno::result(unsafe {
@@ -167,7 +170,7 @@ pub(crate) fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     })?)
 }
 
-/// kill(2) with any signal number, real-time ones included.
+/// Calls kill(2) with any signal number, including real-time signals.
 pub(crate) fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: kill takes two numbers and touches no memory of ours.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)

@@ -1,9 +1,12 @@
-//! A cgroup that systemd makes: what of [`Cgroup`]'s work goes through it, and
-//! what remains to be done in the files.
+//! The part of [`Cgroup`]'s work for a cgroup that systemd makes as a unit.
 //!
-//! systemd makes a scope around a process that exists. So nothing can be made
-//! before, and the process is moved by systemd: into the unified hierarchy, or
-//! into those v1 hierarchies that systemd manages. The others are ours.
+//! systemd makes a scope around an existing process, so the cgroup cannot be made before
+//! the process. [`Asked::ask`] asks systemd where the unit's cgroup will be. When the
+//! process enters, systemd starts the unit and moves the process into the unified
+//! hierarchy, or into the v1 hierarchies that systemd manages; the other v1 hierarchies
+//! are joined here. Limits are written to the files and told to systemd.
+//!
+//! The conversation with systemd itself is in `systemd`.
 
 use std::cell::RefCell;
 use std::os::unix::fs::chown;
@@ -19,24 +22,24 @@ use crate::systemd::{self, Manager, SavedUnit, Systemd, Unit};
 use crate::update::Files;
 use crate::{Cgroup, CgroupPlan, Location, devices, v1, v2};
 
-/// systemd's side of a cgroup.
+/// The unit of a cgroup, and what systemd was told of it.
 #[derive(Debug)]
 pub(crate) struct UnitOfCgroup {
     pub(crate) saved: SavedUnit,
     systemd: RefCell<Systemd>,
     /// The unit's directory in the unified hierarchy.
     v2: Option<PathBuf>,
-    /// Until it is started.
+    /// The unit to start; `None` once it is started.
     to_start: Option<Box<ToStart>>,
-    /// What systemd was told when it was started, and since.
+    /// The properties that systemd was told.
     told: RefCell<Told>,
-    /// All limits: what systemd is told may be some of them.
+    /// All limits in force, of which systemd may have been told a part.
     in_force: RefCell<Limits>,
-    /// To be stopped when dropped.
+    /// Whether to stop the unit when the cgroup is dropped.
     started: bool,
 }
 
-/// A unit, and what it is started with.
+/// A unit that is not started yet.
 #[derive(Debug)]
 struct ToStart {
     unit: Unit,
@@ -53,7 +56,7 @@ struct Told {
 }
 
 impl UnitOfCgroup {
-    /// The unit of an existing cgroup.
+    /// Makes the value for the unit of an existing cgroup.
     pub(crate) fn open(saved: &SavedUnit, v2: Option<&Path>) -> UnitOfCgroup {
         UnitOfCgroup {
             systemd: RefCell::new(Systemd::new(saved.manager)),
@@ -70,8 +73,8 @@ impl UnitOfCgroup {
         self.to_start.is_some()
     }
 
-    /// Moves a process into the unit's cgroup or one below it, for a user who
-    /// may not do so.
+    /// Asks systemd to move a process into the unit's cgroup or a cgroup below it, for a
+    /// user without permission to do that.
     pub(crate) fn attach(&self, directory: &Path, pid: i32) -> Result<()> {
         let base = self.v2.as_deref().unwrap_or(directory);
         let below = directory.strip_prefix(base).unwrap_or(Path::new(""));
@@ -87,23 +90,27 @@ impl UnitOfCgroup {
         self.started = false;
     }
 
-    /// Before an update tells systemd of its part.
+    /// Sets the limits in force, before an update tells systemd a part of them.
     pub(crate) fn will_be_in_force(&self, limits: &Limits) {
         self.in_force.replace(limits.clone());
     }
 }
 
-/// What there is to know about systemd before a container is made.
+/// The facts about systemd that are needed before a container's cgroup is made.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    /// The manager's own cgroup, below the mountpoints.
+    /// The manager's own cgroup, relative to the mountpoints.
     pub(crate) base: PathBuf,
-    /// The connection that it took to ask.
+    /// The connection to the manager.
     systemd: RefCell<Option<Systemd>>,
 }
 
 impl Asked {
-    /// Errors: the machine has no systemd, or it serves no users here.
+    /// Asks systemd for the facts.
+    ///
+    /// # Errors
+    /// Returns an error if the machine does not run systemd, or if a user's systemd does
+    /// not make cgroups on this host.
     pub(crate) fn ask(manager: Manager, hierarchies: &Hierarchies) -> Result<Asked> {
         if !systemd::is_running() {
             return Err(Error::NoSystemd);
@@ -121,8 +128,9 @@ impl Asked {
     }
 }
 
-/// Where systemd's own tree begins: at the root, but for a systemd in a
-/// container that sees the host's cgroups. It is in "init.scope" itself.
+/// Returns the cgroup below which the system manager makes units. It is the root, except
+/// for a systemd in a container that sees the host's cgroups. The manager itself is in
+/// "init.scope" below it.
 fn base_of_system_manager() -> Result<PathBuf> {
     const OWN: &str = "/init.scope";
     let cgroups = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
@@ -169,7 +177,7 @@ impl Location {
 }
 
 impl Cgroup {
-    /// Makes nothing yet: looks whether the unit can be made.
+    /// Checks whether the unit can be made. Makes nothing.
     pub(crate) fn prepare_unit(
         plan: &CgroupPlan,
         unit: &Unit,
@@ -202,8 +210,8 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// A process that is put into a frozen cgroup, or below one, does nothing
-    /// more, and who waits for it waits for ever.
+    /// Refuses a frozen cgroup. A process that is moved into it, or below it, would stop,
+    /// and its parent would wait forever.
     fn refuse_frozen(&self, hierarchies: &Hierarchies) -> Result<()> {
         for (member, hierarchy) in self.v1.iter().zip(&hierarchies.v1) {
             if member.has("freezer") {
@@ -219,7 +227,7 @@ impl Cgroup {
         }
     }
 
-    /// Whether the limits mean anything, before anything is changed for them.
+    /// Checks the limits before anything is changed.
     fn check_steps(&self, limits: &Limits) -> Result<()> {
         self.refuse_unified_on_v1(limits)?;
         for controller in Controller::ALL {
@@ -231,7 +239,8 @@ impl Cgroup {
         v2::unified::steps(&limits.unified).map(drop)
     }
 
-    /// Starts the unit with the process in it, and joins what systemd leaves.
+    /// Starts the unit with the process, and joins the hierarchies that systemd does not
+    /// manage.
     pub(crate) fn start_unit(&mut self, pid: i32) -> Result<()> {
         let is_v2 = self.v1.is_empty();
         let Some(of_cgroup) = &mut self.unit else {
@@ -261,12 +270,12 @@ impl Cgroup {
                 directory.enter(pid)?;
             }
             if is_v2 {
-                // systemd hands down those that it knows. As without it, a
-                // container has all: a later update may need another, or
-                // somebody who runs containers in it.
-                v2::hand_down_controllers(top, &directory.path, &v2::Wanted::All)?;
+                // systemd enables only the controllers that it knows. Enable all, as
+                // without systemd: a later update, or a runtime in the container, may need
+                // another one.
+                v2::enable_controllers(top, &directory.path, &v2::Wanted::All)?;
                 if let Some(owner) = unit.owner() {
-                    give(&directory.path, owner)?;
+                    delegate(&directory.path, owner)?;
                 }
             }
         }
@@ -288,8 +297,8 @@ impl Cgroup {
         member.directory.enter(pid)
     }
 
-    /// Writes limits to the files, and tells them to systemd: what the kernel
-    /// refuses systemd is not to know.
+    /// Writes limits to the files, and then tells systemd: it must not know limits that the
+    /// kernel refuses.
     pub(crate) fn apply_with_unit(
         &self,
         unit: &UnitOfCgroup,
@@ -305,7 +314,7 @@ impl Cgroup {
         Ok(ignored)
     }
 
-    /// Tells systemd limits, if it is its cgroup.
+    /// Tells systemd the limits, if systemd made the cgroup.
     pub(crate) fn tell_limits(&self, limits: &Limits) -> Result<()> {
         let Some(unit) = &self.unit else {
             return Ok(());
@@ -317,8 +326,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Tells systemd the device rules, if it is its cgroup. Returns what it
-    /// cannot be told.
+    /// Tells systemd the device rules, if systemd made the cgroup. Returns the rules that
+    /// systemd cannot express.
     pub(crate) fn tell_devices(&self, rules: &devices::Rules) -> Result<Vec<Ignored>> {
         let Some(unit) = &self.unit else {
             return Ok(Vec::new());
@@ -334,22 +343,22 @@ impl Cgroup {
         Ok(ignored)
     }
 
-    /// Told anything, systemd writes all it knows of the unit, and the files
-    /// can hold more: a period without a quota, a weight for the disk. They say
-    /// the same afterwards.
+    /// Runs `tell` and restores the files afterwards. When systemd is told a property, it
+    /// writes all properties of the unit, and so overwrites values that it does not know,
+    /// such as a period without a quota.
     fn telling<T>(&self, unit: &UnitOfCgroup, tell: impl FnOnce() -> Result<T>) -> Result<T> {
         self.while_frozen(|| {
             let files = Files::of(self, &unit.in_force.borrow())?;
             let told = tell();
-            // Also where it failed: systemd may have written by then.
+            // Restore the files even if telling failed, because systemd may have written.
             let back = files.write_back();
             told.and_then(|told| back.map(|()| told))
         })
     }
 
-    /// On v1, systemd writes all of a unit's settings when one changes, and of
-    /// the device rules first that everything is denied: no program of a
-    /// running container is to see that.
+    /// Runs `change` with the cgroup frozen on v1. systemd writes all settings of a unit
+    /// when one changes, and begins the device rules by denying everything. A program in
+    /// the container must not notice that.
     pub(crate) fn while_frozen<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         let runs = self.unit.as_ref().is_some_and(|unit| !unit.started);
         let freezes = runs && self.v1_directory("freezer").is_some() && !self.is_frozen()?;
@@ -363,21 +372,21 @@ impl Cgroup {
         changed
     }
 
-    /// After a failed creation: ends all that may be in the unit, and the unit.
+    /// After a failed creation: kills the processes in the unit, and stops the unit.
     pub(crate) fn drop_unit(&self, unit: &UnitOfCgroup) {
         if !unit.started {
             return;
         }
-        // A unit with processes is stopped only after they had their time.
+        // Kill the processes first, because systemd waits for them before it stops a unit.
         match self.kill_all(libc::SIGKILL).and_then(|()| self.remove()) {
-            // Drop cannot report; the error that led here is told.
+            // Called from Drop, which cannot report; the first error is reported.
             Ok(()) | Err(_) => {}
         }
     }
 }
 
-/// Asks the cgroup, or the one above it that it will be made in. The root has
-/// no freezer.
+/// Refuses a frozen cgroup, or a frozen cgroup in which it is going to be made. The root
+/// has no freezer.
 fn refuse_frozen(
     directory: &Directory,
     top: &Path,
@@ -395,9 +404,9 @@ fn refuse_frozen(
     }
 }
 
-/// Makes the cgroup another user's, with the files that the kernel says belong
-/// to who manages the cgroups below (cgroups(7), "Cgroups delegation").
-fn give(directory: &Path, owner: u32) -> Result<()> {
+/// Delegates the cgroup to another user: changes the owner of the directory and of the
+/// files that the kernel lists (cgroups(7), "Cgroups delegation").
+fn delegate(directory: &Path, owner: u32) -> Result<()> {
     const LIST: &str = "/sys/kernel/cgroup/delegate";
     let failed = |path: &Path, cause| Error::system("give to the container", path, cause);
     chown(directory, Some(owner), None).map_err(|cause| failed(directory, cause))?;
@@ -406,7 +415,7 @@ fn give(directory: &Path, owner: u32) -> Result<()> {
     for name in String::from_utf8_lossy(&list).lines() {
         let path = directory.join(name);
         match chown(&path, Some(owner), None) {
-            // Files of a controller that is not there.
+            // The cgroup does not have the file's controller.
             Err(cause) if file::is_gone(&cause) => {}
             result => result.map_err(|cause| failed(&path, cause))?,
         }

@@ -1,7 +1,10 @@
-//! New limits for a cgroup that has some: what holds afterwards, what has to
-//! be written for it, and how it is taken back if not all of it can be.
+//! Changes the limits of a cgroup, and restores the old limits if that fails.
 //!
-//! Not for the files themselves; see `v1` and `v2`.
+//! [`Cgroup::update`] merges the change into the limits in force (`merge`), checks the
+//! result, remembers the files that it is going to write (`undo`), and writes them. The
+//! returned [`Update`] restores the old limits when it is dropped, unless it is kept.
+//!
+//! Which value goes into which file is decided in `v1` and `v2`.
 
 mod merge;
 mod undo;
@@ -17,8 +20,8 @@ use undo::Undo;
 
 pub(crate) use undo::Files;
 
-/// Limits that were changed and are not final yet: dropped, they are as they
-/// were, until [`Update::keep`].
+/// A change of limits that is not final yet. Dropping it restores the old limits, unless
+/// [`Update::keep`] was called.
 #[derive(Debug)]
 pub struct Update<'a> {
     cgroup: &'a Cgroup,
@@ -28,22 +31,23 @@ pub struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// All that holds now: what the next update begins with.
+    /// Returns the limits now in force, which the next update needs as its old limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The new limits stay. Returns what had to be left out; see
-    /// [`Cgroup::apply`].
-    #[must_use = "what was left out should be reported"]
+    /// Keeps the new limits. Returns the limits that were left out, as [`Cgroup::apply`]
+    /// does.
+    #[must_use = "limits that were left out should be reported"]
     pub fn keep(mut self) -> Vec<Ignored> {
         self.undo = Undo::default();
         std::mem::take(&mut self.ignored)
     }
 
-    /// The old limits come back.
+    /// Restores the old limits.
     ///
-    /// Errors: the kernel refuses one of them by now.
+    /// # Errors
+    /// Returns an error if the kernel refuses an old limit meanwhile.
     pub fn take_back(mut self) -> Result<()> {
         std::mem::take(&mut self.undo).carry_out(self.cgroup)
     }
@@ -51,7 +55,7 @@ impl Update<'_> {
 
 impl Drop for Update<'_> {
     fn drop(&mut self) {
-        // Drop cannot report, and the caller has an error already.
+        // Drop cannot report an error, and its caller has one already.
         match std::mem::take(&mut self.undo).carry_out(self.cgroup) {
             Ok(()) | Err(_) => {}
         }
@@ -59,21 +63,23 @@ impl Drop for Update<'_> {
 }
 
 impl Cgroup {
-    /// Changes limits: of `change`, what is not set stays as it is in `old`,
-    /// the limits in force. Rules and rates for single devices are added to
-    /// the old ones, of which a later one for the same device wins. Only what
-    /// changes is written, with what the kernel wants along with it.
+    /// Changes limits. `old` are the limits in force; limits that `change` does not set stay
+    /// as they are. Rules and rates for single devices are added to the old ones, and a later
+    /// one wins for the same device. Only limits that change are written, and those that the
+    /// kernel needs with them.
     ///
-    /// Errors: by the field, the file, the value and the cause. The old limits
-    /// are then in force again.
+    /// # Errors
+    /// Returns an error if a limit is not valid or the kernel refuses it. The old limits are
+    /// then in force again.
     pub fn update(&self, old: &Limits, change: &Limits) -> Result<Update<'_>> {
         self.update_without(old, &[], change)
     }
 
-    /// The same, and these of the old device rules end; those that every container
-    /// has do not.
+    /// Changes limits, and removes the device rules in `ended` from the old ones. Rules that
+    /// every container has are kept.
     ///
-    /// Errors: as for [`Cgroup::update`].
+    /// # Errors
+    /// As [`Cgroup::update`].
     pub fn update_without(
         &self,
         old: &Limits,
@@ -110,14 +116,14 @@ impl Cgroup {
         }
     }
 
-    /// What can be known before anything is written.
+    /// Makes the checks that are possible before anything is written.
     fn check(&self, limits: &Limits, writes: &Limits) -> Result<()> {
         let memory = &limits.memory;
         let (limit, swap) = (memory.limit.unwrap_or(0), memory.swap.unwrap_or(0));
         let changes_memory = writes.memory.limit.is_some() || writes.memory.swap.is_some();
         if changes_memory && swap > 0 && (limit > swap || limit == -1 && self.has_v1("memory")) {
             return Err(Error::refused(
-                "linux.resources.memory.swap",
+                "memory.swap",
                 "memory+swap limit should be >= memory limit",
             ));
         }
@@ -145,11 +151,11 @@ impl Cgroup {
         })
     }
 
-    /// v1 wants the sets of cgroups below inside of the new one.
+    /// On v1, narrows the sets of cgroups below, which must be part of the new set.
     fn make_room(&self, directory: &Directory, writes: &Limits, undo: &mut Undo) -> Result<()> {
         let [cpus, mems] = v1::cpuset::FILES;
         for (file, set) in [(cpus, &writes.cpu.cpus), (mems, &writes.cpu.mems)] {
-            // What is no list is for the kernel to refuse.
+            // Leave it to the kernel to refuse text that is not a list.
             let Some(set) = cpu_list::parse(set).filter(|set| !set.is_empty()) else {
                 continue;
             };
@@ -167,13 +173,12 @@ impl Cgroup {
         Ok(())
     }
 
-    /// On v1, going from "everything but" to "nothing but" or back has a moment
-    /// in which nothing, or everything, is allowed: no process sees it.
+    /// Changes the device rules. If the default changes on v1, everything is denied or
+    /// allowed for a moment, so the cgroup is frozen meanwhile.
     fn change_devices(&self, old: &Limits, writes: &Limits) -> Result<Vec<Ignored>> {
         let directory = self.v1_directory("devices");
         if self.unit.is_some() {
-            // With any other limit, systemd has written the rules as it knows
-            // them.
+            // When another limit changes, systemd writes its own version of the rules.
             let changes = directory.is_none() || writes.devices.is_some();
             return self.restrict_devices(if changes { writes } else { old });
         }
@@ -201,7 +206,7 @@ impl Cgroup {
         self.v1_directory(controller).is_some()
     }
 
-    /// The directory and the writes of each controller that `limits` concern.
+    /// Returns the directory and the steps of each controller that `limits` concern.
     fn all_steps(&self, limits: &Limits) -> Result<Vec<(&Directory, crate::file::Steps)>> {
         let mut all = Vec::new();
         for controller in Controller::ALL {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{Cgroup, Entered};
 
+use super::resources;
 use crate::bundle::Bundle;
 use crate::criu::external;
 use crate::failure::{Failure, START};
@@ -131,7 +132,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     // First, so that `delete --force` finds what a killed creation leaves.
     state_dir.begin(&state)?;
     log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
-    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups).map_err(resources::named)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
     }
@@ -276,7 +277,8 @@ impl Creation<'_> {
             v2: self.container.init.child.is_in_cgroup(),
         };
         // Init is making its mounts meanwhile.
-        self.container.cgroup.enter(pid, entered)?;
+        let entered = self.container.cgroup.enter(pid, entered);
+        entered.map_err(resources::named)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
         // Only now: the kernel grants no more than the cgroup has.
@@ -285,9 +287,8 @@ impl Creation<'_> {
         if let Some(rdt) = &self.plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut self.container.state.resctrl)?;
         }
-        for ignored in self.container.cgroup.apply(&self.plan.cgroup.limits)? {
-            log::warn!("{ignored}");
-        }
+        let ignored = self.container.cgroup.apply(&self.plan.cgroup.limits);
+        resources::warn_of(&ignored.map_err(resources::named)?);
         log::debug!(target: STEP, "init is in its cgroup, which has its limits");
 
         self.serve_init().context(START)?;
@@ -373,13 +374,9 @@ impl Creation<'_> {
     }
 
     fn restrict_devices(&self) -> Result<()> {
-        for ignored in self
-            .container
-            .cgroup
-            .restrict_devices(&self.plan.cgroup.limits)?
-        {
-            log::warn!("{ignored}");
-        }
+        let limits = &self.plan.cgroup.limits;
+        let ignored = self.container.cgroup.restrict_devices(limits);
+        resources::warn_of(&ignored.map_err(resources::named)?);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;
 pub(crate) mod ps;
+mod resources;
 pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod spec;

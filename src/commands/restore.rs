@@ -15,6 +15,7 @@ use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 
 use super::checkpoint;
 use super::create::{self, Purpose};
+use super::resources;
 use crate::bundle::Bundle;
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
@@ -122,7 +123,7 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     if !has_terminal {
         state.external.pipes = external::pipes_of_this_process();
     }
-    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups).map_err(resources::named)?;
     let mut restoration = Restoration {
         options,
         plan: &plan,
@@ -236,18 +237,16 @@ impl Restoration<'_> {
     /// beginning.
     fn enter_cgroup(&mut self, pid: Pid) -> Result<()> {
         let Parts { cgroup, state, .. } = &mut self.parts;
-        cgroup.enter(pid, Entered::default())?;
+        let entered = cgroup.enter(pid, Entered::default());
+        entered.map_err(resources::named)?;
         state.cgroup = cgroup.saved_paths();
         if let Some(rdt) = &self.plan.intel_rdt {
             intel_rdt::enter(rdt, pid.as_raw(), &mut state.resctrl)?;
         }
         let limits = &self.plan.cgroup.limits;
-        for ignored in cgroup.apply(limits)? {
-            log::warn!("{ignored}");
-        }
-        for ignored in cgroup.restrict_devices(limits)? {
-            log::warn!("{ignored}");
-        }
+        resources::warn_of(&cgroup.apply(limits).map_err(resources::named)?);
+        let ignored = cgroup.restrict_devices(limits);
+        resources::warn_of(&ignored.map_err(resources::named)?);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use teu_cgroups::{Cgroup, Limits};
 use teu_namespaces::Neighbour;
 
-use super::exec;
+use super::{exec, resources};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::parent::hotplug::Inside;
@@ -94,16 +94,14 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     let update = match updated {
         // What could not be written or told after that was for nobody.
         Err(_) if nobody_is_left => return Ok(()),
-        updated => updated?,
+        updated => updated.map_err(resources::named)?,
     };
     state.limits = update.limits().clone();
     dir.save(&state)?;
     if let Some(noted) = noted {
         noted.keep();
     }
-    for ignored in update.keep() {
-        log::warn!("{ignored}");
-    }
+    resources::warn_of(&update.keep());
     if let Some(schemata) = schemata {
         schemata.keep();
     }

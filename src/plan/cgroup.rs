@@ -90,7 +90,8 @@ pub(crate) fn unit_manager(rootless: bool) -> Manager {
 
 /// The unit that systemd will make: the machine's systemd, or the user's.
 fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Unit> {
-    let mut unit = Unit::new(cgroups_path, PROGRAM, id, unit_manager(rootless))?;
+    let unit = Unit::new(cgroups_path, PROGRAM, id, unit_manager(rootless));
+    let mut unit = unit.context("linux.cgroupsPath")?;
     for (key, value) in sorted(spec.annotations().as_ref()) {
         unit.annotate(key, value)?;
     }
@@ -365,7 +366,7 @@ mod tests {
         }
         let error = unit_of(&config("/a/b"), &nothing, false).expect_err("refused");
         assert!(
-            error.to_string().starts_with("linux.cgroupsPath: expected"),
+            format!("{error:#}").starts_with("linux.cgroupsPath: expected"),
             "{error}"
         );
         // Where there is to be none, no path can be wrong.
@@ -388,7 +389,7 @@ mod tests {
             .expect_err("refused")
             .to_string();
         assert!(
-            error.starts_with("annotations[\"org.systemd.property.KillMode\"]: "),
+            error.starts_with("annotation \"org.systemd.property.KillMode\": "),
             "{error}"
         );
         plan_of(wrong).expect("only systemd reads it");

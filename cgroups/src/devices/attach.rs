@@ -1,5 +1,5 @@
-//! Putting a device program on a cgroup, without a moment in which none is
-//! there.
+//! Loads a device program and attaches it to a cgroup. When it replaces another program, one
+//! of the two is in force at every moment.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,13 +13,13 @@ use crate::sys;
 
 /// Loads `program` and makes it the only device program of the cgroup.
 ///
-/// Programs that another user's security label hides stay: all programs have to
-/// allow a request, so one more can only restrict.
+/// Programs that a security module hides are left attached. All programs have to allow a
+/// request, so a further program can only restrict.
 pub(crate) fn attach(directory: &Path, program: &[Instruction]) -> Result<()> {
     let cgroup = open(directory)?;
     let program = load(directory, program)?;
     let failed = |cause| error("attach the device program to", directory, cause);
-    // The list can change under us; the kernel then answers ENOENT.
+    // Another process may change the list meanwhile; the kernel then answers ENOENT.
     for _ in 0..10 {
         let old = attached(directory, cgroup.as_fd())?;
         match replace(cgroup.as_fd(), program.as_fd(), &old) {
@@ -30,7 +30,7 @@ pub(crate) fn attach(directory: &Path, program: &[Instruction]) -> Result<()> {
     Err(failed(Errno::ENOENT))
 }
 
-/// How many device programs are on the cgroup.
+/// Returns the number of device programs that are attached to the cgroup.
 pub(crate) fn count(directory: &Path) -> Result<usize> {
     let cgroup = open(directory)?;
     Ok(attached(directory, cgroup.as_fd())?.len())
@@ -57,7 +57,7 @@ fn attached(directory: &Path, cgroup: BorrowedFd) -> Result<Vec<OwnedFd>> {
     for id in sys::attached_device_programs(cgroup).map_err(failed)? {
         match sys::program_by_id(id) {
             Ok(program) => programs.push(program),
-            // Not ours to see, or gone meanwhile.
+            // The program is hidden, or was detached meanwhile.
             Err(Errno::EPERM | Errno::EACCES | Errno::ENOENT) => {}
             Err(cause) => return Err(failed(cause)),
         }
@@ -72,9 +72,9 @@ fn load(directory: &Path, program: &[Instruction]) -> Result<OwnedFd> {
     loop {
         match sys::load_device_program(program, None) {
             Ok(program) => return Ok(program),
-            // The verifier gives up when a signal arrives.
+            // A signal interrupts the verifier.
             Err(Errno::EAGAIN) if interruptions < 30 => interruptions += 1,
-            // Before kernel 5.11 programs count as locked memory.
+            // Before kernel 5.11, programs count as locked memory.
             Err(Errno::EPERM) if !raised => {
                 raised = true;
                 raise_locked_memory();
@@ -101,7 +101,8 @@ fn load(directory: &Path, program: &[Instruction]) -> Result<OwnedFd> {
     }
 }
 
-/// Best effort: what follows tells whether it was needed and enough.
+/// Raises the limit of locked memory. Ignores errors, because loading the program again
+/// shows whether the limit is high enough.
 fn raise_locked_memory() {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     let highest = match setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY) {

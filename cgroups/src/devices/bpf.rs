@@ -1,15 +1,15 @@
-//! Device rules as a program of type BPF_PROG_TYPE_CGROUP_DEVICE, the device
-//! controller of cgroup v2. Not for loading it; see `attach`.
+//! Compiles device rules to a program of type BPF_PROG_TYPE_CGROUP_DEVICE, which is the
+//! device controller of cgroup v2. `attach` loads it.
 
 use crate::devices::{DeviceKind, Entry, Rules};
 
-/// One instruction (kernel, bpf/standardization/instruction-set.rst).
+/// An instruction (kernel, bpf/standardization/instruction-set.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Instruction {
     code: u8,
-    /// Destination in the low four bits, source in the high four; the kernel
-    /// has bit fields here, which follow the byte order.
+    /// The destination in the low four bits and the source in the high four. The kernel has
+    /// bit fields here, whose order is that of the bytes.
     registers: u8,
     offset: i16,
     immediate: i32,
@@ -17,7 +17,7 @@ pub(crate) struct Instruction {
 
 const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
-/// Free once the context was read.
+/// The register of the context, which is free once the context was read.
 const SCRATCH: u8 = 1;
 const KIND: u8 = 2;
 const ACCESS: u8 = 3;
@@ -29,7 +29,7 @@ const MOVE: u8 = 0xb4;
 const MOVE_REGISTER: u8 = 0xbc;
 const AND: u8 = 0x54;
 const SHIFT_RIGHT: u8 = 0x74;
-// 32-bit comparisons, since kernel 5.1: device numbers are unsigned words.
+// 32-bit comparisons (since kernel 5.1), because device numbers are unsigned words.
 const JUMP_IF_EQUAL: u8 = 0x16;
 const JUMP_IF_NOT_EQUAL: u8 = 0x56;
 const JUMP_IF_REGISTER_NOT_EQUAL: u8 = 0x5e;
@@ -51,12 +51,13 @@ impl Instruction {
     }
 }
 
-/// The program: 1 allows, 0 denies with EPERM. Entries are asked from the last
-/// to the first, since the last that decides a request wins.
+/// Returns the program. It returns 1 to allow a request, and 0 to deny it with EPERM. It tests
+/// the entries from the last to the first, because the last entry that decides a request
+/// wins.
 pub(crate) fn program(rules: &Rules) -> Vec<Instruction> {
     // struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; },
-    // access_type being access << 16 | kind. Loaded as words: some kernels
-    // refuse halves of it.
+    // where access_type is access << 16 | kind. Loaded as whole words, because some kernels
+    // refuse to load a half.
     let mut program = vec![
         Instruction::new(LOAD_WORD, KIND, CONTEXT, 0, 0),
         Instruction::new(MOVE_REGISTER, ACCESS, KIND, 0, 0),
@@ -72,7 +73,8 @@ pub(crate) fn program(rules: &Rules) -> Vec<Instruction> {
     program
 }
 
-/// Leaves the program if the entry decides, else goes on behind the block.
+/// Returns the instructions of one entry. They end the program if the entry decides the
+/// request, and continue after the block otherwise.
 fn block(entry: &Entry) -> Vec<Instruction> {
     let kind = match entry.kind {
         DeviceKind::Block => 1,
@@ -84,9 +86,9 @@ fn block(entry: &Entry) -> Vec<Instruction> {
         block.push(Instruction::new(MOVE_REGISTER, SCRATCH, ACCESS, 0, 0));
         block.push(Instruction::new(AND, SCRATCH, 0, 0, bits));
         block.push(match entry.allow {
-            // All bits asked for are in the rule.
+            // An allow rule decides if it has all requested bits.
             true => Instruction::new(JUMP_IF_REGISTER_NOT_EQUAL, SCRATCH, ACCESS, 0, 0),
-            // Any is.
+            // A deny rule decides if it has any requested bit.
             false => Instruction::new(JUMP_IF_EQUAL, SCRATCH, 0, 0, 0),
         });
     }
@@ -101,7 +103,7 @@ fn block(entry: &Entry) -> Vec<Instruction> {
     for (position, instruction) in block.iter_mut().enumerate() {
         let jumps = [JUMP_IF_EQUAL, JUMP_IF_NOT_EQUAL, JUMP_IF_REGISTER_NOT_EQUAL];
         if jumps.contains(&instruction.code) {
-            // At most eight instructions.
+            // A block has at most eight instructions.
             instruction.offset = i16::try_from(end - position - 1).unwrap_or(i16::MAX);
         }
     }
@@ -120,7 +122,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::devices::rules::tests::rules;
 
-    /// Runs the few instructions there are, as the kernel would.
+    /// Interprets the instructions that programs use, as the kernel would.
     pub(crate) fn run(program: &[Instruction], context: [u32; 3]) -> u32 {
         let mut registers = [0_u32; 6];
         let mut position = 0;

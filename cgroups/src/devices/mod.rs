@@ -1,4 +1,6 @@
-//! Which devices a container may use (`linux.resources.devices`).
+//! The devices that a container may use: the rules and their meaning (`rules`), the lists of
+//! cgroup v1 (`v1`), and the programs of cgroup v2 (`bpf`, `attach`). Device nodes are not
+//! made here.
 
 pub(crate) mod attach;
 pub(crate) mod bpf;

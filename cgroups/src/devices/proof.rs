@@ -1,9 +1,9 @@
-//! The proof that device rules mean the same wherever they are asked: a plain
-//! evaluator, our program in an interpreter, and a process inside a cgroup of
-//! this kernel, v2 and v1, answer the same random questions.
+//! Proves that device rules have the same meaning everywhere. A plain evaluator, the device
+//! program in an interpreter, and a process in a cgroup of this kernel, on v2 and on v1,
+//! answer the same random questions.
 //!
-//! The kernels need root. $TEU_DEVICE_CASES is how many questions each of them
-//! is asked, 20000 if it is not set.
+//! The tests of the kernel need root. $TEU_DEVICE_CASES is the number of questions for each
+//! hierarchy; 20000 if it is not set.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -28,14 +28,13 @@ use crate::file::{self, Directory};
 use crate::hierarchy::Hierarchies;
 use crate::sys;
 
-/// A device, and whether its driver answers open(2) at once. The others are
-/// asked for with access(2), which goes the same way in the kernel: opening
-/// them might load a module or make a device.
+/// Devices, each with whether open(2) is safe. Opening others might load a module or make a
+/// device, so they are tested with access(2), which makes the same check in the kernel.
 const DEVICES: [(DeviceKind, u32, u32, bool); 11] = [
     (DeviceKind::Character, 1, 3, true),
     (DeviceKind::Character, 1, 5, true),
     (DeviceKind::Character, 1, 7, true),
-    // No such device, but a driver for the major number.
+    // The major number has a driver, but the device does not exist.
     (DeviceKind::Character, 1, 200, true),
     (DeviceKind::Character, 5, 0, true),
     (DeviceKind::Character, 7, 3, false),
@@ -46,7 +45,7 @@ const DEVICES: [(DeviceKind, u32, u32, bool); 11] = [
     (DeviceKind::Block, 7, 5, false),
 ];
 
-/// What the kernel can be asked at once: to open, or to make a node.
+/// The requests that can be made to the kernel: opening a device and making a node.
 const ASKED: [&str; 4] = ["r", "w", "rw", "m"];
 
 #[derive(Debug, Clone, Copy)]
@@ -69,12 +68,11 @@ fn questions() -> Vec<Question> {
     each.collect()
 }
 
-/// The plain reading of the list, with nothing shortened: the last rule about
-/// the device that names a bit has the last word on it, and bits asked for
-/// together have to be allowed together.
+/// Evaluates the whole list. For each access bit, the last rule about the device that names
+/// the bit decides. Bits that are requested together have to be allowed together.
 ///
-/// `None`: only v2 has words for such a list, and the bits were allowed one by
-/// one. There the order of the rules decides, and it is enough that all agree.
+/// Returns `None` if different rules allowed the bits and only v2 can express the list. Then
+/// the order of the rules decides, and the test only requires that all answers agree.
 fn reference(list: &[DeviceRule], question: Question) -> Option<bool> {
     let is_about = |rule: &DeviceRule| {
         rule.kind.is_none_or(|kind| kind == question.kind)
@@ -97,8 +95,8 @@ fn reference(list: &[DeviceRule], question: Question) -> Option<bool> {
     }
 }
 
-/// The model of v1: a default, and exceptions by kind and numbers. For bits
-/// that are all allowed, by several rules. `None` if it cannot hold the list.
+/// Evaluates the model of v1, a default with exceptions by kind and numbers, for bits that
+/// several rules allow. Returns `None` if the model cannot express the list.
 fn together(list: &[DeviceRule], question: Question) -> Option<bool> {
     let mut allow_is_default = false;
     let mut exceptions: BTreeMap<[Option<u32>; 2], u8> = BTreeMap::new();
@@ -132,11 +130,11 @@ fn together(list: &[DeviceRule], question: Question) -> Option<bool> {
             && numbers[1].is_none_or(|minor| minor == question.minor)
             && asked & !bits == 0
     };
-    // Denied to none of the bits, as they are all allowed.
+    // All bits are allowed, so no exception denies one of them.
     Some(allow_is_default || exceptions.iter().any(covers))
 }
 
-/// Our program, run as the kernel would.
+/// Runs the device program in the interpreter.
 fn interpreted(rules: &Rules, question: Question) -> bool {
     let kind = match question.kind {
         DeviceKind::Block => 1,
@@ -149,7 +147,7 @@ fn interpreted(rules: &Rules, question: Question) -> bool {
 struct Random(u64);
 
 impl Random {
-    /// Always the same numbers from the same seed.
+    /// Makes a generator. The same seed gives the same numbers.
     fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
@@ -166,7 +164,7 @@ impl Random {
         use DeviceKind::{Block, Character};
         let length = self.pick(&[0, 1, 2, 3, 4, 5, 6, 8, 12]);
         let mut list = Vec::new();
-        // Engines begin with a rule for everything, as nearly all do.
+        // Most lists begin with a rule for all devices, as those of engines do.
         list.extend(self.pick(&[None, Some(rule("deny a")), Some(rule("allow a"))]));
         for _ in 0..length {
             list.push(DeviceRule {
@@ -181,8 +179,7 @@ impl Random {
     }
 }
 
-/// A process in a cgroup of its own, whose other side is `inside`. Dropped,
-/// both are gone.
+/// A process in a cgroup of its own, which runs `inside`. Dropping it removes both.
 struct Asked {
     directory: Directory,
     child: Child,
@@ -191,7 +188,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// `None` where there is no such hierarchy, or no permission; says so.
+    /// Starts the process. Prints a skip and returns `None` without the hierarchy or without
+    /// permission.
     fn new(controller: &str, job: &str) -> Option<Asked> {
         let found = Hierarchies::of_this_process().unwrap();
         let hierarchy = match controller {
@@ -202,11 +200,11 @@ impl Asked {
                 .find(|one| one.controllers.contains(&name.to_owned())),
         };
         let Some(hierarchy) = hierarchy else {
-            eprintln!("skipped: no hierarchy {controller:?}");
+            eprintln!("[skipped] no hierarchy {controller:?}");
             return None;
         };
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root");
+            eprintln!("[skipped] needs root");
             return None;
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -232,7 +230,7 @@ impl Asked {
             directory,
             child,
         };
-        // Its nodes are made before anything can be denied.
+        // The process makes its device nodes before any rule is set.
         assert_eq!(asked.line("is:"), "ready");
         asked
             .directory
@@ -241,7 +239,7 @@ impl Asked {
         Some(asked)
     }
 
-    /// What follows `prefix` on the next line that has it.
+    /// Returns the rest of the next line that begins with `prefix`.
     fn line(&mut self, prefix: &str) -> String {
         loop {
             let mut line = String::new();
@@ -253,7 +251,7 @@ impl Asked {
         }
     }
 
-    /// Its answers to `questions()`, in order.
+    /// Returns the process's answers to `questions()`, in order.
     fn answers(&mut self) -> Vec<bool> {
         self.input.as_mut().unwrap().write_all(b"\n").unwrap();
         let answers = self.line("may:");
@@ -275,7 +273,7 @@ fn inside() {
     let Ok(job) = std::env::var("TEU_PROOF_JOB") else {
         return;
     };
-    // A place for nodes that nobody else sees, and that may have them.
+    // Mount a file system for the nodes that no other process sees.
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing = None::<&Path>;
     mount(
@@ -372,15 +370,15 @@ fn may_use(path: &Path, letters: &str, opens: bool) -> bool {
 fn may_open(path: &Path, flags: OFlag) -> bool {
     let flags = flags | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     match open(path, flags, Mode::empty()) {
-        // The device, the number or the terminal is not there: it was allowed.
+        // ENXIO means that the request was allowed and the device does not exist.
         Ok(_) | Err(Errno::ENXIO) => true,
         Err(Errno::EPERM) => false,
         Err(other) => panic!("open {path:?}: {other}"),
     }
 }
 
-/// Told to, uses three devices until its input ends: one that must always be allowed,
-/// one never, one now and then. Says how often each was.
+/// Uses three devices until the input ends: one must always be allowed, one must never be, and
+/// one is allowed at times. Prints how often each was allowed.
 fn watch() {
     std::io::stdin().read_line(&mut String::new()).unwrap();
     println!("is:watching");
@@ -408,8 +406,8 @@ fn cases() -> usize {
     asked.map_or(20_000, |number| number.parse().expect("TEU_DEVICE_CASES"))
 }
 
-/// Asks until there were enough questions; `set` says whether the kernel's
-/// interface has words for the rules.
+/// Compares answers until there were enough questions. `set` sets the rules, and returns
+/// whether the hierarchy can express them.
 fn compare(asked: &mut Asked, set: impl Fn(&Directory, &Rules) -> bool) {
     let questions = questions();
     let (mut compared, mut lists, mut granted, mut open) = (0, 0, 0, 0);
@@ -432,13 +430,13 @@ fn compare(asked: &mut Asked, set: impl Fn(&Directory, &Rules) -> bool) {
         }
     }
     eprintln!("{compared} questions about {lists} lists: {granted} allowed, {open} open");
-    // Neither everything nor nothing: the questions told the lists apart.
+    // Enough requests were allowed and enough denied for the comparison to mean something.
     assert!(granted > compared / 10 && granted < compared * 9 / 10);
     assert!(open < compared / 100);
 }
 
 #[test]
-fn v2_answers_as_the_reference() {
+fn v2_answers_as_the_evaluator() {
     if let Some(mut asked) = Asked::new("", "questions") {
         compare(&mut asked, |directory, rules| {
             attach::attach(&directory.path, &program(rules)).unwrap();
@@ -448,10 +446,10 @@ fn v2_answers_as_the_reference() {
     }
 }
 
-/// Where v1 can express the list. What it was asked before stays in force in
-/// part, so this tests the change from one list to the next as well.
+/// Compares lists that v1 can express. The test also covers the change from one list to the
+/// next, because rules are not reset between lists.
 #[test]
-fn v1_answers_as_the_reference() {
+fn v1_answers_as_the_evaluator() {
     if let Some(mut asked) = Asked::new("devices", "questions") {
         compare(&mut asked, |directory, rules| {
             match v1::apply(directory, rules) {
@@ -466,9 +464,9 @@ fn v1_answers_as_the_reference() {
     }
 }
 
-/// The two that need no kernel, with many more lists.
+/// Compares the program and the evaluator, which need no kernel, on many more lists.
 #[test]
-fn the_program_answers_as_the_reference() {
+fn the_program_answers_as_the_evaluator() {
     let questions = questions();
     let mut random = Random::new(2);
     for _ in 0..5000 {
@@ -489,17 +487,17 @@ fn the_program_answers_as_the_reference() {
     }
 }
 
-/// The fault of other runtimes' filters: opening for reading and writing passes
-/// a rule that denies writing.
+/// With other runtimes' programs, opening a device for reading and writing passes a rule that
+/// denies writing.
 const DENIED_WRITE: [&str; 2] = ["allow a", "deny c 1:3 w"];
 
-/// What reading, writing, both, and making a node of 1:3 are answered then.
+/// The right answers for 1:3 to reading, writing, both, and making a node.
 const READING_AND_MAKING: [bool; 4] = [true, false, false, true];
 
 #[test]
 fn a_denied_write_refuses_reading_and_writing() {
     let list = DENIED_WRITE.map(rule);
-    // 1:3 is the first device.
+    // The first four questions are about 1:3.
     let answers = questions().into_iter().take(4).map(|question| {
         let answer = interpreted(&Rules::new(&list), question);
         assert_eq!(reference(&list, question), Some(answer));
@@ -525,8 +523,8 @@ fn v1_refuses_reading_and_writing_for_a_denied_write() {
     }
 }
 
-/// Changes the rules 200 times under a process that uses devices all the while
-/// and must never see another answer than before and after.
+/// Changes the rules 200 times while a process uses devices. The process must never get an
+/// answer that neither the old nor the new rules give.
 fn change_under_use(controller: &str, set: impl Fn(&Directory, &Rules)) {
     let Some(mut asked) = Asked::new(controller, "watch") else {
         return;
@@ -564,10 +562,10 @@ fn v2_changes_without_a_gap() {
     });
 }
 
-/// With another program there, as a service manager may have put one, the
-/// kernel cannot exchange one for one.
+/// With a second program, which a service manager may have attached, the kernel cannot replace
+/// one program by another.
 #[test]
-fn v2_changes_without_a_gap_where_there_are_two_programs() {
+fn v2_changes_without_a_gap_if_there_are_two_programs() {
     let everything = program(&Rules::new(&[rule("allow a")]));
     change_under_use("", move |directory, rules| {
         let cgroup = std::fs::File::open(&directory.path).unwrap();

@@ -1,50 +1,58 @@
-//! The spec's list of device rules, and what it means.
+//! The specification's list of device rules and its meaning.
 //!
-//! Rules are read in order and a later one wins over an earlier one. Nothing is
-//! allowed before the first. A request (a device and the access bits asked for)
-//! goes to the last rule that decides it: an allow rule decides only if it
-//! covers *all* bits asked for, a deny rule if it has *any* of them. That is
-//! what the kernel of cgroup v1 does; the v2 programs of other runtimes let
-//! O_RDWR through a denied write.
+//! A request has a device and access bits. The last rule that decides the request wins; if
+//! no rule decides it, it is denied. An allow rule decides only if it has *all* requested
+//! bits, a deny rule if it has *any* of them. The kernel of cgroup v1 behaves so. The v2
+//! programs of other runtimes allow O_RDWR despite a denied write.
+//!
+//! [`Rules`] is the list in its shortest form, from which `v1` and `bpf` make the kernel's
+//! form.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One rule (runtime-spec, config-linux.md, "Allowed Device list").
+/// A device rule (runtime-spec, config-linux.md, "Allowed Device list").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRule {
+    /// Whether the rule allows or denies.
     pub allow: bool,
-    /// `None`: both kinds, "a" in the spec.
+    /// The kind of device; `None` stands for both kinds, "a" in the specification.
     pub kind: Option<DeviceKind>,
-    /// `None`: every one.
+    /// The major number; `None` stands for every number.
     pub major: Option<u32>,
-    /// `None`: every one.
+    /// The minor number; `None` stands for every number.
     pub minor: Option<u32>,
+    /// The access bits that the rule allows or denies.
     pub access: Access,
 }
 
-/// The kinds of device that cgroups know; a fifo is none.
+/// The kinds of device that rules are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceKind {
+    /// Block devices.
     Block,
+    /// Character devices.
     Character,
 }
 
-/// A set of access bits, never empty in a rule that makes sense.
+/// A set of access bits. It is never empty in a valid rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Access(u8);
 
 impl Access {
-    // The kernel's BPF_DEVCG_ACC_* numbers (linux/bpf.h).
+    /// Making a device node (BPF_DEVCG_ACC_MKNOD of linux/bpf.h).
     pub const MKNOD: Access = Access(1);
+    /// Opening the device for reading (BPF_DEVCG_ACC_READ).
     pub const READ: Access = Access(2);
+    /// Opening the device for writing (BPF_DEVCG_ACC_WRITE).
     pub const WRITE: Access = Access(4);
+    /// All three.
     pub const ALL: Access = Access(7);
 
-    /// From the spec's letters `r`, `w` and `m`; none at all, or any other
-    /// letter, is `None`.
+    /// Parses the specification's letters `r`, `w` and `m`. Returns `None` for an empty text
+    /// and for other letters.
     pub fn from_letters(letters: &str) -> Option<Access> {
         let mut bits = 0;
         for letter in letters.chars() {
@@ -58,13 +66,13 @@ impl Access {
         (bits != 0).then_some(Access(bits))
     }
 
-    /// From the kernel's number; none for the empty set.
+    /// Makes a set from the kernel's bits. Returns `None` if no bit is set.
     pub(crate) fn from_bits(bits: u8) -> Option<Access> {
         let bits = bits & Access::ALL.0;
         (bits != 0).then_some(Access(bits))
     }
 
-    /// The kernel's number for the set.
+    /// Returns the kernel's bits of the set.
     pub fn bits(self) -> u8 {
         self.0
     }
@@ -105,9 +113,9 @@ impl fmt::Display for Access {
     }
 }
 
-/// What every container may use, appended after its own rules: making any
-/// node, and the devices the spec says each container has. The list is runc's;
-/// 10:200 is /dev/net/tun, which containers have come to expect.
+/// Returns the rules that every container has, which follow its own rules. They allow the
+/// default devices of the specification and making any node. The list is runc's; 10:200 is
+/// /dev/net/tun, which programs in containers have come to expect.
 pub fn default_rules() -> Vec<DeviceRule> {
     use DeviceKind::{Block, Character};
     let allow = |kind, major, minor, access| DeviceRule {
@@ -138,7 +146,7 @@ pub fn default_rules() -> Vec<DeviceRule> {
     rules
 }
 
-/// Whether such a list allows the use of a device.
+/// Returns whether the rules allow the access to a device.
 pub fn are_allowing(
     list: &[DeviceRule],
     kind: DeviceKind,
@@ -148,7 +156,7 @@ pub fn are_allowing(
     Rules::new(list).decide(kind, major, minor, access)
 }
 
-/// A rule for one kind of device, as the kernel's v1 interface spells it.
+/// A rule for one kind of device. `Display` writes it as the kernel's v1 interface does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) allow: bool,
@@ -176,7 +184,7 @@ impl fmt::Display for Entry {
 }
 
 impl Entry {
-    /// Whether every device of `other` is one of this.
+    /// Returns whether the entry covers every device of `other`.
     fn contains(&self, other: &Entry) -> bool {
         let covers = |ours: Option<u32>, theirs| ours.is_none() || ours == theirs;
         self.kind == other.kind
@@ -184,7 +192,7 @@ impl Entry {
             && covers(self.minor, other.minor)
     }
 
-    /// Whether some device belongs to both.
+    /// Returns whether both entries cover a common device.
     pub(crate) fn meets(&self, other: &Entry) -> bool {
         let meet = |ours: Option<u32>, theirs: Option<u32>| {
             ours.is_none() || theirs.is_none() || ours == theirs
@@ -197,13 +205,13 @@ impl Entry {
     }
 }
 
-/// The list in its shortest form: what was overridden is gone, what says
-/// nothing new is gone, rules for the same devices are one.
+/// A list of rules in its shortest form: overridden and redundant rules are removed, and rules
+/// for the same devices are joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// For requests that no entry decides.
+    /// Whether requests that no entry decides are allowed.
     pub(crate) default_allow: bool,
-    /// In order; the last one that decides a request wins.
+    /// The entries in order. The last entry that decides a request wins.
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -219,7 +227,7 @@ impl Rules {
         rules
     }
 
-    /// Whether everything is allowed, so that nothing has to be checked.
+    /// Returns whether every request is allowed.
     pub(crate) fn allow_everything(&self) -> bool {
         self.default_allow && self.entries.is_empty()
     }
@@ -256,15 +264,14 @@ impl Rules {
 
     fn push_entry(&mut self, new: Entry) {
         for entry in self.entries.iter_mut().filter(|entry| new.contains(entry)) {
-            // One of the same mind stays unless it says nothing more: it may
-            // be the only one that covers a request by itself.
+            // An older entry with the same verdict is kept unless it is covered whole,
+            // because it may be the only one that covers a request by itself.
             if entry.allow != new.allow || entry.access.without(new.access).is_none() {
                 entry.access = entry.access.without(new.access);
             }
         }
         self.entries.retain(|entry| !entry.access.is_none());
-        // Rules for the same devices are one. What comes after the older one
-        // and denies still has the last word there.
+        // Join entries for the same devices. Entries between the two that deny still decide.
         let mut said = None;
         for (position, entry) in self.entries.iter_mut().enumerate() {
             if entry.allow == new.allow && entry.same_devices(&new) {
@@ -281,7 +288,7 @@ impl Rules {
         }
     }
 
-    /// The meaning itself; programs and v1 lists are tested against it.
+    /// Decides a request. Programs and v1 lists are tested against this function.
     pub(crate) fn decide(&self, kind: DeviceKind, major: u32, minor: u32, access: Access) -> bool {
         let device = Entry {
             allow: true,
@@ -306,7 +313,7 @@ impl Rules {
 pub(crate) mod tests {
     use super::*;
 
-    /// "allow c 1:3 rw", "deny a".
+    /// Parses a rule such as "allow c 1:3 rw" or "deny a".
     pub(crate) fn rule(text: &str) -> DeviceRule {
         let words: Vec<&str> = text.split(' ').collect();
         let number = |text: &str| text.parse().ok();
@@ -333,7 +340,7 @@ pub(crate) mod tests {
         Rules::new(&list.iter().map(|text| rule(text)).collect::<Vec<_>>())
     }
 
-    /// Lists with every difficulty there is, from a fixed seed.
+    /// Makes a random list from a fixed seed, with overlaps of every kind.
     pub(crate) fn random_list(seed: u64) -> Vec<DeviceRule> {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut next = |bound: u64| {
@@ -355,7 +362,7 @@ pub(crate) mod tests {
             .collect()
     }
 
-    /// Every request that lists of `random_list` could tell apart.
+    /// Returns all requests that lists of `random_list` can distinguish.
     pub(crate) fn requests() -> Vec<(DeviceKind, u32, u32, Access)> {
         let mut all = Vec::new();
         for kind in [DeviceKind::Block, DeviceKind::Character] {
@@ -395,7 +402,7 @@ pub(crate) mod tests {
                 false,
                 &["c 1:3 rw"],
             ),
-            // A hole: only v2 can have it.
+            // A hole in an allowed range, which only v2 can express.
             (
                 &["allow c 1:* rwm", "deny c 1:3 w"],
                 false,
@@ -427,7 +434,7 @@ pub(crate) mod tests {
             (&["allow c 1:* rw", "allow c 1:3 r"], "rw", true),
             (&["allow c 1:3 rw", "allow c 1:* r"], "rw", true),
             (&["allow c 1:* r", "allow c 1:* w"], "rw", true),
-            // Not the business of 1:3: it was about *:4.
+            // The deny rule is about *:4, not about 1:3.
             (
                 &["allow c 1:* w", "deny c *:4 rw", "allow c 1:* r"],
                 "rw",
@@ -454,8 +461,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A denied bit is never granted, and every granted bit was allowed: each
-    /// request of one bit is answered as the last rule that names it says.
+    /// A request of one bit is decided by the last rule that names the bit.
     #[test]
     fn single_bits_follow_the_last_rule_that_names_them() {
         for seed in 0..2000 {

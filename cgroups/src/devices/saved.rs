@@ -1,5 +1,6 @@
-//! Device rules as words of the kernel's v1 interface behind a sign: "-a *:* rwm",
-//! "+c 1:3 rw". Those that every container has are one word, "default".
+//! Stores device rules as strings: a sign and the rule as the kernel's v1 interface spells
+//! it, such as "-a *:* rwm" and "+c 1:3 rw". The rules that every container has are the
+//! single string "default".
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
@@ -30,7 +31,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             rules.extend(default_rules());
         } else {
             let rule = parse(&word);
-            rules.push(rule.ok_or_else(|| D::Error::custom(format!("no device rule: {word:?}")))?);
+            rules.push(rule.ok_or_else(|| D::Error::custom(format!("not a device rule: {word:?}")))?);
         }
     }
     Ok(Some(rules))

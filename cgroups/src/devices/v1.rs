@@ -1,5 +1,5 @@
-//! Device rules on cgroup v1 (kernel, cgroup-v1/devices.rst): a default and a
-//! set of exceptions from it, so rules with a hole in them cannot be said.
+//! Writes device rules to cgroup v1 (kernel, cgroup-v1/devices.rst). The kernel holds a
+//! default and a set of exceptions, so it cannot express an exception from an exception.
 
 use std::io::{self, Write};
 
@@ -7,20 +7,19 @@ use crate::devices::{Access, DeviceKind, Entry, Rules};
 use crate::error::{Error, Result};
 use crate::file::Directory;
 
-const FIELD: &str = "linux.resources.devices";
+const FIELD: &str = "devices";
 const LIST: &str = "devices.list";
 const ALLOW: &str = "devices.allow";
 const DENY: &str = "devices.deny";
 
-/// Makes the cgroup's list say what `rules` say, with as few moments of another
-/// truth as the interface permits: what is allowed before and after is so all
-/// the time, and the default is touched only if it has to change.
+/// Changes the cgroup's list to `rules`. A request that is allowed before and after is allowed
+/// at every moment, unless the default has to change.
 pub(crate) fn apply(directory: &Directory, rules: &Rules) -> Result<()> {
     change(directory, None, rules)
 }
 
-/// The same, from rules that are known: where everything is allowed by default,
-/// the kernel does not show what is denied.
+/// Changes the cgroup's list from the rules `old`. They are needed if everything is allowed by
+/// default, because the kernel then does not show the exceptions.
 pub(crate) fn change(directory: &Directory, old: Option<&Rules>, rules: &Rules) -> Result<()> {
     check(rules)?;
     let now = directory.read_or_error(LIST)?;
@@ -42,8 +41,8 @@ pub(crate) fn change(directory: &Directory, old: Option<&Rules>, rules: &Rules) 
     Ok(())
 }
 
-/// Makes it say so again after a change that failed. One write that fails keeps none
-/// of the others from being done: what they take away must not stay allowed.
+/// Restores `rules` after a failed change. A write that fails does not stop the others,
+/// because devices that they deny must not stay allowed.
 pub(crate) fn restore(directory: &Directory, rules: &Rules) -> Result<()> {
     check(rules)?;
     let writes = writes(&directory.read_or_error(LIST)?, rules);
@@ -63,8 +62,8 @@ fn refused(directory: &Directory, file: &str, value: &str, cause: io::Error) -> 
     }
 }
 
-/// Whether the default has to be turned around, for which there is a moment
-/// without exceptions.
+/// Returns whether the default has to change. While it changes, there is a moment without
+/// exceptions.
 pub(crate) fn changes_default(directory: &Directory, rules: &Rules) -> Result<bool> {
     let now = directory.read_or_error(LIST)?;
     Ok(allows_by_default(&now) != rules.default_allow)
@@ -74,7 +73,8 @@ fn allows_by_default(list: &str) -> bool {
     list.lines().any(|line| line.starts_with('a'))
 }
 
-/// Every entry has to be an exception from the default.
+/// Refuses rules that cgroup v1 cannot express: every entry has to be an exception from the
+/// default.
 pub(crate) fn check(rules: &Rules) -> Result<()> {
     let is_hole = |entry: &&Entry| entry.allow == rules.default_allow;
     let Some(hole) = rules.entries.iter().find(is_hole) else {
@@ -95,13 +95,13 @@ pub(crate) fn check(rules: &Rules) -> Result<()> {
     Err(Error::refused(FIELD, reason))
 }
 
-/// The writes from the list as the kernel shows it to the list that is wanted.
-/// One line per write: the kernel reads no further.
+/// Returns the writes that change the list `now`, as the kernel shows it, to `rules`. Each
+/// write has one line, because the kernel ignores further lines.
 fn writes(now: &str, rules: &Rules) -> Vec<(&'static str, String)> {
     let everything = "a *:* rwm";
     let allows_now = allows_by_default(now);
     if rules.default_allow {
-        // Denied exceptions are not shown, so there is nothing to compare with.
+        // The kernel does not show denied exceptions, so all of them are written.
         let denied = rules.entries.iter().map(|entry| (DENY, entry.to_string()));
         return std::iter::once((ALLOW, everything.to_owned()))
             .chain(denied)
@@ -117,8 +117,8 @@ fn writes(now: &str, rules: &Rules) -> Vec<(&'static str, String)> {
     exceptions(&present, &rules.entries, ALLOW, DENY)
 }
 
-/// From one set of exceptions to another: first what is new, then away with
-/// what is no longer wanted, so that nothing in both is ever missing.
+/// Returns the writes from one set of exceptions to another. They add new exceptions before
+/// they remove old ones, so that an exception of both sets is never missing.
 fn exceptions(
     old: &[Entry],
     new: &[Entry],
@@ -146,7 +146,7 @@ fn with_access(entry: &Entry, bits: u8) -> Option<Entry> {
     Access::from_bits(bits).map(|access| Entry { access, ..*entry })
 }
 
-/// A line of devices.list, as "c 1:3 rwm".
+/// Parses a line of devices.list, such as "c 1:3 rwm".
 fn parse(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let kind = match words.next()? {
@@ -230,7 +230,7 @@ mod tests {
         let error = check(&rules(&["deny a", "allow c 195:* rwm", "deny c 195:0 rw"]));
         assert_eq!(
             error.unwrap_err().to_string(),
-            "linux.resources.devices: cgroup v1 cannot except \"deny c 195:0 rw\" \
+            "devices: cgroup v1 cannot except \"deny c 195:0 rw\" \
              from \"allow c 195:* rwm\"; cgroup v2 can"
         );
         check(&rules(&["deny a", "allow c 195:* rwm", "deny c 195:* w"])).unwrap();

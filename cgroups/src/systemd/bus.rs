@@ -1,12 +1,12 @@
-//! A connection to systemd's manager: where it listens, who we are, calls and
-//! the ends of jobs. Not for what is asked of it; see the module above.
+//! A connection to systemd's manager: finds its socket, authenticates, calls methods and
+//! waits for jobs. Which methods are called is decided in the module above.
 //!
-//! The manager has a socket of its own beside its name on the bus. It is what
-//! systemctl(1) uses as root, spares the way through the bus daemon, and needs
-//! no `Hello` and no subscription; it is also there before the bus is and after
-//! it crashed. Where it is missing or refuses us the bus is asked.
+//! The manager listens on a socket of its own and has a name on the bus. The socket is
+//! tried first, as systemctl(1) does as root: it avoids the bus daemon, needs neither
+//! `Hello` nor a subscription, and exists even when the bus does not run. If the socket is
+//! missing or refuses the connection, the bus is used.
 //!
-//! zbus has connections too, which do not fit here: docs/architecture.md.
+//! zbus has connections too; docs/architecture.md says why they are not used.
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -32,15 +32,15 @@ const OBJECT: &str = "/org/freedesktop/systemd1";
 
 const BUS: &str = "org.freedesktop.DBus";
 
-/// The interface of the manager itself (org.freedesktop.systemd1(5)).
+/// The interface of the manager (org.freedesktop.systemd1(5)).
 pub(crate) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// How long the manager may take to accept us: on a busy machine its backlog
-/// is full for a while.
+/// The time limit for connecting: on a busy machine the socket's backlog may be full for a
+/// while.
 const CONNECT_SECONDS: i64 = 15;
 
-/// Where to try, in this order. An address in the environment is somebody's
-/// wish, so it is the only one then.
+/// Returns the addresses to try, in order. An address in the environment was set on
+/// purpose, so it is the only one.
 pub(crate) fn addresses(
     manager: Manager,
     variable: &dyn Fn(&str) -> Option<std::ffi::OsString>,
@@ -67,7 +67,7 @@ pub(crate) fn addresses(
     ]
 }
 
-/// The Unix sockets among D-Bus addresses ("Server Addresses"):
+/// Returns the Unix sockets among D-Bus addresses ("Server Addresses"), such as
 /// `unix:path=/run/user/1000/bus,guid=...;unix:abstract=...`.
 fn parse(text: &[u8], runtime_directory: Option<&Path>) -> Vec<Address> {
     let path = |bytes: Vec<u8>| PathBuf::from(std::ffi::OsString::from_vec(bytes));
@@ -87,7 +87,7 @@ fn parse(text: &[u8], runtime_directory: Option<&Path>) -> Vec<Address> {
     text.split(|&byte| byte == b';').filter_map(unix).collect()
 }
 
-/// Undoes `%2f`.
+/// Decodes bytes that are escaped, such as `%2f`.
 fn unescape(value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value;
@@ -102,7 +102,7 @@ fn unescape(value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The end of a job, as the manager told everybody.
+/// The end of a job, which the manager's signal reports.
 #[derive(Debug)]
 struct FinishedJob {
     sender: String,
@@ -110,21 +110,22 @@ struct FinishedJob {
     result: String,
 }
 
-/// A connection, authenticated and ready for calls.
+/// An authenticated connection.
 #[derive(Debug)]
 pub(crate) struct Bus {
     socket: UnixStream,
     serial: u32,
-    /// Read, but not looked at yet.
+    /// Bytes that were read, but not decoded.
     received: Vec<u8>,
     finished: Vec<FinishedJob>,
 }
 
 impl Bus {
-    /// Connects to the first of the addresses that lets us.
+    /// Connects to the first address that accepts the connection.
     ///
-    /// Errors: what went wrong with the last one, or with one where it is worth
-    /// to come back.
+    /// # Errors
+    /// Returns the error of the last address, or of an address that may accept a connection
+    /// later.
     pub(crate) fn connect(addresses: &[Address]) -> Result<Bus, Problem> {
         let mut last = Problem::NoAddress;
         for address in addresses {
@@ -155,14 +156,14 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Says that the kernel knows who we are ("Authentication Protocol",
-    /// EXTERNAL). No user id is named: in a user namespace we may have another
-    /// than the one the other side sees. An answer to the first line is DATA or,
-    /// of old versions, OK already; the second makes it OK.
+    /// Authenticates by the credentials of the socket ("Authentication Protocol",
+    /// EXTERNAL). No user id is sent, because in a user namespace the id may differ from
+    /// the one that the other side sees. The answer to the first line is DATA or, in old
+    /// versions, OK; the answer to the second line is OK.
     ///
-    /// All of it is said at once, and nothing more before the answers: systemd
-    /// does not look at a message that it reads together with BEGIN until
-    /// another one comes.
+    /// All lines are sent at once. No message may follow before the answers, because
+    /// systemd does not handle a message that it reads together with BEGIN until another
+    /// message comes.
     fn authenticate(&mut self) -> Result<(), Problem> {
         let deadline = Instant::now() + PATIENCE;
         self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
@@ -173,9 +174,9 @@ impl Bus {
         }
     }
 
-    /// Becomes known to the bus and asks to be told about jobs, and whether the
-    /// manager leaves the bus: what it has to tell comes in another's name then.
-    /// The manager sends its signals only if someone has subscribed.
+    /// Registers with the bus and subscribes to the ends of jobs, and to the manager's
+    /// leaving the bus, after which its signals have another sender. The manager sends
+    /// signals only if there is a subscriber.
     fn register(&mut self) -> Result<(), Problem> {
         let jobs =
             format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='JobRemoved'");
@@ -189,7 +190,7 @@ impl Bus {
             interface: BUS,
             member,
         };
-        // All at once, then all answers.
+        // Send all calls before reading the first answer.
         let serials = [
             self.send(of_bus("Hello"), &())?,
             self.send(of_bus("AddMatch"), &jobs)?,
@@ -203,7 +204,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Calls a method of the manager and waits for the answer.
+    /// Calls a method and waits for the answer.
     pub(crate) fn call(
         &mut self,
         interface: &str,
@@ -214,14 +215,16 @@ impl Bus {
         self.wait_for_answer(serial, Instant::now() + PATIENCE)
     }
 
-    /// Waits for the end of the job that `answer` names, and returns its
-    /// result: "done", or what else became of it.
+    /// Waits for the end of the job that `answer` names, and returns its result, such as
+    /// "done" or "failed".
     pub(crate) fn wait_for_job(&mut self, answer: &Message) -> Result<String, Problem> {
         let job: ObjectPath = answer.body()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Only of the manager itself: anyone on a bus can send signals.
-            let is_it = |one: &FinishedJob| one.path == job.as_str() && one.sender == answer.sender;
+            // Compare the sender, because any process on a bus can send signals.
+            let is_it = |finished: &FinishedJob| {
+                finished.path == job.as_str() && finished.sender == answer.sender
+            };
             if let Some(position) = self.finished.iter().position(is_it) {
                 return Ok(self.finished.swap_remove(position).result);
             }
@@ -255,9 +258,10 @@ impl Bus {
         }
     }
 
-    /// Keeps the ends of jobs: one may come before the answer that names it.
+    /// Stores the end of a job, which may arrive before the answer that names the job.
     ///
-    /// Errors: the manager has left the bus.
+    /// # Errors
+    /// Returns an error if the manager has left the bus.
     fn note(&mut self, message: Message) -> Result<(), Problem> {
         if message.kind != SIGNAL {
             return Ok(());
@@ -265,7 +269,7 @@ impl Bus {
         match (message.interface.as_str(), message.member.as_str()) {
             (_, "NameOwnerChanged") if message.sender == BUS => return Err(Problem::Closed),
             (MANAGER, "JobRemoved") => {
-                // One of other arguments is not the manager's.
+                // A signal with other arguments is not the manager's.
                 if let Ok((_, path, _, result)) = message.body::<(u32, ObjectPath, &str, &str)>() {
                     self.finished.push(FinishedJob {
                         path: path.to_string(),
@@ -293,7 +297,7 @@ impl Bus {
         Ok(())
     }
 
-    /// The next line of the authentication.
+    /// Reads the next line of the authentication.
     fn read_line(&mut self, deadline: Instant) -> Result<Vec<u8>, Problem> {
         const LONGEST_LINE: usize = 4096;
         loop {
@@ -342,7 +346,7 @@ impl Bus {
                 self.received.extend_from_slice(&buffer[..count]);
                 Ok(())
             }
-            // What was waited for may have become due: looked at above.
+            // The read timed out: the loop checks the deadline.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -365,13 +369,13 @@ fn of_manager<'a>(interface: &'a str, member: &'a str) -> Method<'a> {
     }
 }
 
-/// The process that listens there.
+/// Returns the pid of the process that listens on an address.
 pub(crate) fn listener(address: &Address) -> nix::Result<i32> {
     let socket = open(address)?;
     sockopt::PeerCredentials.get(&socket).map(|peer| peer.pid())
 }
 
-/// Connects, and waits for a place in the backlog if need be.
+/// Connects to an address, and waits if the backlog is full.
 fn open(address: &Address) -> nix::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -397,11 +401,10 @@ pub(crate) mod tests {
     use std::io::Write as _;
     use std::os::unix::net::UnixListener;
 
-    /// What the manager of a test does with a call.
+    /// The answer of a test's manager to a call.
     pub(crate) type Answers = Box<dyn FnMut(&Message, u32, &mut UnixStream) + Send>;
 
-    /// A manager that listens at a socket of its own, for as many connections
-    /// as there are scripts.
+    /// A manager that listens on a socket and serves one connection for each script.
     pub(crate) struct Fake {
         pub(crate) address: Address,
         thread: Option<std::thread::JoinHandle<()>>,
@@ -414,7 +417,7 @@ pub(crate) mod tests {
 
         pub(crate) fn new(name: &str, scripts: Vec<Answers>) -> Fake {
             let path = Fake::path(name);
-            // In the place of one that may be there, and never without either.
+            // Rename over the socket that may exist, so that there is always one.
             let made = Fake::path(&format!("new-{name}"));
             let listener = UnixListener::bind(&made).unwrap();
             std::fs::rename(&made, &path).unwrap();
@@ -445,7 +448,7 @@ pub(crate) mod tests {
     }
 
     fn serve(mut socket: UnixStream, mut script: Answers) {
-        // As systemd: what comes with BEGIN would be overlooked.
+        // As in systemd, a message that comes together with BEGIN is not handled.
         let mut lines = [0; 1024];
         let length = socket.read(&mut lines).unwrap();
         let expected = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
@@ -541,7 +544,7 @@ pub(crate) mod tests {
             assert_eq!(call.member, "StopUnit");
             socket.write_all(&job_removed("/job/1", "failed")).unwrap();
             socket.write_all(&job_removed("/job/2", "done")).unwrap();
-            // In pieces, as a socket may bring it.
+            // In pieces, as a socket may deliver it.
             let bytes = reply(serial, &job("/job/2"));
             for part in bytes.chunks(7) {
                 socket.write_all(part).unwrap();

@@ -1,6 +1,7 @@
-//! Messages of D-Bus (D-Bus Specification 0.43, "Message Protocol"): what a
-//! header is, and how much a peer may send. zbus writes and reads the values.
-//! Not for sockets; see `bus`.
+//! Encodes and decodes messages of D-Bus (D-Bus Specification 0.43, "Message Protocol").
+//!
+//! The module knows the header and limits the size of messages from a peer; zbus encodes
+//! and decodes the values. `bus` sends and receives the messages.
 
 use serde::{Deserialize, Serialize};
 use zbus::wire::serialized::{Context, Data};
@@ -9,14 +10,15 @@ use zbus::{DynamicType, Error, Signature, Type, Variant};
 
 use crate::systemd::problem::Problem;
 
-/// No message of systemd's manager comes near; the protocol's own limit of
-/// 128 MiB would let a peer make us take that much memory.
+/// The maximum size of a message. The manager's messages are far smaller. The protocol's
+/// own limit of 128 MiB would let a peer make this process allocate that much memory.
 const LARGEST_MESSAGE: usize = 4 << 20;
 
-/// A path and a few names. Each byte may become a value of a hundred.
+/// The maximum size of a header's fields, which hold a path and a few names. A byte of the
+/// message may decode to a value of a hundred bytes.
 const LARGEST_FIELDS: usize = 16 << 10;
 
-/// The part of a header that tells how long the message is.
+/// The size of the part of a header that tells the message's length.
 pub(crate) const BEGINNING: usize = 16;
 
 const BYTE_ORDER: u8 = if cfg!(target_endian = "little") {
@@ -25,14 +27,14 @@ const BYTE_ORDER: u8 = if cfg!(target_endian = "little") {
     b'B'
 };
 
-/// What a message is.
+// Types of messages.
 const CALL: u8 = 1;
 pub(crate) const RETURN: u8 = 2;
 pub(crate) const ERROR: u8 = 3;
 pub(crate) const SIGNAL: u8 = 4;
 
-/// What is before a body, which is a value itself. `F` is the fields, an array
-/// of codes and values.
+/// A message's header, which precedes the body. `F` is the type of the fields, an array of
+/// codes and values.
 #[derive(Serialize, Deserialize, Type)]
 #[zbus(signature = "(yyyyuua(yv))")]
 struct Header<F> {
@@ -45,8 +47,8 @@ struct Header<F> {
     fields: F,
 }
 
-/// A field's value of a known type. With `Variant` a body's signature would get
-/// parentheses around it.
+/// A field's value of a known type. `Variant` would put parentheses around a body's
+/// signature.
 #[derive(Serialize, Type)]
 #[zbus(signature = "v")]
 struct Field<T> {
@@ -58,7 +60,7 @@ fn context() -> Context {
     Context::new(NATIVE_ENDIAN, 0)
 }
 
-/// A method of an object that somebody on the bus has.
+/// A method of an object on the bus.
 pub(crate) struct Method<'a> {
     pub(crate) destination: &'a str,
     pub(crate) path: &'a str,
@@ -67,7 +69,7 @@ pub(crate) struct Method<'a> {
 }
 
 impl Method<'_> {
-    /// The call. `serial` is not 0.
+    /// Encodes a call. `serial` must not be 0.
     pub(crate) fn call(
         &self,
         serial: u32,
@@ -113,9 +115,9 @@ fn encode(
     }
 }
 
-/// How long the message is that begins with these bytes, [`BEGINNING`] of them.
+/// Returns the length of the message that begins with these [`BEGINNING`] bytes.
 pub(crate) fn length(beginning: &[u8]) -> Result<usize, Problem> {
-    // In place of the fields there is their length only.
+    // Decode only the length of the fields, in place of the fields.
     let data = Data::new(beginning, context());
     let (header, _) = data.deserialize_for_signature::<_, Header<u32>>("(yyyyuuu)")?;
     if header.byte_order != BYTE_ORDER {
@@ -133,13 +135,13 @@ pub(crate) fn length(beginning: &[u8]) -> Result<usize, Problem> {
     }
 }
 
-/// A message that came in.
+/// A received message.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) kind: u8,
-    /// The call that this answers; 0 for none.
+    /// The serial of the call that the message answers; 0 if it is not an answer.
     pub(crate) reply_to: u32,
-    /// Whom the bus has it from; empty without a bus, or systemd's name.
+    /// The sender's name on the bus; empty without a bus, or systemd's name.
     pub(crate) sender: String,
     pub(crate) interface: String,
     pub(crate) member: String,
@@ -149,7 +151,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Reads a whole message, as long as [`length`] says.
+    /// Decodes a whole message, whose length [`length`] has returned.
     pub(crate) fn decode(bytes: Vec<u8>) -> Result<Message, Problem> {
         let data = Data::new(bytes, context());
         let (header, end) = data.deserialize::<Header<Vec<(u8, Variant)>>>()?;
@@ -175,14 +177,14 @@ impl Message {
                 (5, Variant::U32(serial)) => message.reply_to = serial,
                 (7, Variant::Str(name)) => message.sender = name.into(),
                 (8, Variant::Signature(types)) => message.signature = types,
-                // Also those nobody knows yet.
+                // Ignore other fields, known and unknown.
                 _ => {}
             }
         }
         Ok(message)
     }
 
-    /// The body, if it is a `T` and nothing else.
+    /// Decodes the body, which must be a `T` and nothing else.
     pub(crate) fn body<'m, T: Deserialize<'m> + Type>(&'m self) -> Result<T, Problem> {
         let signature = self.signature.clone();
         if signature != *T::SIGNATURE {
@@ -201,7 +203,7 @@ pub(crate) mod tests {
     use zbus::ObjectPath;
     use zbus::as_variant::Deserialize;
 
-    /// A message as a service would send it, with fields that we do not read.
+    /// Encodes a message as a service would send it, with fields that are not read here.
     pub(crate) fn answer(
         kind: u8,
         reply_to: u32,
@@ -224,7 +226,7 @@ pub(crate) mod tests {
             (5_u8, Variant::from(reply_to)),
             text(7, "org.freedesktop.systemd1"),
             (8_u8, types),
-            // One that nobody knows.
+            // An unknown field.
             (99_u8, Variant::from(vec![("new", 1_u64)])),
         );
         encode(kind, 7, fields, body).unwrap()
@@ -264,7 +266,7 @@ pub(crate) mod tests {
         assert_eq!(message.interface, "org.example.I");
         assert_eq!(message.member, "StopUnit");
         assert_eq!(message.body::<(&str, &str)>(), Ok(("a.scope", "replace")));
-        // Of another type, or not the whole of it.
+        // Another type, or a part of the body.
         message.body::<(&str, u32)>().unwrap_err();
         message.body::<&str>().unwrap_err();
         let without = Message::decode(METHOD.call(3, &()).unwrap()).unwrap();
@@ -280,7 +282,7 @@ pub(crate) mod tests {
         answer(SIGNAL, 9, names, &(1_u32, path, "a.scope", "done"))
     }
 
-    /// Whether it is the end of a job, and nothing else that is read.
+    /// Returns whether the bytes decode to the end of a job.
     fn read(bytes: Vec<u8>) -> bool {
         let Ok(message) = Message::decode(bytes) else {
             return false;
@@ -305,8 +307,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// Whatever is changed, there is an answer and no panic, and no length
-    /// beyond the limits.
+    /// Decoding a changed message returns a value or an error. It does not panic, and no
+    /// length exceeds the limits.
     #[test]
     fn damaged_messages_are_refused() {
         let whole = job_removed();

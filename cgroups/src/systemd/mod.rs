@@ -1,7 +1,11 @@
-//! systemd as the maker of a container's cgroup: a transient unit, started,
-//! changed and stopped over D-Bus (org.freedesktop.systemd1(5)).
+//! Starts, changes and stops the transient unit of a container over D-Bus
+//! (org.freedesktop.systemd1(5)).
 //!
-//! Not for files of the cgroup, which come after; see `Cgroup`.
+//! `scope` decides the unit's name and place, `properties` turns limits into properties,
+//! `bus` and `message` carry the calls, and `text` parses annotations. A call is repeated
+//! while the manager is away, because it re-executes itself during upgrades.
+//!
+//! The files of the unit's cgroup are written by `Cgroup`.
 
 mod bus;
 mod message;
@@ -28,24 +32,23 @@ use properties::Property;
 pub(crate) use properties::{check, rounded};
 pub use scope::Unit;
 
-/// Between two attempts to reach a manager that went away.
+/// The pause between two attempts to reach a manager that went away.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Which systemd.
+/// A systemd manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Manager {
-    /// The machine's, which only root may command.
+    /// The system's manager, which obeys root only.
     System,
-    /// The one that every user with a login has.
+    /// The manager of a logged-in user.
     User,
 }
 
 impl Manager {
-    /// How long it is waited for when it goes away, as it does for a moment
-    /// each time it executes itself again (`systemctl daemon-reexec`, which
-    /// upgrades do). The machine's is there; a user may have a bus without a
-    /// systemd, and is to hear of it soon.
+    /// Returns how long to wait for a manager that went away. It goes away for a moment
+    /// when it re-executes itself (`systemctl daemon-reexec`, which upgrades do). The wait
+    /// for a user's manager is short, because a user may have a bus without a systemd.
     fn absence(self) -> Duration {
         match self {
             Manager::System => PATIENCE,
@@ -54,15 +57,16 @@ impl Manager {
     }
 }
 
-/// Whether this machine was booted with systemd (sd_booted(3)).
+/// Returns whether the machine was booted with systemd (sd_booted(3)).
 pub(crate) fn is_running() -> bool {
     let found = std::fs::symlink_metadata("/run/systemd/system");
     found.is_ok_and(|found| found.is_dir())
 }
 
-/// Whose systemd the environment of this process leads to, by the machine's
-/// user ids: user namespaces do not matter, since the cgroup of who listens
-/// tells. `None` if there is none, or it is of nobody's session.
+/// Returns the owner of the user manager that this process's environment leads to, as a
+/// user id of the host. User namespaces do not matter, because the id is taken from the
+/// cgroup of the process that listens on the socket. Returns `None` if there is no manager,
+/// or if its cgroup is not in a user's session.
 pub fn owner_of_user_manager() -> Option<u32> {
     let addresses = bus::addresses(Manager::User, &|name| std::env::var_os(name));
     let pid = addresses
@@ -72,7 +76,7 @@ pub fn owner_of_user_manager() -> Option<u32> {
     owner_of_session(&cgroups)
 }
 
-/// From "/user.slice/user-1000.slice/user@1000.service/...".
+/// Returns the user id in a path such as "/user.slice/user-1000.slice/user@1000.service/…".
 fn owner_of_session(cgroups: &str) -> Option<u32> {
     let number = |name: &str| {
         name.strip_prefix("user-")?
@@ -83,20 +87,20 @@ fn owner_of_session(cgroups: &str) -> Option<u32> {
     cgroups.split(['/', '\n']).find_map(number)
 }
 
-/// A unit, as later commands need to know it.
+/// A unit in the form in which it is stored for later commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SavedUnit {
     pub(crate) name: String,
     pub(crate) manager: Manager,
 }
 
-/// The conversation with a manager; begun when the first call is made.
+/// The conversation with a manager. The first call connects.
 #[derive(Debug)]
 pub(crate) struct Systemd {
     manager: Manager,
     addresses: Vec<Address>,
     bus: Option<Bus>,
-    /// Since when the manager has not been heard of.
+    /// Since when the manager has not answered.
     away_since: Option<Instant>,
     version: Option<u32>,
 }
@@ -112,7 +116,7 @@ impl Systemd {
         }
     }
 
-    /// The cgroup of the manager itself, below which its units are.
+    /// Returns the cgroup below which the manager makes its units.
     pub(crate) fn control_group(&mut self) -> Result<PathBuf> {
         let path = self
             .property("ControlGroup")
@@ -120,11 +124,12 @@ impl Systemd {
         Ok(path.trim_start_matches('/').into())
     }
 
-    /// Starts the unit with the process in it, if it takes one, and waits until
-    /// that is done.
+    /// Starts the unit and waits until it is started. A scope is started with the process.
     ///
-    /// Errors: an annotation contradicts a limit; the manager cannot be reached
-    /// or refuses, or there is such a unit already. What was started is stopped again.
+    /// # Errors
+    /// Returns an error if an annotation contradicts a limit, if the manager cannot be
+    /// reached or refuses, or if the unit exists already. A unit that was started is then
+    /// stopped.
     pub(crate) fn start(
         &mut self,
         unit: &Unit,
@@ -139,7 +144,7 @@ impl Systemd {
         let arguments = (unit.name(), "replace", pairs(&properties), others);
         let mut result = self.start_job(unit, pid, &arguments);
         if is_there_already(&result) {
-            // One that failed stays until it is asked to go.
+            // A failed unit keeps its name until it is reset.
             self.reset_failed(unit.name());
             result = self.start_job(unit, pid, &arguments);
         }
@@ -162,10 +167,10 @@ impl Systemd {
         })
     }
 
-    /// Asks for the start until that is heard of. If a question is lost it may
-    /// have been heard, and the unit that is there when it is asked again be
-    /// our own: the kernel tells, by where the process is. Until it is moved
-    /// the start may be under way, or fail and leave the name to us.
+    /// Asks for the start until there is an answer. The manager may have received a call
+    /// whose answer was lost. If the unit then exists when it is asked again, it may be this
+    /// container's: the process's cgroup tells. Until the process is moved, the start may be
+    /// in progress, or may fail and free the name.
     fn start_job<A: Serialize + DynamicType>(
         &mut self,
         unit: &Unit,
@@ -178,7 +183,7 @@ impl Systemd {
             let result = self.try_job("StartTransientUnit", arguments);
             let is_lost = result.as_ref().is_err_and(Problem::is_loss);
             was_lost |= is_lost;
-            // Who made a slice nothing tells.
+            // Nothing tells who made a slice.
             let may_be_ours = was_lost && is_there_already(&result) && !unit.is_slice();
             if !(is_lost || may_be_ours) || was_moved(pid, unit.name()) || Instant::now() > deadline
             {
@@ -188,8 +193,8 @@ impl Systemd {
         }
     }
 
-    /// Best effort: a start that was not heard of again may still be under way.
-    /// A slice could be others' as well.
+    /// Stops a unit whose start got no answer, because the start may still be in progress.
+    /// Errors are ignored. A slice is left, because other containers may use it.
     fn give_up(&mut self, unit: &Unit) {
         if unit.is_slice() {
             return;
@@ -199,7 +204,7 @@ impl Systemd {
         }
     }
 
-    /// Changes limits, until the unit ends.
+    /// Changes limits for the lifetime of the unit.
     pub(crate) fn set_limits(&mut self, unit: &str, limits: &Limits, is_v2: bool) -> Result<()> {
         let properties = self.limit_properties(limits, is_v2);
         self.set(unit, &properties)
@@ -213,15 +218,16 @@ impl Systemd {
         }
     }
 
-    /// Changes what devices may be used. Returns the rules that systemd cannot
-    /// be told and that a reload of systemd would undo.
+    /// Changes the device rules. Returns the rules that systemd cannot express: a reload of
+    /// systemd would undo them.
     pub(crate) fn set_devices(
         &mut self,
         unit: &str,
         rules: &Rules,
         is_v2: bool,
     ) -> Result<Vec<Ignored>> {
-        // Only old versions need it, and only for a driver's devices.
+        // Read lazily: only old versions need the file, and only for rules about all
+        // devices of a driver.
         let proc_devices = || std::fs::read_to_string("/proc/devices").unwrap_or_default();
         let version = self.version();
         let (properties, ignored) = properties::devices(rules, is_v2, version, &proc_devices);
@@ -233,7 +239,7 @@ impl Systemd {
         if properties.is_empty() {
             return Ok(());
         }
-        // Until the unit ends, not in a file for ever.
+        // For the lifetime of the unit, instead of in a permanent file.
         let runtime = true;
         let arguments = (unit, runtime, pairs(properties));
         let set = self.call(MANAGER, "SetUnitProperties", &arguments);
@@ -241,7 +247,7 @@ impl Systemd {
         set.map(drop).map_err(|problem| failed(doing(), &problem))
     }
 
-    /// Moves a process into the unit's cgroup, or one below it.
+    /// Moves a process into the unit's cgroup or a cgroup below it.
     pub(crate) fn attach(&mut self, unit: &str, below: &Path, pid: i32) -> Result<()> {
         let below = format!("/{}", below.display());
         let arguments = (unit, below, vec![pid.unsigned_abs()]);
@@ -252,13 +258,13 @@ impl Systemd {
             .map_err(|problem| failed(doing(), &problem))
     }
 
-    /// Stops the unit and waits for that, and lets systemd forget it if it
-    /// failed. One that is gone already is fine.
+    /// Stops the unit, waits until it is stopped, and resets it if it failed. Succeeds if
+    /// the unit does not exist.
     pub(crate) fn stop(&mut self, unit: &str) -> Result<()> {
         let arguments = (unit, "replace");
         let ended = self.until_heard(|systemd| systemd.try_job("StopUnit", &arguments));
         let stopped = match ended {
-            // However the job ended, the cgroup is looked at next.
+            // The result does not matter, because the caller checks the cgroup.
             Ok(_) => Ok(()),
             Err(problem) if problem.is("NoSuchUnit") => return Ok(()),
             Err(problem) => Err(failed(format!("stop systemd unit {unit:?}"), &problem)),
@@ -269,15 +275,15 @@ impl Systemd {
         stopped
     }
 
-    /// Best effort: a unit that did not fail, or is gone, is an error here.
+    /// Resets a failed unit. Ignores the error if the unit does not exist or did not fail.
     fn reset_failed(&mut self, unit: &str) {
         match self.call(MANAGER, "ResetFailedUnit", &unit) {
             Ok(_) | Err(_) => {}
         }
     }
 
-    /// As a number: "252.39-1~deb12u1" is 252. 0, which nothing is new in, if
-    /// systemd does not say.
+    /// Returns systemd's version as a number: "252.39-1~deb12u1" is 252. Returns 0, which
+    /// stands for the oldest version, if systemd does not tell.
     fn version(&mut self) -> u32 {
         if let Some(version) = self.version {
             return version;
@@ -294,7 +300,7 @@ impl Systemd {
         Ok(value.0)
     }
 
-    /// Calls a method that changes nothing more when it is called twice.
+    /// Calls a method that has the same effect when it is called twice.
     fn call<A: Serialize + DynamicType>(
         &mut self,
         interface: &str,
@@ -304,7 +310,7 @@ impl Systemd {
         self.until_heard(|systemd| systemd.ask(|bus| bus.call(interface, member, arguments)))
     }
 
-    /// Does it again as long as the manager is away.
+    /// Repeats an attempt while the manager is away.
     fn until_heard<T>(
         &mut self,
         mut attempt: impl FnMut(&mut Systemd) -> std::result::Result<T, Problem>,
@@ -319,7 +325,7 @@ impl Systemd {
         }
     }
 
-    /// Calls a method that begins a job, and waits for the job's result.
+    /// Calls a method that starts a job, and waits for the job's result.
     fn try_job<A: Serialize + DynamicType>(
         &mut self,
         member: &str,
@@ -331,8 +337,8 @@ impl Systemd {
         })
     }
 
-    /// Asks once. After any trouble but a refusal the next question makes a new
-    /// connection.
+    /// Makes one attempt. After an error other than a refusal, the next attempt connects
+    /// again.
     fn ask<T>(
         &mut self,
         question: impl FnOnce(&mut Bus) -> std::result::Result<T, Problem>,
@@ -381,14 +387,15 @@ fn is_there_already(result: &std::result::Result<String, Problem>) -> bool {
     matches!(result, Err(problem) if problem.is("UnitExists"))
 }
 
-/// Whether the process was moved into the unit's cgroup, as the kernel says.
-/// Where we are in a unit of that name ourselves, as in a container that has
-/// systemd's socket, it was born there.
+/// Returns whether the process was moved into the unit's cgroup. If this process is in a
+/// unit of that name itself, as in a container that has systemd's socket, the other
+/// process was started there and not moved.
 fn was_moved(pid: i32, unit: &str) -> bool {
     is_in_unit("self", unit) == Some(false) && is_in_unit(&pid.to_string(), unit) == Some(true)
 }
 
-/// `None` if there is no such process.
+/// Returns whether a process is in a unit of this name, or `None` if there is no such
+/// process.
 fn is_in_unit(process: &str, unit: &str) -> Option<bool> {
     let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let end = format!("/{unit}");
@@ -409,7 +416,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::{Arc, Mutex};
 
-    /// A client that speaks with `fake`.
+    /// Makes a client of `fake`.
     fn client(fake: &Fake) -> Systemd {
         Systemd {
             manager: Manager::System,
@@ -522,17 +529,17 @@ mod tests {
             "set properties of systemd unit \"p-n.scope\": \
              systemd said org.freedesktop.systemd1.BadUnitSetting: \"no\""
         );
-        // Nothing to say, nothing said.
+        // Without limits, there is no call.
         limits.pids = None;
         systemd.set_limits("p-n.scope", &limits, true).unwrap();
         systemd.stop("p-n.scope").unwrap();
     }
 
-    /// What one does with its only call before it goes away.
+    /// The answers of a manager that answers one call and then goes away.
     fn last_words(words: impl Fn(u32) -> Vec<u8> + Send + 'static) -> Answers {
         let mut is_gone = false;
         Box::new(move |_, serial, socket| {
-            // What was sent before it went is still read.
+            // Bytes sent before the manager went away are still read.
             if !std::mem::replace(&mut is_gone, true) {
                 socket.write_all(&words(serial)).unwrap();
                 socket.shutdown(std::net::Shutdown::Both).unwrap();
@@ -540,7 +547,7 @@ mod tests {
         })
     }
 
-    /// What the bus says in the name of one that is not there.
+    /// The answers of a bus on which the manager is missing.
     fn bus_says(name: &'static str) -> Answers {
         last_words(move |serial| error(serial, &format!("org.freedesktop.DBus.Error.{name}")))
     }
@@ -549,7 +556,7 @@ mod tests {
     fn a_manager_that_goes_away_is_asked_again() {
         let scripts = vec![
             last_words(|_| Vec::new()),
-            // In the middle of a word, and of a job.
+            // The manager goes away in the middle of a message, and during a job.
             last_words(|serial| reply(serial, &job("/job/1"))[..20].to_vec()),
             last_words(|serial| reply(serial, &job("/job/1"))),
             bus_says("NoReply"),
@@ -558,7 +565,7 @@ mod tests {
             bus_says("NameHasNoOwner"),
             bus_says("Timeout"),
             bus_says("Spawn.ChildExited"),
-            // The one that came back has done it.
+            // The manager that came back has stopped the unit.
             last_words(|serial| refusal(serial, "NoSuchUnit")),
             bus_says("NoReply"),
             Box::new(|_, serial, socket| socket.write_all(&reply(serial, &())).unwrap()),
@@ -597,7 +604,7 @@ mod tests {
         drop(listening.join().unwrap());
     }
 
-    /// The one that was heard may fail later; then the name is free.
+    /// A start that the manager received may fail later; then the name is free.
     #[test]
     fn a_start_that_was_lost_is_asked_for_until_it_is_decided() {
         let mut there = 3;
@@ -617,7 +624,7 @@ mod tests {
         systemd.start(&unit(), 1, &Limits::default(), true).unwrap();
     }
 
-    /// A process and a cgroup of that name, until dropped.
+    /// A process, and a cgroup with the name of a unit. Dropping them removes both.
     struct ProcessAndCgroup {
         directory: PathBuf,
         process: std::process::Child,
@@ -645,12 +652,12 @@ mod tests {
         }
     }
 
-    /// The unit is ours if our process is in it, and somebody's else.
+    /// The unit is this container's if the process is in it, and foreign otherwise.
     #[test]
     fn a_unit_that_is_there_after_a_loss_may_be_ours() {
         let name = format!("ours{}", std::process::id());
         let Ok(here) = ProcessAndCgroup::new(&format!("p-{name}.scope")) else {
-            eprintln!("skipped: needs root");
+            eprintln!("[skipped] needs root");
             return;
         };
         let unit = Unit::new(&format!("a.slice:p:{name}"), "box", "c", Manager::System).unwrap();
@@ -671,7 +678,7 @@ mod tests {
             })
         };
         let fake = Fake::new("others", vec![bus_says("NoReply"), exists(false)]);
-        // One that is not waited for so long.
+        // A user's manager is not waited for as long.
         let mut systemd = Systemd {
             manager: Manager::User,
             ..client(&fake)
@@ -692,7 +699,7 @@ mod tests {
         let last = own.lines().find_map(|line| Some(line.rsplit_once('/')?.1));
         if let Some(name) = last.filter(|name| !name.is_empty()) {
             assert_eq!(is_in_unit("self", name), Some(true));
-            // Born there.
+            // The process was started in the unit.
             let pid = i32::try_from(std::process::id()).unwrap();
             assert!(!was_moved(pid, name));
         }

@@ -1,4 +1,5 @@
-//! Why a call to systemd did not work, and where it went.
+//! The reasons why a call to systemd fails, and the addresses of managers. `bus` makes the
+//! calls.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,66 +8,66 @@ use nix::errno::Errno;
 
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1";
 
-/// What the names of errors begin with that are not the manager's alone.
+/// The prefix of error names that D-Bus defines, as opposed to the manager.
 const BUS_ERROR: &str = "org.freedesktop.DBus.Error.";
 
-/// How long an answer or a job may take.
+/// The time limit for an answer or a job.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a call did not work.
+/// The reason why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// The manager, or the bus, said no.
+    /// The manager or the bus answered with an error.
     Refused {
         name: String,
         text: String,
     },
-    /// The other side closed the connection; it may be back soon.
+    /// The other side closed the connection. It may accept another one soon.
     Closed,
-    /// No answer in time.
+    /// There was no answer in time.
     TimedOut,
-    /// A message beyond the limit.
+    /// A message was larger than the limit.
     TooLong,
-    /// Bytes that are no message, or a value that none can have, in zbus's words.
+    /// Bytes were not a message, or a value cannot be part of one. The text is zbus's.
     Malformed(String),
-    /// We are nobody who may talk here.
+    /// The other side refused the authentication.
     Unauthorized,
-    /// Where the connection went, and what the kernel said.
+    /// The kernel refused the connection to an address.
     Connect {
         to: Address,
         cause: Errno,
     },
-    /// Nothing tells where a user's manager is.
+    /// The environment does not tell the address of a user's manager.
     NoAddress,
     System(Errno),
 }
 
 impl Problem {
-    /// Whether it is the error of that name, without "org.freedesktop.systemd1.".
+    /// Returns whether the error has this name, without "org.freedesktop.systemd1.".
     pub(crate) fn is(&self, short_name: &str) -> bool {
         matches!(self, Problem::Refused { name, .. }
             if name.strip_prefix(SERVICE).and_then(|rest| rest.strip_prefix('.')) == Some(short_name))
     }
 
-    /// Whether the manager has heard the question and said no.
+    /// Returns whether the manager received the call and refused it.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Problem::Refused { .. }) && !self.is_loss()
     }
 
-    /// Whether nobody has said no: the manager went away, as it does when it
-    /// executes itself again, and may or may not have heard the question. Then
-    /// the kernel says so, or the bus in its own name ("Message Bus Messages").
+    /// Returns whether the manager went away before it answered, as it does when it
+    /// re-executes itself. It may or may not have received the call. The kernel reports
+    /// that, or the bus with an error of its own ("Message Bus Messages").
     pub(crate) fn is_loss(&self) -> bool {
         match self {
             Problem::Closed => true,
-            // There is a socket, and nobody listens at it for the moment.
+            // The socket exists, but no process listens on it at the moment.
             Problem::Connect { cause, .. } => *cause == Errno::ECONNREFUSED,
             Problem::Refused { name, .. } => match name.strip_prefix(BUS_ERROR) {
                 Some(
                     "NoReply" | "Disconnected" | "ServiceUnknown" | "NameHasNoOwner" | "Timeout"
                     | "TimedOut",
                 ) => true,
-                // The bus starts who is not there, and systemd is not its to start.
+                // The bus tries to start a missing service, and cannot start systemd.
                 Some(other) => other.starts_with("Spawn."),
                 None => false,
             },
@@ -112,14 +113,14 @@ fn words(cause: Errno) -> String {
     teu_errno::text(&cause.into())
 }
 
-/// Where a manager can be reached.
+/// An address at which a manager can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// Its own socket.
+    /// The manager's own socket.
     Direct(PathBuf),
-    /// The bus that it is on.
+    /// The socket of the bus.
     Bus(PathBuf),
-    /// The same, by a name without a file (unix(7), "abstract").
+    /// The abstract socket of the bus (unix(7), "abstract").
     AbstractBus(Vec<u8>),
 }
 

@@ -1,9 +1,8 @@
-//! Limits as properties of a unit (systemd.resource-control(5)), so that
-//! systemd knows them too: what it does not know it overwrites the next time it
-//! touches the unit. Pure; who sends them is the module above.
+//! Turns limits into properties of a unit (systemd.resource-control(5)).
 //!
-//! The cgroup's files are written as well, and last: what systemd has no
-//! property for, or none in this version, is only there.
+//! systemd has to know the limits, because it overwrites files of the cgroup when it
+//! changes the unit. The files are written too, after systemd, because some limits have no
+//! property, or none in older versions. Pure; the module above sends the properties.
 
 use zbus::Variant;
 
@@ -17,16 +16,17 @@ use crate::limits::{CpuLimits, Limits};
 /// systemd's spelling of "no limit".
 const INFINITY: u64 = u64::MAX;
 
-/// Versions of systemd that learned something.
+// Versions of systemd that introduced a property.
 const CPU_QUOTA_PERIOD: u32 = 242;
 const ALLOWED_CPUS: u32 = 244;
 const CPU_IDLE: u32 = 252;
 const DEVICE_NUMBERS: u32 = 240;
 
-/// The kernel's own default, in microseconds (sched-bwc.rst).
+/// The kernel's default period, in microseconds (sched-bwc.rst).
 const DEFAULT_PERIOD: u64 = 100_000;
 
-/// The version of the running systemd, asked for only when it matters.
+/// Returns the version of the running systemd. Called only if the version matters, because
+/// it takes a call to systemd.
 pub(crate) type Version<'a> = &'a mut dyn FnMut() -> u32;
 
 /// A property and its value.
@@ -48,17 +48,16 @@ impl Property {
         Property::new(name, number)
     }
 
-    /// As "Name=type value", for tables in tests.
+    /// Returns the property as "Name=type value", for tests.
     #[cfg(test)]
     pub(crate) fn line(&self) -> String {
         format!("{}={}", self.name, tests::shown(&self.value))
     }
 }
 
-/// The limits with the quota that systemd makes of it: it counts in whole
-/// percents of a processor, rounded up, and would write its own number
-/// sooner or later. Processes below the container's may rely on the cgroup's
-/// being no smaller than what was asked for.
+/// Rounds the quota up to whole percents of a processor, as systemd does, because systemd
+/// writes its own number sooner or later. The quota is never rounded down: cgroups below
+/// the container's may have the quota that was requested.
 pub(crate) fn rounded(limits: &Limits) -> Limits {
     let mut limits = limits.clone();
     let cpu = &mut limits.cpu;
@@ -73,24 +72,24 @@ pub(crate) fn rounded(limits: &Limits) -> Limits {
     limits
 }
 
-/// In microseconds; never 0.
+/// Returns the period in microseconds; never 0.
 fn period(cpu: &CpuLimits) -> u64 {
     cpu.period
         .filter(|&period| period != 0)
         .unwrap_or(DEFAULT_PERIOD)
 }
 
-/// Microseconds of processor time in a second.
+/// Returns a quota as microseconds of processor time in each second.
 fn per_second(quota: i64, period: u64) -> u128 {
     u128::from(quota.unsigned_abs()) * 1_000_000 / u128::from(period)
 }
 
-/// To the next percent of a processor.
+/// Rounds up to a whole percent of a processor.
 fn round_up(per_second: u128) -> u128 {
     per_second.next_multiple_of(10_000)
 }
 
-/// The limits on a machine with cgroup v1.
+/// Returns the properties on a host with cgroup v1.
 pub(crate) fn on_v1(limits: &Limits, version: Version) -> Vec<Property> {
     let mut all = Vec::new();
     all.extend(bytes("MemoryLimit", limits.memory.limit));
@@ -106,13 +105,13 @@ pub(crate) fn on_v1(limits: &Limits, version: Version) -> Vec<Property> {
     all
 }
 
-/// The limits on a machine with cgroup v2.
+/// Returns the properties on a host with cgroup v2.
 pub(crate) fn on_v2(limits: &Limits, version: Version) -> Vec<Property> {
     let mut all = Vec::new();
     let memory = &limits.memory;
     all.extend(bytes("MemoryMax", memory.limit));
     all.extend(bytes("MemoryLow", memory.reservation));
-    // What cannot be converted was refused before.
+    // Limits that cannot be converted were refused before.
     let (limit, swap) = (
         memory.limit.unwrap_or_default(),
         memory.swap.unwrap_or_default(),
@@ -132,7 +131,8 @@ pub(crate) fn on_v2(limits: &Limits, version: Version) -> Vec<Property> {
     all
 }
 
-/// -1 lifts a limit, 0 is not set; other negative numbers were refused before.
+/// Returns the property of a number of bytes. -1 removes a limit, 0 means not set; other
+/// negative numbers were refused before.
 fn bytes(name: &str, number: Option<i64>) -> Option<Property> {
     match number? {
         0 => None,
@@ -143,13 +143,14 @@ fn bytes(name: &str, number: Option<i64>) -> Option<Property> {
     }
 }
 
-/// systemd takes no 0, which for the spec means 1.
+/// Returns the property of the maximum number of processes. 0 means 1, and systemd refuses
+/// 0.
 fn tasks_maximum(limit: i64) -> Property {
     let limit = u64::try_from(limit).map_or(INFINITY, |limit| limit.max(1));
     Property::number("TasksMax", limit)
 }
 
-/// `CPUWeight` 0 is how an idle cgroup is said, which then has no weight.
+/// Returns the weight. `CPUWeight` 0 makes a cgroup idle; an idle cgroup has no weight.
 fn weight(limits: &Limits, version: Version) -> Option<Property> {
     let cpu = &limits.cpu;
     let file = |name: &str| limits.unified.get(name).map(|value| value.trim());
@@ -202,9 +203,9 @@ fn processors(cpus: &str, mems: &str, version: Version) -> Vec<Property> {
     }
 }
 
-/// A list as "0-3,7" as a set of bits, the lowest byte first and without zero
-/// bytes at the end. `None` for an empty list, and for one that only the kernel
-/// can read (as "0-7:2/4"), which then is only in its file.
+/// Converts a list such as "0-3,7" to bits, the lowest byte first and without zero bytes at
+/// the end. Returns `None` for an empty list, and for a list that only the kernel can parse
+/// (such as "0-7:2/4"), which is written to the file only.
 fn bits(list: &str) -> Option<Vec<u8>> {
     let numbers = cpu_list::parse(list)?;
     let highest = usize::try_from(*numbers.last()?).ok()?;
@@ -218,7 +219,7 @@ fn bits(list: &str) -> Option<Vec<u8>> {
     Some(set)
 }
 
-/// A file of cgroup v2, if there is a property for it.
+/// Returns the properties for a file of cgroup v2.
 fn unified(file: &str, value: &str, version: Version) -> Vec<Property> {
     let name = match file {
         "cpu.max" => {
@@ -243,8 +244,8 @@ fn unified(file: &str, value: &str, version: Version) -> Vec<Property> {
         "memory.min" => "MemoryMin",
         "memory.swap.max" => "MemorySwapMax",
         "pids.max" => "TasksMax",
-        // cpu.idle and cpu.weight are one property; memory.oom.group one that
-        // is said when the unit starts. The others have none.
+        // cpu.idle and cpu.weight share a property, memory.oom.group is set when the unit
+        // starts, and other files have no property.
         _ => return Vec::new(),
     };
     let number = maximum(value).map(|number| match name {
@@ -257,8 +258,8 @@ fn unified(file: &str, value: &str, version: Version) -> Vec<Property> {
         .collect()
 }
 
-/// A number as the kernel reads it, also as "64M". `None` if it is none; the
-/// kernel will say so.
+/// Parses a number as the kernel does, such as "64M". Returns `None` if the text is not a
+/// number, which the kernel refuses when the file is written.
 fn maximum(value: &str) -> Option<u64> {
     if value == "max" {
         return Some(INFINITY);
@@ -274,14 +275,13 @@ fn maximum(value: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
-/// The device rules: the list is emptied, closed and filled again, in this
-/// order, since systemd otherwise takes the unit's files for newer than what it
-/// has loaded (NeedDaemonReload).
+/// Returns the properties of the device rules: they clear the list, close it and fill it, in
+/// this order. With another order, systemd takes the unit's files for newer than the loaded
+/// unit (NeedDaemonReload).
 ///
-/// systemd knows only lists of what is allowed. On v2 it may allow more than
-/// the rules say, since our own program restricts the container as well and
-/// systemd leaves that alone; but it must never allow less. On v1 it writes the
-/// same list as we do, and would open what the rules deny.
+/// systemd's lists can only allow. On v2 systemd may allow more than the rules, because the
+/// device program of this crate also restricts the container, but it must not allow less.
+/// On v1 systemd writes the same file as this crate, and must not allow more either.
 pub(crate) fn devices(
     rules: &Rules,
     is_v2: bool,
@@ -294,7 +294,7 @@ pub(crate) fn devices(
     }
     let mut ignored = Vec::new();
     let mut ignore = |what: String| {
-        let field = "linux.resources.devices".to_owned();
+        let field = "devices".to_owned();
         let reason = format!("systemd cannot be told {what}, and denies it when it is reloaded");
         ignored.push(Ignored { field, reason });
     };
@@ -314,7 +314,8 @@ pub(crate) fn devices(
     (vec![device_list(&[]), closed, device_list(&list)], ignored)
 }
 
-/// What is allowed; systemd takes one access for each device.
+/// Joins the entries that allow the same devices, because systemd takes one access for each
+/// device.
 fn joined(entries: &[Entry]) -> Vec<Entry> {
     let mut all: Vec<Entry> = Vec::new();
     for entry in entries.iter().filter(|entry| entry.allow) {
@@ -339,8 +340,7 @@ fn device_list(list: &[(String, Access)]) -> Property {
     Property::new("DeviceAllow", pairs.collect::<Vec<_>>())
 }
 
-/// What systemd calls the devices of an entry. `None` if it has no words for
-/// them.
+/// Returns systemd's name for the devices of an entry, or `None` if it has no name.
 fn path(entry: &Entry, version: u32, proc_devices: &dyn Fn() -> String) -> Option<String> {
     let kind = match entry.kind {
         DeviceKind::Block => "block",
@@ -353,12 +353,12 @@ fn path(entry: &Entry, version: u32, proc_devices: &dyn Fn() -> String) -> Optio
         (Some(major), None) => {
             group(&proc_devices(), entry.kind, major).map(|group| format!("{kind}-{group}"))
         }
-        // Before version 240 it looks at the path, and warns if it is missing.
+        // Before version 240, systemd warns if the path does not exist.
         (Some(major), Some(minor)) => Some(format!("/dev/{kind}/{major}:{minor}")),
     }
 }
 
-/// The name of a driver's devices in /proc/devices.
+/// Returns the name of a driver's devices in /proc/devices.
 fn group(proc_devices: &str, kind: DeviceKind, major: u32) -> Option<String> {
     let heading = match kind {
         DeviceKind::Block => "Block devices:",
@@ -375,17 +375,13 @@ fn group(proc_devices: &str, kind: DeviceKind, major: u32) -> Option<String> {
     })
 }
 
-/// Whether the limits can be told to systemd at all; said before anything is
-/// changed.
+/// Refuses limits that systemd cannot be told, before anything is changed.
 pub(crate) fn check(limits: &Limits) -> Result<()> {
     let memory = &limits.memory;
     for (field, value) in [("limit", memory.limit), ("reservation", memory.reservation)] {
         if let Some(value @ ..-1) = value {
             let reason = format!("invalid memory value: {value}");
-            return Err(Error::refused(
-                format!("linux.resources.memory.{field}"),
-                reason,
-            ));
+            return Err(Error::refused(format!("memory.{field}"), reason));
         }
     }
     Ok(())
@@ -470,7 +466,7 @@ mod tests {
             .filter(|line| !line.contains("Period"))
             .collect();
         assert_eq!(lines(&on_v1(&full(), &mut || 219)), old);
-        // Nothing asked for, nothing asked.
+        // Without limits, the version is not asked for.
         let unasked = &mut || panic!("the version does not matter");
         assert_eq!(on_v1(&Limits::default(), unasked), []);
     }
@@ -564,7 +560,7 @@ mod tests {
                 "TasksMax=t 1",
             ]
         );
-        // What only the kernel can judge is left to it.
+        // Values that only the kernel can check have no property.
         for (file, value) in [
             ("cpu.max", "a b"),
             ("cpu.max", ""),
@@ -680,7 +676,7 @@ Block devices:
                 ],
                 0,
             ),
-            // What only our own program can say.
+            // Only the device program can express this.
             (&["allow a", "deny c 1:3 w"], true, open.clone(), 0),
             (
                 &["allow a", "deny c 1:3 w"],
@@ -695,7 +691,7 @@ Block devices:
                 vec![reset, strict, "DeviceAllow=a(ss) [(s /dev/char/1:5, s r)]"],
                 1,
             ),
-            // More than the rules allow, but never less.
+            // systemd allows more than the rules, but not less.
             (
                 &["allow c 1:* r", "deny c 1:3 r", "allow c 1:5 w"],
                 true,
@@ -718,7 +714,7 @@ Block devices:
     }
 
     #[test]
-    fn old_versions_know_drivers_by_name() {
+    fn old_versions_take_the_names_of_drivers() {
         let list = ["allow c 195:* rw", "allow b 1:* r", "allow c 7:* r"];
         let (lines, ignored) = device_lines(&list, false, 239);
         assert_eq!(
@@ -734,7 +730,7 @@ Block devices:
         limits.memory.reservation = Some(-2);
         assert_eq!(
             check(&limits).unwrap_err().to_string(),
-            "linux.resources.memory.reservation: invalid memory value: -2"
+            "memory.reservation: invalid memory value: -2"
         );
         limits.memory.reservation = Some(-1);
         check(&limits).unwrap();

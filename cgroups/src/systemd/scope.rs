@@ -1,5 +1,6 @@
-//! The unit of a container: its name, its slice, and where systemd puts its
-//! cgroup (systemd.unit(5), systemd.slice(5)). Decides; talks to nobody.
+//! Decides the unit of a container: its name, its slice, its properties from annotations,
+//! and the cgroup that systemd gives it (systemd.unit(5), systemd.slice(5)). Makes no call
+//! to systemd.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +10,18 @@ use crate::systemd::properties::Property;
 use crate::systemd::text;
 use crate::systemd::{Manager, SavedUnit};
 
-/// Annotations with this prefix are properties of the unit.
+/// The prefix of annotations that set properties of the unit.
 const ANNOTATION: &str = "org.systemd.property.";
 
 /// systemd's UNIT_NAME_MAX.
 const LONGEST_NAME: usize = 255;
 
-/// The unit that a container will be: a transient scope, or the slice that was
-/// asked for.
+/// The unit of a container: a transient scope, or a slice if the configuration names one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     name: String,
     slice: String,
-    /// Below the cgroup of its manager.
+    /// The unit's cgroup, relative to the manager's.
     path: PathBuf,
     manager: Manager,
     description: String,
@@ -30,18 +30,20 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// From `linux.cgroupsPath`, which here is "slice:prefix:name"; an empty one
-    /// means the scope "PROGRAM-ID.scope", and an empty slice system.slice or, of
-    /// a user, user.slice.
+    /// Makes the unit from `linux.cgroupsPath`, which has the form "slice:prefix:name" with
+    /// systemd. If it is empty, the unit is the scope "PROGRAM-ID.scope". If the slice is
+    /// empty, it is system.slice or, for a user's manager, user.slice.
     ///
-    /// Errors: a path of another form, or a name that no slice or unit can have.
+    /// # Errors
+    /// Returns an error if the path has another form, or if a name is not valid for a slice
+    /// or unit.
     pub fn new(
         cgroups_path: &str,
         program: &str,
         container_id: &str,
         manager: Manager,
     ) -> Result<Unit> {
-        let refuse = |reason: String| Err(Error::refused("linux.cgroupsPath", reason));
+        let refuse = |reason: String| Err(Error::Unit { reason });
         let default_slice = match manager {
             Manager::System => "system.slice",
             Manager::User => "user.slice",
@@ -70,7 +72,7 @@ impl Unit {
         let path = match name.ends_with(".slice") {
             true => expand_slice(&name)?,
             false if is_unit_name(&name) => path.join(&name),
-            false => return refuse(format!("{name:?} is no name that a unit can have")),
+            false => return refuse(format!("{name:?} is not a valid name of a unit")),
         };
         Ok(Unit {
             description: format!("{program} container {own_name}"),
@@ -83,29 +85,30 @@ impl Unit {
         })
     }
 
-    /// Takes what the annotation `key` says, if it is about the unit:
-    /// `org.systemd.property.NAME`, its value in GVariant's text format. Names
-    /// in seconds, as TimeoutStopSec, are those of unit files; the manager
-    /// itself knows them in microseconds.
+    /// Adds the property of the annotation `org.systemd.property.NAME`, whose value is in
+    /// GVariant's text format. Ignores other annotations. A name that ends in "Sec", such as
+    /// TimeoutStopSec, takes seconds as in unit files, and becomes the manager's property in
+    /// microseconds.
     ///
-    /// Errors: a name that is none, or what is not an annotation's to say; a
-    /// value that cannot be read.
+    /// # Errors
+    /// Returns an error if the name is not valid, if annotations may not set the property,
+    /// or if the value cannot be parsed.
     pub fn annotate(&mut self, key: &str, value: &str) -> Result<()> {
         let Some(name) = key.strip_prefix(ANNOTATION) else {
             return Ok(());
         };
-        let refuse = |reason: String| Err(Error::refused(format!("annotations[{key:?}]"), reason));
+        let refuse = |reason: String| Err(Error::annotation(key, reason));
         if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return refuse("a property's name has at least three letters and nothing else".into());
         }
         let decided = match name {
-            "Slice" => Some("linux.cgroupsPath"),
-            "DeviceAllow" | "DevicePolicy" => Some("linux.resources.devices"),
+            "Slice" => Some("the unit's name"),
+            "DeviceAllow" | "DevicePolicy" => Some("the device rules"),
             "Delegate" | "PIDs" | "PIDFDs" => Some("the runtime"),
             _ => None,
         };
         if let Some(decided) = decided {
-            return refuse(format!("{decided} decides about it"));
+            return refuse(format!("the property is set by {decided}"));
         }
         let seconds = name
             .strip_suffix("Sec")
@@ -123,8 +126,8 @@ impl Unit {
         }
     }
 
-    /// Refuses an annotation that another value of the same property follows in
-    /// `all`, which systemd would take for the later one.
+    /// Refuses an annotation whose property is set again in `all`: systemd would use the
+    /// later value.
     pub(crate) fn refuse_overridden(&self, all: &[Property]) -> Result<()> {
         let last = |name: &str| all.iter().rfind(|property| property.name == name);
         match self
@@ -132,16 +135,16 @@ impl Unit {
             .iter()
             .find(|own| last(&own.name) != Some(own))
         {
-            Some(own) => Err(Error::refused(
-                format!("annotations[\"{ANNOTATION}{}\"]", own.name),
-                "another value of this property is asked for, maybe by linux.resources",
+            Some(own) => Err(Error::annotation(
+                format!("{ANNOTATION}{}", own.name),
+                "a limit or another annotation sets another value of the property",
             )),
             None => Ok(()),
         }
     }
 
-    /// On v2, gives the cgroup to this user of the host, so that the container
-    /// may make cgroups below it.
+    /// Delegates the cgroup to this user of the host on v2, so that the container may make
+    /// cgroups below it.
     pub fn delegate_to(&mut self, owner: u32) {
         self.owner = Some(owner);
     }
@@ -154,13 +157,12 @@ impl Unit {
         self.owner
     }
 
-    /// A slice holds no processes of its own in systemd's eyes, so none can be
-    /// named when it is started.
+    /// Returns whether the unit is a slice. systemd does not start a slice with a process.
     pub(crate) fn is_slice(&self) -> bool {
         self.name.ends_with(".slice")
     }
 
-    /// The unit's cgroup below that of its manager.
+    /// Returns the unit's cgroup, relative to the manager's.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -172,8 +174,8 @@ impl Unit {
         }
     }
 
-    /// What the unit is started with. `version` is systemd's; the caller adds
-    /// the limits.
+    /// Returns the properties with which the unit is started, without those of the limits.
+    /// `version` is systemd's.
     pub(crate) fn start_properties(
         &self,
         pid: i32,
@@ -203,7 +205,7 @@ impl Unit {
         }
         all.push(Property::new("DefaultDependencies", false));
         all.extend(self.properties.iter().cloned());
-        // To be said at the start: a running scope cannot change it.
+        // Set at the start, because a running scope cannot change it.
         let group = limits.unified.get("memory.oom.group").filter(|_| is_v2);
         let policy = match group.map(|text| text.trim()) {
             Some("0") => Some("continue"),
@@ -217,9 +219,11 @@ impl Unit {
     }
 }
 
-/// Where a slice is: "a-b.slice" lies in "a.slice", and "-.slice" is the root.
+/// Returns the path of a slice: "a-b.slice" is in "a.slice", and "-.slice" is the root.
 fn expand_slice(slice: &str) -> Result<PathBuf> {
-    let refuse = || Error::refused("linux.cgroupsPath", format!("invalid slice name: {slice}"));
+    let refuse = || Error::Unit {
+        reason: format!("invalid slice name: {slice}"),
+    };
     let stem = slice.strip_suffix(".slice").ok_or_else(refuse)?;
     if stem == "-" {
         return Ok(PathBuf::new());
@@ -232,8 +236,8 @@ fn expand_slice(slice: &str) -> Result<PathBuf> {
     Ok(ends.map(|end| format!("{}.slice", &stem[..end])).collect())
 }
 
-/// As systemd checks it (basic/unit-name.c): so that the error names the field
-/// and nothing is made before.
+/// Checks a unit's name as systemd does (basic/unit-name.c), so that an error names the
+/// field and comes before anything is made.
 fn is_unit_name(name: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
     let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
@@ -243,8 +247,8 @@ fn is_unit_name(name: &str) -> bool {
         && name.bytes().all(is_allowed)
 }
 
-/// A container's id as part of a unit's name: of the letters that an id may
-/// have, "+" alone is not one that systemd takes (systemd-escape(1)).
+/// Escapes a container's id for a unit's name. Of the characters of an id, only "+" has to
+/// be escaped (systemd-escape(1)).
 fn escape(id: &str) -> String {
     id.replace('+', "\\x2b")
 }
@@ -274,7 +278,7 @@ mod tests {
                 "p-n.scope",
                 "a.slice/a-b.slice/a-b-c.slice/p-n.scope",
             ),
-            // A container that is a slice: where its own name puts it.
+            // A slice is where its name puts it.
             (
                 "a.slice:ignored:a-b.slice",
                 "a-b.slice",
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_can_have() {
+    fn invalid_names_are_refused() {
         let long = format!("a.slice:p:{}", "x".repeat(300));
         let table = [
             (
@@ -307,18 +311,17 @@ mod tests {
             ("a/b.slice:p:n", "invalid slice name: a/b.slice"),
             (
                 "..slice:p:../../x",
-                "\"p-../../x.scope\" is no name that a unit can have",
+                "\"p-../../x.scope\" is not a valid name of a unit",
             ),
             (
                 "a.slice:p:n n",
-                "\"p-n n.scope\" is no name that a unit can have",
+                "\"p-n n.scope\" is not a valid name of a unit",
             ),
             ("a.slice:p:x/.slice", "invalid slice name: x/.slice"),
-            (&long, "is no name that a unit can have"),
+            (&long, "is not a valid name of a unit"),
         ];
         for (path, words) in table {
             let error = unit(path).unwrap_err().to_string();
-            assert!(error.starts_with("linux.cgroupsPath: "), "{error}");
             assert!(error.contains(words), "{path}: {error}");
         }
     }
@@ -331,7 +334,7 @@ mod tests {
             .unwrap();
         unit.annotate("org.systemd.property.CollectMode", "'inactive-or-failed'")
             .unwrap();
-        // No letter before: this one is its own name.
+        // The letter before "Sec" is upper case, so the name is not changed.
         unit.annotate("org.systemd.property.ASec", "2").unwrap();
         let lines: Vec<String> = unit.properties.iter().map(Property::line).collect();
         assert_eq!(
@@ -346,22 +349,22 @@ mod tests {
             (
                 "org.systemd.property.Slice",
                 "'x.slice'",
-                "linux.cgroupsPath decides about it",
+                "the property is set by the unit's name",
             ),
             (
                 "org.systemd.property.PIDs",
                 "[uint32 1]",
-                "the runtime decides about it",
+                "the property is set by the runtime",
             ),
             (
                 "org.systemd.property.Delegate",
                 "false",
-                "the runtime decides about it",
+                "the property is set by the runtime",
             ),
             (
                 "org.systemd.property.DeviceAllow",
                 "[]",
-                "linux.resources.devices decides about it",
+                "the property is set by the device rules",
             ),
             (
                 "org.systemd.property.",
@@ -381,7 +384,7 @@ mod tests {
             ("org.systemd.property.AbSec", "'1'", "'1' is not a number"),
         ] {
             let error = unit.annotate(key, value).unwrap_err().to_string();
-            let words = format!("annotations[{key:?}]: {words}");
+            let words = format!("annotation {key:?}: {words}");
             assert!(error.starts_with(&words), "{error}");
         }
     }
@@ -400,7 +403,7 @@ mod tests {
         unit.refuse_overridden(&all).unwrap();
         all.push(Property::number("TasksMax", 6));
         let error = unit.refuse_overridden(&all).unwrap_err().to_string();
-        let field = "annotations[\"org.systemd.property.TasksMax\"]: ";
+        let field = "annotation \"org.systemd.property.TasksMax\": ";
         assert!(error.starts_with(field), "{error}");
     }
 

@@ -1,23 +1,23 @@
-//! Values as people write them into annotations: GVariant text format
-//! (docs.gtk.org/glib/gvariant-text-format.html), as far as properties of
-//! units need it.
+//! Parses values of annotations, which are in GVariant's text format
+//! (docs.gtk.org/glib/gvariant-text-format.html). It supports the types that properties of
+//! units have.
 //!
-//! A type can be said in front (`uint64 5`, `@as []`); without, a number is an
-//! int32 and anything in quotes a string.
+//! A type may precede a value (`uint64 5`, `@as []`). Without a type, a number is an int32
+//! and quoted text is a string.
 
 use zbus::{Array, Dict, ObjectPath, Signature, Structure, Variant};
 
-/// What is wrong with a text, for an error that names it.
+/// The result of parsing; the error tells what is wrong with the text.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
-/// How deep arrays and the like may be in each other.
+/// The maximum depth of nested containers.
 const DEEPEST: u32 = 16;
 
-/// How many letters of types a signature may have ("Valid Signatures"); zbus
-/// panics when it writes more.
+/// The maximum length of a type's signature ("Valid Signatures"). zbus panics when it
+/// writes a longer one.
 const LONGEST_TYPE: usize = 255;
 
-/// Reads one value, which is the whole text.
+/// Parses a text that is one value.
 pub(crate) fn parse(text: &str) -> Result<Variant<'static>> {
     let mut parser = Parser {
         rest: text,
@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<Variant<'static>> {
     }
 }
 
-/// Reads a number of seconds, which may have a fraction, as microseconds.
+/// Parses a number of seconds, which may have a fraction, and returns microseconds.
 pub(crate) fn parse_seconds(text: &str) -> Result<Variant<'static>> {
     const MICROSECONDS: u64 = 1_000_000;
     let text = text.trim();
@@ -80,7 +80,7 @@ impl Parser<'_> {
         self.rest = self.rest.trim_start();
     }
 
-    /// Takes `token` if it comes next.
+    /// Consumes `token` if it is next.
     fn take(&mut self, token: char) -> bool {
         self.skip_blanks();
         match self.rest.strip_prefix(token) {
@@ -99,7 +99,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A value, of the type `wanted` if that is known.
+    /// Parses a value, of the type `wanted` if that is known.
     fn value(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.depth += 1;
         if self.depth > DEEPEST {
@@ -125,7 +125,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `@as []`
+    /// Parses a type and a value, such as `@as []`.
     fn annotated(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         let end = self.rest.find(char::is_whitespace);
         let (signature, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
@@ -135,7 +135,7 @@ impl Parser<'_> {
         self.value(Some(only(wanted, &signature)?))
     }
 
-    /// `true`, or a type before its value: `uint64 5`.
+    /// Parses `true`, `false`, or a type's name and a value, such as `uint64 5`.
     fn word(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         let is_part = |letter: char| letter.is_ascii_alphanumeric();
         let end = self.rest.find(|letter| !is_part(letter));
@@ -204,7 +204,7 @@ impl Parser<'_> {
         value.ok_or_else(|| format!("{text:?} is not a value of type \"{wanted}\""))
     }
 
-    /// `b'bytes'`, with the zero at the end that C has.
+    /// Parses `b'bytes'` and adds the NUL byte that C strings end with.
     fn byte_string(&mut self, wanted: Option<&Signature>) -> Result<Variant<'static>> {
         self.rest = &self.rest[1..];
         only(wanted, &Signature::static_array(&Signature::U8))?;
@@ -246,7 +246,7 @@ impl Parser<'_> {
                 .as_ref()
                 .map(|array| array.element_signature().clone());
             let value = self.value(element.as_ref())?;
-            // All are of one type: that of the first.
+            // All elements have the type of the first.
             let array = array.get_or_insert_with(|| Array::new(value.value_signature()));
             array.append(value).map_err(|error| error.to_string())?;
         }
@@ -265,7 +265,7 @@ impl Parser<'_> {
         while !self.take(')') {
             if !fields.is_empty() {
                 self.expect(',')?;
-                // A structure of one ends with a comma.
+                // A structure with one member ends with a comma.
                 if self.take(')') {
                     break;
                 }
@@ -330,14 +330,15 @@ impl Parser<'_> {
     }
 }
 
-/// A type by its letters. Of several zbus makes a structure, which this is not.
+/// Returns the type with this signature. Refuses several types, of which zbus would make a
+/// structure.
 fn single_type(letters: &str) -> Option<Signature> {
     let signature = Signature::try_from(letters).ok()?;
     let is_single = signature.to_string() == letters && letters.len() <= LONGEST_TYPE;
     is_single.then_some(signature)
 }
 
-/// The type that is said, unless another one is wanted.
+/// Returns the type that the text names. Fails if another type is wanted.
 fn only<'a>(wanted: Option<&'a Signature>, said: &'a Signature) -> Result<&'a Signature> {
     match wanted {
         Some(wanted) if wanted != said => Err(format!("type \"{said}\" where \"{wanted}\" is due")),
@@ -358,7 +359,7 @@ fn number_of(signature: &Signature, number: i128) -> Option<Variant<'static>> {
     }
 }
 
-/// What a backslash stands for with what follows; nothing for a line's end.
+/// Returns the character of an escape sequence, or `None` for an escaped end of line.
 fn escaped(letters: &mut std::str::Chars) -> Result<Option<char>> {
     Ok(match letters.next() {
         None => return Err("a string without an end".into()),
@@ -376,7 +377,7 @@ fn escaped(letters: &mut std::str::Chars) -> Result<Option<char>> {
     })
 }
 
-/// A character by its number, of so many hexadecimal digits.
+/// Returns the character with the number that the next `digits` hexadecimal digits give.
 fn code_point(letters: &mut std::str::Chars, digits: usize) -> Result<char> {
     let rest = letters.as_str();
     let digits = rest.get(..digits).ok_or("a short Unicode escape")?;
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value() {
+    fn texts_that_are_not_values() {
         for written in [
             "",
             "5 6",

@@ -1,4 +1,5 @@
-//! What holds after an update, and what has to be written for it. Pure.
+//! Merges a change into the limits in force, and decides which values have to be written.
+//! Pure; `update` writes them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use crate::limits::{
 };
 use crate::v2::unified::{IDLE, WEIGHT, end_of_idleness};
 
-/// The old limits with the change over them.
+/// Returns the old limits with the change applied.
 pub(super) fn merged(old: &Limits, change: &Limits) -> Limits {
     Limits {
         cpu: cpu(&old.cpu, &change.cpu),
@@ -42,8 +43,8 @@ pub(super) fn merged(old: &Limits, change: &Limits) -> Limits {
     }
 }
 
-/// The limits without these device rules, of which one that every container has
-/// stays.
+/// Returns the limits without the device rules in `ended`. Rules that every container has
+/// are kept.
 pub(super) fn without(old: &Limits, ended: &[DeviceRule]) -> Limits {
     let mut limits = old.clone();
     if let Some(rules) = &mut limits.devices {
@@ -60,20 +61,21 @@ pub(super) fn without(old: &Limits, ended: &[DeviceRule]) -> Limits {
     limits
 }
 
-/// Of `merged`, what has to be written: what `change` sets, and values that the
-/// kernel, or the conversion for v2, wants together with it.
+/// Returns the limits to write: those that `change` sets, and those of `merged` that the
+/// kernel or the conversion for v2 needs together with them.
 pub(super) fn writes(merged: &Limits, change: &Limits) -> Limits {
     Limits {
         cpu: cpu_writes(&merged.cpu, &change.cpu),
         memory: memory_writes(&merged.memory, &change.memory),
         devices: change.devices.as_ref().and(merged.devices.clone()),
         unified: unified_writes(&merged.unified, &change.unified),
-        // Each of these stands for itself.
+        // The other limits do not depend on each other.
         ..change.clone()
     }
 }
 
-/// A weight may have ended that the cgroup is idle.
+/// Returns the files to write. A new weight makes an idle cgroup leave the idle state
+/// first.
 fn unified_writes(
     merged: &BTreeMap<String, String>,
     change: &BTreeMap<String, String>,
@@ -85,7 +87,7 @@ fn unified_writes(
     writes
 }
 
-/// 0 is "not set" for this number.
+/// Returns a number for which 0 means not set.
 fn set<T: Default + PartialEq>(number: Option<T>) -> Option<T> {
     number.filter(|number| *number != T::default())
 }
@@ -95,8 +97,8 @@ fn text(change: &str, old: &str) -> String {
 }
 
 fn cpu(old: &CpuLimits, change: &CpuLimits) -> CpuLimits {
-    // Shares end that a cgroup is idle, as a weight in `unified` does: the kernel
-    // refuses them until then, and systemd ends it at a time of its own.
+    // Shares make an idle cgroup leave the idle state, as a weight in `unified` does. The
+    // kernel refuses shares before that, and systemd may do it later.
     let ends_idle = old.idle == Some(1) && set(change.shares).is_some();
     CpuLimits {
         shares: set(change.shares).or(old.shares),
@@ -115,14 +117,14 @@ fn cpu_writes(merged: &CpuLimits, change: &CpuLimits) -> CpuLimits {
     let changes_bandwidth = set(change.quota).is_some() || set(change.period).is_some();
     let leaves_idle = change.idle == Some(0);
     CpuLimits {
-        // A cgroup that is no longer idle has the default weight, and an idle
-        // one takes none.
+        // An idle cgroup takes no weight, and has the default weight when it is no longer
+        // idle.
         shares: match set(change.shares) {
             None if leaves_idle => merged.shares,
             shares => shares,
         },
         idle: set(change.shares).map_or(change.idle, |_| merged.idle),
-        // One file on v2, and checked against each other on v1.
+        // v2 has one file for them, and v1 checks them against each other.
         quota: merged.quota.filter(|_| changes_bandwidth),
         period: merged.period.filter(|_| changes_bandwidth),
         ..change.clone()
@@ -132,7 +134,7 @@ fn cpu_writes(merged: &CpuLimits, change: &CpuLimits) -> CpuLimits {
 fn memory(old: &MemoryLimits, change: &MemoryLimits) -> MemoryLimits {
     let limit = set(change.limit).or(old.limit);
     let swap = match set(change.swap) {
-        // Without a limit there is none of memory and swap either.
+        // Removing the memory limit also removes the limit of memory plus swap.
         None if change.limit == Some(-1) => None,
         swap => swap.or(old.swap),
     };
@@ -149,7 +151,7 @@ fn memory(old: &MemoryLimits, change: &MemoryLimits) -> MemoryLimits {
 fn memory_writes(merged: &MemoryLimits, change: &MemoryLimits) -> MemoryLimits {
     let changes = set(change.limit).is_some() || set(change.swap).is_some();
     MemoryLimits {
-        // v2 counts swap alone, so each needs the other.
+        // The conversion to v2's limit of swap alone needs both.
         limit: merged.limit.filter(|_| changes),
         swap: merged.swap.filter(|_| changes),
         check_before_update: merged.check_before_update,
@@ -200,16 +202,17 @@ fn rdma(
     all
 }
 
-/// The old list without what the new one has by the same key, and the new one.
+/// Returns the old list without entries whose keys the new list has, followed by the new
+/// list.
 fn with<T: Clone, K: PartialEq>(old: &[T], new: &[T], key: impl Fn(&T) -> K) -> Vec<T> {
     let is_replaced = |one: &&T| new.iter().any(|other| key(other) == key(one));
     let kept = old.iter().filter(|one| !is_replaced(one));
     kept.chain(new).cloned().collect()
 }
 
-/// The old rules and then the new ones; what every container may use comes last,
-/// as when it was created. Rules that can decide nothing any more are dropped,
-/// so that the list does not grow with each update.
+/// Returns the old rules, the new rules, and the rules that every container has, in this
+/// order, which is that of creation. Rules that no longer decide any request are dropped, so
+/// that the list does not grow with each update.
 fn devices(old: &[DeviceRule], change: &[DeviceRule]) -> Vec<DeviceRule> {
     let default = default_rules();
     let (old, default) = match old.strip_suffix(default.as_slice()) {
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_end_but_not_those_of_every_container() {
+    fn rules_of_every_container_do_not_end() {
         let own = ["deny a", "allow c 1:3 rwm", "allow c 239:1 rw"].map(rule);
         let old = Limits {
             devices: Some([&own[..], &default_rules()].concat()),

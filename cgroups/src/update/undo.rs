@@ -1,4 +1,8 @@
-//! What the files of a cgroup said before they were changed.
+//! Remembers the contents of a cgroup's files before an update, and writes them back if the
+//! update fails.
+//!
+//! Only contents that were changed are written back, in reverse order. Which files an update
+//! changes is decided in `merge`.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -11,42 +15,42 @@ use crate::limits::Limits;
 use crate::v1;
 use crate::v1::cpuset::{Cpuset, FILES};
 
-/// The kernel's own `cpu.shares`.
+/// The kernel's default of `cpu.shares`.
 const DEFAULT_SHARES: u64 = 1024;
 
-/// How to take an update back. Empty, it does nothing.
+/// The state to restore if an update fails. An empty value restores nothing.
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     files: Files,
-    /// Sets of the cgroup and of those below it, by file.
+    /// The sets of the cgroup and of those below it, for each file of a cpuset.
     cpusets: Vec<(&'static str, Vec<Cpuset>)>,
-    /// The limits that held; of them only the device rules are needed, and
-    /// only if they change.
+    /// The old limits, if the update changes device rules. Only the rules are used.
     devices: Option<Limits>,
-    /// What systemd, if it is its cgroup, is to be told again.
+    /// The limits to tell systemd again, if systemd made the cgroup.
     told: Option<Limits>,
 }
 
-/// What files of a cgroup said, in the order in which they may be written.
+/// The contents of a cgroup's files, in the order in which they may be written.
 #[derive(Debug, Default)]
 pub(crate) struct Files(Vec<Old>);
 
-/// A file and what it said.
+/// A file and its old contents.
 #[derive(Debug, PartialEq, Eq)]
 struct Old {
     directory: Directory,
     file: String,
-    /// All of it, to see whether it has changed.
+    /// The whole text, to find out whether it has changed.
     text: String,
-    /// What makes it say so again.
+    /// The value to write in order to restore the text.
     value: String,
 }
 
 impl Undo {
-    /// Reads what `writes` are going to replace.
+    /// Reads the contents that `writes` are going to replace. A file that does not exist, or
+    /// that cannot be read by design, is left out.
     ///
-    /// Errors: those of turning `writes` into writes, and of reading; a file that
-    /// is not there, or is for writing alone, has nothing that could come back.
+    /// # Errors
+    /// Returns an error if the limits are not valid, or if a file cannot be read.
     pub(super) fn new(cgroup: &Cgroup, old: &Limits, writes: &Limits) -> Result<Undo> {
         let mut undo = Undo {
             files: Files::of(cgroup, writes)?,
@@ -62,7 +66,7 @@ impl Undo {
         Ok(undo)
     }
 
-    /// The same for the sets of several v1 cgroups, each behind the one it is in.
+    /// Reads the sets of several v1 cgroups, parents before children.
     pub(super) fn remember_cpusets(
         &mut self,
         file: &'static str,
@@ -75,9 +79,9 @@ impl Undo {
         Ok(())
     }
 
-    /// Writes it all back.
+    /// Restores the old state.
     pub(super) fn carry_out(self, cgroup: &Cgroup) -> Result<()> {
-        // What systemd writes then is what the files said.
+        // Tell systemd first, because it writes to the files.
         let told = self.told.map_or(Ok(()), |old| cgroup.tell_limits(&old));
         let devices = self.devices.map_or(Ok(()), |old| restore(cgroup, &old));
         let cpusets = self.cpusets.iter().rev();
@@ -88,9 +92,10 @@ impl Undo {
 }
 
 impl Files {
-    /// Reads those that are written to for these limits.
+    /// Reads the files to which these limits are written.
     ///
-    /// Errors: as for [`Undo::new`].
+    /// # Errors
+    /// As [`Undo::new`].
     pub(crate) fn of(cgroup: &Cgroup, limits: &Limits) -> Result<Files> {
         let mut files = Files::default();
         for (directory, steps) in cgroup.all_steps(limits)? {
@@ -106,8 +111,8 @@ impl Files {
             return Ok(());
         };
         let value = match text.is_empty() && FILES.contains(&write.file.as_str()) {
-            // A cpuset with processes in it cannot be made empty again. What it
-            // amounted to then means the same.
+            // An empty set cannot be restored while the cgroup has processes. Restore the
+            // effective set, which has the same meaning.
             true => read(directory, &format!("{}.effective", write.file))?.unwrap_or_default(),
             false => value(&write.file, &write.value, &text),
         };
@@ -123,8 +128,8 @@ impl Files {
         Ok(())
     }
 
-    /// Writes back what has changed, in the reverse order. What the kernel
-    /// refuses as long as another value is there is tried again after the others.
+    /// Writes back the contents that have changed, in reverse order. A write that the kernel
+    /// refuses because of another value is repeated after the others.
     pub(crate) fn write_back(self) -> Result<()> {
         let mut left: Vec<Old> = self.0.into_iter().rev().collect();
         loop {
@@ -145,8 +150,8 @@ impl Files {
     }
 }
 
-/// What the file says; `None` if there is none, or it is for writing alone, as
-/// memory.reclaim is.
+/// Reads a file. Returns `None` if it does not exist, or if it is write-only, such as
+/// memory.reclaim.
 fn read(directory: &Directory, file: &str) -> Result<Option<String>> {
     const READABLE: u32 = 0o444;
     let path = || directory.path.join(file);
@@ -170,8 +175,8 @@ fn restore(cgroup: &Cgroup, old: &Limits) -> Result<()> {
     }
 }
 
-/// Of what `writes` change, what it was before: a limit where there was one,
-/// and else the words for none.
+/// Returns the old values of the limits that `writes` change. A limit that was not set gets
+/// the value that removes it.
 fn before(old: &Limits, writes: &Limits) -> Limits {
     let or_none = |new: Option<i64>, old: Option<i64>| new.map(|_| old.unwrap_or(-1));
     let mut before = Limits {
@@ -207,7 +212,8 @@ fn before(old: &Limits, writes: &Limits) -> Limits {
 
 impl Old {
     fn write_back(&self) -> Result<()> {
-        // Not every value that can be read can be written, so only what changed.
+        // Write only contents that changed, because some values can be read but not
+        // written.
         if self
             .directory
             .read(&self.file)
@@ -223,7 +229,7 @@ impl Old {
     }
 }
 
-/// All writes of the list, also those in place of others.
+/// Returns all writes of the steps, including those that are made instead of others.
 fn all_writes(steps: &Steps) -> impl Iterator<Item = &Write> {
     let writes = steps.steps.iter().flat_map(|step| match step {
         Step::Write(write) => std::slice::from_ref(write),
@@ -232,8 +238,8 @@ fn all_writes(steps: &Steps) -> impl Iterator<Item = &Write> {
     writes.flat_map(|write| std::iter::successors(Some(write), |write| write.instead()))
 }
 
-/// The value that makes `file` say again what it said (`old`) of what `new` is
-/// about to change: for one device or key, where it holds a line for each.
+/// Returns the value that restores the text `old` of a file after `new` is written. For a
+/// file with a line for each device or key, that is the line of the key in `new`.
 fn value(file: &str, new: &str, old: &str) -> String {
     if file == "memory.oom_control" {
         let line = old
@@ -244,7 +250,7 @@ fn value(file: &str, new: &str, old: &str) -> String {
     let Some(without_line) = keyed(file) else {
         return old.to_owned();
     };
-    // A weight alone is that of all devices.
+    // A weight without a device is the default weight of all devices.
     let key = match new.split_once(' ') {
         Some((key, _)) => key,
         None => "default",
@@ -258,8 +264,8 @@ fn value(file: &str, new: &str, old: &str) -> String {
     }
 }
 
-/// Of a file with a line for each device or key: what means the same as having
-/// no line (kernel, cgroup-v2.rst and cgroup-v1/).
+/// For a file with a line for each device or key: returns the value that is equivalent to a
+/// missing line (kernel, cgroup-v2.rst and cgroup-v1/).
 fn keyed(file: &str) -> Option<&'static str> {
     match file {
         "io.max" => Some("rbps=max wbps=max riops=max wiops=max"),
@@ -280,7 +286,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_cannot_be_read_stops_an_update() {
+    fn an_unreadable_file_stops_an_update() {
         let path = std::env::temp_dir().join(format!("teu-undo-{}", std::process::id()));
         fs::create_dir_all(path.join("unreadable")).expect("mkdir");
         let written_only = path.join("written_only");
@@ -302,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_brings_the_old_value_back() {
+    fn values_that_restore_a_text() {
         for (file, new, old, back) in [
             ("cpu.shares", "512", "1024", "1024"),
             ("cpuset.cpus", "0", "", ""),

@@ -1,11 +1,11 @@
-//! Block I/O on v1.
+//! Turns limits of block I/O into writes for the v1 controller blkio.
 
 use crate::file::{Steps, Write};
 use crate::limits::{BlockIoLimits, DeviceRate};
 
 pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     let mut steps = Steps::default();
-    // Weights belonged to the CFQ scheduler; since kernel 5.0 BFQ has them.
+    // Before kernel 5.0, the CFQ scheduler had the weights; since then, BFQ has them.
     let weight = |field: &str, file: &str, value: &str| {
         let older = Write::new(field, &format!("blkio.{file}"), value);
         older.or(Write::new(field, &format!("blkio.bfq.{file}"), value))

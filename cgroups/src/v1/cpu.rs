@@ -1,4 +1,5 @@
-//! cpu on v1: shares, bandwidth, idle and real-time budgets.
+//! Turns limits of processor time into writes for the v1 controller cpu: shares, bandwidth,
+//! idle and real-time budgets.
 
 use crate::convert::{LARGEST_SHARES, SMALLEST_SHARES};
 use crate::error::{Error, Result};
@@ -9,8 +10,8 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     let mut steps = Steps::default();
     let shares = shares(cpu)?;
     let idle = cpu.idle.map(idle_write);
-    // An idle group has fixed shares and refuses others: leave idle first, but
-    // enter it last.
+    // An idle cgroup refuses shares: write idle=0 before the shares, and idle=1 after
+    // them.
     if cpu.idle == Some(1) {
         shares
             .into_iter()
@@ -42,7 +43,8 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     Ok(steps)
 }
 
-/// The file came with kernel 5.15; without it nothing is idle. The same on v2.
+/// Returns the write of `cpu.idle`, which v1 and v2 share. The file exists since kernel
+/// 5.15; without it no cgroup is idle.
 pub(crate) fn idle_write(idle: i64) -> Write {
     let missing = if idle == 0 {
         Missing::Skip
@@ -52,8 +54,9 @@ pub(crate) fn idle_write(idle: i64) -> Write {
     Write::new("cpu.idle", "cpu.idle", idle).if_missing(missing)
 }
 
-/// Real-time budgets also have to be there before a real-time process may join
-/// (kernel, sched-rt-group.rst), so they are written before as well.
+/// Returns the writes of real-time budgets. They are also made before the first process
+/// joins, because a real-time process needs a budget to join (kernel,
+/// sched-rt-group.rst).
 pub(crate) fn realtime_steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();
     let mut writes = Vec::new();
@@ -71,9 +74,10 @@ pub(crate) fn realtime_steps(cpu: &CpuLimits) -> Steps {
     steps
 }
 
-/// The kernel would silently take the nearest number it likes.
+/// Returns the write of the shares. Refuses shares out of bounds, because the kernel would
+/// silently change them.
 fn shares(cpu: &CpuLimits) -> Result<Option<Write>> {
-    let field = "linux.resources.cpu.shares";
+    let field = "cpu.shares";
     match cpu.shares {
         None | Some(0) => Ok(None),
         Some(..SMALLEST_SHARES) => Err(Error::refused(
@@ -162,7 +166,7 @@ mod tests {
             };
             steps(&limits).unwrap_err().to_string()
         };
-        let field = "linux.resources.cpu.shares";
+        let field = "cpu.shares";
         assert_eq!(
             words(1),
             format!("{field}: the minimum allowed cpu-shares is 2")

@@ -1,5 +1,8 @@
-//! cpuset on v1, where a new cgroup has no processors and no memory nodes and
-//! takes no process until it has both.
+//! Turns processors and memory nodes into writes for the v1 controller cpuset, fills new
+//! cgroups, and changes the sets of a tree of cgroups.
+//!
+//! A new cgroup has neither processors nor memory nodes, and takes no process until it has
+//! both. A set must be part of the parent's set at all times.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +18,7 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();
     let [cpus_file, mems_file] = FILES;
     if !cpu.cpus.is_empty() {
-        // Hierarchies mounted with "noprefix" have the short names.
+        // A hierarchy mounted with "noprefix" has files without "cpuset.".
         let write = Write::new("cpu.cpus", cpus_file, &cpu.cpus);
         steps.write(write.or(Write::new("cpu.cpus", "cpus", &cpu.cpus)));
     }
@@ -26,10 +29,10 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     steps
 }
 
-/// Makes the container's cpuset and fills it so that it takes processes: with
-/// what the spec asks for, or else the parent's set. The parent's is never put
-/// where the spec asks for less, since an exclusive sibling may have the rest.
-/// Returns whether the cgroup was there before.
+/// Makes the container's cgroup and fills its sets, so that it takes processes: with the
+/// requested sets, or else with those of the parent. The parent's set is never written if
+/// a set is requested, because the remainder may belong to an exclusive sibling. Returns
+/// whether the cgroup existed before.
 pub(crate) fn make(
     path: &Path,
     top: &Path,
@@ -43,7 +46,7 @@ pub(crate) fn make(
         if asked.is_empty() {
             fill(&directory, top, file)?;
         } else if parent.path != top {
-            // A set has to be part of the parent's, which may be new as well.
+            // The parent may be new too, and then has to be filled first.
             fill(&parent, top, file)?;
         }
     }
@@ -51,7 +54,7 @@ pub(crate) fn make(
     Ok(existed)
 }
 
-/// The set of `directory`, taken over from its parent if it is empty.
+/// Copies the set of the parent to `directory` if its own is empty. Returns the set.
 fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
     let (file, set) = match directory.read(file) {
         Err(error) if file::is_gone(&error) => {
@@ -70,7 +73,7 @@ fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
     Ok(set)
 }
 
-/// A cgroup and a set for it.
+/// A cgroup and its set, or the set that it is to get.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cpuset {
     pub(crate) directory: Directory,
@@ -78,7 +81,7 @@ pub(crate) struct Cpuset {
 }
 
 impl Cpuset {
-    /// What the cgroup has now. `file` is one of [`FILES`], here and below.
+    /// Reads the present set. `file` is one of [`FILES`], here and in the functions below.
     pub(crate) fn now(directory: &Directory, file: &str) -> Result<Cpuset> {
         Ok(Cpuset {
             directory: directory.clone(),
@@ -87,11 +90,12 @@ impl Cpuset {
     }
 }
 
-/// The cgroups below `directory` that have more in their set than `set`, each
-/// behind the one it is in: they are to keep what they have of it, or get all
-/// that the one above gets.
+/// Returns the cgroups below `directory` whose sets are not part of `set`, parents before
+/// children, each with its new set: the part that is in `set`, or all of the parent's new
+/// set if no part is.
 ///
-/// Errors: a set cannot be read.
+/// # Errors
+/// Returns an error if a set cannot be read.
 pub(crate) fn below_with_more(
     directory: &Directory,
     file: &str,
@@ -115,11 +119,13 @@ pub(crate) fn below_with_more(
     Ok(found)
 }
 
-/// Gives each cgroup its set, each behind the one it is in. A set must always
-/// be part of the one above, so they first grow from the top and then shrink
-/// from below.
+/// Gives each cgroup its set; parents come before children. The sets first grow from the
+/// top and then shrink from the bottom, because a set must always be part of the parent's
+/// set.
 ///
-/// Errors: the kernel refuses, as where a set is exclusive.
+/// # Errors
+/// Returns an error if the kernel refuses a set, such as one that overlaps an exclusive
+/// set.
 pub(crate) fn write_all(file: &str, cpusets: &[Cpuset]) -> Result<()> {
     for Cpuset { directory, set } in cpusets {
         write_set(directory, file, &(&read_set(directory, file)? | set))?;
@@ -130,8 +136,8 @@ pub(crate) fn write_all(file: &str, cpusets: &[Cpuset]) -> Result<()> {
     Ok(())
 }
 
-/// Empty where the file has its short name, as in [`steps`]: nothing is
-/// narrowed there.
+/// Reads a set. Returns the empty set in a hierarchy mounted with "noprefix", whose sets
+/// are never narrowed.
 fn read_set(directory: &Directory, file: &str) -> Result<BTreeSet<u32>> {
     match directory.read(file) {
         Ok(text) => Ok(cpu_list::parse(&text).unwrap_or_default()),
@@ -148,10 +154,10 @@ fn write_set(directory: &Directory, file: &str, set: &BTreeSet<u32>) -> Result<(
 mod tests {
     use super::*;
 
-    /// A hierarchy mounted with "noprefix" has the short names. Plain files
-    /// stand in for it: it cannot be mounted where the long names are in use.
+    /// Plain files stand in for a hierarchy mounted with "noprefix", which cannot be
+    /// mounted while another one is in use.
     #[test]
-    fn short_names() {
+    fn files_without_the_prefix_are_used() {
         let top = std::env::temp_dir().join(format!("teu-noprefix-{}", std::process::id()));
         let path = top.join("a/b");
         std::fs::create_dir_all(&path).unwrap();

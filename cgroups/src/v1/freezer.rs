@@ -1,4 +1,5 @@
-//! The v1 freezer (kernel, cgroup-v1/freezer-subsystem.rst).
+//! Freezes and thaws cgroups with the v1 freezer (kernel,
+//! cgroup-v1/freezer-subsystem.rst).
 
 use std::time::Duration;
 
@@ -7,11 +8,10 @@ use crate::file::{self, Directory};
 
 const STATE: &str = "freezer.state";
 
-/// Freezes; thaws again and fails if the kernel does not come to an end.
+/// Freezes the cgroup. If the kernel does not complete that, thaws the cgroup and fails.
 ///
-/// A process that is just forking or waiting in the kernel can keep the state
-/// at FREEZING until FROZEN is written again, and sometimes until a thaw in
-/// between let it move on.
+/// A process that is forking or waiting in the kernel keeps the state at FREEZING until
+/// FROZEN is written again, and sometimes until a thaw lets the process continue.
 pub(crate) fn freeze(directory: &Directory) -> Result<()> {
     for attempt in 0..1000 {
         if attempt % 50 == 49 {
@@ -41,12 +41,13 @@ pub(crate) fn freeze(directory: &Directory) -> Result<()> {
     })
 }
 
+/// Thaws the cgroup.
 pub(crate) fn thaw(directory: &Directory) -> Result<()> {
     directory.write_or_error(STATE, "THAWED")
 }
 
-/// Thaws the cgroup and all below it that the container may have frozen: a
-/// frozen process does not even die of SIGKILL.
+/// Thaws the cgroup and its descendants, which the container may have frozen, so that a
+/// pending SIGKILL takes effect.
 pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
     for below in directory.below()? {
         thaw_tree(&below)?;
@@ -58,7 +59,7 @@ pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
     }
 }
 
-/// Also true where a cgroup above is frozen, and while freezing.
+/// Returns whether the cgroup is frozen or freezing, by itself or by one above it.
 pub(crate) fn is_frozen(directory: &Directory) -> Result<bool> {
     Ok(directory.read_or_error(STATE)? != "THAWED")
 }

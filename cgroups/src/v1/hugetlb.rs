@@ -1,4 +1,5 @@
-//! hugetlb; v1 and v2 differ only in the end of the file's name.
+//! Turns limits of huge pages into writes. The files of v1 and v2 differ only in the end of
+//! their names.
 
 use crate::error::{Error, Result};
 use crate::file::{Missing, Steps, Write};
@@ -14,19 +15,20 @@ pub(crate) fn steps_for(limits: &[HugepageLimit], file: &str) -> Result<Steps> {
     for HugepageLimit { page_size, limit } in limits {
         if !is_page_size(page_size) {
             let reason = format!("page size {page_size:?} is not of the form \"2MB\"");
-            return Err(Error::refused(format!("linux.resources.{field}"), reason));
+            return Err(Error::refused(field, reason));
         }
         let prefix = format!("hugetlb.{page_size}");
         steps.write(Write::new(field, &format!("{prefix}.{file}"), limit));
-        // Reservations are counted apart since kernel 5.7.
+        // Since kernel 5.7, reservations have a limit of their own.
         let reserved = Write::new(field, &format!("{prefix}.rsvd.{file}"), limit);
         steps.write(reserved.if_missing(Missing::Skip));
     }
     Ok(steps)
 }
 
-/// runtime-spec, config-linux.md: `^[1-9][0-9]*[KMG]B$`. It becomes part of a
-/// file name, so nothing else may pass.
+/// Returns whether a page size has the form `^[1-9][0-9]*[KMG]B$` (runtime-spec,
+/// config-linux.md). Other text is refused, because the page size becomes part of a file
+/// name.
 fn is_page_size(text: &str) -> bool {
     let number = ["KB", "MB", "GB"]
         .iter()
@@ -61,10 +63,7 @@ mod tests {
                 limit: 0,
             }];
             let error = steps(&limits).unwrap_err().to_string();
-            assert!(
-                error.starts_with("linux.resources.hugepageLimits: page size"),
-                "{error}"
-            );
+            assert!(error.starts_with("hugepageLimits: page size"), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! memory on v1.
+//! Turns memory limits into writes for the v1 controller memory.
 
 use crate::error::{Error, Result};
 use crate::file::{Directory, Missing, Steps, Write};
@@ -14,8 +14,8 @@ pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
     let mut sizes = Vec::new();
     sizes.extend(limit.map(|limit| Write::new("memory.limit", LIMIT, limit)));
     match (limit, swap) {
-        // Lifting the memory limit alone would leave memory plus swap in its
-        // way; there is no such file without swap accounting.
+        // The limit of memory plus swap would still apply if only the memory limit were
+        // removed. Without swap accounting, the file does not exist.
         (Some(-1), None) => {
             sizes.push(Write::new("memory.limit", WITH_SWAP, -1).if_missing(Missing::Skip));
         }
@@ -34,7 +34,7 @@ pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
         ));
     }
     match memory.swappiness {
-        // -1 in runc's terms: the default.
+        // runc takes -1 for the kernel's default.
         None | Some(u64::MAX) => {}
         Some(swappiness @ ..=100) => {
             steps.write(Write::new(
@@ -46,13 +46,14 @@ pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
         Some(swappiness) => {
             let reason =
                 format!("invalid memory swappiness value: {swappiness} (valid range is 0-100)");
-            return Err(Error::refused("linux.resources.memory.swappiness", reason));
+            return Err(Error::refused("memory.swappiness", reason));
         }
     }
     Ok(steps)
 }
 
-/// EBUSY on the limit means that more is in use than it allows; numbers help.
+/// Adds the memory in use to an EBUSY error, which means that more memory is in use than
+/// the new limit allows.
 pub(crate) fn explain(directory: &Directory, error: Error) -> Error {
     match error {
         Error::Limit {
@@ -156,7 +157,7 @@ mod tests {
         };
         assert_eq!(
             steps(&limits).unwrap_err().to_string(),
-            "linux.resources.memory.swappiness: \
+            "memory.swappiness: \
              invalid memory swappiness value: 101 (valid range is 0-100)"
         );
     }

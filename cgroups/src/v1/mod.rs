@@ -1,4 +1,7 @@
-//! cgroup v1: one hierarchy per controller, or per few controllers.
+//! cgroup v1, where each controller, or a few of them together, has a hierarchy.
+//!
+//! [`steps`] turns limits into writes; the modules are named after the controllers.
+//! Making and removing directories is done in `file` and by `Cgroup`.
 
 pub(crate) mod blkio;
 pub(crate) mod cpu;
@@ -29,7 +32,7 @@ impl Member {
     }
 }
 
-/// What `limits` mean for one controller.
+/// Returns the steps that set `limits` for one controller.
 pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
     match controller {
         Controller::Cpuset => Ok(cpuset::steps(&limits.cpu)),

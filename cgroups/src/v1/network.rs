@@ -1,4 +1,4 @@
-//! net_cls and net_prio, which only v1 has.
+//! Turns network limits into writes for net_cls and net_prio, which only v1 has.
 
 use crate::error::{Error, Result};
 use crate::file::{Steps, Write};
@@ -17,8 +17,8 @@ pub(crate) fn priority_steps(network: &NetworkLimits) -> Result<Steps> {
     let field = "network.priorities";
     for (interface, priority) in &network.priorities {
         if interface.is_empty() || interface.contains(char::is_whitespace) {
-            let reason = format!("{interface:?} is no interface name");
-            return Err(Error::refused(format!("linux.resources.{field}"), reason));
+            let reason = format!("{interface:?} is not an interface name");
+            return Err(Error::refused(field, reason));
         }
         steps.write(Write::new(
             field,

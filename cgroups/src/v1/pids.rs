@@ -1,4 +1,4 @@
-//! pids on v1; the file is the same on v2.
+//! Turns the limit of processes into a write for the controller pids, on v1 and v2.
 
 use crate::convert::pids_maximum;
 use crate::file::{Steps, Write};

@@ -1,4 +1,4 @@
-//! rdma on v1; the file is the same on v2.
+//! Turns RDMA limits into writes for the controller rdma, on v1 and v2.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,7 @@ pub(crate) fn steps(limits: &BTreeMap<String, RdmaLimit>) -> Result<Steps> {
     for (device, limit) in limits {
         let field = format!("rdma[{device:?}]");
         if device.is_empty() || device.contains(char::is_whitespace) {
-            return Err(Error::refused(
-                format!("linux.resources.{field}"),
-                "is no device name",
-            ));
+            return Err(Error::refused(field, "is not a device name"));
         }
         let handles = limit
             .hca_handles

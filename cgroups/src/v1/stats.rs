@@ -1,4 +1,4 @@
-//! What v1 counts, by controller.
+//! Reads the statistics of v1, controller by controller.
 
 use crate::cpu_list;
 use crate::file::Directory;
@@ -7,7 +7,7 @@ use crate::stats::{
     Throttling, Usage, limit, number, parse, rdma, table,
 };
 
-/// Reads the numbers of one controller.
+/// Reads the statistics of one controller into `stats`.
 pub(crate) fn stats(controller: &str, directory: &Directory, stats: &mut Stats) {
     match controller {
         "cpu" => stats.cpu.throttling = throttling(directory),
@@ -33,7 +33,7 @@ pub(crate) fn stats(controller: &str, directory: &Directory, stats: &mut Stats) 
     }
 }
 
-/// Reads the few numbers for watching; `of` finds a controller's directory.
+/// Reads the numbers of [`Usage`]. `of` returns a controller's directory.
 pub(crate) fn usage<'a>(of: &dyn Fn(&str) -> Option<&'a Directory>) -> Usage {
     let read = |controller, file| of(controller).map_or(0, |directory| number(directory, file));
     let pids = of("pids").map(pids).unwrap_or_default();
@@ -63,7 +63,7 @@ pub(crate) fn usage<'a>(of: &dyn Fn(&str) -> Option<&'a Directory>) -> Usage {
     }
 }
 
-/// pids; the files are the same on v2.
+/// Reads the numbers of processes, on v1 and v2.
 pub(crate) fn pids(directory: &Directory) -> PidsStats {
     PidsStats {
         current: number(directory, "pids.current"),
@@ -74,8 +74,8 @@ pub(crate) fn pids(directory: &Directory) -> PidsStats {
     }
 }
 
-/// The page sizes that the cgroup has files for, "2MB" and so on; `end` is the
-/// end of the name of the file with what is used.
+/// Returns the page sizes for which the cgroup has files, such as "2MB". `end` is the end
+/// of the name of the file with the usage.
 pub(crate) fn page_sizes(directory: &Directory, end: &str) -> Vec<String> {
     let entries = std::fs::read_dir(&directory.path).into_iter().flatten();
     let names = entries
@@ -83,7 +83,7 @@ pub(crate) fn page_sizes(directory: &Directory, end: &str) -> Vec<String> {
         .filter_map(|entry| entry.file_name().into_string().ok());
     let sizes = names.filter_map(|name| {
         let size = name.strip_prefix("hugetlb.")?.strip_suffix(end)?;
-        // Reservations are counted in files of their own.
+        // Files such as "hugetlb.2MB.rsvd.…" count reservations.
         (!size.contains('.')).then(|| size.to_owned())
     });
     sizes.collect()
@@ -101,7 +101,7 @@ fn throttling(directory: &Directory) -> Throttling {
 }
 
 fn cpu_usage(directory: &Directory) -> CpuUsage {
-    /// In cpuacct.stat a tick is a hundredth of a second (USER_HZ).
+    /// A tick of cpuacct.stat is a hundredth of a second (USER_HZ).
     const NANOSECONDS_PER_TICK: u64 = 10_000_000;
     let stat = table(directory, "cpuacct.stat");
     let ticks = |name| stat.get(name).copied().unwrap_or(0) * NANOSECONDS_PER_TICK;
@@ -168,7 +168,8 @@ fn memory(directory: &Directory, stats: &mut Stats) {
 }
 
 fn block_io(directory: &Directory) -> BlockIoStats {
-    // Either BFQ schedules the disk and counts, or only the throttling does.
+    // If BFQ schedules the disk, its files have the numbers, otherwise those of the
+    // throttling.
     let both = |name: &str, throttled: &str| {
         let bfq = format!("blkio.bfq.{name}_recursive");
         first_with_entries(
@@ -190,7 +191,7 @@ fn block_io(directory: &Directory) -> BlockIoStats {
     }
 }
 
-/// The entries of the first of `files` that has some.
+/// Returns the entries of the first file that has entries.
 fn first_with_entries(directory: &Directory, files: &[&str]) -> Vec<BlockIoEntry> {
     let lists = files.iter().map(|file| {
         let text = directory.read(file).unwrap_or_default();
@@ -202,8 +203,8 @@ fn first_with_entries(directory: &Directory, files: &[&str]) -> Vec<BlockIoEntry
         .unwrap_or_default()
 }
 
-/// "8:0 Read 4096", or "8:0 4096" of files that know no kinds. The sum of all,
-/// "Total 4096", is for nobody.
+/// Parses a line such as "8:0 Read 4096", or "8:0 4096" in files without operations.
+/// Returns `None` for the sum, such as "Total 4096".
 fn entry(line: &str) -> Option<BlockIoEntry> {
     let mut words = line.split_whitespace();
     let (major, minor) = words.next()?.split_once(':')?;

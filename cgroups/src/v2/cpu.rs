@@ -1,4 +1,4 @@
-//! cpu on v2.
+//! Turns limits of processor time into writes for the v2 controller cpu.
 
 use super::ONLY_V1;
 use crate::convert::weight_from_shares;
@@ -6,7 +6,7 @@ use crate::file::{Missing, Steps, Write};
 use crate::limits::CpuLimits;
 use crate::v1::cpu::idle_write;
 
-/// The kernel's own default (cgroup-v2.rst, "cpu.max"), in microseconds.
+/// The kernel's default period (cgroup-v2.rst, "cpu.max"), in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
@@ -16,7 +16,7 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     }
     match cpu.shares.map(weight_from_shares) {
         None | Some(0) => {}
-        // The kernel refuses a weight for an idle group.
+        // The kernel refuses a weight for an idle cgroup.
         Some(_) if cpu.idle == Some(1) => {
             steps.ignore(
                 "cpu.shares",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_v2_cannot_do_is_reported() {
+    fn limits_that_v2_does_not_have_are_reported() {
         let limits = CpuLimits {
             shares: Some(512),
             idle: Some(1),
@@ -141,11 +141,7 @@ mod tests {
             .collect();
         assert_eq!(
             fields,
-            [
-                "linux.resources.cpu.shares",
-                "linux.resources.cpu.realtimeRuntime",
-                "linux.resources.cpu.realtimePeriod",
-            ]
+            ["cpu.shares", "cpu.realtimeRuntime", "cpu.realtimePeriod",]
         );
     }
 }

@@ -1,4 +1,5 @@
-//! cpuset on v2, where an empty file means the parent's set.
+//! Turns processors and memory nodes into writes for the v2 controller cpuset. An empty
+//! file means the parent's set, so a new cgroup needs no filling.
 
 use crate::cpu_list;
 use crate::error::{Error, Result};
@@ -16,11 +17,12 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     steps
 }
 
-/// The kernel takes a set outside the parent's and quietly uses the parent's
-/// (cgroup-v2.rst, "cpuset.cpus"): refuse what would not be kept.
+/// Refuses a set that is not part of the parent's set. The kernel would accept it and
+/// silently use the parent's (cgroup-v2.rst, "cpuset.cpus").
 ///
-/// Errors: a set with more than the parent's in it. Where the parent's cannot
-/// be read (no such controller), the write itself will tell.
+/// # Errors
+/// Returns an error if a set has more than the parent's. If the parent's set cannot be
+/// read, because the controller is missing, the write will fail later.
 pub(crate) fn check_below_parent(directory: &Directory, cpu: &CpuLimits) -> Result<()> {
     let Some(parent) = directory.path.parent().map(Directory::new) else {
         return Ok(());
@@ -33,14 +35,14 @@ pub(crate) fn check_below_parent(directory: &Directory, cpu: &CpuLimits) -> Resu
         let Ok(offered) = parent.read(&format!("{file}.effective")) else {
             continue;
         };
-        // What is no list is for the kernel to refuse.
+        // Leave it to the kernel to refuse text that is not a list.
         let (Some(set), Some(offers)) = (cpu_list::parse(asked), cpu_list::parse(&offered)) else {
             continue;
         };
         if !set.is_subset(&offers) {
             let path = directory.path.join(file);
             let reason = format!("{asked:?} for {path:?} is not part of the parent's {offered:?}");
-            return Err(Error::refused(format!("linux.resources.{field}"), reason));
+            return Err(Error::refused(field, reason));
         }
     }
     Ok(())

@@ -1,12 +1,13 @@
-//! The v2 freezer (kernel, cgroup-v2.rst, "cgroup.freeze").
+//! Freezes and thaws cgroups with the v2 freezer (kernel, cgroup-v2.rst,
+//! "cgroup.freeze"), and reads cgroup.events.
 
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::file::Directory;
 
-/// Freezes and waits until the kernel says it is done, for at most ten
-/// seconds; thaws again and fails then.
+/// Freezes the cgroup and waits until the kernel has stopped all its processes. After ten
+/// seconds, thaws the cgroup and fails.
 pub(crate) fn freeze(directory: &Directory) -> Result<()> {
     directory.write_or_error("cgroup.freeze", "1")?;
     let mut pause = Duration::from_micros(100);
@@ -24,14 +25,16 @@ pub(crate) fn freeze(directory: &Directory) -> Result<()> {
     })
 }
 
+/// Thaws the cgroup.
 pub(crate) fn thaw(directory: &Directory) -> Result<()> {
     directory.write_or_error("cgroup.freeze", "0")
 }
 
-/// Thaws a frozen cgroup. Those below need not be for their processes to die.
+/// Thaws the cgroup if it is frozen. Descendants stay frozen: on v2, SIGKILL takes effect
+/// in a frozen cgroup.
 pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
     match is_frozen(directory) {
-        // Whoever waits for the last process may remove its cgroup meanwhile.
+        // Another process may have removed the cgroup meanwhile.
         Ok(true) => match thaw(directory) {
             Err(error) if error.is_gone() => Ok(()),
             thawed => thawed,
@@ -42,12 +45,12 @@ pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
     }
 }
 
-/// Also true where a cgroup above is frozen.
+/// Returns whether the cgroup is frozen, by itself or by one above it.
 pub(crate) fn is_frozen(directory: &Directory) -> Result<bool> {
     event(directory, "frozen")
 }
 
-/// A line of cgroup.events: "frozen" or "populated".
+/// Returns whether a line of cgroup.events, "frozen" or "populated", is 1.
 pub(crate) fn event(directory: &Directory, name: &str) -> Result<bool> {
     let text = directory.read_or_error("cgroup.events")?;
     let value = text

@@ -1,4 +1,4 @@
-//! hugetlb on v2.
+//! Turns limits of huge pages into writes for the v2 controller hugetlb.
 
 use crate::error::Result;
 use crate::file::Steps;

@@ -1,11 +1,12 @@
-//! Block I/O on v2.
+//! Turns limits of block I/O into writes for the v2 controller io.
 
 use super::ONLY_V1;
 use crate::convert::io_weight_from_block_weight;
 use crate::file::{Steps, Write};
 use crate::limits::{BlockIoLimits, DeviceRate};
 
-/// BFQ takes the spec's numbers, io.weight (the cost controller's) others.
+/// The weight of the BFQ scheduler takes the specification's numbers. `io.weight`, of the
+/// I/O cost controller, takes other numbers.
 const BFQ_WEIGHT: &str = "io.bfq.weight";
 const COST_WEIGHT: &str = "io.weight";
 
@@ -28,7 +29,7 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     }
     let mut throttle = |field: &str, key: &str, rates: &[DeviceRate]| {
         for DeviceRate { major, minor, rate } in rates {
-            // 0 is the spec's "no limit", and v1's; the kernel refuses it here.
+            // In the specification and on v1, 0 removes the limit; v2 refuses 0.
             let rate = if *rate == 0 { "max" } else { &rate.to_string() };
             let value = format!("{major}:{minor} {key}={rate}");
             steps.write(Write::new(field, "io.max", value));
@@ -112,6 +113,6 @@ mod tests {
             (other.file.as_str(), other.value.as_str()),
             ("io.weight", "8:16 10000")
         );
-        assert_eq!(steps.ignored[0].field, "linux.resources.blockIO.leafWeight");
+        assert_eq!(steps.ignored[0].field, "blockIO.leafWeight");
     }
 }

@@ -1,4 +1,5 @@
-//! memory on v2.
+//! Turns memory limits into writes for the v2 controller memory, and compares new limits
+//! with the memory in use.
 
 use super::ONLY_V1;
 use crate::convert::{maximum, swap_only};
@@ -9,7 +10,8 @@ use crate::limits::MemoryLimits;
 pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
     let mut steps = Steps::default();
     let limit = memory.limit.unwrap_or_default();
-    // Swap first: a lower memory.max makes the kernel swap at once.
+    // Write the swap limit first, because the kernel begins to swap when memory.max is
+    // lowered.
     if let Some(swap) = swap_only(limit, memory.swap.unwrap_or_default())? {
         let harmless = swap == "max" || swap == "0";
         let missing = if harmless {
@@ -37,7 +39,8 @@ pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
     Ok(steps)
 }
 
-/// `checkBeforeUpdate`: the kernel would kill to get below a new limit.
+/// With `check_before_update`, refuses a limit below the memory in use. The kernel would
+/// kill processes to reach the limit.
 pub(crate) fn check_before_update(directory: &Directory, memory: &MemoryLimits) -> Result<()> {
     let limit = memory.limit.unwrap_or_default();
     let swap = memory.swap.unwrap_or_default();
@@ -45,19 +48,19 @@ pub(crate) fn check_before_update(directory: &Directory, memory: &MemoryLimits) 
         return Ok(());
     }
     let used = number(&directory.read_or_error("memory.current")?);
-    // No swap accounting, no swap in use.
+    // Without swap accounting, the file does not exist.
     let swapped = directory
         .read("memory.swap.current")
         .map_or(0, |text| number(&text));
     let both = used.saturating_add(swapped);
-    // This one first, as runc.
+    // As in runc, this check comes first.
     if swap > 0 && swap <= both {
         let reason = format!("rejecting memory+swap limit {swap} <= usage {both}");
-        return Err(Error::refused("linux.resources.memory.swap", reason));
+        return Err(Error::refused("memory.swap", reason));
     }
     if limit > 0 && limit <= used {
         let reason = format!("rejecting memory limit {limit} <= usage {used}");
-        return Err(Error::refused("linux.resources.memory.limit", reason));
+        return Err(Error::refused("memory.limit", reason));
     }
     Ok(())
 }
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_v2_cannot_do_is_reported() {
+    fn limits_that_v2_does_not_have_are_reported() {
         let limits = MemoryLimits {
             swappiness: Some(60),
             disable_oom_killer: true,

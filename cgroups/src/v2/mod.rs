@@ -1,4 +1,10 @@
-//! cgroup v2: one hierarchy, whose controllers are handed down level by level.
+//! cgroup v2: a single hierarchy, in which each cgroup enables controllers for the cgroups
+//! below it.
+//!
+//! [`steps`] turns limits into writes; the modules are named after the controllers.
+//! [`enable_controllers`] enables controllers down to the container's cgroup,
+//! [`follow_threaded`] makes cgroups threaded where the kernel wants it, and [`explain`]
+//! names the controller that a failed write lacked.
 
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
@@ -19,7 +25,7 @@ pub(crate) use stats::{stats, usage};
 
 const ONLY_V1: &str = "cgroup v2 has no such setting";
 
-/// What `limits` mean for one controller.
+/// Returns the steps that set `limits` for one controller.
 pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
     let mut steps = Steps::default();
     match controller {
@@ -41,20 +47,22 @@ pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
     Ok(steps)
 }
 
-/// Which controllers a new cgroup is to get.
+/// The controllers that a new cgroup gets.
 #[derive(Debug)]
 pub(crate) enum Wanted {
-    /// Everything there is, as the field does on a pure v2 host.
+    /// All controllers, as other runtimes do on a host with cgroup v2 only.
     All,
-    /// Only these: on a hybrid host, where most are on v1.
+    /// These controllers. On a hybrid host most controllers are on v1.
     These(Vec<&'static str>),
 }
 
-/// Hands controllers down from `top` to `leaf`, which exists. A controller that
-/// some level will not hand on (it has processes of its own, or belongs to
-/// another user) is left out here: a limit that needs it fails by its name.
-/// Returns whether `leaf` had all of them already.
-pub(crate) fn hand_down_controllers(top: &Path, leaf: &Path, wanted: &Wanted) -> Result<bool> {
+/// Enables controllers on every level from `top` to `leaf`, which exists. Returns whether
+/// `leaf` had all of them before.
+///
+/// A level may refuse a controller, because it has processes of its own or belongs to
+/// another user. That is not an error: a limit that needs the controller fails later and
+/// names it.
+pub(crate) fn enable_controllers(top: &Path, leaf: &Path, wanted: &Wanted) -> Result<bool> {
     let wanted: Vec<String> = match wanted {
         Wanted::All => words(&Directory::new(top).read_or_error("cgroup.controllers")?),
         Wanted::These(names) => names.iter().map(|&name| name.to_owned()).collect(),
@@ -72,15 +80,17 @@ pub(crate) fn hand_down_controllers(top: &Path, leaf: &Path, wanted: &Wanted) ->
     Ok(false)
 }
 
-/// Makes a cgroup below a threaded one threaded as well, with those between:
-/// it takes no process otherwise (cgroup-v2.rst, "Threads").
+/// If a cgroup above `leaf` is threaded, makes `leaf` and the cgroups between threaded too.
+/// Otherwise they take no process (cgroup-v2.rst, "Threads").
 ///
-/// Errors: `limits` has one that threaded cgroups cannot have.
+/// # Errors
+/// Returns an error if `limits` has a limit that threaded cgroups do not support.
 pub(crate) fn follow_threaded(top: &Path, leaf: &Path, limits: &Limits) -> Result<()> {
     if Directory::new(leaf).read_or_error("cgroup.type")? != "domain invalid" {
         return Ok(());
     }
-    for controller in Controller::ALL.into_iter().filter(|one| !one.is_threaded()) {
+    let is_domain = |controller: &Controller| !controller.is_threaded();
+    for controller in Controller::ALL.into_iter().filter(is_domain) {
         if let Some(field) = steps(controller, limits)?.first_field() {
             return Err(Error::Threaded {
                 field: field.to_owned(),
@@ -104,7 +114,8 @@ fn has_all(directory: &Directory, wanted: &[String]) -> Result<bool> {
     Ok(wanted.iter().all(|name| present.contains(name)))
 }
 
-/// All in one write, which the kernel takes whole or not at all; else each.
+/// Enables all controllers by one write. If the kernel refuses that, enables each by a
+/// write of its own.
 fn enable(directory: &Directory, wanted: &[String]) {
     const FILE: &str = "cgroup.subtree_control";
     let plus: Vec<String> = wanted.iter().map(|name| format!("+{name}")).collect();
@@ -112,16 +123,16 @@ fn enable(directory: &Directory, wanted: &[String]) {
         return;
     }
     for name in &plus {
-        // Not an error yet: nobody may need this one. Who does finds its files
-        // missing and says so.
+        // Not an error, because no limit may need the controller. A limit that needs it
+        // fails later.
         match directory.write(FILE, name) {
             Ok(()) | Err(_) => {}
         }
     }
 }
 
-/// A limit's file is missing, or the kernel refuses it, because the controller
-/// was not handed down: say that.
+/// Replaces an error of a write by one that names the missing controller, if the cgroup
+/// does not have the controller.
 pub(crate) fn explain(directory: &Directory, controller: &str, error: Error) -> Error {
     let Error::Limit { field, .. } = &error else {
         return error;
@@ -133,7 +144,7 @@ pub(crate) fn explain(directory: &Directory, controller: &str, error: Error) -> 
         return error;
     }
     match directory.read("cgroup.controllers") {
-        // The core's files are of no controller.
+        // Files "cgroup.…" do not belong to a controller.
         _ if controller == "cgroup" => error,
         Ok(present) if !words(&present).iter().any(|name| name == controller) => {
             Error::NoController {
@@ -169,7 +180,7 @@ mod tests {
         assert_eq!(class.steps, []);
         assert_eq!(
             class.ignored[0].to_string(),
-            "linux.resources.network.classID: ignored: cgroup v2 has no such setting"
+            "network.classID: ignored: cgroup v2 has no such setting"
         );
         assert_eq!(
             steps(Controller::NetworkPriority, &limits)

@@ -1,4 +1,4 @@
-//! What v2 counts.
+//! Reads the statistics of v2.
 
 use crate::cpu_list;
 use crate::file::Directory;
@@ -10,7 +10,7 @@ use crate::v1;
 
 const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
 
-/// Reads the numbers of all controllers that the cgroup has.
+/// Reads the statistics of all controllers that the cgroup has into `stats`.
 pub(crate) fn stats(directory: &Directory, stats: &mut Stats) {
     cpu(directory, stats);
     let list = |file| {
@@ -41,7 +41,7 @@ pub(crate) fn stats(directory: &Directory, stats: &mut Stats) {
     }
 }
 
-/// Reads the few numbers for watching.
+/// Reads the numbers of [`Usage`].
 pub(crate) fn usage(directory: &Directory) -> Usage {
     let mut all = Stats::default();
     for line in directory.read("io.stat").unwrap_or_default().lines() {
@@ -97,7 +97,7 @@ fn memory(directory: &Directory, stats: &mut Stats) {
     memory.usage = MemoryUsage {
         limit: number(directory, "memory.max"),
         usage: number(directory, "memory.current"),
-        // Since kernel 5.19, for swap since 6.5.
+        // memory.peak exists since kernel 5.19, memory.swap.peak since 6.5.
         max: number(directory, "memory.peak"),
         failures: failures(&events),
     };
@@ -107,7 +107,7 @@ fn memory(directory: &Directory, stats: &mut Stats) {
         max: number(directory, "memory.swap.peak"),
         failures: failures(&swap_events),
     };
-    // v1 counts both together, and so do those who read this.
+    // `swap` is memory plus swap, as on v1.
     let (swap, usage) = (&memory.swap_alone, &memory.usage);
     memory.swap = MemoryUsage {
         limit: swap.limit.saturating_add(usage.limit),
@@ -118,7 +118,7 @@ fn memory(directory: &Directory, stats: &mut Stats) {
     memory.events = events;
 }
 
-/// "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6".
+/// Parses a line such as "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6".
 fn io(line: &str, stats: &mut Stats) {
     let mut words = line.split(' ');
     let device = words.next().and_then(|device| device.split_once(':'));

@@ -1,12 +1,13 @@
-//! `linux.resources.unified`: cgroup v2 files by name.
+//! Turns limits that name files of cgroup v2, the specification's
+//! `linux.resources.unified`, into writes.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::file::{Steps, Write};
 
-/// Files that would move, stop or end processes, the container's init first.
-const NO_LIMITS: [&str; 4] = [
+/// Files that are refused, because they would move, freeze or kill processes.
+const NOT_LIMITS: [&str; 4] = [
     "cgroup.procs",
     "cgroup.threads",
     "cgroup.freeze",
@@ -16,13 +17,14 @@ const NO_LIMITS: [&str; 4] = [
 pub(crate) const IDLE: &str = "cpu.idle";
 pub(crate) const WEIGHT: &str = "cpu.weight";
 
-/// The kernel refuses a weight for such a cgroup.
+/// Returns whether the files make a cgroup idle. The kernel refuses a weight for an idle
+/// cgroup.
 fn is_idle(unified: &BTreeMap<String, String>) -> bool {
     unified.get(IDLE).is_some_and(|value| value.trim() == "1")
 }
 
-/// The file and value by which an idle cgroup takes the weight that a change
-/// gives it.
+/// Returns the file and value to write before the weight, if a change gives a weight to an
+/// idle cgroup.
 pub(crate) fn end_of_idleness(
     old: &BTreeMap<String, String>,
     change: &BTreeMap<String, String>,
@@ -31,13 +33,13 @@ pub(crate) fn end_of_idleness(
     ends.then(|| (IDLE.to_owned(), "0".to_owned()))
 }
 
-/// The writes, each with the controller it needs. A value of several lines is
-/// several writes: the kernel takes one device or key at a time.
+/// Returns the writes, each with the controller that it needs. A value of several lines
+/// becomes several writes, because the kernel takes one device or key at a time.
 pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, Steps)>> {
     let mut all = Vec::new();
     for (file, value) in unified {
         let field = format!("unified[{file:?}]");
-        let refuse = |reason| Err(Error::refused(format!("linux.resources.{field}"), reason));
+        let refuse = |reason| Err(Error::refused(&field, reason));
         if file.contains('/') {
             return refuse("must be a file name (no slashes)");
         }
@@ -45,8 +47,8 @@ pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, S
             Some((controller, _)) if !controller.is_empty() => controller,
             _ => return refuse("must be in the form CONTROLLER.PARAMETER"),
         };
-        if NO_LIMITS.contains(&file.as_str()) {
-            return refuse("is no limit: it acts on the processes of the cgroup");
+        if NOT_LIMITS.contains(&file.as_str()) {
+            return refuse("is not a limit: it acts on the processes of the cgroup");
         }
         let mut steps = Steps::default();
         if file == WEIGHT && is_idle(unified) {
@@ -58,7 +60,7 @@ pub(crate) fn steps(unified: &BTreeMap<String, String>) -> Result<Vec<(String, S
             continue;
         }
         let lines: Vec<&str> = value.lines().collect();
-        // An empty value is one too: it resets cpuset.cpus.
+        // An empty value is written too: it resets cpuset.cpus.
         for line in if lines.is_empty() { vec![""] } else { lines } {
             steps.write(Write::new(&field, file, line));
         }
@@ -84,10 +86,7 @@ mod tests {
             ["io.max=8:0 rbps=1", "io.max=8:16 rbps=2"]
         );
         assert_eq!(all[1].1.lines(), ["memory.high=max"]);
-        assert_eq!(
-            all[1].1.first_field(),
-            Some("linux.resources.unified[\"memory.high\"]")
-        );
+        assert_eq!(all[1].1.first_field(), Some("unified[\"memory.high\"]"));
     }
 
     #[test]
@@ -102,10 +101,7 @@ mod tests {
         let all = steps(&both).unwrap();
         assert_eq!(all[0].1.lines(), ["cpu.idle=1"]);
         assert!(all[1].1.steps.is_empty());
-        assert_eq!(
-            all[1].1.ignored[0].field,
-            "linux.resources.unified[\"cpu.weight\"]"
-        );
+        assert_eq!(all[1].1.ignored[0].field, "unified[\"cpu.weight\"]");
         let weight = files(&[("cpu.weight", "8")]);
         assert_eq!(
             end_of_idleness(&both, &weight),
@@ -125,8 +121,8 @@ mod tests {
         for file in ["memory", ".max", ""] {
             assert!(words(file).contains("must be in the form CONTROLLER.PARAMETER"));
         }
-        for file in NO_LIMITS {
-            assert!(words(file).contains("is no limit"));
+        for file in NOT_LIMITS {
+            assert!(words(file).contains("is not a limit"));
         }
     }
 }

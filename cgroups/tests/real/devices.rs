@@ -1,6 +1,6 @@
-//! Device rules through the public interface, asked of the kernel by a process
-//! inside. Needs root and cgroup v1 devices, or v2 with CONFIG_CGROUP_BPF. What
-//! rules mean is proved in src/devices/proof.rs.
+//! Tests device rules through the public interface: a process in the cgroup asks the kernel.
+//! Needs root and the v1 controller devices, or v2 with CONFIG_CGROUP_BPF. The meaning of rules
+//! is tested in src/devices/proof.rs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use teu_cgroups::*;
 
 use crate::harness::*;
 
-/// A process that says which devices it may use; see `probe`.
+/// A process that reports which devices it may use; it runs `probe`.
 struct Probe {
     child: Sleeper,
     input: ChildStdin,
@@ -20,7 +20,7 @@ struct Probe {
     nodes: PathBuf,
 }
 
-/// Numbers of the device nodes, the same as in the lists below.
+/// The numbers of the device nodes, which the rules below are about.
 const NUMBERS: [(u64, u64); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
 
 impl Probe {
@@ -50,7 +50,7 @@ impl Probe {
         }
     }
 
-    /// What it may do now, as "c-1-1:r c-1-1:rw …".
+    /// Returns the requests that are allowed now, such as "c-1-1:r c-1-1:rw".
     fn ask(&mut self) -> Vec<String> {
         self.input.write_all(b"\n").unwrap();
         loop {
@@ -92,7 +92,7 @@ fn probe() {
                     ("rw", AccessFlags::R_OK | AccessFlags::W_OK),
                 ];
                 for (letters, mode) in modes {
-                    // access(2) asks the device controller as open(2) does.
+                    // access(2) makes the same check as open(2).
                     if access(&nodes.join(&name), mode).is_ok() {
                         may.push_str(&format!(" {name}:{letters}"));
                     }
@@ -159,7 +159,7 @@ fn v2_device_programs_replace_each_other() {
         ["c-1-1:r", "c-1-1:w", "c-1-1:rw"]
     );
     assert_eq!(allowed(&[]), Vec::<String>::new());
-    // A hole in a wildcard, which v1 cannot have; and a denied write stops
+    // A hole in a wildcard, which v1 cannot express; and a denied write also denies
     // reading and writing together.
     let hole = [
         rule(true, character, 1, 0, "rw"),
@@ -170,7 +170,7 @@ fn v2_device_programs_replace_each_other() {
         ["c-1-1:r", "c-1-2:r", "c-1-2:w", "c-1-2:rw"]
     );
     assert_eq!(allowed(&[all]), everything);
-    // Many rules, all of them numbers that are not asked for.
+    // Many rules about devices that are not requested.
     let many: Vec<DeviceRule> = (1..=1000)
         .map(|minor| rule(true, character, 100, minor, "r"))
         .collect();
@@ -191,8 +191,8 @@ fn v1_devices_are_updated_without_a_gap() {
     cgroup.restrict_devices(&with_devices(&rules)).unwrap();
     let before = file(&cgroup, "devices", "devices.list");
     assert_eq!(before.lines().count(), 11, "{before}");
-    // With a cgroup below, the kernel refuses to change the default: so this
-    // passes only if the default is left alone.
+    // With a cgroup below, the kernel refuses to change the default, so the test passes only
+    // if the default is not written.
     std::fs::create_dir(path.join("below")).unwrap();
     rules.push(rule(true, character, 195, 1, "rw"));
     rules.push(rule(false, character, 10, 200, "rw"));

@@ -1,4 +1,5 @@
-//! What the tests share: cgroup names, processes to put in, what this machine has.
+//! Shared by the tests: names and plans of cgroups, processes to put into them, and checks of
+//! what the machine has.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -32,8 +33,8 @@ pub(crate) fn prepare(plan: &CgroupPlan) -> Result<Cgroup> {
     Cgroup::prepare(plan, &Location::find().unwrap())
 }
 
-/// Whether this machine can run the test; a skip is printed. Controllers of
-/// cgroup v1 by name, "" for a v2 hierarchy.
+/// Returns whether the machine has these controllers of cgroup v1, and a v2 hierarchy for "".
+/// Prints a skip if it does not.
 pub(crate) fn has(controllers: &[&str]) -> bool {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     let on_v1 = |name: &str| {
@@ -46,27 +47,29 @@ pub(crate) fn has(controllers: &[&str]) -> bool {
         "" => unified().is_none(),
         name => !on_v1(name),
     });
-    is_root() && missing.is_none_or(|name| skip(&format!("no hierarchy {name:?}")))
+    is_root() && missing.is_none_or(|name| skip(&format!("needs a hierarchy of {name:?}")))
 }
 
-/// The same for a host with cgroup v2 only, by controllers of v2.
+/// Returns whether the machine has cgroup v2 only, with these controllers. Prints a skip if it
+/// does not.
 pub(crate) fn has_v2_only(controllers: &[&str]) -> bool {
     let present = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
     let Ok(present) = present else {
-        return skip("this is no pure v2 host");
+        return skip("needs a host with cgroup v2 only");
     };
     let missing = controllers
         .iter()
         .find(|name| !present.split_whitespace().any(|one| one == **name));
-    is_root() && missing.is_none_or(|name| skip(&format!("no controller {name:?}")))
+    is_root() && missing.is_none_or(|name| skip(&format!("needs the controller {name:?}")))
 }
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root() || skip("needs root")
 }
 
+/// Prints a skip in the form that `integration/test` counts.
 fn skip(why: &str) -> bool {
-    eprintln!("skipped: {why}");
+    eprintln!("[skipped] {why}");
     false
 }
 
@@ -78,7 +81,7 @@ pub(crate) fn unified() -> Option<PathBuf> {
         .find(|path| path.join("cgroup.controllers").exists())
 }
 
-/// A process to put into cgroups; ended when dropped.
+/// A process to put into cgroups. Dropping it kills the process.
 pub(crate) struct Sleeper(pub(crate) Child);
 
 impl Sleeper {
@@ -86,7 +89,7 @@ impl Sleeper {
         Sleeper(Command::new("sleep").arg("600").spawn().unwrap())
     }
 
-    /// A shell that waits, and takes eight megabytes when told to.
+    /// Starts a shell that waits, and that allocates eight megabytes on request.
     pub(crate) fn waiting_in_shell() -> Sleeper {
         let script = "read go; x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo; read end";
         let mut shell = Command::new("sh");
@@ -138,7 +141,7 @@ pub(crate) fn file(cgroup: &Cgroup, controller: &str, name: &str) -> String {
     std::fs::read_to_string(path).unwrap().trim_end().to_owned()
 }
 
-/// A v2-only cgroup on a hybrid host, made by hand and opened.
+/// A cgroup of the v2 hierarchy alone, on any host.
 pub(crate) struct Unified {
     pub(crate) path: PathBuf,
     pub(crate) cgroup: Cgroup,
@@ -148,7 +151,7 @@ impl Unified {
     pub(crate) fn new(name: &str) -> Unified {
         let path = unified().unwrap().join(unique(name));
         let saved = serde_json::json!({ "unit": null, "": path.to_str().unwrap() });
-        // Before there is anything that would be left behind.
+        // Parse before making the directory, so that a panic leaves nothing behind.
         let saved: SavedPaths = serde_json::from_value(saved).unwrap();
         std::fs::create_dir(&path).unwrap();
         Unified {
@@ -164,20 +167,20 @@ impl Drop for Unified {
     }
 }
 
-/// Puts the controllers that the unified root hands down back as they were.
-/// Tests that change them take turns.
-pub(crate) struct HandedDown {
+/// Restores the controllers that the v2 root enables. Tests that change them run one at a
+/// time.
+pub(crate) struct EnabledControllers {
     before: String,
     control: PathBuf,
     _turn: MutexGuard<'static, ()>,
 }
 
-impl HandedDown {
-    pub(crate) fn restore_at_end() -> HandedDown {
+impl EnabledControllers {
+    pub(crate) fn restore_at_end() -> EnabledControllers {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let control = unified().unwrap().join("cgroup.subtree_control");
-        HandedDown {
+        EnabledControllers {
             before: std::fs::read_to_string(&control).unwrap(),
             control,
             _turn: turn,
@@ -185,7 +188,7 @@ impl HandedDown {
     }
 }
 
-impl Drop for HandedDown {
+impl Drop for EnabledControllers {
     fn drop(&mut self) {
         let now = std::fs::read_to_string(&self.control).unwrap();
         for name in now.split_whitespace() {

@@ -1,5 +1,5 @@
-//! Against this kernel's cgroups, as root. Each test says what it needs, prints
-//! a skip, has cgroups of its own below the roots and removes them.
+//! Tests with the cgroups of this kernel, as root. Each test checks what it needs and prints a
+//! skip if the machine does not have it. It makes cgroups of its own and removes them.
 #![allow(
     clippy::unwrap_used,
     reason = "these are tests, their helpers included"

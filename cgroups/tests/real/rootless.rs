@@ -1,4 +1,4 @@
-//! A user who may not make cgroups. Needs root, to become that user.
+//! Tests a user without permission to make cgroups. Needs root, to become that user.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn without_permission() {
     if !has(&[]) {
         return;
     }
-    // Its own copy: the build directory may be closed to others.
+    // Run a copy, because other users may not have access to the build directory.
     let copy = std::env::temp_dir().join(unique("rootless"));
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let mut command = Command::new(&copy);
@@ -51,8 +51,8 @@ fn inside() {
     assert_eq!(cgroup.saved_paths(), SavedPaths::default());
     assert_eq!(cgroup.apply(&Limits::default()).unwrap(), []);
     assert_eq!(
-        cgroup.apply(&limits).unwrap_err().to_string(),
-        "linux.resources.pids.limit: cannot set pids limit: \
+        teu_errno::line(&cgroup.apply(&limits).unwrap_err()),
+        "pids.limit: cannot set pids limit: \
          container could not join or create cgroup"
     );
     assert_eq!(cgroup.processes().unwrap(), Vec::<i32>::new());
@@ -60,7 +60,7 @@ fn inside() {
 
     let explicit = format!("/{}", unique("explicit"));
     plan.path = CgroupPath::new(Some(Path::new(&explicit)), "id").unwrap();
-    let words = prepare(&plan).unwrap_err().to_string();
+    let words = teu_errno::line(&prepare(&plan).unwrap_err());
     assert!(words.starts_with("make cgroup \"/sys/fs/cgroup"), "{words}");
     assert!(words.ends_with(": permission denied"), "{words}");
 }

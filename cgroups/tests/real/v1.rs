@@ -7,7 +7,7 @@ use teu_cgroups::*;
 use crate::harness::*;
 
 #[test]
-fn a_whole_life() {
+fn a_cgroup_is_made_joined_and_removed() {
     if !has(&["cpu", "cpuset", "memory", "pids", "freezer"]) {
         return;
     }
@@ -56,9 +56,9 @@ fn a_whole_life() {
     assert!(saved.iter().all(|(_, path)| !path.exists()));
 }
 
-/// As was seen beside systemd.
+/// systemd was seen to remove empty cgroups.
 #[test]
-fn a_cgroup_that_somebody_removed_is_made_again() {
+fn a_removed_cgroup_is_made_again() {
     if !has(&["pids"]) {
         return;
     }
@@ -133,7 +133,7 @@ fn dropping_removes_what_was_made_and_no_more() {
             .unwrap()
             .to_owned()
     };
-    // Every level of a v1 cpuset is filled, or nothing could join.
+    // Every level of a v1 cpuset is filled, because processes could not join otherwise.
     assert_eq!(file(&second, "cpuset", "cpuset.cpus"), root_cpus());
     assert!(
         !std::fs::read(parent(&second).join("cpuset.mems"))
@@ -188,7 +188,7 @@ fn a_used_or_frozen_cgroup_is_refused() {
             .ends_with("unexpectedly frozen")
     );
     cgroup.thaw().unwrap();
-    // The refused ones removed nothing.
+    // A refused cgroup is not removed.
     assert!(cgroup.saved_paths().iter().all(|(_, path)| path.exists()));
 }
 
@@ -205,7 +205,7 @@ fn freezing_and_signalling() {
     assert!(!cgroup.is_frozen().unwrap());
     cgroup.freeze().unwrap();
     assert!(cgroup.is_frozen().unwrap());
-    // A frozen one gets the signal when it goes on.
+    // A frozen process gets the signal when it is thawed.
     cgroup.kill_all(SIGTERM).unwrap();
     assert!(cgroup.is_frozen().unwrap());
     assert!(sleepers[0].0.try_wait().unwrap().is_none());
@@ -259,9 +259,9 @@ fn refused_values_are_named() {
         },
         ..Default::default()
     };
-    let words = prepare(&plan(&name, bad_cpus)).unwrap_err().to_string();
+    let words = teu_errno::line(&prepare(&plan(&name, bad_cpus)).unwrap_err());
     assert!(
-        words.starts_with("linux.resources.cpu.cpus: write \"4095\" to \""),
+        words.starts_with("cpu.cpus: write \"4095\" to \""),
         "{words}"
     );
     assert!(
@@ -273,7 +273,7 @@ fn refused_values_are_named() {
     assert!(!Path::new("/sys/fs/cgroup/cpuset").join(&name).exists());
 
     let cgroup = prepare(&plan(&name, Limits::default())).unwrap();
-    let words = |limits: Limits| cgroup.apply(&limits).unwrap_err().to_string();
+    let words = |limits: Limits| teu_errno::line(&cgroup.apply(&limits).unwrap_err());
     let shares = CpuLimits {
         shares: Some(1),
         ..Default::default()
@@ -292,7 +292,7 @@ fn refused_values_are_named() {
     });
     assert_eq!(
         words,
-        "linux.resources.unified: invalid configuration: cannot use unified on cgroup v1"
+        "unified: invalid configuration: cannot use unified on cgroup v1"
     );
 }
 
@@ -302,7 +302,7 @@ fn all_v1_limits_reach_the_kernel_and_can_change() {
         return;
     }
     let cgroup = prepare(&plan(&unique("limits"), Limits::default())).unwrap();
-    // Only with the BFQ scheduler, which may be a module.
+    // These limits need the BFQ scheduler, which may be a module.
     let blkio = cgroup.saved_paths().get("blkio").unwrap().to_owned();
     let weight = blkio.join("blkio.bfq.weight").exists();
     let check = |limits: &Limits, expected: &[(&str, &str, &str)]| {
@@ -356,7 +356,8 @@ fn all_v1_limits_reach_the_kernel_and_can_change() {
         assert_eq!(file(&cgroup, "blkio", "blkio.bfq.weight"), "300");
     }
     assert!(file(&cgroup, "memory", "memory.oom_control").starts_with("oom_kill_disable 1"));
-    // Up past the old sum, then down below: each order is wrong once.
+    // Raise the limits above the old sum, then lower them: each fixed order of the writes
+    // would fail once.
     limits.memory = memory(256 << 20, 512 << 20);
     check(&limits, &[("memory", "memory.limit_in_bytes", "268435456")]);
     limits.memory = memory(16 << 20, 16 << 20);
@@ -376,7 +377,7 @@ fn all_v1_limits_reach_the_kernel_and_can_change() {
             "9223372036854771712",
         )],
     );
-    // The old burst does not fit the new quota.
+    // The old burst exceeds the new quota.
     limits.cpu = CpuLimits {
         quota: Some(5000),
         period: Some(10_000),
@@ -407,7 +408,7 @@ fn all_v1_limits_reach_the_kernel_and_can_change() {
 }
 
 #[test]
-fn a_memory_limit_below_use_says_how_much_is_used() {
+fn the_error_of_a_low_memory_limit_has_the_usage() {
     if !has(&["memory"]) {
         return;
     }
@@ -419,7 +420,7 @@ fn a_memory_limit_below_use_says_how_much_is_used() {
         limit: Some(4096),
         ..Default::default()
     };
-    // Swap, if there is any, would take it.
+    // Set the limit of swap too, because the memory could be swapped.
     let result = cgroup.apply(&Limits {
         memory,
         ..Default::default()
@@ -441,10 +442,10 @@ fn hybrid_uses_v2_for_a_controller_that_v1_lacks() {
     let root = unified().unwrap();
     let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap();
     if !controllers.contains("hugetlb") {
-        eprintln!("skipped: hugetlb is not on cgroup v2");
+        eprintln!("[skipped] needs hugetlb on cgroup v2");
         return;
     }
-    let _handed_down = HandedDown::restore_at_end();
+    let _enabled = EnabledControllers::restore_at_end();
     let limits = Limits {
         hugetlb: vec![HugepageLimit {
             page_size: "2MB".into(),

@@ -59,7 +59,7 @@ fn v2_names_the_controller_that_is_not_there() {
     })
     .unwrap_err()
     .to_string();
-    let expected = "linux.resources.memory.limit: controller \"memory\" is not available in cgroup";
+    let expected = "memory.limit: controller \"memory\" is not available in cgroup";
     assert!(words.starts_with(expected), "{words}");
     let map = [("memory.high".to_owned(), "1".to_owned())].into();
     let words = apply(Limits {
@@ -68,7 +68,7 @@ fn v2_names_the_controller_that_is_not_there() {
     })
     .unwrap_err()
     .to_string();
-    let expected = "linux.resources.unified[\"memory.high\"]: controller \"memory\" is not avail";
+    let expected = "unified[\"memory.high\"]: controller \"memory\" is not avail";
     assert!(words.starts_with(expected), "{words}");
     let map = [("cgroup.max.depth".to_owned(), "5".to_owned())].into();
     assert_eq!(
@@ -83,14 +83,14 @@ fn v2_names_the_controller_that_is_not_there() {
     assert_eq!(depth, "5\n");
 }
 
-/// Repeats the tests of a pure v2 host where this host is none, with the
-/// controllers that v1 has left over, in a mount namespace of its own.
+/// Runs the tests for hosts with cgroup v2 only on a hybrid host: in a mount namespace with
+/// cgroup v2 only, and with the controllers that v1 does not use.
 #[test]
-fn once_more_with_v2_alone() {
+fn tests_of_v2_alone_pass_in_a_mount_namespace() {
     if !has(&["", "cpu"]) {
         return;
     }
-    let _handed_down = HandedDown::restore_at_end();
+    let _enabled = EnabledControllers::restore_at_end();
     let script = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" pure_ --nocapture";
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
@@ -102,7 +102,7 @@ fn once_more_with_v2_alone() {
     let text = String::from_utf8_lossy(&text);
     eprintln!("{text}");
     assert!(output.status.success(), "{text}");
-    assert!(!text.contains("no pure v2 host"), "{text}");
+    assert!(!text.contains("needs a host with cgroup v2 only"), "{text}");
 }
 
 fn read(cgroup: &Cgroup, name: &str) -> String {
@@ -110,7 +110,7 @@ fn read(cgroup: &Cgroup, name: &str) -> String {
 }
 
 #[test]
-fn pure_a_whole_life() {
+fn pure_a_cgroup_is_made_joined_and_removed() {
     if !has_v2_only(&[]) {
         return;
     }
@@ -201,7 +201,7 @@ fn pure_limits_reach_the_kernel() {
     };
     let ignored = cgroup.apply(&limits).unwrap();
     assert_eq!(ignored.len(), 1, "{ignored:?}");
-    assert_eq!(ignored[0].field, "linux.resources.memory.swappiness");
+    assert_eq!(ignored[0].field, "memory.swappiness");
     let expected = [
         ("cpu.weight", "59"),
         ("cpu.max", "20000 50000"),
@@ -224,7 +224,7 @@ fn pure_limits_reach_the_kernel() {
     if swap.exists() {
         assert_eq!(read(&cgroup, "memory.swap.max"), "33554432");
     }
-    // The old burst does not fit the new quota, nor the new burst the old one.
+    // The old burst exceeds the new quota, and the new burst exceeds the old quota.
     limits.cpu = CpuLimits {
         quota: Some(5000),
         burst: Some(1000),
@@ -298,17 +298,14 @@ fn pure_wrong_values_are_named() {
         cpus: "x".into(),
         ..Default::default()
     };
-    let words = cgroup
+    let error = cgroup
         .apply(&Limits {
             cpu,
             ..Default::default()
         })
-        .unwrap_err()
-        .to_string();
-    assert!(
-        words.starts_with("linux.resources.cpu.cpus: write \"x\" to \""),
-        "{words}"
-    );
+        .unwrap_err();
+    let words = teu_errno::line(&error);
+    assert!(words.starts_with("cpu.cpus: write \"x\" to \""), "{words}");
     assert!(
         words.ends_with("/cpuset.cpus\": invalid argument"),
         "{words}"
@@ -332,14 +329,11 @@ fn pure_below_a_threaded_cgroup() {
         ..Default::default()
     };
     let error = prepare(&plan(&format!("{name}/a/b"), limits)).unwrap_err();
-    let words = error.to_string();
-    assert!(
-        words.starts_with("linux.resources.memory.limit: "),
-        "{words}"
-    );
+    let words = teu_errno::line(&error);
+    assert!(words.starts_with("memory.limit: "), "{words}");
     assert!(words.contains("it is in an invalid state"), "{words}");
     assert!(!outer.path.join("a").exists());
-    // Without such limits it becomes threaded, too, and takes processes.
+    // Without such limits the cgroup becomes threaded too, and takes processes.
     let mut cgroup = prepare(&plan(&format!("{name}/a/b"), Limits::default())).unwrap();
     assert_eq!(read(&cgroup, "cgroup.type"), "threaded");
     let mut sleeper = Sleeper::new();

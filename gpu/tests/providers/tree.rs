@@ -166,7 +166,7 @@ impl Tree {
             makedev(number.0, number.1),
         );
         if made.is_err() {
-            eprintln!("skipped: needs root, to make device nodes");
+            eprintln!("[skipped] needs root, to make device nodes");
         }
         if made.is_ok() {
             // Whatever the umask is.
