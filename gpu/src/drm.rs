@@ -1,5 +1,6 @@
-//! GPUs that have their nodes in /dev/dri: AMD's, which compute by way of /dev/kfd,
-//! Intel's, and any other. All else they need is in the image.
+//! Finds the GPUs whose device nodes are in /dev/dri: AMD's, Intel's, and all others that
+//! NVIDIA's own driver does not drive. AMD's also need /dev/kfd to compute. Libraries for
+//! these GPUs are in the container's image, so only nodes and links are added.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +11,12 @@ use crate::edits::{Access, Link, Node};
 use crate::gpu::{DrmNode, Gpu, Vendor};
 use crate::roots::{self, Roots};
 
-/// Where the kernel keeps the graphics cards.
+/// The directory of graphics cards below /sys.
 const CLASS: &str = "class/drm";
-/// Where it keeps the processors that compute, AMD's GPUs among them.
+/// The directory of processors that compute, AMD's GPUs among them, below /sys.
 const TOPOLOGY: &str = "class/kfd/kfd/topology/nodes";
 
-/// A node that the host lacks is for root and nobody else.
+/// The access to a node that the host does not have: root only.
 const PRIVATE: Access = Access {
     mode: 0o600,
     uid: 0,
@@ -25,15 +26,15 @@ const PRIVATE: Access = Access {
 /// A device with nodes in /dev/dri.
 #[derive(Debug)]
 struct Card {
-    /// The name of its directory: where it is on the bus.
+    /// The address on the bus.
     bus: String,
-    /// Its directory below /sys.
+    /// The card's directory below /sys.
     directory: PathBuf,
     nodes: Vec<DrmNode>,
 }
 
 impl Card {
-    /// The number that the maker of the bus gave to a vendor, or that one to a device.
+    /// Reads a hexadecimal id of the bus: that of the vendor or that of the device.
     fn id(&self, name: &str) -> Result<Option<u32>, String> {
         let text = roots::text_if_there(&self.directory.join(name))?;
         let digits = text.as_deref().map(str::trim);
@@ -41,21 +42,22 @@ impl Card {
         Ok(digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()))
     }
 
-    /// Whether NVIDIA's own driver has it, whose GPUs have more than these nodes.
+    /// Returns whether NVIDIA's own driver drives the card. Its GPUs need more than these
+    /// nodes.
     fn is_nvidias(&self) -> bool {
-        // One without a link has no driver.
+        // A card without the link has no driver.
         fs::read_link(self.directory.join("driver")).is_ok_and(|path| path.ends_with("nvidia"))
     }
 }
 
-/// All of a vendor's GPUs.
+/// Finds all GPUs of a vendor.
 ///
 /// # Errors
-/// What the kernel says cannot be read, or is not as it has to be.
+/// Returns an error if a file below /sys cannot be read or parsed.
 pub(crate) fn gpus(roots: &Roots, vendor: Vendor) -> Result<Vec<Gpu>, String> {
     let mut cards = cards(roots)?;
     let mut gpus = Vec::new();
-    // Parts of a divided GPU are cards of their own, which have no vendor.
+    // Partitions of a GPU are cards of their own, without a vendor.
     let computing = computing(roots)?;
     for (minor, unique_id) in computing {
         let is_it = |card: &Card| card.nodes.iter().any(|node| node.minor == minor);
@@ -78,7 +80,7 @@ pub(crate) fn gpus(roots: &Roots, vendor: Vendor) -> Result<Vec<Gpu>, String> {
         let device = card.id("device")?;
         let mut gpu = gpu(card, vendor);
         if let (Vendor::Intel, Some(device)) = (vendor, device) {
-            // As in the CDI files that Intel's tools write.
+            // The form of the names in the CDI files that Intel's tools write.
             let address = gpu.bus.replace([':', '.'], "-");
             gpu.aliases = vec![format!("{address}-{device:#06x}")];
         }
@@ -106,16 +108,16 @@ fn gpu(card: Card, vendor: Vendor) -> Gpu {
     }
 }
 
-/// The nodes in /dev/dri of each device, by its address on the bus.
+/// Returns the nodes in /dev/dri by the address of the device on the bus.
 ///
 /// # Errors
-/// What the kernel says cannot be read.
+/// Returns an error if a file below /sys cannot be read.
 pub(crate) fn nodes_by_bus(roots: &Roots) -> Result<BTreeMap<String, Vec<DrmNode>>, String> {
     let cards = cards(roots)?.into_iter();
     Ok(cards.map(|card| (card.bus, card.nodes)).collect())
 }
 
-/// All, in the order of the bus.
+/// Returns all cards, sorted by their addresses on the bus.
 fn cards(roots: &Roots) -> Result<Vec<Card>, String> {
     let class = roots.sys.join(CLASS);
     let mut cards: BTreeMap<(usize, String), Card> = BTreeMap::new();
@@ -123,7 +125,7 @@ fn cards(roots: &Roots) -> Result<Vec<Card>, String> {
         let number = name
             .strip_prefix("card")
             .or_else(|| name.strip_prefix("renderD"));
-        // Not the connectors of a card, as card0-DP-1.
+        // Skip the connectors of a card, such as card0-DP-1.
         if number.is_none_or(|number| number.parse::<u32>().is_err()) {
             continue;
         }
@@ -131,7 +133,7 @@ fn cards(roots: &Roots) -> Result<Vec<Card>, String> {
         let Some((major, minor)) = number_at(&directory)? else {
             continue;
         };
-        // One without a device is none that could be asked for.
+        // A card without a device cannot be requested.
         let Ok(device) = fs::read_link(directory.join("device")) else {
             continue;
         };
@@ -153,7 +155,7 @@ fn cards(roots: &Roots) -> Result<Vec<Card>, String> {
     Ok(cards.into_values().collect())
 }
 
-/// The number of a device, from its directory below /sys.
+/// Reads the major and minor number of a device from its directory below /sys.
 fn number_at(directory: &Path) -> Result<Option<(u32, u32)>, String> {
     let path = directory.join("dev");
     let Some(text) = roots::text_if_there(&path)? else {
@@ -167,8 +169,8 @@ fn number_at(directory: &Path) -> Result<Option<(u32, u32)>, String> {
     number.map(Some).ok_or_else(wrong)
 }
 
-/// What AMD's driver computes with, in its order: the minor number of its render
-/// node, and its identity if it has one.
+/// Returns the GPUs with which AMD's driver computes, in the driver's order: the minor number
+/// of the render node and, if there is one, the unique id.
 fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>, String> {
     let topology = roots.sys.join(TOPOLOGY);
     let mut found = Vec::new();
@@ -180,7 +182,7 @@ fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>, String> {
             let (_, value) = lines.find(|(key, _)| *key == name)?;
             value.trim().parse::<u64>().ok().filter(|value| *value != 0)
         };
-        // A processor without one is a CPU.
+        // A processor without a render node is a CPU.
         if let Some(minor) = value("drm_render_minor") {
             let minor = u32::try_from(minor).map_err(|_| format!("{path:?}: minor {minor}"))?;
             found.push((minor, value("unique_id")));
@@ -189,10 +191,10 @@ fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>, String> {
     Ok(found)
 }
 
-/// What some GPUs bring together: what all of AMD's compute by.
+/// Returns the edits that the GPUs have in common: /dev/kfd, with which AMD's compute.
 ///
 /// # Errors
-/// The host's node is another device.
+/// Returns an error if the host's node is another device.
 pub(crate) fn common(roots: &Roots, gpus: &[Gpu]) -> Result<Edits, String> {
     let mut edits = Edits::default();
     if gpus.iter().any(|gpu| gpu.kfd) {
@@ -203,10 +205,10 @@ pub(crate) fn common(roots: &Roots, gpus: &[Gpu]) -> Result<Edits, String> {
     Ok(edits)
 }
 
-/// The nodes of a GPU in /dev/dri, and the links by which they are found there.
+/// Returns the edits of one GPU: its nodes in /dev/dri, and the links to them by bus address.
 ///
 /// # Errors
-/// The host's node is another device.
+/// Returns an error if a node of the host is another device.
 pub(crate) fn nodes(roots: &Roots, gpu: &Gpu) -> Result<Edits, String> {
     let mut edits = Edits::default();
     for node in &gpu.drm {

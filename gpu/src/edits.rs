@@ -1,5 +1,7 @@
-//! What is to change in a container's specification, in its own types, with the
-//! numbers of the host's devices.
+//! The edits of a container's specification, in the specification's own types.
+//!
+//! Providers of GPUs and CDI files make edits. Device numbers come from the host's nodes. The
+//! caller applies the edits to a specification.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,53 +19,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::cdi::{self, ContainerEdits, DeviceNode};
 
-/// What is to change, in the order in which it is to be done.
+/// Edits of a specification. The caller applies the lists in the order of the fields.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
-    /// Each `NAME=VALUE`.
+    /// Variables of the environment, each `NAME=VALUE`.
     pub env: Vec<String>,
+    /// Device nodes with their rules.
     pub nodes: Vec<Node>,
-    /// By the name on the host.
+    /// Network devices, by their names on the host.
     pub net_devices: Vec<(String, LinuxNetDevice)>,
+    /// Mounts.
     pub mounts: Vec<Mount>,
-    /// Binds of the driver's files, which are for everybody: who owns them in the
-    /// container does not matter. Not every filesystem could say someone else does.
+    /// Bind mounts of the driver's files. All users may read them, so they are mounted without
+    /// an id map, which not every filesystem supports.
     pub files: Vec<Mount>,
+    /// Hooks, each with its moment.
     pub hooks: Vec<(Moment, Hook)>,
+    /// The resctrl group.
     pub intel_rdt: Option<LinuxIntelRdt>,
+    /// Supplementary groups of the process.
     pub additional_gids: Vec<u32>,
-    /// Made once all is mounted.
+    /// Symbolic links, which are made after all mounts.
     pub links: Vec<Link>,
+    /// Directories that are mounted over those of the container.
     pub covers: Vec<Cover>,
 }
 
-/// A symbolic link in the container, in the place of what may be there.
+/// A symbolic link in the container. It replaces a file at its path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
+    /// The path of the link in the container.
     pub path: PathBuf,
+    /// The path to which the link leads.
     pub target: PathBuf,
 }
 
-/// A directory of the container that has these files instead of its own, and is
-/// read-only. It lies on what is mounted there.
+/// A read-only directory that is mounted over a directory of the container, and has these files
+/// instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cover {
+    /// The directory in the container.
     pub path: PathBuf,
-    /// By path below the directory.
+    /// The files by their paths below the directory.
     pub files: BTreeMap<PathBuf, Content>,
 }
 
-/// What a file of a cover says.
+/// The content of a file in a cover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Content {
+    /// A text.
     Text(String),
-    /// Which of NVIDIA's GPUs there are for EGL: a bit for each minor number.
+    /// The list of NVIDIA's GPUs for EGL, with a bit for each minor number.
     EglGpus(u64),
 }
 
 impl Content {
-    /// The text of the file.
+    /// Returns the text of the file.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         match self {
@@ -75,7 +87,7 @@ impl Content {
         }
     }
 
-    /// What it says for other GPUs, too.
+    /// Adds the GPUs of another file.
     fn add(&mut self, other: Content) {
         match (self, other) {
             (Content::EglGpus(own), Content::EglGpus(other)) => *own |= other,
@@ -85,8 +97,8 @@ impl Content {
 }
 
 impl Cover {
-    /// Adds it to others. What is covered twice has the files of both: one would hide
-    /// the other.
+    /// Adds the cover to others. Two covers of a directory are joined, because one mount would
+    /// hide the other.
     pub fn add_to(self, others: &mut Vec<Cover>) {
         let Some(other) = others.iter_mut().find(|other| other.path == self.path) else {
             return others.push(self);
@@ -102,28 +114,36 @@ impl Cover {
     }
 }
 
-/// A device node, and the rule that lets the container use it.
+/// A device node, and the rule that allows the container to use it.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// The node in the container.
     pub device: LinuxDevice,
-    /// Where the host has it.
+    /// The node's path on the host.
     pub host_path: PathBuf,
+    /// The rule, if the node needs one.
     pub rule: Option<LinuxDeviceCgroup>,
 }
 
-/// When a hook runs.
+/// The point in a container's life at which a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
+    /// `prestart`: deprecated, as `createRuntime`.
     Prestart,
+    /// `createRuntime`: before pivot_root, in the runtime's namespaces.
     CreateRuntime,
+    /// `createContainer`: before pivot_root, in the container's namespaces.
     CreateContainer,
+    /// `startContainer`: before the program is executed, in the container.
     StartContainer,
+    /// `poststart`: after the program is executed, in the runtime's namespaces.
     Poststart,
+    /// `poststop`: after the container is deleted, in the runtime's namespaces.
     Poststop,
 }
 
 impl Moment {
-    /// The moment of this name in a specification.
+    /// Returns the moment with this name in the specification.
     #[must_use]
     pub fn named(name: &str) -> Option<Moment> {
         Some(match name {
@@ -139,10 +159,10 @@ impl Moment {
 }
 
 impl ContainerEdits {
-    /// The edits, with what the host's device nodes say.
+    /// Converts the edits of a CDI file, and completes them from the host's device nodes.
     ///
     /// # Errors
-    /// A device of the host is not there, or another one.
+    /// Returns an error if a device of the host does not exist, or is another device.
     pub fn on_this_machine(&self) -> Result<Edits, String> {
         let node =
             |node| Node::new(node).map_err(|err| format!("device node {:?}: {err}", node.path));
@@ -188,7 +208,7 @@ impl DeviceNode {
 }
 
 impl Edits {
-    /// Adds a node, and the group that may use it if others may not.
+    /// Adds a node. If only a group may use it, the group is added too.
     pub(crate) fn add_node(&mut self, node: Node) {
         let mode = node.device.file_mode().unwrap_or_default();
         let group = node.device.gid().unwrap_or_default();
@@ -199,7 +219,7 @@ impl Edits {
         self.nodes.push(node);
     }
 
-    /// Binds a file or directory of the driver.
+    /// Adds a bind mount of a file or directory of the driver.
     pub(crate) fn bind(&mut self, source: PathBuf, destination: PathBuf, options: &[&str]) {
         let options = options.iter().map(|option| (*option).to_owned());
         let mut mount = Mount::default();
@@ -210,7 +230,7 @@ impl Edits {
         self.files.push(mount);
     }
 
-    /// Adds others, which come after these.
+    /// Appends other edits.
     pub fn append(&mut self, others: Edits) {
         self.env.extend(others.env);
         self.nodes.extend(others.nodes);
@@ -231,7 +251,7 @@ impl Edits {
     }
 }
 
-/// What the host has at a path.
+/// A device node of the host.
 struct Found {
     kind: LinuxDeviceType,
     major: u32,
@@ -239,7 +259,7 @@ struct Found {
     access: Access,
 }
 
-/// Who may use a node.
+/// The owner, group and mode of a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
     pub(crate) mode: u32,
@@ -249,7 +269,7 @@ pub(crate) struct Access {
 
 impl Found {
     fn at(path: &Path) -> Result<Found, String> {
-        // Not where a link leads.
+        // Do not follow a link.
         let found = fs::symlink_metadata(path).map_err(|err| teu_errno::text(&err))?;
         Found::of(&found)
     }
@@ -279,11 +299,11 @@ impl Found {
 }
 
 impl Node {
-    /// The character device of this number, by its name in /dev. If the host has no
-    /// node of it, the container has one all the same, with the access of `missing`.
+    /// Makes the node of a character device with this number and this name in /dev. If the
+    /// host does not have the node, the container's gets the access `missing`.
     ///
     /// # Errors
-    /// The host's node is another device.
+    /// Returns an error if the host's node is another device.
     pub(crate) fn numbered(
         dev: &Path,
         name: &str,
@@ -324,8 +344,9 @@ impl Node {
         })
     }
 
-    /// What the file leaves open is as the host has it. What both say has to be
-    /// the same; but where the file says all, the host need not have it.
+    /// Makes the node of a CDI file. Properties that the file does not give are those of the
+    /// host's node; properties that it gives must agree with the host's node. The host does not
+    /// need the node if the file gives all properties.
     fn new(node: &DeviceNode) -> Result<Node, String> {
         let host_path = node.on_host().to_owned();
         if !host_path.is_absolute() {
@@ -383,7 +404,7 @@ fn named(kind: &str) -> Option<LinuxDeviceType> {
     kind.parse().ok()
 }
 
-/// `u` is another word for a character device.
+/// Returns whether two types are equal; `u` also stands for a character device.
 fn is_same(kind: LinuxDeviceType, other: LinuxDeviceType) -> bool {
     let plain = |kind| match kind {
         LinuxDeviceType::U => LinuxDeviceType::C,
@@ -396,7 +417,7 @@ fn words(kind: LinuxDeviceType, number: (i64, i64)) -> String {
     format!("{} {}:{}", kind.as_str(), number.0, number.1)
 }
 
-/// The rule for a device; none for what has no number, and for no permissions.
+/// Returns the rule for a device, or `None` if it has no number or no permissions.
 fn rule(device: &LinuxDevice, permissions: &str) -> Option<LinuxDeviceCgroup> {
     let has_rules = matches!(device.typ(), LinuxDeviceType::B | LinuxDeviceType::C);
     let access = match permissions {
@@ -487,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_node_fills_in_what_is_left_out() {
+    fn missing_properties_are_those_of_the_hosts_node() {
         for (text, expected) in [
             ("path: /dev/null", "c 1:3 rule c 1:3 rwm"),
             ("path: /dev/x, hostPath: /dev/zero", "c 1:5 rule c 1:5 rwm"),
@@ -496,17 +517,17 @@ mod tests {
                 "path: /dev/null, major: 1, minor: 3",
                 "c 1:3 rule c 1:3 rwm",
             ),
-            // A major of 0 is none, and the minor goes with it.
+            // A major number of 0 means that no number is given.
             (
                 "path: /dev/null, type: c, major: 0, minor: 9",
                 "c 1:3 rule c 1:3 rwm",
             ),
             ("path: /dev/null, permissions: r", "c 1:3 rule c 1:3 r"),
             ("path: /dev/null, permissions: none", "c 1:3 rule "),
-            // Neither has rules.
+            // Nodes without a device rule.
             ("path: /dev/null, type: u", "u 1:3 rule "),
             ("path: /nowhere, type: p, major: 5", "p 0:0 rule "),
-            // The host need not have what the file says in full.
+            // The file gives all properties, so the host does not need the node.
             (
                 "path: /nowhere, type: c, major: 200, minor: 1",
                 "c 200:1 rule c 200:1 rwm",
@@ -535,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_the_host_has_not_is_refused() {
+    fn a_node_that_the_host_does_not_have_is_refused() {
         for (text, expected) in [
             (
                 "path: /nowhere",
@@ -545,7 +566,7 @@ mod tests {
                 "path: /dev/x, hostPath: /etc",
                 "the host's \"/etc\": not a device node",
             ),
-            // A link, wherever it leads.
+            // A symbolic link.
             (
                 "path: /dev/stdin",
                 "the host's \"/dev/stdin\": not a device node",
@@ -615,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_the_last_counts_or_both() {
+    fn later_edits_replace_or_follow_earlier_ones() {
         let mut both = edits("env: [A=1], intelRdt: {closID: x}").expect("edits");
         both.append(edits("env: [A=2], intelRdt: {closID: y}").expect("edits"));
         both.append(edits("env: [B=3]").expect("edits"));

@@ -1,4 +1,5 @@
-//! The GPUs of this machine as a CDI file, for engines that read such.
+//! Describes the GPUs of this machine as CDI files, for engines that read them. The caller
+//! writes the files.
 
 use std::fs;
 use std::path::Path;
@@ -8,12 +9,14 @@ use crate::edits::Node;
 use crate::gpu::Selected;
 use crate::{Capabilities, Edits, LibraryDirs, Provider, Request, Roots, Vendor};
 
-/// A file for each vendor that has GPUs here, with a device for each of their names
-/// and one for all. Links, and what covers directories, a file cannot say without a
-/// program that makes them; libraries are bound under all their names instead.
+/// Returns a file for each vendor whose GPUs the machine has. A file has a device for each name
+/// of a GPU, and the device "all".
+///
+/// A CDI file can express symbolic links and covers only by hooks that run programs. They are
+/// left out, and libraries are bind-mounted under all of their names instead.
 ///
 /// # Errors
-/// As for the edits of all GPUs.
+/// As [`edits`](crate::edits()).
 pub fn generate(
     roots: &Roots,
     capabilities: Capabilities,
@@ -52,7 +55,7 @@ fn file(
         let edits = described(&provider.of_gpu(whole, capabilities)?);
         merge(&mut all, &edits);
         for name in gpu.names() {
-            // Parts of one GPU of AMD's may have its identity in common.
+            // Partitions of an AMD GPU may share its unique id.
             if !file.devices.iter().any(|device| device.name == name) {
                 file.devices.push(device(name, edits.clone()));
             }
@@ -92,7 +95,7 @@ fn merge(all: &mut ContainerEdits, edits: &ContainerEdits) {
     }
 }
 
-/// Edits in the words of a file.
+/// Converts edits to those of a CDI file.
 fn described(edits: &Edits) -> ContainerEdits {
     let mut mounts = Vec::new();
     for given in &edits.files {
@@ -108,8 +111,8 @@ fn described(edits: &Edits) -> ContainerEdits {
         };
         let place = given.destination();
         bind(place);
-        // To the dynamic linker a file under two names is one library, as it is by a
-        // link: it compares device and inode.
+        // The dynamic linker compares device and inode, so it takes a file with two names for
+        // one library, as with a link.
         for link in links_to(edits, place) {
             bind(link);
         }
@@ -123,7 +126,7 @@ fn described(edits: &Edits) -> ContainerEdits {
     }
 }
 
-/// The links that lead to what is bound at `place`.
+/// Returns the paths of the links to the file that is bound at `place`.
 fn links_to<'a>(edits: &'a Edits, place: &Path) -> impl Iterator<Item = &'a Path> {
     let directory = place.parent();
     let name = place.file_name();
@@ -137,8 +140,8 @@ fn links_to<'a>(edits: &'a Edits, place: &Path) -> impl Iterator<Item = &'a Path
         .map(|link| link.path.as_path())
 }
 
-/// A node without its number, which is another one after the next boot; but with it
-/// if the host has no such node.
+/// Converts a node. The number is left out, because it may change with the next boot, unless
+/// the host does not have the node.
 fn node(node: &Node) -> DeviceNode {
     let path = words(node.device.path());
     let host_path = words(&node.host_path);

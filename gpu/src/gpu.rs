@@ -1,4 +1,5 @@
-//! One GPU: by what names it is asked for, and which of them a request means.
+//! A GPU with its names, and the selection of GPUs by a request. How GPUs are found is in
+//! `nvidia` and `drm`.
 
 use std::str::FromStr;
 
@@ -6,22 +7,25 @@ use serde::Serialize;
 
 use crate::request::Which;
 
-/// Whose GPU it is, and by that what it needs.
+/// The vendor of a GPU, on which the files and nodes depend that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Vendor {
+    /// NVIDIA, with its own driver.
     Nvidia,
+    /// AMD.
     Amd,
+    /// Intel.
     Intel,
-    /// Any other that has nodes in /dev/dri.
+    /// Any other vendor with nodes in /dev/dri.
     Drm,
 }
 
 impl Vendor {
-    /// All, in the order in which they are looked for.
+    /// All vendors, in the order in which GPUs are searched.
     pub const ALL: [Vendor; 4] = [Vendor::Nvidia, Vendor::Amd, Vendor::Intel, Vendor::Drm];
 
-    /// The word for it.
+    /// Returns the word for the vendor.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -32,7 +36,7 @@ impl Vendor {
         }
     }
 
-    /// The kind of its devices in CDI files.
+    /// Returns the kind of the vendor's devices in CDI files.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -43,7 +47,7 @@ impl Vendor {
         }
     }
 
-    /// That of the devices of a kind.
+    /// Returns the vendor of a kind of devices in CDI files.
     #[must_use]
     pub fn of_kind(kind: &str) -> Option<Vendor> {
         Vendor::ALL.into_iter().find(|vendor| vendor.kind() == kind)
@@ -65,45 +69,53 @@ impl FromStr for Vendor {
 /// A GPU.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Gpu {
+    /// The vendor.
     pub vendor: Vendor,
-    /// Its number among those of its vendor, in the order of the bus. One that the
-    /// driver was told to leave alone has none.
+    /// The number among the vendor's GPUs, in the order of the bus. `None` for a GPU that the
+    /// driver was configured to ignore.
     pub index: Option<usize>,
-    /// What it is called on every boot and in every slot.
+    /// The name that stays the same on every boot and in every slot.
     pub uuid: Option<String>,
-    /// The same in other words.
+    /// Other names.
     pub aliases: Vec<String>,
-    /// Its address on the bus.
+    /// The address on the bus.
     pub bus: String,
+    /// The name of the model.
     pub model: Option<String>,
-    /// The number of NVIDIA's node.
+    /// The minor number of NVIDIA's node.
     pub minor: Option<u32>,
+    /// The nodes in /dev/dri.
     pub drm: Vec<DrmNode>,
-    /// What it is divided into (MIG).
+    /// The instances into which the GPU is divided (MIG).
     pub instances: Vec<Instance>,
-    /// Whether it computes by way of /dev/kfd.
+    /// Whether the GPU computes through /dev/kfd.
     pub kfd: bool,
 }
 
 /// A node in /dev/dri.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DrmNode {
+    /// The name in /dev/dri.
     pub name: String,
+    /// The major number.
     pub major: u32,
+    /// The minor number.
     pub minor: u32,
 }
 
-/// A part of a GPU (MIG).
+/// An instance of a GPU (MIG).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
-    /// `GPU:INSTANCE`, both by number.
+    /// `GPU:INSTANCE`, both as numbers.
     pub name: String,
+    /// The number of the GPU instance.
     pub gpu_instance: u32,
+    /// The number of the compute instance in it.
     pub compute_instance: u32,
 }
 
-/// What a request means: a GPU, or one of its instances.
+/// A GPU, or one of its instances, that a request selects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Selected<'a> {
     pub(crate) gpu: &'a Gpu,
@@ -118,7 +130,7 @@ impl<'a> Selected<'a> {
         }
     }
 
-    /// The shortest of its names.
+    /// Returns the shortest name.
     pub(crate) fn name(&self) -> String {
         match (self.instance, self.gpu.index) {
             (Some(instance), _) => instance.name.clone(),
@@ -129,7 +141,7 @@ impl<'a> Selected<'a> {
 }
 
 impl Gpu {
-    /// What it can be asked for by, the shortest first.
+    /// Returns the names by which the GPU can be requested, the shortest first.
     pub fn names(&self) -> Vec<String> {
         let index = self.index.map(|index| index.to_string());
         let names = index.into_iter().chain(self.uuid.clone());
@@ -137,7 +149,7 @@ impl Gpu {
         names.chain(self.aliases.clone()).collect()
     }
 
-    /// The nodes that are of this GPU alone, below /dev.
+    /// Returns the nodes below /dev that belong to this GPU alone.
     #[must_use]
     pub fn nodes(&self) -> Vec<String> {
         let own = self.minor.map(|minor| format!("nvidia{minor}"));
@@ -148,16 +160,17 @@ impl Gpu {
     fn instance_names(&self, instance: &Instance) -> Vec<String> {
         let numbers = (instance.gpu_instance, instance.compute_instance);
         let uuid = self.uuid.as_ref();
-        // As drivers called it before the instances had UUIDs.
+        // The name in drivers in which instances had no UUIDs.
         let long = uuid.map(|uuid| format!("MIG-{uuid}/{}/{}", numbers.0, numbers.1));
         [instance.name.clone()].into_iter().chain(long).collect()
     }
 }
 
-/// The GPUs that are asked for.
+/// Selects the requested GPUs.
 ///
 /// # Errors
-/// There are fewer, or none of a name: then which there are.
+/// Returns an error, with the names that exist, if there are fewer GPUs than requested or if
+/// no GPU has a name.
 pub(crate) fn select<'a>(gpus: &'a [Gpu], which: &Which) -> Result<Vec<Selected<'a>>, String> {
     let usable = gpus.iter().filter(|gpu| gpu.index.is_some());
     match which {
@@ -174,7 +187,7 @@ pub(crate) fn select<'a>(gpus: &'a [Gpu], which: &Which) -> Result<Vec<Selected<
             let mut selected = Vec::new();
             for name in names {
                 for found in find(gpus, name)? {
-                    // It may be asked for by two of its names.
+                    // A GPU may be requested by two of its names.
                     if !selected.contains(&found) {
                         selected.push(found);
                     }

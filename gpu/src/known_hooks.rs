@@ -1,5 +1,7 @@
-//! The hooks of NVIDIA's CDI files whose work is done without them: they are programs
-//! that run with the host's rights in the root filesystem of an image.
+//! Replaces known hooks of NVIDIA's CDI files by edits with the same effect.
+//!
+//! The hooks are programs that run with the host's privileges in the root filesystem of an
+//! image, so doing without them is safer. Other hooks are left as they are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,24 +13,24 @@ use crate::gpu::{Gpu, Selected};
 use crate::nvidia::Module;
 use crate::{Capabilities, Edits, LibraryDirs, Link, Moment, Roots};
 
-/// What a known hook would do.
+/// The work of a known hook.
 #[derive(Debug)]
 enum Work {
     /// Make links.
     Links(Vec<Link>),
-    /// Tell the dynamic linker of libraries in these directories.
+    /// Let the dynamic linker find libraries in these directories.
     Libraries(Vec<PathBuf>),
-    /// Show of /proc/driver/nvidia what keeps NVIDIA's programs from making nodes.
+    /// Replace a file of /proc/driver/nvidia, so that NVIDIA's programs do not make nodes.
     Params,
-    /// Tell EGL which GPUs there are.
+    /// Tell EGL the GPUs of the container.
     Profile,
-    /// Nothing that is needed here: directories of nodes are made with the right mode,
-    /// and of an image's own libraries of the driver none is used.
+    /// Nothing that is needed: directories of nodes are made with the right mode, and the
+    /// driver's libraries in the image are not used.
     Nothing,
 }
 
 impl Work {
-    /// That of a hook, if it is known.
+    /// Returns the work of a hook, if it is known.
     fn of(moment: Moment, hook: &Hook) -> Option<Work> {
         let program = hook.path().file_name()?.to_str()?;
         if moment != Moment::CreateContainer
@@ -57,7 +59,7 @@ impl Work {
     }
 }
 
-/// The values of an option, which may be there several times.
+/// Returns the values of an option, which may occur several times.
 fn values<'a>(words: &'a [&'a str], option: &'a str) -> impl Iterator<Item = &'a str> {
     let before = [""].into_iter().chain(words.iter().copied());
     before.zip(words).filter_map(move |(before, word)| {
@@ -67,7 +69,7 @@ fn values<'a>(words: &'a [&'a str], option: &'a str) -> impl Iterator<Item = &'a
     })
 }
 
-/// `TARGET::PATH`.
+/// Parses a link of the form `TARGET::PATH`.
 fn link(text: &str) -> Option<Link> {
     let (target, path) = text.split_once("::")?;
     path.starts_with('/').then(|| Link {
@@ -76,17 +78,17 @@ fn link(text: &str) -> Option<Link> {
     })
 }
 
-/// Whether [`Edits::take_known_hooks`] takes out this hook.
+/// Returns whether [`Edits::take_known_hooks`] removes this hook.
 #[must_use]
 pub fn is_known_hook(moment: Moment, hook: &Hook) -> bool {
     Work::of(moment, hook).is_some()
 }
 
 impl Edits {
-    /// Takes out the hooks that are known; what they would do, other edits do instead.
+    /// Removes known hooks, and adds edits with the same effect.
     ///
     /// # Errors
-    /// What the kernel says of the GPUs cannot be read, or is not as it has to be.
+    /// Returns an error if the kernel's files about the GPUs cannot be read or parsed.
     pub fn take_known_hooks(&mut self, roots: &Roots, dirs: &LibraryDirs) -> Result<(), String> {
         let mut shown = None;
         for (moment, hook) in std::mem::take(&mut self.hooks) {
@@ -118,9 +120,9 @@ impl Edits {
     }
 }
 
-/// Links by which the dynamic linker finds the libraries bound into `directories`: in
-/// a directory where it looks anyway, by the names that the host has links of beside
-/// them.
+/// Returns links with which the dynamic linker finds the libraries that are bound into
+/// `directories`. They are in a directory that it searches, and have the names of the host's
+/// links to the libraries.
 fn library_links(mounts: &[Mount], directories: &[PathBuf], dirs: &LibraryDirs) -> Vec<Link> {
     let mut links: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     for mount in mounts {
@@ -140,7 +142,7 @@ fn library_links(mounts: &[Mount], directories: &[PathBuf], dirs: &LibraryDirs) 
             links.entry(place).or_insert_with(|| target.to_owned());
         }
     }
-    // What is bound there is there.
+    // Libraries bound into that directory need no link.
     for mount in mounts {
         links.remove(mount.destination());
     }
@@ -148,7 +150,7 @@ fn library_links(mounts: &[Mount], directories: &[PathBuf], dirs: &LibraryDirs) 
     links.map(|(path, target)| Link { path, target }).collect()
 }
 
-/// Most have /lib64 as a link into /usr.
+/// Removes /usr from a path, because on most hosts /lib64 is a link into /usr.
 fn without_usr(directory: &Path) -> &Path {
     directory
         .strip_prefix("/usr")
@@ -156,7 +158,7 @@ fn without_usr(directory: &Path) -> &Path {
         .unwrap_or(directory)
 }
 
-/// The links to a file of the host in its directory.
+/// Returns the links to a file of the host in the file's directory.
 fn names_beside(file: &Path) -> Vec<PathBuf> {
     let entries = file.parent().map(fs::read_dir);
     let Some(Ok(entries)) = entries else {

@@ -1,13 +1,14 @@
-//! Where the dynamic linker of glibc looks libraries up (ld.so.cache, ldconfig(8)).
-//! Only the format of glibc 2.2 and later is read, which has been alone since 2.32;
-//! before, it stood behind the older one.
+//! Parses the cache of glibc's dynamic linker (ld.so.cache, ldconfig(8)).
+//!
+//! Only the format of glibc 2.2 and later is parsed. Before glibc 2.32, it follows the older
+//! format in the file. Whether the libraries exist is for the caller to check.
 
 use std::ffi::CStr;
 
-/// The largest cache that is read; one of 4,000 libraries has some 300 kB.
+/// The maximum size of a cache. A cache of 4,000 libraries has about 300 kB.
 pub(crate) const LARGEST: u64 = 4 << 20;
 
-/// No path is longer (PATH_MAX).
+/// The maximum length of a path (PATH_MAX).
 const LONGEST: usize = 4096;
 
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0\0";
@@ -16,18 +17,17 @@ const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const HEADER: usize = 48;
 const ENTRY: usize = 24;
 
-/// A library of the cache.
+/// A library in the cache.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry<'a> {
     pub(crate) name: &'a str,
     pub(crate) path: &'a str,
 }
 
-/// All libraries. One that is named in other letters than those of UTF-8 is left
-/// out; what is at the path is for the caller to see.
+/// Returns all libraries in the cache. Libraries whose names are not UTF-8 are left out.
 ///
 /// # Errors
-/// It is no such cache.
+/// Returns an error if the file is not a cache.
 pub(crate) fn entries(file: &[u8]) -> Result<Vec<Entry<'_>>, &'static str> {
     let cache = newer_part(file).ok_or("it does not begin as a cache of glibc does")?;
     let count = number_at(cache, MAGIC.len()).ok_or("its header is cut off")?;
@@ -47,7 +47,7 @@ pub(crate) fn entries(file: &[u8]) -> Result<Vec<Entry<'_>>, &'static str> {
     Ok(entries)
 }
 
-/// The part in the newer format; what an entry points to counts from its start.
+/// Returns the part of the file in the newer format. Offsets in entries count from its start.
 fn newer_part(file: &[u8]) -> Option<&[u8]> {
     let start = if file.starts_with(OLD_MAGIC) {
         let count = number_at(file, OLD_MAGIC.len())?;
@@ -80,7 +80,7 @@ mod tests {
         u32::try_from(number).expect("a small number").to_ne_bytes()
     }
 
-    /// A cache of these names and paths.
+    /// Makes a cache with these names and paths.
     fn cache(libraries: &[(&str, &str)]) -> Vec<u8> {
         let mut table = Vec::new();
         let mut texts = Vec::new();
@@ -98,7 +98,7 @@ mod tests {
         [MAGIC, &lengths, &[0; 20], &table, &texts].concat()
     }
 
-    /// The cache behind one of the older format.
+    /// Puts a cache after one of the older format.
     fn behind_older(entries: usize, cache: &[u8]) -> Vec<u8> {
         let mut file = [OLD_MAGIC, &number(entries)].concat();
         file.resize(file.len() + OLD_ENTRY * entries, 7);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn this_machines_cache_is_read() {
-        // Not where the C library is another.
+        // The file does not exist with another C library.
         if let Ok(file) = std::fs::read("/etc/ld.so.cache") {
             let entries = entries(&file).expect("the cache");
             assert!(entries.iter().any(|entry| entry.name == "libc.so.6"));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_cut_off_anywhere_is_none() {
+    fn a_truncated_cache_is_refused() {
         let cache = cache(&TWO);
         let both = behind_older(3, &cache);
         for file in [&cache, &both] {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_and_numbers_that_lead_elsewhere_are_found() {
+    fn wrong_offsets_and_counts_are_refused() {
         let good = cache(&TWO);
         let with = |at: usize, value: u32| {
             let mut file = good.clone();
@@ -162,7 +162,7 @@ mod tests {
         let mut old = behind_older(3, &good);
         old[OLD_MAGIC.len()..][..4].copy_from_slice(&u32::MAX.to_ne_bytes());
         entries(&old).expect_err("a count of the older format");
-        // Without its last byte, which ends the last text.
+        // Without the last byte, which ends the last text.
         entries(&good[..good.len() - 1]).expect_err("no end");
         // A text longer than any path.
         let long = "x".repeat(LONGEST);
@@ -176,14 +176,14 @@ mod tests {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut file = good.clone();
                 file[at] = value;
-                // Which of both does not matter, but it ends.
+                // Either result is right, but parsing must end.
                 drop(entries(&file));
             }
         }
     }
 
     #[test]
-    fn names_that_are_no_text_are_left_out() {
+    fn names_that_are_not_utf8_are_left_out() {
         let mut file = cache(&TWO);
         let at = HEADER + 2 * ENTRY;
         file[at] = 0xff;

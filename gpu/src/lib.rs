@@ -1,10 +1,32 @@
-//! What a container needs to use GPUs and other devices: found on the host, or
-//! described by files of the Container Device Interface (CDI). Either becomes edits of
-//! its specification.
+//! Finds what a container needs to use GPUs and other devices, and returns it as edits of the
+//! container's specification.
 //!
-//! Files are read and device nodes looked at; nothing is changed, loaded or started.
-//! Not for the decision who may ask for which device, or whose files are believed.
+//! GPUs are found on the host: [`gpus`] lists them, and [`edits`] or a [`Finder`] returns the
+//! edits for a [`Request`]. Other devices are described by files of the Container Device
+//! Interface: [`cdi`] reads them.
+//!
+//! The crate only reads files and looks at device nodes: it changes nothing, loads no library
+//! and starts no program. Who may request a device, and which CDI files are trusted, is the
+//! caller's decision.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use teu_gpu::{LibraryDirs, Request, Roots, Vendor};
+//!
+//! let roots = Roots::below("/".as_ref());
+//! let request = Request::named(Some(Vendor::Nvidia), &["0"]);
+//! let edits = teu_gpu::edits(&roots, &request, &LibraryDirs::debian())?;
+//! println!("{} files of the driver are mounted", edits.files.len());
+//! # Ok::<(), String>(())
+//! ```
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
+#[expect(
+    missing_docs,
+    reason = "fields have the names of the CDI specification"
+)]
 pub mod cdi;
 mod drm;
 mod edits;
@@ -28,16 +50,17 @@ pub use roots::Roots;
 use gpu::{Selected, select};
 use nvidia::{Module, wsl};
 
-/// Where the container's C library looks for libraries without being told.
+/// Directories in which the container's dynamic linker finds libraries without configuration.
 #[derive(Debug, Clone)]
 pub struct LibraryDirs {
+    /// For libraries of the machine's own architecture.
     pub native: PathBuf,
-    /// For libraries of 32 bits.
+    /// For 32-bit libraries.
     pub compat32: PathBuf,
 }
 
 impl LibraryDirs {
-    /// Those of Debian and what descends from it.
+    /// Returns the directories of Debian and of distributions derived from it.
     #[must_use]
     pub fn debian() -> LibraryDirs {
         LibraryDirs {
@@ -46,7 +69,7 @@ impl LibraryDirs {
         }
     }
 
-    /// Those of most others.
+    /// Returns the directories of most other distributions.
     #[must_use]
     pub fn other() -> LibraryDirs {
         LibraryDirs {
@@ -56,7 +79,7 @@ impl LibraryDirs {
     }
 }
 
-/// The GPUs of one vendor, and what they need.
+/// The GPUs of one vendor, and the source of their edits.
 #[derive(Debug)]
 enum Provider<'a> {
     Nvidia(Module<'a>),
@@ -65,7 +88,7 @@ enum Provider<'a> {
 }
 
 impl<'a> Provider<'a> {
-    /// That of a vendor, if there is one.
+    /// Finds the provider of a vendor, if the machine has the vendor's GPUs.
     fn of(roots: &'a Roots, vendor: Vendor) -> Result<Option<Provider<'a>>, String> {
         if vendor == Vendor::Nvidia {
             if let Some(module) = Module::find(roots)? {
@@ -78,8 +101,8 @@ impl<'a> Provider<'a> {
         Ok((!gpus.is_empty()).then_some(Provider::Drm(roots, gpus)))
     }
 
-    /// That of the request. One that is of no vendor does not mean whatever else has
-    /// a node in /dev/dri, as the console of a server.
+    /// Finds the provider for a request. A request without a vendor does not select
+    /// [`Vendor::Drm`], which may be the console of a server.
     fn for_request(roots: &'a Roots, request: &Request) -> Result<Provider<'a>, String> {
         let vendors = match request.vendor {
             Some(vendor) => vec![vendor],
@@ -108,7 +131,7 @@ impl<'a> Provider<'a> {
         }
     }
 
-    /// What comes once, with whichever of the GPUs.
+    /// Returns the edits that all GPUs have in common.
     fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
         match self {
             Provider::Nvidia(module) => module.common(request, dirs),
@@ -117,7 +140,7 @@ impl<'a> Provider<'a> {
         }
     }
 
-    /// What comes with one of them.
+    /// Returns the edits of one GPU.
     fn of_gpu(&self, selected: Selected<'_>, asked: Capabilities) -> Result<Edits, String> {
         match self {
             Provider::Nvidia(module) => module.of_gpu(selected, asked),
@@ -127,10 +150,10 @@ impl<'a> Provider<'a> {
     }
 }
 
-/// All GPUs of the machine.
+/// Finds all GPUs of the machine.
 ///
 /// # Errors
-/// What the kernel says of them cannot be read, or is not as it has to be.
+/// Returns an error if the kernel's files about the GPUs cannot be read or parsed.
 pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
     let mut gpus = Vec::new();
     for vendor in Vendor::ALL {
@@ -141,34 +164,35 @@ pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
     Ok(gpus)
 }
 
-/// Whether the machine has GPUs of a vendor, with their driver.
+/// Returns whether the machine has GPUs of a vendor, with their driver.
 ///
 /// # Errors
-/// What the kernel says of them cannot be read, or is not as it has to be.
+/// As [`gpus`].
 pub fn has(roots: &Roots, vendor: Vendor) -> Result<bool, String> {
     Ok(Provider::of(roots, vendor)?.is_some())
 }
 
-/// What the GPUs of a request bring.
+/// Returns the edits for the GPUs of a request.
 ///
 /// # Errors
-/// There are no such GPUs; a node of the host is another device; files of the driver
-/// are missing, or of another version than the kernel module.
+/// Returns an error if there are no such GPUs, if a node of the host is another device, or if
+/// files of the driver are missing or have another version than the kernel module.
 pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
     Finder::new(roots, dirs).edits(request)
 }
 
-/// Finds what GPUs bring. What requests have in common is looked for once.
+/// Finds the edits for several requests, and searches the files of a driver only once.
 #[derive(Debug)]
 pub struct Finder<'a> {
     roots: &'a Roots,
     dirs: &'a LibraryDirs,
-    /// A request for each, which others may differ from in which GPUs they mean.
+    /// The results so far. They also apply to requests that differ only in the selected GPUs.
     found: Vec<(Request, Provider<'a>, Edits)>,
 }
 
 impl<'a> Finder<'a> {
     #[must_use]
+    /// Makes a finder without results.
     pub fn new(roots: &'a Roots, dirs: &'a LibraryDirs) -> Finder<'a> {
         Finder {
             roots,
@@ -177,8 +201,10 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Returns the edits for the GPUs of a request.
+    ///
     /// # Errors
-    /// As for [`edits`].
+    /// As [`edits`].
     pub fn edits(&mut self, request: &Request) -> Result<Edits, String> {
         let (_, provider, common) = self.find(request)?;
         let selected = select(provider.gpus(), &request.which)?;
@@ -192,11 +218,11 @@ impl<'a> Finder<'a> {
         Ok(edits)
     }
 
-    /// The GPUs of a request by their names in CDI, with a request for each. If it means
-    /// none, there is the driver without one.
+    /// Returns the CDI names of the GPUs of a request, with a request for each. If the request
+    /// selects no GPU, it returns a request for the driver without a GPU.
     ///
     /// # Errors
-    /// As for [`edits`].
+    /// As [`edits`].
     pub fn each(&mut self, request: &Request) -> Result<Vec<(String, Request)>, String> {
         let (_, provider, _) = self.find(request)?;
         let selected = select(provider.gpus(), &request.which)?;
@@ -226,7 +252,7 @@ impl<'a> Finder<'a> {
             Some(index) => index,
             None => {
                 let provider = Provider::for_request(self.roots, request)?;
-                // A wrong name is told before what may be wrong with files.
+                // Report a wrong name before errors of the driver's files.
                 select(provider.gpus(), &request.which)?;
                 let common = provider.common(request, self.dirs)?;
                 self.found.push((like, provider, common));
@@ -237,7 +263,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// What is wrong with the GPUs of this machine, for each what its edits would fail for.
+/// Returns the reasons why edits for GPUs of this machine would fail.
 #[must_use]
 pub fn problems(roots: &Roots) -> Vec<String> {
     let request = Request::default();
@@ -266,10 +292,10 @@ pub fn problems(roots: &Roots) -> Vec<String> {
     problems
 }
 
-/// The version of NVIDIA's kernel module, if it is loaded.
+/// Returns the version of NVIDIA's kernel module, if it is loaded.
 ///
 /// # Errors
-/// What it says cannot be read, or is not as it has to be.
+/// Returns an error if the module's files in /proc cannot be read or parsed.
 pub fn nvidia_version(roots: &Roots) -> Result<Option<String>, String> {
     Ok(Module::find(roots)?.map(|module| module.version))
 }

@@ -1,5 +1,7 @@
-//! NVIDIA's GPUs, by what the kernel module says of them in /proc. Its library is
-//! not asked: it opens devices, and may load modules and make nodes.
+//! Finds NVIDIA's GPUs in the files of the kernel module in /proc, and returns their edits.
+//!
+//! NVIDIA's library is not used, because it opens devices and may load modules and make nodes.
+//! The files of the driver are found in `files`; `wsl` handles Windows' subsystem for Linux.
 
 mod files;
 mod tables;
@@ -16,10 +18,10 @@ use crate::{Edits, LibraryDirs, drm};
 
 pub(crate) use tables::SEEN;
 
-/// What the driver says of itself and of its GPUs, below /proc.
+/// The directory of the driver below /proc.
 const DRIVER: &str = "driver/nvidia";
 
-/// The minor numbers of nodes that are of no single GPU (nv.h, nvidia-uvm).
+/// The minor numbers of nodes that do not belong to a single GPU (nv.h, nvidia-uvm).
 const CONTROL: u32 = 255;
 const MODESET: u32 = 254;
 const UVM: u32 = 0;
@@ -28,23 +30,23 @@ const UVM_TOOLS: u32 = 1;
 /// The highest number of a channel.
 const LAST_CHANNEL: u32 = (1 << 20) - 1;
 
-/// The kernel module, as it is loaded.
+/// The loaded kernel module.
 #[derive(Debug)]
 pub(crate) struct Module<'a> {
     roots: &'a Roots,
     pub(crate) version: String,
-    /// By the names of drivers in /proc/devices.
+    /// Major numbers by the names of drivers in /proc/devices.
     majors: BTreeMap<String, u32>,
-    /// Whose a node is that the host lacks.
+    /// The access to nodes that the host does not have.
     access: Access,
     pub(crate) gpus: Vec<Gpu>,
 }
 
 impl<'a> Module<'a> {
-    /// The module, if it is loaded.
+    /// Finds the module, if it is loaded.
     ///
     /// # Errors
-    /// What it says cannot be read, or is not as it has to be.
+    /// Returns an error if the module's files in /proc cannot be read or parsed.
     pub(crate) fn find(roots: &'a Roots) -> Result<Option<Module<'a>>, String> {
         let path = roots.proc.join(DRIVER).join("version");
         let Some(text) = roots::text_if_there(&path)? else {
@@ -60,11 +62,11 @@ impl<'a> Module<'a> {
         }))
     }
 
-    /// What a container has whichever the GPUs are.
+    /// Returns the edits that all GPUs have in common.
     ///
     /// # Errors
-    /// A node of the host is another device; libraries are missing or of another
-    /// version.
+    /// Returns an error if a node of the host is another device, or if libraries are missing
+    /// or have another version.
     pub(crate) fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
         let asked = request.capabilities();
         let mut edits = Edits {
@@ -96,10 +98,10 @@ impl<'a> Module<'a> {
         Ok(edits)
     }
 
-    /// What a GPU, or an instance of one, brings.
+    /// Returns the edits of a GPU or of an instance.
     ///
     /// # Errors
-    /// A node of the host is another device.
+    /// Returns an error if a node of the host is another device.
     pub(crate) fn of_gpu(
         &self,
         selected: Selected<'_>,
@@ -118,7 +120,7 @@ impl<'a> Module<'a> {
         Ok(edits)
     }
 
-    /// The node that is the right to use a part of a GPU.
+    /// Returns the node that gives access to an instance of a GPU.
     fn capability(&self, path: &Path) -> Result<Node, String> {
         let path = self.roots.proc.join(DRIVER).join(path);
         let text = roots::text(&path)?;
@@ -138,7 +140,8 @@ impl<'a> Module<'a> {
         Node::numbered(&self.roots.dev, name, (major, minor), self.access)
     }
 
-    /// That of the GPUs, which had another name before version 550.
+    /// Returns the major number of the GPUs' nodes. Before version 550 the driver had another
+    /// name.
     fn gpu_major(&self) -> Result<u32, String> {
         let older = self.majors.get("nvidia-frontend");
         older.copied().map_or_else(|| self.major("nvidia"), Ok)
@@ -150,11 +153,11 @@ impl<'a> Module<'a> {
         })
     }
 
-    /// The directories of the driver's that the container sees in part: of
-    /// /proc/driver/nvidia only what is of these GPUs.
+    /// Returns covers of the driver's directories, so that /proc/driver/nvidia in the container
+    /// has only these GPUs.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// Returns an error if a file cannot be read.
     pub(crate) fn covers(
         &self,
         selected: &[Selected<'_>],
@@ -172,7 +175,7 @@ impl<'a> Module<'a> {
         for path in paths {
             if let Some(mut text) = roots::text_if_there(&driver.join(&path))? {
                 if path == Path::new("params") {
-                    // Else the driver's programs make nodes themselves.
+                    // Keep the driver's programs from making nodes.
                     text = text.replace("ModifyDeviceFiles: 1", "ModifyDeviceFiles: 0");
                 }
                 files.insert(path, Content::Text(text));
@@ -189,13 +192,13 @@ impl<'a> Module<'a> {
     }
 }
 
-/// Addresses on the bus of GPUs that no driver has, not even one that gives them to a
-/// virtual machine.
+/// Returns the bus addresses of GPUs without a driver. A GPU that is passed to a virtual
+/// machine has one.
 ///
 /// # Errors
-/// What the kernel says of them cannot be read.
+/// Returns an error if a file below /sys cannot be read.
 pub(crate) fn without_driver(roots: &Roots) -> Result<Vec<String>, String> {
-    /// What shows something, a GPU that only computes included.
+    /// The class of display controllers, which includes GPUs that only compute.
     const DISPLAY: &str = "0x03";
     let devices = roots.sys.join("bus/pci/devices");
     let mut found = Vec::new();
@@ -211,7 +214,7 @@ pub(crate) fn without_driver(roots: &Roots) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// What tells EGL which GPUs there are for it.
+/// Returns the cover with the list of GPUs for EGL.
 fn profile(selected: &[Selected<'_>]) -> Cover {
     let minors = selected.iter().filter_map(|selected| selected.gpu.minor);
     let mask = minors.fold(0_u64, |mask, minor| {
@@ -223,8 +226,8 @@ fn profile(selected: &[Selected<'_>]) -> Cover {
     }
 }
 
-/// The files, below /proc/driver/nvidia, that say which nodes are the rights to use
-/// instances of a GPU: one of them, or all for who has the whole.
+/// Returns the files below /proc/driver/nvidia that name the nodes for access to instances: for
+/// a selected instance its own, for a whole GPU those of all its instances.
 fn capability_paths(selected: Selected<'_>) -> Vec<PathBuf> {
     let gpu = selected.gpu;
     let minor = gpu.minor.unwrap_or_default();
@@ -243,19 +246,19 @@ fn capability_paths(selected: Selected<'_>) -> Vec<PathBuf> {
     paths
 }
 
-/// The version in the module's first line.
+/// Returns the version in the first line of the module's version file.
 fn version_in(text: &str) -> Option<&str> {
     let mut words = text.lines().next()?.split_whitespace();
     words.find(|word| is_version(word))
 }
 
-/// Whether it is as `535.54.03` or `580.95`.
+/// Returns whether a word is a version such as `535.54.03` or `580.95`.
 fn is_version(word: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     (2..=3).contains(&word.split('.').count()) && word.split('.').all(is_number)
 }
 
-/// The major numbers of character devices by the names of their drivers.
+/// Parses the major numbers of character devices, by the names of their drivers.
 fn majors(devices: &str) -> BTreeMap<String, u32> {
     let lines = devices
         .lines()
@@ -268,14 +271,14 @@ fn majors(devices: &str) -> BTreeMap<String, u32> {
     numbers.collect()
 }
 
-/// The value of a line `NAME: VALUE`.
+/// Returns the value of a line `NAME: VALUE`.
 fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = lines.find(|(key, _)| *key == name)?;
     Some(value.trim())
 }
 
-/// Whose nodes are, by the parameters of the module.
+/// Reads the access to nodes from the parameters of the module.
 fn access(roots: &Roots) -> Result<Access, String> {
     let path = roots.proc.join(DRIVER).join("params");
     let text = roots::text_if_there(&path)?.unwrap_or_default();
@@ -297,7 +300,7 @@ fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
         let text = roots::text(&path)?;
         let minor = field(&text, "Device Minor").and_then(|value| value.parse().ok());
         let minor: u32 = minor.ok_or_else(|| format!("{path:?}: no Device Minor in it"))?;
-        // Question marks until somebody has used it.
+        // The UUID has question marks until the GPU is used for the first time.
         let uuid = field(&text, "GPU UUID").filter(|uuid| !uuid.contains('?'));
         let is_excluded = field(&text, "GPU Excluded") == Some("Yes");
         let index = if is_excluded { None } else { next.next() };
@@ -317,8 +320,8 @@ fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
     Ok(gpus)
 }
 
-/// The instances of a GPU that exist, in the order of their numbers, which is that
-/// in which NVIDIA's programs count them.
+/// Returns the instances of a GPU in the order of their numbers, in which NVIDIA's programs
+/// count them.
 fn instances(roots: &Roots, index: usize, minor: u32) -> Result<Vec<Instance>, String> {
     let numbers = |path: &Path, prefix: &str| -> Result<Vec<u32>, String> {
         let names = roots::names(path)?;

@@ -1,43 +1,52 @@
-//! Which GPUs are asked for, and which files of their driver: in the words of
-//! Docker's --gpus, and of the variables that images and engines have for NVIDIA's.
+//! A request for GPUs and for files of their driver. It is parsed from the value of Docker's
+//! option --gpus, or from the variables that images and engines set for NVIDIA's GPUs.
 
 use std::str::FromStr;
 
 use crate::Vendor;
 
-/// What is asked for.
+/// A request for GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Whose GPUs; without it the first of whom there are any.
+    /// The vendor; `None` stands for the first vendor of which there are GPUs.
     pub vendor: Option<Vendor>,
+    /// The selected GPUs.
     pub which: Which,
-    /// Without it those of the default.
+    /// The capabilities; `None` stands for the default.
     pub capabilities: Option<Capabilities>,
-    /// The channels for memory of other machines (IMEX).
+    /// The channels to the memory of other machines (IMEX).
     pub imex_channels: Vec<u32>,
 }
 
-/// Which GPUs.
+/// The selection of GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Which {
+    /// All GPUs.
     #[default]
     All,
-    /// The first so many.
+    /// This many GPUs, from the first on.
     Count(usize),
-    /// Those of these names, each once: numbers, UUIDs, addresses on the bus.
+    /// The GPUs with these names: numbers, UUIDs or bus addresses.
     Named(Vec<String>),
 }
 
 bitflags::bitflags! {
-    /// What NVIDIA's driver can be used for; each has its files.
+    /// The purposes of NVIDIA's driver. Each needs files of its own.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Capabilities: u8 {
+        /// CUDA and OpenCL.
         const COMPUTE = 1;
+        /// nvidia-smi and NVML.
         const UTILITY = 1 << 1;
+        /// OpenGL and Vulkan.
         const GRAPHICS = 1 << 2;
+        /// Encoding and decoding of video.
         const VIDEO = 1 << 3;
+        /// X11 displays.
         const DISPLAY = 1 << 4;
+        /// NVIDIA's NGX.
         const NGX = 1 << 5;
+        /// 32-bit libraries.
         const COMPAT32 = 1 << 6;
     }
 }
@@ -51,13 +60,13 @@ impl Default for Capabilities {
 impl FromStr for Capabilities {
     type Err = String;
 
-    /// Words with commas between them, or `all`; those of the default if there are none.
+    /// Parses words separated by commas, or `all`. An empty text gives the default.
     fn from_str(words: &str) -> Result<Capabilities, String> {
         let mut capabilities = Capabilities::empty();
         for word in list(words) {
             capabilities |= match word {
                 "all" => Capabilities::all(),
-                // Docker's word for devices that are GPUs.
+                // Docker's capability of devices that are GPUs.
                 "gpu" => Capabilities::empty(),
                 word => named(word)?,
             };
@@ -86,7 +95,7 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Request {
-    /// These GPUs of a vendor, or all if one of the names is `all`.
+    /// Requests the GPUs of a vendor with these names, or all if one of the names is `all`.
     #[must_use]
     pub fn named(vendor: Option<Vendor>, names: &[&str]) -> Request {
         Request {
@@ -96,15 +105,15 @@ impl Request {
         }
     }
 
-    /// What the value of a variable such as `NVIDIA_VISIBLE_DEVICES` asks for: there a
-    /// number is a name. `none` is the driver without a GPU.
+    /// Parses the value of a variable such as `NVIDIA_VISIBLE_DEVICES`, in which a number is a
+    /// name. `none` requests the driver without a GPU.
     #[must_use]
     pub fn from_variable(vendor: Vendor, devices: &str) -> Option<Request> {
         let names: Vec<&str> = list(devices).collect();
         if names.is_empty() || names.contains(&"void") {
             return None;
         }
-        // The first of both counts.
+        // The first of the two words decides.
         let word = names.iter().find(|name| ["all", "none"].contains(name));
         let names = match word {
             Some(&"none") => &[],
@@ -134,10 +143,10 @@ fn which(names: &[&str]) -> Which {
 impl FromStr for Request {
     type Err = String;
 
-    /// As `--gpus` has it: `all`, a count, or names, of which a single number would
-    /// be a count; or fields `device=`, `count=`, `capabilities=`, `driver=`, `imex=`.
-    /// A field may be in quotation marks; a word after a comma belongs to the field
-    /// before it, so that none has to be.
+    /// Parses the value of `--gpus`: `all`, a count, names, or the fields `device=`, `count=`,
+    /// `capabilities=`, `driver=` and `imex=`. A single number is a count. A field may be
+    /// quoted, but need not be: a word after a comma without a field's name belongs to the
+    /// field before it.
     fn from_str(text: &str) -> Result<Request, String> {
         const KEYS: [&str; 5] = ["device", "count", "capabilities", "driver", "imex"];
         let mut request = Request::default();
@@ -164,7 +173,7 @@ impl FromStr for Request {
         let named = [&bare[..], devices].concat();
         request.which = match (&named[..], &counts[..]) {
             ([], ["all" | "-1"]) => Which::All,
-            // Docker's default beside other fields.
+            // Docker's default if there are other fields.
             ([], []) if text.contains('=') => Which::Count(1),
             ([], [count]) => Which::Count(number(count)?),
             ([count], []) if devices.is_empty() && is_number(count) => Which::Count(number(count)?),

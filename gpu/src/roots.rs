@@ -1,5 +1,5 @@
-//! Where the host's files are, and how they are read: never written, never without
-//! a limit, and those of a driver never from outside of its own root.
+//! Reads the host's files: with a limit of size, and those of a driver only from below the
+//! driver's root, wherever symbolic links lead. Writes nothing.
 
 use std::fs;
 use std::io::{self, Read};
@@ -9,22 +9,25 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
-/// The largest file of the kernel's that is read.
+/// The maximum size of a file of the kernel.
 const LARGEST_TEXT: u64 = 1 << 20;
 
-/// Where the host's files are. Tests have others.
+/// The directories of the host's files. Tests use other directories.
 #[derive(Debug, Clone)]
 pub struct Roots {
+    /// The directory of device nodes, `/dev`.
     pub dev: PathBuf,
+    /// The kernel's files in `/proc`.
     pub proc: PathBuf,
+    /// The kernel's files in `/sys`.
     pub sys: PathBuf,
-    /// What libraries, programs and other files of a driver are below: the root of
-    /// the host, or of a container that has the driver.
+    /// The root of a driver's libraries, programs and other files: the root directory of the
+    /// host, or of a container that holds the driver.
     pub driver: PathBuf,
 }
 
 impl Roots {
-    /// Those below `root`, which is `/` except in tests.
+    /// Returns the directories below `root`, which is `/` except in tests.
     #[must_use]
     pub fn below(root: &Path) -> Roots {
         Roots {
@@ -36,21 +39,21 @@ impl Roots {
     }
 }
 
-/// The text at `path`.
+/// Reads the text of a file.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns an error if the file cannot be read.
 pub(crate) fn text(path: &Path) -> Result<String, String> {
     let text = text_if_there(path)?;
     text.ok_or_else(|| format!("read {path:?}: no such file or directory"))
 }
 
-/// The text at `path`, or nothing if there is no file.
+/// Reads the text of a file, or returns `None` if the file does not exist.
 ///
 /// # Errors
-/// It is there, but cannot be read.
+/// Returns an error if the file exists but cannot be read.
 pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, String> {
-    // Room for most, so that few reads are needed.
+    // Large enough for most files, so that few reads are needed.
     let mut bytes = Vec::with_capacity(4096);
     let read = fs::File::open(path).and_then(|file| {
         let mut start = file.take(LARGEST_TEXT);
@@ -63,11 +66,11 @@ pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-/// What is in the directory at `path`, shorter names first; nothing if it is not
-/// there. So numbers, and addresses of a bus, are in their order.
+/// Returns the names in a directory, shorter names first, so that numbers and bus addresses are
+/// in their order. Returns no names if the directory does not exist.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns an error if the directory cannot be read.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, String> {
     let failed = |err: io::Error| format!("read {path:?}: {}", teu_errno::text(&err));
     let entries = match fs::read_dir(path) {
@@ -83,7 +86,7 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// The root of a driver's files. Paths are from there on, whatever links lead to.
+/// The root of a driver's files. Paths and symbolic links are resolved inside it.
 #[derive(Debug)]
 pub(crate) struct DriverRoot {
     directory: OwnedFd,
@@ -98,8 +101,10 @@ pub(crate) struct Entry {
 }
 
 impl DriverRoot {
+    /// Opens the root.
+    ///
     /// # Errors
-    /// There is no such directory.
+    /// Returns an error if there is no such directory.
     pub(crate) fn open(path: &Path) -> Result<DriverRoot, String> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, path, flags, Mode::empty())
@@ -111,17 +116,18 @@ impl DriverRoot {
         opened.map_err(|err| format!("root of the driver {path:?}: {}", teu_errno::text(&err)))
     }
 
-    /// Where the host has what is at `path` here.
+    /// Returns the host's path of a path below the root.
     pub(crate) fn on_host(&self, path: &Path) -> PathBuf {
         self.path.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Where the file at `path` really is, if there is one.
+    /// Resolves the path of a file below the root. Returns `None` if there is no such file.
     pub(crate) fn file(&self, path: &Path) -> Result<Option<PathBuf>, String> {
         self.real(path, FileType::RegularFile)
     }
 
-    /// Where the directory at `path` really is, if there is one.
+    /// Resolves the path of a directory below the root. Returns `None` if there is no such
+    /// directory.
     pub(crate) fn directory(&self, path: &Path) -> Result<Option<PathBuf>, String> {
         self.real(path, FileType::Directory)
     }
@@ -135,18 +141,18 @@ impl DriverRoot {
             return Ok(None);
         }
         let real = path_of(&file).map_err(|err| self.failed(path, &err))?;
-        // Elsewhere is what was moved out of the root since it was opened.
+        // The file may have been moved out of the root after it was opened.
         let below = real.strip_prefix(&self.path).ok();
         Ok(below.map(|below| Path::new("/").join(below)))
     }
 
-    /// What is at `path`, if no link is on the way.
+    /// Returns the status of the file at `path`. Returns `None` if the path has a symbolic link.
     pub(crate) fn without_links(&self, path: &Path) -> Result<Option<Stat>, String> {
         let file = self.open_at(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?;
         file.map(|file| self.stat(path, &file)).transpose()
     }
 
-    /// The first bytes of the file at `path`, if there is one.
+    /// Reads at most `limit` bytes of the file at `path`, if it exists.
     pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, String> {
         let Some(path) = self.file(path)? else {
             return Ok(None);
@@ -160,8 +166,8 @@ impl DriverRoot {
         Ok(Some(bytes))
     }
 
-    /// What is in the directory at `path` of the names that are looked for, in their
-    /// order; nothing if it is not there.
+    /// Returns the entries of a directory for which the filter holds, sorted. Returns no entries if
+    /// the directory does not exist.
     pub(crate) fn entries(
         &self,
         path: &Path,
@@ -196,7 +202,7 @@ impl DriverRoot {
         loop {
             match openat2(&self.directory, path, flags, Mode::empty(), resolve) {
                 Ok(file) => return Ok(Some(file)),
-                // Something was renamed meanwhile (openat2(2)).
+                // Another process renamed a directory meanwhile (openat2(2)).
                 Err(Errno::AGAIN) => {}
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
                 Err(errno) => return Err(self.failed(path, &errno.into())),

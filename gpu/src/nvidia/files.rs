@@ -1,5 +1,5 @@
-//! The files of NVIDIA's driver: found below its root, each the one of the version of
-//! the kernel module, and bound to where the container looks for it.
+//! Finds the files of NVIDIA's driver below the driver's root, in the version of the kernel
+//! module, and adds bind mounts of them. `tables` lists the files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,12 @@ use crate::request::Capabilities;
 use crate::roots::{self, DriverRoot, Roots};
 use crate::{Edits, LibraryDirs};
 
-/// How files are bound.
+/// The mount options of files.
 pub(super) const FILE: [&str; 5] = ["ro", "nosuid", "nodev", "bind", "rprivate"];
-/// How sockets are: the container writes to them.
+/// The mount options of sockets, to which the container writes.
 const SOCKET: [&str; 5] = ["nosuid", "nodev", "noexec", "rbind", "rprivate"];
 
-/// The architectures of libraries, as ELF has them.
+/// The machine number of libraries in ELF.
 const NATIVE: u16 = if cfg!(target_arch = "aarch64") {
     183
 } else {
@@ -29,15 +29,15 @@ const NATIVE: u16 = if cfg!(target_arch = "aarch64") {
 };
 const I386: u16 = 3;
 
-/// Where the driver's files are.
+/// The directories of the driver's files.
 #[derive(Debug)]
 pub(super) struct Files<'a> {
     roots: &'a Roots,
     root: DriverRoot,
     version: &'a str,
-    /// Where libraries are, each directory once and without links in its path.
+    /// The directories with libraries, without symbolic links in their paths.
     directories: Vec<PathBuf>,
-    /// What the directories of libraries and programs of the driver are in.
+    /// The parents of the driver's directories of libraries and programs.
     prefixes: Vec<PathBuf>,
 }
 
@@ -45,18 +45,18 @@ pub(super) struct Files<'a> {
 #[derive(Debug)]
 pub(super) struct Library {
     pub(super) name: String,
-    /// Where it is below the root.
+    /// The path below the root.
     pub(super) path: PathBuf,
     is_32_bit: bool,
-    /// The links to it beside it.
+    /// The links to the library in its directory.
     links: Vec<String>,
 }
 
 impl<'a> Files<'a> {
-    /// Those of this version of the kernel module.
+    /// Finds the files for this version of the kernel module.
     ///
     /// # Errors
-    /// There are none, or only those of another version.
+    /// Returns an error if there are no files, or only files of another version.
     pub(super) fn find(roots: &'a Roots, version: &'a str) -> Result<Files<'a>, String> {
         let mut files = Files {
             roots,
@@ -97,8 +97,8 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Takes the directories of what is at these paths, if it is of the version; the
-    /// other versions that there are.
+    /// Adds the directories of those paths whose files have the version. Returns the other
+    /// versions that were found.
     fn learn(&mut self, paths: Vec<PathBuf>) -> Result<Vec<String>, String> {
         let mut others = Vec::new();
         for path in paths {
@@ -123,7 +123,7 @@ impl<'a> Files<'a> {
         Ok(others)
     }
 
-    /// Where the cache of the dynamic linker has libraries of these names.
+    /// Returns the paths of libraries with these names in the dynamic linker's cache.
     fn cached(&self, names: &[&String]) -> Result<Vec<PathBuf>, String> {
         let path = Path::new("/etc/ld.so.cache");
         let Some(cache) = self.root.read(path, ld_cache::LARGEST)? else {
@@ -137,10 +137,10 @@ impl<'a> Files<'a> {
         Ok(of_driver.map(|entry| entry.path.into()).collect())
     }
 
-    /// Adds what is for one of the capabilities.
+    /// Adds the files for the requested capabilities.
     ///
     /// # Errors
-    /// Something below the root cannot be read.
+    /// Returns an error if a file below the root cannot be read.
     pub(super) fn add_to(
         &self,
         edits: &mut Edits,
@@ -235,8 +235,8 @@ impl<'a> Files<'a> {
                 });
             }
         }
-        // The dynamic linker looks for a library by its SONAME, and programs for some
-        // by a shorter name: the host has a link for each.
+        // The dynamic linker searches a library by its SONAME, and programs search some by a
+        // shorter name. The host has a link for each name.
         for (name, path) in links {
             let Some(path) = self.root.file(&path)? else {
                 continue;
@@ -249,7 +249,7 @@ impl<'a> Files<'a> {
         Ok(libraries)
     }
 
-    /// What a library is for, by its first bytes; none if it is no library.
+    /// Returns the machine number of a library, or `None` if the file is not a library.
     fn machine(&self, path: &Path) -> Result<Option<u16>, String> {
         const E_MACHINE: usize = 18;
         let header = self.root.read(path, 20)?.unwrap_or_default();
@@ -261,8 +261,8 @@ impl<'a> Files<'a> {
     }
 
     fn add_programs(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
-        // First what came with the libraries: elsewhere there may be a script that
-        // executes just that, which a container does not have there.
+        // Search beside the libraries first. In other directories there may be a script that
+        // executes the program beside the libraries, where the container does not have it.
         let beside = self.prefixes.iter().map(|prefix| prefix.join("bin"));
         let usual = PROGRAM_DIRECTORIES.iter().map(PathBuf::from);
         let directories: Vec<PathBuf> = beside.chain(usual).collect();
@@ -274,7 +274,7 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// The first file of this name below one of the directories.
+    /// Returns the first file with this name below one of the directories.
     fn first(&self, directories: &[PathBuf], name: &str) -> Result<Option<PathBuf>, String> {
         for directory in directories {
             if let Some(path) = self.root.file(&directory.join(name))? {
@@ -284,7 +284,7 @@ impl<'a> Files<'a> {
         Ok(None)
     }
 
-    /// What the driver loads into the GPU.
+    /// Adds the firmware that the driver loads into the GPU.
     fn add_firmware(&self, edits: &mut Edits) -> Result<(), String> {
         let text = |path: PathBuf| roots::text_if_there(&path).map(Option::unwrap_or_default);
         let parameter = self.roots.sys.join("module/firmware_class/parameters/path");
@@ -335,8 +335,8 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// Others may put a link into /tmp, to have what they like bound: what is not
-    /// root's, or has a link in its path, is left out.
+    /// Adds the sockets. A socket that does not belong to root, or whose path has a symbolic
+    /// link, is left out: any user can put a link into /tmp to have another file bound.
     fn add_sockets(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
         for (path, _) in SOCKETS.iter().filter(|(_, of)| of.intersects(asked)) {
             let path = Path::new(path);

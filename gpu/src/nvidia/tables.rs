@@ -1,4 +1,4 @@
-//! What NVIDIA's driver consists of, and what each part is for.
+//! Lists the files of NVIDIA's driver, with the capabilities that need them.
 
 use crate::request::Capabilities;
 
@@ -9,15 +9,15 @@ const VIDEO: Capabilities = Capabilities::VIDEO;
 const DISPLAY: Capabilities = Capabilities::DISPLAY;
 const NGX: Capabilities = Capabilities::NGX;
 
-/// Tells NVIDIA's own runtime, if it is there too, that nothing is left to do.
+/// The variable that tells NVIDIA's own runtime that it has nothing to do.
 pub(crate) const SEEN: &str = "NVIDIA_VISIBLE_DEVICES=void";
 
-/// A library, by its name without `.so` and what follows.
+/// A library, by its name before `.so`.
 #[derive(Debug)]
 pub(super) struct Library {
     pub(super) stem: &'static str,
     pub(super) capabilities: Capabilities,
-    /// Whether it may end in a version of its own.
+    /// Whether the file's name may end in another version than the driver's.
     pub(super) has_own_version: bool,
 }
 
@@ -81,11 +81,10 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("libnvidia-ngx", NGX),
 ];
 
-/// Libraries of which one or the other is in each driver.
+/// Libraries of which each driver has at least one.
 pub(super) const CORE: [&str; 2] = ["libcuda.so", "libnvidia-ml.so"];
 
-/// Links that programs follow though not every host has them, and the library that
-/// each leads to.
+/// Links that programs need although not every host has them, each with its library.
 pub(super) const LINKS: &[(&str, &str)] = &[
     ("libcuda.so", "libcuda"),
     ("libGLX_indirect.so.0", "libGLX_nvidia"),
@@ -93,8 +92,8 @@ pub(super) const LINKS: &[(&str, &str)] = &[
     ("gbm/nvidia-drm_gbm.so", "libnvidia-allocator"),
 ];
 
-/// Where libraries are; what the cache of the dynamic linker has is looked at if none
-/// of them has any. In them, and in `vdpau` below them.
+/// Directories with libraries, which may also be in `vdpau` below them. If none of them has a
+/// library of the driver, the dynamic linker's cache is searched.
 pub(super) const LIBRARY_DIRECTORIES: &[&str] = &[
     "/usr/lib64",
     "/usr/lib/x86_64-linux-gnu",
@@ -123,7 +122,7 @@ pub(super) const PROGRAM_DIRECTORIES: &[&str] = &[
     "/run/current-system/sw/bin",
 ];
 
-/// Programs; all have their place in /usr/bin.
+/// Programs. In the container they are in /usr/bin.
 pub(super) const PROGRAMS: &[(&str, Capabilities)] = &[
     ("nvidia-smi", UTILITY),
     ("nvidia-debugdump", UTILITY),
@@ -136,11 +135,11 @@ pub(super) const PROGRAMS: &[(&str, Capabilities)] = &[
     ("nvidia-xconfig", DISPLAY),
 ];
 
-/// Where the files below are looked for.
+/// Directories with the files of [`DATA`].
 pub(super) const DATA_DIRECTORIES: &[&str] = &["/usr/local/share", "/usr/share", "/etc"];
 
-/// Files by which other libraries find the driver's, and what those need; below the
-/// directory in which they have their place.
+/// Files with which other libraries find those of the driver, and files that the driver needs:
+/// the container's directory, the path below it, and the capabilities.
 pub(super) const DATA: &[(&str, &str, Capabilities)] = &[
     ("/etc", "OpenCL/vendors/nvidia.icd", COMPUTE),
     ("/usr/share", "glvnd/egl_vendor.d/10_nvidia.json", GRAPHICS),
@@ -187,7 +186,7 @@ pub(super) const DATA: &[(&str, &str, Capabilities)] = &[
     ),
 ];
 
-/// Where programs of the container find others on the host that serve them.
+/// Sockets of services on the host.
 pub(super) const SOCKETS: &[(&str, Capabilities)] = &[
     ("/run/nvidia-persistenced/socket", UTILITY),
     ("/run/nvidia-fabricmanager/socket", UTILITY),

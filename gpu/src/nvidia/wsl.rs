@@ -1,5 +1,5 @@
-//! NVIDIA's driver in Windows' subsystem for Linux: one node for all GPUs, and
-//! libraries that Windows puts into /usr/lib/wsl.
+//! Finds NVIDIA's driver in Windows' subsystem for Linux, which has one node for all GPUs and
+//! libraries in /usr/lib/wsl.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use crate::roots::{self, DriverRoot, Roots};
 use crate::{Edits, LibraryDirs};
 
 const LIBRARY_DIRECTORY: &str = "/usr/lib/wsl/lib";
-/// What the libraries load, from the same place in the container.
+/// The directory from which libraries load further files, also in the container.
 const STORE: &str = "/usr/lib/wsl/drivers";
 
-/// Libraries of the subsystem itself, which those of NVIDIA need.
+/// Libraries of the subsystem, which NVIDIA's libraries need.
 const ALWAYS: [&str; 3] = ["libdxcore", "libnvdxgdmal", "libnvdxdlkernels"];
-/// And those that draw.
+/// Libraries of the subsystem that graphics need.
 const DRAWING: [&str; 3] = ["libd3d12", "libd3d12core", "libnvwgf2umx"];
 
-/// The number of /dev/dxg, which the kernel chooses.
+/// Returns the number of /dev/dxg, which the kernel chooses.
 fn number(roots: &Roots) -> Result<Option<(u32, u32)>, String> {
-    /// That of all drivers with one device.
+    /// The major number of drivers with a single device.
     const MISC: u32 = 10;
     let Some(text) = roots::text_if_there(&roots.proc.join("misc"))? else {
         return Ok(None);
@@ -34,10 +34,10 @@ fn number(roots: &Roots) -> Result<Option<(u32, u32)>, String> {
     Ok(minor.map(|minor| (MISC, minor)))
 }
 
-/// All GPUs as one, if this is such a machine.
+/// Returns a single GPU that stands for all, if the machine is such a subsystem.
 ///
 /// # Errors
-/// What the kernel says cannot be read.
+/// Returns an error if a file of the kernel cannot be read.
 pub(crate) fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
     let library = roots.driver.join("usr/lib/wsl/lib/libdxcore.so");
     if number(roots)?.is_none() || fs::metadata(library).is_err() {
@@ -57,10 +57,10 @@ pub(crate) fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
     }])
 }
 
-/// The node of all of them.
+/// Returns the edits with the node of all GPUs.
 ///
 /// # Errors
-/// The host's node is another device.
+/// Returns an error if the host's node is another device.
 pub(crate) fn node(roots: &Roots) -> Result<Edits, String> {
     const FOR_ALL: Access = Access {
         mode: 0o666,
@@ -74,10 +74,10 @@ pub(crate) fn node(roots: &Roots) -> Result<Edits, String> {
     Ok(edits)
 }
 
-/// What a container has beside it.
+/// Returns the edits with the libraries.
 ///
 /// # Errors
-/// A file cannot be read.
+/// Returns an error if a file cannot be read.
 pub(crate) fn common(
     roots: &Roots,
     asked: Capabilities,
@@ -94,7 +94,7 @@ pub(crate) fn common(
             continue;
         };
         let stem = entry.name.split_once(".so").map(|(stem, _)| stem);
-        // Some have a stub beside them that loads them.
+        // Some libraries have a stub that loads them.
         let stem = stem.map(|stem| stem.strip_suffix("_loader").unwrap_or(stem));
         let place = match (stem, &*entry.name) {
             (None, "nvidia-smi") if asked.contains(Capabilities::UTILITY) => {
@@ -105,7 +105,7 @@ pub(crate) fn common(
         };
         edits.bind(root.on_host(&path), place, &FILE);
     }
-    // Older ones have only the file, which is the library of another name.
+    // Older drivers have only the file, without the link.
     let has = |name: &str| {
         edits
             .files
