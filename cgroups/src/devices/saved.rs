@@ -31,7 +31,9 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             rules.extend(default_rules());
         } else {
             let rule = parse(&word);
-            rules.push(rule.ok_or_else(|| D::Error::custom(format!("not a device rule: {word:?}")))?);
+            rules.push(
+                rule.ok_or_else(|| D::Error::custom(format!("not a device rule: {word:?}")))?,
+            );
         }
     }
     Ok(Some(rules))
