@@ -6,10 +6,11 @@
 //! Which hierarchies a container uses, and where its cgroup is, is decided in `path`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
+use teu_mountinfo::Mount as Line;
 
 use crate::error::{Error, Result};
 use crate::file;
@@ -111,11 +112,20 @@ struct Mount {
     v2: bool,
     root: PathBuf,
     point: OsString,
-    /// With commas between.
+    /// The options, separated by commas.
     options: String,
 }
 
 impl Mount {
+    fn new(line: &Line) -> Mount {
+        Mount {
+            v2: line.kind == b"cgroup2",
+            root: line.root(),
+            point: line.point().into_os_string(),
+            options: String::from_utf8_lossy(line.super_options).into_owned(),
+        }
+    }
+
     /// Returns the options of cgroup2 itself, without those that every filesystem has and
     /// those of security modules (`seclabel`, `context=…`).
     fn flags(&self) -> Vec<String> {
@@ -129,91 +139,43 @@ impl Mount {
     }
 }
 
-/// The first fields of any line.
-#[derive(Debug, Clone, Copy)]
-struct Place<'a> {
-    id: u64,
-    parent: u64,
-    /// Still escaped.
-    point: &'a [u8],
-}
-
 /// Returns the cgroup mounts that can be reached by their paths.
 fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
-    let lines: Vec<&[u8]> = mountinfo.split(|&byte| byte == b'\n').collect();
-    let cgroups: Vec<(Place, Mount)> = lines
-        .iter()
-        .filter_map(|line| mount(line).and_then(|mount| Some((place(line)?, mount))))
-        .collect();
+    let all: Vec<Line> = teu_mountinfo::mounts(mountinfo).collect();
+    let is_cgroup = |line: &&Line| matches!(line.kind, b"cgroup" | b"cgroup2");
+    let cgroups: Vec<&Line> = all.iter().filter(is_cgroup).collect();
     // Only mounts above a cgroup mount can hide it. A host may have thousands of others.
-    let is_above = |place: &Place| cgroups.iter().any(|(one, _)| is_at_or_above(place, one));
-    let above: Vec<Place> = lines
-        .iter()
-        .filter_map(|line| place(line))
-        .filter(is_above)
-        .collect();
-    cgroups
-        .into_iter()
-        .filter(|(place, _)| !is_hidden(place, &above))
-        .map(|(_, mount)| mount)
-        .collect()
+    let is_above = |line: &&Line| cgroups.iter().any(|cgroup| is_at_or_above(line, cgroup));
+    let above: Vec<&Line> = all.iter().filter(is_above).collect();
+    let visible = cgroups.iter().filter(|line| !is_hidden(line, &above));
+    visible.map(|line| Mount::new(line)).collect()
 }
 
-fn place(line: &[u8]) -> Option<Place<'_>> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    Some(Place {
-        id: number(fields.next()?)?,
-        parent: number(fields.next()?)?,
-        point: fields.nth(2)?,
-    })
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// The line, if it is about cgroups.
-fn mount(line: &[u8]) -> Option<Mount> {
-    // The type, the source and the options come last. No field has a space in
-    // it, and how many there are before them differs.
-    let mut fields = line.rsplit(|&byte| byte == b' ');
-    let (options, kind) = (fields.next()?, fields.nth(1)?);
-    if kind != b"cgroup" && kind != b"cgroup2" {
-        return None;
-    }
-    let mut fields = line.split(|&byte| byte == b' ').skip(3);
-    Some(Mount {
-        v2: kind == b"cgroup2",
-        root: unescape(fields.next()?).into(),
-        point: unescape(fields.next()?),
-        options: String::from_utf8_lossy(options).into_owned(),
-    })
-}
-
-fn is_at_or_above(upper: &Place, lower: &Place) -> bool {
-    let rest = lower.point.strip_prefix(upper.point);
-    upper.point == b"/" || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+fn is_at_or_above(upper: &Line, lower: &Line) -> bool {
+    let rest = lower.escaped_point.strip_prefix(upper.escaped_point);
+    upper.escaped_point == b"/" || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Returns whether another mount covers this mount's root, or a mount above it. The order
 /// of lines does not tell, because mounts can be moved.
-fn is_hidden(place: &Place, all: &[Place]) -> bool {
-    let covers_root = |other: &Place| other.parent == place.id && other.point == place.point;
+fn is_hidden(line: &Line, all: &[&Line]) -> bool {
+    let covers_root =
+        |other: &&Line| other.parent == line.id && other.escaped_point == line.escaped_point;
     if all.iter().any(covers_root) {
         return true;
     }
-    let mut child = *place;
+    let mut child = *line;
     // A chain of parents is at most as long as the list. The limit is needed because the
     // first mount of a system is its own parent.
     for _ in all {
-        let is_beside = |other: &Place| {
+        let is_beside = |other: &&Line| {
             other.parent == child.parent && other.id != child.id && is_at_or_above(other, &child)
         };
         if all.iter().any(is_beside) {
             return true;
         }
         match all.iter().find(|other| other.id == child.parent) {
-            Some(parent) => child = *parent,
+            Some(parent) => child = **parent,
             None => return false,
         }
     }
@@ -247,21 +209,6 @@ fn below_root(root: &Path, path: &Path) -> PathBuf {
         Ok(own) if !own.starts_with("..") => own.to_owned(),
         Ok(_) | Err(_) => PathBuf::new(),
     }
-}
-
-/// Undoes mountinfo's octal escapes (`\040` for a space).
-fn unescape(field: &[u8]) -> OsString {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let digits = tail.get(..3).filter(|_| first == b'\\');
-        let escaped = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &tail[3..] } else { tail };
-    }
-    OsString::from_vec(bytes)
 }
 
 #[cfg(test)]

@@ -121,18 +121,10 @@ fn group_of_root(state: &ContainerState) -> Result<Option<u32>> {
 fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
     let path = format!("/proc/{}/mountinfo", state.pid);
     let table = std::fs::read(&path).with_context(|| format!("read {path:?}"))?;
-    for mount in table.split(|byte| *byte == b'\n') {
-        let fields: Vec<&[u8]> = mount.split(|byte| *byte == b' ').collect();
-        let (Some(place), Some(options)) = (fields.get(4), fields.get(5)) else {
-            continue;
-        };
-        if options
-            .split(|byte| *byte == b',')
-            .any(|word| word == b"idmapped")
-        {
-            let place = String::from_utf8_lossy(place);
-            bail!("mount {place:?} is idmapped: CRIU cannot restore such mounts");
-        }
+    let mut mounts = teu_mountinfo::mounts(&table);
+    if let Some(mount) = mounts.find(|mount| mount.has_option("idmapped")) {
+        let point = mount.point();
+        bail!("mount {point:?} is idmapped: CRIU cannot restore such mounts");
     }
     Ok(())
 }

@@ -32,11 +32,9 @@ impl Host {
             return Ok(Some(usual));
         }
         let mounts = self.path("proc/self/mountinfo");
-        let mounts = fs::read_to_string(&mounts).with_context(|| format!("read {mounts:?}"))?;
-        let mount = mounts.lines().find(|line| line.contains(" - resctrl "));
-        Ok(mount
-            .and_then(|line| line.split(' ').nth(4))
-            .map(PathBuf::from))
+        let mounts = fs::read(&mounts).with_context(|| format!("read {mounts:?}"))?;
+        let mount = teu_mountinfo::mounts(&mounts).find(|mount| mount.kind == b"resctrl");
+        Ok(mount.map(|mount| mount.point()))
     }
 }
 

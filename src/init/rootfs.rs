@@ -15,10 +15,8 @@
 //! ```
 //! Not for: deciding; everything is in [`RootfsPlan`].
 
-use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -29,6 +27,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use teu_mountinfo::Mount;
 
 use super::detached::{attach, clone_handle, cover, make_readonly};
 use super::masks::{self, Places, is_null, open_null};
@@ -346,40 +345,11 @@ fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>
     std::fs::File::from(file)
         .read_to_end(&mut table)
         .context("read mountinfo")?;
-    let mountpoint = |line: &[u8]| {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let separator = fields.iter().position(|field| *field == b"-")?;
-        let (root, point, kind) = (fields.get(3)?, fields.get(4)?, fields.get(separator + 1)?);
-        let complete = *root == b"/" && matches!(*kind, b"proc" | b"sysfs");
-        let path = unescape(point);
-        (complete && !path.starts_with(rootfs)).then_some(path)
-    };
-    Ok(table
-        .split(|byte| *byte == b'\n')
-        .filter_map(mountpoint)
-        .collect())
-}
-
-/// A path of mountinfo, where some letters are three octal digits.
-fn unescape(path: &[u8]) -> PathBuf {
-    let mut letters = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let [first, tail @ ..] = rest {
-        let digits = tail
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(letter) if *first == b'\\' => {
-                letters.push(letter);
-                rest = &tail[3..];
-            }
-            _ => {
-                letters.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(letters))
+    let is_complete =
+        |mount: &Mount<'_>| mount.escaped_root == b"/" && matches!(mount.kind, b"proc" | b"sysfs");
+    let mounts = teu_mountinfo::mounts(&table).filter(is_complete);
+    let outside = |point: &PathBuf| !point.starts_with(rootfs);
+    Ok(mounts.map(|mount| mount.point()).filter(outside).collect())
 }
 
 /// Unmounts `path`, or covers it where that is not allowed.

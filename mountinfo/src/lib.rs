@@ -1,0 +1,158 @@
+//! Parses the text of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+//!
+//! [`mounts`] splits the lines into fields and copies nothing; [`Mount::point`] and
+//! [`Mount::root`] decode the octal escapes of a path. The caller reads the file, because it
+//! may have to do so through a descriptor of /proc.
+//!
+//! # Example
+//!
+//! ```
+//! let text = b"31 23 0:28 / /mnt/a\\040b rw,relatime shared:3 - tmpfs none rw,mode=755\n";
+//! let mount = teu_mountinfo::mounts(text).next().expect("a mount");
+//! assert_eq!(mount.point(), std::path::Path::new("/mnt/a b"));
+//! assert_eq!(mount.kind, b"tmpfs");
+//! assert!(mount.has_option("relatime"));
+//! ```
+
+#![warn(missing_docs)]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// A line of mountinfo. Fields of bytes are as the kernel writes them.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mount<'a> {
+    /// The id of the mount.
+    pub id: u64,
+    /// The id of the parent mount.
+    pub parent: u64,
+    /// The path in the filesystem that is mounted, with escapes.
+    pub escaped_root: &'a [u8],
+    /// The path of the mountpoint, with escapes.
+    pub escaped_point: &'a [u8],
+    /// The options of the mount, separated by commas.
+    pub options: &'a [u8],
+    /// The type of the filesystem.
+    pub kind: &'a [u8],
+    /// The options of the filesystem, separated by commas.
+    pub super_options: &'a [u8],
+}
+
+/// Returns the mounts of a text, in its order. Skips lines of another form.
+pub fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> {
+    text.split(|byte| *byte == b'\n').filter_map(parse)
+}
+
+fn parse(line: &[u8]) -> Option<Mount<'_>> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
+    let _device = fields.next()?;
+    let (escaped_root, escaped_point) = (fields.next()?, fields.next()?);
+    let options = fields.next()?;
+    // Optional fields end with a hyphen.
+    fields.find(|field| *field == b"-")?;
+    let kind = fields.next()?;
+    let _source = fields.next()?;
+    Some(Mount {
+        id,
+        parent,
+        escaped_root,
+        escaped_point,
+        options,
+        kind,
+        super_options: fields.next()?,
+    })
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+impl Mount<'_> {
+    /// Returns the path in the filesystem that is mounted.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        unescape(self.escaped_root)
+    }
+
+    /// Returns the path of the mountpoint.
+    #[must_use]
+    pub fn point(&self) -> PathBuf {
+        unescape(self.escaped_point)
+    }
+
+    /// Returns whether the mount itself has an option, such as `ro`.
+    #[must_use]
+    pub fn has_option(&self, option: &str) -> bool {
+        let mut options = self.options.split(|byte| *byte == b',');
+        options.any(|found| found == option.as_bytes())
+    }
+}
+
+/// Decodes the octal escapes that the kernel writes for blanks, newlines and backslashes.
+fn unescape(path: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..3).filter(|_| *first == b'\\');
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn fields_of_a_line() {
+        let text = b"no mount\n\
+            41 31 0:38 /a\\011b /sys/fs/x rw,idmapped shared:3 master:2 - cgroup2 none rw,nsdelegate\n\
+            22 1 8:1 / / ro - ext4 - rw\n";
+        let found: Vec<Mount> = mounts(text).collect();
+        assert_eq!(found.len(), 2);
+        let [first, second] = [found[0], found[1]];
+        assert_eq!((first.id, first.parent), (41, 31));
+        assert_eq!(first.root(), Path::new("/a\tb"));
+        assert_eq!(first.point(), Path::new("/sys/fs/x"));
+        assert_eq!(first.kind, b"cgroup2");
+        assert_eq!(first.super_options, b"rw,nsdelegate");
+        assert!(first.has_option("idmapped") && !first.has_option("ro"));
+        assert_eq!(
+            (second.kind, second.super_options),
+            (&b"ext4"[..], &b"rw"[..])
+        );
+    }
+
+    #[test]
+    fn escapes_of_a_path() {
+        for (written, path) in [
+            ("/a\\040b", "/a b"),
+            ("/a\\134040", "/a\\040"),
+            ("/\\0", "/\\0"),
+            ("/x\\", "/x\\"),
+        ] {
+            assert_eq!(unescape(written.as_bytes()), Path::new(path));
+        }
+    }
+
+    #[test]
+    fn the_own_mounts_are_parsed() {
+        let text = std::fs::read("/proc/self/mountinfo").expect("read");
+        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(mounts(&text).count(), lines);
+    }
+}
