@@ -150,7 +150,7 @@ impl Drop for Child {
 /// A new cgroup namespace is not made: its root would be the parent's cgroup. The child
 /// has to unshare it after it has entered its own cgroup.
 ///
-/// The caller must be single-threaded.
+/// The caller must be single-threaded; debug builds check that.
 ///
 /// # Errors
 /// Returns an error if a namespace cannot be opened, made or mapped. The child is then
@@ -161,6 +161,10 @@ pub fn spawn<P, C>(
     ends: (P, C),
     child: impl FnOnce(C, Result<()>) -> i32,
 ) -> Result<(Child, P)> {
+    debug_assert!(
+        is_single_threaded(),
+        "the child would have one thread of several"
+    );
     let targets = join::open_all(plan)?;
     let (callers, childs) = ends;
     let child = |joined| child(childs, joined);
@@ -171,6 +175,13 @@ pub fn spawn<P, C>(
     } else {
         spawn_through_middle(plan, targets, cgroup, callers, child)
     }
+}
+
+/// Returns whether the caller may clone without exec. Only looked at in debug builds,
+/// since it takes system calls.
+pub(crate) fn is_single_threaded() -> bool {
+    // A process that cannot look has a /proc of another pid namespace.
+    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
 }
 
 fn needs_middle_process(plan: &NamespacePlan) -> bool {
