@@ -1,10 +1,13 @@
-//! The way into cgroup v1 for a process that moves itself.
+//! Lets a process move itself into its cgroups of v1, because that is faster than being
+//! moved by another process.
 //!
-//! To move a process, the kernel keeps all from forking meanwhile. After some
-//! milliseconds without moves it first waits until every processor has heard of that
-//! (an RCU grace period), which takes 10 ms and more. A process of one thread that
-//! moves itself needs none of this (Linux 5.5). On cgroup v2 there is no such way, but
-//! clone(2) puts a child into its cgroup, see [`Cgroup::clone_target`].
+//! While the kernel moves a process, no process may fork. If no process was moved for some
+//! milliseconds, the kernel first waits for an RCU grace period, which takes 10 ms or more.
+//! A single-threaded process that moves itself does not wait (Linux 5.5). The parent opens
+//! the files with [`Cgroup::entrance`], and the child calls [`Entrance::enter`].
+//!
+//! On cgroup v2, clone(2) puts the child into its cgroup instead: see
+//! [`Cgroup::clone_target`].
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,26 +15,27 @@ use std::io::{self, Write};
 use crate::Cgroup;
 use crate::unit::UnitOfCgroup;
 
-/// The v1 directories of a cgroup, open to a process that is to move there.
+/// The open files of a cgroup's v1 directories, for a process that moves itself.
 #[derive(Debug)]
 pub struct Entrance {
-    /// The file "tasks" of each.
+    /// The file "tasks" of each directory.
     tasks: Vec<File>,
 }
 
-/// Where a process is before [`Cgroup::enter`].
+/// The hierarchies that a process has entered before [`Cgroup::enter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Entered {
-    /// It went through an [`Entrance`].
+    /// The process entered the v1 hierarchies through an [`Entrance`].
     pub v1: bool,
-    /// It began its life in [`Cgroup::clone_target`].
+    /// The process was cloned into [`Cgroup::clone_target`].
     pub v2: bool,
 }
 
 impl Cgroup {
-    /// The way into its v1 hierarchies. `None` where there are none, where a process
-    /// may have to be left out of one, where systemd is going to make them, and where
-    /// they cannot be opened: [`Cgroup::enter`] says why.
+    /// Opens the v1 directories for a process that moves itself. Returns `None` if there
+    /// are none, if a rootless user's process may have to be left out of one, if systemd
+    /// makes the directories later, or if they cannot be opened. [`Cgroup::enter`] then
+    /// reports the error.
     pub fn entrance(&self) -> Option<Entrance> {
         let is_to_be_started = self
             .unit
@@ -48,10 +52,12 @@ impl Cgroup {
 }
 
 impl Entrance {
-    /// Moves this process, which has one thread. It may be in any namespaces by now.
-    /// After an error it may be in some of the hierarchies.
+    /// Moves this process, which must be single-threaded, into the cgroups. It may be in
+    /// other namespaces than the process that opened the files. After an error, it may be in
+    /// some of the cgroups.
     ///
-    /// Errors: a directory is gone, or does not take it.
+    /// # Errors
+    /// Returns an error if a cgroup was removed or refuses the process.
     pub fn enter(&self) -> io::Result<()> {
         self.tasks
             .iter()

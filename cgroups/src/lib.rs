@@ -1,11 +1,37 @@
-//! Control groups of a container: make them, join them, set limits, freeze,
-//! signal and remove them, on cgroup v1, hybrid and v2 hosts.
+//! Makes, joins, limits, freezes, signals and removes the cgroups of a container, on hosts
+//! with cgroup v1, hybrid hosts, and hosts with cgroup v2.
 //!
-//! Knows nothing of bundles or of the runtime's state: a [`CgroupPlan`] comes
-//! in, [`SavedPaths`] go out. `hierarchy` looks at the machine, `v1` and `v2`
-//! turn [`Limits`] into lists of writes, and [`Cgroup`] carries them out.
+//! [`Location::find`] finds the hierarchies (`hierarchy`), [`Cgroup::prepare`] makes the
+//! directories of a [`CgroupPlan`], [`Cgroup::enter`] moves a process into them, and
+//! [`Cgroup::apply`] sets the [`Limits`], which `v1` and `v2` turn into writes. The caller
+//! stores [`SavedPaths`], with which [`Cgroup::open`] finds the cgroup later.
+//!
+//! The crate knows nothing of bundles or of the runtime's state, and logs nothing.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use teu_cgroups::{Cgroup, CgroupPath, CgroupPlan, Driver, Entered, Limits, Location};
+//!
+//! let plan = CgroupPlan {
+//!     driver: Driver::Filesystem,
+//!     path: CgroupPath::new(None, "my-container")?,
+//!     limits: Limits {
+//!         pids: Some(100),
+//!         ..Limits::default()
+//!     },
+//!     rootless: false,
+//! };
+//! let mut cgroup = Cgroup::prepare(&plan, &Location::find()?)?;
+//! cgroup.enter(nix::unistd::Pid::this(), Entered::default())?;
+//! for ignored in cgroup.apply(&plan.limits)? {
+//!     eprintln!("{ignored}");
+//! }
+//! cgroup.keep();
+//! # Ok::<(), teu_cgroups::Error>(())
+//! ```
 
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod convert;
 mod cpu_list;
@@ -59,19 +85,19 @@ pub use crate::stats::{Stats, Usage};
 pub use crate::systemd::{Manager, Unit, owner_of_user_manager};
 pub use crate::update::Update;
 
-/// Who makes the directories.
+/// The maker of a cgroup's directories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Driver {
-    /// We do, in the cgroup file system, at [`CgroupPlan::path`].
+    /// This crate makes them in the cgroup file system, at [`CgroupPlan::path`].
     #[default]
     Filesystem,
-    /// systemd does, as this unit.
+    /// systemd makes them, as this unit.
     Systemd(Box<Unit>),
-    /// Nobody: the container stays in the cgroup of its maker.
+    /// There are none: the container stays in the cgroup of the process that makes it.
     Disabled,
 }
 
-/// Everything decided about a container's cgroup before it exists.
+/// The decisions about a container's cgroup before it exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPlan {
     /// The maker of the cgroup's directories.
@@ -80,21 +106,20 @@ pub struct CgroupPlan {
     pub path: CgroupPath,
     /// The limits of the container.
     pub limits: Limits,
-    /// The user may lack the right to make cgroups. Without an explicit path
-    /// the hierarchies concerned are then left out, and only a limit that needs
-    /// one of them is an error.
+    /// Whether the user may lack the permission to make cgroups. Without an explicit path,
+    /// such hierarchies are left out, and only a limit that needs one of them is an error.
     pub rootless: bool,
 }
 
 impl CgroupPlan {
-    /// Whether a hierarchy that this user may not use is left out.
+    /// Returns whether hierarchies that the user may not use are left out.
     fn is_lenient(&self) -> bool {
         self.driver == Driver::Filesystem && self.rootless && !self.path.is_explicit()
     }
 }
 
-/// The hierarchies of this machine, as this process sees them. Finding them
-/// reads /proc and makes nothing.
+/// The hierarchies of the machine, as this process sees them. Finding them reads /proc and
+/// makes nothing.
 #[derive(Debug)]
 pub struct Location {
     hierarchies: Hierarchies,
@@ -102,9 +127,10 @@ pub struct Location {
 }
 
 impl Location {
-    /// Finds them.
+    /// Finds the hierarchies.
     ///
-    /// Errors: /proc/self/mountinfo or /proc/self/cgroup cannot be read, or
+    /// # Errors
+    /// Returns an error if /proc/self/mountinfo or /proc/self/cgroup cannot be read, or if
     /// there is no hierarchy.
     pub fn find() -> Result<Location> {
         Ok(Location {
@@ -113,9 +139,10 @@ impl Location {
         })
     }
 
-    /// Finds them, or none: for a container that stays in the cgroup of its maker.
+    /// Finds the hierarchies, if there are any: for [`Driver::Disabled`].
     ///
-    /// Errors: as for [`Location::find`].
+    /// # Errors
+    /// As [`Location::find`], but succeeds if there is no hierarchy.
     pub fn find_if_any() -> Result<Location> {
         match Location::find() {
             Err(Error::NotMounted) => Ok(Location::none()),
@@ -123,17 +150,18 @@ impl Location {
         }
     }
 
-    /// Finds them for cgroups that this systemd makes, and asks it where it makes them.
+    /// Finds the hierarchies, and asks a systemd manager where it makes cgroups.
     ///
-    /// Errors: as for [`Location::find`]; there is no systemd to ask, or it does not
-    /// answer.
+    /// # Errors
+    /// As [`Location::find`]. Also returns an error if there is no such manager, or if it does
+    /// not answer.
     pub fn find_with_systemd(manager: Manager) -> Result<Location> {
         let mut location = Location::find()?;
         location.systemd = Some(Asked::ask(manager, &location.hierarchies)?);
         Ok(location)
     }
 
-    /// None at all.
+    /// Returns a location without hierarchies.
     pub fn none() -> Location {
         Location {
             hierarchies: Hierarchies {
@@ -144,8 +172,8 @@ impl Location {
         }
     }
 
-    /// Where [`Cgroup::prepare`] will make the container's cgroup: what
-    /// [`Cgroup::open`] needs to remove one whose making was interrupted.
+    /// Returns the paths at which [`Cgroup::prepare`] will make the cgroup. With them,
+    /// [`Cgroup::open`] finds a cgroup whose making was interrupted.
     pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
         match &plan.driver {
             Driver::Filesystem => {}
@@ -172,9 +200,9 @@ impl Location {
         SavedPaths::new(&members, v2.as_ref())
     }
 
-    /// What a mount of type "cgroup" in the container needs to know.
+    /// Describes the hierarchies for a mount of type "cgroup" in the container.
     pub fn layout(&self, plan: &CgroupPlan) -> Layout {
-        // A lenient user may get no cgroup in a hierarchy: our own is shown.
+        // The hierarchies may be left out, so show this process's own cgroup.
         let paths = match plan.is_lenient() {
             true => SavedPaths::default(),
             false => self.paths(plan),
@@ -185,33 +213,34 @@ impl Location {
 
 /// A container's cgroup: a directory in every hierarchy.
 ///
-/// Dropping it removes the directories that [`Cgroup::prepare`] made, and stops
-/// the unit that [`Cgroup::enter`] started, unless [`Cgroup::keep`] was called;
-/// one from [`Cgroup::open`] leaves all in place.
+/// Dropping it removes the directories that [`Cgroup::prepare`] made and stops the unit that
+/// [`Cgroup::enter`] started, unless [`Cgroup::keep`] was called. Dropping a value of
+/// [`Cgroup::open`] removes nothing.
 #[derive(Debug)]
 pub struct Cgroup {
     v1: Vec<v1::Member>,
     v2: Option<Directory>,
-    /// What this value made, outermost first.
+    /// The directories that this value made, parents first.
     made: Vec<PathBuf>,
-    /// Leave out a hierarchy that this user may not use.
+    /// Whether to leave out hierarchies that the user may not use.
     lenient: bool,
-    /// What `prepare` wrote to a v1 cpuset, before anything could join.
+    /// The sets that `prepare` wrote to a v1 cpuset before a process joined.
     cpus_and_mems: Option<(String, String)>,
-    /// Where systemd makes the directories.
+    /// The unit, if systemd makes the directories.
     unit: Option<UnitOfCgroup>,
-    /// There is none on purpose: limits are left out.
+    /// Whether the container has no cgroup on purpose. Limits are then left out.
     disabled: bool,
 }
 
 impl Cgroup {
-    /// Makes the container's directory in every mounted hierarchy, ready to
-    /// take processes: on v1 with processors and memory nodes, on v2 with its
-    /// controllers. Where systemd makes it, that happens in [`Cgroup::enter`].
+    /// Makes the container's directory in every hierarchy, and prepares it to take processes:
+    /// on v1 with processors and memory nodes, on v2 with controllers. If systemd makes the
+    /// cgroup, [`Cgroup::enter`] does that.
     ///
-    /// Errors: a directory cannot be made, has processes in it already, or is
-    /// frozen (also through a cgroup above it); real-time and cpuset limits
-    /// that v1 wants set before the first process joins.
+    /// # Errors
+    /// Returns an error if a directory cannot be made, has processes in it, or is frozen, also
+    /// by a cgroup above it. On v1, real-time and cpuset limits are set before the first process
+    /// joins, and may fail.
     pub fn prepare(plan: &CgroupPlan, location: &Location) -> Result<Cgroup> {
         let mut cgroup = Cgroup::of(Vec::new(), None);
         match &plan.driver {
@@ -233,7 +262,7 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// These directories, and nothing made or left out.
+    /// Makes a value for existing directories.
     fn of(v1: Vec<v1::Member>, v2: Option<Directory>) -> Cgroup {
         Cgroup {
             v1,
@@ -264,7 +293,7 @@ impl Cgroup {
         if existed {
             refuse_processes(&member.directory)?;
         }
-        // One made just now below the root, which is never frozen, is not either.
+        // A new cgroup below the root is not frozen, because the root never is.
         let may_be_frozen = existed || path.parent() != Some(top.as_path());
         if may_be_frozen && member.has("freezer") && v1::freezer::is_frozen(&member.directory)? {
             return Err(Error::Frozen { path });
@@ -288,7 +317,7 @@ impl Cgroup {
         if existed {
             refuse_processes(&directory)?;
         }
-        // One made just now below the root, which is never frozen, is not either.
+        // A new cgroup below the root is not frozen, because the root never is.
         let has_others_above = existed || path.parent() != Some(hierarchy.mountpoint.as_path());
         if has_others_above && v2::freezer::is_frozen(&directory)? {
             return Err(Error::Frozen { path });
@@ -299,8 +328,8 @@ impl Cgroup {
         };
         let may_be_threaded = match &wanted {
             v2::Wanted::These(names) if names.is_empty() => has_others_above,
-            // One that has all controllers is not threaded. Also below the
-            // root, which in a cgroup namespace is a cgroup as any other.
+            // A cgroup that has all controllers is not threaded. Check also below the root,
+            // because in a cgroup namespace the root is an ordinary cgroup.
             wanted => !v2::enable_controllers(&hierarchy.mountpoint, &path, wanted)?,
         };
         if may_be_threaded {
@@ -310,7 +339,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// On a hybrid host some controllers may be bound to v2.
+    /// Returns the controllers that limits need and v1 does not have. On a hybrid host, v2 may
+    /// have them.
     fn controllers_missing_on_v1(&self, limits: &Limits) -> Result<Vec<&'static str>> {
         let mut missing = Vec::new();
         for controller in Controller::ALL {
@@ -323,7 +353,7 @@ impl Cgroup {
         Ok(missing)
     }
 
-    /// Prepares one hierarchy, or leaves it out without a trace.
+    /// Prepares one hierarchy. If it fails for a lenient user, undoes it and succeeds.
     fn unless_lenient(&mut self, prepare: impl FnOnce(&mut Cgroup) -> Result<()>) -> Result<()> {
         let before = self.made.len();
         match prepare(self) {
@@ -341,10 +371,12 @@ impl Cgroup {
         }
     }
 
-    /// The v2 directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which
-    /// spares a new process the wait of an attach. `None` where there is no v2,
-    /// and where systemd is going to make it, of a process that exists. If the
-    /// clone fails, clone without and enter.
+    /// Opens the v2 directory for `CLONE_INTO_CGROUP` (clone(2), kernel 5.7), which is faster
+    /// than moving the process. Returns `None` without cgroup v2, and if systemd makes the
+    /// cgroup later. If the clone fails, clone without the flag and call [`Cgroup::enter`].
+    ///
+    /// # Errors
+    /// Returns an error if the directory cannot be opened.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
         if self
             .unit
@@ -364,13 +396,14 @@ impl Cgroup {
         }
     }
 
-    /// Moves a process into every hierarchy that it has not `entered` yet.
+    /// Moves a process into every hierarchy that it has not `entered` yet. If systemd makes the
+    /// cgroup, it starts the unit with the process.
     ///
-    /// A rootless user who may not do so (and gave no path) leaves the
-    /// hierarchy out, and the directory made for it goes away: limits would
-    /// bind nobody there.
+    /// If a rootless user gave no path and lacks the permission, the hierarchy is left out and
+    /// its directory is removed, because limits there would have no effect.
     ///
-    /// Where systemd makes the cgroup, the unit is started around the process.
+    /// # Errors
+    /// Returns an error if the process cannot be moved, or if systemd cannot start the unit.
     pub fn enter(&mut self, pid: Pid, entered: Entered) -> Result<()> {
         let pid = pid.as_raw();
         if self
@@ -406,8 +439,8 @@ impl Cgroup {
         result
     }
 
-    /// Somebody may remove a cgroup while it is empty (seen on v1 beside
-    /// systemd): one made a moment ago is made again.
+    /// Moves a process into a v1 cgroup. Makes the cgroup again if another process removed it
+    /// while it was empty, which systemd was seen to do.
     fn enter_v1(&self, directory: &Directory, pid: i32) -> Result<()> {
         const TRIES: u32 = 5;
         let mut result = directory.enter(pid);
@@ -433,13 +466,14 @@ impl Cgroup {
         }
     }
 
-    /// Sets limits, but for device rules (see [`Cgroup::restrict_devices`]); of
-    /// those not given, nothing is touched. Returns what had to
-    /// be left out because this host's cgroup version has no such thing; runc
-    /// leaves the same out without a word.
+    /// Sets limits, except device rules (see [`Cgroup::restrict_devices`]). Limits that are not
+    /// given stay as they are. Returns the limits that were left out because this host's cgroup
+    /// version does not have them; runc leaves them out silently.
     ///
-    /// Errors: by the field of the spec, the file, the value and the cause.
-    #[must_use = "what was left out should be reported"]
+    /// # Errors
+    /// Returns an error, with the limit, the file and the value, if a limit is not valid or the
+    /// kernel refuses it.
+    #[must_use = "limits that were left out should be reported"]
     pub fn apply(&self, limits: &Limits) -> Result<Vec<Ignored>> {
         match &self.unit {
             _ if self.disabled => left_out(limits),
@@ -499,8 +533,8 @@ impl Cgroup {
         }
     }
 
-    /// What `limits` mean for a controller without a v1 hierarchy. Where there
-    /// are others, it is one that is missing, not one that v2 does without.
+    /// Returns the steps for a controller without a v1 hierarchy. On a host with other v1
+    /// hierarchies, a controller that only v1 has is missing, which is an error.
     fn v2_steps(&self, controller: Controller, limits: &Limits) -> Result<Steps> {
         let steps = v2::steps(controller, limits)?;
         match steps.ignored.first() {
@@ -514,17 +548,17 @@ impl Cgroup {
         }
     }
 
-    /// Sets the device rules, if there are any. On v2 one set takes the place
-    /// of the other at once. On v1 what both allow is so all the time, but where
-    /// the old rules or the new ones allow by default, everything is denied, or
-    /// allowed, for a moment: no process of the cgroup may be making or opening
-    /// devices then. [`Cgroup::update`] sees to that.
+    /// Sets the device rules, if there are any. On v2, the new rules replace the old ones at
+    /// once. On v1, requests that both allow are allowed at every moment, unless the default
+    /// changes: then everything is denied or allowed for a moment, and no process of the cgroup
+    /// may open or make devices meanwhile. [`Cgroup::update`] freezes the cgroup for that.
     ///
-    /// Returns what systemd cannot be told of them: it holds, but maybe not for
-    /// ever.
+    /// Returns the rules that systemd cannot be told. They are in force, but a reload of systemd
+    /// may undo them.
     ///
-    /// Errors: as for [`Cgroup::apply`].
-    #[must_use = "what was left out should be reported"]
+    /// # Errors
+    /// As [`Cgroup::apply`].
+    #[must_use = "rules that were left out should be reported"]
     pub fn restrict_devices(&self, limits: &Limits) -> Result<Vec<Ignored>> {
         let Some(list) = limits.devices.as_ref().filter(|_| !self.disabled) else {
             return Ok(Vec::new());
@@ -539,7 +573,7 @@ impl Cgroup {
             return devices::v1::apply(directory, rules);
         }
         let Some(directory) = &self.v2 else {
-            // No devices hierarchy is no protection: that must not pass.
+            // Without a devices hierarchy, devices would not be restricted: fail.
             let field = "devices".to_owned();
             return Err(Error::NoCgroup {
                 field,
@@ -548,8 +582,8 @@ impl Cgroup {
         };
         if rules.allow_everything() {
             match devices::attach::count(&directory.path) {
-                // On an error the kernel has no such programs, or this user may
-                // have none: then there is none to take away either.
+                // An error means that the kernel does not support programs, or that the user
+                // may not load them. Then there is no program to remove.
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(_) => {}
             }
@@ -571,7 +605,7 @@ impl Cgroup {
             .chain(&self.v2)
     }
 
-    /// The cgroup of an existing container; looks at nothing.
+    /// Returns the cgroup of an existing container, without checking that it exists.
     pub fn open(saved: &SavedPaths) -> Cgroup {
         let (v1, v2) = saved.members();
         let mut cgroup = Cgroup::of(v1, v2);
@@ -580,12 +614,11 @@ impl Cgroup {
         cgroup
     }
 
-    /// The cgroup that a process is in now, whoever made it.
+    /// Finds the cgroup of a process. If v1 has the controllers, the directory in v2 is left
+    /// out, because other runtimes make none there.
     ///
-    /// Where v1 has the controllers, without the directory in v2: a runtime that
-    /// does not know of hybrid hosts makes none there.
-    ///
-    /// Errors: the process is gone, or there is no hierarchy.
+    /// # Errors
+    /// Returns an error if the process has exited, or if there is no hierarchy.
     pub fn of_process(pid: Pid) -> Result<Cgroup> {
         let Hierarchies { v1, v2 } = Hierarchies::of_process(pid)?;
         let directory =
@@ -605,12 +638,12 @@ impl Cgroup {
         Ok(Cgroup::of(members, v2.as_ref().map(directory)))
     }
 
-    /// Whether v2 has the controllers.
+    /// Returns whether v2 has the controllers.
     pub fn is_v2(&self) -> bool {
         self.v1.is_empty()
     }
 
-    /// What [`Cgroup::open`] needs later.
+    /// Returns the paths with which [`Cgroup::open`] finds the cgroup later.
     pub fn saved_paths(&self) -> SavedPaths {
         let paths = SavedPaths::new(&self.v1, self.v2.as_ref());
         match &self.unit {
@@ -619,18 +652,25 @@ impl Cgroup {
         }
     }
 
-    /// Every process in the cgroup and the cgroups below it; none if it is gone.
+    /// Returns the processes in the cgroup and in the cgroups below it. A cgroup that was
+    /// removed has no processes.
+    ///
+    /// # Errors
+    /// Returns an error if a file of a cgroup cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        // Each is in all hierarchies, so one tells; v2 if there, since a nested
-        // service manager may only have that.
+        // A process is in all hierarchies, so one is enough. Prefer v2, because a service
+        // manager in the container may use only that.
         let one = self.v2.as_ref().or_else(|| self.directories().next());
         one.map_or(Ok(Vec::new()), Directory::processes)
     }
 
-    /// Sends `signal` to every process, none of which can fork out of its way:
-    /// by `cgroup.kill` (kernel 5.14), else with the cgroup frozen meanwhile.
+    /// Sends `signal` to every process. No process can escape by forking: SIGKILL is sent with
+    /// `cgroup.kill` (kernel 5.14), and otherwise the cgroup is frozen meanwhile.
     ///
-    /// A frozen cgroup stays so, except for SIGKILL, which must end it.
+    /// A frozen cgroup stays frozen, except for SIGKILL, which takes effect.
+    ///
+    /// # Errors
+    /// Returns an error if the cgroup cannot be frozen, or if the signal cannot be sent.
     pub fn kill_all(&self, signal: i32) -> Result<()> {
         if signal == libc::SIGKILL && self.kill_at_once()? {
             return Ok(());
@@ -642,7 +682,7 @@ impl Cgroup {
             return self.kill_until_no_new(signal);
         }
         let was_frozen = match self.is_frozen() {
-            // An interrupted creation: nothing was ever in it.
+            // The creation was interrupted, so no process was in the cgroup.
             Err(error) if error.is_gone() => {
                 return self.kill_until_no_new(signal);
             }
@@ -660,16 +700,16 @@ impl Cgroup {
         sent
     }
 
-    /// Whether the kernel could do it.
+    /// Kills all processes with `cgroup.kill`. Returns false if the kernel does not support it.
     fn kill_at_once(&self) -> Result<bool> {
         let Some(directory) = &self.v2 else {
             return Ok(false);
         };
         match directory.write("cgroup.kill", "1") {
-            // On v1 a frozen process does not die before it is thawed.
+            // On v1, SIGKILL takes effect when a process is thawed.
             Ok(()) if self.v1_directory("freezer").is_some() => self.thaw_tree().map(|()| true),
             Ok(()) => Ok(true),
-            // An older kernel, a threaded cgroup, or no cgroup any more.
+            // The kernel is older, or the cgroup is threaded or was removed.
             Err(error) if file::is_gone(&error) => Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(cause) => Err(Error::system(
@@ -680,7 +720,7 @@ impl Cgroup {
         }
     }
 
-    /// Without a freezer: again, while there are processes not yet signalled.
+    /// Without a freezer: sends the signal until all processes have got it.
     fn kill_until_no_new(&self, signal: i32) -> Result<()> {
         let mut seen = Vec::new();
         loop {
@@ -698,19 +738,29 @@ impl Cgroup {
         self.v1_directory("freezer").is_some() || self.v2.is_some()
     }
 
-    /// Stops every process of the cgroup until [`Cgroup::thaw`]. A container's
-    /// own freezing of cgroups below is not mistaken for it.
+    /// Freezes the cgroup until [`Cgroup::thaw`]. Cgroups below that the container froze itself
+    /// do not count.
+    ///
+    /// # Errors
+    /// Returns an error if there is no freezer, or if the kernel does not freeze all processes in
+    /// time.
     pub fn freeze(&self) -> Result<()> {
         self.with_freezer(v1::freezer::freeze, v2::freezer::freeze)
     }
 
-    /// Lets the processes go on.
+    /// Thaws the cgroup.
+    ///
+    /// # Errors
+    /// Returns an error if there is no freezer, or if the kernel refuses.
     pub fn thaw(&self) -> Result<()> {
         self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
     }
 
-    /// The same, also in cgroups below that the container itself froze, so that
-    /// those who were sent SIGKILL can die of it. None frozen is fine.
+    /// Thaws this cgroup and its descendants, so that a pending SIGKILL takes effect. Succeeds if
+    /// none of them is frozen.
+    ///
+    /// # Errors
+    /// Returns an error if the kernel refuses.
     pub fn thaw_tree(&self) -> Result<()> {
         match self.has_freezer() {
             true => self.with_freezer(v1::freezer::thaw_tree, v2::freezer::thaw_tree),
@@ -718,8 +768,11 @@ impl Cgroup {
         }
     }
 
-    /// Waits for the end of all processes in the cgroup and below it; whether
-    /// that came in time.
+    /// Waits until all processes in the cgroup and below it have exited. Returns false if they
+    /// have not within `patience`.
+    ///
+    /// # Errors
+    /// Returns an error if a file of a cgroup cannot be read.
     pub fn wait_until_empty(&self, patience: Duration) -> Result<bool> {
         let deadline = Instant::now() + patience;
         loop {
@@ -733,13 +786,16 @@ impl Cgroup {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            // A process whose other threads live on, or that has ended and not
-            // left yet.
+            // The first thread of a process has exited and others run, or the process has exited
+            // and has not left the cgroup yet.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Whether the cgroup is frozen, by itself or by one above it.
+    /// Returns whether the cgroup is frozen, by itself or by one above it.
+    ///
+    /// # Errors
+    /// Returns an error if there is no freezer, or if its state cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
         self.with_freezer(v1::freezer::is_frozen, v2::freezer::is_frozen)
     }
@@ -756,20 +812,21 @@ impl Cgroup {
         }
     }
 
-    /// The directory whose freezer stops the container, if there is one.
+    /// Returns the directory whose freezer freezes the container, if there is one.
     pub fn freezer(&self) -> Option<&Path> {
         let directory = self.v1_directory("freezer").or(self.v2.as_ref());
         directory.map(|directory| directory.path.as_path())
     }
 
-    /// Removes the container's directories and those below them. What is gone
-    /// already is fine; what still has processes is asked for about a second,
-    /// then an error.
+    /// Removes the container's directories and those below them. Succeeds if they do not exist.
+    /// A directory that has processes is tried for about a second.
     ///
-    /// One that fails does not keep the others from going; the first error is
-    /// returned. systemd stops its unit first, and old versions leave cgroups
-    /// below it. If it cannot be asked, but the cgroup is gone, so is what made
-    /// it: the systemd of a user who logged out.
+    /// If systemd made the cgroup, the unit is stopped first; old versions of systemd leave
+    /// cgroups below it. If systemd cannot be reached but the cgroup does not exist, that
+    /// succeeds: a user's systemd exits when the user logs out.
+    ///
+    /// # Errors
+    /// Returns the first error. It does not stop the removal of other directories.
     pub fn remove(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), UnitOfCgroup::stop);
         let was_there = self.directories().any(|directory| directory.path.exists());
@@ -780,7 +837,7 @@ impl Cgroup {
         }
     }
 
-    /// The container lives on: dropping this value removes nothing.
+    /// Lets the cgroup outlive this value.
     pub fn keep(&mut self) {
         self.made.clear();
         if let Some(unit) = &mut self.unit {
@@ -795,14 +852,14 @@ impl Drop for Cgroup {
             self.drop_unit(unit);
         }
         let is_made = |directory: &&Directory| self.made.contains(&directory.path);
-        // Drop cannot report: what stays has a process that someone else put
-        // there.
+        // Drop cannot report an error. A directory that stays has a process that was put there
+        // by another process.
         match file::remove(self.directories().filter(is_made)) {
             Ok(()) | Err(_) => {}
         }
         for path in self.made.iter().rev() {
-            // Gone already; or one above the container's, which stays while
-            // another container uses it too.
+            // The directory is gone, or it is above the container's cgroup and other containers
+            // use it.
             match std::fs::remove_dir(path) {
                 Ok(()) | Err(_) => {}
             }
@@ -810,7 +867,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// All that was asked of a cgroup that is not to be.
+/// Returns all limits as left out, because the container has no cgroup on purpose.
 fn left_out(limits: &Limits) -> Result<Vec<Ignored>> {
     let mut ignored = Vec::new();
     let mut leave_out = |steps: &Steps| {
@@ -853,13 +910,13 @@ fn no_cgroup(steps: &Steps, controller: &str) -> Error {
 }
 
 fn wait_for_end(pid: i32, deadline: Instant) {
-    // Gone already; or a thread, which has no descriptor of this kind.
+    // The process has exited, or it is a thread, which has no pidfd.
     let Ok(process) = sys::pidfd_open(pid) else {
         return;
     };
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    // Whatever the answer: the caller looks who is still there.
+    // Ignore the result, because the caller checks which processes are left.
     match poll(
         &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
         timeout,
