@@ -4,7 +4,7 @@
 //! has no privileges outside it. Which ids to map is the caller's decision.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -139,6 +139,23 @@ fn parse_both(text: &str) -> Option<IdMaps> {
     (!maps.uid.is_empty()).then_some(maps)
 }
 
+/// Returns whether a `uid_map` file is that of the initial user namespace, the only one that
+/// maps all ids to themselves (user_namespaces(7)). A kernel without user namespaces does not
+/// have the file, so the result is true if it cannot be read.
+#[must_use]
+pub fn is_initial(uid_map: &Path) -> bool {
+    // One read: the line that is looked for is shorter than this.
+    let mut map = [0; 64];
+    let length = File::open(uid_map).and_then(|mut file| file.read(&mut map));
+    match length {
+        Ok(length) => {
+            let map = String::from_utf8_lossy(&map[..length]);
+            map.split_whitespace().eq(["0", "0", "4294967295"])
+        }
+        Err(_) => true,
+    }
+}
+
 /// Parses the text of a `uid_map` or `gid_map` file. Returns `None` if a line is not
 /// three numbers.
 pub fn parse(text: &str) -> Option<Vec<IdMap>> {
@@ -175,6 +192,22 @@ mod tests {
         ];
         assert_eq!(lines(&map), "0 100000 65536\n65536 1 1\n");
         assert_eq!(parse(&lines(&map)).as_deref(), Some(&map[..]));
+    }
+
+    #[test]
+    fn only_the_initial_namespace_maps_all_ids_to_themselves() {
+        let file = std::env::temp_dir().join(format!("teu-uid-map-{}", std::process::id()));
+        assert!(is_initial(&file));
+        for (map, initial) in [
+            ("         0          0 4294967295\n", true),
+            ("0 100000 65536\n", false),
+            ("0 0 1000\n", false),
+            ("", false),
+        ] {
+            fs::write(&file, map).expect("write");
+            assert_eq!(is_initial(&file), initial, "{map:?}");
+        }
+        fs::remove_file(&file).expect("remove");
     }
 
     #[test]

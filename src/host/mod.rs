@@ -7,8 +7,7 @@ mod resctrl;
 mod status;
 pub(crate) mod trusted_path;
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -62,18 +61,10 @@ impl Host {
         nix::unistd::getegid().as_raw()
     }
 
-    /// Whether this process runs in a user namespace other than the first: its
-    /// map is then not the identity over all ids (user_namespaces(7)).
+    /// Whether this process runs in a user namespace other than the initial one.
     pub(crate) fn in_user_namespace(&self) -> bool {
-        *self.in_user_namespace.get_or_init(|| {
-            // The identity is one line, shorter than this. A kernel without user
-            // namespaces has no such file.
-            let mut map = [0; 64];
-            let file = File::open(self.path("proc/self/uid_map"));
-            let length = file.and_then(|mut file| file.read(&mut map)).unwrap_or(0);
-            let map = String::from_utf8_lossy(&map[..length]);
-            !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
-        })
+        let is_initial = || id_maps::is_initial(&self.path("proc/self/uid_map"));
+        *self.in_user_namespace.get_or_init(|| !is_initial())
     }
 
     /// Whether root of a user namespace is really a user of the machine, whose

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use teu_namespaces::id_maps;
 
 /// The default for root of the machine.
 const DEFAULT: &str = "/run/teu";
@@ -85,17 +86,8 @@ fn honours_runtime_dir() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;
     }
-    in_user_namespace() && env::var_os("USER").is_none_or(|user| user != "root")
-}
-
-/// Whether this is not the machine's first user namespace, which alone maps
-/// all ids to themselves (user_namespaces(7)).
-fn in_user_namespace() -> bool {
-    // A kernel without user namespaces has no such file.
-    let Ok(map) = fs::read_to_string("/proc/self/uid_map") else {
-        return false;
-    };
-    !map.split_whitespace().eq(["0", "0", "4294967295"])
+    let is_in_user_namespace = !id_maps::is_initial(Path::new("/proc/self/uid_map"));
+    is_in_user_namespace && env::var_os("USER").is_none_or(|user| user != "root")
 }
 
 fn make_sticky(path: &Path) -> std::io::Result<()> {
