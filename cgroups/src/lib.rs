@@ -39,10 +39,13 @@ mod devices;
 mod entrance;
 mod error;
 mod file;
+mod freeze;
 mod hierarchy;
 mod join;
+mod kill;
 mod layout;
 mod limits;
+mod location;
 mod oom;
 mod path;
 mod saved;
@@ -54,17 +57,15 @@ mod update;
 mod v1;
 mod v2;
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use crate::file::{Directory, Steps};
 use crate::hierarchy::{Hierarchies, Hierarchy};
 use crate::limits::Controller;
-use crate::unit::{Asked, UnitOfCgroup};
+use crate::unit::UnitOfCgroup;
 
 pub use crate::devices::{
     Access, DeviceKind, DeviceRule, are_allowing as rules_allow,
@@ -78,6 +79,7 @@ pub use crate::limits::{
     BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
     NetworkLimits, RdmaLimit,
 };
+pub use crate::location::Location;
 pub use crate::oom::OomWatch;
 pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
@@ -115,99 +117,6 @@ impl CgroupPlan {
     /// Returns whether hierarchies that the user may not use are left out.
     fn is_lenient(&self) -> bool {
         self.driver == Driver::Filesystem && self.rootless && !self.path.is_explicit()
-    }
-}
-
-/// The hierarchies of the machine, as this process sees them. Finding them reads /proc and
-/// makes nothing.
-#[derive(Debug)]
-pub struct Location {
-    hierarchies: Hierarchies,
-    systemd: Option<Asked>,
-}
-
-impl Location {
-    /// Finds the hierarchies.
-    ///
-    /// # Errors
-    /// Returns an error if /proc/self/mountinfo or /proc/self/cgroup cannot be read, or if
-    /// there is no hierarchy.
-    pub fn find() -> Result<Location> {
-        Ok(Location {
-            hierarchies: Hierarchies::of_this_process()?,
-            systemd: None,
-        })
-    }
-
-    /// Finds the hierarchies, if there are any: for [`Driver::Disabled`].
-    ///
-    /// # Errors
-    /// As [`Location::find`], but succeeds if there is no hierarchy.
-    pub fn find_if_any() -> Result<Location> {
-        match Location::find() {
-            Err(Error::NotMounted) => Ok(Location::none()),
-            found => found,
-        }
-    }
-
-    /// Finds the hierarchies, and asks a systemd manager where it makes cgroups.
-    ///
-    /// # Errors
-    /// As [`Location::find`]. Also returns an error if there is no such manager, or if it does
-    /// not answer.
-    pub fn find_with_systemd(manager: Manager) -> Result<Location> {
-        let mut location = Location::find()?;
-        location.systemd = Some(Asked::ask(manager, &location.hierarchies)?);
-        Ok(location)
-    }
-
-    /// Returns a location without hierarchies.
-    pub fn none() -> Location {
-        Location {
-            hierarchies: Hierarchies {
-                v1: Vec::new(),
-                v2: None,
-            },
-            systemd: None,
-        }
-    }
-
-    /// Returns the paths at which [`Cgroup::prepare`] will make the cgroup. With them,
-    /// [`Cgroup::open`] finds a cgroup whose making was interrupted.
-    pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
-        match &plan.driver {
-            Driver::Filesystem => {}
-            Driver::Disabled => return SavedPaths::default(),
-            Driver::Systemd(unit) => {
-                let (v1, v2) = self.paths_of_unit(unit);
-                return SavedPaths::new(&v1, v2.as_ref()).with_unit(unit.saved());
-            }
-        }
-        let members: Vec<v1::Member> = self
-            .hierarchies
-            .v1
-            .iter()
-            .map(|hierarchy| v1::Member {
-                controllers: hierarchy.controllers.clone(),
-                directory: Directory::new(plan.path.below_own(hierarchy)),
-            })
-            .collect();
-        let v2 = self
-            .hierarchies
-            .v2
-            .as_ref()
-            .map(|hierarchy| Directory::new(plan.path.on_v2(hierarchy, !members.is_empty())));
-        SavedPaths::new(&members, v2.as_ref())
-    }
-
-    /// Describes the hierarchies for a mount of type "cgroup" in the container.
-    pub fn layout(&self, plan: &CgroupPlan) -> Layout {
-        // The hierarchies may be left out, so show this process's own cgroup.
-        let paths = match plan.is_lenient() {
-            true => SavedPaths::default(),
-            false => self.paths(plan),
-        };
-        Layout::new(&self.hierarchies, &paths)
     }
 }
 
@@ -664,160 +573,6 @@ impl Cgroup {
         one.map_or(Ok(Vec::new()), Directory::processes)
     }
 
-    /// Sends `signal` to every process. No process can escape by forking: SIGKILL is sent with
-    /// `cgroup.kill` (kernel 5.14), and otherwise the cgroup is frozen meanwhile.
-    ///
-    /// A frozen cgroup stays frozen, except for SIGKILL, which takes effect.
-    ///
-    /// # Errors
-    /// Returns an error if the cgroup cannot be frozen, or if the signal cannot be sent.
-    pub fn kill_all(&self, signal: i32) -> Result<()> {
-        if signal == libc::SIGKILL && self.kill_at_once()? {
-            return Ok(());
-        }
-        if !self.directories().any(|directory| directory.path.exists()) {
-            return Ok(());
-        }
-        if !self.has_freezer() {
-            return self.kill_until_no_new(signal);
-        }
-        let was_frozen = match self.is_frozen() {
-            // The creation was interrupted, so no process was in the cgroup.
-            Err(error) if error.is_gone() => {
-                return self.kill_until_no_new(signal);
-            }
-            frozen => frozen?,
-        };
-        if !was_frozen {
-            self.freeze()?;
-        }
-        let sent = self.processes().and_then(|pids| send(&pids, signal));
-        if signal == libc::SIGKILL {
-            self.thaw_tree()?;
-        } else if !was_frozen {
-            self.thaw()?;
-        }
-        sent
-    }
-
-    /// Kills all processes with `cgroup.kill`. Returns false if the kernel does not support it.
-    fn kill_at_once(&self) -> Result<bool> {
-        let Some(directory) = &self.v2 else {
-            return Ok(false);
-        };
-        match directory.write("cgroup.kill", "1") {
-            // On v1, SIGKILL takes effect when a process is thawed.
-            Ok(()) if self.v1_directory("freezer").is_some() => self.thaw_tree().map(|()| true),
-            Ok(()) => Ok(true),
-            // The kernel is older, or the cgroup is threaded or was removed.
-            Err(error) if file::is_gone(&error) => Ok(false),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
-            Err(cause) => Err(Error::system(
-                "write",
-                &directory.path.join("cgroup.kill"),
-                cause,
-            )),
-        }
-    }
-
-    /// Without a freezer: sends the signal until all processes have got it.
-    fn kill_until_no_new(&self, signal: i32) -> Result<()> {
-        let mut seen = Vec::new();
-        loop {
-            let mut pids = self.processes()?;
-            pids.retain(|pid| !seen.contains(pid));
-            if pids.is_empty() {
-                return Ok(());
-            }
-            send(&pids, signal)?;
-            seen.extend(pids);
-        }
-    }
-
-    fn has_freezer(&self) -> bool {
-        self.v1_directory("freezer").is_some() || self.v2.is_some()
-    }
-
-    /// Freezes the cgroup until [`Cgroup::thaw`]. Cgroups below that the container froze itself
-    /// do not count.
-    ///
-    /// # Errors
-    /// Returns an error if there is no freezer, or if the kernel does not freeze all processes in
-    /// time.
-    pub fn freeze(&self) -> Result<()> {
-        self.with_freezer(v1::freezer::freeze, v2::freezer::freeze)
-    }
-
-    /// Thaws the cgroup.
-    ///
-    /// # Errors
-    /// Returns an error if there is no freezer, or if the kernel refuses.
-    pub fn thaw(&self) -> Result<()> {
-        self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
-    }
-
-    /// Thaws this cgroup and its descendants, so that a pending SIGKILL takes effect. Succeeds if
-    /// none of them is frozen.
-    ///
-    /// # Errors
-    /// Returns an error if the kernel refuses.
-    pub fn thaw_tree(&self) -> Result<()> {
-        match self.has_freezer() {
-            true => self.with_freezer(v1::freezer::thaw_tree, v2::freezer::thaw_tree),
-            false => Ok(()),
-        }
-    }
-
-    /// Waits until all processes in the cgroup and below it have exited. Returns false if they
-    /// have not within `patience`.
-    ///
-    /// # Errors
-    /// Returns an error if a file of a cgroup cannot be read.
-    pub fn wait_until_empty(&self, patience: Duration) -> Result<bool> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let pids = self.processes()?;
-            if pids.is_empty() {
-                return Ok(true);
-            }
-            for pid in pids {
-                wait_for_end(pid, deadline);
-            }
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            // The first thread of a process has exited and others run, or the process has exited
-            // and has not left the cgroup yet.
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Returns whether the cgroup is frozen, by itself or by one above it.
-    ///
-    /// # Errors
-    /// Returns an error if there is no freezer, or if its state cannot be read.
-    pub fn is_frozen(&self) -> Result<bool> {
-        self.with_freezer(v1::freezer::is_frozen, v2::freezer::is_frozen)
-    }
-
-    fn with_freezer<T>(
-        &self,
-        on_v1: fn(&Directory) -> Result<T>,
-        on_v2: fn(&Directory) -> Result<T>,
-    ) -> Result<T> {
-        match (self.v1_directory("freezer"), &self.v2) {
-            (Some(directory), _) => on_v1(directory),
-            (None, Some(directory)) => on_v2(directory),
-            (None, None) => Err(Error::NoFreezer),
-        }
-    }
-
-    /// Returns the directory whose freezer freezes the container, if there is one.
-    pub fn freezer(&self) -> Option<&Path> {
-        let directory = self.v1_directory("freezer").or(self.v2.as_ref());
-        directory.map(|directory| directory.path.as_path())
-    }
-
     /// Removes the container's directories and those below them. Succeeds if they do not exist.
     /// A directory that has processes is tried for about a second.
     ///
@@ -907,33 +662,4 @@ fn no_cgroup(steps: &Steps, controller: &str) -> Error {
         field,
         controller: controller.to_owned(),
     }
-}
-
-fn wait_for_end(pid: i32, deadline: Instant) {
-    // The process has exited, or it is a thread, which has no pidfd.
-    let Ok(process) = sys::pidfd_open(pid) else {
-        return;
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    // Ignore the result, because the caller checks which processes are left.
-    match poll(
-        &mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)],
-        timeout,
-    ) {
-        Ok(_) | Err(_) => {}
-    }
-}
-
-fn send(pids: &[i32], signal: i32) -> Result<()> {
-    for &pid in pids {
-        match sys::kill(pid, signal) {
-            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
-            Err(cause) => {
-                let path = PathBuf::from(format!("/proc/{pid}"));
-                return Err(Error::system("send a signal to process", &path, cause));
-            }
-        }
-    }
-    Ok(())
 }
