@@ -275,10 +275,12 @@ impl StateDir {
         // The one that held the lock may have removed the directory, and there may
         // be another of that name, which this is no lock of.
         let locked = rustix::fs::fstat(&fd).with_context(|| format!("look at {:?}", self.path))?;
-        let is_locked =
-            |there: fs::Metadata| (there.dev(), there.ino()) == (locked.st_dev, locked.st_ino);
-        if !fs::symlink_metadata(&self.path).is_ok_and(is_locked) {
-            return Err(Failure::NotFound.into());
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (locked.st_dev, locked.st_ino) => {}
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(err).with_context(|| format!("look at {:?}", self.path));
+            }
+            _ => return Err(Failure::NotFound.into()),
         }
         *self.lock.get_mut() = Some(fd);
         Ok(())
