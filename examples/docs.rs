@@ -8,8 +8,8 @@
     dead_code,
     reason = "the binary reads values, this program the definition"
 )]
-#[path = "../src/cli/args.rs"]
-mod args;
+#[path = "../src/cli/definition.rs"]
+mod definition;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, CommandFactory};
@@ -123,7 +123,7 @@ pub(crate) fn write(directory: &Path) -> Result<()> {
 
 /// The whole command line, with the words that options take.
 fn whole() -> Command {
-    let mut whole = args::Args::command()
+    let mut whole = definition::Args::command()
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_help_heading("COMMANDS")
         // There is no page of it.

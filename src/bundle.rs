@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::document::{self, Place};
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 
 /// The input of a creation.
 #[derive(Debug)]

@@ -1,21 +1,21 @@
 //! The command line, read by runc's rules.
 //!
-//! It is defined in `cli/args.rs`, for clap. `cli/go.rs` turns what runc's parser
+//! It is defined in `cli/definition.rs`, for clap. `cli/go.rs` turns what runc's parser
 //! (urfave/cli) accepts into what clap does, and what clap refuses is told here
 //! in runc's words.
 //!
 //! Not for doing anything: `main` dispatches, the commands act.
 
-mod args;
+mod convert;
+mod definition;
 mod go;
-mod options;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-pub(crate) use args::{Command, GlobalArgs};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, CommandFactory, Error, FromArgMatches};
+pub(crate) use definition::{Command, GlobalArgs};
 
 /// What was typed.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Line<'_> {
         let line = self.sorted.of_clap(word);
         let matches = self.definition.try_get_matches_from_mut(line);
         let args = matches
-            .and_then(|matches| args::Args::from_arg_matches(&matches))
+            .and_then(|matches| definition::Args::from_arg_matches(&matches))
             .map_err(|error| self.refusal(word, &error))?;
         let command = args.command.ok_or_else(|| self.unknown_topic(word))?;
         self.global = Some(args.global);
@@ -222,7 +222,7 @@ impl Line<'_> {
         let Some(command) = whole.find_subcommand(word) else {
             return self.overview();
         };
-        let globals = args::Args::command()
+        let globals = definition::Args::command()
             .disable_help_flag(true)
             // Only before a command.
             .mut_arg("version", |version| version.hide(true))
@@ -256,7 +256,7 @@ fn definition() -> clap::Command {
         .about("show the commands, or the help of one")
         .arg(clap::Arg::new("command"))
         .disable_help_flag(true);
-    args::Args::command()
+    definition::Args::command()
         .disable_help_subcommand(true)
         .subcommand(help)
 }
@@ -737,7 +737,7 @@ mod tests {
             let text = help(line);
             let start = "NAME:\n   runc - Open Container Initiative runtime\n";
             assert!(text.starts_with(start), "{line}: {text}");
-            for command in args::Args::command().get_subcommands() {
+            for command in definition::Args::command().get_subcommands() {
                 let word = command.get_name();
                 assert!(text.contains(&format!("\n  {word} ")), "{word}");
             }
@@ -746,7 +746,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help() {
-        for command in args::Args::command().get_subcommands() {
+        for command in definition::Args::command().get_subcommands() {
             let word = command.get_name();
             let text = help(&format!("teu {word} -h"));
             assert!(
@@ -809,6 +809,6 @@ mod tests {
 
     #[test]
     fn definition_is_sound() {
-        args::Args::command().debug_assert();
+        definition::Args::command().debug_assert();
     }
 }

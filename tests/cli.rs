@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         security::TESTS,
         shim::calls::TESTS,
         shim::crossing::TESTS,
-        shim::endurance::TESTS,
+        shim::leaks::TESTS,
         shim::invocation::TESTS,
         shim::order::TESTS,
         shim::overload::TESTS,

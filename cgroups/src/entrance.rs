@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use crate::Cgroup;
-use crate::unit::UnitOfCgroup;
+use crate::unit_cgroup::UnitOfCgroup;
 
 /// The open files of a cgroup's v1 directories, for a process that moves itself.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ mod saved;
 pub mod stats;
 mod sys;
 mod systemd;
-mod unit;
+mod unit_cgroup;
 mod update;
 mod v1;
 mod v2;
@@ -65,7 +65,7 @@ use nix::unistd::Pid;
 use crate::file::{Directory, Steps};
 use crate::hierarchy::{Hierarchies, Hierarchy};
 use crate::limits::Controller;
-use crate::unit::UnitOfCgroup;
+use crate::unit_cgroup::UnitOfCgroup;
 
 pub use crate::devices::{
     Access, DeviceKind, DeviceRule, are_allowing as rules_allow,

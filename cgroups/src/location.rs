@@ -6,7 +6,7 @@ use crate::hierarchy::Hierarchies;
 use crate::layout::Layout;
 use crate::saved::SavedPaths;
 use crate::systemd::Manager;
-use crate::unit::Asked;
+use crate::unit_cgroup::Asked;
 use crate::v1;
 use crate::{CgroupPlan, Driver};
 

@@ -17,11 +17,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
 use crate::caller::Caller;
-use crate::events::Publisher;
 use crate::idle;
 use crate::invocation::Invocation;
 use crate::log_fifo;
 use crate::poll::{EventFlags, Poll, Token};
+use crate::publisher::Publisher;
 use crate::sandbox;
 use crate::service::{FIRST_STREAM, Service};
 use crate::socket::Socket;

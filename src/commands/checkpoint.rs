@@ -9,12 +9,12 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use teu_cgroups::Cgroup;
 
 use crate::criu::images::{self, Images};
+use crate::criu::process::{self, Criu, Start};
 use crate::criu::rpc::{self, Features, Kind, Request};
-use crate::criu::swrk::{self, Criu, Start};
 use crate::criu::{configuration, external};
-use crate::failure::Failure;
 use crate::host::Host;
-use crate::parent::removal;
+use crate::known_failures::Failure;
+use crate::parent::cleanup;
 use crate::plan::named_devices::NamedDevices;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{errno, sys};
@@ -63,7 +63,7 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     refuse_idmapped_mounts(&state)?;
     let status_fd = options.take_status_fd()?;
 
-    let (mut criu, _) = Criu::start(swrk::find()?, &Start::default(), || Ok(Vec::new()))?;
+    let (mut criu, _) = Criu::start(process::find()?, &Start::default(), || Ok(Vec::new()))?;
     if options.pre_dump || options.criu.lazy_pages {
         criu.require_features(Features {
             memory_tracking: options.pre_dump,
@@ -222,7 +222,7 @@ fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<(
     match dir.lock() {
         // Someone else saw that it had ended.
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(()),
-        locked => locked.and_then(|()| removal::destroy(dir, state, false)),
+        locked => locked.and_then(|()| cleanup::destroy(dir, state, false)),
     }
 }
 

@@ -6,8 +6,8 @@ use anyhow::Result;
 use teu_cgroups::Cgroup;
 
 use crate::errno;
-use crate::failure::Failure;
-use crate::parent::removal;
+use crate::known_failures::Failure;
+use crate::parent::cleanup;
 use crate::state::{ContainerState, NoState, StateDir, Status, init_process};
 
 /// What `delete` needs to know.
@@ -100,7 +100,7 @@ fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Resul
             return Err(Failure::DeleteNotStopped { id, status }.into());
         }
     }
-    removal::destroy(dir, state, force)
+    cleanup::destroy(dir, state, force)
 }
 
 /// Deletes a container by force that was found without locking it; what others

@@ -16,10 +16,10 @@ use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, Pending, spawn_beside};
 
 use crate::bundle::{self, Bundle};
-use crate::failure::{Failure, START};
 use crate::host::Host;
 use crate::init::procfs::Procfs;
 use crate::init::{self, limits};
+use crate::known_failures::{Failure, START};
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};

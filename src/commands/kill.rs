@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use teu_cgroups::Cgroup;
 
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 
 /// What `kill` needs to know.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use teu_cgroups::Cgroup;
 
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 use crate::state::{ContainerState, StateDir, Status};
 
 /// Pauses a container, also one that was not started yet.

@@ -20,8 +20,8 @@ use crate::bundle::Bundle;
 use crate::criu::configuration;
 use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
+use crate::criu::process::{self, Criu, Start};
 use crate::criu::rpc::{self, Kind, Notification, Request};
-use crate::criu::swrk::{self, Criu, Start};
 use crate::parent::container::{self, Container};
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::notify::{self, NotifySocket};
@@ -96,7 +96,7 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     StateDir::make_root(&create.root)?;
 
     // Everything that can be decided without touching the machine.
-    let program = swrk::find()?;
+    let program = process::find()?;
     let mut images = Images::open(&options.images, options.work.as_deref())?;
     let streams = images.read_streams()?;
     let bundle = Bundle::open(&create.bundle)?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use std::path::Path;
 
 use super::delete;
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 use crate::parent::hooks;
 use crate::parent::notify::NotifySocket;
 use crate::state::{StateDir, Status, exec_fifo};

@@ -14,7 +14,7 @@ use teu_cgroups::Cgroup;
 
 use super::events::write_unless_closed;
 use super::list::{self, Format};
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 use crate::state::root::Root;
 use crate::state::{ContainerState, StateDir, Status};
 use crate::{json, size};

@@ -9,8 +9,8 @@ use teu_cgroups::{Cgroup, Limits};
 use teu_namespaces::Neighbour;
 
 use super::{exec, resources};
-use crate::failure::Failure;
 use crate::host::Host;
+use crate::known_failures::Failure;
 use crate::parent::hotplug::Inside;
 use crate::parent::intel_rdt::{self, NewSchemata};
 use crate::plan::hotplug::{Container, Hotplug, HotplugWishes};

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
 use teu_namespaces::{Kind, Namespace, NamespacePlan};
 
+use super::process::FIRST_DESCRIPTOR;
 use super::rpc::{self, CgroupRoot, Inherited, JoinedNamespace, MountMap, Options};
-use super::swrk::FIRST_DESCRIPTOR;
 use crate::init::paths::{Root, is_directory};
 use crate::plan::external::{EXTERNAL_NAMESPACES, External, ExternalMount};
 

@@ -10,8 +10,8 @@
 pub(crate) mod external;
 pub(crate) mod images;
 pub(crate) mod logfile;
+pub(crate) mod process;
 pub(crate) mod rpc;
-pub(crate) mod swrk;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -16,7 +16,9 @@ use super::Host;
 use crate::plan::gpu::{self, DeviceWishes};
 use crate::plan::hotplug::{AskedNode, LookOutside};
 use crate::plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
-use crate::plan::{CgroupManager, PlanOptions, cgroup, gpu_request, lsm, rootfs, seccomp, sysctl};
+use crate::plan::{
+    CgroupManager, PlanOptions, cgroup, gpu_request, process_labels, rootfs, seccomp, sysctl,
+};
 
 impl Host {
     /// Looks at what the plan of a container of `spec` depends on.
@@ -77,7 +79,7 @@ impl Host {
             has_selinux: label.is_some_and(|label| !label.is_empty()) && self.has_selinux(),
             // Where nothing can be read AppArmor is off, which the write of the profile
             // tells.
-            is_confined_by_apparmor: process.is_some_and(lsm::must_stay)
+            is_confined_by_apparmor: process.is_some_and(process_labels::must_stay)
                 && self.is_confined_by_apparmor().unwrap_or(true),
         })
     }

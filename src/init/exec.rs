@@ -19,8 +19,8 @@ use teu_cgroups::Entrance;
 use super::paths::Root;
 use super::procfs::Procfs;
 use super::{
-    FAILED, capabilities, command, console, enter_cgroup, environment, keyring, leave_parent,
-    limits, lsm, memory_policy, process, scheduling, seccomp,
+    FAILED, capabilities, console, enter_cgroup, environment, execute, keyring, leave_parent,
+    limits, memory_policy, process, process_labels, scheduling, seccomp,
 };
 use crate::pipe::{InitEnd, ToParent};
 use crate::plan::exec::ExecPlan;
@@ -85,9 +85,9 @@ pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
         Ok(finished) => finished,
         Err(err) => return fail(&prepared.parent, &err),
     };
-    let Err(err) = execute(plan, &program, &mut prepared, listener.as_ref());
+    let Err(err) = become_program(plan, &program, &mut prepared, listener.as_ref());
     // The parent has gone its way.
-    command::fail(None, &err);
+    execute::fail(None, &err);
     // No destructors: what they would close may be closed.
     sys::exit(FAILED)
 }
@@ -121,7 +121,7 @@ fn become_process(
     }
     let labels = &process.lsm;
     if let Some(profile) = &labels.apparmor_profile {
-        lsm::set_apparmor_profile(procfs, profile, labels.stacks_apparmor_profile)?;
+        process_labels::set_apparmor_profile(procfs, profile, labels.stacks_apparmor_profile)?;
     }
     scheduling::set_io_priority(0, &process.scheduling)?;
     if let Some(policy) = &process.memory_policy {
@@ -132,7 +132,7 @@ fn become_process(
         limits::raise(&process.rlimits)?;
     }
     if let Some(label) = &process.lsm.selinux_label {
-        lsm::set_selinux_label(procfs, label)?;
+        process_labels::set_selinux_label(procfs, label)?;
     }
     let environment = environment::environment(process, || Ok(procfs))?;
     // Where it fails, the process itself tries again and tells: below /proc/self,
@@ -161,7 +161,7 @@ fn end_with_parent(parent: &InitEnd) -> Result<()> {
 fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<OwnedFd>)> {
     let (process, parent) = (&plan.process, &prepared.parent);
     end_with_parent(parent)?;
-    command::unblock_signals()?;
+    execute::unblock_signals()?;
     process::start_session()?;
     if process.terminal.is_some() {
         console::control()?;
@@ -176,7 +176,7 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
     }
     // As the user: what root could execute does not matter.
     let search_path = process.environment.search_path.as_deref();
-    let path = command::find(&process.args[0], search_path)?;
+    let path = execute::find(&process.args[0], search_path)?;
     let filter = process.seccomp.as_ref();
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     capabilities::drop_kept(&process.capabilities)?;
@@ -191,11 +191,11 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
 fn join_keyring(plan: &ExecPlan, procfs: &Procfs) -> Result<()> {
     let label = plan.process.lsm.selinux_label.as_deref();
     if label.is_some() {
-        lsm::set_selinux_key_label(procfs, label)?;
+        process_labels::set_selinux_key_label(procfs, label)?;
     }
     keyring::join_again(&plan.id)?;
     if label.is_some() {
-        lsm::set_selinux_key_label(procfs, None)?;
+        process_labels::set_selinux_key_label(procfs, None)?;
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ fn root() -> Result<Root> {
 }
 
 /// Waits for the parent's part, and becomes the program.
-fn execute(
+fn become_program(
     plan: &ExecPlan,
     program: &CStr,
     prepared: &mut Prepared,
@@ -221,7 +221,7 @@ fn execute(
         .into_iter()
         .chain([prepared.parent.as_fd()])
         .collect();
-    command::exec(
+    execute::exec(
         program,
         &plan.process.args,
         &prepared.environment,

@@ -4,20 +4,19 @@
 //! Nothing here looks at the specification: what to do is in the [`Plan`].
 
 pub(crate) mod capabilities;
-pub(crate) mod command;
 pub(crate) mod console;
 pub(crate) mod copy_up;
 pub(crate) mod detached;
 pub(crate) mod devices;
 pub(crate) mod environment;
 pub(crate) mod exec;
+pub(crate) mod execute;
 pub(crate) mod gpu;
 pub(crate) mod hooks;
 pub(crate) mod hotplug;
 pub(crate) mod keyring;
 pub(crate) mod limits;
 pub(crate) mod loopback;
-pub(crate) mod lsm;
 pub(crate) mod masks;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_attributes;
@@ -25,6 +24,7 @@ pub(crate) mod mounts;
 pub(crate) mod ordinary_file;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod process_labels;
 pub(crate) mod procfs;
 pub(crate) mod restore;
 pub(crate) mod rootfs;
@@ -89,12 +89,12 @@ pub(crate) fn main(
         .and_then(|()| prepare(plan, &mut parent, &given));
     match prepared {
         Ok(program) => {
-            let Err(err) = execute(plan, &mut parent, &given, &program);
+            let Err(err) = become_program(plan, &mut parent, &given, &program);
             // The parent has gone its way.
             let status = match err.downcast_ref() {
                 Some(Interrupted(signal)) => 128 + signal,
                 None => {
-                    command::fail(watched(plan, &parent, &given), &err);
+                    execute::fail(watched(plan, &parent, &given), &err);
                     FAILED
                 }
             };
@@ -171,7 +171,11 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
     set_names(plan)?;
     let labels = &plan.process.lsm;
     if let Some(profile) = &labels.apparmor_profile {
-        lsm::set_apparmor_profile(rootfs.procfs()?, profile, labels.stacks_apparmor_profile)?;
+        process_labels::set_apparmor_profile(
+            rootfs.procfs()?,
+            profile,
+            labels.stacks_apparmor_profile,
+        )?;
     }
     if !plan.sysctls.is_empty() {
         sysctl::write(Procfs::open_unmasked()?, &plan.sysctls)?;
@@ -209,7 +213,7 @@ fn become_process(
     }
 
     if let Some(label) = &plan.lsm.selinux_label {
-        lsm::set_selinux_label(kernel.procfs()?, label)?;
+        process_labels::set_selinux_label(kernel.procfs()?, label)?;
     }
     let environment = environment::environment(plan, || kernel.procfs())?;
     let entered = process::enter_cwd(&plan.cwd)?;
@@ -220,7 +224,7 @@ fn become_process(
     // As the user: what root could execute does not matter.
     let search_path = plan.environment.search_path.as_deref();
     let path = match plan.args.first() {
-        Some(program) => command::find(program, search_path)?,
+        Some(program) => execute::find(program, search_path)?,
         // This process waits for a start that is refused.
         None => CString::default(),
     };
@@ -238,7 +242,7 @@ fn become_process(
 }
 
 /// Waits for the start, and becomes the program.
-fn execute(
+fn become_program(
     plan: &Plan,
     parent: &mut InitEnd,
     given: &FromParent<'_>,
@@ -257,7 +261,7 @@ fn execute(
     }
     hooks::run_start_container(plan, &program.environment)?;
     sys::restore_signals(plan.process.ignored_signals).context("restore signals")?;
-    command::exec(
+    execute::exec(
         &program.path,
         &plan.process.args,
         &program.environment,
@@ -273,7 +277,7 @@ fn execute(
 fn leave_parent(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     sys::wipe_environment();
     logger::leave_file();
-    command::close_all(preserved_fds, kept).context("close descriptors")
+    execute::close_all(preserved_fds, kept).context("close descriptors")
 }
 
 /// Where whoever lets this process go waits for its program to run, to run the
@@ -291,11 +295,11 @@ fn watched<'a>(
 fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
     let label = plan.process.lsm.selinux_label.as_deref();
     if label.is_some() {
-        lsm::set_selinux_key_label(rootfs.procfs()?, label)?;
+        process_labels::set_selinux_key_label(rootfs.procfs()?, label)?;
     }
     keyring::join_new(&plan.id, plan.namespaces.is_private(Kind::User))?;
     if label.is_some() {
-        lsm::set_selinux_key_label(rootfs.procfs()?, None)?;
+        process_labels::set_selinux_key_label(rootfs.procfs()?, None)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use teu_cgroups::Cgroup;
 
 use super::notify::NotifySocket;
 use super::started::Started;
-use super::{hooks, intel_rdt, removal};
+use super::{cleanup, hooks, intel_rdt};
 use crate::errno;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status};
@@ -43,7 +43,7 @@ impl Container {
             }
         };
         if !stays {
-            removal::destroy_ended(self.state_dir, &self.state)?;
+            cleanup::destroy_ended(self.state_dir, &self.state)?;
         }
         Ok(status)
     }
@@ -53,7 +53,7 @@ impl Container {
         let state = self.state.clone();
         drop(self);
         if state.mounts_on_host
-            && let Err(err) = removal::unmount_below(&state.rootfs)
+            && let Err(err) = cleanup::unmount_below(&state.rootfs)
         {
             log::warn!("{}", errno::chain(&err));
         }
@@ -69,7 +69,7 @@ impl Container {
 
     /// Kills and deletes a shared one, if it is still there.
     pub(crate) fn end(self) {
-        removal::end_shared(self.init.child, self.state_dir, &self.state);
+        cleanup::end_shared(self.init.child, self.state_dir, &self.state);
     }
 
     /// It outlives this process.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
 
 use super::notify::NotifySocket;
-use super::relay::{Ready, Relay};
+use super::terminal_relay::{Ready, Relay};
 use crate::signals::Signals;
 use crate::{errno, sys};
 

@@ -11,7 +11,7 @@ use crate::{errno, sys};
 pub(crate) struct ListenFds {
     /// How many LISTEN_FDS says.
     pub(crate) listen: u32,
-    /// How many there are in all: what `init::command::exec` is to preserve.
+    /// How many there are in all: what `init::execute::exec` is to preserve.
     pub(crate) preserved: u32,
 }
 
@@ -35,7 +35,7 @@ impl ListenFds {
     }
 
     /// Takes the descriptors over. All get close-on-exec, so that no hook has
-    /// them; `init::command::exec` takes it off again.
+    /// them; `init::execute::exec` takes it off again.
     ///
     /// # Errors
     /// One of the descriptors is not open, in runc's words.

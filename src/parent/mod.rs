@@ -4,6 +4,7 @@
 //! Decides nothing: what to do is in the plan.
 
 pub(crate) mod affinity;
+pub(crate) mod cleanup;
 pub(crate) mod container;
 pub(crate) mod device_source;
 pub(crate) mod foreground;
@@ -17,9 +18,8 @@ pub(crate) mod netlink;
 pub(crate) mod notify;
 pub(crate) mod oom_score;
 pub(crate) mod pid_file;
-pub(crate) mod relay;
-pub(crate) mod removal;
 pub(crate) mod seccomp_agent;
 pub(crate) mod started;
 pub(crate) mod terminal;
+pub(crate) mod terminal_relay;
 pub(crate) mod users;

@@ -9,8 +9,8 @@ use teu_namespaces::Child;
 use super::foreground::{self, Init};
 use super::notify::NotifySocket;
 use super::pid_file;
-use super::relay::Relay;
 use super::terminal::Front;
+use super::terminal_relay::Relay;
 use crate::fd_socket;
 use crate::signals::Signals;
 

@@ -5,7 +5,6 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod cgroup;
-pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod exec;
 pub(crate) mod external;
@@ -15,7 +14,6 @@ pub(crate) mod hooks;
 pub(crate) mod hotplug;
 pub(crate) mod id_list;
 pub(crate) mod intel_rdt;
-pub(crate) mod lsm;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_options;
 pub(crate) mod mounts;
@@ -24,12 +22,14 @@ pub(crate) mod namespaces;
 pub(crate) mod net_devices;
 mod options;
 pub(crate) mod process;
+pub(crate) mod process_labels;
 pub(crate) mod rootfs;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod seen;
 mod sorted;
 pub(crate) mod sysctl;
+pub(crate) mod unsupported;
 
 use anyhow::Result;
 use oci_spec::runtime::Spec;
@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use teu_cgroups::CgroupPlan;
 use teu_namespaces::{Kind, NamespacePlan};
 
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 use hooks::HooksPlan;
 use intel_rdt::IntelRdtPlan;
 use named_devices::NamedDevices;
@@ -101,7 +101,7 @@ impl Plan {
         let edits = gpu::edit(&mut spec, &options.devices.gpus, seen)?;
         let spec = &*spec;
         let linux = spec.linux().as_ref();
-        check::refuse_unsupported(spec)?;
+        unsupported::refuse_unsupported(spec)?;
         if spec.process().is_none() && !options.may_lack_process {
             return Err(Failure::NoProcess.into());
         }

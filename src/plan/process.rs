@@ -1,5 +1,5 @@
 //! Everything about the container's process but its surroundings: program,
-//! environment, user, limits. `init/process.rs` and `init/command.rs` carry it
+//! environment, user, limits. `init/process.rs` and `init/execute.rs` carry it
 //! out.
 
 use std::collections::BTreeSet;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use teu_namespaces::{Kind, NamespacePlan};
 
 use super::capabilities::CapabilitiesPlan;
-use super::lsm::LsmPlan;
 use super::memory_policy::MemoryPolicyPlan;
+use super::process_labels::LsmPlan;
 use super::scheduling::SchedulingPlan;
 use super::seccomp::{SeccompFilter, SeccompPlan};
 use super::seen::Caller;

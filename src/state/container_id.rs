@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 
 /// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
 ///

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 
 /// Makes the fifo that a created init waits at, and opens it for that. It
 /// reads and, should the program not run, writes: no writer that comes and

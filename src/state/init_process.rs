@@ -11,7 +11,7 @@ use rustix::time::Timespec;
 use teu_cgroups::Cgroup;
 
 use super::ContainerState;
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 use crate::sys;
 
 /// How long killed processes may take to end.

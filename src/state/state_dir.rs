@@ -30,7 +30,7 @@ use super::container_id;
 use super::exec_fifo;
 use super::{ContainerState, Status};
 use crate::atomic_file::{open, replace, temporary_of, write_all};
-use crate::failure::Failure;
+use crate::known_failures::Failure;
 
 /// The format of state.json. A reader refuses every other one.
 pub(super) const VERSION: u32 = 4;

@@ -5,10 +5,10 @@
 pub(crate) mod calls;
 mod client;
 pub(crate) mod crossing;
-pub(crate) mod endurance;
 mod engine;
 mod events;
 pub(crate) mod invocation;
+pub(crate) mod leaks;
 pub(crate) mod order;
 pub(crate) mod overload;
 pub(crate) mod recovery;

@@ -11,8 +11,8 @@ mod bus;
 mod message;
 mod problem;
 mod properties;
-mod scope;
 mod text;
+mod unit;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use problem::{Address, PATIENCE, Problem};
 use properties::Property;
 
 pub(crate) use properties::{check, rounded};
-pub use scope::Unit;
+pub use unit::Unit;
 
 /// The pause between two attempts to reach a manager that went away.
 const PAUSE: Duration = Duration::from_millis(50);

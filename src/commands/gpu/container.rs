@@ -18,9 +18,9 @@ use teu_namespaces::{NamespacePlan, spawn};
 use super::check::Report;
 use crate::bundle::Bundle;
 use crate::errno;
-use crate::failure::Failure;
 use crate::init::devices::{check as check_node, describe};
 use crate::init::paths::Root;
+use crate::known_failures::Failure;
 use crate::plan::devices::{DeviceKind, device_nodes};
 use crate::state::{ContainerState, StateDir, init_process};
 

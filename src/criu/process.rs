@@ -20,7 +20,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use teu_namespaces::{Child, NamespacePlan};
 
 use super::rpc::{Features, Kind, Notification, Request, Response};
-use crate::init::{FAILED, command};
+use crate::init::{FAILED, execute};
 use crate::{errno, fd_socket, sys};
 
 /// The longest message that is taken; its own are below a page.
@@ -65,7 +65,7 @@ pub(crate) const FIRST_DESCRIPTOR: i32 = 4;
 /// It is not there, in the words of Go's `exec.LookPath`.
 pub(crate) fn find() -> Result<CString> {
     let search_path = std::env::var("PATH").ok();
-    command::find(c"criu", search_path.as_deref()).context("CRIU version check failed")
+    execute::find(c"criu", search_path.as_deref()).context("CRIU version check failed")
 }
 
 impl Criu {
@@ -339,8 +339,8 @@ fn become_criu(
     let preserved = u32::try_from(descriptors.len()).context("too many descriptors")?;
     sys::leave_only(&descriptors).context("arrange the descriptors of criu")?;
     let args = [c"criu".into(), c"swrk".into(), c"3".into()];
-    let Err(err) = command::exec(program, &args, &environment, preserved, &[], None);
-    command::fail(None, &err);
+    let Err(err) = execute::exec(program, &args, &environment, preserved, &[], None);
+    execute::fail(None, &err);
     // No destructors: what they would close is closed.
     sys::exit(FAILED)
 }

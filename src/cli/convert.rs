@@ -10,7 +10,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use jiff::SignedDuration;
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 
-use super::args::{self, GlobalArgs};
+use super::definition::{self, GlobalArgs};
 use super::go::truth;
 use crate::commands::{
     checkpoint, create, delete, devices, events, exec, gpu, kill, list, ps, restore, run, spec,
@@ -38,7 +38,7 @@ fn pid_file(value: Option<OsString>) -> Result<Option<PathBuf>> {
     absolute.transpose()
 }
 
-impl args::BundleArgs {
+impl definition::BundleArgs {
     fn options(self, id: String, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
         Ok(create::Options {
             root: root.path.clone(),
@@ -57,7 +57,7 @@ impl args::BundleArgs {
     }
 }
 
-impl args::DeviceArgs {
+impl definition::DeviceArgs {
     fn wishes(self, root: &Root) -> Result<DeviceWishes> {
         let gpus = non_empty(self.gpus).map(|words| {
             let request = words.parse().map_err(Error::msg);
@@ -81,7 +81,7 @@ impl args::DeviceArgs {
     }
 }
 
-impl args::CdiArgs {
+impl definition::CdiArgs {
     /// Absolute: the bundle will be the working directory.
     fn directories(&self) -> Result<Vec<PathBuf>> {
         let directories = self.cdi_dir.iter();
@@ -91,7 +91,7 @@ impl args::CdiArgs {
     }
 }
 
-impl args::DriverArgs {
+impl definition::DriverArgs {
     fn root(&self) -> Result<Option<PathBuf>> {
         let root = non_empty(self.driver_root.clone());
         root.map(|path| absolute("--driver-root", &path))
@@ -136,13 +136,13 @@ impl GlobalArgs {
     }
 }
 
-impl args::CreateArgs {
+impl definition::CreateArgs {
     pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<create::Options> {
         self.bundle.options(self.id, global, root)
     }
 }
 
-impl args::RunArgs {
+impl definition::RunArgs {
     pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<run::Options> {
         Ok(run::Options {
             create: self.bundle.options(self.id, global, root)?,
@@ -153,7 +153,7 @@ impl args::RunArgs {
     }
 }
 
-impl args::CriuArgs {
+impl definition::CriuArgs {
     fn images(&self) -> PathBuf {
         non_empty(self.image_path.clone()).map_or_else(|| "checkpoint".into(), PathBuf::from)
     }
@@ -218,7 +218,7 @@ fn page_server(value: Option<String>) -> Result<Option<PageServer>> {
     }
 }
 
-impl args::CheckpointArgs {
+impl definition::CheckpointArgs {
     pub(crate) fn options(self, root: &Root) -> Result<checkpoint::Options> {
         Ok(checkpoint::Options {
             root: root.path.clone(),
@@ -239,9 +239,9 @@ impl args::CheckpointArgs {
     }
 }
 
-impl args::RestoreArgs {
+impl definition::RestoreArgs {
     pub(crate) fn options(self, global: &GlobalArgs, root: &Root) -> Result<restore::Options> {
-        let bundle = args::BundleArgs {
+        let bundle = definition::BundleArgs {
             bundle: self.bundle,
             console_socket: self.console_socket,
             pidfd_socket: None,
@@ -266,7 +266,7 @@ impl args::RestoreArgs {
     }
 }
 
-impl args::ExecArgs {
+impl definition::ExecArgs {
     pub(crate) fn options(self, root: &Root) -> Result<exec::Options> {
         let replacements = Replacements {
             args: self.command,
@@ -296,7 +296,7 @@ impl args::ExecArgs {
     }
 }
 
-impl args::KillArgs {
+impl definition::KillArgs {
     pub(crate) fn options(self, root: &Root) -> Result<kill::Options> {
         let signal = match non_empty(self.signal) {
             Some(word) => signal(&self.id, &word)?,
@@ -321,7 +321,7 @@ fn signal(id: &str, word: &str) -> Result<i32> {
     })
 }
 
-impl args::DeleteArgs {
+impl definition::DeleteArgs {
     pub(crate) fn options(self, root: &Root) -> delete::Options {
         delete::Options {
             root: root.path.clone(),
@@ -331,7 +331,7 @@ impl args::DeleteArgs {
     }
 }
 
-impl args::DevicesArgs {
+impl definition::DevicesArgs {
     pub(crate) fn options(self, root: &Root) -> Result<devices::Options> {
         Ok(devices::Options {
             state: root.path.clone(),
@@ -342,7 +342,7 @@ impl args::DevicesArgs {
     }
 }
 
-impl args::GpuArgs {
+impl definition::GpuArgs {
     pub(crate) fn options(self, root: &Root) -> Result<gpu::Options> {
         let output = non_empty(self.output).map(PathBuf::from);
         let vendor = non_empty(self.vendor).map(|word| word.parse());
@@ -364,7 +364,7 @@ impl args::GpuArgs {
     }
 }
 
-impl args::ListArgs {
+impl definition::ListArgs {
     pub(crate) fn options(self, root: Root) -> Result<list::Options> {
         let filters = self.filter.iter().map(|word| word.parse());
         Ok(list::Options {
@@ -376,7 +376,7 @@ impl args::ListArgs {
     }
 }
 
-impl args::PsArgs {
+impl definition::PsArgs {
     pub(crate) fn options(self, root: &Root) -> Result<ps::Options> {
         Ok(ps::Options {
             root: root.path.clone(),
@@ -387,7 +387,7 @@ impl args::PsArgs {
     }
 }
 
-impl args::StatsArgs {
+impl definition::StatsArgs {
     pub(crate) fn options(self, root: Root) -> Result<stats::Options> {
         let format = non_empty(self.format).map(|word| word.parse());
         Ok(stats::Options {
@@ -400,7 +400,7 @@ impl args::StatsArgs {
     }
 }
 
-impl args::EventsArgs {
+impl definition::EventsArgs {
     pub(crate) fn options(self, root: &Root) -> Result<events::Options> {
         Ok(events::Options {
             root: root.path.clone(),
@@ -422,7 +422,7 @@ fn interval(word: &str) -> Result<Duration> {
     }
 }
 
-impl args::UpdateArgs {
+impl definition::UpdateArgs {
     pub(crate) fn options(self, root: &Root) -> Result<update::Options> {
         let id = self.id.clone();
         let devices = HotplugWishes {
@@ -523,7 +523,7 @@ fn bytes(value: Option<String>, name: &str) -> Result<Option<i64>> {
     }
 }
 
-impl args::SpecArgs {
+impl definition::SpecArgs {
     pub(crate) fn options(self) -> spec::Options {
         let bundle = non_empty(self.bundle).map_or_else(|| PathBuf::from("."), PathBuf::from);
         spec::Options {
