@@ -1,7 +1,6 @@
 //! The bundle: a directory with `config.json` and the container's root
 //! filesystem (runtime-spec, bundle.md). Read once, never written.
 
-use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::document::unknown_fields::{UnknownField, warn};
 use crate::document::{self, Place};
 use crate::known_failures::Failure;
 
@@ -114,31 +114,6 @@ pub(crate) fn read_resources(path: &Path) -> Result<LinuxResources> {
     }
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
     parse(&text, path, warn)
-}
-
-/// A field that the specification does not know. Such are allowed, but one may be a
-/// known field misspelt, which then has no effect. What engines write from the types
-/// of the specification has none.
-struct UnknownField<'a> {
-    file: &'a Path,
-    place: &'a Place<'a>,
-    known: &'a [&'static str],
-}
-
-impl fmt::Display for UnknownField<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let UnknownField { file, place, known } = self;
-        write!(f, "{}: unknown field {place} is ignored", file.display())?;
-        let name = place.field();
-        match name.and_then(|name| teu_spelling::nearest(name, known)) {
-            Some(nearest) => write!(f, "; is {nearest:?} meant?"),
-            None => Ok(()),
-        }
-    }
-}
-
-fn warn(field: &UnknownField<'_>) {
-    log::warn!("{field}");
 }
 
 fn parse<T: DeserializeOwned>(

@@ -7,9 +7,13 @@
 //! name in another case, no absent field that has to be there; but a capability in
 //! any spelling and a list in place of an object, without a word. Their `Default`
 //! is a container with a shell and capabilities, so [`nothing`] is what is absent.
+//!
+//! A new field of the specification comes with a newer release of oci-spec. Until then it
+//! is unknown and ignored with a warning (`unknown_fields.rs`).
 
 mod json;
 mod mend;
+pub(crate) mod unknown_fields;
 
 use std::fmt::{self, Display};
 

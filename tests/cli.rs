@@ -30,6 +30,7 @@ mod manual;
 mod messages;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod processors;
 mod rootless;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         messages::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
+        net_devices::TESTS,
         process::TESTS,
         processors::TESTS,
         rootless::TESTS,
@@ -86,8 +88,8 @@ fn main() -> ExitCode {
         security::TESTS,
         shim::calls::TESTS,
         shim::crossing::TESTS,
-        shim::leaks::TESTS,
         shim::invocation::TESTS,
+        shim::leaks::TESTS,
         shim::order::TESTS,
         shim::overload::TESTS,
         shim::recovery::TESTS,

@@ -22,7 +22,6 @@ tests![
     domainname_is_set,
     hostname_needs_its_namespace,
     loopback_is_up_in_a_new_network,
-    network_device_arrives_in_a_joined_network,
     time_offsets_shift_the_clocks,
     sysctl_is_set_in_the_containers_namespace,
     sysctl_of_the_host_is_refused,
@@ -42,14 +41,14 @@ fn own(kind: &str) -> Value {
 
 /// A sleeping process in namespaces of its own, made by unshare(1) with these
 /// flags; the test's end kills it.
-struct Holder {
+pub(crate) struct Holder {
     /// Kills it when dropped.
     _running: Running,
     pid: i32,
 }
 
 impl Holder {
-    fn new<const N: usize>(flags: [&str; N]) -> Holder {
+    pub(crate) fn new<const N: usize>(flags: [&str; N]) -> Holder {
         let call = Invocation::new("unshare").args(flags);
         let running = call.args([
             "--fork",
@@ -69,7 +68,7 @@ impl Holder {
         }
     }
 
-    fn path(&self, kind: &str) -> PathBuf {
+    pub(crate) fn path(&self, kind: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/{kind}", self.pid))
     }
 
@@ -251,37 +250,6 @@ fn loopback_is_up_in_a_new_network() {
         network["lo"]["addresses"].to_string().contains("127.0.0.1"),
         "{network}"
     );
-}
-
-fn network_device_arrives_in_a_joined_network() {
-    needs(&[Root, UserNamespaces, Tool("ip"), Tool("strace")]);
-    // The second time a process between the two makes the container's.
-    let without_sys = Bundle::new().without_mount("/sys");
-    let in_user_namespace = without_sys.without_mount("/sys/fs/cgroup").user_namespace();
-    for bundle in [Bundle::new(), in_user_namespace] {
-        let other = Holder::new(["--net"]);
-        let bundle = bundle
-            .join_namespace("network", other.path("net"))
-            .set("/linux/netDevices", json!({ "one": { "name": "eth7" } }));
-        let devices = Invocation::new("ip").args(["link", "add", "one", "type", "veth"]);
-        devices.args(["peer", "name", "two"]).output().ok();
-        // Init is late.
-        let late = ["strace", "-fqo/dev/null", "--inject=setns:delay_enter=50ms"];
-        let program = late.map(PathBuf::from).into_iter().chain([runtime()]);
-        let run = Container::new(bundle).command("run", NO_FLAGS);
-        let seen = run.with_program(program).output().probe();
-        let flags = &seen["network"]["eth7"]["flags"];
-        assert!(flags.to_string().contains("IFF_UP"), "{}", seen["network"]);
-        let here = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        assert!(!here.contains("one") && !here.contains("eth7"), "{here}");
-        // Its other end goes with it when the namespace ends.
-        drop(other);
-        wait_until("the devices are gone", || {
-            !fs::read_to_string("/proc/thread-self/net/dev")
-                .unwrap()
-                .contains("two")
-        });
-    }
 }
 
 fn time_offsets_shift_the_clocks() {

@@ -1,5 +1,6 @@
 //! Converts the specification's numbers, which are those of cgroup v1, to the numbers of
-//! cgroup v2. Pure arithmetic; `v2` knows which file takes the result.
+//! cgroup v2, where v1 or systemd needs the arithmetic as well. What v2 alone needs is in
+//! `v2/convert.rs`.
 
 use crate::error::{Error, Result};
 
@@ -32,15 +33,6 @@ pub(crate) fn weight_from_shares(shares: u64) -> u64 {
     }
 }
 
-/// Converts the specification's block I/O weight (10 to 1000) to `io.weight` (1 to 10000).
-/// 0 means not set and stays 0.
-pub(crate) fn io_weight_from_block_weight(weight: u16) -> u64 {
-    match weight {
-        0 => 0,
-        _ => 1 + u64::from(weight.saturating_sub(10)) * 9_999 / 990,
-    }
-}
-
 /// Returns the value of `memory.swap.max`, or `None` if it is not set. The specification's
 /// swap limit is memory plus swap; v2 counts swap alone.
 pub(crate) fn swap_only(limit: i64, memory_and_swap: i64) -> Result<Option<String>> {
@@ -66,16 +58,6 @@ pub(crate) fn swap_only(limit: i64, memory_and_swap: i64) -> Result<Option<Strin
             "memory+swap limit should be >= memory limit",
         )),
         (limit, swap) => Ok(Some((swap - limit).to_string())),
-    }
-}
-
-/// Returns a number of bytes as v2 spells it. -1 is "max"; 0 means not set and gives
-/// `None`.
-pub(crate) fn maximum(number: i64) -> Option<String> {
-    match number {
-        0 => None,
-        -1 => Some("max".into()),
-        _ => Some(number.to_string()),
     }
 }
 
@@ -116,13 +98,6 @@ mod tests {
         ];
         for (shares, weight) in table {
             assert_eq!(weight_from_shares(shares), weight, "{shares}");
-        }
-    }
-
-    #[test]
-    fn block_weight_to_io_weight() {
-        for (block, io) in [(0, 0), (10, 1), (500, 4950), (750, 7475), (1000, 10_000)] {
-            assert_eq!(io_weight_from_block_weight(block), io, "{block}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! are served, also for the same container: the runtime has a lock of its own.
 
 mod jobs;
+mod oom;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -12,11 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use nix::unistd::Pid;
 use prost::Message;
 use rustix::fs::{Gid, Uid};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use teu_cgroups::{Cgroup, OomWatch};
 
 use crate::caller::Caller;
 use crate::command::Command;
@@ -25,8 +24,8 @@ use crate::io::{self, Stdio, Streams};
 use crate::job::JobId;
 use crate::metrics;
 use crate::options::Options;
-use crate::poll::{EventFlags, Poll, Token};
-use crate::proto::events::{TaskExecAdded, TaskExit, TaskOOM};
+use crate::poll::{Poll, Token};
+use crate::proto::events::{TaskExecAdded, TaskExit};
 use crate::proto::options::ProcessDetails;
 use crate::proto::options::runc::CheckpointOptions;
 use crate::proto::task::*;
@@ -49,8 +48,6 @@ type Answer = Result<Option<Vec<u8>>, Status>;
 pub(crate) const FIRST_STREAM: Token = 1 << 40;
 /// A power of two.
 const TOKENS_OF_A_PROCESS: Token = 8;
-/// Of init's: the token of kills for want of memory.
-const OOM: Token = 5;
 
 /// All tasks of the server.
 #[derive(Debug)]
@@ -637,36 +634,6 @@ impl Service {
         }
     }
 
-    /// Looks after the cgroup of a container that has been made: before its start, after
-    /// which it may be killed at any time.
-    fn watch(&mut self, id: &str) {
-        if let Err(err) = self.try_to_watch(id) {
-            log::error!("watch the control group of {id}: {err:#}");
-        }
-    }
-
-    fn try_to_watch(&mut self, id: &str) -> Result<()> {
-        let token = self.first_token(id, "");
-        let task = self.tasks.get_mut(id).context("it is gone")?;
-        let pid = Pid::from_raw(i32::try_from(task.init.pid)?);
-        let cgroup = task.cgroup.insert(Cgroup::of_process(pid)?);
-        let watch = cgroup.watch_oom()?;
-        if let (Some(watch), Some(token)) = (&watch, token) {
-            self.poll.add(watch, token + OOM, EventFlags::IN)?;
-        }
-        task.oom = watch;
-        Ok(())
-    }
-
-    /// Tells if processes were killed for want of memory.
-    fn tell_oom(&mut self, id: &str, now: Instant) {
-        let watch = self.tasks.get_mut(id).and_then(|task| task.oom.as_mut());
-        if watch.is_some_and(|watch| watch.new_kills(now) > 0) {
-            let container_id = id.to_owned();
-            self.tell(&TaskOOM { container_id });
-        }
-    }
-
     /// Copies between the client and the process whose token this is.
     pub(crate) fn stream_ready(&mut self, token: Token) {
         let base = token - token % TOKENS_OF_A_PROCESS;
@@ -675,7 +642,7 @@ impl Service {
         };
         match token - base {
             jobs::LOGGER => return self.logger_ready(base, &id),
-            OOM => return self.tell_oom(&id, Instant::now()),
+            oom::OOM => return self.tell_oom(&id, Instant::now()),
             _ => {}
         }
         let poll = &self.poll;
@@ -752,15 +719,7 @@ impl Service {
         for (id, exec) in drained {
             self.continue_deletion(&id, &exec);
         }
-        let is_due = |task: &Task| {
-            let deadline = task.oom.as_ref().and_then(OomWatch::deadline);
-            deadline.is_some_and(|time| time <= now)
-        };
-        let due = self.tasks.iter().filter(|(_, task)| is_due(task));
-        let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
-        for id in due {
-            self.tell_oom(&id, now);
-        }
+        self.tell_due_ooms(now);
     }
 
     /// Nothing is left of the task here.

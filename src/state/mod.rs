@@ -1,12 +1,13 @@
-//! What later commands know of a container: what its `state.json` keeps, and its status.
+//! What later commands know of a container: what its `state.json` keeps.
 //!
-//! Not for: the directory that holds it (`state_dir.rs`), and what commands do with it.
+//! Not for: its status (`status.rs`), the directory that holds it (`state_dir.rs`), and what commands do with it.
 
 pub(crate) mod container_id;
 pub(crate) mod exec_fifo;
 pub(crate) mod init_process;
 pub(crate) mod root;
 mod state_dir;
+mod status;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::plan::process::ForEveryProcess;
 use crate::procfs::stat::ProcessStat;
 use crate::{hook, version};
 pub(crate) use state_dir::{NoState, StateDir};
+pub(crate) use status::Status;
 
 /// What `state.json` keeps. Paths are absolute. Nothing may be missing when it is
 /// read, but limits that are not set: without its cgroup or its system call filter,
@@ -72,38 +74,6 @@ pub(crate) struct ContainerState {
     /// The container's group in the resctrl filesystem, if it has one.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) resctrl_group: Option<PathBuf>,
-}
-
-/// The status of a container (runtime.md, "State"), computed when asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Creating,
-    Created,
-    Running,
-    Paused,
-    Stopped,
-}
-
-impl Status {
-    /// In the order of the life of a container.
-    pub(crate) const ALL: [Status; 5] = [
-        Status::Creating,
-        Status::Created,
-        Status::Running,
-        Status::Paused,
-        Status::Stopped,
-    ];
-
-    /// The specification's word for it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Status::Creating => "creating",
-            Status::Created => "created",
-            Status::Running => "running",
-            Status::Paused => "paused",
-            Status::Stopped => "stopped",
-        }
-    }
 }
 
 impl ContainerState {

@@ -26,9 +26,8 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::Deserialize;
 
+use super::ContainerState;
 use super::container_id;
-use super::exec_fifo;
-use super::{ContainerState, Status};
 use crate::atomic_file::{open, replace, temporary_of, write_all};
 use crate::known_failures::Failure;
 
@@ -311,35 +310,9 @@ impl StateDir {
         &self.path
     }
 
-    /// The container's status now.
-    ///
-    /// # Errors
-    /// Whether init has ended cannot be known.
-    pub(crate) fn status(&self, state: &ContainerState) -> Result<Status> {
-        if state.pid == 0 {
-            return Ok(match self.is_locked_by_another() {
-                true => Status::Creating,
-                false => Status::Stopped,
-            });
-        }
-        if !state.init_is_alive()? {
-            return Ok(Status::Stopped);
-        }
-        if teu_cgroups::Cgroup::open(&state.cgroup)
-            .is_frozen()
-            .unwrap_or(false)
-        {
-            return Ok(Status::Paused);
-        }
-        Ok(match exec_fifo::is_there(&self.path) {
-            true => Status::Created,
-            false => Status::Running,
-        })
-    }
-
     /// Whether another command works on it: a creation that was killed does
     /// not.
-    fn is_locked_by_another(&self) -> bool {
+    pub(super) fn is_locked_by_another(&self) -> bool {
         if self.lock.borrow().is_some() {
             return false;
         }

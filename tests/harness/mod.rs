@@ -28,6 +28,7 @@ mod layout;
 mod needs;
 pub(crate) mod process;
 mod runner;
+mod skips;
 mod snapshot;
 mod sys;
 mod terminal;

@@ -1,5 +1,5 @@
-//! Runs the tests: each in a worker process, some at a time; counts, and
-//! compares the skips with those expected on this kind of machine.
+//! Runs the tests, each in a worker process, several at a time, and counts the results.
+//! `skips.rs` compares the skipped tests with those expected on this kind of machine.
 //!
 //! Arguments are libtest's where it makes sense: any number of filters,
 //! `--exact`, `--skip TEXT`, `--list`, `--test-threads N`, `--nocapture`.
@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::needs::{Skip, machine_kind};
+use super::needs::Skip;
+use super::skips::unexpected_skips;
 use super::snapshot::{HostSnapshot, marker};
 use super::{patience, process, repository, runtime, state_root};
 
@@ -293,41 +294,6 @@ fn report(tally: &Tally, took: Duration) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// The difference between the tests skipped and those expected to be.
-fn unexpected_skips(skipped: &BTreeSet<String>, left_out: &[String]) -> Option<String> {
-    let path: PathBuf = repository("tests/data/skips").join(machine_kind());
-    let mode = std::env::var("TEU_TEST_SKIPS").unwrap_or_default();
-    let lines: String = skipped.iter().map(|line| format!("{line}\n")).collect();
-    if mode == "write" {
-        fs::write(&path, lines).expect("write the expected skips");
-        return None;
-    }
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let was_tried = |line: &&str| !left_out.iter().any(|word| line.contains(word));
-    let expected = text.lines().filter(was_tried).map(str::to_owned);
-    let expected: BTreeSet<String> = expected.collect();
-    let new = skipped
-        .difference(&expected)
-        .map(|line| format!("  skipped, not expected: {line}"));
-    let gone = expected
-        .difference(skipped)
-        .map(|line| format!("  expected, not skipped: {line}"));
-    let differences: Vec<String> = new.chain(gone).collect();
-    if differences.is_empty() {
-        return None;
-    }
-    let text = format!(
-        "skips differ from {}\n{}",
-        path.display(),
-        differences.join("\n")
-    );
-    if mode == "check" {
-        return Some(text);
-    }
-    println!("\n{text}");
-    None
 }
 
 /// The life of a worker: one test, and the host compared.

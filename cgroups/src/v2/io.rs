@@ -1,7 +1,8 @@
 //! Turns limits of block I/O into writes for the v2 controller io.
 
 use super::ONLY_V1;
-use crate::convert::io_weight_from_block_weight;
+use super::convert::io_weight_from_block_weight;
+
 use crate::file::{Steps, Write};
 use crate::limits::{BlockIoLimits, DeviceRate};
 

@@ -2,7 +2,8 @@
 //! with the memory in use.
 
 use super::ONLY_V1;
-use crate::convert::{maximum, swap_only};
+use super::convert::maximum;
+use crate::convert::swap_only;
 use crate::error::{Error, Result};
 use crate::file::{Directory, Missing, Steps, Write};
 use crate::limits::MemoryLimits;

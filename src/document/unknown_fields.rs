@@ -1,0 +1,35 @@
+//! Fields that the type of an object does not have: what is said of them.
+//!
+//! The specification allows such fields (config.md, "Extensibility"), so they are ignored
+//! with a warning that names the nearest known field.
+
+use std::fmt;
+use std::path::Path;
+
+use super::Place;
+
+/// A field that the specification does not know. Such are allowed, but one may be a
+/// known field misspelt, which then has no effect. What engines write from the types
+/// of the specification has none.
+pub(crate) struct UnknownField<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) place: &'a Place<'a>,
+    pub(crate) known: &'a [&'static str],
+}
+
+impl fmt::Display for UnknownField<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnknownField { file, place, known } = self;
+        write!(f, "{}: unknown field {place} is ignored", file.display())?;
+        let name = place.field();
+        match name.and_then(|name| teu_spelling::nearest(name, known)) {
+            Some(nearest) => write!(f, "; is {nearest:?} meant?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Warns of the field: it is allowed, but has no effect.
+pub(crate) fn warn(field: &UnknownField<'_>) {
+    log::warn!("{field}");
+}
