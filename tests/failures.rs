@@ -92,7 +92,7 @@ fn broken_state_can_be_deleted() {
     }
 }
 
-/// The file that a container's state is in.
+/// The path of a container's state.json.
 fn state_file(container: &Container) -> PathBuf {
     state_root().join(&container.id).join("state.json")
 }
@@ -101,8 +101,8 @@ fn state_of(container: &Container) -> Value {
     serde_json::from_slice(&fs::read(state_file(container)).unwrap()).unwrap()
 }
 
-/// No command takes what is in the place of the container's state for one, and
-/// none takes longer than it may.
+/// Checks that every command refuses the container's state file with `words`, within a
+/// time limit, and that the file is left in place.
 #[track_caller]
 fn assert_unreadable(container: &Container, words: &str) {
     const LIMIT: Duration = Duration::from_secs(5);

@@ -423,8 +423,8 @@ fn a_user_namespace_has_gpus() {
     assert!(says[3].contains("libcuda.so.1 "), "{says:?}");
 }
 
-/// Has a command called where there is little in /dev but the nodes of GPUs, with this
-/// mode and group, for who can have those of the machine only.
+/// Runs the call with a small /dev of its own that holds nodes of GPUs with this mode and
+/// group. A caller without privileges needs them, because it cannot make nodes itself.
 fn with_nodes(call: Invocation, mode: &str, group: &str) -> Invocation {
     let script = r#"mount -t tmpfs none /dev && cd /dev && mkdir pts shm mqueue &&
         for node in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 \
@@ -435,7 +435,8 @@ fn with_nodes(call: Invocation, mode: &str, group: &str) -> Invocation {
     call.behind(["sh", "-c", script, mode, group])
 }
 
-/// Whose container has the machine's own nodes.
+/// The container gets bind mounts of the machine's own nodes, because this caller cannot make
+/// others.
 fn a_user_without_privileges_has_gpus() {
     needs(&[Root, UserNamespaces, Teu, Tool("unshare"), Tool("setpriv")]);
     let machine = Machine::new();
@@ -605,8 +606,9 @@ fn a_driver_of_others_is_not_used() {
     machine.run(Bundle::new(), &["--gpus", "1"]).ok();
 }
 
-/// Whose hooks run with the host's rights in the image, which may have more in its
-/// environment than it should (CVE-2025-23266, CVE-2025-23267).
+/// Checks that teu does the work of NVIDIA's hooks itself. The hooks would run with the
+/// host's rights and with an environment that the image chooses (CVE-2025-23266,
+/// CVE-2025-23267).
 fn nvidias_files_need_no_hooks() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();

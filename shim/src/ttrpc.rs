@@ -99,10 +99,10 @@ fn outcome(payload: &[u8]) -> Result<Vec<u8>, Status> {
     }
 }
 
-/// The frame of a call. `stream` is odd, and higher for each.
+/// Builds the frame of a call. `stream` must be odd, and higher than that of the call before.
 ///
 /// # Errors
-/// It would be too long.
+/// The call is too long for a frame.
 pub fn request(stream: u32, request: &Request) -> Result<Vec<u8>, Status> {
     match request.encoded_len() {
         length if length > MAX_PAYLOAD => Err(too_long(length)),
@@ -110,7 +110,8 @@ pub fn request(stream: u32, request: &Request) -> Result<Vec<u8>, Status> {
     }
 }
 
-/// The frame of an answer; of the error that it is too long, if it is.
+/// Builds the frame of an answer. If the answer is too long for a frame, builds the frame
+/// of an error that says so.
 pub fn response(stream: u32, outcome: Result<Vec<u8>, Status>) -> Vec<u8> {
     let mut response = match outcome {
         Ok(payload) => Response {

@@ -20,12 +20,12 @@ use std::path::Path;
 /// for none.
 const ANNOTATION: &str = "org.criu.config";
 
-/// Where the machine's administrator may configure CRIU for us, and where it
-/// was always done for runc. What is there overrules the command line.
+/// Files in which an administrator configures CRIU for teu: teu's own file, else runc's.
+/// CRIU prefers the settings in such a file to the options of teu's command line.
 const CONFIGURATION: [&str; 2] = ["/etc/criu/teu.conf", "/etc/criu/runc.conf"];
 
-/// The configuration file that CRIU is to read. It reads none that is not
-/// there.
+/// The configuration file that CRIU is to read, if any. CRIU ignores a file that does not
+/// exist.
 pub(crate) fn configuration(annotations: &BTreeMap<String, String>) -> Option<String> {
     match annotations.get(ANNOTATION) {
         Some(path) => Some(path.clone()).filter(|path| !path.is_empty()),

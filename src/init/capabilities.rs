@@ -13,14 +13,14 @@ use crate::errno;
 use crate::plan::capabilities::{CapabilitiesPlan, names};
 use crate::procfs::status::Status;
 
-/// Takes out of the bounding set what the plan does not have. Only that:
-/// dropping takes CAP_SETPCAP, even of what is not there.
-/// Before the change of user, while CAP_SETPCAP is still there. `status` is that
-/// of this process (proc_pid_status(5)).
+/// Drops the capabilities of `plan.dropped` from the bounding set, and no others, because
+/// each drop needs CAP_SETPCAP, even if the capability is not in the set. Must come before
+/// the change of user, which takes CAP_SETPCAP away. `status` is the file
+/// `/proc/self/status` of this process (proc_pid_status(5)).
 ///
 /// # Errors
-/// It is still there: a system call filter may answer for the kernel. In that file
-/// the kernel itself says it.
+/// A drop fails, or succeeds without an effect. The kernel's own list in `status` is read
+/// afterwards, because a system call filter may answer a call in place of the kernel.
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan, status: impl AsFd) -> Result<()> {
     const DOING: &str = "unable to apply bounding set";
     for capability in each(plan.dropped) {
@@ -34,12 +34,12 @@ pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan, status: impl AsFd) -> 
     }
 }
 
-/// Whether the permitted set survives the change from root to another user.
+/// Sets whether the permitted set survives the change from root to another user.
 pub(crate) fn keep_over_change_of_user(keep: bool) -> Result<()> {
     set_keep_capabilities(keep).context("set keep capabilities")
 }
 
-/// Gives up those that were kept for a while, if any.
+/// Gives up the capabilities that were kept for steps after the change of user.
 pub(crate) fn drop_kept(plan: &CapabilitiesPlan) -> Result<()> {
     if plan.kept.is_empty() {
         return Ok(());
@@ -47,8 +47,8 @@ pub(crate) fn drop_kept(plan: &CapabilitiesPlan) -> Result<()> {
     check(set(plan, CapabilitySet::empty())?, plan.ambient)
 }
 
-/// Sets what capset(2) sets, and says what that is; as many of `kept` as there
-/// are stay as well.
+/// Sets the effective, permitted and inheritable sets (capset(2)) and returns them. The
+/// capabilities of `kept` that are permitted now stay effective and permitted as well.
 fn set(plan: &CapabilitiesPlan, mut kept: CapabilitySet) -> Result<CapabilitySets> {
     const DOING: &str = "unable to apply caps: can't apply capabilities";
     if !kept.is_empty() {

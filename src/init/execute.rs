@@ -1,5 +1,5 @@
-//! The last steps: find the program, close what is not its business, become
-//! it.
+//! The last steps of a process: finds the program, closes the descriptors that the program
+//! must not have, and executes it.
 //!
 //! The words of [`find`] are those of Go's `exec.LookPath`: Docker and Podman
 //! choose exit statuses 126 and 127 by them.
@@ -17,8 +17,8 @@ use rustix::io::Errno;
 
 use crate::{errno, pipe, sys};
 
-/// What is written where somebody waits for the program to run, if it does not:
-/// a failure that says no more.
+/// The byte that is written to `watched` if the program cannot run: a failure without a
+/// text.
 const NOT_EXECUTED: [u8; 1] = [pipe::FAILED];
 
 /// Finds the program `name`: as a path if it has a slash, else in the
@@ -54,8 +54,8 @@ pub(crate) fn find(name: &CStr, search_path: Option<&str>) -> Result<CString> {
     Err(anyhow!("executable file not found in $PATH")).with_context(|| format!("exec: {text:?}"))
 }
 
-/// Whether the caller may execute the file, and it is none of the things that
-/// have the permission and cannot be executed.
+/// Checks that the caller may execute the file and that it is not a directory, which has
+/// the same permission.
 fn check_executable(path: &CStr, text: &str) -> Result<()> {
     let status = stat(path).with_context(|| format!("stat {text}"))?;
     if FileType::from_raw_mode(status.st_mode).is_dir() {
@@ -94,25 +94,26 @@ fn cleaned(path: &Path) -> PathBuf {
     clean
 }
 
-/// Blocks no signal any more: the parent may have blocked them all before the
-/// clone (see `signals::Signals`).
+/// Unblocks all signals, because the parent may have blocked them before the clone (see
+/// `signals::Signals`).
 pub(crate) fn unblock_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context("unblock signals")
 }
 
-/// Becomes the program. Returns only if it could not; the descriptors of this process
-/// may be closed then, so that no destructor must run.
+/// Executes the program. Returns only if that fails. The descriptors of this process may be
+/// closed then, so no destructor may run.
 ///
 /// Closes every descriptor from 3 + `preserved_fds` on first: close-on-exec
 /// would come too late for a program called `/proc/self/fd/7`, since execve(2)
 /// opens it before it closes anything (CVE-2024-21626). That leaves no way to
 /// tell the parent of a failure: see [`fail`].
 ///
-/// Of those only `left` are open since [`close_all`], and maybe not all of them.
+/// `left` are the descriptors that [`close_all`] has kept. They are closed one by one where
+/// closing all at once fails; some may be closed already.
 ///
-/// But for `watched`, which is close-on-exec: whoever watches its other end sees
-/// it close when the program runs, and a word come if it does not. Being a fifo
-/// or a socket, it leads nowhere.
+/// `watched` is close-on-exec and stays open until execve(2): its other end is
+/// closed when the program runs, and receives a byte if the program cannot run. It does no
+/// harm until then, because a fifo or a socket does not lead to files of the host.
 pub(crate) fn exec(
     program: &CStr,
     args: &[CString],
@@ -126,18 +127,18 @@ pub(crate) fn exec(
         .with_context(|| format!("exec {}", program.to_string_lossy()))
 }
 
-/// Tells whoever watches that the program will not run, and then, on the
-/// container's standard error, as one line in runc's words, why: to write there may be
-/// this process's end (SIGPIPE).
+/// Writes to `watched` that the program will not run, and then writes the reason to the
+/// container's standard error, as one line in runc's words. The order matters because the
+/// second write may end this process (SIGPIPE).
 pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &anyhow::Error) {
-    // Who does not hear it sees the end of this process.
+    // A watcher that does not receive the byte sees the end of this process.
     watched.map(|watched| rustix::io::write(watched, &NOT_EXECUTED).ok());
     // Nothing is left to tell if stderr is gone as well.
     writeln!(std::io::stderr(), "{}", errno::chain(error)).ok();
 }
 
-/// Leaves the standard streams open, as many descriptors after them, and, until
-/// the execve, `watched`, which comes later: the others were open first.
+/// Leaves open the standard streams, `preserved_fds` descriptors after them, and `watched`
+/// until execve(2). `watched` has a higher number, because the others were opened first.
 fn leave_only(
     preserved_fds: u32,
     left: &[BorrowedFd<'_>],
@@ -153,8 +154,8 @@ fn leave_only(
     (3..first).try_for_each(sys::keep_over_exec)
 }
 
-/// Closes all descriptors after the standard streams and `preserved_fds` more, but
-/// for `kept`. Whatever owned one must not be used, or dropped, any more.
+/// Closes all descriptors after the standard streams and `preserved_fds` more, except
+/// `kept`. An owner of a closed descriptor must not be used or dropped any more.
 pub(crate) fn close_all(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let first = 3 + preserved_fds;
     let kept = numbers(kept);
@@ -170,7 +171,7 @@ fn numbers(descriptors: &[BorrowedFd<'_>]) -> Vec<u32> {
     numbers
 }
 
-/// `kept` is in order.
+/// Closes all descriptors from `first` on, except `kept`, which must be in order.
 fn close_from_but(first: u32, kept: &[u32]) -> io::Result<()> {
     let mut from = first;
     for number in kept.iter().copied().filter(|number| *number >= first) {
@@ -182,8 +183,8 @@ fn close_from_but(first: u32, kept: &[u32]) -> io::Result<()> {
     sys::close_from(from)
 }
 
-/// Closes one descriptor after the other, as many as there may be. Their list
-/// in /proc is no help: what is mounted there is the container's.
+/// Closes one descriptor after the other, up to the highest possible number. The list in
+/// /proc cannot be trusted, because the container's procfs is mounted there.
 fn close_each_from(first: u32, kept: &[u32]) -> io::Result<()> {
     /// The most that the kernel lets be open by default (`fs.nr_open`).
     const MOST: u64 = 1 << 20;

@@ -1,5 +1,6 @@
-//! DO, outside: devices into a container that runs, and out of it. What is to be done
-//! inside does a process of ours that joins it; see `init/hotplug.rs`.
+//! Puts devices into a running container and takes them out again. A forked child joins
+//! the container's namespaces and does the work inside (`init/hotplug.rs`). This module
+//! starts the child and opens what the child asks for on the host.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::plan::devices::DeviceKind;
 use crate::plan::hotplug::{Addition, Found, Look};
 use crate::plan::named_devices::Brought;
 
-/// A container that runs, to be changed.
+/// A running container whose devices change.
 #[derive(Debug)]
 pub(crate) struct Inside {
     init: Neighbour,
@@ -31,7 +32,8 @@ pub(crate) struct Inside {
     mount_label: Option<String>,
 }
 
-/// What was put into it. Dropped, it is taken out again, until [`PutIn::keep`].
+/// The nodes and mounts that were put into the container. Dropping it takes them out
+/// again, until [`PutIn::keep`].
 #[derive(Debug)]
 pub(crate) struct PutIn<'a> {
     inside: &'a Inside,
@@ -80,10 +82,10 @@ impl Inside {
         Ok(namespaces)
     }
 
-    /// Makes mounts and nodes in it.
+    /// Makes mounts and nodes in the container.
     ///
     /// # Errors
-    /// One cannot be made; none is there then.
+    /// A mount or node cannot be made. Those made before are taken out again.
     pub(crate) fn put_in<'a>(&'a self, addition: &'a Addition) -> Result<PutIn<'a>> {
         let put_in = PutIn {
             inside: self,
@@ -96,11 +98,11 @@ impl Inside {
         made.and(removed).map(|()| put_in)
     }
 
-    /// Takes out what was brought. What is not there any more is no error. `left`: how
-    /// what is covered is to be then.
+    /// Takes out what devices have brought, as far as it is still there. `left` are the
+    /// covers that the container has afterwards.
     ///
     /// # Errors
-    /// Something is still there.
+    /// A node, mount or link cannot be removed.
     pub(crate) fn take_out(&self, brought: &Brought, left: &[Cover]) -> Result<()> {
         if *brought == Brought::default() {
             return Ok(());
@@ -110,13 +112,15 @@ impl Inside {
         })
     }
 
-    /// Lets a process inside do `work`, and answers what it asks for `addition`.
+    /// Starts a child that does `work` in the container, and answers its requests about
+    /// `addition`.
     fn run(
         &self,
         addition: &Addition,
         work: impl FnOnce(&Root, &Kernel, &mut InitEnd) -> Result<()>,
     ) -> Result<()> {
-        // The container's does not know this process.
+        // Open procfs before the child joins the container's mount namespace: the procfs
+        // mounted there does not show the child, which stays in its own pid namespace.
         let procfs = Procfs::of_the_mount_namespace().context("open \"/proc\"")?;
         let inside = |mut inner: InitEnd, joined: teu_namespaces::Result<()>| {
             // Modes are those of the plan.

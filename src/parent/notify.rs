@@ -30,15 +30,15 @@ const LONGEST_MESSAGE: usize = 4096;
 /// How long the service manager may take to confirm.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The directory below a container's state directory that its `/run/notify`
-/// is, and the socket in it.
+/// The directory in a container's state directory that is mounted at the container's
+/// `/run/notify`, and the name of the socket in it.
 pub(crate) const DIRECTORY: &str = "notify";
 const SOCKET: &str = "notify.sock";
 
-/// Where the container finds the socket: the value of its NOTIFY_SOCKET.
+/// The path of the socket in the container, the value of its NOTIFY_SOCKET.
 pub(crate) const CONTAINER_SOCKET: &str = "/run/notify/notify.sock";
 
-/// Where the directory is mounted in the container, with
+/// The path at which the directory is mounted in the container, with the options
 /// `bind,nosuid,noexec,nodev,ro`.
 pub(crate) const CONTAINER_DIRECTORY: &str = "/run/notify";
 
@@ -73,10 +73,11 @@ pub(crate) struct NotifySocket {
 
 impl NotifySocket {
     /// Makes the socket in the container's state directory if the caller has a
-    /// NOTIFY_SOCKET. Before the program starts, which may write to it at once.
+    /// NOTIFY_SOCKET. Must come before the start of the program, which may write to the
+    /// socket at once.
     ///
     /// # Errors
-    /// The socket cannot be made, or the service manager's not be reached.
+    /// The socket cannot be made, or that of the service manager cannot be reached.
     pub(crate) fn bind(state_dir: &Path) -> Result<Option<NotifySocket>> {
         match service_managers_socket() {
             Some(address) => NotifySocket::between(state_dir, &address).map(Some),
@@ -98,9 +99,9 @@ impl NotifySocket {
         Ok(NotifySocket { container, manager })
     }
 
-    /// Waits until the container says that it is ready, or its first process
-    /// `pid` ends. The service manager is then told, and that `pid` is the
-    /// service's main process. One that cannot be told is a warning: the
+    /// Waits until the container reports that it is ready, or until its first process
+    /// `pid` ends. Then tells the service manager that the service is ready and that `pid`
+    /// is its main process. Warns if the service manager cannot be told, because the
     /// container runs.
     ///
     /// # Errors
@@ -132,9 +133,9 @@ impl NotifySocket {
         }
     }
 
-    /// Takes one message; if it says READY, tells the service manager so, and
-    /// that `main_pid` is the service's main process. Whether it said so; a
-    /// manager that cannot be told is a warning.
+    /// Takes one message and returns whether it says READY. If so, tells the service
+    /// manager that the service is ready and that `main_pid` is its main process. Warns if
+    /// the service manager cannot be told.
     ///
     /// # Errors
     /// The message cannot be read.
@@ -162,8 +163,8 @@ impl NotifySocket {
         Ok(())
     }
 
-    /// Waits until the service manager has read what it was told: once we have
-    /// ended it could not tell any more whom the message came from. It says so
+    /// Waits until the service manager has read the messages, because it cannot find out
+    /// the sender of a message once this process has ended. The service manager confirms
     /// by closing a descriptor (sd_notify_barrier(3)).
     fn barrier(&self) -> Result<()> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
@@ -185,8 +186,8 @@ impl NotifySocket {
     }
 }
 
-/// What goes wrong between us and the service manager is no reason to end a
-/// container that runs.
+/// Warns of an error of the conversation with the service manager, because it is no reason
+/// to end a container that runs.
 fn warn_of(told: Result<()>) {
     if let Err(err) = told {
         log::warn!("{}", errno::chain(&err));

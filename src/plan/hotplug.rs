@@ -57,9 +57,9 @@ pub(crate) struct Found {
 
 /// Looks for devices of the host.
 pub(crate) trait LookOutside {
-    /// What devices bring that are asked for by name.
+    /// The edits of the devices that are asked for by name.
     fn edits(&self, asked: &gpu::Asked, wishes: &DeviceWishes) -> Result<AllEdits>;
-    /// What a device node brings.
+    /// The edits that a device node needs.
     fn node_edits(&self, node: &AskedNode) -> Result<Edits>;
     /// Which files the sources of the mounts are, from the bundle on.
     fn sources(&self, edits: &Edits, bundle: &Path) -> BTreeMap<PathBuf, FileId>;
@@ -84,32 +84,32 @@ pub(crate) struct Container<'a> {
     pub(crate) may_map_owners: bool,
 }
 
-/// What is to be done.
+/// The decided change of a running container's devices.
 #[derive(Debug)]
 pub(crate) struct Hotplug {
     pub(crate) addition: Addition,
-    /// What is to be taken out.
+    /// Nodes, mounts, links and covers to take out of the container.
     pub(crate) removal: Brought,
-    /// How what is covered there is to be then.
+    /// The covers that the container has after the change.
     pub(crate) covers: Vec<Cover>,
     pub(crate) ended_rules: Vec<DeviceRule>,
-    /// Those that it may have while this is done.
+    /// The devices to note in the state during the change: those of before and of after.
     pub(crate) meanwhile: NamedDevices,
-    /// Those that it has afterwards.
+    /// The devices that the container has after the change.
     pub(crate) named: NamedDevices,
 }
 
-/// What is to be put into the container.
+/// Mounts, nodes and covers to put into the container.
 #[derive(Debug, Default)]
 pub(crate) struct Addition {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) devices: Devices,
-    /// What is to be covered, or covered in another way than before.
+    /// Covers to mount, in place of those in `covers_before` for the same directories.
     pub(crate) covers: Vec<Cover>,
     pub(crate) covers_before: Vec<Cover>,
-    /// SELinux context of what covers.
+    /// The SELinux context of the covers.
     pub(crate) mount_label: Option<String>,
-    /// Taking this out undoes it.
+    /// Everything that this addition makes: taking it out undoes the addition.
     pub(crate) brought: Brought,
 }
 
@@ -216,12 +216,14 @@ impl Hotplug {
         })
     }
 
-    /// Takes what is taken out off the list of what is the host's in the container.
+    /// Removes the paths that are taken out from `external`, the list of paths in the
+    /// container that are the host's.
     pub(crate) fn drop_external(&self, external: &mut Vec<PathBuf>) {
         external.retain(|path| !self.removal.has(path));
     }
 
-    /// Puts what is put in on the list of what is the host's in the container.
+    /// Adds the paths of bind mounts and nodes that are put in to `external`, the list of
+    /// paths in the container that are the host's.
     pub(crate) fn add_external(&self, external: &mut Vec<PathBuf>) {
         let Addition {
             mounts, devices, ..
@@ -233,7 +235,7 @@ impl Hotplug {
     }
 }
 
-/// Takes those of these names off the list.
+/// Removes the devices of these names from the list and returns them.
 fn remove(list: &mut Vec<NamedDevice>, words: &[String]) -> Result<Vec<NamedDevice>> {
     let mut gone = Vec::new();
     for word in words {
@@ -248,7 +250,7 @@ fn remove(list: &mut Vec<NamedDevice>, words: &[String]) -> Result<Vec<NamedDevi
     Ok(gone)
 }
 
-/// What only a container that is being made can get.
+/// Refuses edits that are possible only while a container is made.
 fn refuse_impossible(edits: &Edits) -> Result<()> {
     if let Some((_, hook)) = edits.hooks.first() {
         bail!(

@@ -1,5 +1,6 @@
-//! What the devices that a container has by name have brought, kept in its state: it
-//! goes with them, further processes are told of it, and no update takes it away.
+//! The devices that a container has by name, each with its nodes, mounts, links, covers,
+//! rules and variables. The state keeps them, because these go when the device is taken out,
+//! further processes get the variables, and an update of the device rules keeps the rules.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::mounts::destination;
 use super::rootfs::RootfsPlan;
 use super::seen::FileId;
 
-/// The devices, and what later ones depend on.
+/// The devices, and the facts on which devices that are added later depend.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NamedDevices {
@@ -28,7 +29,7 @@ pub(crate) struct NamedDevices {
     /// SELinux context of nodes that the parent makes.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) mount_label: Option<String>,
-    /// The host's /dev is the container's.
+    /// Whether the container's /dev is that of the host.
     pub(crate) dev_is_the_hosts: bool,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct NamedDevice {
     pub(crate) for_processes: ForProcesses,
 }
 
-/// What is in the container's filesystem.
+/// The changes of the container's filesystem that a device has brought.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Brought {
     pub(crate) nodes: Vec<BroughtNode>,
@@ -64,10 +65,10 @@ pub(crate) struct BroughtNode {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BroughtMount {
     pub(crate) destination: PathBuf,
-    /// Which file of the host's it shows; `None` for another filesystem.
+    /// The file of the host that a bind mount shows; `None` for another kind of mount.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(crate) source: Option<FileId>,
-    /// There was nothing before, so the mountpoint goes with it.
+    /// Whether the mountpoint was made for the mount, and has to be removed with it.
     pub(crate) made_mountpoint: bool,
 }
 

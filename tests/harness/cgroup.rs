@@ -49,8 +49,8 @@ impl CgroupFiles {
         self.inner("").map(|_| self.directory(""))
     }
 
-    /// The same where the mount has another name than the controller, as that
-    /// of "name=systemd".
+    /// The directory of the cgroup where the mount has another name than the controller, as
+    /// that of "name=systemd".
     #[track_caller]
     pub(crate) fn directory_at(&self, mount: &str, controller: &str) -> PathBuf {
         let path = self.inner(controller).expect("a membership");
@@ -64,8 +64,8 @@ impl CgroupFiles {
         read(&self.directory(controller).join(file))
     }
 
-    /// A cgroup below in every hierarchy with this file in it; made, and
-    /// returned for whoever wants to put something there.
+    /// Makes a cgroup with this name below the container's cgroup, in the hierarchy of the
+    /// controller, and returns its directory.
     #[track_caller]
     pub(crate) fn make_below(&self, controller: &str, name: &str) -> PathBuf {
         let path = self.directory(controller).join(name);

@@ -1,4 +1,5 @@
-//! What must be on the host after a test as it was before.
+//! Compares the host before and after a test: mounts, cgroups, processes, network
+//! interfaces and state directories.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +10,8 @@ use nix::net::if_::{Interface, if_nameindex};
 
 use super::{patience, process, state_root};
 
-/// What the ids of all containers of this run start with, in a worker those of
-/// its test, and so what everything named after them holds.
+/// The text with which the ids of all containers of this run begin; in a worker, those of
+/// its test. Names that are made from an id, such as those of cgroups, contain it.
 pub(crate) fn marker() -> String {
     match std::env::var("TEU_TEST_RUN") {
         Ok(run) => format!("teu-test-{run}-{}-", std::process::id()),
@@ -18,12 +19,11 @@ pub(crate) fn marker() -> String {
     }
 }
 
-/// A cgroup that is left is left in a dozen hierarchies.
+/// The most differences to print: a cgroup that is left is left in a dozen hierarchies.
 const MOST_SHOWN: usize = 12;
 
-/// Mounts, cgroups, processes, network interfaces and state directories: those
-/// the tests could have made or taken away, as others on the machine may come
-/// and go.
+/// The mounts, cgroups, processes, network interfaces and state directories that tests may
+/// have made or removed. Others are left out, because they may come and go on the machine.
 ///
 /// Mounts and interfaces are those of the worker's own namespaces, and cgroups
 /// count if their path holds the marker. With $TEU_TEST_ALONE set, all count,

@@ -1,6 +1,6 @@
 //! Programs that take a container's output (`binary://`), until they are ready for it.
 //!
-//! Not started here, nor ended: they are jobs of the spawner.
+//! Not for: starting and ending them, because they are jobs of the spawner.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,28 +16,28 @@ use crate::job::Work;
 /// A query that names a variable instead of an argument.
 const VARIABLE: &str = "env.";
 
-/// A program to start, and how it will say that it is ready.
+/// A program to start, and the pipe by which it reports that it is ready.
 #[derive(Debug)]
 pub struct Logger {
     /// The program.
     pub work: Work,
-    /// Its descriptors: three null devices, the container's stdout and stderr, and where
-    /// it says that it is ready.
+    /// Its descriptors: three null devices, the container's stdout and stderr, and the
+    /// writing end of the pipe.
     pub fds: Vec<OwnedFd>,
-    /// The other side of that.
+    /// The reading end of the pipe.
     pub readiness: Readiness,
 }
 
-/// The pipe on which a logger says that it is ready; readable when it has.
+/// The pipe by which a logger reports that it is ready. It is readable from then on.
 #[derive(Debug)]
 pub struct Readiness {
     pipe: OwnedFd,
-    /// Ending without a word will not do.
+    /// Whether the logger has to write to the pipe before it closes it.
     by_word: bool,
 }
 
 impl Logger {
-    /// As `uri` wants it.
+    /// Builds the command of the logger from the path and the query of `uri`.
     pub(super) fn new(
         uri: &Uri,
         process: &Process<'_>,
@@ -73,11 +73,12 @@ impl Logger {
 }
 
 impl Readiness {
-    /// Whether the logger is ready by now. One of `binary://` is when it has closed the
-    /// pipe, too; and so when it has ended.
+    /// Returns whether the logger is ready: it has written to the pipe. A logger of
+    /// `binary://` is also ready if it has closed the pipe, or has ended.
     ///
     /// # Errors
-    /// It will never be.
+    /// A logger of `binary-v2://` has closed the pipe without a word, or the pipe cannot be
+    /// read.
     pub fn look(&self) -> Result<bool> {
         match read(&self.pipe, &mut [0; 1]) {
             Ok(0) if self.by_word => bail!(

@@ -25,19 +25,19 @@ pub struct CreateTaskRequest {
     /// Init's stdio is a terminal.
     #[prost(bool, tag = "4")]
     pub terminal: bool,
-    /// What init reads: a path, or nothing.
+    /// The path of init's standard input, or empty.
     #[prost(string, tag = "5")]
     pub stdin: String,
-    /// Where its output goes: a path or an address, or nothing.
+    /// The path or the address of the standard output, or empty.
     #[prost(string, tag = "6")]
     pub stdout: String,
-    /// Where its errors go.
+    /// The path or the address of the standard error, or empty.
     #[prost(string, tag = "7")]
     pub stderr: String,
-    /// What it is restored from; empty for a new one.
+    /// The checkpoint to restore the container from; empty for a new container.
     #[prost(string, tag = "8")]
     pub checkpoint: String,
-    /// What that checkpoint builds on.
+    /// The checkpoint that `checkpoint` builds on.
     #[prost(string, tag = "9")]
     pub parent_checkpoint: String,
     /// The options, by their name.
@@ -45,7 +45,7 @@ pub struct CreateTaskRequest {
     pub options: Option<Any>,
 }
 
-/// What came of it.
+/// The answer to [`CreateTaskRequest`].
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct CreateTaskResponse {
     /// Init's id on the host; 0 for one to restore.
@@ -64,16 +64,16 @@ pub struct DeleteRequest {
     pub exec_id: String,
 }
 
-/// How it had ended.
+/// The end of the deleted process.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct DeleteResponse {
-    /// What was its id on the host.
+    /// The process's id on the host, while it ran.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
-    /// What it said at its end, or 128 and the signal.
+    /// The exit status of the process, or 128 plus the number of the signal that killed it.
     #[prost(uint32, tag = "2")]
     pub exit_status: u32,
-    /// When it ended.
+    /// The time at which the process ended.
     #[prost(message, optional, tag = "3")]
     pub exited_at: Option<Timestamp>,
 }
@@ -90,13 +90,13 @@ pub struct ExecProcessRequest {
     /// Its stdio is a terminal.
     #[prost(bool, tag = "3")]
     pub terminal: bool,
-    /// What it reads: a path, or nothing.
+    /// The path of the process's standard input, or empty.
     #[prost(string, tag = "4")]
     pub stdin: String,
-    /// Where its output goes: a path or an address, or nothing.
+    /// The path or the address of the standard output, or empty.
     #[prost(string, tag = "5")]
     pub stdout: String,
-    /// Where its errors go.
+    /// The path or the address of the standard error, or empty.
     #[prost(string, tag = "6")]
     pub stderr: String,
     /// JSON of the runtime specification's `Process`.
@@ -132,7 +132,7 @@ pub struct StateRequest {
     pub exec_id: String,
 }
 
-/// What it is.
+/// The state of the process.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StateResponse {
     /// The container.
@@ -144,25 +144,26 @@ pub struct StateResponse {
     /// Its id on the host.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
-    /// What it is doing.
+    /// The status of the process.
     #[prost(enumeration = "Status", tag = "4")]
     pub status: i32,
-    /// What it reads.
+    /// The path of the process's standard input, or empty.
     #[prost(string, tag = "5")]
     pub stdin: String,
-    /// Where its output goes.
+    /// The path or the address of the standard output, or empty.
     #[prost(string, tag = "6")]
     pub stdout: String,
-    /// Where its errors go.
+    /// The path or the address of the standard error, or empty.
     #[prost(string, tag = "7")]
     pub stderr: String,
     /// Its stdio is a terminal.
     #[prost(bool, tag = "8")]
     pub terminal: bool,
-    /// What it said at its end, or 128 and the signal; 0 until then.
+    /// The exit status of the process, or 128 plus the number of the signal that killed it;
+    /// 0 while it runs.
     #[prost(uint32, tag = "9")]
     pub exit_status: u32,
-    /// When it ended.
+    /// The time at which the process ended.
     #[prost(message, optional, tag = "10")]
     pub exited_at: Option<Timestamp>,
     /// The process that an `Exec` started; empty for init.
@@ -179,15 +180,15 @@ pub struct KillRequest {
     /// The process that an `Exec` started; empty for init.
     #[prost(string, tag = "2")]
     pub exec_id: String,
-    /// Its number.
+    /// The number of the signal.
     #[prost(uint32, tag = "3")]
     pub signal: u32,
-    /// Every process of the container.
+    /// Whether to signal every process of the container.
     #[prost(bool, tag = "4")]
     pub all: bool,
 }
 
-/// Ends what a process reads.
+/// Closes the standard input of a process.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CloseIORequest {
     /// The container.
@@ -196,7 +197,7 @@ pub struct CloseIORequest {
     /// The process that an `Exec` started; empty for init.
     #[prost(string, tag = "2")]
     pub exec_id: String,
-    /// Its stdin; there is nothing else to close.
+    /// Whether to close the standard input; nothing else can be closed.
     #[prost(bool, tag = "3")]
     pub stdin: bool,
 }
@@ -209,10 +210,10 @@ pub struct PidsRequest {
     pub id: String,
 }
 
-/// Which there are.
+/// The processes of a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct PidsResponse {
-    /// All of them.
+    /// Every process of the container.
     #[prost(message, repeated, tag = "1")]
     pub processes: Vec<ProcessInfo>,
 }
@@ -223,7 +224,7 @@ pub struct CheckpointTaskRequest {
     /// The container.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// Where it goes.
+    /// The directory in which to make the checkpoint.
     #[prost(string, tag = "2")]
     pub path: String,
     /// The options, by their name.
@@ -240,12 +241,12 @@ pub struct UpdateTaskRequest {
     /// JSON of the runtime specification's `LinuxResources`.
     #[prost(message, optional, tag = "2")]
     pub resources: Option<Any>,
-    /// What else is to change.
+    /// Further settings, which the runtime specification does not have.
     #[prost(btree_map = "string, string", tag = "3")]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Starts what was created, or noted.
+/// Starts a container that was created, or a process that an `Exec` noted.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StartRequest {
     /// The container.
@@ -256,7 +257,7 @@ pub struct StartRequest {
     pub exec_id: String,
 }
 
-/// What runs.
+/// The process that runs.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct StartResponse {
     /// Its id on the host.
@@ -275,13 +276,13 @@ pub struct WaitRequest {
     pub exec_id: String,
 }
 
-/// How it ended.
+/// The end of the process.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct WaitResponse {
-    /// What it said at its end, or 128 and the signal.
+    /// The exit status of the process, or 128 plus the number of the signal that killed it.
     #[prost(uint32, tag = "1")]
     pub exit_status: u32,
-    /// When it ended.
+    /// The time at which the process ended.
     #[prost(message, optional, tag = "2")]
     pub exited_at: Option<Timestamp>,
 }
@@ -294,15 +295,15 @@ pub struct StatsRequest {
     pub id: String,
 }
 
-/// What there is.
+/// The statistics of a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StatsResponse {
-    /// What its control groups counted: cgroup v1's or v2's `Metrics`.
+    /// The counts of the container's cgroups: the message `Metrics` of cgroup v1 or v2.
     #[prost(message, optional, tag = "1")]
     pub stats: Option<Any>,
 }
 
-/// Asks who serves a container.
+/// Asks which shim serves a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ConnectRequest {
     /// The container.
@@ -310,21 +311,21 @@ pub struct ConnectRequest {
     pub id: String,
 }
 
-/// Who it is.
+/// The shim that serves the container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ConnectResponse {
-    /// The shim's own id.
+    /// The process id of the shim.
     #[prost(uint32, tag = "1")]
     pub shim_pid: u32,
-    /// Init's id; 0 before there is one.
+    /// The process id of init; 0 before init exists.
     #[prost(uint32, tag = "2")]
     pub task_pid: u32,
-    /// Of the shim; nobody reads it.
+    /// The version of the shim; no client reads it.
     #[prost(string, tag = "3")]
     pub version: String,
 }
 
-/// Ends the shim, if nothing is left.
+/// Ends the shim if it serves no container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ShutdownRequest {
     /// The container.

@@ -1,4 +1,4 @@
-//! What the spawner does for calls, and what follows from it.
+//! Jobs: gives the spawner the work that calls need, and acts on the end of each job.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -31,22 +31,22 @@ pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long a logger has after it was asked to end; containerd's.
 const LOGGER_LIMIT: Duration = Duration::from_secs(12);
-/// What an exec is to run, after its streams.
+/// The file with the process of an exec: the first descriptor after its streams.
 const SPEC: &str = "/proc/self/fd/3";
-/// The token of what a logger says, after those of the streams.
+/// The token of a logger's readiness, after those of the streams.
 pub(super) const LOGGER: Token = 4;
 
-/// A job that goes on.
+/// A job that the spawner runs.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// Whose task it is for.
+    /// The id of the task.
     pub(super) id: String,
     pub(super) then: Then,
-    /// What the job said of its failure.
+    /// The error that the job reported.
     why: Option<String>,
 }
 
-/// What its end is awaited for.
+/// The reaction to the end of a job.
 #[derive(Debug)]
 pub(super) enum Then {
     Created(Caller, Box<TaskCreate>),
@@ -55,9 +55,9 @@ pub(super) enum Then {
     ExecStarted(Caller, String),
     Deleted,
     Unmounted,
-    /// What has been made of a container goes: its creation has failed.
+    /// The remains of a container whose creation failed are removed.
     Undone(Caller, Status),
-    /// And what was mounted for it.
+    /// The mounts of a container whose creation failed are removed.
     Forgotten(Caller, Status),
     Paused(Caller),
     Resumed(Caller),
@@ -68,11 +68,11 @@ pub(super) enum Then {
     Logged,
 }
 
-/// What waits for a logger to be ready.
+/// A job that waits for a logger to be ready.
 #[derive(Debug)]
 pub(super) struct Deferred {
     readiness: Readiness,
-    /// When to wait no longer.
+    /// The time at which the job fails.
     pub(super) give_up_at: Instant,
     work: Work,
     fds: Vec<OwnedFd>,
@@ -94,19 +94,20 @@ impl Service {
         self.events.publish(&self.poll, event);
     }
 
-    /// Lets the runtime work for a task.
+    /// Has the spawner run a job for a task. `then` tells what follows its end.
     pub(super) fn run(&mut self, id: &str, work: Work, then: Then) {
         self.run_with(id, work, null(), then);
     }
 
-    /// The same with something to read.
+    /// Runs a job as [`Service::run`] does, with `stdin` as its standard input.
     pub(super) fn run_with(&mut self, id: &str, work: Work, stdin: Result<OwnedFd>, then: Then) {
         let fds = [stdin, null(), null()].into_iter().collect::<Result<_>>();
         let begun = fds.and_then(|fds| self.spawner.job(work, fds));
         self.await_end(id, begun, then);
     }
 
-    /// Of a job that could not begin the end has come.
+    /// Notes a job that was given to the spawner. If the spawner did not take the job,
+    /// handles that as a failure of the job.
     fn await_end(&mut self, id: &str, begun: Result<JobId>, then: Then) {
         let mut job = Job {
             id: id.to_owned(),
@@ -124,8 +125,8 @@ impl Service {
         }
     }
 
-    /// The same for what makes a process: once the program that takes its output, if
-    /// there is one, is ready.
+    /// Runs a job that makes a process. If a logger takes the output of the process, starts
+    /// the logger now, and the job once the logger is ready.
     fn begin_process(
         &mut self,
         id: &str,
@@ -168,7 +169,8 @@ impl Service {
         Ok(())
     }
 
-    /// A logger has said something, or ended.
+    /// Starts the job that waits for this logger if the logger is ready. Fails the job if the
+    /// logger has ended.
     pub(super) fn logger_ready(&mut self, token: Token, id: &str) {
         let Some(deferred) = self.deferred.remove(&token) else {
             return;
@@ -188,7 +190,7 @@ impl Service {
         self.await_end(id, begun, deferred.then);
     }
 
-    /// Nothing begins any more: init has ended.
+    /// Fails the jobs of a task that wait for loggers, because init has ended.
     pub(super) fn give_up_loggers(&mut self, id: &str) {
         let streams = self.streams.iter().filter(|(_, (task, _))| task == id);
         let tokens: Vec<Token> = streams.map(|(token, _)| *token).collect();
@@ -197,7 +199,7 @@ impl Service {
         }
     }
 
-    /// Nothing begins that has waited too long.
+    /// Fails the jobs whose loggers are not ready in time.
     pub(super) fn give_up_late_loggers(&mut self, now: Instant) {
         let late = self
             .deferred
