@@ -1,8 +1,8 @@
 //! The command line, read by runc's rules.
 //!
-//! It is defined in `cli/definition.rs`, for clap. `cli/go.rs` turns what runc's parser
-//! (urfave/cli) accepts into what clap does, and what clap refuses is told here
-//! in runc's words.
+//! `cli/definition.rs` defines it for clap. `cli/go.rs` turns what runc's parser (urfave/cli)
+//! accepts into what clap accepts. `cli/convert.rs` makes the options of the commands. An
+//! error of clap gets runc's words here.
 //!
 //! Not for doing anything: `main` dispatches, the commands act.
 

@@ -1,5 +1,5 @@
-//! From the words of a command line to the options of the commands. Values are
-//! checked here as far as that needs nothing but the value.
+//! Converts the words of a command line to the options of the commands, and checks values
+//! as far as that needs nothing but the value.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

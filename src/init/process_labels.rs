@@ -1,5 +1,5 @@
-//! Tells the security modules which labels the program gets when it is
-//! executed.
+//! Sets the labels that the program gets when it is executed: its AppArmor profile, its
+//! SELinux label and that of its keys.
 //!
 //! Everything is written through a procfs that the container cannot have
 //! tampered with: a file mounted over an attribute would swallow the label

@@ -1,4 +1,6 @@
-//! Removal of a container: of what is held for it once its init has ended.
+//! Cleans up after a container whose init has ended: kills its other processes, removes its
+//! mounts on the host, its cgroup, its resctrl group and its state directory, and runs its
+//! poststop hooks.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +15,14 @@ use crate::parent::{hooks, intel_rdt};
 use crate::state::init_process::KILL_PATIENCE;
 use crate::state::{ContainerState, StateDir, Status};
 
-/// Removes what is held for a container whose init has ended.
+/// Removes everything that is held for a container whose init has ended. `force` also kills
+/// processes that others have put into the container's cgroup.
 ///
 /// # Errors
 /// Something could not be removed.
 pub(crate) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
     let cgroup = Cgroup::open(&state.cgroup);
     let has_others = !state.private_pid_namespace || state.pid == 0;
-    // By force also those that somebody else put into the container's cgroup.
     if has_others || force && !cgroup.processes()?.is_empty() {
         cgroup.kill_all(libc::SIGKILL)?;
         // If they take longer, removing the cgroup says so.
@@ -36,11 +38,11 @@ pub(crate) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) ->
     Ok(())
 }
 
-/// Undoes the mounts of a container that had no mount namespace of its own,
-/// last one first.
+/// Unmounts the mounts of a container that had no mount namespace of its own, the last one
+/// first.
 ///
 /// # Errors
-/// One that is busy or cannot be found.
+/// A mount is busy or cannot be found.
 pub(crate) fn unmount_below(rootfs: &Path) -> Result<()> {
     let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     for mount in teu_mountinfo::mounts(&mounts).rev() {
@@ -53,8 +55,8 @@ pub(crate) fn unmount_below(rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same for a container this process made and waited for, while others could
-/// work on it; what they have deleted is gone.
+/// Cleans up after a container that this process has made and waited for, unless another
+/// command has deleted the container meanwhile.
 ///
 /// # Errors
 /// Something could not be removed.
@@ -65,8 +67,8 @@ pub(crate) fn destroy_ended(mut dir: StateDir, state: &ContainerState) -> Result
     }
 }
 
-/// The same after an error, which is the one to report: its init, which may still
-/// run, is killed.
+/// Kills a container's init and cleans up, after an error. Only warns if that fails,
+/// because the caller reports the first error.
 pub(crate) fn end_shared(init: Child, dir: StateDir, state: &ContainerState) {
     drop(init);
     if let Err(err) = destroy_ended(dir, state) {

@@ -1,4 +1,4 @@
-//! Labels of the security modules: which ones the process gets.
+//! Decides the labels of the process: its AppArmor profile and its SELinux label.
 
 use std::ffi::CString;
 

@@ -1,6 +1,7 @@
 //! What later commands know of a container: what its `state.json` keeps.
 //!
-//! Not for: its status (`status.rs`), the directory that holds it (`state_dir.rs`), and what commands do with it.
+//! Not for: the status of the container (`status.rs`), the directory that holds the file
+//! (`state_dir.rs`), and what commands do with either.
 
 pub(crate) mod container_id;
 pub(crate) mod exec_fifo;

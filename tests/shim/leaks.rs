@@ -1,4 +1,4 @@
-//! What a shim holds, before and after much work.
+//! Leaks of a shim: compares its descriptors, threads and memory before and after much work.
 
 use std::fs;
 
@@ -9,13 +9,13 @@ use crate::harness::{Bundle, Container, Root, Seconds, needs, process, rounds, t
 
 tests![execs_leave_nothing_behind, containers_leave_nothing_behind];
 
-/// How much may be kept from being used again: a page here, a buffer there.
+/// The memory that a shim may keep after the work: a page here, a buffer there.
 const ROOM_KIB: u64 = 128;
 
-/// What the processes of a shim have, but for those of its containers.
+/// The resources of a shim's processes, without those of its containers.
 #[derive(Debug, PartialEq)]
 struct Footprint {
-    /// What each descriptor of each process is on.
+    /// The targets of the descriptors, by process.
     descriptors: Vec<Vec<String>>,
     threads: Vec<usize>,
     private_kib: u64,
