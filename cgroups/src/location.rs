@@ -64,8 +64,8 @@ impl Location {
         }
     }
 
-    /// Returns the paths at which [`Cgroup::prepare`] will make the cgroup. With them,
-    /// [`Cgroup::open`] finds a cgroup whose making was interrupted.
+    /// Returns the paths at which [`Cgroup::prepare`](crate::Cgroup::prepare) will make the cgroup. With them,
+    /// [`Cgroup::open`](crate::Cgroup::open) finds a cgroup whose making was interrupted.
     pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
         match &plan.driver {
             Driver::Filesystem => {}
