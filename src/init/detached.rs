@@ -69,23 +69,30 @@ pub(super) fn cover(target: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(empty)
 }
 
-/// A detached read-only tmpfs with room for nothing.
+/// Makes a detached read-only tmpfs with room for nothing.
 pub(super) fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).context("open filesystem tmpfs")?;
-    let configure = || -> rustix::io::Result<OwnedFd> {
+    let options = [("nr_blocks", "1"), ("nr_inodes", "1")];
+    tmpfs(&options, label, MountAttrFlags::MOUNT_ATTR_RDONLY).context("mount tmpfs")
+}
+
+/// Makes a detached tmpfs with these options. If `attributes` make the mount read-only, the
+/// filesystem is, too.
+pub(super) fn tmpfs(
+    options: &[(&str, &str)],
+    label: Option<&str>,
+    attributes: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
         fsconfig_set_flag(&context, "ro")?;
-        fsconfig_set_string(&context, "source", "tmpfs")?;
-        fsconfig_set_string(&context, "nr_blocks", "1")?;
-        fsconfig_set_string(&context, "nr_inodes", "1")?;
-        if let Some(label) = label {
-            fsconfig_set_string(&context, "context", label)?;
-        }
-        fsconfig_create(&context)?;
-        fsmount(
-            &context,
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::MOUNT_ATTR_RDONLY,
-        )
-    };
-    configure().context("mount tmpfs")
+    }
+    fsconfig_set_string(&context, "source", "tmpfs")?;
+    for (name, value) in options {
+        fsconfig_set_string(&context, *name, *value)?;
+    }
+    if let Some(label) = label {
+        fsconfig_set_string(&context, "context", label)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }

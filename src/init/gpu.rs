@@ -3,7 +3,7 @@
 //!
 //! An image may have anything at these paths; a link of it leads nowhere outside.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -11,13 +11,10 @@ use anyhow::{Context, Result};
 use libc::MS_RDONLY;
 use rustix::fs::{AtFlags, Mode, OFlags, readlinkat, symlinkat, unlinkat};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
-};
+use rustix::mount::MountAttrFlags;
 use teu_gpu::{Content, Cover, Link};
 
-use super::detached::attach;
+use super::detached::{attach, tmpfs};
 use super::mount_attributes::Kernel;
 use super::paths::{Root, is_directory};
 
@@ -66,7 +63,10 @@ pub(super) fn cover(
     if !is_directory(target.as_fd()).context("stat")? {
         return Ok(());
     }
-    let tmpfs = tmpfs(label).context("mount tmpfs")?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let tmpfs = tmpfs(&[("mode", "0555")], label, attributes).context("mount tmpfs")?;
     let made = Root::new(tmpfs);
     for (path, content) in &cover.files {
         write(&made, path, content).with_context(|| format!("write {path:?}"))?;
@@ -75,24 +75,6 @@ pub(super) fn cover(
     kernel
         .add_flags(made.as_fd(), MS_RDONLY)
         .context("set read-only")
-}
-
-/// A detached one.
-fn tmpfs(label: Option<&str>) -> rustix::io::Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "tmpfs")?;
-    fsconfig_set_string(&context, "mode", "0555")?;
-    if let Some(label) = label {
-        fsconfig_set_string(&context, "context", label)?;
-    }
-    fsconfig_create(&context)?;
-    fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC
-            | MountAttrFlags::MOUNT_ATTR_NOSUID,
-    )
 }
 
 /// Makes a file in what covers a directory.
