@@ -22,36 +22,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 use serde::Serialize;
+use teu_gpu::Moment;
 
 use crate::plan::hooks::Hook;
 use crate::{errno, sys};
 
 /// How much of a hook's output an error quotes.
 const LONGEST_OUTPUT: usize = 8 * 1024;
-
-/// When hooks run, by the specification's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    Prestart,
-    CreateRuntime,
-    CreateContainer,
-    StartContainer,
-    Poststart,
-    Poststop,
-}
-
-impl Moment {
-    fn name(self) -> &'static str {
-        match self {
-            Moment::Prestart => "prestart",
-            Moment::CreateRuntime => "createRuntime",
-            Moment::CreateContainer => "createContainer",
-            Moment::StartContainer => "startContainer",
-            Moment::Poststart => "poststart",
-            Moment::Poststop => "poststop",
-        }
-    }
-}
 
 /// What a hook reads on its standard input (runtime.md, "State").
 #[derive(Debug, Clone, Copy, Serialize)]

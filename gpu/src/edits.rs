@@ -143,18 +143,33 @@ pub enum Moment {
 }
 
 impl Moment {
+    /// All moments, in their order.
+    const ALL: [Moment; 6] = [
+        Moment::Prestart,
+        Moment::CreateRuntime,
+        Moment::CreateContainer,
+        Moment::StartContainer,
+        Moment::Poststart,
+        Moment::Poststop,
+    ];
+
     /// Returns the moment with this name in the specification.
     #[must_use]
     pub fn named(name: &str) -> Option<Moment> {
-        Some(match name {
-            "prestart" => Moment::Prestart,
-            "createRuntime" => Moment::CreateRuntime,
-            "createContainer" => Moment::CreateContainer,
-            "startContainer" => Moment::StartContainer,
-            "poststart" => Moment::Poststart,
-            "poststop" => Moment::Poststop,
-            _ => return None,
-        })
+        Moment::ALL.into_iter().find(|moment| moment.name() == name)
+    }
+
+    /// Returns its name in the specification.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::Prestart => "prestart",
+            Moment::CreateRuntime => "createRuntime",
+            Moment::CreateContainer => "createContainer",
+            Moment::StartContainer => "startContainer",
+            Moment::Poststart => "poststart",
+            Moment::Poststop => "poststop",
+        }
     }
 }
 

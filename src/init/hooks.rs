@@ -3,8 +3,9 @@
 use std::ffi::CString;
 
 use anyhow::Result;
+use teu_gpu::Moment;
 
-use crate::hook::{self, Moment, State};
+use crate::hook::{self, State};
 use crate::plan::Plan;
 use crate::version;
 

@@ -2,8 +2,9 @@
 //! (runtime.md, "Lifecycle").
 
 use anyhow::Result;
+use teu_gpu::Moment;
 
-use crate::hook::{self, Moment, State};
+use crate::hook::{self, State};
 use crate::plan::hooks::{Hook, HooksPlan};
 
 /// Runs those that see the namespaces made and the container's root not entered yet:
