@@ -48,9 +48,9 @@ test:
 vm-test: binary
 	integration/run vm --runtime $(TARGET_DIR)/teu
 
-# Each hundred times as often as in `make test`; takes hours.
+# The tests that race, a hundred times as often as in `make test`; takes hours.
 races: binary
-	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order
+	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order written_to_the_kernel
 
 bench: binary
 	integration/run bench
