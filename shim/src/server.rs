@@ -26,6 +26,7 @@ use crate::sandbox;
 use crate::service::{FIRST_STREAM, Service};
 use crate::socket::Socket;
 use crate::spawner::Spawner;
+use crate::ttrpc::Status;
 use connection::Connection;
 use signals::Signals;
 
@@ -212,7 +213,7 @@ impl Server {
             Ok(()) => {
                 self.connections.insert(token, Connection::new(stream));
             }
-            Err(err) => log::warn!("take a connection: {err:#}"),
+            Err(err) => log::warn!("take a connection: {}", teu_errno::chain(&err)),
         }
     }
 
@@ -228,6 +229,11 @@ impl Server {
                 stream,
             };
             match call {
+                // Its spawner would end before the container that a call makes is known.
+                Ok(_) if self.end_at.is_some() => {
+                    let status = Status::unavailable("the shim was told to end");
+                    connection.answer(stream, Err(status));
+                }
                 Ok(request) => self.service.call(caller, &request),
                 Err(status) => connection.answer(stream, Err(status)),
             }

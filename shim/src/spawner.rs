@@ -64,7 +64,7 @@ impl Spawner {
             match serve() {
                 Ok(()) => 0,
                 Err(err) => {
-                    log::error!("spawner: {err:#}");
+                    log::error!("spawner: {}", teu_errno::chain(&err));
                     1
                 }
             }
@@ -238,7 +238,7 @@ impl<'a> Jobs<'a> {
                         self.running.insert(id, child);
                     }
                     Err(err) => {
-                        let why = format!("start a job: {err:#}");
+                        let why = format!("start a job: {}", teu_errno::chain(&err));
                         self.packets.send(&Answer::Failed(id, why), Vec::new())?;
                         self.packets.send(&Answer::Ended(id, FAILED), Vec::new())?;
                     }

@@ -27,7 +27,7 @@ use crate::ttrpc::Status;
 
 /// How long a delete waits for output to arrive; containerd's.
 pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-/// How long a logger has to be ready, which containerd's own shim waits for without end.
+/// How long a logger may take until it is ready, which containerd's own shim waits for without end.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long a logger has after it was asked to end; containerd's.
 const LOGGER_LIMIT: Duration = Duration::from_secs(12);
@@ -195,7 +195,7 @@ impl Service {
         let streams = self.streams.iter().filter(|(_, (task, _))| task == id);
         let tokens: Vec<Token> = streams.map(|(token, _)| *token).collect();
         for token in tokens {
-            self.give_up_logger(token, "the container has ended before its logger was ready");
+            self.give_up_logger(token, "the container has ended before it was ready");
         }
     }
 
@@ -207,14 +207,24 @@ impl Service {
             .filter(|(_, deferred)| deferred.give_up_at <= now);
         let tokens: Vec<Token> = late.map(|(token, _)| *token).collect();
         for token in tokens {
-            self.give_up_logger(token, "logging binary did not call ready in time");
+            self.give_up_logger(
+                token,
+                &format!("logging binary did not call ready within {READY_LIMIT:?}"),
+            );
         }
     }
 
-    fn give_up_logger(&mut self, token: Token, why: &'static str) {
-        let owner = self.streams.get(&token).map(|(id, _)| id.clone());
-        if let (Some(id), Some(deferred)) = (owner, self.deferred.remove(&token)) {
-            self.await_end(&id, Err(anyhow!(why)), deferred.then);
+    fn give_up_logger(&mut self, token: Token, why: &str) {
+        let Some((id, _)) = self.streams.get(&token) else {
+            return;
+        };
+        let id = id.clone();
+        if let Some(deferred) = self.deferred.remove(&token) {
+            self.await_end(
+                &id,
+                Err(anyhow!("the logger of {id}: {why}")),
+                deferred.then,
+            );
         }
     }
 
@@ -487,11 +497,12 @@ impl Service {
             return;
         };
         if let Some(why) = failure {
-            let is_restored = !task.checkpoint.is_empty();
-            task.init.stage = match is_restored {
-                true => Stage::Added,
-                false => Stage::Created,
-            };
+            if task.checkpoint.is_empty() {
+                task.init.stage = Stage::Created;
+            } else {
+                task.init.stage = Stage::Added;
+                self.end_streams(id, "");
+            }
             return self.answer(caller, Err(runtime_failed(verb, &why)));
         }
         task.init.stage = Stage::Running;
@@ -531,6 +542,19 @@ impl Service {
         self.answer(caller, Ok(StartResponse { pid }.encode_to_vec()));
     }
 
+    /// Closes the streams of a process that did not start, and ends its logger. The next
+    /// attempt makes new ones.
+    fn end_streams(&mut self, id: &str, exec: &str) {
+        let task = self.tasks.get_mut(id);
+        let Some(process) = task.and_then(|task| task.process(exec).ok()) else {
+            return;
+        };
+        process.streams = None;
+        let logger = process.logger.take();
+        self.forget_streams(id, exec);
+        self.stop_logger(logger);
+    }
+
     /// It may be tried again. Whoever waits for it is told that it is over.
     fn exec_failed(&mut self, id: &str, exec: &str) {
         let task = self.tasks.get_mut(id);
@@ -548,11 +572,8 @@ impl Service {
         process.exit = None;
         process.stage = Stage::Added;
         process.has_failed = true;
-        process.streams = None;
-        let logger = process.logger.take();
         let waiting = std::mem::take(&mut process.waiting);
-        self.forget_streams(id, exec);
-        self.stop_logger(logger);
+        self.end_streams(id, exec);
         for waiter in waiting {
             self.answer(waiter, Ok(super::ended(None).encode_to_vec()));
         }
@@ -605,8 +626,10 @@ impl Service {
         }
     }
 
-    /// It is gone.
+    /// Tells that the container is gone, and forgets the task.
     pub(super) fn deleted(&mut self, id: &str) {
+        // Callers that wait for a logger get an answer while the task is known.
+        self.give_up_loggers(id);
         let Some(task) = self.tasks.get(id) else {
             return;
         };

@@ -21,7 +21,10 @@ impl Service {
     /// at any time after it.
     pub(super) fn watch(&mut self, id: &str) {
         if let Err(err) = self.try_to_watch(id) {
-            log::error!("watch the control group of {id}: {err:#}");
+            log::error!(
+                "watch the control group of {id}: {}",
+                teu_errno::chain(&err)
+            );
         }
     }
 
