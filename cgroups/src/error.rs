@@ -203,7 +203,6 @@ impl Error {
             | Error::MemoryInUse { field, .. }
             | Error::Threaded { field, .. } => Some(field),
             Error::DeviceProgram { .. } => Some("devices"),
-            Error::NotTakenBack { cause, .. } => cause.field(),
             _ => None,
         }
     }

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
+use anyhow::anyhow;
 use teu_cgroups::Ignored;
+
+use crate::errno;
 
 /// The error of a limit, named as in config.json.
 #[derive(Debug)]
@@ -23,9 +26,13 @@ impl std::error::Error for OfResources {
 
 /// Adds the field's name to an error about a limit. Returns other errors unchanged.
 pub(super) fn named(error: teu_cgroups::Error) -> anyhow::Error {
-    match error.field() {
-        Some(_) => OfResources(error).into(),
-        None => error.into(),
+    match error {
+        teu_cgroups::Error::NotTakenBack { cause, left } => {
+            let [cause, left] = [*cause, *left].map(|error| errno::chain(&named(error)));
+            anyhow!("{cause}; and then {left}")
+        }
+        error if error.field().is_some() => OfResources(error).into(),
+        error => error.into(),
     }
 }
 
@@ -48,6 +55,16 @@ mod tests {
         };
         let words = "linux.resources.pids.limit: too many";
         assert_eq!(named(about_a_limit).to_string(), words);
+        let refused = |field: &str| teu_cgroups::Error::Refused {
+            field: field.into(),
+            reason: "no".into(),
+        };
+        let both = teu_cgroups::Error::NotTakenBack {
+            cause: refused("pids.limit").into(),
+            left: refused("cpu.shares").into(),
+        };
+        let words = "linux.resources.pids.limit: no; and then linux.resources.cpu.shares: no";
+        assert_eq!(named(both).to_string(), words);
         let other = teu_cgroups::Error::NoFreezer;
         assert!(named(other).to_string().starts_with("cannot toggle"));
     }
