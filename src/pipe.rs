@@ -163,12 +163,11 @@ impl ParentEnd {
         }))
     }
 
-    /// Whether a process that was given an entrance has gone through it. It says so
-    /// first of all.
+    /// Returns whether a process that was given an entrance has gone through it, which is
+    /// its first message; also `true` if it has ended, because nobody is left to be moved.
     pub(crate) fn has_entered_cgroup(&self) -> Result<bool> {
         match self.receive()? {
             Some(ToParent::InCgroup(is_in)) => Ok(is_in),
-            // It has ended: nobody is left to be moved.
             None => Ok(true),
             Some(other) => bail!("message from init: {other:?} instead of its cgroup"),
         }

@@ -60,9 +60,11 @@ pub(crate) fn prepare(
     joined: teu_namespaces::Result<()>,
     spared: BorrowedFd<'_>,
 ) -> Result<Prepared, i32> {
-    let prepared = enter_cgroup(given.entrance.take(), &parent)
+    // First: in a frozen cgroup this process stops at once.
+    let prepared = end_with_parent(&parent)
+        .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
-        .and_then(|()| become_process(plan, given, &parent));
+        .and_then(|()| become_process(plan, given));
     let closed = prepared.and_then(|prepared| {
         leave_parent(plan.preserved_fds, &[parent.as_fd(), spared])?;
         Ok(prepared)
@@ -102,12 +104,7 @@ fn fail(parent: &InitEnd, err: &anyhow::Error) -> i32 {
 /// Everything that the process inherits; its environment, and whether this one
 /// could enter its working directory. The parent moves it into the container's
 /// cgroup meanwhile.
-fn become_process(
-    plan: &ExecPlan,
-    given: FromParent,
-    parent: &InitEnd,
-) -> Result<(Vec<CString>, bool)> {
-    end_with_parent(parent)?;
+fn become_process(plan: &ExecPlan, given: FromParent) -> Result<(Vec<CString>, bool)> {
     if let Some(root) = &given.root {
         fchdir(root).context("enter the container's root")?;
         chroot(".").context("chroot")?;
@@ -148,9 +145,9 @@ fn become_process(
     Ok((environment, entered))
 }
 
-/// A parent that dies takes this process with it until it is ready; from then on
-/// the pipe tells of its end.
-fn end_with_parent(parent: &InitEnd) -> Result<()> {
+/// Has the kernel kill this process if its parent ends before the process is ready. From
+/// then on the pipe tells of the parent's end.
+pub(super) fn end_with_parent(parent: &InitEnd) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("prctl(PR_SET_PDEATHSIG)")?;
     parent.check_parent()

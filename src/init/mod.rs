@@ -43,7 +43,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::Signal;
 
 use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
@@ -84,7 +83,8 @@ pub(crate) fn main(
     mut given: FromParent<'_>,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
-    let prepared = enter_cgroup(given.entrance.take(), &parent)
+    let prepared = exec::end_with_parent(&parent)
+        .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
         .and_then(|()| prepare(plan, &mut parent, &given));
     match prepared {
@@ -129,11 +129,6 @@ struct Program {
 
 /// Everything up to the moment before the program.
 fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<Program> {
-    // A parent that dies while this process is not reading from it takes this
-    // process with it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("prctl(PR_SET_PDEATHSIG)")?;
-    parent.check_parent()?;
     process::start_session()?;
     // While /proc is the host's.
     let status = File::open("/proc/self/status").context("open \"/proc/self/status\"")?;
@@ -178,7 +173,10 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
         )?;
     }
     if !plan.sysctls.is_empty() {
-        sysctl::write(Procfs::open_unmasked()?, &plan.sysctls)?;
+        sysctl::write(
+            Procfs::open_unmasked().context("open a procfs for the sysctls")?,
+            &plan.sysctls,
+        )?;
     }
     rootfs.make_paths_readonly()?;
     rootfs.mask()?;
