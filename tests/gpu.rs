@@ -608,7 +608,9 @@ fn directories_of_the_host_are_not_given() {
         "/proc/self/root",
     ]
     .map(Path::new);
-    for source in system.into_iter().chain([&*link, &*state, own]) {
+    // All that has the state below it would bring it, too.
+    let above = scratch();
+    for source in system.into_iter().chain([&*link, &*state, own, &*above]) {
         describe_mount(source);
         let output = asking(&container, "create").output().exits(1);
         output
@@ -625,8 +627,10 @@ fn directories_of_the_host_are_not_given() {
 
 fn mounts_bring_no_privileges() {
     needs(&[Root, Teu]);
+    let library = scratch().join("library");
+    fs::create_dir(&library).unwrap();
     describe(&json!({ "mounts": [
-        { "hostPath": scratch(), "containerPath": "/mnt/own", "options": ["bind", "suid", "dev"] },
+        { "hostPath": library, "containerPath": "/mnt/own", "options": ["bind", "suid", "dev"] },
     ] }));
     let seen = run(Bundle::new()).ok().probe();
     let mounts = seen["mounts"].as_array().unwrap();

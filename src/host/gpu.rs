@@ -2,6 +2,7 @@
 //! this machine has of them.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -320,16 +321,21 @@ fn check_mount(mount: &Mount) -> Result<()> {
 
 /// These directories lead to everything of the host, and `state` to other containers.
 fn refuse_host_directories(edits: &Edits, state: &Path) -> Result<()> {
-    let state = fs::canonicalize(state);
-    let is_state = |source: &Path| state.as_ref().is_ok_and(|state| source.starts_with(state));
+    // The directory of a root that was never used is not there.
+    let state = match fs::canonicalize(state) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => state.to_owned(),
+        found => found.with_context(|| format!("look up {state:?}"))?,
+    };
+    let is_state = |source: &Path| source.starts_with(&state) || state.starts_with(source);
     for source in edits
         .mounts
         .iter()
         .filter_map(|mount| mount.source().as_ref())
     {
         // What is not there, such as the "source" of a tmpfs, leads nowhere.
-        let Ok(found) = fs::canonicalize(source) else {
-            continue;
+        let found = match fs::canonicalize(source) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+            found => found.with_context(|| format!("look up {source:?}"))?,
         };
         let is_all = ["/", "/etc", "/proc", "/sys"]
             .map(Path::new)

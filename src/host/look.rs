@@ -77,8 +77,8 @@ impl Host {
                 false => CapabilitySet::empty(),
             },
             has_selinux: label.is_some_and(|label| !label.is_empty()) && self.has_selinux(),
-            // Where nothing can be read AppArmor is off, which the write of the profile
-            // tells.
+            // If it cannot be read, take it for confined: stacking a profile gives no
+            // rights, and where AppArmor is off the write of the profile fails.
             is_confined_by_apparmor: process.is_some_and(process_labels::must_stay)
                 && self.is_confined_by_apparmor().unwrap_or(true),
         })
