@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::document::unknown_fields::{UnknownField, warn};
 use crate::document::{self, Place};
+use crate::errno;
 use crate::known_failures::Failure;
 
 /// The input of a creation.
@@ -47,7 +48,7 @@ impl Bundle {
     }
 
     /// The process of the bundle in `dir`, for a further one in its container. With
-    /// `--debug` the whole is read, for fields that nobody knows.
+    /// `--debug` the whole is read, too, to tell of fields that nobody knows.
     ///
     /// # Errors
     /// As for [`Bundle::open`].
@@ -56,8 +57,10 @@ impl Bundle {
         struct Part {
             process: Option<Process>,
         }
-        if log::log_enabled!(Level::Debug) {
-            return Bundle::open_again(dir).map(|bundle| bundle.spec.process().clone());
+        if log::log_enabled!(Level::Debug)
+            && let Err(err) = Bundle::open_again(dir)
+        {
+            log::debug!("{}", errno::chain(&err));
         }
         let path = dir.join("config.json");
         let part: Part = parse(&read_text(&path)?, &path, |_| {})?;

@@ -139,8 +139,8 @@ fn parse_both(text: &str) -> Option<IdMaps> {
     (!maps.uid.is_empty()).then_some(maps)
 }
 
-/// Returns whether a `uid_map` file is that of the initial user namespace, the only one that
-/// maps all ids to themselves (user_namespaces(7)). A kernel without user namespaces does not
+/// Returns whether a `uid_map` file maps all ids to themselves, as that of the initial user
+/// namespace does (user_namespaces(7)). A kernel without user namespaces does not
 /// have the file, so the result is true if it cannot be read.
 #[must_use]
 pub fn is_initial(uid_map: &Path) -> bool {

@@ -354,8 +354,8 @@ fn start_child(
     }
 }
 
-/// Moves the process into the cgroup, where it has not gone by itself, or to where
-/// the container's init is by now, unless one was asked for by name.
+/// Moves the process into the cgroups that it is not in yet. If that is refused and no
+/// cgroup was named, into the cgroup where the container's init is by now.
 fn enter_cgroup(
     process: &Child,
     cgroup: &mut Cgroup,
@@ -369,6 +369,8 @@ fn enter_cgroup(
     };
     if options.sub_cgroups.is_empty()
         && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
+        // Looked at last: the pid was init's all the time, then.
+        && state.init_is_alive().unwrap_or(false)
         && inits.enter(pid, Entered::default()).is_ok()
     {
         return Ok(());

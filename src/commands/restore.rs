@@ -343,7 +343,7 @@ fn make_root_readonly(pid: i32) -> Result<()> {
     let mut why = String::new();
     words
         .read_to_string(&mut why)
-        .context("read from a child")?;
+        .context("read why the root was not made read-only")?;
     let status = child.wait()?;
     let mut child = child;
     child.keep();

@@ -20,7 +20,8 @@ pub(crate) fn reset(pid: i32) {
 
 /// Lets `pid` use the CPUs of the list only.
 pub(crate) fn set(pid: i32, cpus: &IdList) -> Result<()> {
-    sys::sched_setaffinity(pid, cpus.words()).context("set CPU affinity")
+    sys::sched_setaffinity(pid, cpus.words())
+        .with_context(|| format!("set CPU affinity of process {pid}"))
 }
 
 /// CPUs that this process has for its next child to inherit, until this is dropped.

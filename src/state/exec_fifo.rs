@@ -14,7 +14,7 @@ use crate::known_failures::Failure;
 
 /// Makes the fifo that a created init waits at, and opens it for that. It
 /// reads and, should the program not run, writes: no writer that comes and
-/// goes looks like an end. Both ends need be nothing but ours.
+/// goes looks like an end. Nobody else needs either end.
 ///
 /// # Errors
 /// The fifo cannot be made.

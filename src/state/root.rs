@@ -6,8 +6,10 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use teu_namespaces::id_maps;
+
+use crate::plan::mounts::clean;
 
 /// The default for root of the machine.
 const DEFAULT: &str = "/run/teu";
@@ -61,22 +63,6 @@ impl Root {
         }
         Ok(Root { path, given: true })
     }
-}
-
-/// The path without "." and "..", by its words only: symbolic links are not
-/// looked at, as in runc.
-fn clean(path: &Path) -> PathBuf {
-    let mut cleaned = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => cleaned.push(name),
-            Component::ParentDir => {
-                cleaned.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    cleaned
 }
 
 /// Whether `$XDG_RUNTIME_DIR` is ours. Root of the machine may have inherited

@@ -51,8 +51,8 @@ pub(crate) struct Remains {
     cgroup: teu_cgroups::SavedPaths,
 }
 
-/// What is in the place of a container's state is none, or another's. That it
-/// could only not be read is another error.
+/// The file in the place of the state is no state, or another container's. A file that
+/// could not be read is another error.
 #[derive(Debug)]
 pub(crate) struct NoState(PathBuf);
 
@@ -114,9 +114,11 @@ impl StateDir {
         let mut dir = StateDir {
             path,
             lock: RefCell::default(),
-            remove_on_drop: true,
+            remove_on_drop: false,
         };
+        // Until it is locked it may be another's, made after ours was removed.
         dir.lock()?;
+        dir.remove_on_drop = true;
         Ok(dir)
     }
 
