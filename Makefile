@@ -50,7 +50,7 @@ vm-test: binary
 
 # The tests that race, a hundred times as often as in `make test`; takes hours.
 races: binary
-	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order written_to_the_kernel
+	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order
 
 bench: binary
 	integration/run bench

@@ -34,8 +34,8 @@ fn sources(directory: &str) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut directories = vec![repository(directory)];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let path = entry.path();
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -48,6 +48,7 @@ fn sources(directory: &str) -> BTreeMap<String, String> {
             }
         }
     }
+    assert!(!files.is_empty(), "no sources in {directory}");
     files
 }
 

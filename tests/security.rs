@@ -177,16 +177,6 @@ fn mountpoints_that_change_places_stay_masked() {
     assert!(exchanged > 0, "no exchange met one of {started} containers");
 }
 
-/// Tells a thread beside the test to end, also when the test has failed: the
-/// scope of both waits for it.
-struct SetAtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// An answer of [`mountpoints_that_change_places_stay_masked`]: of what is
 /// behind a mask, or about a file that could be opened for writing.
 fn is_unmasked(answer: &Value) -> bool {

@@ -49,6 +49,7 @@ pub(crate) use terminal::{FdSocket, Terminal};
 pub(crate) const NO_FLAGS: [&str; 0] = [];
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The directory of the running test: its bundles, its state root and
@@ -80,8 +81,18 @@ pub(crate) fn patience(limit: Duration) -> Duration {
 pub(crate) fn rounds(full: u32) -> u32 {
     let percent = std::env::var("TEU_TEST_ROUNDS").map(|percent| percent.parse::<u32>());
     match percent {
-        Ok(percent) => full * percent.expect("$TEU_TEST_ROUNDS is a number") / 100,
+        Ok(percent) => (full * percent.expect("$TEU_TEST_ROUNDS is a number") / 100).max(1),
         Err(_) => full,
+    }
+}
+
+/// Tells a thread beside the test to end, also when the test has failed: the
+/// scope of both waits for it.
+pub(crate) struct SetAtTheEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

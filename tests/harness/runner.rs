@@ -65,6 +65,10 @@ pub(crate) fn main(tests: &[&[Test]]) -> ExitCode {
         .into_iter()
         .filter(|test| options.wants(test))
         .collect();
+    if chosen.is_empty() {
+        eprintln!("no test has such a name");
+        return ExitCode::FAILURE;
+    }
     if options.list {
         chosen
             .iter()
