@@ -169,7 +169,7 @@ class Container:
             for name in LIMITS:
                 controller, _, file = name.rpartition("/")
                 path = parent / self.ID / file
-                if path.exists() and parent.parts[4] == (controller or parent.parts[4]):
+                if path.exists() and (not controller or controller in parent.parts[4].split(",")):
                     found[str(path)] = path.read_text()
         return found
 
