@@ -1,4 +1,4 @@
-//! The log: `--log`, `--log-format` and `--debug`, behind the facade `log`.
+//! The log: `--log`, `--log-format` and `--debug`, behind the facade `log`; and `--trace`.
 //!
 //! Engines read it: containerd takes the last object with `"level":"error"`
 //! of the JSON log for the cause of a failure. So the lines are those of runc
@@ -9,7 +9,10 @@
 //!
 //! With `--debug`, messages of the target `STEP` tell the story of a creation: a
 //! line for each step, with the time since the one before and since the start.
-//! Init's lines are among them; its first step begins with the clone.
+//! Init's lines are among them; its first step begins with the clone. The same messages, and
+//! finer ones of the level `trace`, are the events of the trace file.
+
+mod trace;
 
 use crate::host::trusted_path;
 use crate::sys;
@@ -29,9 +32,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use trace::Trace;
 
 /// The target of messages about a step that is done: how long it took is written
-/// behind them.
+/// behind them. Of the level `trace` they are for the trace file alone.
 pub(crate) const STEP: &str = "step";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,9 @@ struct Logger {
     /// The file; standard error if there is none.
     file: Option<File>,
     format: Format,
+    /// The least urgent level that goes to the log.
+    level: LevelFilter,
+    trace: Option<Trace>,
     start: Instant,
     /// When the last step ended, in nanoseconds after the start.
     last_step: AtomicU64,
@@ -65,49 +72,74 @@ struct Place {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Opens the log: a file to append to, or standard error; in the format "text",
-/// for which the empty word stands too, or "json". With `is_debug` debug messages
-/// are written, and where in the source each message comes from. Called once, by
-/// `main`.
+/// What the log is to be, as the command line has it.
+#[derive(Debug)]
+pub(crate) struct Options<'a> {
+    /// A file to append to; standard error without one.
+    pub(crate) file: Option<&'a OsStr>,
+    /// "text", for which the empty word stands too, or "json".
+    pub(crate) format: &'a OsStr,
+    /// Whether debug messages are written, and where in the source each message comes from.
+    pub(crate) is_debug: bool,
+    /// A file for the events of the trace.
+    pub(crate) trace: Option<&'a OsStr>,
+}
+
+/// Opens the log and the trace file. Called once, by `main`.
 ///
 /// # Errors
 /// An unknown format, a file that cannot be opened. Standard error is the log
 /// then.
-pub(crate) fn set_up(file: Option<&OsStr>, format: &OsStr, is_debug: bool) -> Result<()> {
-    let is_json = match format.to_str() {
+pub(crate) fn set_up(options: &Options<'_>) -> Result<()> {
+    let is_json = match options.format.to_str() {
         Some("" | "text") => false,
         Some("json") => true,
-        _ => bail!("invalid log-format: {}", format.display()),
+        _ => bail!("invalid log-format: {}", options.format.display()),
     };
-    let file = file.filter(|path| !path.is_empty()).map(open).transpose()?;
-    log::set_max_level(if is_debug {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Warn
+    let is_named = |path: &&OsStr| !path.is_empty();
+    let file = options.file.filter(is_named);
+    let file = file
+        .map(|path| open("log", path, OFlags::SYNC))
+        .transpose()?;
+    let trace = options.trace.filter(is_named).map(open_trace).transpose()?;
+    let level = match options.is_debug {
+        true => LevelFilter::Debug,
+        false => LevelFilter::Warn,
+    };
+    log::set_max_level(match &trace {
+        Some(_) => LevelFilter::Trace,
+        None => level,
     });
-    log::set_logger(LOGGER.get_or_init(|| Logger::new(file, is_json)))
+    log::set_logger(LOGGER.get_or_init(|| Logger::new(file, is_json, level, trace)))
         .map_err(|err| anyhow!("set up the log: {err}"))
 }
 
-fn open(path: &OsStr) -> Result<File> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::SYNC | OFlags::CLOEXEC;
+fn open_trace(path: &OsStr) -> Result<Trace> {
+    let file = open("trace file", path, OFlags::empty())?;
+    let words: Vec<_> = std::env::args_os().collect();
+    Trace::begin(file, &words.join(OsStr::new(" ")).to_string_lossy())
+        .with_context(|| format!("write to the trace file {path:?}"))
+}
+
+fn open(what: &str, path: &OsStr, more: OFlags) -> Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | more;
     let mode = Mode::from_raw_mode(0o644);
     let file = match openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS) {
         Err(Errno::LOOP) if trusted_path::others_could_redirect(Path::new(path)) => {
             bail!(
-                "open the log {path:?}: links lead there through a directory that others can write to"
+                "open the {what} {path:?}: links lead there through a directory that others can write to"
             )
         }
         Err(Errno::LOOP) => rustix::fs::open(path, flags, mode),
         file => file,
     };
-    let file = file.with_context(|| format!("open the log {path:?}"))?;
+    let file = file.with_context(|| format!("open the {what} {path:?}"))?;
     Ok(file.into())
 }
 
 /// The log, or what stands in for it until it is set up.
 fn logger() -> &'static Logger {
-    LOGGER.get_or_init(|| Logger::new(None, false))
+    LOGGER.get_or_init(|| Logger::new(None, false, LevelFilter::Warn, None))
 }
 
 /// Writes to standard error from now on: the file is the host's, and this process
@@ -152,7 +184,7 @@ impl Place {
 }
 
 impl Logger {
-    fn new(file: Option<File>, is_json: bool) -> Logger {
+    fn new(file: Option<File>, is_json: bool, level: LevelFilter, trace: Option<Trace>) -> Logger {
         let is_terminal = match &file {
             Some(file) => file.is_terminal(),
             None => io::stderr().is_terminal(),
@@ -164,6 +196,8 @@ impl Logger {
                 (false, true) => Format::Coloured,
                 (false, false) => Format::Text,
             },
+            level,
+            trace,
             start: Instant::now(),
             last_step: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
@@ -186,11 +220,22 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         let mut message = record.args().to_string();
-        if record.target() == STEP {
+        let is_left = self.is_left.load(Ordering::Relaxed);
+        let is_step = record.target() == STEP;
+        if is_step
+            && !is_left
+            && let Some(Err(err)) = self.trace.as_ref().map(|trace| trace.step(&message))
+        {
+            to_stderr(&format!("write to the trace file: {err}\n"));
+        }
+        if record.level() > self.level {
+            return;
+        }
+        if is_step {
             let (step, total) = self.lap();
             message += &format!(" ({}, {} in all)", took(step), took(total));
         }
-        let is_debug = log::max_level() == LevelFilter::Debug;
+        let is_debug = self.level == LevelFilter::Debug;
         let place = is_debug.then(|| Place::of(record));
         let level = record.level();
         let line = match self.format {
@@ -198,7 +243,6 @@ impl Log for Logger {
             Format::Coloured => coloured(level, &message, place, self.start.elapsed().as_secs()),
             Format::Json => json(level, &message, place, local_time()),
         };
-        let is_left = self.is_left.load(Ordering::Relaxed);
         let Some(mut file) = self.file.as_ref().filter(|_| !is_left) else {
             return to_stderr(&line);
         };

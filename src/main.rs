@@ -37,6 +37,7 @@ use crate::commands::{
     create, delete, devices, events, exec, features, gpu, kill, list, pause, ps, start, stats,
     update,
 };
+use crate::logger::STEP;
 use crate::parent::listen_fds::ListenFds;
 use crate::plan::gpu_request::NVIDIA_HOOK;
 use crate::state::root::Root;
@@ -115,7 +116,9 @@ fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
             close_what_nobody_gave(&command)?;
             let root = global.root()?;
             open_log(global)?;
-            dispatch(program, command, global, root)
+            let done = dispatch(program, command, global, root);
+            log::trace!(target: STEP, "ended");
+            done
         }
     }
 }
@@ -197,7 +200,12 @@ fn close_what_nobody_gave(command: &Command) -> Result<()> {
 }
 
 fn open_log(global: &GlobalArgs) -> Result<()> {
-    logger::set_up(global.log.as_deref(), &global.log_format, global.debug)
+    logger::set_up(&logger::Options {
+        file: global.log.as_deref(),
+        format: &global.log_format,
+        is_debug: global.debug,
+        trace: global.trace.as_deref(),
+    })
 }
 
 /// Says why the command line cannot be read, on the streams runc uses.

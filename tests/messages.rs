@@ -28,6 +28,8 @@ tests![
     log_file_gets_json,
     debug_log_tells_the_story_of_a_creation,
     log_tells_no_story_without_debug,
+    trace_file_has_the_steps_of_all_processes,
+    trace_file_that_cannot_be_written_is_refused,
     log_has_the_local_time,
     log_file_leaves_the_bare_message_on_stderr,
     bad_log_format_is_refused,
@@ -303,6 +305,100 @@ fn debug_log_tells_the_story_of_a_creation() {
             assert!(line.ends_with(" ms in all)"), "{line}");
         }
     }
+}
+
+/// Several commands share a trace file; see "Trace Event Format" of Chromium.
+fn trace_file_has_the_steps_of_all_processes() {
+    needs(&[Root, Teu]);
+    let file = scratch().join("trace.json");
+    let file = file.to_str().unwrap();
+    let container = Container::new(Bundle::new().probe("sleep"));
+    let call = |verb| container.command(verb, ["--trace", file]);
+    container.detach(call("create")).ok();
+    call("start").output().ok();
+    let exec = call("exec").args(["/probe", "exit", "0"]).output().ok();
+    assert_eq!(exec.stderr, "");
+    let open = fs::read_dir(format!("/proc/{}/fd", container.pid())).unwrap();
+    let open: Vec<_> = open
+        .map(|fd| fs::read_link(fd.unwrap().path()).unwrap())
+        .collect();
+    assert!(!open.contains(&file.into()), "{open:?}");
+    call("delete").arg("--force").output().ok();
+
+    let text = fs::read_to_string(file).unwrap();
+    let array = format!("{}]", text.trim_end().trim_end_matches(','));
+    let events: Vec<Value> = serde_json::from_str(&array).unwrap();
+    let of_command = |verb: &str| {
+        let is_its = |event: &&Value| {
+            event["name"] == "process_name"
+                && event["args"]["name"]
+                    .as_str()
+                    .unwrap()
+                    .contains(&format!(" {verb} "))
+        };
+        let pid = &events.iter().find(is_its).unwrap()["pid"];
+        let steps = events
+            .iter()
+            .filter(|event| event["ph"] == "X" && event["pid"] == *pid);
+        let (parents, childs): (Vec<_>, Vec<_>) = steps.partition(|event| event["tid"] == *pid);
+        for steps in [&parents, &childs] {
+            for pair in steps.windows(2) {
+                let end = pair[0]["ts"].as_u64().unwrap() + pair[0]["dur"].as_u64().unwrap();
+                assert_eq!(pair[1]["ts"].as_u64().unwrap(), end, "{pair:?}");
+            }
+        }
+        let names = |steps: Vec<&Value>| -> Vec<_> {
+            steps
+                .iter()
+                .map(|step| step["name"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        (names(parents), names(childs))
+    };
+    for (verb, parents, childs) in [
+        (
+            "create",
+            &[
+                "made its cgroup",
+                "waited for init to get ready",
+                "saved the state",
+                "ended",
+            ][..],
+            &[
+                "init mounted \"/proc\"",
+                "entered the container's root",
+                "init has its limits",
+            ][..],
+        ),
+        ("start", &["let init execute the program", "ended"], &[]),
+        (
+            "exec",
+            &["waited for the process to get ready", "ended"],
+            &["joined the namespaces"],
+        ),
+        (
+            "delete",
+            &["removed the cgroup", "removed the state", "ended"],
+            &[],
+        ),
+    ] {
+        let (of_parent, of_child) = of_command(verb);
+        for (expected, steps) in [(parents, of_parent), (childs, of_child)] {
+            let mut left = steps.iter();
+            for step in expected {
+                assert!(
+                    left.any(|name| name.contains(step)),
+                    "{verb}: {step:?} in {steps:#?}"
+                );
+            }
+        }
+    }
+}
+
+fn trace_file_that_cannot_be_written_is_refused() {
+    needs(&[Root]);
+    let output = teu(["--trace", "/nowhere/trace", "list"]).output();
+    output.exits(1).says("open the trace file");
 }
 
 fn log_tells_no_story_without_debug() {

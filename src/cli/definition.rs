@@ -138,6 +138,9 @@ pub(crate) struct GlobalArgs {
     /// how log messages are written: 'text' or 'json'
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: OsString,
+    /// append how long each step took to FILE, as Chrome's trace events: Perfetto shows them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<OsString>,
     /// directory that holds the state of the containers; best on a tmpfs (default: "/run/teu", or
     /// "$XDG_RUNTIME_DIR/teu" without privileges)
     #[arg(long, value_name = "DIR")]

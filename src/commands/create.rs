@@ -276,6 +276,7 @@ impl Creation<'_> {
             v1: enters_v1 && self.pipe.has_entered_cgroup()?,
             v2: self.container.init.child.is_in_cgroup(),
         };
+        log::trace!(target: STEP, "waited for init to enter its cgroup");
         // Init is making its mounts meanwhile.
         let entered = self.container.cgroup.enter(pid, entered);
         entered.map_err(resources::named)?;
@@ -326,6 +327,7 @@ impl Creation<'_> {
     fn serve_init(&self) -> Result<()> {
         match self.pipe.serve(|asked| self.answer(asked))? {
             Outcome::Ready => {
+                log::trace!(target: STEP, "waited for init to get ready");
                 if let Some(devices) = &self.plan.rootfs.devices {
                     device_source::remove(devices, self.container.state_dir.path())?;
                 }

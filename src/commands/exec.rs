@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::init::procfs::Procfs;
 use crate::init::{self, limits};
 use crate::known_failures::{Failure, START};
+use crate::logger::STEP;
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
@@ -71,6 +72,7 @@ pub(crate) fn exec(options: &Options) -> Result<u8> {
     let (_, state) = StateDir::load(&options.root, &options.id)?;
     let neighbour = find_init(options, &state)?;
     let plan = options.plan(&state, &neighbour)?;
+    log::trace!(target: STEP, "read the state and planned the process");
     if options.detach {
         start(options, &state, &neighbour, &plan)?.keep();
         return Ok(0);
@@ -264,10 +266,12 @@ fn start(
             |prepared| init::exec::main(plan, prepared),
         )?
     };
+    log::trace!(target: STEP, "cloned the middle process");
     let entered = Entered {
         v1: enters_v1 && pipe.has_entered_cgroup()?,
         v2: pending.middle().is_in_cgroup(),
     };
+    log::trace!(target: STEP, "waited for the middle process to enter the cgroup");
     let child = start_child(pending, &mut cgroup, entered, options, state, plan)
         .map_err(|err| unless_stopped(why_it_failed(&pipe, err), state))?;
     let mut process = Started::new(child);
@@ -287,6 +291,7 @@ fn bring_up(
     front: Option<Front>,
 ) -> Result<()> {
     serve(process, pipe, plan, state).context(START)?;
+    log::trace!(target: STEP, "waited for the process to get ready");
     if plan.parent_sets_limits {
         limits::set(process.child.pid().as_raw(), &plan.process.rlimits)?;
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::delete;
 use crate::known_failures::Failure;
+use crate::logger::STEP;
 use crate::parent::hooks;
 use crate::parent::notify::NotifySocket;
 use crate::state::{StateDir, Status, exec_fifo};
@@ -26,6 +27,7 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
         Status::Running => return Err(Failure::StartRunning.into()),
         other => return Err(Failure::StartInState(other.word().into()).into()),
     }
+    log::trace!(target: STEP, "read the state");
     // It may say that it is ready at once.
     let notify = NotifySocket::bind(dir.path())?;
     if !state.poststart.is_empty() {
@@ -33,6 +35,7 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
         bundle::enter(&state.bundle)?;
     }
     let started = exec_fifo::release(dir.path())?;
+    log::trace!(target: STEP, "let init execute the program");
     // They belong after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
         && started.wait_for_exec()?

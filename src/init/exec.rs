@@ -22,6 +22,7 @@ use super::{
     FAILED, capabilities, console, enter_cgroup, environment, execute, keyring, leave_parent,
     limits, memory_policy, process, process_labels, scheduling, seccomp,
 };
+use crate::logger::STEP;
 use crate::pipe::{InitEnd, ToParent};
 use crate::plan::exec::ExecPlan;
 use crate::plan::seccomp::Timing;
@@ -60,12 +61,14 @@ pub(crate) fn prepare(
     joined: teu_namespaces::Result<()>,
     spared: BorrowedFd<'_>,
 ) -> Result<Prepared, i32> {
+    log::trace!(target: STEP, "the middle process was cloned and joined the namespaces");
     // First: in a frozen cgroup this process stops at once.
     let prepared = end_with_parent(&parent)
         .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
         .and_then(|()| become_process(plan, given));
     let closed = prepared.and_then(|prepared| {
+        log::trace!(target: STEP, "the middle process has what its child inherits");
         leave_parent(plan.preserved_fds, &[parent.as_fd(), spared])?;
         Ok(prepared)
     });

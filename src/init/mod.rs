@@ -83,6 +83,7 @@ pub(crate) fn main(
     mut given: FromParent<'_>,
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
+    log::trace!(target: STEP, "init was cloned and made or joined its namespaces");
     let prepared = exec::end_with_parent(&parent)
         .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
@@ -113,7 +114,11 @@ pub(crate) fn main(
 /// process that could not.
 fn enter_cgroup(entrance: Option<Entrance>, parent: &InitEnd) -> Result<()> {
     match entrance {
-        Some(entrance) => parent.send(&ToParent::InCgroup(entrance.enter().is_ok())),
+        Some(entrance) => {
+            let entered = entrance.enter().is_ok();
+            log::trace!(target: STEP, "init entered its cgroup");
+            parent.send(&ToParent::InCgroup(entered))
+        }
         None => Ok(()),
     }
 }
@@ -136,6 +141,7 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
     if plan.namespaces.is_new(Kind::Network) {
         loopback::switch_on()?;
     }
+    log::trace!(target: STEP, "init started a session and switched the loopback device on");
 
     // The parent attaches this process to its cgroup meanwhile.
     let rootfs = rootfs::prepare(&plan.rootfs, parent)?;
@@ -148,6 +154,7 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
     // (runtime.md, "Lifecycle").
     if plan.hooks.any_before_entering() {
         parent.run_hooks()?;
+        log::trace!(target: STEP, "init waited for the parent's hooks");
     }
     // In the container's namespaces, with the host's root and an empty environment.
     rootfs.change_directory()?;
@@ -180,6 +187,7 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
     }
     rootfs.make_paths_readonly()?;
     rootfs.mask()?;
+    log::trace!(target: STEP, "init made paths read-only and masked paths");
 
     let own_limits = !plan.parent_sets_limits;
     let program = become_process(&plan.process, rootfs.kernel(), own_limits, status, parent)?;
@@ -215,6 +223,8 @@ fn become_process(
     }
     let environment = environment::environment(plan, || kernel.procfs())?;
     let entered = process::enter_cwd(&plan.cwd)?;
+    // The last one: a filter may refuse to write.
+    log::trace!(target: STEP, "init has its limits, labels and working directory");
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;

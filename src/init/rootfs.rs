@@ -36,6 +36,7 @@ use super::mounts::{Kept, Mounter};
 use super::paths::Root;
 use super::procfs::Procfs;
 use super::{devices, gpu};
+use crate::logger::STEP;
 use crate::pipe::InitEnd;
 use crate::plan::rootfs::{Entrance, RootfsPlan};
 
@@ -56,6 +57,7 @@ pub(crate) struct Rootfs<'a> {
 /// The first step that fails; the mount namespace is then to be thrown away.
 pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Rootfs<'a>> {
     let root = mount_root(plan).context("error preparing rootfs")?;
+    log::trace!(target: STEP, "init mounted the root filesystem");
     // Modes are then those of the plan; the process sets its own mask later.
     let mask = rustix::process::umask(Mode::empty());
     let kernel = Kernel::default();
@@ -94,15 +96,18 @@ fn make_mounts(
     for (index, mount) in plan.mounts.iter().enumerate() {
         if mount.needs_cgroup_namespace() {
             mounter.pipe.wait_for_cgroup()?;
+            log::trace!(target: STEP, "init waited for its cgroup");
             if std::mem::take(&mut unshare) {
                 unshare_cgroup_namespace()?;
             }
         }
         mounter.make(index, mount)?;
+        log::trace!(target: STEP, "init mounted {:?}", mount.destination);
     }
     if unshare {
         mounter.pipe.wait_for_cgroup()?;
         unshare_cgroup_namespace()?;
+        log::trace!(target: STEP, "init waited for its cgroup, and made the cgroup namespace");
     }
     Ok(kept)
 }

@@ -11,6 +11,7 @@ use teu_cgroups::Cgroup;
 use teu_namespaces::Child;
 
 use crate::errno;
+use crate::logger::STEP;
 use crate::parent::{hooks, intel_rdt};
 use crate::state::init_process::KILL_PATIENCE;
 use crate::state::{ContainerState, StateDir, Status};
@@ -32,8 +33,10 @@ pub(crate) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) ->
         unmount_below(&state.rootfs)?;
     }
     cgroup.remove()?;
+    log::trace!(target: STEP, "removed the cgroup");
     intel_rdt::remove(&state.resctrl)?;
     dir.remove()?;
+    log::trace!(target: STEP, "removed the state");
     hooks::run_poststop(&state.poststop, &state.for_hooks(Status::Stopped));
     Ok(())
 }
@@ -62,7 +65,10 @@ pub(crate) fn unmount_below(rootfs: &Path) -> Result<()> {
 /// Something could not be removed.
 pub(crate) fn destroy_ended(mut dir: StateDir, state: &ContainerState) -> Result<()> {
     match dir.lock_again(state)? {
-        true => destroy(dir, state, false),
+        true => {
+            log::trace!(target: STEP, "locked the state again");
+            destroy(dir, state, false)
+        }
         false => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use super::notify::NotifySocket;
 use super::started::Started;
 use super::{cleanup, hooks, intel_rdt};
 use crate::errno;
+use crate::logger::STEP;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status};
 
@@ -42,6 +43,7 @@ impl Container {
                 return Err(err);
             }
         };
+        log::trace!(target: STEP, "waited for init to end");
         if !stays {
             cleanup::destroy_ended(self.state_dir, &self.state)?;
         }

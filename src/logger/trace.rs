@@ -1,0 +1,115 @@
+//! The trace file of `--trace`: how long each step took, in the JSON array format of Chrome's
+//! trace events, which Perfetto and chrome://tracing show.
+//!
+//! Every command appends to the file, and every event is one write, so commands that follow each
+//! other and processes that work beside each other share one picture. The closing bracket of the
+//! array is left out, as the format allows. A command is a process of the picture; the processes
+//! it forks into a container are threads of it, because their ids are those of the container's
+//! pid namespace.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+#[derive(Debug)]
+pub(super) struct Trace {
+    file: File,
+    /// The process of the command.
+    pid: i32,
+    /// The thread that has its name in the file: another one is new.
+    named: AtomicI32,
+    /// When the last step ended, in microseconds since the epoch. The clock is the one that no
+    /// time namespace shifts.
+    last_step: AtomicU64,
+}
+
+/// An event, under the names of the format.
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    name: &'a str,
+    /// The type: "X" is a step with its duration, "M" names a process or a thread.
+    ph: &'static str,
+    pid: i32,
+    tid: i32,
+    /// The begin, in microseconds.
+    ts: u64,
+    /// In microseconds.
+    dur: u64,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    args: Value,
+}
+
+impl Trace {
+    /// Begins the part of `file` that is about the command `words`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn begin(mut file: File, words: &str) -> io::Result<Trace> {
+        if file.metadata()?.len() == 0 {
+            file.write_all(b"[\n")?;
+        }
+        let trace = Trace {
+            file,
+            pid: rustix::process::getpid().as_raw_pid(),
+            named: AtomicI32::new(0),
+            last_step: AtomicU64::new(now()),
+        };
+        trace.write("process_name", "M", (0, 0), json!({ "name": words }))?;
+        Ok(trace)
+    }
+
+    /// Notes a step of this process that ends now and began when the one before ended.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn step(&self, name: &str) -> io::Result<()> {
+        let tid = tid();
+        if self.named.swap(tid, Ordering::Relaxed) != tid {
+            let name = if tid == self.pid {
+                "parent"
+            } else {
+                "child in the container"
+            };
+            self.write("thread_name", "M", (0, 0), json!({ "name": name }))?;
+        }
+        let end = now();
+        let begin = self.last_step.swap(end, Ordering::Relaxed);
+        self.write(name, "X", (begin, end.saturating_sub(begin)), Value::Null)
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        ph: &'static str,
+        (ts, dur): (u64, u64),
+        args: Value,
+    ) -> io::Result<()> {
+        let event = Event {
+            name,
+            ph,
+            pid: self.pid,
+            tid: tid(),
+            ts,
+            dur,
+            args,
+        };
+        let mut line = serde_json::to_vec(&event)?;
+        line.extend_from_slice(b",\n");
+        (&self.file).write_all(&line)
+    }
+}
+
+fn tid() -> i32 {
+    rustix::thread::gettid().as_raw_pid()
+}
+
+fn now() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}
