@@ -63,17 +63,17 @@ fn set(plan: &CapabilitiesPlan, mut kept: CapabilitySet) -> Result<CapabilitySet
     Ok(sets)
 }
 
-/// Sets the permitted, effective, inheritable and ambient sets. After the
+/// Sets the permitted, effective, inheritable and ambient sets. Must come after the
 /// change of user.
 ///
 /// # Errors
-/// They cannot be set, or are others afterwards.
+/// A set cannot be set, or differs afterwards.
 pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
     let sets = set(plan, plan.kept)?;
     clear_ambient_capability_set().context("unable to apply caps: clear the ambient set")?;
     for capability in each(plan.ambient) {
-        // A warning, as with runc: engines ask for ambient capabilities that
-        // are not inheritable and mean no harm.
+        // Only warn, as runc does: engines ask for ambient capabilities that are not
+        // inheritable, and mean no harm.
         if let Err(err) = configure_capability_in_ambient_set(capability, true) {
             log::warn!(
                 "can't raise ambient capability {}: {}",
@@ -85,8 +85,9 @@ pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
     check(sets, plan.ambient)
 }
 
-/// Whether the sets are those, and the ambient one holds no other than
-/// `ambient`. The kernel has none there that are not permitted and inheritable.
+/// Checks that the process has exactly `sets`, and no ambient capability outside of
+/// `ambient`. Looks only at capabilities that are permitted and inheritable, because
+/// the kernel allows no others in the ambient set.
 fn check(sets: CapabilitySets, ambient: CapabilitySet) -> Result<()> {
     let now = capabilities(None).context("unable to apply caps: read them")?;
     if now != sets {
@@ -106,7 +107,7 @@ fn check(sets: CapabilitySets, ambient: CapabilitySet) -> Result<()> {
     Ok(())
 }
 
-/// Each capability of the set, alone; those without a name, too.
+/// Each capability of the set, alone, including those without a name.
 fn each(set: CapabilitySet) -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS)
         .map(|number| CapabilitySet::from_bits_retain(1 << number))
@@ -131,7 +132,7 @@ mod tests {
         File::open("/proc/self/status").expect("status")
     }
 
-    /// The five sets as the kernel shows them.
+    /// Reads the five sets of this process from the kernel.
     fn sets() -> CapabilitiesPlan {
         let status = std::io::read_to_string(status()).expect("status");
         let set = |name: &str| {

@@ -1,8 +1,10 @@
-//! DO: the container's terminal: a pty of its own devpts, the other side of
-//! which goes to whoever listens on the console socket.
+//! The container's terminal: a pty from the devpts of the container. Opens the ptmx and
+//! the pty, sets the size, binds the pty on /dev/console, sends the master to the
+//! console socket (`--console-socket`), and makes the pty the standard streams.
 //!
-//! What is opened is looked at first, and used by descriptor: an image may hold
-//! anything under these names (CVE-2025-52565).
+//! Checks each file before it opens it for use, and then uses the descriptor, because
+//! an image may hold anything under these names (CVE-2025-52565). Not for the parent's
+//! end of the socket: see `parent/terminal.rs`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -20,19 +22,20 @@ use super::paths::{Root, file_to_cover};
 use crate::fd_socket;
 use crate::plan::process::Terminal;
 
-/// linux/magic.h.
+/// From linux/magic.h.
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
-/// Inode numbers of a devpts's root and its ptmx (fs/devpts/inode.c).
+/// Inode number of the root of a devpts (fs/devpts/inode.c).
 const DEVPTS_ROOT_INODE: u64 = 1;
+/// Inode number of the ptmx of a devpts.
 const DEVPTS_PTMX_INODE: u64 = 2;
 const PTMX: &str = "/dev/pts/ptmx";
 
-/// Gives this process a terminal as its standard streams and its controlling
-/// terminal, binds it on /dev/console, and sends its other side to `socket`.
-/// The process must lead a session (setsid(2)), and `root` be its root.
+/// Gives this process a terminal as its standard streams and its controlling terminal,
+/// binds it on /dev/console, and sends the master to `socket`. The process must lead a
+/// session (setsid(2)), and `root` must be its root.
 ///
 /// # Errors
-/// There is no devpts at /dev/pts, or nobody takes the terminal.
+/// There is no devpts at /dev/pts, or nothing receives the terminal.
 pub(crate) fn set_up(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Result<()> {
     let master = open_ptmx(root).with_context(|| format!("open {PTMX:?}"))?;
     let pty = open_peer(&master).context("open the terminal")?;
@@ -43,12 +46,12 @@ pub(crate) fn set_up(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Res
     control()
 }
 
-/// Like [`set_up`], for a process in a container that runs already: its
-/// /dev/console stays as it is, and the controlling terminal is for [`control`],
-/// in the session of the process to be.
+/// Does the work of [`set_up`] for a process of a running container. /dev/console stays
+/// as it is, and [`control`] sets the controlling terminal later, in the session of the
+/// process to be.
 ///
 /// # Errors
-/// As [`set_up`].
+/// The errors of [`set_up`].
 pub(crate) fn set_up_another(root: &Root, terminal: &Terminal, socket: impl AsFd) -> Result<()> {
     let master = open_ptmx(root).with_context(|| format!("open {PTMX:?}"))?;
     let pty = open_peer(&master).context("open the terminal")?;
@@ -57,8 +60,8 @@ pub(crate) fn set_up_another(root: &Root, terminal: &Terminal, socket: impl AsFd
     use_terminal(&pty)
 }
 
-/// The ptmx of the devpts at /dev/pts. Only the kernel makes files in a devpts,
-/// so once the directory is the root of one, the name can be trusted.
+/// Opens the ptmx of the devpts at /dev/pts. Only the kernel makes files in a devpts,
+/// so its names can be trusted once the directory is known to be the root of a devpts.
 fn open_ptmx(root: &Root) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let devpts = root
@@ -77,13 +80,13 @@ fn open_ptmx(root: &Root) -> Result<OwnedFd> {
         bail!("it is no ptmx");
     }
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Nothing may be mounted over it.
+    // Refuse a file that is mounted over the ptmx (`NO_XDEV`).
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     openat2(&devpts, "ptmx", flags, Mode::empty(), resolve).context("open")
 }
 
-/// The side of the pty that the container uses: from the descriptor, not by
-/// its name.
+/// Opens the slave of the pty, which the container uses, from the master's descriptor
+/// and not by name.
 fn open_peer(master: &OwnedFd) -> Result<OwnedFd> {
     unlockpt(master).context("unlock")?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -107,7 +110,7 @@ fn bind_on_console(root: &Root, pty: &OwnedFd) -> Result<()> {
     let (parent, name) = root
         .parent(Path::new("/dev/console"))
         .context("make its directory")?;
-    // A file of the image may be a link by now, which is not followed.
+    // Do not follow a link, which a file of the image may be by now.
     let onto = file_to_cover(parent.as_fd(), &name, 0o666).context("create it")?;
     let tree = clone_handle(pty.as_fd(), false).context("open_tree")?;
     attach(tree.as_fd(), onto.as_fd())
@@ -119,7 +122,7 @@ fn use_terminal(pty: &OwnedFd) -> Result<()> {
     dup2_stderr(pty).context("dup")
 }
 
-/// Makes the terminal on standard input the controlling one of this session.
+/// Makes the terminal on standard input the controlling terminal of this session.
 pub(crate) fn control() -> Result<()> {
     rustix::process::ioctl_tiocsctty(stdin()).context("set the controlling terminal")
 }
@@ -157,7 +160,8 @@ mod tests {
             let console = fs::metadata(directory.join("dev/console")).expect("stat");
             assert!(console.file_type().is_char_device());
             assert!(rustix::termios::isatty(std::io::stdin()));
-            // Closed, it would hang up on this process, which leads the session.
+            // Keep the master open: closing it would send SIGHUP to this process, which
+            // leads the session.
             std::mem::forget(master);
         });
     }

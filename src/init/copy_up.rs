@@ -1,5 +1,6 @@
-//! DO: fill a new tmpfs with a copy of the directory it is about to cover
-//! (`tmpcopyup`).
+//! Fills a new tmpfs with a copy of the directory that it is about to cover
+//! (`tmpcopyup`): files, links, devices, owners, modes and times. Not for extended
+//! attributes.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -13,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Copies what is in the directory `from` into the directory `to`. Links are
+/// Copies the content of the directory `from` into the directory `to`. Links are
 /// copied, never followed.
 pub(super) fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let from = open_directory(from, c".")?;
@@ -61,13 +62,14 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) 
     copy_data(File::from(source), File::from(target)).context("copy")
 }
 
-/// Copies what is not a hole: on a tmpfs, each written zero takes memory.
+/// Copies all data except holes, because each zero that is written to a tmpfs takes
+/// memory.
 fn copy_data(mut source: File, mut target: File) -> io::Result<()> {
     target.set_len(source.metadata()?.len())?;
     let mut end = 0;
     loop {
         let start = match seek(&source, SeekFrom::Data(end)) {
-            // Nothing but a hole is left.
+            // Only a hole is left.
             Err(Errno::NXIO) => return Ok(()),
             start => start?,
         };
@@ -78,7 +80,7 @@ fn copy_data(mut source: File, mut target: File) -> io::Result<()> {
     }
 }
 
-/// Owner first: a change of owner takes the set-id bits away.
+/// Sets the owner before the mode, because a change of owner clears the set-id bits.
 fn copy_metadata(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));

@@ -1,5 +1,5 @@
-//! Detached mounts: made, or cloned of a part of the tree, and attached elsewhere, all by
-//! descriptor.
+//! Makes detached mounts, or clones them from a part of the tree, and attaches them
+//! elsewhere, all by descriptor. Not for flags: see `mount_attributes.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,12 +16,12 @@ use rustix::mount::{
 use super::mount_attributes::Kernel;
 use super::paths::is_directory;
 
-/// A detached clone of the mount, or part of one, at `path`.
+/// Makes a detached clone of the mount, or of the part of a mount, at `path`.
 pub(super) fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
     open_tree(CWD, path, clone_flags(recursive))
 }
 
-/// A detached clone of what `handle` is on.
+/// Makes a detached clone of the mount, or of the part of a mount, that `handle` is on.
 pub(super) fn clone_handle(handle: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
     open_tree(
         handle,
@@ -43,15 +43,16 @@ fn clone_flags(recursive: bool) -> OpenTreeFlags {
 pub(super) fn attach(tree: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     let moved = move_mount(tree, "", onto, "", flags).map_err(|err| match err {
-        // A directory on a file, or the other way round: mount(2) has a better
-        // word for it, which engines look for.
+        // A directory on a file, or a file on a directory: mount(2) reports this as
+        // ENOTDIR, and engines look for that text.
         Errno::INVAL if is_directory(tree) != is_directory(onto) => Errno::NOTDIR,
         err => err,
     });
     moved.context("mount")
 }
 
-/// Makes a mount read-only; somebody may still be writing to it for a moment.
+/// Makes a mount read-only. Tries again for a moment, because a file may still be open
+/// for writing.
 pub(super) fn make_readonly(kernel: &Kernel, mount: BorrowedFd<'_>) -> Result<()> {
     for _ in 1..5 {
         match kernel.add_flags(mount, MS_RDONLY) {
@@ -62,21 +63,21 @@ pub(super) fn make_readonly(kernel: &Kernel, mount: BorrowedFd<'_>) -> Result<()
     Ok(kernel.add_flags(mount, MS_RDONLY)?)
 }
 
-/// Covers the directory `target` with an empty read-only one.
+/// Covers the directory `target` with an empty read-only directory.
 pub(super) fn cover(target: BorrowedFd<'_>) -> Result<OwnedFd> {
     let empty = empty_directory(None)?;
     attach(empty.as_fd(), target)?;
     Ok(empty)
 }
 
-/// Makes a detached read-only tmpfs with room for nothing.
+/// Makes a detached read-only tmpfs without room for files.
 pub(super) fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
     let options = [("nr_blocks", "1"), ("nr_inodes", "1")];
     tmpfs(&options, label, MountAttrFlags::MOUNT_ATTR_RDONLY).context("mount tmpfs")
 }
 
-/// Makes a detached tmpfs with these options. If `attributes` make the mount read-only, the
-/// filesystem is, too.
+/// Makes a detached tmpfs with these options. If `attributes` make the mount read-only,
+/// the filesystem is read-only, too.
 pub(super) fn tmpfs(
     options: &[(&str, &str)],
     label: Option<&str>,

@@ -1,4 +1,5 @@
-//! DO: the nodes and links of the container's /dev.
+//! Makes the nodes and links of the container's /dev, as `plan/devices.rs` decided. Not
+//! for permissions to use the devices: those are rules of the cgroup.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,13 +20,14 @@ use crate::pipe::InitEnd;
 use crate::plan::devices::{DeviceKind, DeviceNode};
 use crate::plan::rootfs::Devices;
 
-/// Why a node that the parent does not make stays the host's own.
+/// The reason why the host's own node stands in for a node that the parent does not
+/// make.
 const NOBODYS: &str = "in this user namespace nobody may make it for that owner";
 
-/// What a mode can allow that has a meaning for devices.
+/// The permissions of a mode that have a meaning for devices.
 const READ_AND_WRITE: u32 = 0o666;
 
-/// Makes everything in it. The file mode mask must be 0.
+/// Makes the nodes and links of `devices`. The file mode mask must be 0.
 pub(super) fn set_up(
     root: &Root,
     kernel: &Kernel,
@@ -51,7 +53,7 @@ pub(super) fn set_up(
     Ok(())
 }
 
-/// Makes the nodes. The file mode mask must be 0.
+/// Makes the nodes of `devices`. The file mode mask must be 0.
 pub(super) fn make_nodes(
     root: &Root,
     kernel: &Kernel,
@@ -67,15 +69,15 @@ pub(super) fn make_nodes(
     Ok(())
 }
 
-/// The directories of the paths, looked up once where one follows another:
-/// nearly all are in /dev.
+/// Looks up the directory of a path once for several paths in a row, because nearly all
+/// nodes are in /dev.
 struct Parents<'a> {
     root: &'a Root,
     last: Option<(PathBuf, OwnedFd)>,
 }
 
 impl Parents<'_> {
-    /// The directory that holds `path`, made if it is missing, and the last
+    /// Returns the directory that holds `path`, made if it is missing, and the last
     /// name.
     fn of<'a>(&'a mut self, path: &'a Path) -> Result<(BorrowedFd<'a>, &'a OsStr)> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -114,9 +116,9 @@ fn make_node(
     let (kind, device) = kind_and_number(node.kind);
     match mknod(parent, name, kind, node.mode, device) {
         Ok(()) => own(parent, name, kernel, node),
-        // The specification asks for an error if it is another one.
+        // The specification requires an error if the existing file is another device.
         Err(Errno::EXIST) => check(&stat_of(parent, name)?, node.kind),
-        // A user namespace may not make devices; use the host's
+        // In a user namespace the kernel refuses mknod(2), so use the host's node
         // (config-linux.md, "Devices").
         Err(Errno::PERM) => {
             let why = format!("mknod: {}", errno::text(Errno::PERM));
@@ -126,7 +128,8 @@ fn make_node(
     }
 }
 
-/// Gives the new node its owner and mode, if it is still the one just made.
+/// Gives the new node its owner and mode, after a check that it is still the node just
+/// made.
 fn own(parent: BorrowedFd<'_>, name: &OsStr, kernel: &Kernel, node: &DeviceNode) -> Result<()> {
     let made = stat_of(parent, name)?;
     check(&made, node.kind)?;
@@ -141,7 +144,7 @@ fn own(parent: BorrowedFd<'_>, name: &OsStr, kernel: &Kernel, node: &DeviceNode)
         let owner = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
         chownat(&handle, "", owner.0, owner.1, AtFlags::EMPTY_PATH).context("chown")?;
     }
-    // A default access control list of the directory may have changed it.
+    // A default access control list of the directory may have changed the mode.
     if !has_mode(&found, node) {
         let descriptors = kernel
             .procfs()?
@@ -167,8 +170,8 @@ fn has_mode(found: &Stat, node: &DeviceNode) -> bool {
     found.st_mode & 0o7777 == node.mode
 }
 
-/// Binds the host's node, since another cannot be made: `why`.
-/// It must not allow more than what was asked for.
+/// Binds the host's node because no other can be made, for the reason `why`. Fails if
+/// the host's node allows more than the plan.
 fn bind_hosts(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, why: &str) -> Result<()> {
     let Some(hosts) = &node.host_path else {
         bail!("{why}");
@@ -192,7 +195,7 @@ fn bind_hosts(parent: BorrowedFd<'_>, name: &OsStr, node: &DeviceNode, why: &str
     bind_node(parent, name, &tree)
 }
 
-/// Binds a node on an empty file.
+/// Creates an empty file and binds the node on it.
 fn bind_node(parent: BorrowedFd<'_>, name: &OsStr, node: &OwnedFd) -> Result<()> {
     let onto = file_to_cover(parent, name, 0).context("create a mountpoint")?;
     attach(node.as_fd(), onto.as_fd())
@@ -202,8 +205,10 @@ fn stat_of(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Stat> {
     rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat")
 }
 
+/// Checks that the file is the device.
+///
 /// # Errors
-/// It is something else.
+/// The file is another device, or no device.
 pub(crate) fn check(found: &Stat, kind: DeviceKind) -> Result<()> {
     let (file_type, device) = kind_and_number(kind);
     let found_type = FileType::from_raw_mode(found.st_mode);
@@ -261,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Without a parent that would make any.
+    /// Sets up devices without a parent that would make nodes.
     fn set_up_alone(root: &Root, devices: &Devices) -> Result<()> {
         let (_, mut pipe) = crate::pipe::pair().expect("pipe");
         set_up(root, &Kernel::default(), devices, &mut pipe)
@@ -275,7 +280,7 @@ mod tests {
                 ..node("/run/deep/fifo", 0)
             };
             let all = devices(vec![node("/dev/null", 3), fifo], false);
-            // A file mode mask that is not 0 must not matter either.
+            // The second call finds all nodes and links in place.
             for _ in 0..2 {
                 set_up_alone(root, &all).expect("set up");
             }

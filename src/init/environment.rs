@@ -1,4 +1,5 @@
-//! The environment of the program, with HOME from the container's /etc/passwd.
+//! Makes the environment of the program, with HOME from the container's /etc/passwd.
+//! Not for deciding its variables: `plan/process.rs` does that.
 
 use std::ffi::{CStr, CString};
 use std::io::{BufRead, BufReader};
@@ -13,12 +14,12 @@ use super::procfs::Procfs;
 use crate::errno;
 use crate::plan::process::{Environment, ProcessPlan};
 
-/// No line of /etc/passwd counts beyond this many bytes: the file is the
-/// container's and may be anything.
+/// Bytes of /etc/passwd that are read at most, because the file is the container's and
+/// may be anything.
 const LONGEST_PASSWD: u64 = 16 * 1024 * 1024;
 
-/// The environment for the program. HOME is the user's in the container's
-/// /etc/passwd unless the specification sets it; call this inside the rootfs.
+/// Returns the environment of the program. Adds HOME from the container's /etc/passwd
+/// unless the specification sets it. Must be called inside the root filesystem.
 /// `procfs` opens a trustworthy procfs.
 pub(crate) fn environment<'a>(
     plan: &ProcessPlan,
@@ -33,7 +34,8 @@ pub(crate) fn environment<'a>(
     if *needs_home {
         let home = match home(c"/etc/passwd", plan.credentials.uid, procfs) {
             Ok(home) => home,
-            // As with runc: an image without that file is nothing special.
+            // A missing file is nothing special in an image, so this is not a warning,
+            // as in runc.
             Err(err) => {
                 log::debug!("HOME is not set in process.env: {}", errno::chain(&err));
                 None
@@ -45,14 +47,14 @@ pub(crate) fn environment<'a>(
     Ok(variables)
 }
 
-/// The home directory of `uid` in the file (passwd(5)).
+/// Returns the home directory of `uid` from the file (passwd(5)).
 fn home<'a>(
     passwd: &CStr,
     uid: u32,
     procfs: impl Fn() -> Result<&'a Procfs>,
 ) -> Result<Option<String>> {
-    // The file is the container's: it may be a link to what this process has
-    // open, or anything.
+    // Open a handle first: the file is the container's, and may be a link to a file
+    // that this process has open, or a device.
     let resolve = ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let handle = match openat2(CWD, passwd, flags, Mode::empty(), resolve) {

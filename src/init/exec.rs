@@ -28,32 +28,34 @@ use crate::plan::exec::ExecPlan;
 use crate::plan::seccomp::Timing;
 use crate::{errno, sys};
 
-/// What the process inherits from the parent.
+/// Descriptors that the process inherits from the parent.
 #[derive(Debug)]
 pub(crate) struct FromParent {
-    /// Of the container's cgroup, if the process is to go there by itself.
+    /// The entrance of the container's cgroup, if the process is to go there by itself.
     pub(crate) entrance: Option<Entrance>,
-    /// Where the terminal is sent.
+    /// The socket to which the process sends the terminal's master.
     pub(crate) console_socket: Option<OwnedFd>,
-    /// The container's root, where it takes more than joining to get there.
+    /// The container's root, if joining the mount namespace does not lead there.
     pub(crate) root: Option<OwnedFd>,
-    /// The host's: the container's does not know this process.
+    /// The host's procfs, because the container's does not show this process.
     pub(crate) procfs: Procfs,
 }
 
-/// What the process begins with in the container's pid namespace.
+/// The part of its state that the process takes over from the middle process.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     parent: InitEnd,
     environment: Vec<CString>,
-    /// It is in its working directory.
+    /// Whether the middle process could enter the working directory.
     entered: bool,
 }
 
-/// Runs in the cloned middle process, which is in all namespaces of the
-/// container but its pid namespace: does what takes privileges, and leaves
-/// neither those nor the parent's descriptors to the process to be. `spared` is
-/// left open. An error is the status to end with; the parent has been told.
+/// Runs in the cloned middle process, which is in all namespaces of the container but
+/// its pid namespace. Does everything that takes privileges, and leaves neither
+/// privileges nor the parent's descriptors, except `spared`, to the process itself.
+///
+/// # Errors
+/// The exit status of the middle process. The parent has been told the reason.
 pub(crate) fn prepare(
     plan: &ExecPlan,
     parent: InitEnd,
@@ -62,7 +64,8 @@ pub(crate) fn prepare(
     spared: BorrowedFd<'_>,
 ) -> Result<Prepared, i32> {
     log::trace!(target: STEP, "the middle process was cloned and joined the namespaces");
-    // First: in a frozen cgroup this process stops at once.
+    // Prepare for the parent's death first: in a frozen cgroup this process stops at
+    // once.
     let prepared = end_with_parent(&parent)
         .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
@@ -82,8 +85,8 @@ pub(crate) fn prepare(
     }
 }
 
-/// Runs in the process itself, as the container's user with its capabilities;
-/// what it returns is the status it ends with.
+/// Runs in the process itself, as the container's user with its capabilities. Returns
+/// the exit status of the process.
 pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
     // The listener is open until the parent has taken it.
     let (program, listener) = match finish(plan, &prepared) {
@@ -91,22 +94,22 @@ pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
         Err(err) => return fail(&prepared.parent, &err),
     };
     let Err(err) = become_program(plan, &program, &mut prepared, listener.as_ref());
-    // The parent has gone its way.
+    // The parent no longer listens, so the failure goes to standard error.
     execute::fail(None, &err);
-    // No destructors: what they would close may be closed.
+    // Run no destructors, because the descriptors that they would close may be closed.
     sys::exit(FAILED)
 }
 
-/// Tells the parent, and gives the status to end with.
+/// Tells the parent of the failure. Returns the exit status of this process.
 fn fail(parent: &InitEnd, err: &anyhow::Error) -> i32 {
-    // If the parent is gone there is nobody to tell.
+    // If sending fails, the parent is gone, and nobody is left to tell.
     parent.send(&ToParent::Failed(errno::chain(err))).ok();
     FAILED
 }
 
-/// Everything that the process inherits; its environment, and whether this one
-/// could enter its working directory. The parent moves it into the container's
-/// cgroup meanwhile.
+/// Sets everything that the process inherits. Returns its environment, and whether the
+/// middle process could enter the working directory. Meanwhile the parent moves the
+/// middle process into the container's cgroup.
 fn become_process(plan: &ExecPlan, given: FromParent) -> Result<(Vec<CString>, bool)> {
     if let Some(root) = &given.root {
         fchdir(root).context("enter the container's root")?;
@@ -135,8 +138,8 @@ fn become_process(plan: &ExecPlan, given: FromParent) -> Result<(Vec<CString>, b
         process_labels::set_selinux_label(procfs, label)?;
     }
     let environment = environment::environment(process, || Ok(procfs))?;
-    // Where it fails, the process itself tries again and tells: below /proc/self,
-    // for one, there is a way for that one only.
+    // If this fails, the process itself tries again and tells the parent: a directory
+    // below /proc/self, for example, is open to the process itself only.
     let entered = process::enter_cwd(&process.cwd).unwrap_or(false);
     let status = procfs
         .open_file(Path::new("self/status"), OFlags::RDONLY)
@@ -156,8 +159,8 @@ pub(super) fn end_with_parent(parent: &InitEnd) -> Result<()> {
     parent.check_parent()
 }
 
-/// What only the process itself can do, and what takes the capabilities that it
-/// has kept for it.
+/// Does what only the process itself can do, and what takes the capabilities that were
+/// kept for it. Returns the path of the program and the filter's listener.
 fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<OwnedFd>)> {
     let (process, parent) = (&plan.process, &prepared.parent);
     end_with_parent(parent)?;
@@ -167,27 +170,28 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
         console::control()?;
     }
     scheduling::set_scheduler(0, &process.scheduling)?;
-    // Not inherited: the process before this one would count, too.
+    // Set here and not in the middle process, because the limit of processes would
+    // count the middle process, too.
     if !plan.parent_sets_limits {
         limits::set(0, &process.rlimits)?;
     }
     if !prepared.entered {
         process::enter_cwd_as_user(&process.cwd)?;
     }
-    // As the user: what root could execute does not matter.
+    // Search as the user, because root may be able to execute other files.
     let search_path = process.environment.search_path.as_deref();
     let path = execute::find(&process.args[0], search_path)?;
     let filter = process.seccomp.as_ref();
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     capabilities::drop_kept(&process.capabilities)?;
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
-    // All calls from here on are those of a program or under its control.
+    // From here on, all system calls are those of a program or under its control.
     let late = seccomp::load(filter, Timing::LastOfAll, parent)?;
     parent.send(&ToParent::Ready)?;
     Ok((path, early.or(late)))
 }
 
-/// Joins the container's session keyring; its keys are this process's too.
+/// Joins the container's session keyring, so that this process has its keys, too.
 fn join_keyring(plan: &ExecPlan, procfs: &Procfs) -> Result<()> {
     let label = plan.process.lsm.selinux_label.as_deref();
     if label.is_some() {
@@ -200,14 +204,14 @@ fn join_keyring(plan: &ExecPlan, procfs: &Procfs) -> Result<()> {
     Ok(())
 }
 
-/// The container's root, which is this process's by now.
+/// Opens the container's root, which is the root of this process by now.
 fn root() -> Result<Root> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
     Ok(Root::new(directory))
 }
 
-/// Waits for the parent's part, and becomes the program.
+/// Waits until the parent is done, and then becomes the program.
 fn become_program(
     plan: &ExecPlan,
     program: &CStr,

@@ -254,7 +254,7 @@ mod tests {
                 Some(&bin),
                 r#"exec: "..": executable file not found in $PATH"#.into(),
             ),
-            // Found in PATH it is as good as not there …
+            // A directory or a plain file in PATH counts as not found.
             (
                 "sub",
                 Some(&bin),
@@ -265,7 +265,7 @@ mod tests {
                 Some(&bin),
                 r#"exec: "plain": executable file not found in $PATH"#.into(),
             ),
-            // … by its path it is named.
+            // By its path, it is named in the message.
             ("/etc", None, r#"exec: "/etc": is a directory"#.into()),
             (
                 "/etc/passwd",
@@ -327,14 +327,14 @@ mod tests {
             let all = nix::sys::signal::SigSet::all();
             let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
             nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
-            // Rust ignores SIGPIPE in its own processes.
+            // Rust's runtime ignores SIGPIPE.
             sys::restore_signals(sys::ALL_SIGNALS).expect("signals");
             let script =
                 c"ls /proc/self/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign)' /proc/self/status";
             let args = [c"sh", c"-c", script].map(CStr::to_owned);
             exec(c"/bin/sh", &args, &[c"PATH=/bin".to_owned()], 0, &[], None).expect("exec");
         });
-        // ls has the directory open itself.
+        // Descriptor 3 is the directory that ls itself has open.
         assert!(output.starts_with("0 1 2 3 SigBlk"), "{output}");
         assert_eq!(output.matches("0000000000000000").count(), 2, "{output}");
     }
@@ -343,7 +343,7 @@ mod tests {
     fn a_preserved_descriptor_reaches_the_program() {
         let output = testing::output_of_child(|| {
             sys::close_from(3).expect("close");
-            // Close-on-exec, as the standard library opens everything.
+            // The standard library opens files with close-on-exec.
             let file = fs::File::open("/etc/passwd").expect("open");
             assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&file), 3);
             let args = [c"readlink", c"/proc/self/fd/3"].map(CStr::to_owned);

@@ -1,7 +1,8 @@
-//! DO: what devices bring that a specification cannot say: links to libraries, and
-//! directories of the kernel's that the container sees in part.
+//! Carries out what devices bring but a specification cannot express: links to
+//! libraries, and covers that show directories of the kernel's in part.
 //!
-//! An image may have anything at these paths; a link of it leads nowhere outside.
+//! An image may have anything at these paths. Links of the image are resolved below the
+//! root, so they lead nowhere outside.
 
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +19,7 @@ use super::detached::{attach, tmpfs};
 use super::mount_attributes::Kernel;
 use super::paths::{Root, is_directory};
 
-/// Makes links, in their order.
+/// Makes the links, in the given order.
 pub(super) fn make_links(root: &Root, links: &[Link]) -> Result<()> {
     for link in links {
         make_link(root, link)
@@ -27,8 +28,8 @@ pub(super) fn make_links(root: &Root, links: &[Link]) -> Result<()> {
     Ok(())
 }
 
-/// Makes a link, in the place of another, or of a file. One that is there already may
-/// be on a root filesystem that nobody can write to.
+/// Makes a link. Replaces another link or a file at its path. Leaves a link with the
+/// right target alone, because the root filesystem may be read-only.
 fn make_link(root: &Root, link: &Link) -> Result<()> {
     let (parent, name) = root.parent(&link.path).context("make its directory")?;
     let is_there = || {
@@ -43,13 +44,13 @@ fn make_link(root: &Root, link: &Link) -> Result<()> {
         Err(err) => return Err(err).context("remove what is there"),
     }
     match symlinkat(&link.target, &parent, &name) {
-        // Another container with this root filesystem made it.
+        // Another container with this root filesystem has just made the link.
         Err(Errno::EXIST) if is_there() => Ok(()),
         made => made.context("symlink"),
     }
 }
 
-/// Covers a directory, if there is one. `label`: the SELinux context of what is made.
+/// Covers a directory if it exists. `label` is the SELinux context of the cover.
 pub(super) fn cover(
     root: &Root,
     kernel: &Kernel,
@@ -77,7 +78,7 @@ pub(super) fn cover(
         .context("set read-only")
 }
 
-/// Makes a file in what covers a directory.
+/// Makes a file of a cover.
 pub(super) fn write(root: &Root, path: &Path, content: &Content) -> Result<()> {
     let (parent, name) = root.parent(&Path::new("/").join(path))?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;

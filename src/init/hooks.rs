@@ -1,4 +1,6 @@
-//! The hooks that run in the container's namespaces.
+//! Runs the hooks that run in the container's namespaces: createContainer and
+//! startContainer. Not for hooks of the host (`parent/hooks.rs`) and not for running a
+//! hook (`hook.rs`).
 
 use std::ffi::CString;
 
@@ -12,7 +14,7 @@ use crate::version;
 /// Runs the createContainer hooks, in an empty environment.
 ///
 /// # Errors
-/// The first hook that could not be run, failed or took too long.
+/// The first hook that cannot be run, fails or takes too long.
 pub(crate) fn run_create_container(plan: &Plan) -> Result<()> {
     let hooks = &plan.hooks.create_container;
     hook::run_with(
@@ -26,7 +28,7 @@ pub(crate) fn run_create_container(plan: &Plan) -> Result<()> {
 /// Runs the startContainer hooks, in the program's environment.
 ///
 /// # Errors
-/// As for [`run_create_container`].
+/// The errors of [`run_create_container`].
 pub(crate) fn run_start_container(plan: &Plan, environment: &[CString]) -> Result<()> {
     let hooks = &plan.hooks.start_container;
     hook::run_with(
@@ -37,7 +39,7 @@ pub(crate) fn run_start_container(plan: &Plan, environment: &[CString]) -> Resul
     )
 }
 
-/// What hooks that init runs are told: it sees its own pid.
+/// The state that hooks of init get. Its pid is that of init, as init sees it.
 fn state<'a>(plan: &'a Plan, status: &'static str) -> State<'a> {
     State {
         oci_version: version::SPECIFICATION,

@@ -1,8 +1,10 @@
-//! DO: devices into a container that runs, and out of it, in a process of ours that
-//! is in all of its namespaces but the pid namespace.
+//! Puts devices into a running container and takes them out, in a process that is in
+//! all namespaces of the container but its pid namespace. Puts in mounts, nodes, links
+//! and covers, in this order, and takes them out in the reverse order.
 //!
-//! The container's processes go on meanwhile: what is found is looked at by a handle,
-//! and something else than what was brought is left alone.
+//! The container's processes run meanwhile and may exchange any file. So each file is
+//! opened as a handle and checked by it, and a file that the runtime did not bring is
+//! left alone. Not for the device rules: see `parent/hotplug.rs`.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,13 +31,13 @@ use crate::plan::hotplug::Addition;
 use crate::plan::mount_options::{Attributes, attributes_of};
 use crate::plan::named_devices::{Brought, BroughtMount, BroughtNode};
 
-/// Why it is not taken out.
+/// The reason why a node or mount is not taken out.
 const ANOTHER: &str = "something else is there by now";
 
-/// Makes mounts, nodes and links.
+/// Makes the mounts, nodes, links and covers of `addition`.
 ///
 /// # Errors
-/// The first that cannot be made; those before it are there.
+/// The first object that cannot be made. The objects before it stay.
 pub(crate) fn put_in(
     root: &Root,
     kernel: &Kernel,
@@ -62,11 +64,12 @@ pub(crate) fn put_in(
     Ok(())
 }
 
-/// Takes links, nodes and mounts away, the last first. What is not there is taken
-/// already. `left`: how what is covered is to be then.
+/// Takes covers, links, nodes and mounts out, in the reverse order. Skips an object
+/// that is not there any more. `left` are the covers that stay, with the files they are
+/// to have.
 ///
 /// # Errors
-/// The first that is still there; all were tried.
+/// The first object that cannot be taken out, after trying all.
 pub(crate) fn take_out(
     root: &Root,
     kernel: &Kernel,
@@ -123,7 +126,7 @@ fn of_same_path<'a>(covers: &'a [Cover], like: &Cover) -> Option<&'a Cover> {
     covers.iter().find(|cover| cover.path == like.path)
 }
 
-/// What covers the directory, unless the container has taken it away.
+/// Finds the mount of the cover, unless the container has unmounted it.
 fn find_cover(root: &Root, cover: &Cover) -> Result<Option<OwnedFd>> {
     let found = match root.resolve(&cover.path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
@@ -133,14 +136,14 @@ fn find_cover(root: &Root, cover: &Cover) -> Result<Option<OwnedFd>> {
     Ok((is_tmpfs && is_mount(found.as_fd())?).then_some(found))
 }
 
-/// Changes files of what covers a directory; one that is to go has no content. The
-/// machine's own are not seen meanwhile.
+/// Changes files of a cover. A file with the content `None` is removed. The kernel's
+/// own files below the cover stay hidden meanwhile.
 fn change_files<'a>(
     kernel: &Kernel,
     cover: BorrowedFd<'_>,
     files: impl Iterator<Item = (&'a PathBuf, Option<&'a Content>)>,
 ) -> Result<()> {
-    // Nobody else can write by way of this one.
+    // Clear the flag on a clone of the mount, so that no other process can write.
     let writable = clone_handle(cover, false).context("open_tree")?;
     let readonly = Attributes {
         clear: attributes_of(MS_RDONLY),
@@ -159,7 +162,7 @@ fn change_files<'a>(
     Ok(())
 }
 
-/// Removes a file, and directories in which there is nothing then.
+/// Removes a file, and then its directories as long as they are empty.
 fn remove(root: &Root, path: &Path) -> Result<()> {
     let mut flags = AtFlags::empty();
     for path in Path::new("/").join(path).ancestors() {
@@ -179,7 +182,7 @@ fn remove(root: &Root, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One that leads elsewhere by now is another's.
+/// Removes the link, unless it leads elsewhere by now and so is not the runtime's.
 fn take_link(root: &Root, link: &Link) -> Result<()> {
     let Some((parent, name)) = parent(root, &link.path)? else {
         return Ok(());
@@ -187,7 +190,7 @@ fn take_link(root: &Root, link: &Link) -> Result<()> {
     match readlinkat(&parent, name, Vec::new()) {
         Ok(target) if target.as_bytes() == link.target.as_os_str().as_bytes() => {
             match unlinkat(&parent, name, AtFlags::empty()) {
-                // It was made before nobody could write there any more.
+                // The link was made before the root filesystem became read-only.
                 Err(Errno::ROFS) => Ok(()),
                 taken => taken.context("unlink"),
             }
@@ -224,8 +227,9 @@ fn take_mount(root: &Root, kernel: &Kernel, mount: &BroughtMount) -> Result<()> 
     if is_mount(found.as_fd())? {
         let id = fstat(&found).map(|found| (found.st_dev, found.st_ino));
         let id = id.context("fstat")?;
-        // What was no bind cannot be told from a mount that protects something, to
-        // which the container's links and names may lead by now.
+        // Only a bind mount can be recognised, by its source. Another mount may be one
+        // that protects something, because the container's links and names may lead
+        // there by now.
         if mount.source != Some(id) {
             bail!(ANOTHER);
         }
@@ -237,7 +241,7 @@ fn take_mount(root: &Root, kernel: &Kernel, mount: &BroughtMount) -> Result<()> 
     }
 }
 
-/// The directory that holds `path`, if it is there, and the last name.
+/// Returns the directory that holds `path`, if it exists, and the last name.
 fn parent<'a>(root: &Root, path: &'a Path) -> Result<Option<(OwnedFd, &'a OsStr)>> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{path:?} has no name");
@@ -252,13 +256,13 @@ fn parent<'a>(root: &Root, path: &'a Path) -> Result<Option<(OwnedFd, &'a OsStr)
     }
 }
 
-/// Whether something is mounted where the handle is (statx(2), Linux 5.8).
+/// Returns whether the handle is on the root of a mount (statx(2), Linux 5.8).
 fn is_mount(handle: BorrowedFd<'_>) -> Result<bool> {
     let found = statx(handle, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).context("statx")?;
     Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Removes what is left where something was mounted, if nothing is in it.
+/// Removes the mountpoint: a directory or file that is empty.
 fn remove_mountpoint(parent: &OwnedFd, name: &OsStr) -> Result<()> {
     let found = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).context("stat the mountpoint")?;
     let flags = match FileType::from_raw_mode(found.st_mode) {

@@ -7,13 +7,14 @@ use rustix::io::Errno;
 
 use crate::{errno, sys};
 
-/// Gives the process a session keyring of its own, which `exec` finds by its
-/// name, and lets its user search it. Without keyrings in the kernel this is
-/// a warning: they protect little that files do not (keyrings(7)).
+/// Gives the process a session keyring of its own, which `exec` finds by its name, and
+/// lets the container's user search it. If the kernel has no keyrings, this logs a
+/// warning only, because keyrings protect little that files do not (keyrings(7)).
 pub(crate) fn join_new(container_id: &str, in_user_namespace: bool) -> Result<()> {
-    /// `KEY_OTH_SEARCH` and `KEY_USR_SEARCH` of `keyutils.h`: behind a user
-    /// namespace the keyring's owner is somebody else.
+    /// `KEY_OTH_SEARCH` of `keyutils.h`. In a user namespace, the keyring's owner is
+    /// another user.
     const OTHERS_MAY_SEARCH: u32 = 0x8;
+    /// `KEY_USR_SEARCH` of `keyutils.h`.
     const USER_MAY_SEARCH: u32 = 0x8_0000;
     let Some(key) = join_named(container_id)? else {
         return Ok(());
@@ -36,7 +37,8 @@ pub(crate) fn join_again(container_id: &str) -> Result<()> {
     join_named(container_id).map(drop)
 }
 
-/// `None` where the kernel has no keyrings.
+/// Joins the session keyring with the container's name. `None` if the kernel has no
+/// keyrings.
 fn join_named(container_id: &str) -> Result<Option<sys::Key>> {
     let name = CString::new(format!("_ses.{container_id}")).context("session keyring name")?;
     match sys::join_session_keyring(&name) {
@@ -49,7 +51,7 @@ fn join_named(container_id: &str) -> Result<Option<sys::Key>> {
     }
 }
 
-/// The fourth field of a key's description, in hexadecimal.
+/// Parses the fourth field of a key's description, in hexadecimal.
 fn permissions(description: Vec<u8>) -> Result<u32> {
     let description = String::from_utf8_lossy(&description);
     let field = description
@@ -74,7 +76,8 @@ mod tests {
                 .lines()
                 .find(|line| line.contains(" _ses.a.test"))
                 .expect("keyring");
-            // The user's own bits: view, read and search among them.
+            // The fifth field has the permissions, which include view, read and search
+            // for the user.
             let permissions = line.split_whitespace().nth(4).expect("permissions");
             let permissions = u32::from_str_radix(permissions, 16).expect("hex");
             assert_ne!(permissions & 0x8_0000, 0, "{line}");

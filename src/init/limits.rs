@@ -1,4 +1,4 @@
-//! Sets resource limits (setrlimit(2)), of this process or another.
+//! Sets resource limits (setrlimit(2)), of this process or of another.
 
 use std::ffi::CStr;
 
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::plan::process::ResourceLimit;
 
-/// Sets the limits of the process `pid`, 0 being this one.
+/// Sets the limits of the process `pid`; 0 is this process.
 pub(crate) fn set(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
     let pid = Pid::from_raw(pid);
     for limit in limits {
@@ -18,8 +18,8 @@ pub(crate) fn set(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
     Ok(())
 }
 
-/// Raises limits of this process, where those are lower, to the given ones, for
-/// a child without the privilege to set them.
+/// Raises the limits of this process to the given limits where its own are lower, for a
+/// child without the privilege to set them.
 pub(crate) fn raise(limits: &[ResourceLimit]) -> Result<()> {
     for ResourceLimit {
         name,
@@ -28,7 +28,7 @@ pub(crate) fn raise(limits: &[ResourceLimit]) -> Result<()> {
     } in limits
     {
         let own = getrlimit(*resource);
-        // `None` is no limit.
+        // `None` means unlimited.
         let higher = |one: Option<u64>, other| Some(one?.max(other?));
         let higher = Rlimit {
             current: higher(own.current, limit.current),
@@ -39,10 +39,13 @@ pub(crate) fn raise(limits: &[ResourceLimit]) -> Result<()> {
     Ok(())
 }
 
-/// Does `become_user` with the limit of processes in force, and fails as the
-/// execve would: the kernel compares when a process becomes a user, and refuses
-/// only that process its execve (execve(2), EAGAIN), not a child. Afterwards the
-/// child can be made, which the user may have no place for beside this one.
+/// Runs `become_user` with the limit of processes in force, and fails if execve(2)
+/// would fail because of that limit. Lifts the limit again afterwards, so that the
+/// child can be made even if the user has no place for it beside this process.
+///
+/// The kernel compares the limit when a process changes its user, and then refuses
+/// execve(2) to this process (EAGAIN) but not to its children. So the child would not
+/// notice.
 pub(crate) fn within_limit_of_processes(
     limits: &[ResourceLimit],
     become_user: impl FnOnce() -> Result<()>,
@@ -65,7 +68,8 @@ pub(crate) fn within_limit_of_processes(
     let current = lower(limit.current, own.maximum);
     prlimit(None, *resource, Rlimit { current, ..own }).with_context(doing)?;
     become_user()?;
-    // No file: what is asked is only whether the kernel would look for it.
+    // Execute a file that does not exist: this only asks whether the kernel would look
+    // for it.
     let nothing: [&CStr; 0] = [];
     if let Err(nix::errno::Errno::EAGAIN) =
         nix::unistd::execve(c"/dev/null/none", &nothing, &nothing)
@@ -76,16 +80,16 @@ pub(crate) fn within_limit_of_processes(
     Ok(())
 }
 
-/// Sets how many processes the user may have, before this one becomes the user.
-/// For where the parent sets all limits, which it does afterwards: the kernel
-/// compares at the change of user, and refuses the execve by that (execve(2),
-/// EAGAIN).
+/// Sets the limit of processes before this process changes its user. For containers
+/// whose other limits the parent sets afterwards: the kernel compares the limit of
+/// processes at the change of user, and refuses execve(2) because of it (EAGAIN).
 pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
     let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
     match limit.map_or(Ok(()), |one| {
         prlimit(None, one.resource, one.limit).map(drop)
     }) {
-        // More than it has: for the parent to give, and nothing to exceed by then.
+        // The limit is higher than that of this process. The parent may set it, and it
+        // cannot be exceeded yet.
         Err(Errno::PERM) => Ok(()),
         result => result.context("error setting rlimit RLIMIT_NPROC"),
     }

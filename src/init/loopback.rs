@@ -1,4 +1,5 @@
-//! Switches on the loopback device of a new network namespace.
+//! Switches on the loopback device of a new network namespace. Not for other devices:
+//! `parent/net_devices.rs` moves them.
 
 use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -9,9 +10,9 @@ use crate::sys;
 /// 127.0.0.1 and ::1.
 ///
 /// # Errors
-/// The kernel refused.
+/// The kernel refuses the change.
 pub(crate) fn switch_on() -> Result<()> {
-    // Any socket will do; one of this family needs no protocol to be set up.
+    // Any socket works; a socket of this family needs no protocol.
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::DGRAM,

@@ -1,6 +1,6 @@
-//! DO: paths that are hidden from the container, and paths it may only read.
-//!
-//! To be done after everything that needs those paths itself, such as sysctls.
+//! Hides paths from the container (`linux.maskedPaths`), and makes paths read-only
+//! (`linux.readonlyPaths`). Must come after everything that needs these paths itself,
+//! such as sysctls.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// A handle on what is at the path; `None` if nothing is.
+    /// Opens a handle on the file at the path; `None` if there is none.
     fn find(&self, restricted: &RestrictedPath) -> Result<Option<OwnedFd>> {
         let by_name = || self.root.resolve(&restricted.path);
         let found = match &restricted.inside {
@@ -33,7 +33,7 @@ impl Places<'_> {
         };
         match found {
             Err(Errno::NOENT) => Ok(None),
-            // A link that leads out of the mount.
+            // A link leads out of the mount.
             Err(Errno::XDEV) => by_name().map(Some).context("open"),
             found => found.map(Some).context("open"),
         }
@@ -49,8 +49,8 @@ impl Places<'_> {
     }
 }
 
-/// Makes a path and what is mounted there readable only. A path that is not
-/// there is skipped.
+/// Makes a path and everything that is mounted below it read-only. Skips a path that
+/// does not exist.
 pub(super) fn make_path_readonly(
     places: &Places<'_>,
     kernel: &Kernel,
@@ -69,8 +69,8 @@ pub(super) fn make_path_readonly(
         .context("set read-only")
 }
 
-/// Hides `paths`: a file behind the container's /dev/null, a directory behind
-/// an empty read-only one. Paths that are not there are skipped.
+/// Hides `paths`: covers a file with the container's /dev/null and a directory with an
+/// empty read-only directory. Skips paths that do not exist.
 pub(super) fn mask_paths(
     places: &Places<'_>,
     paths: &[RestrictedPath],
@@ -88,7 +88,8 @@ pub(super) fn mask_paths(
     Ok(())
 }
 
-/// `cover` is the mount that hid an earlier directory: one serves them all.
+/// Hides a path. `cover` is the mount that hid an earlier directory, and is cloned for
+/// all others.
 fn mask_path(
     places: &Places<'_>,
     path: &RestrictedPath,
@@ -113,8 +114,8 @@ fn mask_path(
     Ok(())
 }
 
-/// The container's /dev/null, after a look that it is one: an image may hold
-/// anything under that name (CVE-2025-31133).
+/// Opens the container's /dev/null and checks that it is the null device, because an
+/// image may hold anything under that name (CVE-2025-31133).
 pub(super) fn open_null(root: &Root, flags: OFlags) -> Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW;
     let null = root
@@ -126,7 +127,7 @@ pub(super) fn open_null(root: &Root, flags: OFlags) -> Result<OwnedFd> {
     Ok(null)
 }
 
-/// Whether the descriptor is on the null device.
+/// Returns whether the descriptor is on the null device.
 pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
     let stat = fstat(fd).context("fstat")?;
     Ok(

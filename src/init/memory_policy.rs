@@ -1,11 +1,11 @@
-//! Sets the NUMA memory policy of the process.
+//! Sets the NUMA memory policy of the process (set_mempolicy(2)).
 
 use anyhow::{Context, Result};
 
 use crate::plan::memory_policy::MemoryPolicyPlan;
 use crate::sys;
 
-/// Sets the policy of the calling process; its children inherit it.
+/// Sets the policy of the calling process. Its children inherit the policy.
 pub(crate) fn set(plan: &MemoryPolicyPlan) -> Result<()> {
     sys::set_mempolicy(plan.mode, plan.nodes.words()).context("set memory policy")
 }

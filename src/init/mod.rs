@@ -1,7 +1,12 @@
-//! DO: the container's init, from the clone to the program.
+//! The container's init: everything that the first process does between the clone and
+//! the container's program.
 //!
-//! This file is init's half of the story; `commands/create.rs` is the other.
-//! Nothing here looks at the specification: what to do is in the [`Plan`].
+//! [`main`] joins the cgroup and the namespaces, then [`prepare`] makes the root
+//! filesystem and becomes the process of the plan, and [`become_program`] waits for the
+//! start and executes the program. `commands/create.rs` is the parent's half.
+//!
+//! Not for decisions: nothing here reads the specification, because the [`Plan`] says
+//! everything that is to be done.
 
 pub(crate) mod capabilities;
 pub(crate) mod console;
@@ -61,22 +66,23 @@ use rootfs::Rootfs;
 /// The exit status of a process that did not become the program; runc's.
 pub(crate) const FAILED: i32 = 255;
 
-/// What init inherits from the parent.
+/// Descriptors that init inherits from the parent.
 #[derive(Debug)]
 pub(crate) struct FromParent<'a> {
-    /// Of its cgroup, if it is to go there by itself.
+    /// The entrance of the container's cgroup, if init is to go there by itself.
     pub(crate) entrance: Option<Entrance>,
-    /// Where the terminal is sent.
+    /// The socket to which init sends the terminal's master.
     pub(crate) console_socket: Option<OwnedFd>,
-    /// The exec fifo, for `create`: init reads from it that it may start, and
+    /// The exec fifo, for `create`. Init waits for a byte from it before it starts, and
     /// writes to it if the program could not be executed.
     pub(crate) exec_fifo: Option<OwnedFd>,
-    /// A signalfd shows the signals of whoever reads it: here init's. Blocked by
-    /// the parent, so that none is lost before init waits for its start.
+    /// A signalfd that shows init its own pending signals, because the signals that a
+    /// signalfd shows are those of its reader. The parent blocked these signals before
+    /// the clone, so that no signal is lost before init waits for its start.
     pub(crate) signals: &'a Signals,
 }
 
-/// Runs in the cloned child; what it returns is the status it ends with.
+/// Runs in the cloned child. Returns the exit status of the child.
 pub(crate) fn main(
     plan: &Plan,
     mut parent: InitEnd,
@@ -91,7 +97,7 @@ pub(crate) fn main(
     match prepared {
         Ok(program) => {
             let Err(err) = become_program(plan, &mut parent, &given, &program);
-            // The parent has gone its way.
+            // The parent no longer listens, so the failure goes to standard error.
             let status = match err.downcast_ref() {
                 Some(Interrupted(signal)) => 128 + signal,
                 None => {
@@ -99,19 +105,20 @@ pub(crate) fn main(
                     FAILED
                 }
             };
-            // No destructors: what they would close is closed.
+            // Run no destructors, because the descriptors that they would close are
+            // closed.
             sys::exit(status)
         }
         Err(err) => {
-            // If the parent is gone there is nobody to tell.
+            // If sending fails, the parent is gone, and nobody is left to tell.
             parent.send(&ToParent::Failed(errno::chain(&err))).ok();
         }
     }
     FAILED
 }
 
-/// Goes through the entrance, if there is one, and tells the parent, which moves a
-/// process that could not.
+/// Moves this process through the entrance, if there is one, and tells the parent
+/// whether that worked. If it did not, the parent moves this process.
 fn enter_cgroup(entrance: Option<Entrance>, parent: &InitEnd) -> Result<()> {
     match entrance {
         Some(entrance) => {
@@ -128,14 +135,15 @@ fn enter_cgroup(entrance: Option<Entrance>, parent: &InitEnd) -> Result<()> {
 struct Program {
     path: CString,
     environment: Vec<CString>,
-    /// Of the process's system call filter: open until the parent has taken it.
+    /// The listener of the process's system call filter, open until the parent has
+    /// taken it.
     _listener: Option<OwnedFd>,
 }
 
-/// Everything up to the moment before the program.
+/// Does everything up to the moment before the program.
 fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<Program> {
     process::start_session()?;
-    // While /proc is the host's.
+    // Open this file while /proc is still the host's.
     let status = File::open("/proc/self/status").context("open \"/proc/self/status\"")?;
 
     if plan.namespaces.is_new(Kind::Network) {
@@ -150,25 +158,26 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
         new_keyring(plan, &rootfs)?;
     }
 
-    // Hooks see the mounts made and the host's root still there
+    // Run the hooks now: they see the mounts made and the host's root still in place
     // (runtime.md, "Lifecycle").
     if plan.hooks.any_before_entering() {
         parent.run_hooks()?;
         log::trace!(target: STEP, "init waited for the parent's hooks");
     }
-    // In the container's namespaces, with the host's root and an empty environment.
+    // createContainer hooks run in the container's namespaces, with the host's root and
+    // an empty environment.
     rootfs.change_directory()?;
     hooks::run_create_container(plan)?;
     rootfs.enter()?;
-    // The last of init's own steps: its standard error may become the
-    // container's terminal now.
+    // Log this last of init's own steps now, because its standard error may become the
+    // container's terminal next.
     log::debug!(target: STEP, "init entered the container's root");
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
         console::set_up(rootfs.root(), terminal, socket)?;
     }
 
-    // The last mounts that need a writable /dev are made.
+    // Remount now: the last mounts that need a writable /dev are made.
     rootfs.remount_readonly()?;
     set_names(plan)?;
     let labels = &plan.process.lsm;
@@ -195,8 +204,8 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
     Ok(program)
 }
 
-/// Becomes the process of the plan in all but its program, which it finds.
-/// `sets_limits`: its resource limits are for itself to set. `status`: see
+/// Becomes the process of the plan in everything but its program, and finds the
+/// program. `sets_limits`: this process sets its own resource limits. For `status` see
 /// `process::become_user`.
 fn become_process(
     plan: &ProcessPlan,
@@ -212,7 +221,7 @@ fn become_process(
     }
     process::set_attributes(plan)?;
     if sets_limits {
-        // While this process is still root.
+        // Set them while this process is still root.
         limits::set(0, &plan.rlimits)?;
     } else {
         limits::limit_processes(&plan.rlimits)?;
@@ -229,18 +238,19 @@ fn become_process(
     seccomp::log_flags(filter);
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     process::become_user(plan, status, || kernel.procfs(), entered)?;
-    // As the user: what root could execute does not matter.
+    // Search as the user, because root may be able to execute other files.
     let search_path = plan.environment.search_path.as_deref();
     let path = match plan.args.first() {
         Some(program) => execute::find(program, search_path)?,
-        // This process waits for a start that is refused.
+        // Nothing to execute: `start` refuses to start a container without a program.
         None => CString::default(),
     };
 
-    // Cleared by a change of user anyway, and the parent ends before the program does.
+    // Clear the signal: a change of user does so anyway, and the parent may end before
+    // the program does.
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
-    // Before the hooks that init runs, which it is for, too; all calls from here
-    // on are those of a program or under its control.
+    // Load the filter before startContainer hooks: it must cover them too. From here
+    // on, all system calls are those of a program or under its control.
     let late = seccomp::load(filter, Timing::LastOfAll, parent)?;
     Ok(Program {
         path,
@@ -249,7 +259,7 @@ fn become_process(
     })
 }
 
-/// Waits for the start, and becomes the program.
+/// Waits for the start, and then becomes the program.
 fn become_program(
     plan: &Plan,
     parent: &mut InitEnd,
@@ -257,8 +267,8 @@ fn become_program(
     program: &Program,
 ) -> Result<Infallible> {
     let at_once = parent.wait_for_parent()?;
-    // It no longer talks to this process. Its other commands have the other end
-    // of what is kept.
+    // The parent no longer talks to this process. Keep the fifo, whose other end
+    // `start` opens, or else the pipe, if the parent watches it for the execve.
     let fifo = given.exec_fifo.as_ref().map(AsFd::as_fd);
     let end = fifo.or_else(|| watched(plan, parent, given));
     let kept: Vec<_> = end.into_iter().chain([given.signals.as_fd()]).collect();
@@ -279,17 +289,17 @@ fn become_program(
     )
 }
 
-/// Lets go of what is the parent's: its environment, its log, and all descriptors
-/// but what the program gets and `kept`. Processes of the container may look into
-/// this one, or its child, and hooks run beside it.
+/// Drops everything of the parent's: its environment, its log, and all descriptors
+/// except `kept` and those that the program inherits. Processes of the container may
+/// look into this process or its child, and hooks run beside it.
 fn leave_parent(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     sys::wipe_environment();
     logger::leave_file();
     execute::close_all(preserved_fds, kept).context("close descriptors")
 }
 
-/// Where whoever lets this process go waits for its program to run, to run the
-/// poststart hooks then.
+/// The descriptor whose other end is watched for the execve, by the process that lets
+/// this one start and then runs the poststart hooks. `None` if there are no such hooks.
 fn watched<'a>(
     plan: &Plan,
     parent: &'a InitEnd,
@@ -299,7 +309,7 @@ fn watched<'a>(
     (!plan.hooks.poststart.is_empty()).then_some(end)
 }
 
-/// Keys made in the container are the container's.
+/// Joins a new session keyring, so that keys made in the container stay in it.
 fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
     let label = plan.process.lsm.selinux_label.as_deref();
     if label.is_some() {
@@ -312,7 +322,7 @@ fn new_keyring(plan: &Plan, rootfs: &Rootfs<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A signal came, by number, that ends a process.
+/// The number of a signal that ended the wait for the start.
 #[derive(Debug)]
 struct Interrupted(i32);
 
@@ -326,8 +336,8 @@ impl std::error::Error for Interrupted {}
 
 /// Waits until `teu start` writes to the fifo.
 ///
-/// A signal that would end another process ends this one too, though the kernel
-/// spares the first process of a pid namespace.
+/// A signal that would end an ordinary process ends this one too, although the kernel
+/// would spare the first process of a pid namespace.
 fn wait_for_start(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
     let mut byte = [0];
     loop {
@@ -351,7 +361,7 @@ fn wait_for_start(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
     }
 }
 
-/// Whether that is what the signal does by default (signal(7)).
+/// Whether the default action of the signal is to end the process (signal(7)).
 fn ends_a_process(signal: i32) -> bool {
     let others = [
         libc::SIGCHLD,
@@ -365,7 +375,7 @@ fn ends_a_process(signal: i32) -> bool {
     !others.contains(&signal)
 }
 
-/// The container's host and domain name.
+/// Sets the container's host name and domain name.
 fn set_names(plan: &Plan) -> Result<()> {
     if !plan.hostname.is_empty() {
         rustix::system::sethostname(plan.hostname.as_bytes())

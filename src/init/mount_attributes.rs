@@ -1,5 +1,6 @@
-//! DO: flags and propagation of mounts, by descriptor: with mount_setattr(2)
-//! (Linux 5.12), else with mount(2) on a mount that is attached.
+//! Changes flags and propagation of mounts, by descriptor: with mount_setattr(2) (Linux
+//! 5.12), or else with mount(2) on an attached mount. Not for making mounts: see
+//! `mounts.rs` and `detached.rs`.
 
 use std::cell::OnceCell;
 use std::io;
@@ -19,16 +20,16 @@ use crate::plan::mount_options::{Attributes, attributes_of};
 use crate::plan::mounts::{BindFlags, Filesystem};
 use crate::sys::{self, MountChange};
 
-/// How this kernel changes mounts.
+/// The ways in which this kernel changes mounts.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
-    /// Do without mount_setattr(2) also where it is there: for tests.
+    /// Do not use mount_setattr(2), for tests.
     without_setattr: bool,
     procfs: OnceCell<Procfs>,
 }
 
 impl Kernel {
-    /// As a kernel before 5.12.
+    /// Behaves as on a kernel before 5.12.
     #[cfg(test)]
     pub(super) fn without_setattr() -> Kernel {
         Kernel {
@@ -37,7 +38,7 @@ impl Kernel {
         }
     }
 
-    /// One with this procfs instead of one to be opened.
+    /// Uses this procfs instead of opening another.
     pub(crate) fn with(procfs: Procfs) -> Kernel {
         Kernel {
             procfs: OnceCell::from(procfs),
@@ -45,7 +46,7 @@ impl Kernel {
         }
     }
 
-    /// The safe procfs, opened at its first use.
+    /// The trustworthy procfs, opened at its first use.
     pub(crate) fn procfs(&self) -> Result<&Procfs> {
         if let Some(procfs) = self.procfs.get() {
             return Ok(procfs);
@@ -61,8 +62,8 @@ impl Kernel {
         sys::mount_setattr(mount, change, None).map_err(errno)
     }
 
-    /// Gives a detached mount its flags. What it returns has still to be done
-    /// when the mount is attached: the kernel can only do it then (before 5.12).
+    /// Sets the flags of a detached mount. Returns the flags that must be set once the
+    /// mount is attached, because a kernel before 5.12 can only do it then.
     pub(super) fn set_bind_flags(
         &self,
         mount: BorrowedFd<'_>,
@@ -93,7 +94,7 @@ impl Kernel {
         )
     }
 
-    /// What [`Kernel::set_bind_flags`] left to do.
+    /// Sets the flags that [`Kernel::set_bind_flags`] returned.
     pub(super) fn set_attached_bind_flags(
         &self,
         mount: BorrowedFd<'_>,
@@ -110,7 +111,7 @@ impl Kernel {
         }
     }
 
-    /// Adds `flags` to those of an attached mount.
+    /// Adds `flags` to the flags of an attached mount.
     pub(super) fn add_flags(&self, mount: BorrowedFd<'_>, flags: c_ulong) -> Result<(), Errno> {
         let set = attributes_of(flags);
         match self.change(
@@ -125,8 +126,8 @@ impl Kernel {
         }
     }
 
-    /// Changes attributes of a mount and all below it; there is no other way
-    /// than mount_setattr(2).
+    /// Changes attributes of a mount and of all mounts below it. Only mount_setattr(2)
+    /// can do this.
     pub(super) fn change_all(
         &self,
         mount: BorrowedFd<'_>,
@@ -143,8 +144,8 @@ impl Kernel {
         )
     }
 
-    /// Sets the propagation of an attached mount: one of `MS_SHARED` and its
-    /// like, with `MS_REC` or without.
+    /// Sets the propagation of an attached mount: `MS_SHARED` or a flag like it, with
+    /// or without `MS_REC`.
     pub(super) fn set_propagation(&self, mount: BorrowedFd<'_>, flags: c_ulong) -> Result<()> {
         let change = MountChange {
             propagation: flags & !MS_REC,
@@ -162,7 +163,8 @@ impl Kernel {
         self.mount_on(mount, None, None, flags | MS_BIND | MS_REMOUNT, None)
     }
 
-    /// Mounts `filesystem` on `onto` with mount(2), which takes longer options.
+    /// Mounts `filesystem` on `onto` with mount(2), which takes longer options than
+    /// fsconfig(2).
     pub(super) fn mount_by_string(
         &self,
         filesystem: &Filesystem,
@@ -179,7 +181,7 @@ impl Kernel {
         .context("mount")
     }
 
-    /// Detaches the mount that `root` is the root of.
+    /// Detaches the mount whose root is `root`.
     pub(super) fn detach(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         self.by_name(root, |name| nix::mount::umount2(name, MntFlags::MNT_DETACH))
     }
@@ -198,8 +200,8 @@ impl Kernel {
         })
     }
 
-    /// Does `act` to what a descriptor is on: by its name in the directory of
-    /// descriptors of a procfs that nothing can be mounted over.
+    /// Calls `act` with a name of `target`: its number, in the directory of descriptors
+    /// of a procfs that nothing can be mounted over, as the working directory.
     fn by_name(
         &self,
         target: BorrowedFd<'_>,
@@ -224,8 +226,8 @@ fn with_locked(mount: BorrowedFd<'_>, flags: BindFlags, refusal: Errno) -> Resul
         .map_err(|err| anyhow::Error::new(refusal).context(err.to_string()))
 }
 
-/// The flags the mount has now (statvfs(3)). Where no mode of access times is
-/// named, the strict one is meant.
+/// Returns the flags that the mount has now (statvfs(3)). If statvfs(3) reports no mode
+/// of access times, the mode is the strict one.
 fn current_flags(mount: BorrowedFd<'_>) -> Result<c_ulong, Errno> {
     let bits = fstatvfs(mount)?.f_flag.bits();
     let mut flags = 0;
@@ -249,7 +251,7 @@ fn current_flags(mount: BorrowedFd<'_>) -> Result<c_ulong, Errno> {
     Ok(flags)
 }
 
-/// linux/statfs.h, Linux 5.10.
+/// From linux/statfs.h, Linux 5.10.
 const ST_NOSYMFOLLOW: u64 = 0x2000;
 
 fn errno(err: io::Error) -> Errno {
@@ -269,7 +271,7 @@ mod tests {
         current_flags(clone_tree(path, false).expect("clone").as_fd()).expect("statvfs")
     }
 
-    /// A bind of a tmpfs with `source` flags, made as the plan's mounts are.
+    /// Binds a tmpfs that is mounted with `source` flags, in the way of `mounts.rs`.
     fn bind(kernel: &Kernel, directory: &Path, source: c_ulong, flags: BindFlags) -> c_ulong {
         let target = directory.join("target");
         for name in ["source", "target"] {

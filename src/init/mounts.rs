@@ -1,8 +1,9 @@
-//! DO: the mounts of the plan, in the mount namespace of the container.
+//! Makes the mounts of the plan, in the mount namespace of the container.
 //!
-//! A mount is made or cloned detached, gets its flags, and is moved onto a
-//! descriptor of its destination (move_mount(2), Linux 5.2), so that no path
-//! is looked up between a check and the mount.
+//! A mount is made or cloned as a detached mount, gets its flags, and is moved onto a
+//! descriptor of its destination (move_mount(2), Linux 5.2), so that no path is looked
+//! up between a check and the mount. Propagation and recursive attributes come last.
+//! Not for the root filesystem itself: see `rootfs.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -30,11 +31,11 @@ use crate::plan::mounts::{
 };
 use teu_cgroups::HierarchyView;
 
-/// What fsconfig(2) takes as a value.
+/// The longest value that fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
 
-/// What mount(2) takes as all options together, where a page is smallest. It
-/// cuts off the rest without a word.
+/// The longest string of options that mount(2) takes where a page is smallest. mount(2)
+/// cuts off the rest without an error.
 const LONGEST_OPTIONS: usize = 4095;
 
 /// Makes mounts below one root filesystem.
@@ -46,8 +47,8 @@ pub(super) struct Mounter<'a> {
     pub(super) kept: &'a mut Kept,
 }
 
-/// The mounts that something is left to be done to, by their number in the
-/// plan: handles on their roots.
+/// Handles on the roots of mounts that still have to be changed, by the number of the
+/// mount in the plan.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Vec<(usize, OwnedFd)>);
 
@@ -58,7 +59,8 @@ impl Kept {
         Some(mount.as_fd())
     }
 
-    /// Makes those of `mounts`, the plan's, read-only that shall be at the end.
+    /// Makes those mounts read-only that are to be read-only at the end. `mounts` are
+    /// all mounts of the plan.
     pub(super) fn make_readonly(&self, kernel: &Kernel, mounts: &[Mount]) -> Result<()> {
         for (number, mount) in &self.0 {
             let planned = &mounts[*number];
@@ -72,7 +74,7 @@ impl Kept {
 }
 
 impl Mounter<'_> {
-    /// Makes `mount`, the one at `index` of the plan.
+    /// Makes `mount`, which has the number `index` in the plan.
     pub(super) fn make(&mut self, index: usize, mount: &Mount) -> Result<()> {
         let made = self.make_kind(index, mount).with_context(|| {
             format!(
@@ -86,7 +88,7 @@ impl Mounter<'_> {
         Ok(())
     }
 
-    /// Returns a handle on the root of the mount.
+    /// Makes the mount and returns a handle on its root.
     fn make_kind(&mut self, index: usize, mount: &Mount) -> Result<OwnedFd> {
         match &mount.kind {
             MountKind::Bind(bind) => self.bind(index, mount, bind),
@@ -117,14 +119,14 @@ impl Mounter<'_> {
         self.finish(mount, tree)
     }
 
-    /// A detached clone of the source.
+    /// Makes a detached clone of the source.
     fn open_source(&mut self, index: usize, bind: &Bind) -> Result<OwnedFd> {
         if bind.id_map.is_some() || bind.out_of_sight {
             return self.pipe.open_mount_source(index);
         }
         match clone_tree(&bind.source, bind.recursive) {
             Ok(tree) => Ok(tree),
-            // Root of a user namespace may be kept out where the host's is not.
+            // Root of a user namespace may lack a permission that root of the host has.
             Err(Errno::ACCESS) => self.pipe.open_mount_source(index),
             Err(err) => Err(err).with_context(|| format!("open {:?}", bind.source)),
         }
@@ -161,8 +163,8 @@ impl Mounter<'_> {
         self.finish(mount, tree)
     }
 
-    /// Where to mount a filesystem, and the mode its root is to have if that
-    /// depends on the place.
+    /// Returns where to mount a filesystem, and the mode that its root is to have if
+    /// the mode depends on the place.
     fn place(&self, mount: &Mount, filesystem: &Filesystem) -> Result<(OwnedFd, Option<u32>)> {
         if filesystem.place == Place::OrdinaryDirectory {
             return Ok((self.ordinary_directory(mount, &filesystem.kind)?, None));
@@ -199,7 +201,7 @@ impl Mounter<'_> {
             Some(found) => found,
             None => self.make_directory(&parent.path)?,
         };
-        // Of a link, too, the kernel says that it is no directory.
+        // The kernel reports ENOTDIR for a link, too.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match openat(&parent, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
@@ -217,8 +219,8 @@ impl Mounter<'_> {
         }
     }
 
-    /// A new, detached instance of `filesystem`, its root with `mode`. It will
-    /// lie on `onto`.
+    /// Makes a detached instance of `filesystem` whose root has `mode`. It will be
+    /// attached to `onto`.
     fn new_mount(
         &self,
         filesystem: &Filesystem,
@@ -243,14 +245,14 @@ impl Mounter<'_> {
             bail!(too_long());
         }
         by_fsconfig(&apart, mode).map_err(|err| match err.downcast_ref() {
-            // As a kernel says that knows no layers apart.
+            // A kernel that knows no option for a single layer reports EINVAL.
             Some(&Errno::INVAL) => err.context(too_long()),
             _ => err,
         })
     }
 
-    /// With mount(2), which needs a mountpoint: in a tmpfs that covers `onto`
-    /// meanwhile, so that nobody can exchange it.
+    /// Makes the instance with mount(2), which needs a mountpoint. The mountpoint is in
+    /// a tmpfs that covers `onto` meanwhile, so that no other process can exchange it.
     fn by_string(
         &self,
         filesystem: &Filesystem,
@@ -273,7 +275,8 @@ impl Mounter<'_> {
     ) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || openat(stage, "mount", flags, Mode::empty()).context("open on the stage");
-        // Where `onto` is shared the stage is, too, and with it what is mounted there.
+        // If `onto` is shared, the stage is shared as well, and so would be the mount
+        // on it.
         self.kernel
             .set_propagation(stage, MS_PRIVATE)
             .context("make the stage private")?;
@@ -303,7 +306,7 @@ impl Mounter<'_> {
         self.finish(mount, found)
     }
 
-    /// Propagation and recursive attributes of a mount that is in place.
+    /// Sets the propagation and the recursive attributes of a mount that is in place.
     fn finish(&mut self, mount: &Mount, tree: OwnedFd) -> Result<OwnedFd> {
         for propagation in &mount.propagation {
             self.kernel.set_propagation(tree.as_fd(), *propagation)?;
@@ -374,7 +377,7 @@ impl Mounter<'_> {
             }
             Err(err) => err,
         };
-        // In a user namespace without a cgroup namespace of its own.
+        // The kernel refuses in a user namespace without a cgroup namespace of its own.
         if !matches!(refused.downcast_ref(), Some(&(Errno::PERM | Errno::BUSY))) {
             return Err(refused);
         }
@@ -392,7 +395,7 @@ impl Mounter<'_> {
     }
 }
 
-/// Flags of every filesystem the runtime itself adds.
+/// The flags of each filesystem that the runtime itself adds.
 const DEFAULT_FLAGS: c_ulong = MS_NOEXEC | MS_NOSUID | MS_NODEV;
 
 fn tmpfs(mode: &str) -> Filesystem {
@@ -421,8 +424,8 @@ fn hierarchy_filesystem(hierarchy: &HierarchyView, flags: c_ulong) -> Filesystem
     }
 }
 
-/// Refuses a mount that would let a container lie to the runtime about /proc.
-/// `path` is where it really goes, `source` what is bound there, if anything.
+/// Refuses a mount on or in /proc that could deceive the runtime. `path` is the real
+/// destination, and `source` the tree that is bound there, if any.
 fn check_over_proc(path: &Path, source: Option<BorrowedFd<'_>>, is_procfs: bool) -> Result<()> {
     match OverProc::of(path) {
         _ if path == Path::new("/") => bail!("mountpoint {path:?} is on the top of rootfs"),
@@ -452,7 +455,7 @@ fn fsconfig_takes(filesystem: &Filesystem) -> bool {
         .all(|value| value.len() <= LONGEST_VALUE)
 }
 
-/// The options as mount(2) takes them.
+/// Joins the options in the form that mount(2) takes.
 fn joined_options(filesystem: &Filesystem, mode: Option<u32>) -> String {
     let mut options = Vec::new();
     options.extend(mode.map(|mode| format!("mode={mode:04o}")));
@@ -462,9 +465,9 @@ fn joined_options(filesystem: &Filesystem, mode: Option<u32>) -> String {
     options.join(",")
 }
 
-/// An overlay with an option for each of its layers instead of `lowerdir`, as
-/// Linux 6.8 and later take it (kernel, overlayfs.rst). Layers of data alone
-/// (`::`) stay as they are.
+/// Returns an overlay with an option for each layer in place of `lowerdir`, as Linux
+/// 6.8 and later take it (kernel, overlayfs.rst). Data-only layers (`::`) stay as they
+/// are.
 fn with_layers_apart(filesystem: &Filesystem) -> Filesystem {
     let mut apart = filesystem.clone();
     if filesystem.kind != "overlay" {
@@ -483,8 +486,8 @@ fn with_layers_apart(filesystem: &Filesystem) -> Filesystem {
     apart
 }
 
-/// The names in `lowerdir`, where a backslash takes the meaning from what
-/// follows it.
+/// Splits `lowerdir` into the names of its layers. A backslash escapes the next
+/// character.
 fn layers(lowerdir: &str) -> Vec<String> {
     let (mut layers, mut layer) = (Vec::new(), String::new());
     let mut characters = lowerdir.chars();
@@ -499,7 +502,7 @@ fn layers(lowerdir: &str) -> Vec<String> {
     layers
 }
 
-/// A new, detached instance of `filesystem`, its root with `mode`.
+/// Makes a detached instance of `filesystem` whose root has `mode`.
 fn by_fsconfig(filesystem: &Filesystem, mode: Option<u32>) -> Result<OwnedFd> {
     let kind = filesystem.kind.as_str();
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
@@ -529,8 +532,9 @@ fn configure(context: &OwnedFd, filesystem: &Filesystem, mode: Option<u32>) -> R
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// fsmount(2) takes 32 bits of what mount_setattr(2) takes 64 of. All that are
-/// defined are among them; others it would refuse.
+/// Converts flags to attributes of fsmount(2), which takes 32 bits while
+/// mount_setattr(2) takes 64. All defined attributes fit in 32 bits, and fsmount(2)
+/// refuses others.
 fn fsmount_attributes(flags: c_ulong) -> MountAttrFlags {
     MountAttrFlags::from_bits_retain(u32::try_from(attributes_of(flags)).unwrap_or(u32::MAX))
 }
@@ -550,19 +554,19 @@ fn value(option: &str) -> (&str, &str) {
     option.split_once('=').unwrap_or((option, ""))
 }
 
-/// `err` with what the filesystem says about it, if anything (fsopen(2),
-/// "Message retrieval interface").
+/// Adds the filesystem's own message to `err`, if there is one (fsopen(2), "Message
+/// retrieval interface").
 fn kernel_message(context: &OwnedFd, err: anyhow::Error) -> anyhow::Error {
     let mut message = [0; 256];
     match rustix::io::read(context, &mut message) {
-        // "e tmpfs: Unknown parameter 'x'": the first letter is the level.
+        // The first letter of "e tmpfs: Unknown parameter 'x'" is the level.
         Ok(length) if length > 2 => {
             let text = String::from_utf8_lossy(&message[2..length])
                 .trim()
                 .to_owned();
             err.context(text)
         }
-        // No message is the usual case (ENODATA); the error stands alone.
+        // Usually there is no message (ENODATA), and `err` stands alone.
         Ok(_) | Err(_) => err,
     }
 }
@@ -611,7 +615,8 @@ mod tests {
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
     use teu_namespaces::NamespacePlan;
 
-    /// Makes the mounts of `json` below `root`, then what is left to the end.
+    /// Makes the mounts of `json` below `root`, and then changes those that are kept
+    /// for the end.
     fn make_all(directory: &Path, root: &Root, json: &str) -> Result<()> {
         let listed: Vec<oci_spec::runtime::Mount> = crate::testing::read(json);
         let around = Surroundings {

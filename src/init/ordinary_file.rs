@@ -1,5 +1,5 @@
-//! A regular file of the container's that is only read, whatever the container has put
-//! in its place.
+//! Opens a regular file of the container for reading only. Safe whatever the container
+//! has put in its place: devices, fifos, and files of the kernel are refused.
 
 use std::fs::File;
 use std::io::{Read, Take};
@@ -11,9 +11,9 @@ use rustix::io::{Errno, Result};
 
 use super::procfs::Procfs;
 
-/// Filesystems with regular files that are the kernel's: it may do something
-/// when they are read, wait, or tell this process what it would not tell another.
-/// All others hold what somebody has stored, and a root filesystem may be any.
+/// Filesystems whose regular files are the kernel's own. Reading such a file may have
+/// an effect, block, or tell this process secrets that it would not tell another. All
+/// other filesystems hold stored data, and a root filesystem may be any of them.
 const KERNELS_OWN: [FsType; 17] = [
     statfs::BPF_FS_MAGIC,
     statfs::CGROUP_SUPER_MAGIC,
@@ -26,8 +26,8 @@ const KERNELS_OWN: [FsType; 17] = [
     statfs::SMACK_MAGIC,
     statfs::SYSFS_MAGIC,
     statfs::TRACEFS_MAGIC,
-    // Of the kernel's include/uapi/linux/magic.h, or beside their code: binfmt_misc,
-    // configfs, efivarfs, fusectl, mqueue and pstore.
+    // From the kernel's include/uapi/linux/magic.h, or beside the filesystem's code:
+    // binfmt_misc, configfs, efivarfs, fusectl, mqueue and pstore.
     FsType(0x4249_4e4d),
     FsType(0x6265_6570),
     FsType(0xde5e_81e4),
@@ -36,9 +36,10 @@ const KERNELS_OWN: [FsType; 17] = [
     FsType(0x6165_676c),
 ];
 
-/// Opens the regular file that `handle` (O_PATH) is on, to read no more than it
-/// is long, and no more than `longest` bytes. `None` if it is something else, or
-/// one of the kernel's own: opening a device may do something, and a fifo waits.
+/// Opens the regular file that `handle` (O_PATH) is on. Limits reading to the file's
+/// length and to `longest` bytes. Returns `None` for another kind of file, because
+/// opening a device may have an effect and a fifo blocks, and for a file of the
+/// kernel's own.
 pub(crate) fn open(
     handle: BorrowedFd<'_>,
     procfs: &Procfs,
@@ -54,7 +55,7 @@ pub(crate) fn open(
     if KERNELS_OWN.contains(&filesystem) {
         return Ok(None);
     }
-    // Not to wait for whoever holds a lease on it.
+    // Do not block if another process holds a lease on the file.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let number = handle.as_raw_fd().to_string();
     let file = openat(procfs.descriptors()?, number, flags, Mode::empty())?;

@@ -1,7 +1,7 @@
-//! Paths inside the root filesystem, which its owner may change while we look:
-//! every one is resolved by the kernel below a directory that is already open
-//! (openat2(2), Linux 5.6), and what is then done is done to a descriptor.
-//! Nothing here trusts a string that was checked before.
+//! Paths inside the root filesystem, which the container may change at any time. The
+//! kernel resolves each path below a directory that is already open (openat2(2), Linux
+//! 5.6), and all further steps use the descriptor. Not for checks of a path as a
+//! string: such a check proves nothing.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,22 +14,22 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-/// Lookups that meet a rename elsewhere in the tree fail with EAGAIN and may be
-/// repeated. An attacker can rename without end, so this often at most.
+/// The most attempts of a lookup. A lookup that meets a rename elsewhere in the tree
+/// fails with EAGAIN and may be repeated, but an attacker can rename without end.
 const ATTEMPTS: u32 = 1000;
-/// As the kernel's own limit on links in one path.
+/// The most links in one path, which is the kernel's own limit.
 const LONGEST_CHAIN_OF_LINKS: u32 = 40;
 
-/// An open root filesystem: the directory that "/" and ".." lead to.
+/// An open root filesystem: the directory to which "/" and ".." lead.
 #[derive(Debug)]
 pub(crate) struct Root(OwnedFd);
 
-/// Where something is to be mounted.
+/// A destination for a mount.
 #[derive(Debug)]
 pub(crate) struct Location {
     /// Its path in the root filesystem, without links.
     pub(crate) path: PathBuf,
-    /// `None`: it is not there yet.
+    /// A handle on the file at the path; `None` if there is no file yet.
     pub(crate) found: Option<OwnedFd>,
 }
 
@@ -45,13 +45,14 @@ impl Root {
         Root(directory)
     }
 
-    /// A handle (O_PATH) on what is at `path`, links followed inside the root.
+    /// Opens a handle (O_PATH) on the file at `path`. Links are followed inside the
+    /// root.
     pub(crate) fn resolve(&self, path: &Path) -> Result<OwnedFd> {
         self.open(path, OFlags::PATH, ResolveFlags::empty())
     }
 
-    /// Opens `path` with `flags`, links followed inside the root, except with
-    /// NOFOLLOW a last one.
+    /// Opens `path` with `flags`. Links are followed inside the root; the last
+    /// component is not followed with NOFOLLOW.
     pub(crate) fn open(
         &self,
         path: &Path,
@@ -62,13 +63,14 @@ impl Root {
         open_beside_renames(self.0.as_fd(), path, flags, resolve)
     }
 
-    /// Where `path` leads. Links are followed, also one to a place that is not
-    /// there.
+    /// Finds the real path of `path`. Links are followed, even if the target does not
+    /// exist.
     pub(crate) fn locate(&self, path: &Path) -> Result<Location> {
         self.locate_with(path, OFlags::empty())
     }
 
-    /// [`Root::locate`], with ENOTDIR for what is there and no directory.
+    /// Does the work of [`Root::locate`], but fails with ENOTDIR for a file that is no
+    /// directory.
     fn locate_directory(&self, path: &Path) -> Result<Location> {
         self.locate_with(path, OFlags::DIRECTORY)
     }
@@ -79,18 +81,19 @@ impl Root {
             found => return location(path.to_owned(), found),
         }
         let real = self.real_path(path)?;
-        // Had a link appeared in it meanwhile, this would fail, not follow it.
+        // If a link has appeared in the path meanwhile, this call fails and does not
+        // follow it.
         let found = self.open_real(&real, flags);
         location(real, found)
     }
 
-    /// A handle on `path` if no part of it is a link, else ELOOP.
+    /// Opens a handle on `path`. Fails with ELOOP if a component is a link.
     fn open_real(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
         self.open(path, OFlags::PATH | flags, ResolveFlags::NO_SYMLINKS)
     }
 
-    /// Follows the links of `path` by hand, so that the end of a dangling one
-    /// has a name too.
+    /// Follows the links of `path` by hand, because the target of a dangling link needs
+    /// a path, too.
     fn real_path(&self, path: &Path) -> Result<PathBuf> {
         let mut real = PathBuf::from("/");
         let mut rest: VecDeque<OsString> = names(path);
@@ -119,7 +122,7 @@ impl Root {
         Ok(real)
     }
 
-    /// What the link at `path` says, if it is one.
+    /// Returns the target of the link at `path`, or `None` if the file is no link.
     pub(crate) fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let handle = match self.open(path, flags, ResolveFlags::empty()) {
@@ -134,7 +137,7 @@ impl Root {
         Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes()))))
     }
 
-    /// A handle on the directory `path`; what is missing of it is made with
+    /// Returns a handle on the directory `path`. Missing directories are made with
     /// `mode`.
     pub(crate) fn mkdir_all(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let location = self.locate_directory(path)?;
@@ -144,12 +147,14 @@ impl Root {
         }
     }
 
-    /// [`Root::mkdir_all`] for a path that has no links and was not there.
+    /// Does the work of [`Root::mkdir_all`] for a path that has no links and did not
+    /// exist.
     fn mkdir_real(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let (mut directory, missing) = self.existing_part(path)?;
         for name in missing {
             match mkdirat(&directory, &name, Mode::from_raw_mode(mode)) {
-                // Someone else made it; if it is a link, the next step refuses.
+                // Another process made it. If it made a link, the next step refuses
+                // that.
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(err) => return Err(err),
             }
@@ -163,8 +168,8 @@ impl Root {
         Ok(directory)
     }
 
-    /// The deepest directory above `path` that is there, and the names that are
-    /// not.
+    /// Returns the deepest existing directory above `path`, and the names that are
+    /// missing.
     fn existing_part(&self, path: &Path) -> Result<(OwnedFd, Vec<OsString>)> {
         let mut missing = Vec::new();
         let mut part = path;
@@ -182,7 +187,7 @@ impl Root {
         Err(Errno::NOENT)
     }
 
-    /// An empty file; its parents are made if they are missing.
+    /// Makes an empty file, with its parents if they are missing.
     fn create_real_file(&self, path: &Path, mode: u32) -> Result<OwnedFd> {
         let (parent, name) = self.parent(path)?;
         openat(
@@ -193,7 +198,8 @@ impl Root {
         )
     }
 
-    /// Makes what [`Root::locate`] did not find: a directory, or an empty file.
+    /// Makes the mountpoint that [`Root::locate`] did not find: a directory or an empty
+    /// file.
     pub(crate) fn make_mountpoint(&self, path: &Path, is_directory: bool) -> Result<OwnedFd> {
         if is_directory {
             self.mkdir_real(path, 0o755)
@@ -202,8 +208,8 @@ impl Root {
         }
     }
 
-    /// The directory that holds `path`, made if it is missing, and the last
-    /// name. Links are followed up to there, not beyond.
+    /// Returns the directory that holds `path`, made if it is missing, and the last
+    /// name. Links are followed in the directory's path only.
     pub(crate) fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = path.parent().ok_or(Errno::INVAL)?;
@@ -231,14 +237,14 @@ fn names(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(name).collect()
 }
 
-/// Whether the handle is on a directory.
+/// Returns whether the handle is on a directory.
 pub(crate) fn is_directory(handle: BorrowedFd<'_>) -> Result<bool> {
     Ok(FileType::from_raw_mode(fstat(handle)?.st_mode) == FileType::Directory)
 }
 
-/// A handle on the file `name` of `parent`, to be mounted on: an empty one is
-/// made with `mode` if it is missing. What is there is not opened for use, since
-/// it may be a device; a link is refused (ELOOP).
+/// Returns a handle on the file `name` of `parent`, for a mount on top of it. Makes an
+/// empty file with `mode` if the file is missing. Does not open an existing file for
+/// use, since it may be a device, and refuses a link (ELOOP).
 pub(crate) fn file_to_cover(parent: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<OwnedFd> {
     let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(parent, name, create, Mode::from_raw_mode(mode)) {
@@ -257,7 +263,7 @@ pub(crate) fn file_to_cover(parent: BorrowedFd<'_>, name: &OsStr, mode: u32) -> 
     }
 }
 
-/// Makes a device node or fifo.
+/// Makes a device node or a fifo.
 pub(crate) fn mknod(
     parent: BorrowedFd<'_>,
     name: &OsStr,
@@ -268,13 +274,14 @@ pub(crate) fn mknod(
     mknodat(parent, name, kind, Mode::from_raw_mode(mode), device)
 }
 
-/// A handle on what is at `path` below `directory`, links followed as long as
-/// they stay there (else EXDEV).
+/// Opens a handle on the file at `path` below `directory`. Links are followed while
+/// they stay below it; otherwise the call fails with EXDEV.
 pub(crate) fn open_beneath(directory: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     open_beside_renames(directory, path, OFlags::PATH, resolve)
 }
 
+/// Calls openat2(2), again while renames elsewhere in the tree disturb the lookup.
 pub(super) fn open_beside_renames(
     directory: BorrowedFd<'_>,
     path: &Path,
@@ -306,15 +313,15 @@ pub(crate) mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
 
-    /// Makes this process's mount namespace its own.
+    /// Moves this process into a new mount namespace.
     pub(in crate::init) fn leave_mount_namespace() {
         unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
         let (none, private) = (None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
         nix::mount::mount(none, "/", none, private, none).expect("private");
     }
 
-    /// Runs `body` on a root filesystem (a tmpfs) in a child with a mount
-    /// namespace of its own. Root only.
+    /// Runs `body` on a root filesystem (a tmpfs), in a child in a new mount namespace.
+    /// Needs root.
     pub(crate) fn private_root(name: &str, body: impl FnOnce(&Path, &Root)) {
         let directory = Directory::new(name);
         in_child(|| {
@@ -327,7 +334,7 @@ pub(crate) mod tests {
         });
     }
 
-    /// A root filesystem below a directory with a file outside of it.
+    /// Makes a root filesystem below a directory that has a file outside of it.
     fn root() -> (Directory, Root) {
         let directory = Directory::new("paths");
         fs::create_dir_all(directory.path().join("rootfs/etc")).expect("mkdir");
@@ -369,7 +376,8 @@ pub(crate) mod tests {
     fn directories_are_made_where_links_lead_inside() {
         let (directory, root) = root();
         let rootfs = directory.path().join("rootfs");
-        // The end of the first is missing; an absolute one starts at the root.
+        // The target of the first link is missing. The target of an absolute link
+        // starts at the root.
         symlink("/run/x", rootfs.join("srv")).expect("symlink");
         symlink(directory.path(), rootfs.join("out")).expect("symlink");
         for (path, made) in [
@@ -425,7 +433,7 @@ pub(crate) mod tests {
         let refused = root.make_mountpoint(&place.path, true);
         assert_eq!(refused.err(), Some(Errno::LOOP));
         assert!(!directory.path().join("new").exists());
-        // Nor one that is the last name of the path.
+        // A link is refused as the last component of the path, too.
         symlink(directory.path().join("new"), rootfs.join("file")).expect("symlink");
         symlink(directory.path(), rootfs.join("directory")).expect("symlink");
         for (path, is_directory) in [("/file", false), ("/directory", true)] {
@@ -435,8 +443,8 @@ pub(crate) mod tests {
         assert!(!directory.path().join("new").exists());
     }
 
-    /// CVE-2024-45310: what is made while someone exchanges a directory for a
-    /// link never lands outside.
+    /// CVE-2024-45310: while another process exchanges a directory for a link, files
+    /// are never made outside of the root.
     #[test]
     fn an_exchange_of_directory_and_link_never_leads_outside() {
         let (directory, root) = root();
@@ -456,7 +464,7 @@ pub(crate) mod tests {
         std::thread::scope(|scope| {
             scope.spawn(exchange);
             for number in 0..500 {
-                // Either is fine: a directory inside, or an error.
+                // Both results are right: a directory inside, or an error.
                 root.mkdir_all(Path::new(&format!("/a/x{number}/y")), 0o755)
                     .ok();
                 let link = format!("/a/link{number}");

@@ -1,4 +1,5 @@
-//! Makes this process the one the plan describes: session, user, working directory.
+//! Turns this process into the process of the plan: session, working directory, user.
+//! Not for limits (`limits.rs`) and capability sets (`capabilities.rs`).
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,15 +19,15 @@ use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_th
 use super::capabilities;
 use crate::plan::process::{Credentials, ProcessPlan};
 
-/// Starts a session of its own, so that the container has no controlling
-/// terminal of the caller's.
+/// Starts a new session, so that the container does not have the caller's controlling
+/// terminal.
 pub(crate) fn start_session() -> Result<()> {
     setsid().context("setsid")?;
     Ok(())
 }
 
-/// Sets what is left to set before the privileges go: file mode mask, no new
-/// privileges, personality.
+/// Sets the attributes that are set before the privileges are dropped: the file mode
+/// mask, no_new_privs and the personality.
 pub(crate) fn set_attributes(plan: &ProcessPlan) -> Result<()> {
     if let Some(mask) = plan.umask {
         umask(Mode::from_raw_mode(mask));
@@ -41,11 +42,10 @@ pub(crate) fn set_attributes(plan: &ProcessPlan) -> Result<()> {
     Ok(())
 }
 
-/// Enters the working directory and makes sure of where that is, before a system
-/// call filter may forbid it. `false` if the permission is missing:
-/// [`become_user`] tries again, since root's directories are open to root only,
-/// and a directory of the user on a network file system may be open to the user
-/// only.
+/// Enters the working directory and verifies where it is, before a system call filter
+/// may forbid that. Returns `false` if the permission is missing. [`become_user`] then
+/// tries again, because some directories are open to root only, and others, on a
+/// network filesystem, to the user only.
 pub(crate) fn enter_cwd(cwd: &CStr) -> Result<bool> {
     let entered = try_enter_cwd(cwd)?;
     if entered {
@@ -54,7 +54,7 @@ pub(crate) fn enter_cwd(cwd: &CStr) -> Result<bool> {
     Ok(entered)
 }
 
-/// Enters the working directory, as the user: there is no other try.
+/// Enters the working directory as the user. There is no second attempt.
 pub(crate) fn enter_cwd_as_user(cwd: &CStr) -> Result<()> {
     match enter_cwd(cwd)? {
         true => Ok(()),
@@ -62,12 +62,12 @@ pub(crate) fn enter_cwd_as_user(cwd: &CStr) -> Result<()> {
     }
 }
 
-/// Becomes the user of the plan, with its capabilities, and its working directory
-/// unless that was `entered`. After this the process has no more power than the
-/// container's program.
+/// Changes to the user and the capabilities of the plan, and enters the working
+/// directory unless that was `entered` before. Afterwards the process has no more power
+/// than the container's program.
 ///
-/// `status` is that of this process (proc_pid_status(5)). `procfs` opens a
-/// trustworthy procfs (its root).
+/// `status` is the file `/proc/self/status` of this process (proc_pid_status(5)).
+/// `procfs` opens the root of a trustworthy procfs.
 pub(crate) fn become_user<P: AsFd>(
     plan: &ProcessPlan,
     status: impl AsFd,
@@ -83,15 +83,15 @@ pub(crate) fn become_user<P: AsFd>(
     }
     capabilities::keep_over_change_of_user(false)?;
     if plan.is_hidden {
-        // Until now only who has the capabilities of this process could look
-        // into it, and those go next (ptrace(2)). A filter may forbid it later.
+        // Until now only processes with this process's capabilities could look into it,
+        // and these capabilities are dropped next (ptrace(2)). A filter may forbid the
+        // call later.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).context("prctl(PR_SET_DUMPABLE)")?;
     }
     capabilities::apply(&plan.capabilities)
 }
 
-/// Whether the directory could be entered; `false` if the permission is
-/// missing.
+/// Enters the directory. Returns `false` if the permission is missing.
 fn try_enter_cwd(cwd: &CStr) -> Result<bool> {
     match chdir(cwd) {
         Ok(()) => Ok(true),
@@ -107,9 +107,10 @@ fn cwd_error(cwd: &CStr, err: Errno) -> anyhow::Error {
     ))
 }
 
-/// Makes sure the working directory lies below the container's root: a path
+/// Verifies that the working directory lies below the container's root, because a path
 /// through a descriptor that was left open could lead to the host's files
-/// (CVE-2024-21626). The system call says so; the C library would not.
+/// (CVE-2024-21626). Asks the system call, because getcwd(3) of the C library hides the
+/// answer.
 fn verify_cwd() -> Result<()> {
     const BREAKOUT: &str = "possible container breakout detected";
     match getcwd(Vec::new()) {
@@ -125,13 +126,13 @@ fn verify_cwd() -> Result<()> {
     }
 }
 
-/// Makes the user the owner of the standard streams, which were made outside:
-/// a program that opens /dev/stdout needs that. The group stays: a terminal's
-/// is `tty`. A caller's own terminal and files stay the caller's; runc puts
+/// Makes the user the owner of the standard streams, because they were made outside and
+/// a program that opens /dev/stdout has to own them. The group stays: that of a
+/// terminal is `tty`. The caller's own terminal and files stay the caller's; runc puts
 /// pipes in between for that.
 fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
     for stream in [stdin(), stdout(), stderr()] {
-        // A caller may have closed one of them.
+        // The caller may have closed this stream.
         let Ok(status) = fstat(stream) else { continue };
         let kind = FileType::from_raw_mode(status.st_mode);
         let is_null = kind.is_char_device() && status.st_rdev == rustix::fs::makedev(1, 3);
@@ -141,9 +142,9 @@ fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
             continue;
         }
         match fchown(stream, Some(Uid::from_raw(uid)), None) {
-            // Its owner is not mapped here, or /dev is read-only. The program
-            // still has the open descriptor. That the user is not mapped is
-            // told when this process is to become that.
+            // The owner is not mapped here, or /dev is read-only: the program still has
+            // the open descriptor. If the user is not mapped, `set_ids` fails with that
+            // error.
             Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
             Err(err) => return Err(err).context("change the owner of a standard stream"),
         }
@@ -151,7 +152,7 @@ fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
     Ok(())
 }
 
-/// Groups first: after the change of user they could not be set.
+/// Sets the groups first, because they could not be set after the change of user.
 fn set_ids<P: AsFd>(credentials: &Credentials, procfs: impl Fn() -> Result<P>) -> Result<()> {
     if let Some(groups) = &credentials.groups {
         set_groups(groups, procfs)?;
@@ -171,7 +172,8 @@ fn set_ids<P: AsFd>(credentials: &Credentials, procfs: impl Fn() -> Result<P>) -
 fn set_groups<P: AsFd>(groups: &[u32], procfs: impl Fn() -> Result<P>) -> Result<()> {
     let ids: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match set_thread_groups(&ids) {
-        // A joined user namespace may forbid it for good (user_namespaces(7)).
+        // A joined user namespace may forbid setgroups(2) for good
+        // (user_namespaces(7)).
         Err(Errno::PERM) if setgroups_is_denied(procfs()?.as_fd())? => {
             if !groups.is_empty() {
                 log::warn!("process.user.additionalGids is ignored: setgroups is denied");
@@ -220,7 +222,7 @@ mod tests {
         File::open("/proc").expect("proc")
     }
 
-    /// The value of a line in /proc/self/status.
+    /// Returns the value of a line in /proc/self/status.
     fn status(name: &str) -> String {
         let status = fs::read_to_string("/proc/self/status").expect("status");
         let line = status

@@ -1,9 +1,8 @@
 //! Sets the labels that the program gets when it is executed: its AppArmor profile, its
-//! SELinux label and that of its keys.
+//! SELinux label, and the SELinux label of its keys.
 //!
-//! Everything is written through a procfs that the container cannot have
-//! tampered with: a file mounted over an attribute would swallow the label
-//! (CVE-2019-16884).
+//! Writes through a procfs that the container cannot have changed, because a file
+//! mounted over an attribute would swallow the label (CVE-2019-16884).
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -13,15 +12,17 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-/// Sets the AppArmor profile for the next execve(2), in place of our own or on
-/// top of it. `procfs` is the root of a trustworthy procfs.
+/// Sets the AppArmor profile for the next execve(2), in place of the current profile
+/// or, if `stacks`, on top of it. `procfs` is the root of a trustworthy procfs.
 ///
 /// # Errors
-/// In runc's words. Where AppArmor is off the kernel refuses the write.
+/// The kernel refuses the write, for example because AppArmor is off. The text is
+/// runc's.
 pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr, stacks: bool) -> Result<()> {
     let verb: &[u8] = if stacks { b"stack " } else { b"exec " };
     let value = [verb, profile.to_bytes()].concat();
-    // The file above its directory is the first module's, which may be another.
+    // The file `exec` above `apparmor` belongs to the first security module, which may
+    // be another.
     write_attribute(&procfs, "apparmor/exec", &value)
         .context("apparmor failed to apply profile")
         .context("unable to apply apparmor profile")
@@ -30,17 +31,17 @@ pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr, stacks: bo
 /// Sets the SELinux label of the next execve(2).
 ///
 /// # Errors
-/// The label is unknown, or the transition is not allowed.
+/// The label is unknown, or the policy forbids the transition.
 pub(crate) fn set_selinux_label(procfs: impl AsFd, label: &CStr) -> Result<()> {
     write_attribute(&procfs, "exec", label.to_bytes())
         .with_context(|| format!("unable to set the SELinux label {label:?}"))
 }
 
-/// Sets the SELinux label of keys that are made from now on; `None` goes back
-/// to the policy's choice. Around the making of the session keyring.
+/// Sets the SELinux label of keys that are made from now on; `None` restores the
+/// policy's choice. Used around the making of the session keyring.
 ///
 /// # Errors
-/// As for [`set_selinux_label`].
+/// The errors of [`set_selinux_label`].
 pub(crate) fn set_selinux_key_label(procfs: impl AsFd, label: Option<&CStr>) -> Result<()> {
     let value = label.map_or(&b""[..], CStr::to_bytes);
     write_attribute(&procfs, "keycreate", value)
@@ -51,7 +52,7 @@ pub(crate) fn set_selinux_key_label(procfs: impl AsFd, label: Option<&CStr>) -> 
 fn write_attribute(procfs: &impl AsFd, name: &str, value: &[u8]) -> Result<()> {
     let context = |doing| format!("{doing} /proc/thread-self/attr/{name}");
     let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    // Nothing mounted on the way, no way out.
+    // Refuse other mounts and magic links in the path.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
     let path = format!("thread-self/attr/{name}");
     let file =
@@ -70,8 +71,8 @@ mod tests {
         File::open("/proc").expect("proc")
     }
 
-    /// The machine of the tests may have a module or none; what it says either
-    /// way is the kernel's answer to the write.
+    /// The test machine may have a security module or not. In both cases the kernel
+    /// refuses the write.
     #[test]
     fn the_words_when_there_is_no_such_profile() {
         testing::in_child(|| {
@@ -79,7 +80,7 @@ mod tests {
                 set_apparmor_profile(procfs(), c"teu-test-nosuch", false).expect_err("refused");
             let words = testing::words(&error);
             let start = "unable to apply apparmor profile: apparmor failed to apply profile: ";
-            // Podman looks for the path.
+            // Podman looks for the path in the message.
             assert!(
                 words.starts_with(start) && words.contains("/proc/thread-self/attr/"),
                 "{words}"

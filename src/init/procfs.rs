@@ -1,4 +1,5 @@
-//! /proc as the runtime needs it for itself, which is not the one the container sees.
+//! A procfs for the runtime's own use. Not the procfs that the container sees, because
+//! a container can mount anything on that.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,30 +13,29 @@ use rustix::mount::{
 
 use super::paths::open_beside_renames;
 
-/// Inode number of a procfs's root, and of nothing else on it.
+/// Inode number of the root of a procfs; no other file of it has this number.
 const PROC_ROOT_INODE: u64 = 1;
 
-/// A procfs nothing is mounted over, for what the runtime itself asks of the
-/// kernel: a container can mount what it likes on its /proc
-/// (CVE-2019-16884, CVE-2025-52881).
+/// A procfs that nothing is mounted over, for questions of the runtime itself to the
+/// kernel (CVE-2019-16884, CVE-2025-52881).
 #[derive(Debug)]
 pub(crate) struct Procfs(OwnedFd);
 
 impl Procfs {
-    /// A new instance that was never attached, with nothing but processes in it
-    /// (subset=pid, Linux 5.8), or else /proc after a look that it is one.
+    /// Makes a detached instance that contains only processes (subset=pid, Linux 5.8),
+    /// or else opens /proc and verifies it.
     ///
     /// # Errors
-    /// EXDEV when /proc is not the root of a procfs.
+    /// EXDEV if /proc is not the root of a procfs.
     pub(crate) fn open() -> Result<Procfs> {
         Procfs::detached(true).or_else(|_| Procfs::of_the_mount_namespace())
     }
 
-    /// A new instance with everything in it (sysctls). To be dropped soon: it
-    /// would be a way around the container's masks.
+    /// Makes a detached instance that contains everything, for sysctls. Drop it soon,
+    /// because it is a way around the container's masks.
     ///
     /// # Errors
-    /// As [`Procfs::open`].
+    /// The errors of [`Procfs::open`].
     pub(crate) fn open_unmasked() -> Result<Procfs> {
         Procfs::detached(false).or_else(|_| Procfs::of_the_mount_namespace())
     }
@@ -57,10 +57,10 @@ impl Procfs {
         Ok(Procfs(mount))
     }
 
-    /// /proc, after a look that it is one.
+    /// Opens /proc and verifies it.
     ///
     /// # Errors
-    /// EXDEV when it is not the root of a procfs.
+    /// EXDEV if /proc is not the root of a procfs.
     pub(crate) fn of_the_mount_namespace() -> Result<Procfs> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let proc = openat(CWD, "/proc", flags, Mode::empty())?;
@@ -70,15 +70,15 @@ impl Procfs {
         Ok(Procfs(proc))
     }
 
-    /// Opens `path` below it. What is mounted over a part of it, or a magic
-    /// link, is refused (EXDEV, ELOOP).
+    /// Opens `path` below this procfs. Refuses a path with a mount over a part of it
+    /// (EXDEV) or with a magic link (ELOOP).
     pub(crate) fn open_file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         open_beside_renames(self.0.as_fd(), path, flags, resolve)
     }
 
-    /// The directory of this process's descriptors. A name in it stands for
-    /// what the descriptor is on, where a system call takes only a path.
+    /// Opens the directory of this process's descriptors. A name in it stands for the
+    /// file of the descriptor, for system calls that take only a path.
     pub(crate) fn descriptors(&self) -> Result<OwnedFd> {
         self.open_file(
             Path::new("thread-self/fd"),

@@ -1,6 +1,7 @@
-//! DO: the root filesystem where CRIU restores a container, in the mount
-//! namespace of criu, which ends with it: nothing of this is seen on the host,
-//! and nothing is left to be undone.
+//! Prepares the root filesystem in which CRIU restores a container: makes the
+//! mountpoints, and mounts the root filesystem. Runs in the mount namespace of criu,
+//! which ends with criu, so the host sees nothing of this and nothing has to be undone.
+//! Not for the container's mounts: CRIU restores them.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -16,14 +17,14 @@ use super::rootfs::{change_propagation, unmount};
 use crate::plan::mounts::{Mount, MountKind};
 use crate::plan::rootfs::RootfsPlan;
 
-/// Makes the mountpoints that the container needs and mounts its root
-/// filesystem at `place`, an empty directory: CRIU wants it to be a mount of
-/// which no parent is covered.
+/// Makes the mountpoints that the container needs, and mounts its root filesystem at
+/// `place`, an empty directory, because CRIU requires a mount whose parents are not
+/// covered.
 ///
 /// # Errors
-/// A mountpoint cannot be made, the kernel refuses a mount.
+/// A mountpoint cannot be made, or the kernel refuses a mount.
 pub(crate) fn prepare(plan: &RootfsPlan, place: &Path) -> Result<()> {
-    // What the host mounts meanwhile may be seen here, not the other way round.
+    // Receive later mounts of the host here, but do not propagate mounts to the host.
     change_propagation("/", MS_SLAVE | MS_REC)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |path: &Path| {
@@ -37,11 +38,11 @@ pub(crate) fn prepare(plan: &RootfsPlan, place: &Path) -> Result<()> {
     mount(rootfs.as_fd(), onto.as_fd()).with_context(|| format!("mount {:?}", plan.path))
 }
 
-/// Called in the mount namespace of a restored container, before it runs:
-/// makes its root read-only, which a CRIU before 4.2 forgets.
+/// Makes the root of a restored container read-only, which a CRIU before 4.2 forgets.
+/// Called in the container's mount namespace, before the container runs.
 ///
 /// # Errors
-/// The kernel refuses.
+/// The kernel refuses the change.
 pub(crate) fn make_root_readonly() -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
@@ -53,8 +54,9 @@ fn mount(rootfs: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     attach(tree.as_fd(), onto)
 }
 
-/// Makes the mountpoints in a mount of the root filesystem that is thrown away:
-/// those inside of a bind mount are made in that.
+/// Makes the mountpoints in a temporary mount of the root filesystem, with all bind
+/// mounts, because a mountpoint inside of a bind mount has to be made in the bind's
+/// source.
 fn make_mountpoints(plan: &RootfsPlan, rootfs: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     let tree = clone_handle(rootfs, true).context("open_tree")?;
     attach(tree.as_fd(), onto)?;
@@ -74,7 +76,7 @@ fn make_mountpoint(root: &Root, mount: &Mount, all: &[Mount]) -> Result<()> {
     let bind = match &mount.kind {
         MountKind::Bind(bind) => Some(bind),
         MountKind::Filesystem(_) | MountKind::CgroupV2(_) => None,
-        // CRIU stores the directories of a tmpfs.
+        // CRIU stores the directories of a tmpfs, so they need no mountpoint.
         MountKind::Remount(_) | MountKind::CgroupV1(_) => return Ok(()),
     };
     let place = root
@@ -107,8 +109,8 @@ fn make_mountpoint(root: &Root, mount: &Mount, all: &[Mount]) -> Result<()> {
     }
 }
 
-/// Whether the path is inside of a filesystem that CRIU mounts with what is in
-/// it, as it does with /dev and /proc.
+/// Returns whether the path is inside of a filesystem that CRIU mounts together with
+/// its content, such as /dev and /proc.
 fn is_in_a_filesystem(path: &Path, mounts: &[Mount]) -> bool {
     mounts.iter().any(|mount| {
         matches!(mount.kind, MountKind::Filesystem(_))

@@ -1,6 +1,6 @@
-//! DO: the container's root filesystem, from the inside of its mount namespace.
+//! Makes the container's root filesystem, from inside its mount namespace.
 //!
-//! In this order, with the hooks of the specification between:
+//! The steps, in order, with the hooks of the specification between them:
 //! ```text
 //! let rootfs = rootfs::prepare(&plan.rootfs, &mut pipe)?;       mounts, /dev
 //!                                          prestart, createRuntime hooks (parent)
@@ -13,7 +13,7 @@
 //! rootfs.make_paths_readonly()?;
 //! rootfs.mask()?;
 //! ```
-//! Not for: deciding; everything is in [`RootfsPlan`].
+//! Not for decisions: [`RootfsPlan`] has them all.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -50,15 +50,16 @@ pub(crate) struct Rootfs<'a> {
 }
 
 /// Makes all mounts, devices, links and covers of the plan below the root filesystem.
-/// Waits for the cgroup only before a mount that needs it, or at the end, and only
-/// if there is a cgroup namespace to be unshared.
+/// Waits for the cgroup only before a mount that needs it, or at the end, and only if a
+/// cgroup namespace is to be unshared.
 ///
 /// # Errors
-/// The first step that fails; the mount namespace is then to be thrown away.
+/// The first step that fails. The mount namespace is of no use then.
 pub(crate) fn prepare<'a>(plan: &'a RootfsPlan, pipe: &mut InitEnd) -> Result<Rootfs<'a>> {
     let root = mount_root(plan).context("error preparing rootfs")?;
     log::trace!(target: STEP, "init mounted the root filesystem");
-    // Modes are then those of the plan; the process sets its own mask later.
+    // Clear the mask so that modes are those of the plan. The process sets its own mask
+    // later.
     let mask = rustix::process::umask(Mode::empty());
     let kernel = Kernel::default();
     let kept = make_mounts(plan, &root, &kernel, pipe)?;
@@ -112,15 +113,16 @@ fn make_mounts(
     Ok(kept)
 }
 
-/// Its root is the cgroup this process is in: hence after it was attached.
+/// Unshares the cgroup namespace. Must come after this process was attached to its
+/// cgroup, because that cgroup becomes the root of the namespace.
 fn unshare_cgroup_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
         .map_err(errno)
         .context("unshare the cgroup namespace")
 }
 
-/// Separates the mount namespace from the host's and mounts the root
-/// filesystem on itself, so that there is a mount to pivot to.
+/// Separates the mount namespace from the host's, and binds the root filesystem on
+/// itself, because pivot_root(2) needs a mount.
 fn mount_root(plan: &RootfsPlan) -> Result<Root> {
     if let Some(propagation) = plan.host_propagation {
         change_propagation("/", propagation)?;
@@ -132,7 +134,7 @@ fn mount_root(plan: &RootfsPlan) -> Result<Root> {
     let directory = openat(CWD, &plan.path, flags, Mode::empty())
         .with_context(|| format!("open {:?}", plan.path))?;
     if plan.entrance == Entrance::Chroot {
-        // No mount is needed to change the root, and it would be the host's.
+        // Changing the root needs no mount, and a mount would be made on the host.
         return Ok(Root::new(directory));
     }
     let tree = clone_handle(directory.as_fd(), true)
@@ -142,8 +144,8 @@ fn mount_root(plan: &RootfsPlan) -> Result<Root> {
     Ok(Root::new(tree))
 }
 
-/// The clone is a slave of the host's mount where that is shared; only
-/// `rootfsPropagation: slave` wants to see what is mounted there later.
+/// Makes the clone private. The clone of a shared mount of the host is a slave of that
+/// mount, and only `rootfsPropagation: slave` asks to see later mounts of the host.
 fn keep_out_host_mounts(plan: &RootfsPlan, tree: BorrowedFd<'_>) -> Result<()> {
     if plan.follows_host_mounts || plan.host_propagation.is_none() {
         return Ok(());
@@ -151,8 +153,9 @@ fn keep_out_host_mounts(plan: &RootfsPlan, tree: BorrowedFd<'_>) -> Result<()> {
     Kernel::default().set_propagation(tree, MS_PRIVATE)
 }
 
-/// pivot_root(2) refuses a shared parent, and a mount on it would show up on
-/// the host. Which directory is a mount point is found by trying.
+/// Makes the mount that holds the root filesystem a slave or private, because
+/// pivot_root(2) refuses a shared parent, and a mount on it would appear on the host.
+/// Tries each directory above to find the mountpoint.
 fn change_parent_propagation(rootfs: &Path, slave: bool) -> Result<()> {
     let propagation = if slave { MS_SLAVE } else { MS_PRIVATE };
     for path in rootfs.ancestors() {
@@ -181,31 +184,30 @@ fn mount_propagation(path: &Path, propagation: c_ulong) -> nix::Result<()> {
 }
 
 impl Rootfs<'_> {
-    /// The root filesystem, for paths inside it.
+    /// The root filesystem, for paths inside of it.
     pub(crate) fn root(&self) -> &Root {
         &self.root
     }
 
-    /// A procfs the container cannot have mounted over, opened at the first
-    /// call. It shows processes only; for sysctls see
-    /// [`Procfs::open_unmasked`].
+    /// A procfs that the container cannot have mounted over, opened at the first call.
+    /// It shows processes only; for sysctls see [`Procfs::open_unmasked`].
     ///
     /// # Errors
-    /// There is none that can be trusted.
+    /// There is no trustworthy procfs.
     pub(crate) fn procfs(&self) -> Result<&Procfs> {
         self.kernel.procfs()
     }
 
-    /// How this kernel is asked; it has the procfs, too.
+    /// The ways in which this kernel changes mounts, with the procfs.
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 
-    /// Makes the root filesystem the working directory, as createContainer
-    /// hooks expect.
+    /// Makes the root filesystem the working directory, as createContainer hooks
+    /// expect.
     ///
     /// # Errors
-    /// fchdir(2).
+    /// fchdir(2) fails.
     pub(crate) fn change_directory(&self) -> Result<()> {
         fchdir(&self.root).with_context(|| format!("chdir {:?}", self.plan.path))
     }
@@ -213,7 +215,7 @@ impl Rootfs<'_> {
     /// Makes the root filesystem, which is the working directory, "/".
     ///
     /// # Errors
-    /// The process is then still, at least partly, outside.
+    /// The first step that fails. The process is still outside then, at least in part.
     pub(crate) fn enter(&self) -> Result<()> {
         match self.plan.entrance {
             Entrance::Pivot => self.pivot(),
@@ -231,22 +233,23 @@ impl Rootfs<'_> {
         Ok(())
     }
 
-    /// pivot_root(2), "pivot_root(".", ".")".
+    /// Calls pivot_root(".", "."), and unmounts the old root, which then lies on the
+    /// new root.
     fn pivot(&self) -> Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let old = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
         pivot_root(".", ".").context("pivot_root")?;
         fchdir(&old).context("chdir to the old root")?;
-        // The unmount must not reach the host. A slave, not private: a mount
-        // point held here would keep the host from removing it.
+        // The unmount must not reach the host. The old root becomes a slave and not
+        // private, because the host could not remove a mountpoint that is held here.
         change_propagation(".", MS_SLAVE | MS_REC)?;
         unmount(Path::new(".")).context("unmount the old root")?;
         chdir("/").context("chdir \"/\"")
     }
 
-    /// Mounts the root filesystem over "/". What is below stays mounted, so
-    /// complete proc and sysfs mounts are taken away first: the kernel would
-    /// allow new ones in the container because of them.
+    /// Moves the root filesystem onto "/". The mounts below stay mounted, so complete
+    /// mounts of proc and sysfs are hidden first: because of them the kernel would
+    /// allow the container to mount further ones.
     fn move_to_root(&self) -> Result<()> {
         for mountpoint in complete_kernel_mounts(self.kernel.procfs()?, &self.plan.path)? {
             hide_mount(&mountpoint).with_context(|| format!("hide {mountpoint:?}"))?;
@@ -258,8 +261,7 @@ impl Rootfs<'_> {
         change_root()
     }
 
-    /// A standard stream on the host's /dev/null is opened anew on the
-    /// container's.
+    /// Reopens each standard stream that is the host's /dev/null on the container's.
     fn reopen_null(&self) -> Result<()> {
         let null = open_null(&self.root, OFlags::RDWR | OFlags::NOCTTY)?;
         if is_null(std::io::stdin().as_fd())? {
@@ -277,7 +279,7 @@ impl Rootfs<'_> {
     /// Makes the directory `path` in the container if it is missing.
     ///
     /// # Errors
-    /// It cannot be made, or is none.
+    /// The directory cannot be made, or `path` is another kind of file.
     pub(crate) fn create_directory(&self, path: &Path) -> Result<()> {
         self.root
             .mkdir_all(path, 0o755)
@@ -285,10 +287,10 @@ impl Rootfs<'_> {
             .with_context(|| format!("mkdir {path:?}"))
     }
 
-    /// Makes read-only what had to be written to until now, and the root.
+    /// Makes the mounts read-only that had to be writable until now, and the root.
     ///
     /// # Errors
-    /// Something is still being written to, or the kernel refuses.
+    /// A file is still open for writing, or the kernel refuses the change.
     pub(crate) fn remount_readonly(&self) -> Result<()> {
         self.kept.make_readonly(&self.kernel, &self.plan.mounts)?;
         if self.plan.readonly {
@@ -298,10 +300,10 @@ impl Rootfs<'_> {
         Ok(())
     }
 
-    /// `linux.readonlyPaths`.
+    /// Makes the paths of `linux.readonlyPaths` read-only.
     ///
     /// # Errors
-    /// A path that is there but cannot be bound.
+    /// A path exists but cannot be bound.
     pub(crate) fn make_paths_readonly(&self) -> Result<()> {
         let places = self.places();
         for path in &self.plan.readonly_paths {
@@ -311,10 +313,10 @@ impl Rootfs<'_> {
         Ok(())
     }
 
-    /// `linux.maskedPaths`.
+    /// Hides the paths of `linux.maskedPaths`.
     ///
     /// # Errors
-    /// A path that is there but cannot be covered.
+    /// A path exists but cannot be covered.
     pub(crate) fn mask(&self) -> Result<()> {
         masks::mask_paths(
             &self.places(),
@@ -340,8 +342,8 @@ pub(super) fn unmount(path: &Path) -> Result<(), Errno> {
     nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(errno)
 }
 
-/// Mount points outside of `rootfs` of whole proc and sysfs filesystems, as
-/// /proc/self/mountinfo has them (proc_pid_mountinfo(5)).
+/// Returns the mountpoints of complete proc and sysfs filesystems outside of `rootfs`,
+/// from mountinfo (proc_pid_mountinfo(5)).
 fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>> {
     let file = procfs
         .open_file(Path::new("thread-self/mountinfo"), OFlags::RDONLY)
@@ -357,11 +359,11 @@ fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>
     Ok(mounts.map(|mount| mount.point()).filter(outside).collect())
 }
 
-/// Unmounts `path`, or covers it where that is not allowed.
+/// Unmounts `path`, or covers it if unmounting is not allowed.
 fn hide_mount(path: &Path) -> Result<()> {
     match mount_propagation(path, MS_SLAVE | MS_REC).map_err(errno) {
         Ok(()) => {}
-        // It was below one that is gone already.
+        // The mount was below a mount that is already unmounted.
         Err(Errno::NOENT) => return Ok(()),
         Err(err) => return Err(err).context("change mount propagation"),
     }

@@ -1,4 +1,5 @@
-//! Sets CPU and I/O scheduling of a process, 0 being this one.
+//! Sets the CPU scheduler and the I/O priority of a process; 0 is this process. Not for
+//! CPU affinity: see `parent/affinity.rs`.
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
@@ -6,7 +7,7 @@ use rustix::io::Errno;
 use crate::plan::scheduling::SchedulingPlan;
 use crate::sys;
 
-/// Sets the I/O priority of `pid`.
+/// Sets the I/O priority of `pid` (ioprio_set(2)).
 pub(crate) fn set_io_priority(pid: i32, plan: &SchedulingPlan) -> Result<()> {
     match plan.io_priority {
         Some(priority) => sys::ioprio_set(pid, priority).context("set I/O priority"),
@@ -14,7 +15,7 @@ pub(crate) fn set_io_priority(pid: i32, plan: &SchedulingPlan) -> Result<()> {
     }
 }
 
-/// Sets the scheduler of `pid`.
+/// Sets the scheduler of `pid` (sched_setattr(2)).
 pub(crate) fn set_scheduler(pid: i32, plan: &SchedulingPlan) -> Result<()> {
     let Some(scheduler) = plan.scheduler else {
         return Ok(());
@@ -64,8 +65,8 @@ mod tests {
                 .1
                 .split_whitespace()
                 .collect();
-            // proc_pid_stat(5): nice is field 19, policy 41, counted from 1;
-            // two are cut off.
+            // In proc_pid_stat(5), nice is field 19 and policy field 41, counted from
+            // 1. The first two fields are cut off here.
             assert_eq!((fields[16], fields[38]), ("7", "3"));
             let shown = std::process::Command::new("ionice")
                 .args(["-p", &std::process::id().to_string()])

@@ -1,4 +1,5 @@
-//! Loads the system call filter of this process; see `plan/seccomp.rs` for when.
+//! Loads the system call filter of this process. Not for its time: `plan/seccomp.rs`
+//! decides that.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -8,19 +9,20 @@ use crate::pipe::InitEnd;
 use crate::plan::seccomp::{SeccompPlan, Timing};
 use crate::sys;
 
-/// Logs what the filter is loaded with.
+/// Logs the flags with which the filter is loaded.
 pub(crate) fn log_flags(plan: Option<&SeccompPlan>) {
     if let Some(SeccompPlan { filter, .. }) = plan {
         log::debug!("seccomp filter flags: {}", filter.flags);
     }
 }
 
-/// Loads the filter if now is its time. The parent is told of the listener, if
-/// there is one, and takes it from this process: it has to stay open until the
-/// parent lets this process go on.
+/// Loads the filter if `timing` is its time, and tells the parent of the listener, if
+/// there is one. The listener has to stay open until the parent lets this process go
+/// on, because the parent takes it from this process.
 ///
-/// From here on this process makes no calls but those a container's program
-/// would make, and tells the parent by `write`, the one call no listener may have.
+/// From here on this process makes only system calls that a container's program would
+/// make. It tells the parent with write(2), because no filter may have a listener for
+/// that call.
 pub(crate) fn load(
     plan: Option<&SeccompPlan>,
     timing: Timing,

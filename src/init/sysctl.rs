@@ -1,4 +1,5 @@
-//! Sets kernel parameters of the container's namespaces.
+//! Sets kernel parameters (sysctls) of the container's namespaces. Not for checking
+//! them: `plan/sysctl.rs` does that.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,13 +10,13 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::plan::sysctl::Sysctl;
 
-/// Writes the parameters. `procfs` is the root of a fresh, unmasked procfs that
-/// is closed right after: the container's own /proc may have anything mounted
-/// over `sys`, and the handle would be a way around its masks
-/// (CVE-2025-52881).
+/// Writes the parameters. `procfs` is the root of a new, unmasked procfs, because the
+/// container's own /proc may have anything mounted over `sys` (CVE-2025-52881). The
+/// caller closes it right afterwards, because the handle is a way around the
+/// container's masks.
 ///
 /// # Errors
-/// A parameter that does not exist, or refuses the value.
+/// A parameter does not exist, or refuses its value.
 pub(crate) fn write(procfs: impl AsFd, sysctls: &[Sysctl]) -> Result<()> {
     for sysctl in sysctls {
         let path = format!("sys/{}", sysctl.path);
