@@ -1,5 +1,5 @@
-//! The CPUs that a process may use (sched_setaffinity(2)), set from outside: the
-//! container's user may lack the privilege.
+//! Sets the CPUs that a process may use (sched_setaffinity(2)). The parent does this,
+//! because the container's user may lack the privilege. Not for the cpuset of a cgroup.
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -7,11 +7,11 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::plan::id_list::IdList;
 use crate::{errno, sys};
 
-/// More than any kernel is built for (`NR_CPUS` is at most 8192).
+/// One bit for each CPU, more than any kernel supports (`NR_CPUS` is at most 8192).
 const ALL_CPUS: [u64; 128] = [u64::MAX; 128];
 
-/// Lets `pid` use every CPU its cgroup allows, whatever the caller's own
-/// affinity is. After it entered the cgroup. A failure is a warning only.
+/// Lets `pid` use all CPUs that its cgroup allows, whatever the caller's own affinity
+/// is. Must come after `pid` entered the cgroup. Only warns of a failure.
 pub(crate) fn reset(pid: i32) {
     if let Err(err) = sys::sched_setaffinity(pid, &ALL_CPUS) {
         log::warn!("unable to reset affinity: {}", errno::text(err));
@@ -24,7 +24,8 @@ pub(crate) fn set(pid: i32, cpus: &IdList) -> Result<()> {
         .with_context(|| format!("set CPU affinity of process {pid}"))
 }
 
-/// CPUs that this process has for its next child to inherit, until this is dropped.
+/// A changed affinity of this process, for its next child to inherit. Dropping it
+/// restores the affinity from before.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
     before: CpuSet,
@@ -34,7 +35,7 @@ impl Borrowed {
     /// Lets this process use the CPUs of the list only.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refuses the change.
     pub(crate) fn new(cpus: &IdList) -> Result<Borrowed> {
         let before = sched_getaffinity(None).context("read CPU affinity")?;
         set(0, cpus)?;

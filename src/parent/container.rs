@@ -1,5 +1,5 @@
-//! A container that this process has made, by `create` or `restore`: its init, and what
-//! is held for it.
+//! A container that this process has made, by `create` or `restore`: its init, its
+//! cgroup and its state directory, with their end. Not for making it: see the commands.
 
 use anyhow::Result;
 use teu_cgroups::Cgroup;
@@ -12,24 +12,27 @@ use crate::logger::STEP;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status};
 
-/// Dropped, it is undone, until [`Container::keep`].
+/// Dropping it undoes the creation, until [`Container::keep`].
 #[derive(Debug)]
 pub(crate) struct Container {
-    // Dropped in this order: the process, then what it was in.
+    // Fields are dropped in this order: first the process, then its cgroup and
+    // directory.
     pub(crate) init: Started,
     pub(crate) cgroup: Cgroup,
     pub(crate) state_dir: StateDir,
     pub(crate) state: Box<ContainerState>,
-    /// Those that would have ended this process meanwhile.
+    /// The blocked signals that would have ended this process meanwhile.
     pub(crate) signals: Signals,
 }
 
 impl Container {
-    /// Stays in front of it until its init has ended, and deletes it then, unless it
-    /// `stays`. Returns the exit status to end with, see [`Started::wait_in_front`].
+    /// Stays in front of the container until init has ended. Then deletes the
+    /// container, unless it `stays`. Returns the exit status for this process, see
+    /// [`Started::wait_in_front`].
     ///
     /// # Errors
-    /// It cannot be waited for, and was deleted for that; something of it is left.
+    /// The wait fails, and the container was deleted because of that; or deleting it
+    /// fails.
     pub(crate) fn wait_in_front(
         mut self,
         notify: Option<&NotifySocket>,
@@ -50,7 +53,8 @@ impl Container {
         Ok(status)
     }
 
-    /// Kills it and removes everything held for it, as deleting it would.
+    /// Kills the container and removes everything that is held for it, as `delete`
+    /// does.
     pub(crate) fn undo(self) {
         let state = self.state.clone();
         drop(self);
@@ -62,26 +66,27 @@ impl Container {
         undo_outside(&state);
     }
 
-    /// Lets other commands work on it, which may delete it: nothing is undone by
-    /// its name any more.
+    /// Lets other commands use the container, and possibly delete it. From now on
+    /// nothing is undone by the container's name.
     pub(crate) fn share(&mut self) {
         self.cgroup.keep();
         self.state_dir.keep();
     }
 
-    /// Kills and deletes a shared one, if it is still there.
+    /// Kills and deletes a shared container, if it still exists.
     pub(crate) fn end(self) {
         cleanup::end_shared(self.init.child, self.state_dir, &self.state);
     }
 
-    /// It outlives this process.
+    /// Lets the container outlive this process.
     pub(crate) fn keep(&mut self) {
         self.init.keep();
         self.share();
     }
 }
 
-/// Undoes what no owner undoes: resctrl groups, and runs the poststop hooks.
+/// Undoes the steps that have no owner: removes resctrl groups and runs the poststop
+/// hooks.
 pub(crate) fn undo_outside(state: &ContainerState) {
     if let Err(err) = intel_rdt::remove(&state.resctrl) {
         log::warn!("{}", errno::chain(&err));

@@ -1,5 +1,6 @@
-//! DO, outside: device nodes for a container whose user namespace may not make
-//! any (config-linux.md, "Devices"), where the host's own will not do.
+//! Makes device nodes for a container whose user namespace may not make any
+//! (config-linux.md, "Devices"), if the host's own nodes do not fit the plan. Not for
+//! other nodes: `init/devices.rs` makes them.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -18,16 +19,19 @@ use crate::pipe::ToInit;
 use crate::plan::rootfs::Devices;
 use crate::sys::{self, MountChange};
 
-/// Below the state directory, and for root alone: a node here has the mode and
-/// owner of the container's, and others may enter the state directory.
+/// The directory of the nodes, below the state directory. Only root may enter it,
+/// because a node here has the mode and owner of the container's node, while others may
+/// enter the state directory.
 const DIRECTORY: &str = "devices";
 
-/// Makes node `index` of `devices`, with an SELinux label if there is one, below
-/// `state_dir`, and answers init with a detached mount of it. It stays there until [`remove`]: a mount of what has no
-/// name any more cannot be attached (ENOENT, as seen on Linux 6.18).
+/// Makes node `index` of `devices` below `state_dir`, with an SELinux label if there is
+/// one, and returns the answer for init: a detached mount of the node. The node stays
+/// until [`remove`], because a mount of a file without a name cannot be attached
+/// (ENOENT, seen on Linux 6.18).
 ///
 /// # Errors
-/// It cannot be made; that this machine lets this process make none is an answer.
+/// The node cannot be made. If this process may not make any node on this machine, that
+/// is an answer and not an error.
 pub(crate) fn make(
     devices: &Devices,
     label: Option<&str>,
@@ -40,7 +44,7 @@ pub(crate) fn make(
     let path = make_directory(state_dir)?.join(index.to_string());
     let (kind, number) = kind_and_number(node.kind);
     match mknodat(CWD, &path, kind, Mode::empty(), number) {
-        // Without CAP_MKNOD, or by the rules of our own cgroup.
+        // This process lacks CAP_MKNOD, or the rules of its own cgroup forbid it.
         Err(Errno::PERM) => return Ok(impossible("mknod", Errno::PERM)),
         result => result.with_context(|| format!("mknod {path:?}"))?,
     }
@@ -48,7 +52,7 @@ pub(crate) fn make(
     own(&path, owner, node.mode, label).with_context(context)?;
     let tree = clone(&path).with_context(context)?;
     match make_usable(&tree) {
-        // Before Linux 5.12.
+        // Linux before 5.12 has no mount_setattr(2).
         Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
             Ok(impossible("mount_setattr", Errno::NOSYS))
         }
@@ -63,7 +67,7 @@ fn impossible(call: &str, err: Errno) -> ToInit {
     ToInit::NoDevices(format!("{call}: {}", errno::text(err)))
 }
 
-/// Removes what [`make`] has made, once the container has it.
+/// Removes the nodes that [`make`] has made, once the container has them.
 ///
 /// # Errors
 /// A node is still there.
@@ -77,7 +81,7 @@ pub(crate) fn remove(devices: &Devices, state_dir: &Path) -> Result<()> {
     }
     let directory = state_dir.join(DIRECTORY);
     match fs::remove_dir_all(&directory) {
-        // None was asked for.
+        // Init asked for no node.
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.with_context(|| format!("remove {directory:?}")),
     }
@@ -89,12 +93,12 @@ fn make_directory(state_dir: &Path) -> Result<PathBuf> {
         Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
             Err(err).with_context(|| format!("make the directory {directory:?}"))
         }
-        // Or for the device before this one.
+        // The directory exists, from an earlier device.
         _ => Ok(directory),
     }
 }
 
-/// Owner first: a change of owner takes the set-id bits away.
+/// Sets the owner before the mode, because a change of owner clears the set-id bits.
 fn own(path: &Path, owner: (u32, u32), mode: u32, label: Option<&str>) -> Result<()> {
     chown(path, Some(owner.0), Some(owner.1)).context("chown")?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).context("chmod")?;
@@ -106,13 +110,13 @@ fn own(path: &Path, owner: (u32, u32), mode: u32, label: Option<&str>) -> Result
     Ok(())
 }
 
-/// A detached mount of the node.
+/// Makes a detached mount of the node.
 fn clone(path: &Path) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(CWD, path, flags).context("open_tree")
 }
 
-/// The mount of the directory may be one by which no device can be used.
+/// Clears `nodev` of the mount, because the mount of the state directory may have it.
 fn make_usable(tree: &OwnedFd) -> io::Result<()> {
     let change = MountChange {
         set: (MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)

@@ -1,10 +1,10 @@
 //! Stays in front of a container: passes signals on, relays the terminal, reaps
-//! what ends, and says how it ended.
+//! children, and reports how the container ended.
 //!
-//! One thread and one poll(2) do it. Signals arrive through a descriptor
-//! (signalfd(2)), so there is no moment between a look and a wait in which one
-//! could get lost; for that they are blocked before the container's first
-//! process exists.
+//! One thread and one poll(2) do this. Signals arrive through a descriptor
+//! (signalfd(2)) and are blocked before the container's first process exists, so that
+//! no signal can be lost between a check and a wait. Not for copying: see
+//! `terminal_relay.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -18,32 +18,31 @@ use super::terminal_relay::{Ready, Relay};
 use crate::signals::Signals;
 use crate::{errno, sys};
 
-/// Makes this process the one that reaps the container's orphans. Not being
-/// that one is worth no more than a warning.
+/// Makes this process reap the container's orphans (PR_SET_CHILD_SUBREAPER). Only warns
+/// of a failure.
 pub(crate) fn become_subreaper() {
     if let Err(err) = set_child_subreaper(Some(rustix::process::getpid())) {
         log::warn!("unable to become the subreaper: {}", errno::text(err));
     }
 }
 
-/// The container's first process, as its parent sees it.
+/// The container's first process, as its parent knows it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Init<'a> {
     pub(crate) pid: i32,
     pub(crate) pidfd: BorrowedFd<'a>,
 }
 
-/// Waits until `init` has ended and says with which exit status this process
-/// should end: init's own, or 128 and the number of the signal that ended it.
+/// Waits until `init` has ended. Returns the exit status for this process: init's own,
+/// or 128 plus the number of the signal that ended init.
 ///
-/// Meanwhile every signal to this process is passed on to init, but for
-/// SIGCHLD, SIGURG and SIGWINCH (which resizes the terminal); all children that
-/// end are reaped; `relay` copies between terminals; and what the container
-/// tells the service manager (`notify`) is passed on, this process being the
-/// one to watch.
+/// Meanwhile passes each signal of this process on to init, except SIGCHLD, SIGURG and
+/// SIGWINCH (which resizes the terminal), reaps all children that end, copies between
+/// terminals (`relay`), and passes the container's messages to the service manager on
+/// (`notify`), with this process as the main process of the service.
 ///
 /// # Errors
-/// The kernel refused something that it does not refuse.
+/// The kernel refuses a call that does not usually fail.
 pub(crate) fn wait(
     init: Init<'_>,
     mut relay: Option<Relay>,
@@ -60,7 +59,8 @@ pub(crate) fn wait(
                     libc::SIGCHLD => status = status.or(reap(init.pid)?),
                     libc::SIGURG => {}
                     libc::SIGWINCH => relay.iter().for_each(Relay::resize),
-                    // Whoever still reads our output has had enough of it.
+                    // After init's end, a signal ends the relay of the remaining
+                    // output.
                     _ if status.is_some() => relay = None,
                     signal => pass_on(signal, init)?,
                 }
@@ -82,7 +82,7 @@ pub(crate) fn wait(
     }
 }
 
-/// What there is to do.
+/// The descriptors that are ready.
 #[derive(Debug, Default)]
 struct Events {
     signal: bool,
@@ -123,7 +123,8 @@ fn wait_for_event(
     Ok(waited)
 }
 
-/// Reaps every child that has ended; init's exit status if it is among them.
+/// Reaps all children that have ended. Returns init's exit status if init is among
+/// them.
 fn reap(init: i32) -> Result<Option<u8>> {
     let mut found = None;
     loop {
@@ -138,7 +139,7 @@ fn reap(init: i32) -> Result<Option<u8>> {
     }
 }
 
-/// As a shell says it: the status, or 128 and the signal.
+/// The exit status as a shell reports it: the status, or 128 plus the signal.
 fn exit_status(status: WaitStatus) -> u8 {
     let number = match status.terminating_signal() {
         Some(signal) => 128 + signal,
@@ -149,7 +150,7 @@ fn exit_status(status: WaitStatus) -> u8 {
 
 fn pass_on(signal: i32, init: Init<'_>) -> Result<()> {
     match sys::pidfd_send_signal(init.pidfd, signal) {
-        // It has ended, which SIGCHLD will tell in a moment.
+        // Init has ended, and SIGCHLD will report that in a moment.
         Err(err) if Errno::from_io_error(&err) == Some(Errno::SRCH) => Ok(()),
         result => result.with_context(|| format!("pass signal {signal} on to the container")),
     }
@@ -170,7 +171,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::time::{Duration, Instant};
 
-    /// A shell with the streams given, and what `wait` says of it.
+    /// Starts a shell with the given streams. Returns its pid and its pidfd.
     #[expect(clippy::zombie_processes, reason = "the tests wait for its pid")]
     fn shell(script: &str, streams: [BorrowedFd<'_>; 3]) -> (i32, OwnedFd) {
         let [stdin, stdout, stderr] =
@@ -233,7 +234,8 @@ mod tests {
     #[test]
     fn an_ignored_sigchld_of_the_caller_does_no_harm() {
         testing::in_child(|| {
-            // `trap '' CHLD` in the shell before: inherited over execve.
+            // The ignored signal is inherited over execve(2), as from `trap '' CHLD` in
+            // a shell.
             sys::ignore_for_test(libc::SIGCHLD);
             assert_eq!(status_of("exit 5"), 5);
         });
@@ -276,7 +278,7 @@ mod tests {
         });
     }
 
-    /// Puts a terminal on standard input and output and returns its other side.
+    /// Puts a terminal on standard input and output. Returns its master.
     fn callers_terminal() -> OwnedFd {
         let size = nix::pty::Winsize {
             ws_row: 31,
@@ -310,7 +312,7 @@ mod tests {
         wait(init, Some(relay), &signals, None).expect("wait")
     }
 
-    /// What has been written to the other side so far.
+    /// Returns the output that has arrived at the master so far.
     fn available(master: &OwnedFd) -> String {
         rustix::fs::fcntl_setfl(master, OFlags::RDWR | OFlags::NONBLOCK).expect("nonblock");
         let mut text = Vec::new();
@@ -330,7 +332,7 @@ mod tests {
             let status = wait_with_terminal("read line; echo got $line; stty size; exit 7");
             assert_eq!(status, 7);
             let seen = available(&person);
-            // Each line ends in one carriage return, made by the caller's side.
+            // Each line ends in one carriage return, which the caller's terminal adds.
             assert!(seen.ends_with("got hello\r\n31 97\r\n"), "{seen:?}");
             let after = tcgetattr(stdin()).expect("settings");
             assert_eq!(after.local_modes, before.local_modes);
@@ -354,8 +356,8 @@ mod tests {
             };
             let script =
                 "trap 'stty size <&1; exit 0' WINCH; echo >&0; while :; do sleep 0.02; done";
-            // A size of its own comes with a signal from the terminal itself,
-            // which has no session here: send it by hand.
+            // A terminal that is resized sends SIGWINCH to its session, but this
+            // terminal has none, so send the signal by hand.
             let signals = Signals::block().expect("block");
             let terminal = Terminal::open().expect("terminal");
             let (master, slave) = container_terminal();

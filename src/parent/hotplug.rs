@@ -41,11 +41,11 @@ pub(crate) struct PutIn<'a> {
 }
 
 impl Inside {
-    /// The container of this init. `root` is its root if it has no mount namespace
-    /// of its own.
+    /// Opens the container of this init. `root` is its root if the container has no
+    /// mount namespace of its own.
     ///
     /// # Errors
-    /// It has ended.
+    /// The container has ended.
     pub(crate) fn new(
         init: Neighbour,
         root: Option<OwnedFd>,
@@ -64,7 +64,7 @@ impl Inside {
         })
     }
 
-    /// Its namespaces as far as what is put into it depends on them.
+    /// Returns the namespaces of the container that matter for putting in devices.
     ///
     /// # Errors
     /// The id maps cannot be read.
@@ -98,8 +98,8 @@ impl Inside {
         made.and(removed).map(|()| put_in)
     }
 
-    /// Takes out what devices have brought, as far as it is still there. `left` are the
-    /// covers that the container has afterwards.
+    /// Takes out the objects that devices have brought, as far as they are still there.
+    /// `left` are the covers that the container keeps.
     ///
     /// # Errors
     /// A node, mount or link cannot be removed.
@@ -123,7 +123,7 @@ impl Inside {
         // mounted there does not show the child, which stays in its own pid namespace.
         let procfs = Procfs::of_the_mount_namespace().context("open \"/proc\"")?;
         let inside = |mut inner: InitEnd, joined: teu_namespaces::Result<()>| {
-            // Modes are those of the plan.
+            // Clear the mask so that modes are those of the plan.
             rustix::process::umask(Mode::empty());
             let done = joined
                 .map_err(Into::into)
@@ -188,7 +188,7 @@ impl Look for Inside {
 }
 
 impl PutIn<'_> {
-    /// It stays there.
+    /// Leaves the nodes and mounts in the container.
     pub(crate) fn keep(mut self) {
         self.addition = None;
     }
@@ -208,10 +208,12 @@ impl Drop for PutIn<'_> {
     }
 }
 
-/// What "/" is for whoever joins the container's mount namespace: init itself may
-/// have changed its root, to the host's for one.
+/// Opens the root directory of a process that joins the container's mount namespace.
+/// The root of init itself may differ, because init may have changed it, for example to
+/// the host's.
 fn root_of(init: &Neighbour) -> Result<OwnedFd> {
-    // The opener answers us as we will answer init.
+    // The opener sends the root to this process, in the message with which this process
+    // answers init.
     let (opener_end, end) = pipe::pair()?;
     let opener = |end: ParentEnd, joined: teu_namespaces::Result<()>| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! Puts a container into a group of the resctrl file system, and removes what
-//! was made for it.
+//! Puts a container into a group of the resctrl filesystem, changes and reads the
+//! group, and removes it. Not for decisions: see `plan/intel_rdt.rs`.
 
 use std::fs;
 use std::io;
@@ -11,21 +11,22 @@ use serde::Serialize;
 use crate::plan::intel_rdt::{Group, IntelRdtPlan};
 use crate::plan::seen::Resctrl;
 
-/// Makes the group and its monitoring group as planned, and moves the process
-/// `pid` into them; before it has children, which follow it.
+/// Makes the group and its monitoring group as planned, and moves the process `pid`
+/// into them. Must come before `pid` has children, because these start in its group.
 ///
-/// `made` gets the directories to [`remove`] with the container, each as soon
-/// as it exists: also when an error follows.
+/// Adds each directory to `made` as soon as it exists, so that [`remove`] can remove
+/// it, also after an error.
 ///
 /// # Errors
-/// A group that must exist does not, or has other schemata; the hardware has no
-/// more groups; the kernel refused, with what it says about it.
+/// A group that must exist does not exist, or has other schemata; the hardware has no
+/// more groups; or the kernel refuses a write. The error has the kernel's own text.
 pub(crate) fn enter(plan: &IntelRdtPlan, pid: i32, made: &mut Vec<PathBuf>) -> Result<()> {
     let group = plan.directory();
     let is_new = make_group(plan, &group, made)?;
     match (&plan.group, plan.schemata.is_empty()) {
         (_, true) => {}
-        // Somebody else's: the container may use it if it is as expected.
+        // The group belongs to others. The container may use it if it has the planned
+        // values.
         (Group::Shared { .. }, false) if !is_new => compare(&group, &plan.schemata)?,
         (_, false) => {
             let text = plan.schemata.join("\n") + "\n";
@@ -42,11 +43,11 @@ pub(crate) fn enter(plan: &IntelRdtPlan, pid: i32, made: &mut Vec<PathBuf>) -> R
     Ok(())
 }
 
-/// Removes directories that [`enter`] made, last one first. Their processes, if
-/// there are any left, go to the group above.
+/// Removes the directories that [`enter`] made, in reverse order. The kernel moves
+/// processes that are left in them to the group above.
 ///
 /// # Errors
-/// The kernel refused; that they are gone already is none.
+/// The kernel refuses the removal. A directory that is already gone is no error.
 pub(crate) fn remove(made: &[PathBuf]) -> Result<()> {
     for path in made.iter().rev() {
         match fs::remove_dir(path) {
@@ -59,20 +60,20 @@ pub(crate) fn remove(made: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Schemata that were changed: as they were when dropped, until
-/// [`NewSchemata::keep`].
+/// Changed schemata. Dropping it restores the old ones, until [`NewSchemata::keep`].
 #[derive(Debug)]
 pub(crate) struct NewSchemata {
     path: PathBuf,
-    /// What was there; empty once it is to stay gone.
+    /// The old schemata; empty once they are not to be restored.
     old: String,
 }
 
-/// Writes lines of a schema to a container's group, in the order given; what
-/// they do not name stays.
+/// Writes lines of a schema to a container's group, in the given order. Values that the
+/// lines do not name stay.
 ///
 /// # Errors
-/// The kernel refused, with what it says about it. The old ones are there then.
+/// The kernel refuses a line; the error has the kernel's own text. The old schemata are
+/// restored.
 pub(crate) fn update(root: &Path, group: &Path, lines: &[String]) -> Result<NewSchemata> {
     let path = group.join("schemata");
     let old = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
@@ -84,7 +85,7 @@ pub(crate) fn update(root: &Path, group: &Path, lines: &[String]) -> Result<NewS
 }
 
 impl NewSchemata {
-    /// They stay.
+    /// Leaves the new schemata in place.
     pub(crate) fn keep(mut self) {
         self.old.clear();
     }
@@ -100,7 +101,7 @@ impl Drop for NewSchemata {
     }
 }
 
-/// What `events` tells about a container's group, by runc's names.
+/// The values that `events` reports for a container's group, with runc's names.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct RdtStats {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,7 +116,7 @@ pub(crate) struct RdtStats {
     mem_bw_schema_root: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     mem_bw_schema: String,
-    /// By memory domain.
+    /// One entry for each memory domain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mbm_stats: Vec<Bandwidth>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -125,7 +126,7 @@ pub(crate) struct RdtStats {
     schemata: Vec<String>,
 }
 
-/// What the L3 cache can be divided into.
+/// The parts into which the L3 cache can be divided.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct CacheInfo {
     cbm_mask: String,
@@ -133,7 +134,7 @@ struct CacheInfo {
     num_closids: u64,
 }
 
-/// What memory bandwidth can be divided into.
+/// The parts into which memory bandwidth can be divided.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct BandwidthInfo {
     bandwidth_gran: u64,
@@ -142,21 +143,21 @@ struct BandwidthInfo {
     num_closids: u64,
 }
 
-/// Bytes moved to and from memory.
+/// The bytes moved to and from memory.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Bandwidth {
     mbm_total_bytes: u64,
     mbm_local_bytes: u64,
 }
 
-/// Bytes of the L3 cache in use.
+/// The bytes in use in the L3 cache.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Occupancy {
     llc_occupancy: u64,
 }
 
-/// Reads what the machine has to divide and what the group, or the container's
-/// monitoring group in it, has got. What is missing is left out.
+/// Reads the limits of the machine and the values of the group, or of the container's
+/// monitoring group in it. Omits values that are missing.
 pub(crate) fn stats(resctrl: &Resctrl, group: &Path, id: &str) -> RdtStats {
     let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     let info = |path: &str| text(resctrl.root.join("info").join(path)).trim().to_owned();
@@ -212,7 +213,7 @@ pub(crate) fn stats(resctrl: &Resctrl, group: &Path, id: &str) -> RdtStats {
     stats
 }
 
-/// The directories of a group's domains, "mon_L3_00" and so on, in order.
+/// Returns the directories of a group's domains, such as "mon_L3_00", in order.
 fn domains(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let mut domains: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -220,7 +221,7 @@ fn domains(path: &Path) -> Vec<PathBuf> {
     domains
 }
 
-/// Whether the group was made just now.
+/// Makes the group if the plan says so. Returns whether it was made now.
 fn make_group(plan: &IntelRdtPlan, group: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     match &plan.group {
         Group::Default => Ok(false),
@@ -246,7 +247,7 @@ fn make_group(plan: &IntelRdtPlan, group: &Path, made: &mut Vec<PathBuf>) -> Res
     }
 }
 
-/// Whether the directory was made; it may have been there.
+/// Makes the directory. Returns whether it was made now and did not exist before.
 fn make(plan: &IntelRdtPlan, path: &Path) -> Result<bool> {
     match fs::create_dir(path) {
         Ok(()) => Ok(true),
@@ -263,17 +264,17 @@ fn write(root: &Path, path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("write {:?} to {path:?}{}", text.trim_end(), why(root)))
 }
 
-/// What the kernel says about its last refusal, which is more than an error
-/// number does.
+/// Returns the kernel's text about its last refusal, which says more than the error
+/// number.
 fn why(root: &Path) -> String {
     match fs::read_to_string(root.join("info/last_cmd_status")) {
         Ok(status) if status.trim() != "ok" => format!(" (last_cmd_status: {})", status.trim()),
-        // Nothing to add to the error itself.
+        // The kernel adds nothing to the error.
         _ => String::new(),
     }
 }
 
-/// Whether each wanted value is the one the group has.
+/// Checks that the group has each wanted value.
 fn compare(group: &Path, wanted: &[String]) -> Result<()> {
     let path = group.join("schemata");
     let actual = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
@@ -293,8 +294,8 @@ fn compare(group: &Path, wanted: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The values of a line such as `L3:0=7f0;1=01f`, in one spelling:
-/// `(L3, 0, 7f0)`, `(L3, 1, 1f)`.
+/// Splits a line such as `L3:0=7f0;1=01f` into values without leading zeros: `(L3, 0,
+/// 7f0)`, `(L3, 1, 1f)`.
 fn values(line: &str) -> impl Iterator<Item = (&str, &str, String)> {
     let (resource, values) = line.trim().split_once(':').unwrap_or((line.trim(), ""));
     values.split(';').filter_map(move |value| {
@@ -309,7 +310,7 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// A tree in the place of the kernel's. It makes no files on its own.
+    /// Makes a tree of ordinary files in place of the kernel's resctrl.
     fn machine(name: &str) -> testing::Directory {
         let dir = testing::Directory::new(name);
         fs::create_dir_all(dir.path().join("info")).expect("mkdir");
@@ -339,7 +340,8 @@ mod tests {
         assert_eq!(read(&dir, "box/schemata"), "L3:0=f\nMB:0=20\n");
         assert_eq!(read(&dir, "box/tasks"), "42");
         assert_eq!(made, [dir.path().join("box")]);
-        // The kernel's own files do not keep a group from being removed.
+        // Remove the files first: unlike files of resctrl, they would make rmdir(2)
+        // fail.
         fs::remove_file(dir.path().join("box/schemata")).expect("remove");
         fs::remove_file(dir.path().join("box/tasks")).expect("remove");
         remove(&made).expect("remove");

@@ -1,25 +1,25 @@
-//! Descriptors that the caller keeps open for the container: those of a service
-//! manager's sockets (LISTEN_FDS, sd_listen_fds(3)), and others.
+//! Descriptors that the caller keeps open for the container: the sockets of a service
+//! manager (LISTEN_FDS, sd_listen_fds(3)), and those of `--preserve-fds`.
 
 use anyhow::{Context, Result, bail};
 
 use crate::{errno, sys};
 
-/// Descriptors the caller hands over to the container, from 3 on: first those
+/// The descriptors that the caller hands over to the container, from 3 on: first those
 /// of LISTEN_FDS, then those of `--preserve-fds`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ListenFds {
-    /// How many LISTEN_FDS says.
+    /// The number in LISTEN_FDS.
     pub(crate) listen: u32,
-    /// How many there are in all: what `init::execute::exec` is to preserve.
+    /// The number of all descriptors that `init::execute::exec` is to preserve.
     pub(crate) preserved: u32,
 }
 
 impl ListenFds {
-    /// What the environment and `--preserve-fds` say.
+    /// Counts the descriptors of the environment and of `--preserve-fds`.
     ///
     /// # Errors
-    /// More than there can be.
+    /// The sum is too large.
     pub(crate) fn count(preserve: u32) -> Result<ListenFds> {
         let variable = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
         let for_us = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id());
@@ -34,22 +34,22 @@ impl ListenFds {
         Ok(ListenFds { listen, preserved })
     }
 
-    /// Takes the descriptors over. All get close-on-exec, so that no hook has
-    /// them; `init::execute::exec` takes it off again.
+    /// Takes the descriptors over. Sets close-on-exec on all of them, so that no hook
+    /// inherits them; `init::execute::exec` clears it again.
     ///
     /// # Errors
-    /// One of the descriptors is not open, in runc's words.
+    /// A descriptor is not open. The text is runc's.
     pub(crate) fn take(preserve: u32) -> Result<ListenFds> {
         let fds = ListenFds::count(preserve)?;
         fds.take_over()?;
         Ok(fds)
     }
 
-    /// Takes over those of `--preserve-fds` only: a further process of a
-    /// container is no service.
+    /// Takes over the descriptors of `--preserve-fds` only, because a further process
+    /// of a container is not a service.
     ///
     /// # Errors
-    /// As for [`ListenFds::take`].
+    /// The errors of [`ListenFds::take`].
     pub(crate) fn take_preserved(preserved: u32) -> Result<()> {
         ListenFds {
             listen: 0,
@@ -74,7 +74,8 @@ impl ListenFds {
         Ok(())
     }
 
-    /// The variables that tell the program, which is process 1, of them.
+    /// Returns the variables that announce the descriptors to the program, which is
+    /// process 1.
     pub(crate) fn variables(self) -> Vec<(&'static str, String)> {
         match self.listen {
             0 => Vec::new(),

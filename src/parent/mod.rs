@@ -1,7 +1,8 @@
-//! DO, outside: what the process that makes a container does for it, before, beside and
-//! after `init/`. It is called the parent; the host is the machine.
+//! The parent: the part of the process that makes a container, outside of the
+//! container, before, beside and after `init/`. The host is the machine, not this
+//! process.
 //!
-//! Decides nothing: what to do is in the plan.
+//! Not for decisions: the plan has them all.
 
 pub(crate) mod affinity;
 pub(crate) mod cleanup;

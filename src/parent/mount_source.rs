@@ -1,5 +1,6 @@
-//! Mount sources that the parent opens for init: one that root of the
-//! container's user namespace may not reach, and idmapped ones.
+//! Opens mount sources for init: a source that root of the container's user namespace
+//! may not reach, and idmapped sources. Not for other sources: `init/mounts.rs` opens
+//! them.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,12 +16,12 @@ use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
 use crate::plan::rootfs::RootfsPlan;
 use crate::sys::{self, MountChange};
 
-/// A detached clone of the source of mount `index` of the plan, made in the
-/// mount namespace of `child`: what the kernel has locked there stays locked.
+/// Makes a detached clone of the source of mount `index` of the plan, in the mount
+/// namespace of `child`, so that flags which the kernel has locked there stay locked.
 /// This process must be single-threaded.
 ///
 /// # Errors
-/// The source is not there, or its filesystem cannot be idmapped.
+/// The source does not exist, or its filesystem cannot be idmapped.
 pub(crate) fn open(plan: &RootfsPlan, index: usize, child: &Child) -> Result<OwnedFd> {
     let mount = plan
         .mounts
@@ -32,18 +33,18 @@ pub(crate) fn open(plan: &RootfsPlan, index: usize, child: &Child) -> Result<Own
     with_ids(clone_in(child, bind)?, bind, child)
 }
 
-/// The same for a container that runs, in whose mount namespace the source is out
-/// of sight: made in our own.
+/// Does the work of [`open`] for a running container, in this process's own mount
+/// namespace, because the container's does not show the source.
 ///
 /// # Errors
-/// As for [`open`].
+/// The errors of [`open`].
 pub(crate) fn open_here(mounts: &[Mount], index: usize, child: &Child) -> Result<OwnedFd> {
     let bind = mounts.get(index).and_then(Mount::bind);
     let bind = bind.with_context(|| format!("mount {index} has no source on the host"))?;
     let context = || format!("open {:?}", bind.source);
     let tree = clone_source(bind).with_context(context)?;
-    // As in the container's namespace when it was made: what is mounted there does
-    // not show up on the host.
+    // Make the clone a slave, as mounts of the container are, so that later mounts on
+    // it do not appear on the host.
     let change = MountChange {
         propagation: libc::MS_SLAVE,
         recursive: bind.recursive,
@@ -68,14 +69,15 @@ fn with_ids(tree: OwnedFd, bind: &Bind, child: &Child) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Opens the source from inside the child's mount namespace, in a process of
-/// its own: root of a user namespace may have no power over the mount namespace
-/// that this one would have to come back to.
+/// Opens the source inside the child's mount namespace, in a separate process, because
+/// root of a user namespace may not be allowed to return to this process's mount
+/// namespace.
 fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
     let mut namespaces = NamespacePlan::default();
     let path = format!("/proc/{}/ns/mnt", child.pid());
     namespaces.set(Kind::Mount, Namespace::Joined(path.into()));
-    // The opener answers us as we will answer init.
+    // The opener sends the source to this process, in the message with which this
+    // process answers init.
     let (opener_end, end) = pipe::pair()?;
     let ends = (end, opener_end);
     let opener = |end: ParentEnd, joined: teu_namespaces::Result<()>| {

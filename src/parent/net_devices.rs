@@ -1,5 +1,6 @@
-//! Moves network devices of the host into a container: by the parent, which has
-//! the privilege in both network namespaces.
+//! Moves network devices of the host into a container. The parent does this, because it
+//! has the privilege in both network namespaces. Not for the messages: see
+//! `netlink.rs`.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -11,13 +12,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::parent::netlink::Netlink;
 use crate::plan::net_devices::NetDevice;
 
-/// Moves the devices into the network namespace of the process `pid` and
-/// switches them on there. They keep hardware address, MTU and lasting
-/// addresses. They are never moved back: the kernel does that with those that
-/// are hardware when the namespace ends.
+/// Moves the devices into the network namespace of the process `pid` and switches them
+/// on there. They keep their hardware address, MTU and permanent addresses. The runtime
+/// never moves a device back: when the namespace ends, the kernel does so for hardware
+/// devices.
 ///
 /// # Errors
-/// A device is not there, its name is taken, or the kernel refused.
+/// A device does not exist, its name is taken, or the kernel refuses a change.
 pub(crate) fn move_into(devices: &[NetDevice], pid: i32) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
@@ -45,15 +46,16 @@ fn move_device(
     namespace: &File,
 ) -> Result<()> {
     let index = here.index(&device.host_name)?;
-    // The kernel would find out only after the move.
+    // Check the name now, because the kernel would refuse it only after the move.
     let name = free_name(&device.name, there)?;
-    // Before it goes down: the kernel then drops its IPv6 addresses.
+    // Read the addresses before the device is switched off, because the kernel then
+    // drops its IPv6 addresses.
     let addresses = here
         .lasting_addresses(index)
         .context("read its addresses")?;
     here.set_up(index, false).context("switch it off")?;
     here.move_to(index, namespace.as_fd(), &name)?;
-    // It may be another one now.
+    // The index may have changed.
     let index = there.index(&name)?;
     for address in &addresses {
         there
@@ -63,8 +65,8 @@ fn move_device(
     there.set_up(index, true).context("switch it on")
 }
 
-/// The name that a device gets in another network namespace: with the first
-/// number for `%d` that no device there has.
+/// Returns the name that a device gets in another network namespace. `%d` becomes the
+/// first number for which no device there has the name.
 fn free_name(template: &str, there: &Netlink) -> Result<String> {
     let mut number = 0;
     loop {
@@ -80,8 +82,8 @@ fn free_name(template: &str, there: &Netlink) -> Result<String> {
     }
 }
 
-/// A socket in another network namespace. Sockets stay where they were opened,
-/// so this process is there for one system call only.
+/// Opens a socket in another network namespace. A socket stays in the namespace in
+/// which it was opened, so this process enters the namespace for one system call only.
 fn netlink_in(namespace: &File) -> Result<Netlink> {
     let own = File::open("/proc/self/ns/net").context("open our own network namespace")?;
     let network = Some(LinkNameSpaceType::Network);
@@ -110,7 +112,7 @@ mod tests {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A process in a network namespace of its own.
+    /// A process in a new network namespace.
     struct Container(Child);
 
     impl Container {
@@ -156,7 +158,7 @@ mod tests {
         }
     }
 
-    /// Two devices, `one` and `two`, in a network namespace of the test's own.
+    /// Runs `body` with two devices, `one` and `two`, in a new network namespace.
     fn in_own_network(body: impl FnOnce(&Container)) {
         testing::in_child(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare");

@@ -1,8 +1,8 @@
 //! The few requests of rtnetlink(7) that moving a network device takes.
 //!
-//! What is in a message is put together and read here, by the structures in
-//! linux/rtnetlink.h; netlink-packet-core has the frames of messages and
-//! attributes. Numbers are in the machine's byte order, as the kernel has them.
+//! This module makes and reads the content of messages, which are the structures of
+//! linux/rtnetlink.h. The crate netlink-packet-core does the frames of messages and
+//! attributes. Numbers are in the machine's byte order, as in the kernel.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +17,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
 
-// linux/if_link.h, linux/if_addr.h
+// From linux/if_link.h and linux/if_addr.h.
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFA_ADDRESS: u16 = 1;
@@ -28,7 +28,7 @@ const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_PERMANENT: u32 = 0x80;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
-/// The kernel sends no more than this at once.
+/// The most bytes that the kernel sends at once.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// A socket to the network namespace in which it was opened.
@@ -40,15 +40,15 @@ pub(crate) struct Netlink(OwnedFd);
 pub(crate) struct Address {
     family: u8,
     prefix_length: u8,
-    /// `IFA_LOCAL`, `IFA_ADDRESS` and `IFA_BROADCAST`, those there are, and
-    /// those of `IFA_FLAGS` that a person sets.
+    /// `IFA_LOCAL`, `IFA_ADDRESS` and `IFA_BROADCAST` as far as present, and the flags
+    /// of `IFA_FLAGS` that a user sets.
     attributes: Vec<DefaultNla>,
 }
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
     pub(crate) fn open() -> Result<Netlink> {
-        // No protocol is protocol 0, NETLINK_ROUTE.
+        // Without a protocol, the protocol is 0, which is NETLINK_ROUTE.
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -58,10 +58,10 @@ impl Netlink {
         Ok(Netlink(socket.context("open a netlink socket")?))
     }
 
-    /// The index of the device called `name`.
+    /// Returns the index of the device called `name`.
     ///
     /// # Errors
-    /// ENODEV if there is none.
+    /// ENODEV if there is no such device.
     pub(crate) fn index(&self, name: &str) -> Result<u32> {
         let links = self.ask(RTM_GETLINK, NLM_F_ACK, &[0; 16], &[named(name)])?;
         match links.first().and_then(|link| link.first_chunk::<8>()) {
@@ -76,14 +76,14 @@ impl Netlink {
         self.tell_link(index, if up { mask } else { 0 }, mask, &[])
     }
 
-    /// Moves the device to the network namespace and renames it, in one go.
+    /// Moves the device to the network namespace and renames it, in one request.
     pub(crate) fn move_to(&self, index: u32, namespace: BorrowedFd<'_>, name: &str) -> Result<()> {
         let namespace = namespace.as_raw_fd().to_ne_bytes().to_vec();
         let namespace = DefaultNla::new(IFLA_NET_NS_FD, namespace);
         self.tell_link(index, 0, 0, &[named(name), namespace])
     }
 
-    /// Changes a device: `ifinfomsg`.
+    /// Changes a device (`ifinfomsg`).
     fn tell_link(
         &self,
         index: u32,
@@ -96,8 +96,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// The addresses of the device that somebody gave it for good and that
-    /// mean the same everywhere.
+    /// Returns the permanent addresses of the device with global scope.
     pub(crate) fn lasting_addresses(&self, index: u32) -> Result<Vec<Address>> {
         let mut addresses = Vec::new();
         for answer in self.ask(RTM_GETADDR, NLM_F_DUMP, &[0; 8], &[])? {
@@ -151,7 +150,7 @@ impl Netlink {
                 match answer.message_type() {
                     NLMSG_DONE => return Ok(bodies),
                     NLMSG_ERROR => match ErrorBuffer::new_checked(answer.payload())?.code() {
-                        // The acknowledgement.
+                        // This is the acknowledgement.
                         None => return Ok(bodies),
                         Some(error) => {
                             return Err(Errno::from_raw_os_error(-error.get()).into());
@@ -165,7 +164,8 @@ impl Netlink {
 }
 
 impl Address {
-    /// The address of an `RTM_NEWADDR` answer, if it is one of the device to keep.
+    /// Parses an `RTM_NEWADDR` answer. `None` if it is not a permanent address of the
+    /// device.
     fn lasting(answer: &[u8], index: u32) -> Result<Option<Address>> {
         let Some((&[family, prefix_length, flags, scope, device @ ..], rest)) =
             answer.split_first_chunk::<8>()
@@ -180,12 +180,13 @@ impl Address {
         for attribute in NlasIterator::new(rest) {
             let attribute = attribute?;
             match attribute.kind() {
-                // All the flags, of which the other place has the first eight.
+                // This attribute has all flags; the header has the first eight only.
                 IFA_FLAGS => flags = u32::from_ne_bytes(attribute.value().try_into()?),
                 IFA_ADDRESS | IFA_LOCAL | IFA_BROADCAST => {
                     attributes.push(DefaultNla::parse(&attribute)?);
                 }
-                // Among them the label, which starts with the device's name.
+                // Skip the others, such as the label, which starts with the device's
+                // name.
                 _ => {}
             }
         }
@@ -200,7 +201,7 @@ impl Address {
     }
 }
 
-/// A device's name.
+/// Makes the attribute of a device's name.
 fn named(name: &str) -> DefaultNla {
     DefaultNla::new(IFLA_IFNAME, [name.as_bytes(), b"\0"].concat())
 }

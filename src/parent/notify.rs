@@ -42,7 +42,7 @@ pub(crate) const CONTAINER_SOCKET: &str = "/run/notify/notify.sock";
 /// `bind,nosuid,noexec,nodev,ro`.
 pub(crate) const CONTAINER_DIRECTORY: &str = "/run/notify";
 
-/// Whether the caller is a service whose manager wants to hear of it.
+/// Returns whether the caller is a service whose manager waits for a notification.
 pub(crate) fn is_wanted() -> bool {
     service_managers_socket().is_some()
 }
@@ -54,7 +54,7 @@ fn service_managers_socket() -> Option<OsString> {
 /// Makes the directory to mount in the container, and returns it.
 ///
 /// # Errors
-/// It cannot be made.
+/// The directory cannot be made.
 pub(crate) fn make_directory(state_dir: &Path) -> Result<PathBuf> {
     let directory = state_dir.join(DIRECTORY);
     DirBuilder::new()
@@ -64,7 +64,7 @@ pub(crate) fn make_directory(state_dir: &Path) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// The socket the container writes to, and the service manager's.
+/// The socket to which the container writes, and that of the service manager.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     container: OwnedFd,
@@ -90,7 +90,7 @@ impl NotifySocket {
         let container = datagram_socket()?;
         bind_below(&container, &directory)
             .with_context(|| format!("bind the notify socket in {directory:?}"))?;
-        // Any user of the container may write to it.
+        // Any user of the container may write to the socket.
         fs::set_permissions(directory.join(SOCKET), fs::Permissions::from_mode(0o777))
             .with_context(|| format!("change the mode of the notify socket in {directory:?}"))?;
         let manager = datagram_socket()?;
@@ -200,7 +200,7 @@ impl AsFd for NotifySocket {
     }
 }
 
-/// Whether the other end of the pipe was closed in time.
+/// Returns whether the other end of the pipe was closed in time.
 fn wait_for_closing(pipe: &OwnedFd) -> Result<bool> {
     let deadline = Instant::now() + BARRIER_PATIENCE;
     loop {
@@ -219,7 +219,7 @@ fn wait_for_closing(pipe: &OwnedFd) -> Result<bool> {
     }
 }
 
-/// The line of a message that says READY, whatever else it says.
+/// Returns the line of a message that says READY. Ignores all other lines.
 fn ready_line(message: &[u8]) -> Option<&[u8]> {
     message
         .split(|byte| *byte == b'\n')
@@ -236,13 +236,13 @@ fn datagram_socket() -> Result<OwnedFd> {
     .context("make a notify socket")
 }
 
-/// The address of a path may have 107 bytes at most; through the directory's
-/// descriptor any state directory will do.
+/// Binds the socket by the directory's descriptor, because the path in an address may
+/// have 107 bytes at most, and a state directory may be longer.
 fn bind_below(socket: &OwnedFd, directory: &Path) -> Result<()> {
     use std::os::fd::AsRawFd;
     let directory = fs::File::open(directory)?;
     let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
-    // What a `run` or `start` that was killed has left.
+    // A killed `run` or `start` may have left a socket.
     match rustix::fs::unlinkat(&directory, SOCKET, rustix::fs::AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(err) => return Err(err.into()),
@@ -251,7 +251,7 @@ fn bind_below(socket: &OwnedFd, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `@name` is a name without a file (unix(7), "abstract").
+/// Parses an address. `@name` is a name without a file (unix(7), "abstract").
 fn unix_address(address: &OsString) -> Result<SocketAddrUnix> {
     let context = || format!("NOTIFY_SOCKET {address:?}");
     match address.as_bytes().strip_prefix(b"@") {
@@ -267,7 +267,8 @@ mod tests {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, recvmsg};
     use std::io::IoSliceMut;
 
-    /// A service manager's socket, and a container's bound to it.
+    /// Makes a service manager's socket, a container's notify socket, and a client of
+    /// it.
     fn pair(dir: &Path) -> (OwnedFd, NotifySocket, OwnedFd) {
         let manager = datagram_socket().expect("socket");
         let address = dir.join("manager");
@@ -329,7 +330,7 @@ mod tests {
         let dir = testing::Directory::new("notify-barrier");
         let (manager, socket, program) = pair(dir.path());
         say(&program, "READY=1");
-        // A manager of one thread: it reads everything some time later.
+        // Simulate a manager with one thread, which reads all messages some time later.
         let reader = std::thread::spawn(move || {
             let mut seen = Vec::new();
             let mut fds = Vec::new();
@@ -384,7 +385,7 @@ mod tests {
             .wait_until_ready(child.id().cast_signed())
             .expect("ended");
         child.wait().expect("wait");
-        // And one that is gone altogether.
+        // Test a manager that is gone altogether.
         socket
             .wait_until_ready(child.id().cast_signed())
             .expect("gone");

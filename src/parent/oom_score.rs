@@ -1,6 +1,6 @@
-//! How willingly the kernel kills a process when memory runs out
-//! (proc_pid_oom_score_adj(5)). Set from outside: only privileges of the machine may
-//! lower it.
+//! Sets how likely the kernel kills a process when memory runs out
+//! (proc_pid_oom_score_adj(5)). The parent does this, because lowering it takes a
+//! privilege of the host.
 
 use std::fs;
 
@@ -22,11 +22,12 @@ fn write(path: &str, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("write {} to {path:?}", text.trim()))
 }
 
-/// An adjustment that this process has for its next child to inherit, until this is
-/// dropped. For a child whose file is root's: one that its caller may not look into.
+/// A changed adjustment of this process, for its next child to inherit. Dropping it
+/// restores the adjustment from before. Needed for a child whose file belongs to root
+/// because the caller may not look into the child.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
-    /// `None`: there was nothing to change.
+    /// `None` if there was nothing to change.
     before: Option<String>,
 }
 
@@ -34,7 +35,7 @@ impl Borrowed {
     /// Changes the adjustment of this process.
     ///
     /// # Errors
-    /// It cannot be read or set.
+    /// The adjustment cannot be read or set.
     pub(crate) fn new(adjustment: i32) -> Result<Borrowed> {
         let before = fs::read_to_string(OWN).with_context(|| format!("read {OWN:?}"))?;
         let wanted = adjustment.to_string();

@@ -1,4 +1,4 @@
-//! The file that engines read a new process's id from.
+//! Writes the file from which engines read the pid of a new process.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use nix::unistd::Pid;
 
 use crate::atomic_file;
 
-/// Writes the pid file engines wait for: the number and nothing else.
+/// Writes the pid file: the number and nothing else.
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub(crate) fn write(path: &Path, pid: Pid) -> Result<()> {
     atomic_file::write(path, pid.to_string().as_bytes(), 0o644)
 }

@@ -1,6 +1,6 @@
-//! The seccomp agent: who answers for the calls that a filter leaves to a
-//! listener (config-linux.md, "The Container Process State"). The parent's part;
-//! see `init/seccomp.rs` for the other.
+//! Hands the listener of a filter to the seccomp agent, which answers the system calls
+//! that the filter leaves to it (config-linux.md, "The Container Process State"). Not
+//! for loading the filter: see `init/seccomp.rs`.
 
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -14,12 +14,12 @@ use teu_namespaces::Child;
 use crate::plan::seccomp::SeccompPlan;
 use crate::{fd_socket, hook, json, version};
 
-/// What the agent is told with the listener.
+/// The message that the agent gets with the listener.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerProcessState<'a> {
     oci_version: &'a str,
-    /// The names of the descriptors that come along.
+    /// The names of the descriptors in the message.
     fds: [&'a str; 1],
     /// The process that has the filter.
     pid: i32,
@@ -28,8 +28,8 @@ struct ContainerProcessState<'a> {
     state: hook::State<'a>,
 }
 
-/// Takes the listener, descriptor `number` of the process `child`, and gives it
-/// to the agent that the plan names. `state` is that of the container.
+/// Takes the listener, which is descriptor `number` of the process `child`, and sends
+/// it to the agent of the plan. `state` is that of the container.
 ///
 /// # Errors
 /// The agent cannot be reached.
@@ -56,8 +56,8 @@ pub(crate) fn give_listener(
         .with_context(|| format!("cannot send seccomp fd to {}", listener.path))
 }
 
-/// Connects to the agent's socket; `@` stands for the zero byte of an abstract
-/// name (unix(7)), as in Go's `net.Dial`.
+/// Connects to the agent's socket. `@` stands for the zero byte of an abstract name
+/// (unix(7)), as in Go's `net.Dial`.
 fn connect(path: &str) -> Result<OwnedFd> {
     let address = match path.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name),

@@ -1,5 +1,5 @@
-//! A process that this one has started, or CRIU for it: what `create`, `exec` and
-//! `restore` do with it until it runs by itself, or has ended in front of its user.
+//! A process that this process or CRIU has started: receives its terminal, announces it
+//! to the engine, and waits in front of it. Used by `create`, `exec` and `restore`.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use super::terminal_relay::Relay;
 use crate::fd_socket;
 use crate::signals::Signals;
 
-/// Dropped, it is killed, until [`Started::keep`].
+/// Dropping it kills the process, until [`Started::keep`].
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) child: Child,
-    /// Between its terminal and ours, in the foreground.
+    /// Copies between the process's terminal and the caller's, in the foreground.
     relay: Option<Relay>,
 }
 
@@ -27,11 +27,11 @@ impl Started {
         Started { child, relay: None }
     }
 
-    /// Receives the terminal that the process has made, to show it in `front`, if it is to
-    /// be shown at all.
+    /// Receives the terminal that the process has made, and relays it to `front`, if
+    /// given.
     ///
     /// # Errors
-    /// No terminal comes; the kernel refused to change one of the two.
+    /// No terminal arrives, or the kernel refuses to change a terminal.
     pub(crate) fn show_terminal(&mut self, front: Option<Front>) -> Result<()> {
         if let Some(Front { terminal, socket }) = front {
             let master = fd_socket::receive(&socket).context("receive the terminal")?;
@@ -40,10 +40,11 @@ impl Started {
         Ok(())
     }
 
-    /// Tells the engine which process it is: by a pidfd called `name`, and by number.
+    /// Announces the process to the engine: by a pidfd called `name`, and by its
+    /// number.
     ///
     /// # Errors
-    /// Nobody listens at the socket; the file cannot be written.
+    /// The socket has no listener, or the file cannot be written.
     pub(crate) fn announce(
         &self,
         name: &[u8],
@@ -59,11 +60,11 @@ impl Started {
         }
     }
 
-    /// Stays in front of it until it has ended, see [`foreground::wait`]. It is reaped
-    /// then.
+    /// Stays in front of the process until it has ended and is reaped, see
+    /// [`foreground::wait`].
     ///
     /// # Errors
-    /// The kernel refused something that it does not refuse; the process may still run.
+    /// The kernel refuses a call that does not usually fail. The process may still run.
     pub(crate) fn wait_in_front(
         &mut self,
         signals: &Signals,
@@ -74,12 +75,12 @@ impl Started {
             pidfd: self.child.pidfd(),
         };
         let status = foreground::wait(init, self.relay.take(), signals, notify)?;
-        // The pid may be another's.
+        // The process is reaped: its pid may belong to another process now.
         self.child.keep();
         Ok(status)
     }
 
-    /// It outlives this process.
+    /// Lets the process outlive this process.
     pub(crate) fn keep(&mut self) {
         self.child.keep();
     }

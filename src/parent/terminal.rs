@@ -1,4 +1,5 @@
-//! The terminal of the person in front of a container.
+//! The caller's terminal, and the socket over which the terminal of a process arrives.
+//! Not for the container's end: see `init/console.rs`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,20 +12,20 @@ use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, 
 
 use crate::{errno, fd_socket};
 
-/// Where the terminal of a process in the foreground is shown.
+/// The terminal in which the terminal of a foreground process is shown.
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(super) terminal: Terminal,
-    /// Brings the process's terminal.
+    /// The socket on which the process's terminal arrives.
     pub(super) socket: OwnedFd,
 }
 
-/// Where a new process sends its terminal, if it has one, and where that comes
-/// out in the foreground.
+/// Returns the socket to which a new process sends its terminal, if it has one, and the
+/// terminal in which that is shown in the foreground.
 ///
 /// # Errors
-/// The terminal would go nowhere, or the engine's socket get none, in runc's
-/// words; nobody listens there; there is no terminal to show it on.
+/// The flags contradict each other (the text is runc's), the engine's socket has no
+/// listener, or the caller has no terminal.
 pub(crate) fn sockets(
     has_terminal: bool,
     foreground: bool,
@@ -54,7 +55,7 @@ pub(crate) fn sockets(
     })
 }
 
-/// The terminal of the person in front of it. Back to what it was when dropped.
+/// The caller's terminal. Dropping it restores its settings.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     descriptor: OwnedFd,
@@ -62,12 +63,12 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Finds it: one of the standard streams, else the controlling terminal.
-    /// Before a container is made that would have none.
+    /// Finds the terminal: a standard stream, or else the controlling terminal. Must be
+    /// called before the container is made, so that nothing is made without a terminal.
     ///
     /// # Errors
-    /// There is none, in runc's words:
-    /// `open /dev/tty: no such device or address`.
+    /// There is no terminal. The text is runc's: `open /dev/tty: no such device or
+    /// address`.
     pub(crate) fn open() -> Result<Terminal> {
         let stream = [stderr(), stdout(), stdin()]
             .into_iter()
@@ -91,12 +92,12 @@ impl Terminal {
         })
     }
 
-    /// Lets every key through to the container. Lines that go out still get
-    /// their carriage return here: the container's side then adds none, and
-    /// output that is redirected has none.
+    /// Passes all keys to the container. This terminal still adds the carriage return
+    /// to lines of output, and the container's adds none, so that redirected output has
+    /// none.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refuses the change.
     pub(super) fn make_raw(&mut self) -> Result<()> {
         let before = tcgetattr(&self.descriptor).context("read the terminal's settings")?;
         let mut raw = before.clone();
@@ -114,7 +115,7 @@ impl Drop for Terminal {
         if let Some(before) = &self.before
             && let Err(err) = tcsetattr(&self.descriptor, OptionalActions::Now, before)
         {
-            // Hung up, most likely: nobody is there to see it.
+            // Most likely the terminal has hung up, and nobody is there to see it.
             log::debug!("restore the terminal: {}", errno::text(err));
         }
     }

@@ -1,4 +1,5 @@
-//! Copies between the container's terminal and the caller's standard streams.
+//! Copies between the container's terminal and the caller's standard streams. Not for
+//! waiting: `foreground.rs` does that.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,11 +16,11 @@ use rustix::termios::{
 use super::terminal::Terminal;
 use crate::errno;
 
-/// How much is read at once, and written: a pipe that can be written to takes
-/// this many bytes without waiting (pipe(7), `PIPE_BUF`).
+/// The bytes that are read or written at once. A writable pipe takes this many bytes
+/// without blocking (pipe(7), `PIPE_BUF`).
 const CHUNK: usize = 4096;
 
-/// Which of its ends are ready.
+/// The ends that are ready.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ready {
     stdin: bool,
@@ -31,31 +32,31 @@ pub(super) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Relay {
     terminal: Terminal,
-    /// The container's terminal, our side of it.
+    /// The master of the container's terminal.
     master: OwnedFd,
     to_container: VecDeque<u8>,
     to_caller: VecDeque<u8>,
     input_is_open: bool,
-    /// Whether anybody has the container's side open.
+    /// Whether a process has the slave open.
     output_is_open: bool,
-    /// Nobody reads our standard output any more: what comes is thrown away,
-    /// so that the container does not wait for ever.
+    /// The caller's standard output has no reader any more. Output is discarded, so
+    /// that the container does not block for ever.
     discards: bool,
 }
 
 impl Relay {
-    /// Begins: `terminal` becomes raw, and the container's, of which `master`
-    /// is our side, gets its size.
+    /// Starts the relay: `terminal` becomes raw, and the container's terminal, whose
+    /// master is `master`, gets its size.
     ///
     /// # Errors
-    /// The kernel refused to change one of the terminals.
+    /// The kernel refuses to change a terminal.
     pub(crate) fn new(mut terminal: Terminal, master: OwnedFd) -> Result<Relay> {
         let mut settings = tcgetattr(&master).context("read the container's terminal settings")?;
         settings.output_modes.remove(OutputModes::ONLCR);
         tcsetattr(&master, OptionalActions::Now, &settings)
             .context("change the container's terminal")?;
-        // Our own open file; those of the standard streams are shared with
-        // other processes and stay as they are.
+        // Only the master gets O_NONBLOCK, because other processes share the open files
+        // of the standard streams.
         rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)
             .context("change the container's terminal")?;
         terminal.make_raw()?;
@@ -72,8 +73,8 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Gives the container's terminal the size of the caller's. What is left
-    /// out if that fails is only the size.
+    /// Gives the container's terminal the size of the caller's. Ignores failures,
+    /// because the size is not essential.
     pub(super) fn resize(&self) {
         let size = tcgetwinsize(&self.terminal);
         if let Err(err) = size.and_then(|size| tcsetwinsize(&self.master, size)) {
@@ -81,7 +82,7 @@ impl Relay {
         }
     }
 
-    /// Where there may be something to copy: what poll(2) is to wait for.
+    /// Returns the descriptors, with their events, that poll(2) is to wait for.
     pub(super) fn wanted<'a>(
         &'a self,
         ready: &'a mut Ready,
@@ -102,7 +103,7 @@ impl Relay {
         wanted
     }
 
-    /// Copies what can be copied without waiting.
+    /// Copies as much as possible without blocking.
     pub(super) fn copy(&mut self, ready: Ready) -> Result<()> {
         let mut buffer = [0; CHUNK];
         if ready.stdin {
@@ -110,7 +111,8 @@ impl Relay {
                 Ok(0) => self.input_is_open = false,
                 Ok(count) => self.to_container.extend(&buffer[..count]),
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // In the background of a shell, or closed.
+                // This process is in the background of a shell, or standard input is
+                // closed.
                 Err(Errno::IO | Errno::BADF) => self.input_is_open = false,
                 Err(err) => return Err(err).context("read standard input"),
             }
@@ -132,7 +134,7 @@ impl Relay {
         match write(&self.master, bytes) {
             Ok(count) => drop(self.to_container.drain(..count)),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // Nobody has the other side open.
+            // No process has the slave open.
             Err(Errno::IO) => self.to_container.clear(),
             Err(err) => return Err(err).context("write to the container's terminal"),
         }
@@ -144,7 +146,8 @@ impl Relay {
         match write(stdout(), &bytes[..bytes.len().min(CHUNK)]) {
             Ok(count) => drop(self.to_caller.drain(..count)),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // Its reader is gone, it is closed, or the terminal hung up.
+            // The reader is gone, standard output is closed, or the terminal has hung
+            // up.
             Err(Errno::PIPE | Errno::BADF | Errno::IO) => {
                 self.discards = true;
                 self.to_caller.clear();
@@ -162,14 +165,14 @@ impl Relay {
                 self.to_caller.extend(&buffer[..count]);
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // Nobody has the other side open, and everything was read.
+            // No process has the slave open, and all output was read.
             Err(Errno::IO) => self.output_is_open = false,
             Err(err) => return Err(err).context("read from the container's terminal"),
         }
         Ok(())
     }
 
-    /// Whether everything the container wrote so far has been passed on.
+    /// Returns whether all output of the container so far has been passed on.
     pub(super) fn is_drained(&self) -> bool {
         if !self.to_caller.is_empty() {
             return false;
@@ -182,8 +185,8 @@ impl Relay {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // The kernel moves what a process wrote before it ended over to our
-        // side before it answers.
+        // poll(2) is reliable here, because the kernel first moves the output of ended
+        // processes to the master.
         matches!(poll(&mut event, Some(&now)), Ok(0))
     }
 }

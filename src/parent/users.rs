@@ -1,7 +1,7 @@
-//! The container's users and groups by name, from its own passwd and group
-//! files (passwd(5), group(5)), read from outside. The container writes them:
-//! they are looked up inside its root, must be regular files and not the
-//! kernel's own, and only the beginning counts, and no more than their size.
+//! Looks up the container's users and groups by name, in its own passwd and group files
+//! (passwd(5), group(5)), from outside. The container can write these files, so they
+//! are opened inside its root and must be regular files that are not the kernel's own.
+//! Only the beginning of a file is read, and no more than its size.
 //!
 //! Not for the home directory, which a process looks up from inside.
 
@@ -16,7 +16,7 @@ use crate::init::ordinary_file;
 use crate::init::paths::Root;
 use crate::init::procfs::Procfs;
 
-/// How much of a file is read, in bytes.
+/// The most bytes of a file that are read.
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 const PASSWD: &str = "/etc/passwd";
@@ -26,22 +26,22 @@ const GROUP: &str = "/etc/group";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
-    /// `None` if neither the caller nor a passwd file names one.
+    /// `None` if neither the caller nor a passwd file gives a group.
     pub(crate) gid: Option<u32>,
-    /// The other groups it is in; none if the caller chose the group.
+    /// The user's other groups; empty if the caller chose the group.
     pub(crate) groups: Vec<u32>,
 }
 
-/// Whether `text`, a `USER[:GROUP]`, has a name in it.
+/// Returns whether `text`, a `USER[:GROUP]`, has a name in it.
 pub(crate) fn has_name(text: &str) -> bool {
     text.split(':').any(|part| part.parse::<u32>().is_err())
 }
 
-/// The user of `text`, a `USER[:GROUP]` of which each may be a name, in the
+/// Finds the user of `text`, a `USER[:GROUP]` whose parts may be names, in the
 /// container whose init is `pid`.
 ///
 /// # Errors
-/// There is no such user or group, or no file to say so.
+/// The user or the group does not exist, or its file is missing.
 pub(crate) fn find(text: &str, pid: i32) -> Result<User> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -74,7 +74,7 @@ fn find_in(text: &str, root: &Root) -> Result<User> {
     Ok(found)
 }
 
-/// A line of passwd is `name:password:uid:gid:…`.
+/// Finds the user `name`. A line of passwd is `name:password:uid:gid:…`.
 fn by_name(name: &str, root: &Root) -> Result<User> {
     let refused = || format!("bad uid: {name:?}");
     for line in lines(PASSWD, root).with_context(refused)? {
@@ -94,7 +94,7 @@ fn by_name(name: &str, root: &Root) -> Result<User> {
     bail!("{}: no such user in {PASSWD:?} of the container", refused())
 }
 
-/// A line of group is `name:password:gid:member,member`.
+/// Finds the group `name`. A line of group is `name:password:gid:member,member`.
 fn group_by_name(name: &str, root: &Root) -> Result<u32> {
     let refused = || format!("bad gid: {name:?}");
     for line in lines(GROUP, root).with_context(refused)? {
@@ -109,7 +109,8 @@ fn group_by_name(name: &str, root: &Root) -> Result<u32> {
     bail!("{}: no such group in {GROUP:?} of the container", refused())
 }
 
-/// The groups that name `user` as a member; without a file, none.
+/// Returns the groups that have `user` as a member. Without a group file there are
+/// none.
 fn groups_of(user: &str, root: &Root) -> Result<Vec<u32>> {
     if matches!(
         root.resolve(Path::new(GROUP)),
@@ -194,7 +195,7 @@ mod tests {
             fs::create_dir(directory.join("etc")).expect("mkdir");
             let passwd = directory.join("etc/passwd");
             assert!(words("root", root).contains("no such file or directory"));
-            // The host has a root, this root filesystem has not.
+            // The host has a root user, but this root filesystem has no passwd file.
             symlink("/proc/1/root/etc/passwd", &passwd).expect("symlink");
             assert!(words("root", root).contains("no such file or directory"));
             fs::remove_file(&passwd).expect("unlink");
