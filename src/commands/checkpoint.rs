@@ -1,4 +1,6 @@
-//! `teu checkpoint`: store a running container in files, by CRIU.
+//! `teu checkpoint`: stores a running container in image files, with CRIU. Checks the
+//! options, lets criu dump the container, and deletes the container unless it is to go
+//! on. Not for the conversation with criu: see `criu/`.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -19,39 +21,39 @@ use crate::plan::named_devices::NamedDevices;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{errno, sys};
 
-/// The first CRIU that knows how to freeze a v2 cgroup.
+/// The first version of CRIU that can freeze a v2 cgroup.
 const FREEZES_V2: u32 = 31_400;
 
-/// The first CRIU that says by a notification that its pages may be fetched.
+/// The first version of CRIU that notifies when its pages may be fetched.
 const NOTIFIES_READINESS: u32 = 31_500;
 
-/// What `checkpoint` needs to know.
+/// The arguments of `checkpoint`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
-    /// Where the images go.
+    /// The directory for the images.
     pub(crate) images: PathBuf,
-    /// Where the log goes, if not there.
+    /// The directory for the log, if it is not that of the images.
     pub(crate) work: Option<PathBuf>,
-    /// The images of the pre-dump before, from those of this one.
+    /// The directory of the images of an earlier pre-dump, relative to `images`.
     pub(crate) parent: Option<OsString>,
-    /// Store memory only, and let the container go on.
+    /// Stores memory only, and leaves the container running.
     pub(crate) pre_dump: bool,
-    /// What the command line has for CRIU.
+    /// Options for CRIU from the command line.
     pub(crate) criu: rpc::Options,
-    /// The caller's descriptor to write a NUL to once pages can be fetched.
+    /// The caller's descriptor that gets a NUL byte once pages can be fetched.
     pub(crate) status_fd: Option<u32>,
 }
 
-/// Stores the container, which ends by that and is deleted, unless it was asked
-/// to go on.
+/// Stores the container. The container ends by that and is deleted, unless it is to go
+/// on.
 ///
 /// # Errors
-/// It is not there or does not run; an option is wrong; there is no CRIU that
-/// can do it. The container then runs as before.
+/// The container does not exist or does not run, an option is wrong, or there is no
+/// suitable CRIU. The container then runs as before.
 #[inline(never)]
 pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     warn_if_rootless("checkpoint");
@@ -84,13 +86,13 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
         && !options.pre_dump
         && let Err(err) = remove(dir, &state, &init)
     {
-        // It was stored, which is what was asked for.
+        // Only warn, because the container is stored, as asked.
         log::warn!("{}", errno::chain(&err));
     }
     Ok(())
 }
 
-/// As runc does: it may work, and CRIU says why if it does not.
+/// Warns as runc does. It may work, and otherwise CRIU gives the reason.
 pub(super) fn warn_if_rootless(command: &str) {
     if Host::new().is_rootless() {
         log::warn!("teu {command} is untested with rootless containers");
@@ -108,7 +110,8 @@ fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
     }
 }
 
-/// The group on the host that the container's root is in, if another than here.
+/// Returns the group on the host that the container's group 0 is mapped to, if not
+/// group 0.
 fn group_of_root(state: &ContainerState) -> Result<Option<u32>> {
     let namespace = PathBuf::from(format!("/proc/{}/ns/user", state.pid));
     let maps = Host::new().id_maps_of(&namespace)?;
@@ -116,8 +119,8 @@ fn group_of_root(state: &ContainerState) -> Result<Option<u32>> {
     Ok(root.map(|line| line.host).filter(|gid| *gid != 0))
 }
 
-/// CRIU would restore such a mount without its map: files would then have
-/// other owners than they had.
+/// Refuses idmapped mounts, because CRIU would restore them without their map, and
+/// files would change their owners.
 fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
     let path = format!("/proc/{}/mountinfo", state.pid);
     let table = std::fs::read(&path).with_context(|| format!("read {path:?}"))?;
@@ -129,7 +132,7 @@ fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
     Ok(())
 }
 
-/// CRIU says of a GPU only that it does not know what a descriptor is.
+/// Adds a hint to CRIU's error, which does not say that a descriptor belongs to a GPU.
 fn hint_at_devices(error: Error, devices: &NamedDevices) -> Error {
     let with_nodes = devices.list.iter();
     let with_nodes = with_nodes.filter(|device| !device.brought.nodes.is_empty());
@@ -137,14 +140,14 @@ fn hint_at_devices(error: Error, devices: &NamedDevices) -> Error {
     match &names[..] {
         [] => error,
         names => anyhow!(
-            "{error} (hint: what is open of {} CRIU can store only if it has a plugin for it)",
+            "{error} (hint: CRIU needs a plugin to store open files of {})",
             names.join(", ")
         ),
     }
 }
 
 impl Options {
-    /// The caller's descriptor for lazy pages.
+    /// Takes over the caller's descriptor for lazy pages.
     fn take_status_fd(&self) -> Result<Option<OwnedFd>> {
         let Some(number) = self.status_fd.filter(|_| self.criu.lazy_pages) else {
             return Ok(None);
@@ -209,18 +212,18 @@ fn dump(
             && let Some(fd) = status_fd.take()
             && let Err(err) = rustix::io::write(&fd, &[0])
         {
-            // Whoever wanted to know is gone; others may fetch the pages.
+            // The reader of this descriptor is gone. Others may still fetch the pages.
             log::warn!("can't write \\0 to status fd: {}", errno::text(err));
         }
         Ok(())
     })
 }
 
-/// Deletes the container that CRIU has ended.
+/// Deletes a container whose processes CRIU has ended.
 fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<()> {
     init_process::wait_for_end(init)?;
     match dir.lock() {
-        // Someone else saw that it had ended.
+        // Another command has seen the end, and deleted the container.
         Err(err) if err.downcast_ref() == Some(&Failure::NotFound) => Ok(()),
         locked => locked.and_then(|()| cleanup::destroy(dir, state, false)),
     }
@@ -254,8 +257,7 @@ mod tests {
         devices.list.push(of_nodes);
         assert_eq!(
             told(&devices).to_string(),
-            "criu failed (hint: what is open of nvidia.com/gpu=0 CRIU can store only if it has \
-             a plugin for it)"
+            "criu failed (hint: CRIU needs a plugin to store open files of nvidia.com/gpu=0)"
         );
     }
 }

@@ -1,7 +1,9 @@
-//! `teu create`: make a container from a bundle, up to the moment before its
-//! program starts. `run` makes its containers here too.
+//! `teu create`: makes a container from a bundle, up to the moment before its program
+//! starts. `run` makes its containers here, too.
 //!
-//! This file is the parent's half of the story; `init/mod.rs` is the other.
+//! First decides everything ([`decide`]), then makes the state directory and the
+//! cgroup, clones init, and serves init until it is ready ([`make`]). `init/mod.rs` is
+//! init's half.
 
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
@@ -33,40 +35,40 @@ use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};
 
-/// What `create` needs to know.
+/// The arguments of `create`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
-    /// Who makes the cgroup.
+    /// The program that makes the cgroup: teu itself or systemd.
     pub(crate) cgroup_manager: CgroupManager,
-    /// Whether missing permission for cgroups is no error.
+    /// Whether to tolerate missing permission for cgroups.
     pub(crate) rootless: Rootless,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
-    /// The bundle's directory, "." if not given.
+    /// The bundle's directory; "." by default.
     pub(crate) bundle: PathBuf,
-    /// Where the terminal goes, from the bundle on.
+    /// The socket for the terminal, relative to the bundle.
     pub(crate) console_socket: Option<PathBuf>,
-    /// Where a pidfd of init goes, from the bundle on.
+    /// The socket for a pidfd of init, relative to the bundle.
     pub(crate) pidfd_socket: Option<PathBuf>,
-    /// Where the process id of init is written, absolute.
+    /// The file for the pid of init, absolute.
     pub(crate) pid_file: Option<PathBuf>,
-    /// Whether to move the mount and chroot instead of pivot_root.
+    /// Whether to move the mount and chroot instead of calling pivot_root(2).
     pub(crate) no_pivot: bool,
     /// Whether to stay in the caller's session keyring.
     pub(crate) no_new_keyring: bool,
-    /// How many descriptors beyond standard input, output, error and
-    /// `$LISTEN_FDS` the container gets.
+    /// The number of descriptors that the container gets in addition to the standard
+    /// streams and `$LISTEN_FDS`.
     pub(crate) preserve_fds: u32,
-    /// Devices that are asked for by name.
+    /// Devices that are requested by name.
     pub(crate) devices: DeviceWishes,
 }
 
 /// The value of `--rootless`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rootless {
-    /// Decide by the user and the user namespace.
+    /// Decides by the user and the user namespace.
     Auto,
     Yes,
     No,
@@ -75,7 +77,7 @@ pub(crate) enum Rootless {
 /// Makes a container and leaves its init waiting for `teu start`.
 ///
 /// # Errors
-/// Whatever stood in the way; nothing of the container is left then.
+/// The step that failed. Nothing of the container is left.
 #[inline(never)]
 pub(crate) fn create(options: &Options) -> Result<()> {
     let (mut container, pipe) = make(options, Purpose::Create)?;
@@ -85,30 +87,30 @@ pub(crate) fn create(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What a container is made for.
+/// The purpose of a new container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be started by another command.
+    /// Another command starts the container.
     Create,
-    /// To be started at once and left alone.
+    /// The container is started at once and left alone.
     RunDetached,
-    /// To be started at once and waited for.
+    /// The container is started at once and waited for.
     RunForeground,
 }
 
-/// Makes a container, up to the moment before its program starts. Comes with our end of
-/// the pipe to its init.
+/// Makes a container, up to the moment before its program starts. Returns the container
+/// and the parent's end of the pipe to its init.
 ///
 /// # Errors
-/// Whatever stood in the way; nothing of the container is left then.
+/// The step that failed. Nothing of the container is left.
 pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, ParentEnd)> {
     let listen_fds = ListenFds::take(options.preserve_fds)?;
 
     container_id::check(&options.id)?;
     StateDir::make_root(&options.root)?;
 
-    // All three are left to the end of the process: after the clone, to free them
-    // would be to copy every page they are in.
+    // Never free these three, because the clone shares their pages, and freeing them
+    // would copy each page.
     let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
     let (seen, plan) = decide(&bundle, &options.for_plan(purpose, listen_fds))?;
     let (seen, plan) = (ManuallyDrop::new(seen), ManuallyDrop::new(plan));
@@ -120,16 +122,18 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
         plan.rootfs.mounts.len()
     );
 
-    // From here each step leaves something behind; each owner undoes its own
-    // step when dropped, and `keep` ends that. A signal must not end this process
-    // in between; before, it must, whatever is waited for there.
+    // From here, each step leaves something behind, and each owner undoes its own step
+    // when dropped, until `keep`. Block signals, so that none ends this process in
+    // between. Do not block them before, because a signal must end this process while
+    // it waits there.
     let signals = Signals::block()?;
     let state_dir = StateDir::reserve(&options.root, &options.id)?;
     let mut state = ContainerState::planned(&plan, &seen.cgroups);
     if plan.process.terminal.is_none() {
         state.external.pipes = external::pipes_of_this_process();
     }
-    // First, so that `delete --force` finds what a killed creation leaves.
+    // Save the state first, so that `delete --force` finds the remains of a killed
+    // creation.
     state_dir.begin(&state)?;
     log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
     let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups).map_err(resources::named)?;
@@ -150,7 +154,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
         },
     )?;
 
-    // What stands in brackets are the words runc's users look for.
+    // The words in parentheses are runc's, and its users look for them.
     log::debug!(
         target: STEP,
         "cloned init as process {} (nsexec container setup)",
@@ -181,10 +185,11 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     }
 }
 
-/// Looks at the machine once, and decides everything before it is touched.
+/// Looks at the machine once, and decides everything before anything is changed.
 ///
 /// # Errors
-/// What cannot be, or not here.
+/// The specification is invalid, or asks for something that is impossible on this
+/// machine.
 pub(super) fn decide(bundle: &Bundle, options: &PlanOptions) -> Result<(Seen, Box<Plan>)> {
     let seen = Host::new().look(&bundle.spec, &bundle.dir, options)?;
     let plan = Plan::new(&bundle.spec, &bundle.dir, options, &seen)?;
@@ -195,7 +200,8 @@ fn init_failed(why: &str) -> anyhow::Error {
     anyhow!("error during container init: {why}")
 }
 
-/// What init inherits, and where its terminal is shown in the foreground.
+/// Returns what init inherits, and the terminal that shows init's terminal in the
+/// foreground.
 fn for_init<'a>(
     options: &Options,
     plan: &Plan,
@@ -223,7 +229,7 @@ fn for_init<'a>(
     ))
 }
 
-/// What the container inherits of being a service of systemd's.
+/// Returns the variables and the mount of a container that is a service of systemd.
 fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
     let mut variables = listen_fds.variables();
     let notifies = notify::is_wanted();
@@ -240,7 +246,7 @@ fn service(state_dir: &Path, listen_fds: ListenFds) -> Service {
 }
 
 impl Options {
-    /// What the plan of a container made for `purpose` depends on.
+    /// Returns everything, besides the bundle and the host, on which the plan depends.
     pub(super) fn for_plan(&self, purpose: Purpose, listen_fds: ListenFds) -> PlanOptions {
         PlanOptions {
             id: self.id.clone(),
@@ -261,7 +267,7 @@ impl Options {
     }
 }
 
-/// A creation under way: init works in its new namespaces.
+/// A creation in progress, while init works in its new namespaces.
 struct Creation<'a> {
     container: Container,
     pipe: ParentEnd,
@@ -269,7 +275,7 @@ struct Creation<'a> {
 }
 
 impl Creation<'_> {
-    /// The parent's part while init works.
+    /// Does the parent's part while init works.
     fn bring_up(&mut self, options: &Options, enters_v1: bool, front: Option<Front>) -> Result<()> {
         let pid = self.container.init.child.pid();
         let entered = Entered {
@@ -277,12 +283,13 @@ impl Creation<'_> {
             v2: self.container.init.child.is_in_cgroup(),
         };
         log::trace!(target: STEP, "waited for init to enter its cgroup");
-        // Init is making its mounts meanwhile.
+        // Meanwhile init makes its mounts.
         let entered = self.container.cgroup.enter(pid, entered);
         entered.map_err(resources::named)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
-        // Only now: the kernel grants no more than the cgroup has.
+        // Reset the affinity after the move, because the kernel allows only CPUs of the
+        // cgroup.
         affinity::reset(pid.as_raw());
         net_devices::move_into(&self.plan.net_devices, pid.as_raw())?;
         if let Some(rdt) = &self.plan.intel_rdt {
@@ -311,7 +318,7 @@ impl Creation<'_> {
         )
     }
 
-    /// Notes who init is, for the state.
+    /// Saves in the state which process is init, and its cgroup.
     fn note_init(&mut self) -> Result<()> {
         self.container.state.pid = self.container.init.child.pid().as_raw();
         let stat =
@@ -321,9 +328,9 @@ impl Creation<'_> {
         Ok(())
     }
 
-    /// Answers what init asks, until it is ready. Device rules come when it has
-    /// made its devices and mounts, which may be of a device the container
-    /// cannot use, and before anything else runs in the container.
+    /// Answers init's requests until init is ready. Then sets the device rules: after
+    /// init has made its devices and mounts, because a mount may be of a device that
+    /// the rules forbid, and before any other program runs in the container.
     fn serve_init(&self) -> Result<()> {
         match self.pipe.serve(|asked| self.answer(asked))? {
             Outcome::Ready => {
@@ -371,7 +378,7 @@ impl Creation<'_> {
                 seccomp_agent::give_listener(filter, &self.container.init.child, number, state)?;
                 None
             }
-            other => bail!("message from init: {other:?}, again"),
+            other => bail!("unexpected message from init: {other:?}"),
         })
     }
 

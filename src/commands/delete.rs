@@ -1,4 +1,5 @@
-//! `teu delete`: remove containers and everything held for them.
+//! `teu delete`: removes containers and everything that is held for them. Not for the
+//! removal itself: see `parent/cleanup.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,21 +11,23 @@ use crate::known_failures::Failure;
 use crate::parent::cleanup;
 use crate::state::{ContainerState, NoState, StateDir, Status, init_process};
 
-/// What `delete` needs to know.
+/// The arguments of `delete`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
-    /// The names of the containers, one or more, not checked yet.
+    /// The names of the containers, at least one, not checked yet.
     pub(crate) ids: Vec<String>,
-    /// Whether to kill what still runs, and be content with what is not there.
+    /// Whether to kill running containers, and to succeed if a container does not
+    /// exist.
     pub(crate) force: bool,
 }
 
-/// Deletes each of the containers, also when another could not be.
+/// Deletes each container, even if another could not be deleted.
 ///
 /// # Errors
-/// The last container's that could not be deleted; earlier ones are logged.
+/// The error of the last container that could not be deleted. Errors of earlier
+/// containers are logged.
 #[inline(never)]
 pub(crate) fn delete(options: &Options) -> Result<()> {
     let mut result = Ok(());
@@ -41,7 +44,7 @@ pub(crate) fn delete(options: &Options) -> Result<()> {
 /// Deletes one container.
 ///
 /// # Errors
-/// It runs, and `force` was not given; something could not be removed.
+/// The container runs and `force` is not set, or something cannot be removed.
 fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     let is_missing = |err: &anyhow::Error| err.downcast_ref() == Some(&Failure::NotFound);
     let mut dir = StateDir::find(root, id)?;
@@ -56,7 +59,7 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
             delete_unreadable(dir, id)
         }
         Err(err) if is_missing(&err) => {
-            // What a creation left that was killed before it wrote anything.
+            // A creation was killed before it saved any state.
             dir.remove()?;
             if force { Ok(()) } else { Err(err) }
         }
@@ -64,8 +67,8 @@ fn delete_one(root: &Path, id: &str, force: bool) -> Result<()> {
     }
 }
 
-/// Deletes a container whose state cannot be read, as far as the state still says
-/// where it is.
+/// Deletes a container whose state cannot be read, as far as the remains of the state
+/// name its processes and cgroups.
 fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
     let state = match dir.read_remains() {
         Ok(state) => state,
@@ -84,8 +87,8 @@ fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
          and no poststop hook runs"
     );
     kill_init(&state)?;
-    // Only of init is it certain that it is the container's: where another
-    // process is, the cgroup stays, and so does the state.
+    // Kill init only, because no other process is known to be the container's. A cgroup
+    // with another process stays, and so does the state.
     Cgroup::open(&state.cgroup).remove()?;
     dir.remove()
 }
@@ -103,11 +106,11 @@ fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Resul
     cleanup::destroy(dir, state, force)
 }
 
-/// Deletes a container by force that was found without locking it; what others
-/// have deleted since is gone.
+/// Deletes a container by force that was found without locking it. Succeeds if another
+/// command has deleted the container meanwhile.
 ///
 /// # Errors
-/// Something could not be removed.
+/// Something cannot be removed.
 pub(super) fn delete_found(mut dir: StateDir, state: &ContainerState) -> Result<()> {
     match dir.lock_again(state)? {
         true => delete_container(dir, state, true),
@@ -115,7 +118,7 @@ pub(super) fn delete_found(mut dir: StateDir, state: &ContainerState) -> Result<
     }
 }
 
-/// Kills init and waits for its end; that it ended by itself is no error.
+/// Kills init and waits for its end. Succeeds if init has already ended.
 fn kill_init(state: &ContainerState) -> Result<()> {
     let Some(init) = init_process::open(state)? else {
         return Ok(());

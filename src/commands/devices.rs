@@ -1,4 +1,5 @@
-//! `teu devices`: show what CDI files describe.
+//! `teu devices`: shows and checks the devices that CDI files describe. Not for devices
+//! of a container: see `gpu.rs`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -13,32 +14,34 @@ use crate::host::{Host, faults, parts_of};
 use crate::json;
 use crate::plan::gpu::DeviceWishes;
 
-/// What `devices` needs to know.
+/// The arguments of `devices`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Where files are, absolute; the usual places if there are none.
+    /// The directories of CDI files, absolute; empty stands for the default
+    /// directories.
     pub(crate) directories: Vec<PathBuf>,
     pub(crate) action: Action,
     /// Whether to print JSON.
     pub(crate) json: bool,
-    /// Where the state of containers is, of which no container gets any.
+    /// The directory of all state. Devices below it are refused, because no container
+    /// may get it.
     pub(crate) state: PathBuf,
 }
 
-/// What is to be shown.
+/// The information to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The names.
+    /// The names of all devices.
     List,
-    /// What is wrong with these files, or with all that are found.
+    /// Errors in these files, or in all files that are found.
     Validate(Vec<PathBuf>),
-    /// What these devices bring.
+    /// The edits of these devices.
     Inspect(Vec<String>),
 }
 
 impl Action {
     /// # Errors
-    /// There is no such action, or it takes other words.
+    /// There is no such action, or it takes other arguments.
     pub(crate) fn new(word: &str, names: Vec<OsString>) -> Result<Action> {
         match word {
             "list" if names.is_empty() => Ok(Action::List),
@@ -56,10 +59,10 @@ impl Action {
     }
 }
 
-/// Prints what was asked for and returns the exit status.
+/// Prints the requested information. Returns the exit status.
 ///
 /// # Errors
-/// A device that there is not.
+/// A requested device does not exist.
 #[inline(never)]
 pub(crate) fn devices(options: &Options) -> Result<u8> {
     let cdi = Host::new().cdi(&options.directories);
@@ -70,7 +73,7 @@ pub(crate) fn devices(options: &Options) -> Result<u8> {
     }
 }
 
-/// What is wrong with these files, or with all that were found.
+/// Returns the errors in these files, or in all files that are found.
 fn problems(cdi: &Cdi, files: &[PathBuf], state: &Path) -> Vec<Problem> {
     let wishes = DeviceWishes {
         state: state.to_owned(),
@@ -91,7 +94,7 @@ fn problems(cdi: &Cdi, files: &[PathBuf], state: &Path) -> Vec<Problem> {
     files.iter().flat_map(read).collect()
 }
 
-/// The devices on standard output, what is wrong with the files on standard error.
+/// Prints the devices on standard output, and errors in the files on standard error.
 fn list(cdi: &Cdi, json: bool) -> Result<()> {
     for problem in cdi.problems() {
         eprintln!("{problem}");
@@ -148,7 +151,7 @@ fn inspect(cdi: &Cdi, names: &[String], json: bool) -> Result<()> {
     print(&text)
 }
 
-/// A value on one line.
+/// Writes a value in one line.
 fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,5 +1,5 @@
-//! `teu events`: what happens to a container and what it uses, a line of JSON
-//! for each.
+//! `teu events`: prints the events and the statistics of a container, one line of JSON
+//! each. Not for reading the numbers: see the crate teu-cgroups.
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,20 +18,20 @@ use crate::parent::intel_rdt::{self, RdtStats};
 use crate::plan::seen::Resctrl;
 use crate::state::{ContainerState, StateDir, init_process};
 
-/// What `events` needs to know.
+/// The arguments of `events`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
-    /// The time from one line of statistics to the next.
+    /// The time between two lines of statistics.
     pub(crate) interval: Duration,
-    /// Whether to print statistics once and be done.
+    /// Whether to print statistics once only.
     pub(crate) stats: bool,
 }
 
-/// One line, by runc's names (its types/events.go).
+/// An event in one line, with runc's names (its types/events.go).
 #[derive(Debug, Serialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
@@ -46,16 +46,16 @@ struct Data {
     #[serde(flatten)]
     stats: Stats,
     intel_rdt: RdtStats,
-    /// Always null, as in runc: a runtime does not know what of the network
-    /// namespace is the container's.
+    /// Always null, as in runc, because a runtime does not know which network
+    /// interfaces belong to the container.
     network_interfaces: (),
 }
 
-/// Prints statistics, once or in intervals, and each kill for want of memory,
-/// until the container has ended.
+/// Prints statistics, once or in intervals, and each kill by the OOM killer, until the
+/// container has ended.
 ///
 /// # Errors
-/// The container is not there or does not run; the interval is 0.
+/// The container does not exist or does not run, or the interval is 0.
 #[inline(never)]
 pub(crate) fn events(options: &Options) -> Result<()> {
     if options.interval.is_zero() {
@@ -81,7 +81,7 @@ pub(crate) fn events(options: &Options) -> Result<()> {
     source.stream(&init, watch, options.interval)
 }
 
-/// Where the numbers come from.
+/// The sources of the numbers.
 struct Source {
     state: Box<ContainerState>,
     cgroup: Cgroup,
@@ -89,7 +89,7 @@ struct Source {
 }
 
 impl Source {
-    /// Until the container has ended, or nobody reads any more.
+    /// Prints until the container has ended or standard output has no reader.
     fn stream(
         &self,
         init: &OwnedFd,
@@ -115,13 +115,14 @@ impl Source {
                 if !self.print_stats()? {
                     return Ok(());
                 }
-                // Late by more than one, as after a suspend, none are made up for.
+                // After a long delay, such as a suspend, do not make up for missed
+                // lines.
                 next = (next + interval).max(Instant::now());
             }
         }
     }
 
-    /// Whether anybody reads.
+    /// Prints statistics. Returns whether standard output has a reader.
     fn print_stats(&self) -> Result<bool> {
         let intel_rdt = match (&self.resctrl, &self.state.resctrl_group) {
             (Some(resctrl), Some(group)) => intel_rdt::stats(resctrl, group, &self.state.id),
@@ -144,10 +145,10 @@ impl Source {
     }
 }
 
-/// Writes to standard output; whether anybody reads what is written.
+/// Writes to standard output. Returns whether standard output has a reader.
 ///
 /// # Errors
-/// Any other than that nobody does.
+/// The write fails for another reason than a missing reader.
 pub(super) fn write_unless_closed(text: &[u8]) -> Result<bool> {
     let mut output = std::io::stdout();
     match output.write_all(text).and_then(|()| output.flush()) {
@@ -157,7 +158,8 @@ pub(super) fn write_unless_closed(text: &[u8]) -> Result<bool> {
     }
 }
 
-/// Waits for news of memory, or until `wake`; whether init is dead.
+/// Waits for an event of memory, for init's end, or until `wake`. Returns whether init
+/// has ended.
 fn wait_for(init: &OwnedFd, watch: Option<&OomWatch>, wake: Instant) -> Result<bool> {
     let mut fds = vec![PollFd::new(init, PollFlags::IN)];
     if let Some(watch) = watch {

@@ -1,6 +1,8 @@
-//! `teu exec`: run a further process in a container.
+//! `teu exec`: runs a further process in a container.
 //!
-//! This file is the parent's half of the story; `init/exec.rs` is the other.
+//! Plans the process, clones a middle process beside the container's init, moves it to
+//! the cgroup, lets it clone the process, and serves the process until it is ready.
+//! `init/exec.rs` is the other half, inside the container.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,41 +33,40 @@ use crate::plan::scheduling::Affinity;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 
-/// What `exec` needs to know.
+/// The arguments of `exec`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
-    /// A file with the process, instead of the container's own process with
+    /// A file with the process; by default the container's own process with
     /// `replacements`.
     pub(crate) process: Option<PathBuf>,
     pub(crate) replacements: Replacements,
-    /// Whether to return once the program was started.
+    /// Whether to return once the program is started.
     pub(crate) detach: bool,
-    /// Where the terminal goes.
+    /// The socket for the terminal.
     pub(crate) console_socket: Option<PathBuf>,
-    /// Where a pidfd of the process goes.
+    /// The socket for a pidfd of the process.
     pub(crate) pidfd_socket: Option<PathBuf>,
-    /// Where the process id is written, absolute.
+    /// The file for the pid of the process, absolute.
     pub(crate) pid_file: Option<PathBuf>,
-    /// How many descriptors beyond standard input, output and error the
-    /// process gets.
+    /// The number of descriptors that the process gets in addition to the standard
+    /// streams.
     pub(crate) preserve_fds: u32,
-    /// Cgroups below the container's to be in, by controller; the empty name
-    /// stands for all.
+    /// Cgroups below the container's for the process, by controller; the empty name
+    /// stands for all controllers.
     pub(crate) sub_cgroups: BTreeMap<String, String>,
     /// Whether to wait in a paused container until it is resumed.
     pub(crate) ignore_paused: bool,
 }
 
-/// Runs a process in a container and returns the exit status to end with: that
-/// of the process, 128 and the signal's number if a signal ended it, 0 if
-/// detached.
+/// Runs a process in a container. Returns the exit status for this process: that of the
+/// new process, 128 plus the signal's number if a signal ended it, or 0 if detached.
 ///
 /// # Errors
-/// The process could not be started; nothing of it is left then.
+/// The process cannot be started. Nothing of it is left.
 #[inline(never)]
 pub(crate) fn exec(options: &Options) -> Result<u8> {
     ListenFds::take_preserved(options.preserve_fds)?;
@@ -77,26 +78,27 @@ pub(crate) fn exec(options: &Options) -> Result<u8> {
         start(options, &state, &neighbour, &plan)?.keep();
         return Ok(0);
     }
-    // Before the clone, or a process that ends at once would not be noticed.
+    // Block signals before the clone, or the end of a short process would not be
+    // noticed.
     let signals = Signals::block()?;
     let mut process = start(options, &state, &neighbour, &plan)?;
     process.wait_in_front(&signals, None)
 }
 
-/// The container's init, beside which the process will be.
+/// Finds the container's init, beside which the process is started.
 fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
     let Some(init) = init_process::open(state)? else {
         return Err(Failure::ExecStopped.into());
     };
-    // As in the status: a cgroup without a freezer is never frozen.
+    // A cgroup without a freezer is never frozen, as in the status.
     if !options.ignore_paused && Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
         return Err(Failure::ExecPaused.into());
     }
     Neighbour::new(Pid::from_raw(state.pid), init).map_err(|err| unless_stopped(err, state))
 }
 
-/// The root of a container that has no mount namespace of its own: joining one
-/// would have led there.
+/// Opens the root of a container that has no mount namespace of its own. Otherwise
+/// joining the mount namespace leads to the root, and this returns `None`.
 pub(super) fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result<Option<OwnedFd>> {
     if neighbour.has_own(Kind::Mount) {
         return Ok(None);
@@ -105,14 +107,15 @@ pub(super) fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root =
         rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open {path:?}"));
-    // Looked at last: the pid was init's all the time, then.
+    // Check init last: it was alive all the time, so the pid was init's.
     match state.init_is_alive()? {
         true => root.map(Some),
         false => Err(Failure::ExecStopped.into()),
     }
 }
 
-/// An error, or that the container has stopped meanwhile, which explains it.
+/// Returns `err`, or the error that the container has stopped meanwhile, which explains
+/// it.
 fn unless_stopped(err: impl Into<anyhow::Error>, state: &ContainerState) -> anyhow::Error {
     if matches!(state.init_is_alive(), Ok(false)) {
         Failure::ExecStopped.into()
@@ -122,14 +125,14 @@ fn unless_stopped(err: impl Into<anyhow::Error>, state: &ContainerState) -> anyh
 }
 
 impl Options {
-    /// What is replaced, with the user by numbers.
+    /// Returns the replacements, with the user by numbers.
     fn by_numbers(&self, state: &ContainerState) -> Result<Cow<'_, Replacements>> {
         let named = self.replacements.user.as_deref();
         let Some(named) = named.filter(|user| users::has_name(user)) else {
             return Ok(Cow::Borrowed(&self.replacements));
         };
         let user = users::find(named, state.pid).map_err(|err| unless_stopped(err, state))?;
-        // Looked at last: the pid was init's all the time, then.
+        // Check init last: it was alive all the time, so the pid was init's.
         if !state.init_is_alive()? {
             return Err(Failure::ExecStopped.into());
         }
@@ -183,7 +186,7 @@ impl Options {
     }
 }
 
-/// What the process inherits from this one, which has it until it is dropped.
+/// Attributes of this process that the new process inherits. Dropping it restores them.
 #[derive(Debug)]
 struct Inheritance {
     _affinity: Option<affinity::Borrowed>,
@@ -206,11 +209,11 @@ impl Inheritance {
     }
 }
 
-/// Reads what `--cgroup` says, each `[CONTROLLER[,CONTROLLER...]:]PATH`.
+/// Parses the values of `--cgroup`, each `[CONTROLLER[,CONTROLLER...]:]PATH`.
 ///
 /// # Errors
-/// A path without controllers that is not the only one, or a controller that
-/// is empty or given twice.
+/// A path without controllers is not the only path, or a controller is empty or given
+/// twice.
 pub(crate) fn sub_cgroups(words: &[String]) -> Result<BTreeMap<String, String>> {
     let mut paths = BTreeMap::new();
     for word in words {
@@ -247,7 +250,7 @@ fn start(
     let (console_socket, front) = terminal::sockets(has_terminal, !options.detach, socket)?;
     let mut cgroup =
         Cgroup::open_below(&state.cgroup, &options.sub_cgroups)?.or_leave_out(state.rootless);
-    // What is wrong with the directory will be told by entering it.
+    // Ignore an error about the directory, because entering the cgroup reports it.
     let cgroup_fd = cgroup.clone_target().ok().flatten();
     let given = init::exec::FromParent {
         entrance: cgroup.entrance(),
@@ -281,7 +284,7 @@ fn start(
     }
 }
 
-/// The parent's part while the process takes its last steps.
+/// Does the parent's part while the process takes its last steps.
 fn bring_up(
     process: &mut Started,
     pipe: &ParentEnd,
@@ -305,7 +308,7 @@ fn bring_up(
     pipe.send(ToInit::Execute)
 }
 
-/// Answers what the process asks, until it is ready.
+/// Answers the requests of the process until it is ready.
 fn serve(
     process: &Started,
     pipe: &ParentEnd,
@@ -319,7 +322,7 @@ fn serve(
             seccomp_agent::give_listener(filter, &process.child, number, state)?;
             Ok(None)
         }
-        other => bail!("message from the process: {other:?} instead of ready"),
+        other => bail!("unexpected message from the process: {other:?}"),
     });
     match outcome? {
         Outcome::Ready => Ok(()),
@@ -328,8 +331,8 @@ fn serve(
     }
 }
 
-/// Lets the process start once it is prepared. What it inherits is set
-/// meanwhile: cgroup and CPUs.
+/// Lets the process start once the middle process is prepared. Meanwhile sets the
+/// attributes that the process inherits: its cgroup and CPUs.
 fn start_child(
     pending: Pending,
     cgroup: &mut Cgroup,
@@ -359,8 +362,8 @@ fn start_child(
     }
 }
 
-/// Moves the process into the cgroups that it is not in yet. If that is refused and no
-/// cgroup was named, into the cgroup where the container's init is by now.
+/// Moves the process into the cgroups that it is not in yet. If the kernel refuses and
+/// no cgroup was requested, moves it into the current cgroup of the container's init.
 fn enter_cgroup(
     process: &Child,
     cgroup: &mut Cgroup,
@@ -374,7 +377,7 @@ fn enter_cgroup(
     };
     if options.sub_cgroups.is_empty()
         && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
-        // Looked at last: the pid was init's all the time, then.
+        // Check init last: it was alive all the time, so the pid was init's.
         && state.init_is_alive().unwrap_or(false)
         && inits.enter(pid, Entered::default()).is_ok()
     {
@@ -383,7 +386,7 @@ fn enter_cgroup(
     Err(refused).with_context(|| format!("error adding pid {pid} to cgroups"))
 }
 
-/// What the process said before its end, or the error met on this side.
+/// Returns the error that the process reported before its end, or else `err`.
 fn why_it_failed(pipe: &ParentEnd, err: anyhow::Error) -> anyhow::Error {
     match pipe.last_words() {
         Some(why) => anyhow!(why).context(START),
@@ -391,10 +394,10 @@ fn why_it_failed(pipe: &ParentEnd, err: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// It ended without a word before it was ready.
+/// Makes the error for a process that ended without a message before it was ready.
 fn ended(status: WaitStatus) -> anyhow::Error {
     match status {
-        // Nothing else would kill it without a word.
+        // Only the OOM killer is likely to kill it without a message.
         WaitStatus::Signaled(_, Signal::SIGKILL, _) => {
             anyhow!("it was killed (possibly OOM-killed)")
         }

@@ -1,7 +1,7 @@
-//! `teu features`: say what this runtime supports (runtime-spec, features.md).
+//! `teu features`: prints what this runtime supports (runtime-spec, features.md).
+//! Docker and containerd ask before they use a feature.
 //!
-//! Docker and containerd ask before they use something. What is said here is
-//! what is built, not what this kernel can do: that is what features.md wants.
+//! The answer is about this build and not about this kernel, as features.md requires.
 
 use crate::host::Host;
 use crate::plan::seccomp::words as seccomp;
@@ -15,10 +15,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 
-/// The oldest specification whose bundles run.
+/// The oldest version of the specification whose bundles run.
 const OLDEST_SPECIFICATION: &str = "1.0.0";
 
-/// In the order of a container's life. `prestart` is deprecated, not gone.
+/// Hooks, in the order of a container's life. `prestart` is deprecated but still works.
 const HOOKS: &[&str] = &[
     "prestart",
     "createRuntime",
@@ -39,17 +39,16 @@ const NAMESPACES: [LinuxNamespaceType; 8] = [
     LinuxNamespaceType::Uts,
 ];
 
-/// Annotations of a specification that engines should not let everyone set,
-/// because a runtime that knows them acts on them. One that ends in "." stands
-/// for all that begin so.
+/// Annotations that engines should not let every user set, because a runtime acts on
+/// them. A name that ends in "." stands for all names that begin with it.
 const UNSAFE_ANNOTATIONS: &[&str] = &[
     "org.systemd.property.",
     "org.criu.config",
     plan::gpu::ANNOTATION,
 ];
 
-/// features.md, field by field; the order is that of the output. oci-spec's own
-/// has the annotations in another order each time.
+/// The output, field by field, in the order of features.md. Not oci-spec's type, which
+/// puts annotations in random order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Features {
@@ -62,16 +61,16 @@ struct Features {
     potentially_unsafe_config_annotations: &'static [&'static str],
 }
 
-/// What is built. Here is where a new ability is announced.
+/// Returns the features of this build. New features are announced here.
 fn built() -> Features {
     let commit = version::COMMIT.filter(|commit| !commit.is_empty());
     let annotations = [
         Some(("teu.version", version::VERSION)),
         commit.map(|c| ("teu.commit", c)),
-        // The key engines look for.
+        // Engines look for this key.
         Some(("org.opencontainers.runc.checkpoint.enabled", "true")),
         Some(("teu.cdi", teu_gpu::cdi::NEWEST_VERSION)),
-        // The words of --gpus for them.
+        // The values of --gpus for vendors.
         Some(("teu.gpus", "nvidia,amd,intel,drm")),
     ];
     Features {
@@ -100,8 +99,7 @@ fn linux() -> LinuxFeature {
         .set_operators(Some(seccomp::operators()))
         .set_archs(Some(seccomp::architectures()))
         .set_known_flags(Some(seccomp::flags()))
-        // Those that this kernel has: the one answer that is about the machine, as
-        // features.md wants it.
+        // Only the supported flags depend on the kernel, as features.md requires.
         .set_supported_flags(Some(seccomp::supported_flags(
             Host::new().knows_wait_killable(),
         )));
@@ -149,10 +147,10 @@ pub(crate) fn features() -> Result<()> {
         .context("write to standard output")
 }
 
-/// That as JSON.
+/// Returns the features as JSON.
 ///
 /// # Errors
-/// It cannot be written as such.
+/// The features cannot be written as JSON.
 pub(crate) fn text() -> Result<Vec<u8>> {
     json::indented(&built(), "    ").context("write the features as JSON")
 }
@@ -208,7 +206,7 @@ mod tests {
             (9, 7, 11)
         );
         assert_eq!(count("knownFlags"), 4);
-        // SPEC_ALLOW is there on any kernel that teu runs on.
+        // Every kernel that teu runs on has SPEC_ALLOW.
         assert!(count("supportedFlags") >= 3);
     }
 
@@ -229,7 +227,6 @@ mod tests {
         }
     }
 
-    /// Not yet; whoever builds one changes this with it.
     #[test]
     fn the_order_is_that_of_the_specification() {
         let text = String::from_utf8(json::indented(&built(), "    ").unwrap()).unwrap();

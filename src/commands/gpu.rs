@@ -1,5 +1,5 @@
-//! `teu gpu`: the GPUs of this machine: show them, check them and those who use them,
-//! and describe them to engines.
+//! `teu gpu`: lists the GPUs of this machine, checks them or a container's devices, and
+//! writes CDI files for engines. Not for finding GPUs: see the crate teu-gpu.
 
 mod check;
 mod container;
@@ -16,37 +16,38 @@ use super::devices::{print, print_json};
 use crate::host::{Host, library_dirs};
 use crate::{atomic_file, json};
 
-/// What `gpu` needs to know.
+/// The arguments of `gpu`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
-    /// Where CDI files are, absolute; the usual places if there are none.
+    /// The directories of CDI files, absolute; empty stands for the default
+    /// directories.
     pub(crate) directories: Vec<PathBuf>,
-    /// What the files of drivers are below, absolute.
+    /// The root of the driver's files, absolute.
     pub(crate) driver_root: Option<PathBuf>,
     pub(crate) action: Action,
     /// Whether to print JSON.
     pub(crate) json: bool,
-    /// Where the CDI file is written.
+    /// The path for the CDI file.
     pub(crate) output: Option<PathBuf>,
-    /// Whose GPUs the CDI file is of.
+    /// The vendor whose GPUs the CDI file describes.
     pub(crate) vendor: Option<Vendor>,
     pub(crate) capabilities: Capabilities,
 }
 
-/// What is to be done.
+/// The action to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     List,
-    /// The machine, or this container.
+    /// Check this container, or else the machine.
     Check(Option<String>),
     Cdi,
 }
 
 impl Action {
     /// # Errors
-    /// There is no such action, or it has nothing to do with a container.
+    /// There is no such action, or it takes no container.
     pub(crate) fn new(word: &str, id: Option<String>) -> Result<Action> {
         match (word, id) {
             ("check", id) => Ok(Action::Check(id)),
@@ -58,11 +59,11 @@ impl Action {
     }
 }
 
-/// Does what was asked for and returns the exit status.
+/// Performs the action. Returns the exit status.
 ///
 /// # Errors
-/// What the kernel says of GPUs is not understood, there is no such container, or the
-/// file cannot be made.
+/// The kernel's data about GPUs is not understood, the container does not exist, or the
+/// file cannot be written.
 #[inline(never)]
 pub(crate) fn gpu(options: &Options) -> Result<u8> {
     let roots = Host::new().roots(options.driver_root.as_deref())?;
@@ -74,7 +75,7 @@ pub(crate) fn gpu(options: &Options) -> Result<u8> {
     }
 }
 
-/// What `list` prints as JSON.
+/// The output of `list` as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed<'a> {
@@ -88,7 +89,7 @@ struct Listed<'a> {
 struct ListedGpu<'a> {
     #[serde(flatten)]
     gpu: &'a Gpu,
-    /// Those that are of this one alone.
+    /// The nodes that belong to this GPU only.
     nodes: Vec<String>,
 }
 
@@ -101,7 +102,7 @@ impl<'a> ListedGpu<'a> {
         }
     }
 
-    /// In words, for a table.
+    /// Returns the cells of a table.
     fn row(&self) -> [String; 7] {
         let gpu = self.gpu;
         let or_none = |word: Option<String>| word.unwrap_or_else(|| "-".to_owned());
@@ -119,7 +120,7 @@ impl<'a> ListedGpu<'a> {
     }
 }
 
-/// The GPUs on standard output, what is wrong with them on standard error.
+/// Prints the GPUs on standard output, and problems with them on standard error.
 fn list(roots: &Roots, json: bool) -> Result<()> {
     let gpus = teu_gpu::gpus(roots).map_err(Error::msg)?;
     let listed = Listed {
@@ -149,7 +150,7 @@ fn list(roots: &Roots, json: bool) -> Result<()> {
     print(&text)
 }
 
-/// Columns as wide as their widest cells.
+/// Aligns columns to the width of their widest cells.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or_default());
@@ -161,10 +162,10 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// A CDI file of each vendor on standard output, or that of one in a file. What has
-/// nodes in /dev/dri and is of no vendor that is known, as the console of a server,
-/// is described only if it is asked for. Images are taken to have their libraries where
-/// the driver's root has them.
+/// Prints a CDI file for each vendor on standard output, or writes that of one vendor
+/// to a file. Other devices with nodes in /dev/dri, such as a server's console, are
+/// described only on request. Assumes that images have their libraries in the
+/// directories of the driver's root.
 fn cdi(roots: &Roots, options: &Options) -> Result<()> {
     let directories = library_dirs(&roots.driver)?;
     let files = teu_gpu::generate(roots, options.capabilities, &directories);
@@ -192,7 +193,7 @@ fn cdi(roots: &Roots, options: &Options) -> Result<()> {
         .extension()
         .is_some_and(|extension| extension == "json");
     let text = text(file, options.json || is_json)?;
-    // Engines of users read it, too.
+    // Make the file readable for all, because engines of users read it, too.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     atomic_file::write(path, text.as_bytes(), 0o644)
 }

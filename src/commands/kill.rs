@@ -1,4 +1,4 @@
-//! `teu kill`: send a signal to a container.
+//! `teu kill`: sends a signal to a container. Not for waiting for its end.
 
 use std::path::PathBuf;
 
@@ -9,26 +9,26 @@ use teu_cgroups::Cgroup;
 use crate::known_failures::Failure;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 
-/// What `kill` needs to know.
+/// The arguments of `kill`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
-    /// The number of the signal. Any number may have been typed, also 0, which
-    /// only asks whether the process is there, and real-time signals, which
-    /// have no names; the kernel refuses those that are none.
+    /// The number of the signal. Any number may be given: 0, which only checks for the
+    /// process, and real-time signals, which have no names. The kernel refuses invalid
+    /// numbers.
     pub(crate) signal: i32,
-    /// Whether a container that does not run is no error.
+    /// With `--all`, succeed if the container is not running.
     pub(crate) all: bool,
 }
 
-/// Sends the signal to init; SIGKILL to every process of a container that has
-/// no pid namespace of its own, since they would outlive their init.
+/// Sends the signal to init. Sends SIGKILL to every process of a container without its
+/// own pid namespace, because these processes would outlive init.
 ///
 /// # Errors
-/// The container is not there or does not run, or the kernel knows no such signal.
+/// The container does not exist or does not run, or the kernel knows no such signal.
 #[inline(never)]
 pub(crate) fn kill(options: &Options) -> Result<()> {
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
@@ -55,7 +55,8 @@ fn kill_everyone(state: &ContainerState) -> Result<()> {
     }
 }
 
-/// All that can be found of a container without a cgroup of its own.
+/// Kills init, which is the only process that can be found without the container's own
+/// cgroup.
 fn kill_init(state: &ContainerState) -> Result<()> {
     match init_process::open(state)? {
         Some(init) => init_process::signal(state, &init, libc::SIGKILL),
@@ -63,8 +64,7 @@ fn kill_init(state: &ContainerState) -> Result<()> {
     }
 }
 
-/// The number of a signal written as a number, or as a name with or without
-/// "SIG", in either case.
+/// Parses a signal: a number, or a name with or without "SIG", in upper or lower case.
 pub(crate) fn signal_number(word: &str) -> Result<i32> {
     match word.parse() {
         Ok(number) if number >= 0 => return Ok(number),
@@ -76,7 +76,7 @@ pub(crate) fn signal_number(word: &str) -> Result<i32> {
         Some(_) => upper,
         None => format!("SIG{upper}"),
     };
-    // Older names of SIGCHLD, SIGABRT and SIGIO.
+    // These are older names of SIGCHLD, SIGABRT and SIGIO.
     let name = match name.as_str() {
         "SIGCLD" => "SIGCHLD",
         "SIGIOT" => "SIGABRT",

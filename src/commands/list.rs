@@ -1,4 +1,4 @@
-//! `teu list`: print the containers below one root.
+//! `teu list`: prints the containers below teu's root.
 
 use super::state::StateView;
 use crate::state::root::Root;
@@ -11,19 +11,19 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
-/// What `list` needs to know.
+/// The arguments of `list`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The directory of all state; if it was not given it need not exist.
+    /// The directory of all state. It may be missing if it was not given.
     pub(crate) root: Root,
     pub(crate) format: Format,
-    /// Whether to print only the names, whatever the format.
+    /// Whether to print only the names, regardless of the format.
     pub(crate) quiet: bool,
-    /// What a container must be like to be listed.
+    /// The conditions that a container must meet to be listed.
     pub(crate) filters: Vec<Filter>,
 }
 
-/// How a list is printed, here and by `ps` and `stats`.
+/// The format of a list. Also used by `ps` and `stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,
@@ -42,7 +42,7 @@ impl FromStr for Format {
     }
 }
 
-/// One `--filter key=value`.
+/// A `--filter key=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
     key: String,
@@ -71,7 +71,7 @@ impl FromStr for Filter {
     }
 }
 
-/// Which key that is not an annotation may be meant by one that is.
+/// Returns the key that may be meant by the name of an annotation, if any.
 fn meant(key: &str, value: &str) -> Option<&'static str> {
     let is_status = || Status::ALL.iter().any(|status| status.word() == value);
     match key {
@@ -82,8 +82,8 @@ fn meant(key: &str, value: &str) -> Option<&'static str> {
 }
 
 impl Filter {
-    /// Whether the container is to be listed. The keys `status` and `bundle`
-    /// mean these, every other key an annotation.
+    /// Returns whether the container is to be listed. The keys `status` and `bundle`
+    /// stand for these; every other key is an annotation.
     pub(crate) fn selects(&self, view: &StateView) -> bool {
         let value = match self.key.as_str() {
             "status" => Some(&view.status),
@@ -94,11 +94,11 @@ impl Filter {
     }
 }
 
-/// Prints the containers that pass all filters, in the order of their names.
-/// One that cannot be read is reported on standard error and passed over.
+/// Prints the containers that pass all filters, sorted by name. Reports a container
+/// that cannot be read on standard error and skips it.
 ///
 /// # Errors
-/// The directory of all state cannot be read, or was named and is not there.
+/// The directory of all state cannot be read, or was given and does not exist.
 #[inline(never)]
 pub(crate) fn list(options: &Options) -> Result<()> {
     let mut owners = Owners::default();
@@ -120,10 +120,10 @@ pub(crate) fn list(options: &Options) -> Result<()> {
         .context("write to standard output")
 }
 
-/// The names of all containers, sorted, with the owners of their directories.
+/// Returns the names of all containers, sorted, with the owners of their directories.
 ///
 /// # Errors
-/// The directory of all state cannot be read, or was named and is not there.
+/// The directory of all state cannot be read, or was given and does not exist.
 pub(super) fn containers(root: &Root) -> Result<Vec<(String, u32)>> {
     let entries = match fs::read_dir(&root.path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound && !root.given => return Ok(Vec::new()),
@@ -132,7 +132,7 @@ pub(super) fn containers(root: &Root) -> Result<Vec<(String, u32)>> {
     let mut containers = Vec::new();
     for entry in entries {
         let entry = entry.with_context(|| format!("read the root directory {:?}", root.path))?;
-        // Deleted since: not there.
+        // The container has just been deleted.
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
@@ -147,7 +147,7 @@ pub(super) fn containers(root: &Root) -> Result<Vec<(String, u32)>> {
     Ok(containers)
 }
 
-/// Names of users by the host's /etc/passwd, read when first needed.
+/// Names of users from the host's /etc/passwd, which is read at the first use.
 #[derive(Debug, Default)]
 struct Owners(Option<String>);
 
@@ -164,10 +164,10 @@ impl Owners {
     }
 }
 
-/// The list as the options want it printed. The filters are not applied here.
+/// Writes the list in the requested format. Does not apply the filters.
 ///
 /// # Errors
-/// None that is known; it is the serializer's.
+/// The serializer fails; no such case is known.
 pub(crate) fn text(views: &[StateView], options: &Options) -> Result<String> {
     match options.format {
         _ if options.quiet => Ok(views.iter().map(|view| format!("{}\n", view.id)).collect()),
@@ -176,7 +176,7 @@ pub(crate) fn text(views: &[StateView], options: &Options) -> Result<String> {
     }
 }
 
-/// One line of JSON; `null` for no containers, as runc.
+/// Writes the list as one line of JSON, or `null` if it is empty, as runc does.
 fn as_json(views: &[StateView]) -> Result<String> {
     let mut text = match views {
         [] => b"null".to_vec(),
@@ -186,13 +186,13 @@ fn as_json(views: &[StateView]) -> Result<String> {
     String::from_utf8(text).context("write the list as JSON")
 }
 
-/// The narrowest a column may be, its padding included.
+/// The minimum width of a column, with its padding.
 const MINIMUM_WIDTH: usize = 12;
 /// The blanks between the widest cell of a column and the next column.
 const PADDING: usize = 3;
 
-/// Aligned columns as runc's table: each as wide as its widest cell and the
-/// padding, but not narrower than the minimum; the last is not padded.
+/// Aligns columns as runc's table does: each is as wide as its widest cell and the
+/// padding, but not narrower than the minimum. The last column is not padded.
 fn table(views: &[StateView]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let rows = views.iter().map(|view| {

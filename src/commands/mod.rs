@@ -1,6 +1,6 @@
-//! The commands, a file each: what `teu <command>` does, told from top to
-//! bottom. Each takes its own `Options`, which know nothing of the command
-//! line, so that one command can call another.
+//! The commands, one file each, told from top to bottom. Each command takes its own
+//! `Options`, without anything of the command line, so that commands can call each
+//! other. Not for parsing: see `cli/`.
 
 pub(crate) mod checkpoint;
 pub(crate) mod create;

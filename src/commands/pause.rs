@@ -1,5 +1,4 @@
-//! `teu pause` and `teu resume`: stop all processes of a container, and let
-//! them go on.
+//! `teu pause` and `teu resume`: freeze all processes of a container, and thaw them.
 
 use std::path::Path;
 
@@ -9,11 +8,11 @@ use teu_cgroups::Cgroup;
 use crate::known_failures::Failure;
 use crate::state::{ContainerState, StateDir, Status};
 
-/// Pauses a container, also one that was not started yet.
+/// Freezes a container, whether it was started or not.
 ///
 /// # Errors
-/// It is not there or does not run, which a paused one does not; it has no
-/// cgroup that could be frozen.
+/// The container does not exist, does not run, is already paused, or has no cgroup that
+/// can be frozen.
 #[inline(never)]
 pub(crate) fn pause(root: &Path, id: &str) -> Result<()> {
     let (dir, state) = lock(root, id)?;
@@ -23,10 +22,10 @@ pub(crate) fn pause(root: &Path, id: &str) -> Result<()> {
     }
 }
 
-/// Lets a paused container go on.
+/// Thaws a paused container.
 ///
 /// # Errors
-/// It is not there or not paused.
+/// The container does not exist or is not paused.
 #[inline(never)]
 pub(crate) fn resume(root: &Path, id: &str) -> Result<()> {
     let (dir, state) = lock(root, id)?;

@@ -1,4 +1,4 @@
-//! `teu ps`: show the processes of a container.
+//! `teu ps`: prints the processes of a container. Runs the host's ps(1) for the table.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,24 +12,24 @@ use teu_cgroups::Cgroup;
 use super::list::Format;
 use crate::state::{ContainerState, StateDir};
 
-/// What `ps` needs to know.
+/// The arguments of `ps`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
     pub(crate) root: PathBuf,
     /// The name of the container, not checked yet.
     pub(crate) id: String,
-    /// The list of JSON is of process ids; the table is the host's ps's.
+    /// JSON lists pids only; a table has the output of the host's ps.
     pub(crate) format: Format,
-    /// Arguments for the host's ps; none stand for "-ef".
+    /// Arguments for the host's ps; empty stands for "-ef".
     pub(crate) args: Vec<OsString>,
 }
 
-/// Prints the processes in the container's cgroup and those below it; of a
-/// container without one, those in its pid namespace.
+/// Prints the processes in the container's cgroup and below. For a container without a
+/// cgroup, prints the processes in its pid namespace.
 ///
 /// # Errors
-/// There is no such container, or the host's ps fails or names no process ids.
+/// The container does not exist, or the host's ps fails or prints no pids.
 #[inline(never)]
 pub(crate) fn ps(options: &Options) -> Result<()> {
     let (_, state) = StateDir::load(&options.root, &options.id)?;
@@ -46,11 +46,11 @@ pub(crate) fn ps(options: &Options) -> Result<()> {
         .context("write to standard output")
 }
 
-/// The processes of a container that is in no cgroup of its own: those in its
-/// pid namespace or, if that is the host's, init alone.
+/// Returns the processes of a container without its own cgroup: the processes in its
+/// pid namespace, or init alone if that namespace is the host's.
 ///
 /// # Errors
-/// They cannot be looked at.
+/// The processes cannot be read.
 fn in_namespace_of_init(state: &ContainerState) -> Result<Vec<i32>> {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
     if !state.init_is_alive()? {
@@ -60,7 +60,7 @@ fn in_namespace_of_init(state: &ContainerState) -> Result<Vec<i32>> {
         return Ok(vec![state.pid]);
     }
     let own = match namespace(state.pid) {
-        // It has ended in between.
+        // Init has just ended.
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         own => own.with_context(|| format!("find the pid namespace of process {}", state.pid))?,
     };
@@ -71,13 +71,14 @@ fn in_namespace_of_init(state: &ContainerState) -> Result<Vec<i32>> {
             .file_name()
             .to_str()
             .and_then(|name| name.parse().ok());
-        // One that has ended, or that we may not look at, is none of ours.
+        // Skip processes that have ended or may not be read, because they are not the
+        // container's.
         pids.extend(pid.filter(|pid| namespace(*pid).is_ok_and(|other| other == own)));
     }
     Ok(pids)
 }
 
-/// A list of numbers; an empty one is `null`, as Go writes it.
+/// Writes a list of numbers; an empty list is `null`, as Go writes it.
 fn json(pids: &[i32]) -> String {
     if pids.is_empty() {
         return "null\n".into();
@@ -100,7 +101,7 @@ fn host_ps(args: &[OsString]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The heading of what ps said, and the lines about these processes.
+/// Returns the heading of ps's output, and the lines of these processes.
 fn only(pids: &[i32], table: &str) -> Result<String> {
     let (heading, lines) = table.split_once('\n').unwrap_or((table, ""));
     let column = heading

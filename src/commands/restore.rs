@@ -1,6 +1,7 @@
-//! `teu restore`: bring a container back that was stored by a checkpoint, by
-//! CRIU. It is made from a bundle like a new one, but that its processes, and
-//! the mounts and namespaces they are in, come out of the images.
+//! `teu restore`: restores a container from a checkpoint, with CRIU. Makes the state
+//! directory and the cgroup as `create` does, from a bundle, and lets criu restore the
+//! processes, with their mounts and namespaces, from the images. Not for the
+//! conversation with criu: see `criu/`.
 
 use std::fs;
 use std::io::{PipeWriter, Read, Write};
@@ -36,35 +37,35 @@ use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id};
 use crate::{errno, fd_socket, init};
 
-/// The directory below the state directory where the root filesystem is mounted
-/// for CRIU.
+/// The directory below the state directory on which the root filesystem is mounted for
+/// CRIU.
 const ROOT: &str = "criu-root";
 
-/// The first CRIU that can restore with another LSM profile.
+/// The first version of CRIU that can restore with another LSM profile.
 const CHANGES_PROFILES: u32 = 31_600;
 
-/// What `restore` needs to know.
+/// The arguments of `restore`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// What it has in common with `create`.
+    /// The arguments in common with `create`.
     pub(crate) create: create::Options,
-    /// Where the images are.
+    /// The directory of the images.
     pub(crate) images: PathBuf,
-    /// Where the log goes, if not there.
+    /// The directory for the log, if it is not that of the images.
     pub(crate) work: Option<PathBuf>,
-    /// What the command line has for CRIU.
+    /// Options for CRIU from the command line.
     pub(crate) criu: rpc::Options,
     /// Whether to return once the container runs.
     pub(crate) detach: bool,
-    /// Whether orphans of the container go to the machine's init.
+    /// Whether the host's init reaps orphans of the container.
     pub(crate) no_subreaper: bool,
 }
 
-/// Restores a container and returns the exit status to end with: that of its
-/// init, 128 and the signal's number if a signal ended it, 0 if detached.
+/// Restores a container. Returns the exit status for this process: that of init, 128
+/// plus the signal's number if a signal ended init, or 0 if detached.
 ///
 /// # Errors
-/// It could not be restored; nothing of it is left then.
+/// The container cannot be restored. Nothing of it is left.
 #[inline(never)]
 pub(crate) fn restore(options: &Options) -> Result<u8> {
     checkpoint::warn_if_rootless("restore");
@@ -80,13 +81,13 @@ pub(crate) fn restore(options: &Options) -> Result<u8> {
     container.wait_in_front(notify.as_ref(), false)
 }
 
-/// What is held for a container besides its processes.
+/// The parts of a container without its processes.
 #[derive(Debug)]
 struct Parts {
     cgroup: Cgroup,
     state_dir: StateDir,
     state: Box<ContainerState>,
-    /// Those that would have ended this process meanwhile.
+    /// The blocked signals that would have ended this process meanwhile.
     signals: Signals,
 }
 
@@ -95,7 +96,7 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     container_id::check(&create.id)?;
     StateDir::make_root(&create.root)?;
 
-    // Everything that can be decided without touching the machine.
+    // First decide everything that can be decided without changing the machine.
     let program = process::find()?;
     let mut images = Images::open(&options.images, options.work.as_deref())?;
     let streams = images.read_streams()?;
@@ -114,8 +115,8 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
         create.console_socket.as_deref(),
     )?;
 
-    // From here each step leaves something behind, which its owner undoes. A
-    // signal must not come between.
+    // From here, each step leaves something behind, which its owner undoes. Block
+    // signals, so that none ends this process in between.
     let signals = Signals::block()?;
     let state_dir = StateDir::reserve(&create.root, &create.id)?;
     let mut state = ContainerState::planned(&plan, &seen.cgroups);
@@ -147,7 +148,7 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     }
 }
 
-/// What CRIU would restore as something else than it was.
+/// Refuses containers that CRIU would restore in a different form.
 fn refuse_what_criu_cannot(plan: &Plan) -> Result<()> {
     if !plan.namespaces.is_private(NamespaceKind::Mount) {
         bail!("a container without a mount namespace of its own cannot be restored");
@@ -163,18 +164,19 @@ fn refuse_what_criu_cannot(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// A restore under way.
+/// A restore in progress.
 struct Restoration<'a> {
     options: &'a Options,
     plan: &'a Plan,
-    /// Where the container's terminal goes.
+    /// The socket for the container's terminal.
     console: Option<OwnedFd>,
     parts: Parts,
 }
 
 impl Restoration<'_> {
-    /// Lets CRIU do it, in a mount namespace where the root filesystem is as it
-    /// wants it, and in the container's cgroup. The state then knows init.
+    /// Lets CRIU restore the container, in a mount namespace with the root filesystem
+    /// in the required form, and in the container's cgroup. Afterwards the state names
+    /// init.
     fn run(
         &mut self,
         program: std::ffi::CString,
@@ -211,8 +213,8 @@ impl Restoration<'_> {
         Ok(notify)
     }
 
-    /// A service's socket is mounted in the container. It has said long ago
-    /// that it is ready, so nobody waits for that.
+    /// Makes the directory that is mounted in the container of a service. Returns no
+    /// socket if detached, because the container reported long ago that it is ready.
     fn make_notify_socket(&self) -> Result<Option<NotifySocket>> {
         if !self.plan.notifies {
             return Ok(None);
@@ -225,7 +227,7 @@ impl Restoration<'_> {
         NotifySocket::bind(directory)
     }
 
-    /// The place for the root filesystem, its path without links.
+    /// Makes the directory for the root filesystem. Returns its path without links.
     fn make_root(&self) -> Result<PathBuf> {
         let root = self.parts.state_dir.path().join(ROOT);
         fs::create_dir(&root)
@@ -233,8 +235,8 @@ impl Restoration<'_> {
             .with_context(|| format!("make the directory {root:?}"))
     }
 
-    /// What CRIU restores is then in the cgroup, with its limits, from the
-    /// beginning.
+    /// Moves criu into the container's cgroup and sets the limits, so that restored
+    /// processes are in the cgroup, with its limits, from the beginning.
     fn enter_cgroup(&mut self, pid: Pid) -> Result<()> {
         let Parts { cgroup, state, .. } = &mut self.parts;
         let entered = cgroup.enter(pid, Entered::default());
@@ -275,7 +277,7 @@ impl Restoration<'_> {
         Ok(request)
     }
 
-    /// CRIU has come to a point where something is for us to do.
+    /// Handles a notification of CRIU: the runtime has to act at this point.
     fn notified(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()> {
         let state = &mut self.parts.state;
         match notification.script.as_str() {
@@ -304,19 +306,20 @@ impl Restoration<'_> {
         }
     }
 
-    /// What is left to do when the container runs.
+    /// Does the rest once the container runs.
     fn bring_up(&mut self, front: Option<Front>) -> Result<Started> {
         let Parts {
             state_dir, state, ..
         } = &mut self.parts;
         let pid = Pid::from_raw(state.pid);
         let mut init = Started::new(Child::adopt(pid)?);
-        // When it was made anew, not when it was first.
+        // The time of the restore, not of the first creation.
         state.created = ContainerState::now();
-        // Only now may others see it run: whoever killed it while CRIU is at it
-        // would leave CRIU waiting for it for ever.
+        // Save the state only now, because other commands see init from now on. If they
+        // killed it earlier, CRIU would wait for it for ever.
         state_dir.save(state)?;
-        // Whoever waits for a terminal that never came shall see the end.
+        // Close this end, so that a reader that still waits for a terminal sees the
+        // end.
         self.console = None;
         init.show_terminal(front)?;
         init.announce(b"standard", None, self.options.create.pid_file.as_deref())?;
@@ -324,7 +327,8 @@ impl Restoration<'_> {
     }
 }
 
-/// In the mount namespace of the restored process `pid`, which does not run yet.
+/// Makes the root read-only, in the mount namespace of the restored process `pid`,
+/// which does not run yet.
 fn make_root_readonly(pid: i32) -> Result<()> {
     let mut namespaces = NamespacePlan::default();
     let path = format!("/proc/{pid}/ns/mnt");
@@ -335,7 +339,7 @@ fn make_root_readonly(pid: i32) -> Result<()> {
         let Err(err) = joined.and_then(|()| init::restore::make_root_readonly()) else {
             return 0;
         };
-        // If the parent is gone there is nobody to tell.
+        // If writing fails, the parent is gone, and nobody is left to tell.
         tell.write_all(errno::chain(&err).as_bytes()).ok();
         1
     };
@@ -355,7 +359,7 @@ fn make_root_readonly(pid: i32) -> Result<()> {
 }
 
 impl Parts {
-    /// The container, once CRIU has made its init.
+    /// Returns the container, once CRIU has made its init.
     fn with(self, init: Started) -> Container {
         let Parts {
             cgroup,
@@ -372,8 +376,8 @@ impl Parts {
         }
     }
 
-    /// Ends what may be left of the container and removes the rest, as deleting
-    /// it would.
+    /// Kills the processes that may be left of the container and removes the rest, as
+    /// `delete` does.
     fn undo(self) {
         let state = self.state.clone();
         if let Err(err) = self.cgroup.kill_all(libc::SIGKILL) {

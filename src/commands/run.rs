@@ -1,5 +1,5 @@
-//! `teu run`: create a container, start it, and unless detached wait for it
-//! and delete it.
+//! `teu run`: creates a container, starts it, and, unless detached, waits for it and
+//! deletes it. Not for creating: see `create.rs`.
 
 use anyhow::{Context, Result};
 
@@ -11,30 +11,30 @@ use crate::parent::{foreground, hooks};
 use crate::pipe::{ParentEnd, ToInit};
 use crate::state::Status;
 
-/// What `run` needs to know.
+/// The arguments of `run`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// What it has in common with `create`.
+    /// The arguments in common with `create`.
     pub(crate) create: create::Options,
-    /// Whether to return once the program was started.
+    /// Whether to return once the program is started.
     pub(crate) detach: bool,
     /// Whether the container stays after its process has ended.
     pub(crate) keep: bool,
-    /// Whether orphans of the container go to the machine's init.
+    /// Whether the host's init reaps orphans of the container.
     pub(crate) no_subreaper: bool,
 }
 
-/// Runs a container and returns the exit status to end with: that of its
-/// process, 128 and the signal's number if a signal ended it, 0 if detached.
+/// Runs a container. Returns the exit status for this process: that of the container's
+/// process, 128 plus the signal's number if a signal ended it, or 0 if detached.
 ///
 /// # Errors
-/// It could not be created or started; nothing of it is left then.
+/// The container cannot be created or started. Nothing of it is left.
 #[inline(never)]
 pub(crate) fn run(options: &Options) -> Result<u8> {
     if options.detach {
         let (mut container, notify) = start(options, Purpose::RunDetached)?;
         if let Some(notify) = notify {
-            // It is complete, and may take its time.
+            // The container is complete. Waiting for readiness may take long.
             container.signals.unblock()?;
             container.share();
             if let Err(err) = notify.wait_until_ready(container.state.pid) {
@@ -52,8 +52,8 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
     container.wait_in_front(notify.as_ref(), options.keep)
 }
 
-/// Makes the container and starts it; undoes it if that fails. Comes with the
-/// socket through which the container says that it is ready.
+/// Makes the container and starts it, or undoes everything if that fails. Returns the
+/// socket through which the container reports that it is ready.
 fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<NotifySocket>)> {
     let (container, pipe) = create::make(&options.create, purpose)?;
     match start_program(&container, &pipe) {
@@ -65,13 +65,13 @@ fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<Notif
     }
 }
 
-/// Lets init execute the program and runs the poststart hooks.
+/// Lets init execute the program, and runs the poststart hooks.
 fn start_program(container: &Container, pipe: &ParentEnd) -> Result<Option<NotifySocket>> {
     let notify = NotifySocket::bind(container.state_dir.path())?;
     pipe.send(ToInit::Execute)?;
     log::debug!(target: STEP, "started its program");
     if !container.state.poststart.is_empty() {
-        // They belong after the program's start (runtime.md, "Lifecycle").
+        // Poststart hooks run after the program's start (runtime.md, "Lifecycle").
         let executed = pipe.wait_for_exec();
         if executed.context("wait for the program to start")? {
             let state = &container.state;

@@ -1,7 +1,7 @@
-//! `teu spec`: write a specification to begin with.
+//! `teu spec`: writes a specification to begin with.
 //!
-//! The file is runc's but for the hostname: the same keys in the same order,
-//! so that scripts that edit one edit the other.
+//! The file equals runc's except for the host name, with the keys in the same order, so
+//! that scripts can edit both.
 
 use crate::{json, version};
 use anyhow::{Context, Result, bail};
@@ -17,10 +17,10 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// What `spec` needs to know.
+/// The arguments of `spec`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The bundle's directory, "." if not given.
+    /// The bundle's directory; "." by default.
     pub(crate) bundle: PathBuf,
     /// Whether the specification is for a user without privileges.
     pub(crate) rootless: bool,
@@ -30,8 +30,8 @@ const FILE: &str = "config.json";
 
 const CAPABILITIES: &[&str] = &["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-/// The part of config.md that is written. The order of the fields is that of
-/// the file: runc's, where oci-spec's types have another one.
+/// The part of config.md that is written, with the fields in the order of runc's file.
+/// oci-spec's types have another order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
@@ -92,8 +92,8 @@ struct IdMapping {
 /// The file exists, or cannot be written.
 #[inline(never)]
 pub(crate) fn spec(options: &Options) -> Result<()> {
-    // Unified mode, as opposed to v1 with a v2 hierarchy beside it. A machine
-    // without cgroups has no such directory.
+    // Look for unified mode, without v1 hierarchies. A machine without cgroups has no
+    // such directory.
     let unified = statfs("/sys/fs/cgroup")
         .is_ok_and(|filesystem| filesystem.filesystem_type() == CGROUP2_SUPER_MAGIC);
     let mut spec = starter(unified);
@@ -117,11 +117,11 @@ fn write_new(path: &Path, text: &[u8]) -> Result<()> {
         .with_context(|| format!("write {path:?}"))
 }
 
-/// The specification for root of the machine.
+/// Returns the specification for root of the host.
 fn starter(unified: bool) -> Spec {
     let mut namespaces = get_default_namespaces();
     namespaces.retain(|namespace| unified || namespace.typ() != LinuxNamespaceType::Cgroup);
-    // A shell, and 1024 open files.
+    // oci-spec's default is a shell with a limit of 1024 open files.
     let shell = oci_spec::runtime::Process::default();
     let mut deny = LinuxDeviceCgroup::default();
     deny.set_access(Some("rwm".into()));
@@ -143,7 +143,7 @@ fn starter(unified: bool) -> Spec {
             rlimits: shell.rlimits().clone(),
             no_new_privileges: true,
         },
-        // "rootfs", read-only.
+        // oci-spec's default is "rootfs", read-only.
         root: Root::default(),
         hostname: "teu",
         mounts: get_default_mounts(),
@@ -158,8 +158,8 @@ fn starter(unified: bool) -> Spec {
     }
 }
 
-/// The specification for a user without privileges: root of a user namespace
-/// with this one user in it, on the host's network, without limits.
+/// Changes the specification for a user without privileges: the user becomes root of a
+/// user namespace that has no other user, on the host's network, without limits.
 fn without_privileges(mut spec: Spec, uid: u32, gid: u32) -> Spec {
     let only = |host_id| {
         Some([IdMapping {
@@ -181,10 +181,10 @@ fn without_privileges(mut spec: Spec, uid: u32, gid: u32) -> Spec {
         let Some(options) = mount.options_mut() else {
             continue;
         };
-        // No other user or group exists in there.
+        // No other user or group exists in this namespace.
         options.retain(|word| !word.starts_with("uid=") && !word.starts_with("gid="));
         if needs_network {
-            // A new sysfs needs a network namespace of one's own.
+            // A new sysfs needs its own network namespace.
             options.insert(0, "rbind".into());
             mount
                 .set_typ(Some("none".into()))
@@ -222,7 +222,7 @@ mod tests {
             text.ends_with("\t\t\t\"/proc/sysrq-trigger\"\n\t\t]\n\t}\n}"),
             "{text}"
         );
-        // A mount without options has no such key.
+        // A mount without options has no key for them.
         let proc = "\t\t{\n\t\t\t\"destination\": \"/proc\",\n\t\t\t\"type\": \"proc\",\n\
                     \t\t\t\"source\": \"proc\"\n\t\t},\n";
         assert!(text.contains(proc), "{text}");

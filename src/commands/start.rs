@@ -1,4 +1,5 @@
-//! `teu start`: let a created container execute its program.
+//! `teu start`: lets a created container execute its program, and runs the poststart
+//! hooks.
 
 use anyhow::Result;
 use std::path::Path;
@@ -14,13 +15,13 @@ use crate::{bundle, errno};
 /// Starts a created container and runs its poststart hooks.
 ///
 /// # Errors
-/// It is not there or not in the created state; a hook failed, and the
-/// container was deleted for it.
+/// The container does not exist or is not in the created state, or a hook failed and
+/// the container was deleted because of that.
 #[inline(never)]
 pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
     let (dir, state) = StateDir::load(root, id)?;
     match dir.status(&state)? {
-        // As long as it may be (runtime.md, "start").
+        // A container may lack a process until it is started (runtime.md, "start").
         Status::Created if state.lacks_process => return Err(Failure::NoProcess.into()),
         Status::Created => {}
         Status::Stopped => return Err(Failure::StartStopped.into()),
@@ -28,20 +29,21 @@ pub(crate) fn start(root: &Path, id: &str) -> Result<()> {
         other => return Err(Failure::StartInState(other.word().into()).into()),
     }
     log::trace!(target: STEP, "read the state");
-    // It may say that it is ready at once.
+    // Bind the socket first, because the program may report at once that it is ready.
     let notify = NotifySocket::bind(dir.path())?;
     if !state.poststart.is_empty() {
-        // As long as nothing has happened.
+        // Enter the bundle for the hooks while a failure can still be reported without
+        // effect.
         bundle::enter(&state.bundle)?;
     }
     let started = exec_fifo::release(dir.path())?;
     log::trace!(target: STEP, "let init execute the program");
-    // They belong after the program's start (runtime.md, "Lifecycle").
+    // Poststart hooks run after the program's start (runtime.md, "Lifecycle").
     if !state.poststart.is_empty()
         && started.wait_for_exec()?
         && let Err(err) = hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))
     {
-        // The same, step 9.
+        // Delete the container after a failed hook (runtime.md, "Lifecycle", step 9).
         if let Err(err) = delete::delete_found(dir, &state) {
             log::warn!("{}", errno::chain(&err));
         }

@@ -1,4 +1,4 @@
-//! `teu state`: print the state of one container.
+//! `teu state`: prints the state of a container. Not for reading it: see `src/state/`.
 
 use crate::json;
 use crate::state::{ContainerState, StateDir, Status};
@@ -10,16 +10,16 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// A container as `state` and `list` show it: the state of the runtime
-/// specification (runtime.md, "State") and, as in runc, three keys more. The
-/// order of the fields is that of the output.
+/// A container in the form of `state` and `list`: the state of the runtime
+/// specification (runtime.md, "State") and three more keys, as in runc. The order of
+/// the fields is that of the output.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StateView {
-    /// The version of the specification the container was made by.
+    /// The version of the specification by which the container was made.
     pub(crate) oci_version: String,
     pub(crate) id: String,
-    /// The process id of init as the caller sees it; 0 once it has stopped.
+    /// The pid of init as the caller sees it; 0 once the container has stopped.
     pub(crate) pid: i32,
     /// "created", "running", "paused" or "stopped".
     pub(crate) status: String,
@@ -27,21 +27,21 @@ pub(crate) struct StateView {
     pub(crate) bundle: String,
     /// The root filesystem's directory, absolute.
     pub(crate) rootfs: String,
-    /// When the container was created; UTC, to the nanosecond, as Go's
-    /// `time.RFC3339Nano`.
+    /// The time when the container was created, in UTC with nanoseconds, in the form of
+    /// Go's `time.RFC3339Nano`.
     pub(crate) created: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// The owner of the state directory: a user's name, or "#" and the number
-    /// of one without a name. Only `list` fills it.
+    /// The owner of the state directory: a user's name, or "#" and the uid of a user
+    /// without a name. Only `list` sets it.
     pub(crate) owner: String,
 }
 
 impl StateView {
-    /// The container as it is now.
+    /// Looks at the container now.
     ///
     /// # Errors
-    /// That cannot be known.
+    /// The status cannot be determined.
     pub(crate) fn new(dir: &StateDir, state: &ContainerState) -> Result<StateView> {
         let status = dir.status(state)?;
         let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -66,7 +66,7 @@ impl StateView {
 /// Prints the state of a container.
 ///
 /// # Errors
-/// There is no such container.
+/// The container does not exist.
 #[inline(never)]
 pub(crate) fn state(root: &Path, id: &str) -> Result<()> {
     let (dir, state) = StateDir::load(root, id)?;
@@ -76,10 +76,11 @@ pub(crate) fn state(root: &Path, id: &str) -> Result<()> {
         .context("write to standard output")
 }
 
-/// The state as `teu state` prints it: without a newline at the end, as runc.
+/// Writes the state in the form of `teu state`, without a newline at the end, as in
+/// runc.
 ///
 /// # Errors
-/// None that is known; it is the serializer's.
+/// The serializer fails; no such case is known.
 pub(crate) fn text(view: &StateView) -> Result<Vec<u8>> {
     json::indented(view, "  ").context("write the state as JSON")
 }

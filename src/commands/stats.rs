@@ -1,5 +1,6 @@
-//! `teu stats`: what containers use, watched: a table that is drawn again in
-//! its place on a terminal, a line of JSON for each look elsewhere.
+//! `teu stats`: shows the resource use of containers again and again: on a terminal as
+//! a table that is redrawn in place, otherwise as lines of JSON. Not for reading the
+//! numbers: see the crate teu-cgroups.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,31 +20,31 @@ use crate::state::root::Root;
 use crate::state::{ContainerState, StateDir, Status};
 use crate::{json, size};
 
-/// What `stats` needs to know.
+/// The arguments of `stats`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The directory of all state; if it was not given it need not exist.
+    /// The directory of all state. It may be missing if it was not given.
     pub(crate) root: Root,
-    /// The names of the containers, not checked yet; none stand for all that
-    /// run, also those that begin to later.
+    /// The names of the containers, not checked yet. Empty stands for all running
+    /// containers, including containers that start later.
     pub(crate) ids: Vec<String>,
-    /// The time from one look to the next.
+    /// The time between two measurements.
     pub(crate) interval: Duration,
-    /// Whether to look once only.
+    /// Whether to measure once only.
     pub(crate) once: bool,
-    /// How to print; by default as the output is a terminal or not.
+    /// The format; by default a table on a terminal and otherwise JSON.
     pub(crate) format: Option<Format>,
 }
 
-/// A share of CPU time needs two looks; the first numbers should not keep a
-/// person waiting.
+/// The time to the second measurement. A share of CPU time needs two, and users should
+/// not wait long for the first numbers.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 
-/// Prints what containers use until they have ended, for ever if none was named,
-/// or until nobody reads any more.
+/// Prints the resource use of containers until they have ended or standard output has
+/// no reader. Without names, waits for further containers for ever.
 ///
 /// # Errors
-/// A container that was named is not there or does not run; the interval is 0.
+/// A named container does not exist or does not run, or the interval is 0.
 #[inline(never)]
 pub(crate) fn stats(options: &Options) -> Result<()> {
     if options.interval.is_zero() {
@@ -76,7 +77,7 @@ pub(crate) fn stats(options: &Options) -> Result<()> {
     }
 }
 
-/// The containers that are looked at.
+/// The containers that are measured.
 struct Watched<'a> {
     options: &'a Options,
     running: BTreeMap<String, Container>,
@@ -86,17 +87,18 @@ struct Container {
     dir: StateDir,
     state: Box<ContainerState>,
     cgroup: Cgroup,
-    /// When, and how much CPU time it had used by then, in nanoseconds.
+    /// The time of the last measurement, and the CPU time used until then, in
+    /// nanoseconds.
     last: Option<(Instant, u64)>,
 }
 
-/// A container at one look. The names are those of the JSON.
+/// A container at one measurement, with the names of the JSON.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
     id: String,
     status: &'static str,
-    /// 100 is one processor.
+    /// 100 means one whole processor.
     cpu_percent: f64,
     cpu_nanoseconds: u64,
     memory_bytes: u64,
@@ -125,7 +127,7 @@ impl<'a> Watched<'a> {
         Ok(watched)
     }
 
-    /// What each container that runs has used, in the order of their names.
+    /// Measures each running container, sorted by name.
     fn look(&mut self) -> Result<Vec<Row>> {
         if self.options.ids.is_empty() {
             self.find_new()?;
@@ -148,7 +150,7 @@ impl<'a> Watched<'a> {
             if self.running.contains_key(&id) {
                 continue;
             }
-            // What is not a container, or not any more, is nothing to look at.
+            // Skip a directory that is not a container, or not any more.
             if let Ok(container) = Container::load(root, &id) {
                 self.running.insert(id, container);
             }
@@ -191,7 +193,7 @@ impl Container {
     }
 }
 
-/// The share of one processor's time, to a hundredth of a percent.
+/// Returns the share of one processor's time, to a hundredth of a percent.
 fn cpu_percent(before: (Instant, u64), now: (Instant, u64)) -> f64 {
     let used = Duration::from_nanos(now.1.saturating_sub(before.1)).as_secs_f64();
     let passed = now.0.duration_since(before.0).as_secs_f64();
@@ -201,7 +203,7 @@ fn cpu_percent(before: (Instant, u64), now: (Instant, u64)) -> f64 {
     (used / passed * 10_000.0).round() / 100.0
 }
 
-/// One look as a line of JSON.
+/// Writes a measurement as a line of JSON.
 fn line(rows: &[Row]) -> Result<String> {
     #[derive(Serialize)]
     struct Look<'a> {
@@ -228,10 +230,10 @@ const HEADER: [&str; 9] = [
     "READ",
     "WRITTEN",
 ];
-/// The columns of words; those of numbers are set to the right.
+/// The number of columns with words. Columns with numbers are aligned to the right.
 const WORDS: usize = 2;
 
-/// One look as lines of a table, the header first.
+/// Writes a measurement as lines of a table, with the header first.
 fn table(rows: &[Row]) -> Vec<String> {
     let cells: Vec<[String; 9]> = std::iter::once(HEADER.map(str::to_owned))
         .chain(rows.iter().map(cells))
@@ -282,16 +284,17 @@ fn cells(row: &Row) -> [String; 9] {
     ]
 }
 
-/// A terminal, and what of it was drawn last. Nothing is set that would have
-/// to be set back: a signal may end this at any time.
+/// A terminal, with the number of lines that were drawn last. Sets no terminal modes,
+/// because a signal may end this process at any time.
 #[derive(Debug, Default)]
 struct Screen {
-    /// Lines of the last frame; the cursor is below them.
+    /// The number of lines of the last frame. The cursor is below them.
     drawn: usize,
 }
 
 impl Screen {
-    /// What draws these lines over the last ones, as many as there is room for.
+    /// Returns the output that draws these lines over the last frame, as far as they
+    /// fit.
     fn frame(&mut self, lines: &[String]) -> String {
         let size = rustix::termios::tcgetwinsize(io::stdout());
         let (rows, columns) = match size {
@@ -302,7 +305,7 @@ impl Screen {
     }
 
     fn draw(&mut self, lines: &[String], rows: usize, columns: usize) -> String {
-        // The last row is the cursor's.
+        // Leave the last row for the cursor.
         let room = rows - 1;
         let hidden = lines.len().saturating_sub(room);
         let mut shown = lines.to_vec();
@@ -310,8 +313,8 @@ impl Screen {
             shown.truncate(room.saturating_sub(1));
             shown.push(format!("and {} more", hidden + 1));
         }
-        // ECMA-48: CUU up, EL clear to the end of the line, ED to that of the
-        // screen, which may have become smaller.
+        // ECMA-48: CUU moves up, EL clears to the end of the line, and ED to the end of
+        // the screen, because the table may have become smaller.
         let mut text = match self.drawn.min(room) {
             0 => String::new(),
             up => format!("\r\x1b[{up}A"),

@@ -1,5 +1,6 @@
-//! `teu update`: change the limits of a container that runs, and the devices that it
-//! has by name.
+//! `teu update`: changes the limits of a running container, and the devices that it has
+//! by name. Not for writing limits (the crate teu-cgroups) nor for devices
+//! (`parent/hotplug.rs`).
 
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{bundle, errno, plan};
 
-/// What `update` needs to know.
+/// The arguments of `update`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The directory of all state, absolute.
@@ -26,30 +27,29 @@ pub(crate) struct Options {
     /// The name of the container, not checked yet.
     pub(crate) id: String,
     pub(crate) change: Change,
-    /// Devices that come and go.
+    /// Devices to add and to remove.
     pub(crate) devices: HotplugWishes,
-    /// Lines for the schemata of the container's resctrl group; empty ones
-    /// change nothing.
+    /// Lines for the schemata of the container's resctrl group. Empty lines change
+    /// nothing.
     pub(crate) l3_cache_schema: String,
     pub(crate) memory_bandwidth_schema: String,
 }
 
-/// Where the new limits are.
+/// The source of the new limits.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// In a file of JSON as linux.resources; "-" is standard input.
+    /// A file with linux.resources as JSON; "-" is standard input.
     File(PathBuf),
-    /// In the other options.
+    /// The other options.
     FromParent(Box<Limits>),
 }
 
-/// Changes limits and devices, and notes what holds now for the next update. All of
-/// them are changed, or none.
+/// Changes limits and devices, and saves the new values for the next update. Changes
+/// all of them or none.
 ///
 /// # Errors
-/// The container is not there or has stopped; a value that means nothing or
-/// that the kernel refuses: then the old limits are in force; a device that it
-/// cannot be given.
+/// The container does not exist or has stopped, a value is invalid or refused by the
+/// kernel, or the container cannot get a device. The old limits are in force then.
 #[inline(never)]
 pub(crate) fn update(options: &Options) -> Result<()> {
     let mut dir = StateDir::find(&options.root, &options.id)?;
@@ -62,14 +62,16 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     let plan = hotplug.as_ref().map(|(_, plan)| plan);
     let change = change(&options.change, plan, &state)?;
 
-    // From here each step is taken back if a later one fails.
+    // From here, each step is undone if a later step fails.
     let schemata = new_schemata(options, &state)?;
     let before = plan.map(|_| state.clone());
     let noted = match (plan, &before) {
         (Some(plan), Some(before)) => {
-            // Which a signal that ends this process would prevent.
+            // Block signals, because a signal that ends this process would prevent
+            // undoing.
             Signals::block()?;
-            // One that cannot be blocked leaves nothing that the state does not know.
+            // If SIGKILL ends this process, the state knows all devices that may be
+            // there.
             state.devices = plan.meanwhile.clone();
             plan.add_external(&mut state.external.mounts);
             Some(Noted::new(&dir, before, &state)?)
@@ -84,7 +86,7 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     let is_of_memory = |file: &String| file.starts_with("memory.");
     let concerns_memory = change.memory.limit.is_some() || change.unified.keys().any(is_of_memory);
     let kills_before = match concerns_memory {
-        // Without a counter there is nothing to tell.
+        // Without a counter, kills cannot be reported.
         true => cgroup.oom_kills().ok(),
         false => None,
     };
@@ -92,7 +94,7 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     let updated = cgroup.update_without(&state.limits, ended_rules, &change);
     let nobody_is_left = kills_before.is_some_and(|before| tell_kills(&cgroup, before));
     let update = match updated {
-        // What could not be written or told after that was for nobody.
+        // Ignore the error: no process is left that the limits would apply to.
         Err(_) if nobody_is_left => return Ok(()),
         updated => updated.map_err(resources::named)?,
     };
@@ -110,7 +112,7 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     }
     match &hotplug {
         Some((inside, plan)) if plan.named != plan.meanwhile => {
-            // Their rules are gone: what is left of them there is of no use.
+            // The rules of the removed devices are gone, so the remains cannot be used.
             if let Err(err) = inside.take_out(&plan.removal, &plan.covers) {
                 log::warn!("{}", errno::chain(&err));
             }
@@ -122,8 +124,8 @@ pub(crate) fn update(options: &Options) -> Result<()> {
     }
 }
 
-/// What the state says while devices come and go. Dropped, it says again what it did
-/// before, until [`Noted::keep`].
+/// The saved state while devices are added and removed. Dropping it restores the state
+/// from before, until [`Noted::keep`].
 #[derive(Debug)]
 struct Noted<'a> {
     dir: &'a StateDir,
@@ -158,7 +160,7 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// What becomes of the devices that come and go, if any do.
+/// Plans the devices to add and to remove, if there are any.
 fn hotplug(
     options: &Options,
     dir: &StateDir,
@@ -188,15 +190,15 @@ fn hotplug(
     Ok(Some((inside, plan)))
 }
 
-/// Says so if a change makes the kernel kill, as v2 does to get below a lower
-/// limit of memory: it does that before the write returns. Returns whether all
-/// of the container's processes are gone, and with them the cgroup.
+/// Warns if the change has made the kernel kill processes. On v2 the kernel does so to
+/// get below a lower limit of memory, before the write returns. Returns whether all
+/// processes of the container are gone, and the cgroup with them.
 fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
     let (killed, are_all) = match cgroup.oom_kills() {
         Ok(now) if now > before => ((now - before).to_string(), false),
-        // systemd takes the cgroup away with its last process.
+        // systemd removes the cgroup with its last process.
         Err(err) if err.is_gone() => ("all".to_owned(), true),
-        // What cannot be read says nothing of kills.
+        // A counter that cannot be read does not indicate kills.
         Ok(_) | Err(_) => return false,
     };
     log::warn!(
@@ -207,8 +209,8 @@ fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
     are_all
 }
 
-/// The new limits, with the rules of devices by name: what else is said of devices
-/// takes none of them away.
+/// Returns the new limits, together with the rules of devices by name, which no other
+/// change removes.
 fn change(change: &Change, plan: Option<&Hotplug>, state: &ContainerState) -> Result<Limits> {
     let mut limits = match change {
         Change::File(path) => plan::cgroup::change(&bundle::read_resources(path)?)?,

@@ -232,7 +232,7 @@ fn become_process(
     }
     let environment = environment::environment(plan, || kernel.procfs())?;
     let entered = process::enter_cwd(&plan.cwd)?;
-    // The last one: a filter may refuse to write.
+    // Log the last step here, because a filter may refuse the write.
     log::trace!(target: STEP, "init has its limits, labels and working directory");
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);

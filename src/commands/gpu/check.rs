@@ -1,4 +1,5 @@
-//! What is wrong with the GPUs of this machine, their driver, and the CDI files.
+//! Checks the GPUs of this machine, their driver, and the CDI files. Not for the
+//! devices of a container: see `container.rs`.
 
 use std::env;
 use std::fmt;
@@ -13,11 +14,11 @@ use super::super::devices::{print, print_json};
 use crate::host::Host;
 use crate::plan::gpu_request::NVIDIA_HOOK;
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     findings: Vec<Finding>,
-    /// What is not wrong, but worth to be known.
+    /// Facts that are not errors but useful to know.
     notes: Vec<String>,
 }
 
@@ -25,7 +26,7 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 struct Finding {
     what: String,
-    /// What to do about it; empty if the first says that, too.
+    /// The action to take; empty if `what` says it already.
     hint: String,
 }
 
@@ -48,7 +49,7 @@ impl Report {
         self.notes.push(note);
     }
 
-    /// Prints it and returns the exit status: 1 if something is wrong.
+    /// Prints the report. Returns the exit status: 1 if something is wrong.
     ///
     /// # Errors
     /// Standard output cannot be written to.
@@ -73,7 +74,7 @@ pub(super) fn machine(roots: &Roots, directories: &[PathBuf]) -> Result<Report> 
     for problem in teu_gpu::problems(roots) {
         report.wrong(problem, "");
     }
-    // What is wrong with these is among the problems.
+    // Errors of these are among the problems.
     let gpus = teu_gpu::gpus(roots).unwrap_or_default();
     report.note(match gpus.len() {
         0 => "this machine has no GPU that a driver knows".to_owned(),
@@ -103,7 +104,7 @@ fn programs(name: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.is_file()).collect()
 }
 
-/// Checks the CDI files, and whether what they describe is there.
+/// Checks the CDI files, and that the files that they describe exist.
 fn files(cdi: &Cdi, report: &mut Report) -> Result<()> {
     for problem in cdi.problems() {
         report.wrong(
@@ -128,7 +129,8 @@ fn files(cdi: &Cdi, report: &mut Report) -> Result<()> {
 
 const STALE: &str = "the file is older than the driver: write it again, as with \"teu gpu cdi\"";
 
-/// The first file or directory of the host's that is to be mounted and is not there.
+/// Returns the first file or directory of the host that is to be mounted and does not
+/// exist.
 fn missing_mount<'a>(part: &Part<'a>) -> Option<&'a Path> {
     let mounts = part.edits.mounts.iter();
     let binds = mounts.filter(|mount| mount.kind.is_empty() || mount.kind == "bind");

@@ -1,5 +1,5 @@
-//! What is wrong with the devices of a container: whether each node is that device,
-//! and whether the kernel lets the container use it.
+//! Checks the devices of a container: whether each node is the expected device, and
+//! whether the kernel lets the container use it. Not for the machine: see `check.rs`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -29,17 +29,18 @@ use crate::state::{ContainerState, StateDir, init_process};
 struct FromParent {
     path: PathBuf,
     kind: DeviceKind,
-    /// Of the device that brought it, if that can come again.
+    /// The name of the device that brought this node, if the name can be requested
+    /// again.
     name: Option<String>,
 }
 
 /// Checks the container of this name.
 ///
 /// # Errors
-/// There is none that runs, or it cannot be looked at.
+/// The container does not exist, does not run, or cannot be examined.
 pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
     let (_, state) = StateDir::load(root, id)?;
-    // Held, so that the pid is not another's.
+    // Hold init's pidfd, so that the pid stays init's.
     let _init = init_process::open(&state)?.ok_or(Failure::NotRunning)?;
     let root = open_root(&state)?;
     let drivers = fs::read_to_string("/proc/devices").context("read \"/proc/devices\"")?;
@@ -81,7 +82,8 @@ fn open_root(state: &ContainerState) -> Result<Root> {
     Ok(Root::new(root.with_context(|| format!("open {path:?}"))?))
 }
 
-/// What named devices brought, and the nodes of its config.json in other places.
+/// Returns the nodes that named devices brought, and other nodes of the container's
+/// config.json.
 fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
     let mut all = Vec::new();
     if !state.devices.dev_is_the_hosts {
@@ -99,7 +101,7 @@ fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
         );
     }
     for device in &state.devices.list {
-        // What --gpus gave has no name by which it can be asked for again.
+        // Devices of --gpus have no name by which they can be requested again.
         let has_name = device.name.contains('=') || device.name.starts_with('/');
         for node in &device.brought.nodes {
             all.retain(|other: &FromParent| other.path != node.path);
@@ -113,7 +115,7 @@ fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
     Ok(all)
 }
 
-/// A handle on the node, if it is that device.
+/// Returns a handle on the node, if it is the expected device.
 fn find(root: &Root, given: &FromParent) -> Result<OwnedFd> {
     let handle = match root.resolve(&given.path) {
         Err(Errno::NOENT) => bail!("it is not there"),
@@ -127,7 +129,7 @@ fn find(root: &Root, given: &FromParent) -> Result<OwnedFd> {
     Ok(handle)
 }
 
-/// Whether /proc/devices has a driver for it.
+/// Returns whether /proc/devices has a driver for the number.
 fn has_driver(drivers: &str, kind: DeviceKind) -> bool {
     let (section, major) = match kind {
         DeviceKind::Character { major, .. } => ("Character devices:", major),
@@ -142,7 +144,7 @@ fn has_driver(drivers: &str, kind: DeviceKind) -> bool {
     })
 }
 
-/// Asks the kernel whether it allows what the rules say, and no more.
+/// Checks that the kernel allows exactly the access that the rules allow.
 fn check_rules(
     state: &ContainerState,
     nodes: &[(FromParent, String, OwnedFd)],
@@ -175,7 +177,8 @@ fn check_rules(
     Ok(())
 }
 
-/// Whether the rules allow it; there are none for a fifo.
+/// Returns whether the rules allow the access, or `None` for a fifo, which has no
+/// rules.
 fn expected(rules: &[DeviceRule], kind: DeviceKind, access: Access) -> Option<bool> {
     let (kind, number) = match kind {
         DeviceKind::Character { major, minor } => {
@@ -191,14 +194,15 @@ fn expected(rules: &[DeviceRule], kind: DeviceKind, access: Access) -> Option<bo
 const READ: u8 = 1;
 const WRITE: u8 = 2;
 
-/// More than a process needs for all devices.
+/// More time than a process needs for all devices.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks for each of these nodes what a process in the container's cgroup may do with
-/// it: one of ours, for that moment. It opens none, which could load a module.
+/// Returns, for each node, the access that a process in the container's cgroup has.
+/// Forks a process for this and moves it there. The process opens no node, because that
+/// could load a module.
 fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
     let init = Pid::from_raw(state.pid);
-    // A service manager in the container moves away from the container's.
+    // A service manager in the container may have moved init to a cgroup below.
     let mut cgroup = match Cgroup::v2_of(init)? {
         Some(cgroup) => cgroup,
         None => Cgroup::open(&state.cgroup),
@@ -223,8 +227,8 @@ fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
     Ok(answers)
 }
 
-/// What this process may do. For access(2) the kernel asks device rules as for open(2),
-/// and says EPERM only for them.
+/// Returns the access of this process. access(2) makes the kernel check the device
+/// rules as open(2) does, and only these rules cause EPERM.
 fn answer(node: &OwnedFd) -> u8 {
     let path = format!("/proc/self/fd/{}", node.as_raw_fd());
     let may = |access, bit| {
