@@ -5,7 +5,7 @@
 //! `--exact`, `--skip TEXT`, `--list`, `--test-threads N`, `--nocapture`.
 //! Environment: $TEU_BINARY names another runtime to test, $TEU_TEST_ALONE
 //! counts every change on the machine (see `snapshot`), $TEU_TEST_SKIPS is
-//! `check` (a difference from tests/data/skips fails) or `write` (replaces it).
+//! `check` (a difference from the needs in tests/data/skips fails) or `write` (replaces it).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};

@@ -1,5 +1,5 @@
-//! Compares the skipped tests with those that tests/data/skips expects on this kind of
-//! machine, or writes that list anew ($TEU_TEST_SKIPS).
+//! Compares what skipped tests needed with what a machine of this kind is expected to lack,
+//! by tests/data/skips, or writes that list anew ($TEU_TEST_SKIPS).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,26 +8,30 @@ use std::path::PathBuf;
 use super::needs::machine_kind;
 use super::repository;
 
-/// The difference between the tests skipped and those expected to be.
+/// The difference between the needs that tests were skipped for and those expected to be
+/// missing. `skipped` has lines such as "module::test: needs root". With tests `left_out`, a
+/// need that nothing missed says nothing.
 pub(super) fn unexpected_skips(skipped: &BTreeSet<String>, left_out: &[String]) -> Option<String> {
     let path: PathBuf = repository("tests/data/skips").join(machine_kind());
     let mode = std::env::var("TEU_TEST_SKIPS").unwrap_or_default();
-    let lines: String = skipped.iter().map(|line| format!("{line}\n")).collect();
+    let missing: BTreeSet<&str> = skipped.iter().map(|line| need(line)).collect();
     if mode == "write" {
-        fs::write(&path, lines).expect("write the expected skips");
+        let lines: String = missing.iter().map(|need| format!("{need}\n")).collect();
+        fs::write(&path, lines).expect("write the needs expected to be missing");
         return None;
     }
     let text = fs::read_to_string(&path).unwrap_or_default();
-    let was_tried = |line: &&str| !left_out.iter().any(|word| line.contains(word));
-    let expected = text.lines().filter(was_tried).map(str::to_owned);
-    let expected: BTreeSet<String> = expected.collect();
-    let new = skipped
-        .difference(&expected)
-        .map(|line| format!("  skipped, not expected: {line}"));
-    let gone = expected
-        .difference(skipped)
-        .map(|line| format!("  expected, not skipped: {line}"));
-    let differences: Vec<String> = new.chain(gone).collect();
+    let expected: BTreeSet<&str> = text.lines().collect();
+    let mut differences = Vec::new();
+    for new in missing.difference(&expected) {
+        differences.push(format!("  missing, not expected: {new}"));
+        let of_need = skipped.iter().filter(|line| need(line) == *new);
+        differences.extend(of_need.map(|line| format!("    {line}")));
+    }
+    if left_out.is_empty() {
+        let gone = expected.difference(&missing);
+        differences.extend(gone.map(|need| format!("  expected, not missing: {need}")));
+    }
     if differences.is_empty() {
         return None;
     }
@@ -41,4 +45,9 @@ pub(super) fn unexpected_skips(skipped: &BTreeSet<String>, left_out: &[String]) 
     }
     println!("\n{text}");
     None
+}
+
+/// The need in a line of a skipped test.
+fn need(line: &str) -> &str {
+    line.split_once(": ").map_or(line, |(_, need)| need)
 }
