@@ -1,10 +1,10 @@
-//! The name of a container.
+//! Checks the name of a container.
 
 use anyhow::Result;
 
 use crate::known_failures::Failure;
 
-/// runc's rule for names (`[A-Za-z0-9_+.-]+`, not "." or "..").
+/// Checks the name by runc's rule: `[A-Za-z0-9_+.-]+`, and not "." or "..".
 ///
 /// # Errors
 /// The name is empty or not allowed.

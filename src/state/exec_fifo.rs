@@ -1,5 +1,6 @@
-//! The exec fifo of a container, `<root>/<id>/exec.fifo`: there from `create` to
-//! `start`; init waits for a byte from it.
+//! The exec fifo of a container, `<root>/<id>/exec.fifo`, which exists from `create` to
+//! `start`. Init waits for a byte from it, and `start` writes the byte. Not for the
+//! part of init: see `init/mod.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,9 +13,9 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::known_failures::Failure;
 
-/// Makes the fifo that a created init waits at, and opens it for that. It
-/// reads and, should the program not run, writes: no writer that comes and
-/// goes looks like an end. Nobody else needs either end.
+/// Makes the fifo, and opens it for a created init. Init reads from it, and writes to
+/// it if the program cannot be executed. It is open for both, so that init never reads
+/// an end of file when a writer closes it. No other process needs either end.
 ///
 /// # Errors
 /// The fifo cannot be made.
@@ -26,8 +27,8 @@ pub(crate) fn make(state_dir: &Path) -> Result<OwnedFd> {
     rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open the fifo {path:?}"))
 }
 
-/// Lets the init that waits at the fifo go on. Whoever removes the fifo has
-/// started the container; of two that try, one does.
+/// Lets the init that waits at the fifo go on. Removing the fifo starts the container:
+/// of two commands that try, only one can remove it.
 ///
 /// # Errors
 /// [`Failure::StartRunning`] if it was started before,
@@ -43,7 +44,7 @@ pub(crate) fn release(state_dir: &Path) -> Result<Released> {
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
             return Err(Failure::StartRunning.into());
         }
-        // No reader: init has ended.
+        // The fifo has no reader, so init has ended.
         Err(err) if err.raw_os_error() == Some(libc::ENXIO) => {
             return Err(Failure::StartStopped.into());
         }
@@ -64,7 +65,7 @@ pub(crate) fn release(state_dir: &Path) -> Result<Released> {
     }
 }
 
-/// Whether the container waits for its start.
+/// Returns whether the container waits for its start.
 pub(crate) fn is_there(state_dir: &Path) -> bool {
     path_in(state_dir).exists()
 }
@@ -78,15 +79,16 @@ fn path_in(state_dir: &Path) -> PathBuf {
 pub(crate) struct Released(File);
 
 impl Released {
-    /// Waits until it has executed the program: its end of the fifo is closed
-    /// by that, or by its death. `false` if it left a word that it could not.
+    /// Waits until init has executed the program, which closes init's end of the fifo,
+    /// as init's death does. Returns `false` if init reported that it could not execute
+    /// the program.
     ///
     /// # Errors
-    /// Those of poll(2).
+    /// poll(2) fails.
     pub(crate) fn wait_for_exec(&self) -> Result<bool> {
         use rustix::event::{PollFd, PollFlags, poll};
         loop {
-            // A fifo without readers is an error to its writers.
+            // poll(2) reports an error for a fifo without readers.
             let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
             match poll(&mut fds, None) {
                 Ok(_) if fds[0].revents().contains(PollFlags::ERR) => {

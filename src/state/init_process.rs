@@ -1,4 +1,5 @@
-//! The init of a container, by a descriptor: a number may be another process's by now.
+//! The init of a container, by a descriptor, because its pid may belong to another
+//! process by now. Opens, signals and waits for init.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use super::ContainerState;
 use crate::known_failures::Failure;
 use crate::sys;
 
-/// How long killed processes may take to end.
+/// The time that killed processes may take to end.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Init, if it is still the process it was; a pid that is another's by now is
-/// never opened.
+/// Opens init, or returns `None` if it has ended. Never opens another process with the
+/// same pid.
 ///
 /// # Errors
-/// The kernel refused for another reason than that it is gone.
+/// The kernel refuses for another reason than init's end.
 pub(crate) fn open(state: &ContainerState) -> Result<Option<OwnedFd>> {
     let Some(pid) = Pid::from_raw(state.pid) else {
         return Ok(None);
@@ -31,15 +32,17 @@ pub(crate) fn open(state: &ContainerState) -> Result<Option<OwnedFd>> {
         Err(Errno::SRCH) => return Ok(None),
         Err(err) => return Err(err).with_context(|| format!("open process {}", state.pid)),
     };
-    // After opening: the descriptor now names one process for ever.
+    // Check init after opening, because from then on the descriptor stays on the same
+    // process.
     Ok(state.init_is_alive()?.then_some(init))
 }
 
-/// Sends init a signal. A frozen one dies of SIGKILL only once it is thawed, and
-/// init waits for all others of its pid namespace.
+/// Sends a signal to init. After SIGKILL thaws the cgroup with all cgroups below,
+/// because a frozen process dies only once it is thawed, and init waits for all other
+/// processes of its pid namespace.
 ///
 /// # Errors
-/// The kernel refused, or init is gone.
+/// The kernel refuses, or init has ended.
 pub(crate) fn signal(state: &ContainerState, init: &OwnedFd, signal: i32) -> Result<()> {
     match sys::pidfd_send_signal(init, signal) {
         Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
@@ -56,7 +59,7 @@ pub(crate) fn signal(state: &ContainerState, init: &OwnedFd, signal: i32) -> Res
 /// Waits for the end of an init that was killed.
 ///
 /// # Errors
-/// It takes too long.
+/// Init takes too long.
 pub(crate) fn wait_for_end(init: &OwnedFd) -> Result<()> {
     let mut events = [PollFd::new(init, PollFlags::IN)];
     let timeout = Timespec::try_from(KILL_PATIENCE).context("wait for init to end")?;

@@ -1,4 +1,5 @@
-//! What later commands know of a container: what its `state.json` keeps.
+//! The state of a container: the facts that later commands need, as `state.json` stores
+//! them.
 //!
 //! Not for: the status of the container (`status.rs`), the directory that holds the file
 //! (`state_dir.rs`), and what commands do with either.
@@ -30,44 +31,45 @@ use crate::{hook, version};
 pub(crate) use state_dir::{NoState, StateDir};
 pub(crate) use status::Status;
 
-/// What `state.json` keeps. Paths are absolute. Nothing may be missing when it is
-/// read, but limits that are not set: without its cgroup or its system call filter,
-/// say, a process of `exec` would run outside of them. So what serde would take for
-/// `None` if it is missing is told how to be read.
+/// The content of `state.json`. Paths are absolute. Reading fails if a field is
+/// missing, except for limits that are not set, because a process of `exec` without its
+/// cgroup or its system call filter, for example, would run outside of them. So each
+/// field that serde would take for `None` if missing has its own deserializer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerState {
     pub(crate) version: u32,
     pub(crate) oci_version: String,
     pub(crate) id: String,
-    /// Init's pid as the creator saw it; 0 while it is being created.
+    /// Init's pid as the creator saw it; 0 during the creation.
     pub(crate) pid: i32,
-    /// When init began, in clock ticks since boot (proc_pid_stat(5), field
-    /// 22): tells it from a later process with the same pid.
+    /// The time when init started, in clock ticks since boot (proc_pid_stat(5), field
+    /// 22). It distinguishes init from a later process with the same pid.
     pub(crate) start_time: u64,
     /// Nanoseconds since the epoch.
     pub(crate) created: u64,
     pub(crate) bundle: PathBuf,
     pub(crate) rootfs: PathBuf,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Where the container's cgroup is.
+    /// The paths of the container's cgroup.
     pub(crate) cgroup: teu_cgroups::SavedPaths,
-    /// What limits hold: the next update begins with them.
+    /// The limits in force, with which the next update begins.
     pub(crate) limits: teu_cgroups::Limits,
-    /// Whether killing init kills all the others with it.
+    /// Whether killing init kills all other processes with it.
     pub(crate) private_pid_namespace: bool,
     pub(crate) rootless: bool,
-    /// Whether the container's mounts are the host's, to be undone with it.
+    /// Whether the container's mounts are in the host's mount namespace, and have to be
+    /// undone.
     pub(crate) mounts_on_host: bool,
-    /// What its further processes take over from it.
+    /// The attributes that further processes take over from the container.
     pub(crate) shared: ForEveryProcess,
-    /// Those that it has by name.
+    /// The devices that the container has by name.
     pub(crate) devices: NamedDevices,
-    /// What of it is the host's, for a checkpoint.
+    /// The parts of the container that belong to the host, for a checkpoint.
     pub(crate) external: External,
-    /// There is no program to start.
+    /// Whether the container has no program to start.
     pub(crate) lacks_process: bool,
-    /// What runs after the program was started, and after deletion.
+    /// The hooks that run after the program's start, and after the deletion.
     pub(crate) poststart: Vec<Hook>,
     pub(crate) poststop: Vec<Hook>,
     /// Directories of the resctrl filesystem to remove with the container.
@@ -78,7 +80,7 @@ pub(crate) struct ContainerState {
 }
 
 impl ContainerState {
-    /// What later commands are to know, before there is a process.
+    /// Returns the state of a planned container, before it has a process.
     pub(crate) fn planned(plan: &Plan, cgroups: &Location) -> Box<ContainerState> {
         Box::new(ContainerState {
             version: state_dir::VERSION,
@@ -112,7 +114,7 @@ impl ContainerState {
         u64::try_from(since.as_nanos()).unwrap_or_default()
     }
 
-    /// What hooks are told (runtime.md, "State").
+    /// Returns the state that hooks get (runtime.md, "State").
     pub(crate) fn for_hooks(&self, status: Status) -> hook::State<'_> {
         hook::State {
             oci_version: &self.oci_version,
@@ -128,10 +130,10 @@ impl ContainerState {
         }
     }
 
-    /// Whether init is still the process it was, and alive.
+    /// Returns whether init is still the same process, and alive.
     ///
     /// # Errors
-    /// That cannot be known.
+    /// The process cannot be examined.
     pub(crate) fn init_is_alive(&self) -> Result<bool> {
         if self.pid == 0 {
             return Ok(false);

@@ -1,5 +1,5 @@
-//! Where the state of all containers is: `--root`, or the default for who runs
-//! this. Not for what is below it; that is `state_dir.rs`.
+//! teu's root, the directory of all state: `--root`, or the default for the user. Not
+//! for its content: see `state_dir.rs`.
 
 use anyhow::{Context, Result, bail};
 use std::env;
@@ -11,7 +11,7 @@ use teu_namespaces::id_maps;
 
 use crate::plan::mounts::clean;
 
-/// The default for root of the machine.
+/// The default for root of the host.
 const DEFAULT: &str = "/run/teu";
 
 /// The directory of all state.
@@ -19,20 +19,20 @@ const DEFAULT: &str = "/run/teu";
 pub(crate) struct Root {
     /// Absolute, without "." and "..".
     pub(crate) path: PathBuf,
-    /// Whether `--root` named it. Only then is it an error for `list` that it
-    /// does not exist.
+    /// Whether `--root` was given. Only then `list` fails if the directory does not
+    /// exist.
     pub(crate) given: bool,
 }
 
 impl Root {
-    /// The directory `--root` names, else `$XDG_RUNTIME_DIR/teu` for a user
-    /// without privileges, else `/run/teu`. The one below `$XDG_RUNTIME_DIR` is
-    /// made here, with the sticky bit that keeps cleaners of that directory
-    /// away (XDG Base Directory Specification).
+    /// Chooses the directory of `--root`, else `$XDG_RUNTIME_DIR/teu` for a user
+    /// without privileges, else `/run/teu`. Makes the directory below
+    /// `$XDG_RUNTIME_DIR`, with the sticky bit that tells cleaners to keep it (XDG Base
+    /// Directory Specification).
     ///
     /// # Errors
-    /// A `--root` that is `/`, also in another spelling or empty below it; a
-    /// directory below `$XDG_RUNTIME_DIR` that cannot be made.
+    /// `--root` is `/` in any spelling, or the directory below `$XDG_RUNTIME_DIR`
+    /// cannot be made.
     pub(crate) fn choose(given: Option<&OsStr>) -> Result<Root> {
         if let Some(path) = given {
             return Root::given(Path::new(path));
@@ -65,9 +65,9 @@ impl Root {
     }
 }
 
-/// Whether `$XDG_RUNTIME_DIR` is ours. Root of the machine may have inherited
-/// it from a user (`su`, `sudo -E`) and always uses `/run`; so does root of a
-/// user namespace that logged in there as root.
+/// Returns whether `$XDG_RUNTIME_DIR` belongs to this user. Root of the host may have
+/// inherited it from a user (`su`, `sudo -E`), and so always uses `/run`. The same
+/// holds for root of a user namespace who logged in there as root.
 fn honours_runtime_dir() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;

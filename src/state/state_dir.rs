@@ -1,16 +1,16 @@
-//! A container's state directory, `<root>/<id>`: how it comes and goes, its lock, and
-//! the state in it.
+//! A container's state directory, `<root>/<id>`: makes, locks and removes it, and reads
+//! and writes the state in it.
 //!
 //! ```text
-//! state.json   what later commands need to know; replaced as a whole
-//! .state.json  the same while the container is being created
+//! state.json   the state; replaced as a whole
+//! .state.json  the state while the container is being created
 //! exec.fifo    see `exec_fifo.rs`
 //! notify/      the sd_notify socket, if there is one
 //! devices/     nodes that the parent makes, while the container is being created
 //! criu-root/   the root filesystem for CRIU, during a restore
 //! ```
 //!
-//! Not for: what commands do with it.
+//! Not for what commands do with the state.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -31,17 +31,17 @@ use super::container_id;
 use crate::atomic_file::{open, replace, temporary_of, write_all};
 use crate::known_failures::Failure;
 
-/// The format of state.json. A reader refuses every other one.
+/// The format of state.json. Readers refuse every other version.
 pub(super) const VERSION: u32 = 4;
 
-/// More than any state is: the largest have annotations of some megabytes.
+/// More bytes than any state has. The largest have annotations of some megabytes.
 const LONGEST_STATE: u64 = 64 << 20;
 
-/// How long a command waits for another that works on the same container.
+/// The time that a command waits for another command on the same container.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What of a state is enough to end the container and to remove its cgroup,
-/// where the rest cannot be read.
+/// The part of a state that suffices to kill the container and to remove its cgroup, if
+/// the rest cannot be read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Remains {
@@ -51,8 +51,8 @@ pub(crate) struct Remains {
     cgroup: teu_cgroups::SavedPaths,
 }
 
-/// The file in the place of the state is no state, or another container's. A file that
-/// could not be read is another error.
+/// The file is not a state, or is the state of another container. A file that cannot be
+/// read is a different error.
 #[derive(Debug)]
 pub(crate) struct NoState(PathBuf);
 
@@ -62,9 +62,9 @@ impl fmt::Display for NoState {
     }
 }
 
-/// The state directory of one container. One that was reserved is removed
-/// again when dropped, until [`StateDir::keep`]. Locked against other commands
-/// that change the container while [`StateDir::lock`]ed.
+/// The state directory of a container. A reserved directory is removed when dropped,
+/// until [`StateDir::keep`]. After [`StateDir::lock`], no other command can change the
+/// container.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -73,10 +73,10 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory of all containers, if it is not there.
+    /// Makes the directory of all containers, if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The directory cannot be made.
     pub(crate) fn make_root(root: &Path) -> Result<()> {
         match DirBuilder::new().recursive(true).mode(0o700).create(root) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
@@ -116,23 +116,24 @@ impl StateDir {
             lock: RefCell::default(),
             remove_on_drop: false,
         };
-        // Until it is locked it may be another's, made after ours was removed.
+        // Until it is locked, the directory may be another command's, which made it
+        // after this one was removed.
         dir.lock()?;
         dir.remove_on_drop = true;
         Ok(dir)
     }
 
-    /// The directory of an existing container, and what it says.
+    /// Returns the directory and the state of an existing container.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] if there is none.
+    /// [`Failure::NotFound`] if the container does not exist.
     pub(crate) fn load(root: &Path, id: &str) -> Result<(StateDir, Box<ContainerState>)> {
         let dir = StateDir::find(root, id)?;
         let state = dir.read()?;
         Ok((dir, state))
     }
 
-    /// The directory of a container, whatever is in it.
+    /// Returns the directory of a container, without reading it.
     ///
     /// # Errors
     /// The name is not allowed.
@@ -146,12 +147,12 @@ impl StateDir {
         })
     }
 
-    /// What `state.json` says, or, of a container that is being created or
-    /// whose creation was interrupted, `.state.json`.
+    /// Reads `state.json` or, for a container that is being created or whose creation
+    /// was interrupted, `.state.json`.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] if neither is there; [`NoState`] if it is no state of
-    /// this container's, or not all of it.
+    /// [`Failure::NotFound`] if neither file exists; [`NoState`] if the file is not a
+    /// complete state of this container.
     pub(crate) fn read(&self) -> Result<Box<ContainerState>> {
         let (path, text) = self.read_text()?;
         self.parse(&text).context(NoState(path))
@@ -167,12 +168,12 @@ impl StateDir {
         Ok(state)
     }
 
-    /// What can be told of a container whose state cannot be [`read`].
+    /// Reads the remains of a state that cannot be [`read`].
     ///
     /// [`read`]: StateDir::read
     ///
     /// # Errors
-    /// [`NoState`] if it tells less than that.
+    /// [`NoState`] if the file has not even these.
     pub(crate) fn read_remains(&self) -> Result<ContainerState> {
         let (path, text) = self.read_text()?;
         self.parse_remains(&text).context(NoState(path))
@@ -209,8 +210,8 @@ impl StateDir {
         }
     }
 
-    /// Checks that a state is this container's, and that its init can be told
-    /// from other processes.
+    /// Checks that a state is this container's, and that its init can be told from
+    /// other processes.
     fn check_owner(&self, id: &str, pid: i32, start_time: u64) -> Result<()> {
         if self.path.file_name() != Some(OsStr::new(id)) {
             bail!("id: it is the state of {id:?}");
@@ -221,11 +222,11 @@ impl StateDir {
         Ok(())
     }
 
-    /// Notes what is known before the container is made, for whoever cleans up
-    /// after a creation that was killed.
+    /// Saves the known state before the container is made, for a command that cleans up
+    /// after a killed creation.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub(crate) fn begin(&self, state: &ContainerState) -> Result<()> {
         let json = json(state)?;
         let path = temporary_of(&self.path.join("state.json"))?;
@@ -234,10 +235,10 @@ impl StateDir {
             .with_context(|| format!("write {path:?}"))
     }
 
-    /// Replaces `state.json` as a whole: a reader sees the old or the new one.
+    /// Replaces `state.json` as a whole: a reader sees the old or the new state.
     ///
     /// # Errors
-    /// It cannot be written; the old one is then still there.
+    /// The file cannot be written. The old state is still there then.
     pub(crate) fn save(&self, state: &ContainerState) -> Result<()> {
         let path = self.path.join("state.json");
         let temporary = temporary_of(&path)?;
@@ -247,8 +248,8 @@ impl StateDir {
     /// Waits until no other command changes this container.
     ///
     /// # Errors
-    /// [`Failure::NotFound`] if it was deleted meanwhile, or the other command
-    /// takes too long.
+    /// [`Failure::NotFound`] if the container was deleted meanwhile; or the other
+    /// command takes too long.
     pub(crate) fn lock(&mut self) -> Result<()> {
         self.lock_within(LOCK_PATIENCE)
     }
@@ -273,8 +274,8 @@ impl StateDir {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // The one that held the lock may have removed the directory, and there may
-        // be another of that name, which this is no lock of.
+        // The previous holder of the lock may have removed the directory. A new
+        // directory of the same name would not be locked by this descriptor.
         let locked = rustix::fs::fstat(&fd).with_context(|| format!("look at {:?}", self.path))?;
         match fs::symlink_metadata(&self.path) {
             Ok(there) if (there.dev(), there.ino()) == (locked.st_dev, locked.st_ino) => {}
@@ -287,12 +288,11 @@ impl StateDir {
         Ok(())
     }
 
-    /// Locks it after a time without a lock, if it still is that of this
-    /// container: `false` if that was deleted meanwhile, and perhaps another made
-    /// of the same name.
+    /// Locks the directory again after a time without a lock. Returns `false` if the
+    /// container was deleted meanwhile, even if a container of the same name was made.
     ///
     /// # Errors
-    /// The other command takes too long; its state cannot be read.
+    /// Another command takes too long, or the state cannot be read.
     pub(crate) fn lock_again(&mut self, state: &ContainerState) -> Result<bool> {
         match self.lock().and_then(|()| self.read()) {
             Ok(now) => Ok((now.pid, now.start_time) == (state.pid, state.start_time)),
@@ -301,8 +301,8 @@ impl StateDir {
         }
     }
 
-    /// In a forked child: gives up its copy of the lock, which would otherwise
-    /// be held as long as the child lives.
+    /// Called in a forked child: closes its copy of the lock, because the lock would
+    /// otherwise be held as long as the child lives.
     pub(crate) fn leave_lock_to_parent(&self) {
         self.lock.take();
     }
@@ -312,8 +312,8 @@ impl StateDir {
         &self.path
     }
 
-    /// Whether another command works on it: a creation that was killed does
-    /// not.
+    /// Returns whether another command holds the lock. After a killed creation no
+    /// command does.
     pub(super) fn is_locked_by_another(&self) -> bool {
         if self.lock.borrow().is_some() {
             return false;
@@ -325,13 +325,13 @@ impl StateDir {
         rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
     }
 
-    /// Removes the directory with all that is in it.
+    /// Removes the directory with everything in it.
     ///
     /// # Errors
-    /// It cannot be removed; that it is gone already is none.
+    /// The directory cannot be removed. A directory that is already gone is no error.
     pub(crate) fn remove(&mut self) -> Result<()> {
         self.remove_on_drop = false;
-        // Most often there is nothing else in it; what there is goes below.
+        // Usually the directory is empty then. Otherwise the code below removes it.
         let state = fs::remove_file(self.path.join("state.json"));
         if state.is_ok() && fs::remove_dir(&self.path).is_ok() {
             return Ok(());
@@ -344,13 +344,13 @@ impl StateDir {
         }
     }
 
-    /// The container is made: the directory stays and other commands may work
-    /// on it, or delete it and make another of the same name.
+    /// Marks the container as made: the directory stays, and other commands may use the
+    /// container, or delete it and make another of the same name.
     pub(crate) fn keep(&mut self) {
         self.remove_on_drop = false;
         if let Some(fd) = self.lock.get_mut().take() {
-            // Explicitly, since init holds a copy of the descriptor for a moment.
-            // Closing it does the same a little later.
+            // Unlock explicitly, because init holds a copy of the descriptor for a
+            // moment. If that fails, closing unlocks a little later.
             rustix::fs::flock(&fd, FlockOperation::Unlock).ok();
         }
     }
@@ -375,8 +375,8 @@ fn json(state: &ContainerState) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Reads a state. What is no file in its place is refused, and does not have us
-/// wait, as a fifo would.
+/// Reads a state. Refuses everything that is not a regular file, without blocking as a
+/// fifo would.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(
         path,
@@ -396,8 +396,8 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether it is something that is never written as a state: no file, too long, or
-/// a link.
+/// Returns whether the error shows a file that is never a state: not a regular file,
+/// too long, or a link.
 fn is_no_state(err: &io::Error) -> bool {
     let kinds = [io::ErrorKind::InvalidInput, io::ErrorKind::FileTooLarge];
     kinds.contains(&err.kind()) || err.raw_os_error() == Some(libc::ELOOP)
@@ -409,9 +409,9 @@ fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
         .is_err_and(|err| missing.contains(&err.kind()))
 }
 
-/// How state.json's temporary file is opened. One from the beginning of a
-/// creation is overwritten and never made empty: ext4 takes a file that was
-/// truncated, or renamed over another, for one to be written to disk at once.
+/// The flags for opening state.json's temporary file. A file from the beginning of a
+/// creation is overwritten and not truncated, because ext4 writes a file to disk at
+/// once that was truncated, or renamed over another.
 const STATE_FLAGS: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::NOFOLLOW)
@@ -461,7 +461,8 @@ mod tests {
         let mut first = StateDir::reserve(&root, "a").expect("reserve");
         let mut waiting = StateDir::find(&root, "a").expect("find");
         let waiting = std::thread::spawn(move || waiting.lock());
-        // It has opened the directory by then; if not, nothing is shown.
+        // The other command has opened the directory by now. If it has not, this test
+        // shows nothing.
         std::thread::sleep(Duration::from_millis(50));
         first.remove().expect("remove");
         StateDir::reserve(&root, "a").expect("reserve again").keep();

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::{ContainerState, StateDir, exec_fifo};
 
-/// The status of a container (runtime.md, "State"), computed when asked for.
+/// The status of a container (runtime.md, "State"), computed on request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Creating,
@@ -18,7 +18,7 @@ pub(crate) enum Status {
 }
 
 impl Status {
-    /// In the order of the life of a container.
+    /// All values, in the order of the life of a container.
     pub(crate) const ALL: [Status; 5] = [
         Status::Creating,
         Status::Created,
@@ -27,7 +27,7 @@ impl Status {
         Status::Stopped,
     ];
 
-    /// The specification's word for it.
+    /// The specification's word for the status.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Status::Creating => "creating",
@@ -40,10 +40,10 @@ impl Status {
 }
 
 impl StateDir {
-    /// The container's status now.
+    /// Returns the container's status now.
     ///
     /// # Errors
-    /// Whether init has ended cannot be known.
+    /// Init cannot be examined.
     pub(crate) fn status(&self, state: &ContainerState) -> Result<Status> {
         if state.pid == 0 {
             return Ok(match self.is_locked_by_another() {
