@@ -1,4 +1,4 @@
-//! What the kernel says of processes in procfs (proc(5)).
+//! Reads the kernel's information about processes in procfs (proc(5)).
 
 pub(crate) mod stat;
 pub(crate) mod status;

@@ -1,11 +1,11 @@
-//! What the kernel says of a process in `/proc/PID/stat`.
+//! Reads `/proc/PID/stat` (proc_pid_stat(5)).
 
 use std::fs::File;
 use std::io::{self, Read};
 
 use anyhow::{Context, Result};
 
-/// What `/proc/PID/stat` says of a process.
+/// The used fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcessStat {
     state: u8,
@@ -13,18 +13,18 @@ pub(crate) struct ProcessStat {
 }
 
 impl ProcessStat {
-    /// `None` if there is no such process.
+    /// Reads the fields of the process `pid`; `None` if there is no such process.
     ///
     /// # Errors
-    /// There may be one, but it cannot be looked at.
+    /// The file cannot be read for another reason.
     pub(crate) fn read(pid: i32) -> Result<Option<ProcessStat>> {
         let path = format!("/proc/{pid}/stat");
-        // One line, always shorter than this.
+        // The file has one line, which is always shorter than this.
         let mut line = [0; 1024];
         let length = match File::open(&path).and_then(|mut file| file.read(&mut line)) {
             Ok(length) => length,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // It ended in between.
+            // The process has just ended.
             Err(err) if err.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
             Err(err) => return Err(err).with_context(|| format!("read {path:?}")),
         };
@@ -32,8 +32,8 @@ impl ProcessStat {
         stat.map(Some).with_context(|| format!("read {path:?}"))
     }
 
-    /// The name in parentheses may itself hold any byte: fields count from the
-    /// last closing one.
+    /// Parses the line. Fields count from the last closing parenthesis, because the
+    /// name in parentheses may contain any byte.
     fn parse(stat: &str) -> Option<ProcessStat> {
         let fields = &stat[stat.rfind(')')? + 1..];
         let mut fields = fields.split_ascii_whitespace();
@@ -42,7 +42,7 @@ impl ProcessStat {
         Some(ProcessStat { state, start_time })
     }
 
-    /// Whether it has not ended.
+    /// Returns whether the process has not ended.
     pub(crate) fn is_alive(self) -> bool {
         !matches!(self.state, b'Z' | b'X')
     }

@@ -1,4 +1,4 @@
-//! What the kernel says of a process in `/proc/PID/status`.
+//! Reads `/proc/PID/status` (proc_pid_status(5)).
 
 use std::os::fd::AsFd;
 
@@ -6,24 +6,25 @@ use anyhow::{Context, Result};
 use rustix::buffer::spare_capacity;
 use rustix::thread::CapabilitySet;
 
-/// What the kernel says of this process (proc_pid_status(5)).
+/// The used fields of `/proc/PID/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
-    /// No process in the caller's user namespace can get another capability.
+    /// The bounding set. No process in the caller's user namespace can get another
+    /// capability.
     pub(crate) bounding: CapabilitySet,
     pub(crate) effective: CapabilitySet,
-    /// The signals that are ignored, and still are after an execve(2); the lowest
-    /// bit is signal 1.
+    /// The ignored signals, which stay ignored over an execve(2). The lowest bit is
+    /// signal 1.
     pub(crate) ignored_signals: u64,
 }
 
 impl Status {
-    /// What such a file says now.
+    /// Reads the file now.
     ///
     /// # Errors
-    /// It cannot be read, or is none.
+    /// The file cannot be read, or is not a status.
     pub(crate) fn read(file: impl AsFd) -> Result<Status> {
-        // In one read, unless the process has hundreds of groups.
+        // One read(2) suffices, unless the process has hundreds of groups.
         let mut text = Vec::with_capacity(4096);
         while rustix::io::read(&file, spare_capacity(&mut text))? > 0 {
             text.reserve(1024);
