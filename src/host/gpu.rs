@@ -1,5 +1,6 @@
-//! LOOK: the devices that CDI files describe and the GPUs that there are, and what
-//! this machine has of them.
+//! Looks up the devices that CDI files describe and the GPUs of this host, refuses
+//! edits that a container may not have, and returns the others. Not for changing the
+//! specification: see `plan/gpu.rs`.
 
 use std::fs;
 use std::io;
@@ -24,8 +25,8 @@ use crate::plan::mounts::clean;
 use crate::plan::seen::{AllEdits, FileId};
 
 impl Host {
-    /// The files in these directories, or in those of every machine if there are
-    /// none. One that others than root can write to is not read.
+    /// Reads the CDI files in these directories, or in the default directories if
+    /// empty. Skips a file that users other than root can write to.
     pub(crate) fn cdi(&self, directories: &[PathBuf]) -> Cdi {
         let others_can_write = &trusted_path::others_could_write;
         match directories {
@@ -37,10 +38,10 @@ impl Host {
         }
     }
 
-    /// What these devices and GPUs bring, all together and each by itself.
+    /// Returns the edits of these devices and GPUs, together and for each device.
     ///
     /// # Errors
-    /// There is no such device, the host has it not, or it brings what it may not.
+    /// A device does not exist, the host lacks its node, or its edits are not allowed.
     pub(crate) fn edits(&self, asked: &Asked, wishes: &DeviceWishes) -> Result<AllEdits> {
         let cdi = match asked.names.is_empty() {
             true => Cdi::default(),
@@ -78,7 +79,7 @@ impl Host {
                 true => together.clone(),
                 false => edits_of(&one)?,
             };
-            // It may be asked for in two ways.
+            // The device may be requested in two ways.
             match of_each.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => known.append(edits),
                 None => of_each.push((name, edits)),
@@ -87,10 +88,10 @@ impl Host {
         Ok(AllEdits { together, of_each })
     }
 
-    /// What a device node of this machine brings. Links to it are followed.
+    /// Returns the edits of a device node of this host. Follows links to the node.
     ///
     /// # Errors
-    /// It is not there, or no device.
+    /// The node does not exist, or is not a device.
     pub(crate) fn node_edits(&self, node: &AskedNode) -> Result<Edits> {
         let doing = || format!("device {:?}", node.on_host);
         let on_host = fs::canonicalize(&node.on_host).with_context(doing)?;
@@ -106,7 +107,7 @@ impl Host {
             ..ContainerEdits::default()
         };
         let edits = edits.on_this_machine().map_err(Error::msg)?;
-        // A fifo has none.
+        // A fifo has no rule.
         let has_rules = edits.nodes.iter().all(|node| node.rule.is_some());
         ensure!(
             has_rules,
@@ -116,25 +117,26 @@ impl Host {
         Ok(edits)
     }
 
-    /// Which file is at a path, links followed; `None` if there is none.
+    /// Returns the identity of the file at a path, links followed; `None` if it does
+    /// not exist.
     pub(crate) fn file_id(&self, path: &Path) -> Option<FileId> {
         let found = fs::metadata(path).ok()?;
         Some((found.dev(), found.ino()))
     }
 
-    /// Whether there are GPUs of this vendor, and their driver.
+    /// Returns whether there are GPUs of this vendor, with their driver.
     ///
     /// # Errors
-    /// What the kernel says of them is not understood.
+    /// The kernel's data about them is not understood.
     pub(crate) fn has_gpus(&self, vendor: Vendor, wishes: &GpuWishes) -> Result<bool> {
         teu_gpu::has(&self.roots(wishes.driver_root.as_deref())?, vendor).map_err(Error::msg)
     }
 
-    /// Where GPUs are looked for, and the files of their drivers: below this root if
-    /// there is one.
+    /// Returns the directories in which GPUs and the files of their drivers are looked
+    /// for, below `driver` if given.
     ///
     /// # Errors
-    /// Others can write there.
+    /// Users other than root can write to `driver`.
     pub(crate) fn roots(&self, driver: Option<&Path>) -> Result<Roots> {
         let mut roots = Roots::below(&self.path(""));
         if let Some(root) = driver {
@@ -156,7 +158,7 @@ fn described_edits(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Re
     Ok(all)
 }
 
-/// What a part brings, if a container may have it.
+/// Returns the edits of a part, if a container may have them.
 fn allowed(part: &Part<'_>, wishes: &DeviceWishes) -> Result<Edits> {
     let mut edits = part.edits().map_err(Error::msg)?;
     if wishes.hooks == CdiHooks::LeftOut {
@@ -166,8 +168,8 @@ fn allowed(part: &Part<'_>, wishes: &DeviceWishes) -> Result<Edits> {
     Ok(edits)
 }
 
-/// Why the devices that the file at `path` describes are refused to containers. That
-/// this machine lacks a node is no fault of the file.
+/// Returns the reasons why the devices of the file at `path` are refused. A node that
+/// this host lacks is no fault of the file.
 pub(crate) fn faults(path: &Path, file: &File, wishes: &DeviceWishes) -> Vec<Problem> {
     let fault = |part: Part<'_>| {
         let mut edits = part.edits.clone();
@@ -185,8 +187,8 @@ pub(crate) fn faults(path: &Path, file: &File, wishes: &DeviceWishes) -> Vec<Pro
     file.parts(path).into_iter().filter_map(fault).collect()
 }
 
-/// The devices that files describe, or should; and as requests those of kinds that no
-/// file has, and that are known without.
+/// Splits the names into devices that files describe, or should describe, and requests
+/// for kinds that no file describes but teu knows.
 fn by_files_or_not(cdi: &Cdi, names: &[DeviceName]) -> (Vec<DeviceName>, Vec<Request>) {
     let vendor = |name: &DeviceName| {
         let (kind, _) = name.parts();
@@ -205,11 +207,11 @@ fn by_files_or_not(cdi: &Cdi, names: &[DeviceName]) -> (Vec<DeviceName>, Vec<Req
     (described.into_iter().cloned().collect(), requests.collect())
 }
 
-/// Where the C library of an image looks for libraries: distributions differ. Only
-/// what is inside of the image counts.
+/// Returns the directories in which the C library of an image looks for libraries,
+/// because distributions differ. Looks only at files inside of the image.
 ///
 /// # Errors
-/// There is no such directory.
+/// The root filesystem does not exist.
 pub(crate) fn library_dirs(rootfs: &Path) -> Result<LibraryDirs> {
     let debian = LibraryDirs::debian();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -228,16 +230,16 @@ pub(crate) fn library_dirs(rootfs: &Path) -> Result<LibraryDirs> {
     })
 }
 
-/// The parts of what these devices bring.
+/// Returns the parts of the edits of these devices.
 ///
 /// # Errors
-/// There is no such device: which may be meant, and what is wrong with the files.
+/// A device does not exist. The error names a similar device, and faults of files.
 pub(crate) fn parts_of<'a>(cdi: &'a Cdi, names: &[DeviceName]) -> Result<Vec<Part<'a>>> {
     cdi.parts(names)
         .map_err(|missing| unresolved(cdi, &missing))
 }
 
-/// Whether a file may bring this, whoever wrote it.
+/// Checks that a file may bring these edits, regardless of its author.
 fn check(edits: &Edits, wishes: &DeviceWishes) -> Result<()> {
     check_nodes(edits)?;
     if wishes.nodes == CdiNodes::Usual {
@@ -253,7 +255,7 @@ fn check_nodes(edits: &Edits) -> Result<()> {
         let doing = || format!("the device node {path:?}");
         ensure!(path.is_absolute(), "{}: its path is not absolute", doing());
         let mode = device.file_mode().unwrap_or_default();
-        // As stat(2) says it, with the bits of a type.
+        // The mode may be that of stat(2), with the bits of a file type.
         ensure!(
             mode <= 0o177_777,
             "{}: {mode:#o} is no mode of a file",
@@ -264,9 +266,9 @@ fn check_nodes(edits: &Edits) -> Result<()> {
     Ok(())
 }
 
-/// With a disk or the memory of the machine a container has everything.
+/// Refuses disks and memory, because with these a container controls the whole machine.
 fn refuse_unusual_nodes(edits: &Edits) -> Result<()> {
-    /// The minors of /dev/mem, /dev/kmem and /dev/port, of the major 1.
+    /// The minor numbers of /dev/mem, /dev/kmem and /dev/port, whose major number is 1.
     const MEMORY: [i64; 3] = [1, 2, 4];
     for device in edits.nodes.iter().map(|node| &node.device) {
         let what = match device.typ() {
@@ -305,7 +307,7 @@ fn check_mount(mount: &Mount) -> Result<()> {
         "option \"remount\": it would change what is mounted already"
     );
     let kind = mount.typ().as_deref().unwrap_or_default();
-    // As powerful as the host's own, which no container gets.
+    // Such a mount is as powerful as the host's own, which no container gets.
     ensure!(
         !["proc", "sysfs"].contains(&kind),
         "no device brings a {kind:?}"
@@ -319,9 +321,10 @@ fn check_mount(mount: &Mount) -> Result<()> {
     Ok(())
 }
 
-/// These directories lead to everything of the host, and `state` to other containers.
+/// Refuses mounts of directories that lead to everything of the host or, with `state`,
+/// to other containers.
 fn refuse_host_directories(edits: &Edits, state: &Path) -> Result<()> {
-    // The directory of a root that was never used is not there.
+    // The directory of all state does not exist if it was never used.
     let state = match fs::canonicalize(state) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => state.to_owned(),
         found => found.with_context(|| format!("look up {state:?}"))?,
@@ -332,7 +335,7 @@ fn refuse_host_directories(edits: &Edits, state: &Path) -> Result<()> {
         .iter()
         .filter_map(|mount| mount.source().as_ref())
     {
-        // What is not there, such as the "source" of a tmpfs, leads nowhere.
+        // A source that does not exist, such as that of a tmpfs, leads nowhere.
         let found = match fs::canonicalize(source) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
             found => found.with_context(|| format!("look up {source:?}"))?,
@@ -348,14 +351,15 @@ fn refuse_host_directories(edits: &Edits, state: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A hook of these runs with all the rights of the runtime, except in the container.
+/// Checks the hooks, because a hook outside of the container has all rights of the
+/// runtime.
 fn check_hooks(edits: &Edits, allowed: CdiHooks) -> Result<()> {
     for (moment, hook) in &edits.hooks {
         let path = hook.path();
         log::debug!("a device brings the hook {path:?}");
         match allowed {
             CdiHooks::All => {}
-            // It does not run.
+            // The hook is replaced and does not run.
             CdiHooks::Known if teu_gpu::is_known_hook(*moment, hook) => continue,
             CdiHooks::Known => {
                 bail!("it has the hook {path:?}, and --cdi-hooks \"known\" allows none that is not")

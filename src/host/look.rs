@@ -1,5 +1,6 @@
-//! LOOK: everything that a plan depends on, in one look before anything is decided.
-//! What few containers need is looked at only for those.
+//! Looks at everything on which a plan depends, once, before anything is decided. Facts
+//! that few containers need are looked at only for these. Not for decisions: see
+//! `plan/`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +22,10 @@ use crate::plan::{
 };
 
 impl Host {
-    /// Looks at what the plan of a container of `spec` depends on.
+    /// Looks at everything on which the plan of a container of `spec` depends.
     ///
     /// # Errors
-    /// What cannot be looked at, or is not there.
+    /// A fact cannot be read, or a requested object does not exist.
     pub(crate) fn look(&self, spec: &Spec, bundle: &Path, options: &PlanOptions) -> Result<Seen> {
         let devices = self.devices(spec, bundle, &options.devices)?;
         let linux = spec.linux().as_ref();
@@ -53,11 +54,11 @@ impl Host {
         })
     }
 
-    /// Looks at this process, as far as `process`, which it will start, depends on that.
-    /// `other_users`: it will be in a user namespace of its own.
+    /// Looks at this process, as far as the plan of `process`, which it will start,
+    /// depends on it. `other_users`: the process will be in its own user namespace.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel's information cannot be read.
     pub(crate) fn caller(&self, process: Option<&Process>, other_users: bool) -> Result<Caller> {
         let status = self.status()?;
         let label = process.and_then(|process| process.selinux_label().as_deref());
@@ -122,7 +123,7 @@ impl Host {
     }
 }
 
-/// The namespace of this kind, if the container is to have one.
+/// Returns the namespace of this kind in the specification, if any.
 fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
     let linux = spec.linux().as_ref()?;
     let mut namespaces = linux.namespaces().iter().flatten();

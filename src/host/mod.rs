@@ -1,5 +1,5 @@
-//! LOOK: facts about this machine, each probed once and only when asked for.
-//! Decides nothing; see `plan/`.
+//! Facts about this host, each probed once and only on request. Not for decisions: see
+//! `plan/`.
 
 mod gpu;
 mod look;
@@ -22,8 +22,8 @@ pub(crate) use gpu::{faults, library_dirs, parts_of};
 
 use crate::sys;
 
-/// Facts about the machine. Files are read below `sysroot`, so that tests can
-/// put another machine in its place.
+/// Facts about the host. Files are read below `sysroot`, so that tests can replace the
+/// host.
 #[derive(Debug)]
 pub(crate) struct Host {
     sysroot: PathBuf,
@@ -32,12 +32,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// The machine this runs on.
+    /// The host on which this process runs.
     pub(crate) fn new() -> Host {
         Host::below(Path::new("/"))
     }
 
-    /// A machine whose files lie below `sysroot`.
+    /// A host whose files lie below `sysroot`.
     pub(crate) fn below(sysroot: &Path) -> Host {
         Host {
             sysroot: sysroot.to_owned(),
@@ -46,12 +46,12 @@ impl Host {
         }
     }
 
-    /// Whether the caller has a user id other than 0.
+    /// Returns whether the caller's user id is not 0.
     pub(crate) fn is_unprivileged(&self) -> bool {
         !self.euid.is_root()
     }
 
-    /// Whether the caller lacks the privileges of the machine's root.
+    /// Returns whether the caller lacks the privileges of root of the host.
     pub(crate) fn is_rootless(&self) -> bool {
         self.is_unprivileged() || self.in_user_namespace()
     }
@@ -61,36 +61,37 @@ impl Host {
         nix::unistd::getegid().as_raw()
     }
 
-    /// Whether this process runs in a user namespace other than the initial one.
+    /// Returns whether this process runs in a user namespace other than the initial
+    /// one.
     pub(crate) fn in_user_namespace(&self) -> bool {
         let is_initial = || id_maps::is_initial(&self.path("proc/self/uid_map"));
         *self.in_user_namespace.get_or_init(|| !is_initial())
     }
 
-    /// Whether root of a user namespace is really a user of the machine, whose
-    /// systemd is that user's: else it is root of a container with a systemd.
+    /// Returns whether root of this user namespace is a user of the host, with that
+    /// user's systemd. Otherwise it is root of a container with a systemd of its own.
     pub(crate) fn is_served_by_users_systemd(&self) -> bool {
         teu_cgroups::owner_of_user_manager().is_some_and(|owner| owner != 0)
     }
 
-    /// The id maps of the user namespace at `path`.
+    /// Returns the id maps of the user namespace at `path`.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The maps cannot be read.
     pub(crate) fn id_maps_of(&self, path: &Path) -> Result<IdMaps> {
         Ok(id_maps::of_namespace(path)?)
     }
 
-    /// Whether SELinux is on: its file system is there only then.
+    /// Returns whether SELinux is on. Only then its filesystem exists.
     pub(crate) fn has_selinux(&self) -> bool {
         self.path("sys/fs/selinux/enforce").exists()
     }
 
-    /// Whether an AppArmor profile binds this process. One whose mode is
+    /// Returns whether an AppArmor profile confines this process. A profile in mode
     /// "unconfined" does not.
     ///
     /// # Errors
-    /// It is not known.
+    /// The profile cannot be read.
     pub(crate) fn is_confined_by_apparmor(&self) -> Result<bool> {
         let label = fs::read_to_string(self.path("proc/self/attr/apparmor/current"));
         let label = label.context("read the AppArmor profile of this process")?;
@@ -98,29 +99,29 @@ impl Host {
         Ok(label != "unconfined" && !label.ends_with(" (unconfined)"))
     }
 
-    /// Whether the kernel knows `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, of Linux 5.19,
-    /// which goes with another flag.
+    /// Returns whether the kernel knows `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux
+    /// 5.19), which requires another flag.
     pub(crate) fn knows_wait_killable(&self) -> bool {
         const NEW_LISTENER: u32 = 1 << 3;
         const WAIT_KILLABLE_RECV: u32 = 1 << 5;
         sys::knows_seccomp_flags(WAIT_KILLABLE_RECV | NEW_LISTENER)
     }
 
-    /// Checks that `path` is a directory and no part of it a symbolic link.
+    /// Checks that `path` is a directory and that no component of it is a symbolic
+    /// link.
     ///
     /// # Errors
-    /// ELOOP for a link, ENOTDIR for anything else, or whatever openat2(2)
-    /// says.
+    /// ELOOP for a link, ENOTDIR for another kind of file, or another error of
+    /// openat2(2).
     pub(crate) fn check_path_without_links(&self, path: &Path) -> Result<(), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(drop)
     }
 
-    /// Whether the namespace at `path` is the one of `kind` that this process
-    /// is in.
+    /// Returns whether the namespace at `path` is this process's namespace of `kind`.
     ///
     /// # Errors
-    /// It is not there.
+    /// The namespace does not exist.
     pub(crate) fn is_own_namespace(&self, kind: Kind, path: &Path) -> Result<bool> {
         let own = PathBuf::from("/proc/self/ns").join(kind.proc_name());
         let identity = |path: &Path| {
@@ -130,7 +131,8 @@ impl Host {
         Ok(identity(&own)? == identity(path)?)
     }
 
-    /// Where the machine's `path` (relative to its root) lies for us.
+    /// Returns the path at which the host's `path`, relative to its root, lies for this
+    /// process.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.sysroot.join(path)
     }

@@ -1,5 +1,6 @@
-//! The file system for cache and memory bandwidth allocation (kernel:
-//! Documentation/filesystems/resctrl.rst).
+//! Finds the resctrl filesystem, for the allocation of cache and memory bandwidth
+//! (kernel: Documentation/filesystems/resctrl.rst). Not for its groups: see
+//! `parent/intel_rdt.rs`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use super::Host;
 use crate::plan::seen::Resctrl;
 
 impl Host {
-    /// The mounted resctrl file system; `None` if there is none.
+    /// Finds the mounted resctrl filesystem; `None` if there is none.
     ///
     /// # Errors
     /// The mounts cannot be read.
@@ -26,7 +27,8 @@ impl Host {
     }
 
     fn resctrl_root(&self) -> Result<Option<PathBuf>> {
-        // The directory is there, empty, on every kernel that could.
+        // Every kernel with support for resctrl has the empty directory, mounted or
+        // not.
         let usual = self.path("sys/fs/resctrl");
         if usual.join("schemata").exists() {
             return Ok(Some(usual));

@@ -1,4 +1,5 @@
-//! What this process hands down to those it starts.
+//! Reads the attributes of this process that its children inherit, and the kernel's
+//! capabilities.
 
 use std::fs;
 
@@ -10,10 +11,10 @@ use super::Host;
 use crate::procfs::status::Status;
 
 impl Host {
-    /// The status of this process.
+    /// Returns the status of this process.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The status cannot be read.
     pub(crate) fn status(&self) -> Result<Status> {
         let path = self.path("proc/self/status");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -23,11 +24,11 @@ impl Host {
             .with_context(|| format!("read {path:?}"))
     }
 
-    /// Every capability this kernel knows (capabilities(7)). A process in another
-    /// user namespace than the caller may have any of them.
+    /// Returns all capabilities that this kernel knows (capabilities(7)). A process in
+    /// another user namespace than the caller's may have any of them.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// The kernel's last capability cannot be read.
     pub(crate) fn known_capabilities(&self) -> Result<CapabilitySet> {
         let path = self.path("proc/sys/kernel/cap_last_cap");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;

@@ -1,5 +1,6 @@
-//! Whether a path on the host is ours: the links of another user could lead what we
-//! write to any file of ours, and another user's file could have us do anything.
+//! Decides whether a path on the host can be trusted. The links of another user could
+//! lead a write to any file of this user, and another user's file could make this
+//! process do anything.
 //!
 //! Not for paths in a container, where nothing is trusted: see `init/paths.rs`.
 
@@ -9,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// Whether a part of `path` may be another user's, so that its links lead to any
-/// file of ours. Where none is, it stays so until the path is opened.
+/// Returns whether a component of `path` may be another user's, so that its links lead
+/// to any file. If not, no other user can change that before the path is opened.
 pub(crate) fn others_could_redirect(path: &Path) -> bool {
-    /// As many as the kernel follows (path_resolution(7)).
+    /// The number of links that the kernel follows (path_resolution(7)).
     const LINKS: u32 = 40;
     let mut links = 0;
     let mut done = PathBuf::new();
@@ -22,7 +23,8 @@ pub(crate) fn others_could_redirect(path: &Path) -> bool {
         if !part.has_root() && others_can_replace(&done, &next) {
             return true;
         }
-        // Links below /proc are the kernel's and need not say where they lead.
+        // Links below /proc are the kernel's, and their text may not be the real
+        // target.
         match fs::read_link(&next) {
             Ok(target) if !done.starts_with("/proc") => {
                 links += 1;
@@ -37,27 +39,27 @@ pub(crate) fn others_could_redirect(path: &Path) -> bool {
     false
 }
 
-/// Whether others can write to what is at `path`, or put something else there.
+/// Returns whether other users can write to the file at `path`, or replace it.
 pub(crate) fn others_could_write(path: &Path) -> bool {
-    // What cannot be looked at cannot be opened either.
+    // A file that cannot be examined cannot be opened either.
     let is_others = fs::metadata(path).is_ok_and(|found| !is_ours(found.uid()) || is_open(&found));
     is_others || others_could_redirect(path)
 }
 
-/// The components of a path, the last one first.
+/// Returns the components of a path, the last first.
 fn parts(path: &Path) -> Vec<PathBuf> {
     path.iter().rev().map(PathBuf::from).collect()
 }
 
-/// Whether others can write to the directory and put a link in the place of
-/// `entry`; they cannot if it is sticky and `entry` is not theirs.
+/// Returns whether other users can write to the directory and replace `entry` with a
+/// link. They cannot if the directory is sticky and `entry` is trusted.
 fn others_can_replace(directory: &Path, entry: &Path) -> bool {
     let directory = if directory.as_os_str().is_empty() {
         Path::new(".")
     } else {
         directory
     };
-    // What cannot be looked at cannot be opened either.
+    // A directory that cannot be examined cannot be opened either.
     let Ok(directory) = fs::metadata(directory) else {
         return false;
     };
@@ -69,16 +71,17 @@ fn others_can_replace(directory: &Path, entry: &Path) -> bool {
     is_open(&directory) && !(directory.mode() & sticky != 0 && stays())
 }
 
-/// Whether this user may do anything to what is ours.
+/// Returns whether this user is trusted: root, the user of this process, or the owner
+/// of "/".
 fn is_ours(user: u32) -> bool {
-    // Whoever owns "/" may do anything anyway. In a user namespace that is nobody:
-    // the machine's root has no number there.
+    // The owner of "/" has all rights anyway. In a user namespace the owner is the
+    // overflow uid, because root of the host has no number there.
     let owner_of_all = fs::metadata("/").map_or(0, |root| root.uid());
     [0, geteuid().as_raw(), owner_of_all].contains(&user)
 }
 
-/// Whether others than the owner may write. Whatever the group is: who is in it, and
-/// who will be, cannot be known.
+/// Returns whether users other than the owner may write. Every group counts, because
+/// its members, now and later, cannot be known.
 fn is_open(found: &fs::Metadata) -> bool {
     found.mode() & 0o022 != 0
 }
