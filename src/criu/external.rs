@@ -1,5 +1,6 @@
-//! The container's external mounts, namespaces and streams in CRIU's words.
-//! What they are is decided in `plan/external.rs`; here is looked where they are.
+//! Translates the container's external mounts, namespaces and streams into CRIU's
+//! terms, and looks up where they are. Not for deciding which they are: see
+//! `plan/external.rs`.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,17 +18,17 @@ use super::rpc::{self, CgroupRoot, Inherited, JoinedNamespace, MountMap, Options
 use crate::init::paths::{Root, is_directory};
 use crate::plan::external::{EXTERNAL_NAMESPACES, External, ExternalMount};
 
-/// What covers masked files.
+/// The file that covers masked files.
 const NULL: &str = "/dev/null";
 
-/// For a dump of the container whose init is `pid`: its external mounts.
+/// Returns the external mounts of the container whose init is `pid`, for a dump.
 ///
-/// Where a destination leads is looked up in the container; it is called what
-/// it leads to in the root filesystem alone, which is all there is of it at the
-/// time of the restore.
+/// Resolves each destination in the container. The name of the mount is what the
+/// destination resolves to in the root filesystem alone, because a restore has only
+/// that.
 ///
 /// # Errors
-/// Its root filesystem cannot be looked into.
+/// The root filesystem cannot be read.
 pub(crate) fn for_dump(external: &External, pid: i32, rootfs: &Path) -> Result<Vec<MountMap>> {
     let inside = open_root(Path::new(&format!("/proc/{pid}/root")))?;
     let rootfs = open_root(rootfs)?;
@@ -49,18 +50,18 @@ pub(crate) fn for_dump(external: &External, pid: i32, rootfs: &Path) -> Result<V
     Ok(mounts)
 }
 
-/// For a restore: what to mount for each external mount.
+/// Returns what to mount for each external mount, for a restore.
 ///
 /// # Errors
-/// The root filesystem cannot be looked into.
+/// The root filesystem cannot be read.
 pub(crate) fn for_restore(mounts: &[ExternalMount], rootfs: &Path) -> Result<Vec<MountMap>> {
     let rootfs = open_root(rootfs)?;
     mounts
         .iter()
         .map(|mount| {
             let place = locate(&rootfs, &mount.destination)?;
-            // CRIU looks for the mount it is in by the letters of its path. One
-            // that is not there is no matter where nothing was mounted.
+            // CRIU compares the text of the path with its own mounts. A source that
+            // does not exist does not matter if nothing was mounted.
             let source = fs::canonicalize(&mount.source);
             Ok(map(place, source.unwrap_or_else(|_| mount.source.clone())))
         })
@@ -88,10 +89,10 @@ fn locate(root: &Root, path: &Path) -> Result<PathBuf> {
     Ok(place.path)
 }
 
-/// For a dump: the namespaces that are to be left alone, by number and name.
+/// Returns the namespaces to leave alone, by number and name, for a dump.
 ///
 /// # Errors
-/// This CRIU is too old for one of them; init is gone.
+/// This CRIU is too old for a namespace, or init has ended.
 pub(crate) fn namespaces_for_dump(
     external: &External,
     pid: i32,
@@ -114,19 +115,19 @@ pub(crate) fn namespaces_for_dump(
     Ok(found)
 }
 
-/// The namespaces that a restored container is to be in, and are there.
+/// The existing namespaces that a restored container is to join.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    /// FromParent to criu.
+    /// The namespaces whose descriptors criu inherits.
     inherited: Vec<(&'static str, OwnedFd, u32, &'static str)>,
     joined: Vec<JoinedNamespace>,
 }
 
 impl Namespaces {
-    /// Opens those of the plan that have a path.
+    /// Opens the namespaces of the plan that have a path.
     ///
     /// # Errors
-    /// One is not there, or is of a kind that CRIU cannot join.
+    /// A namespace does not exist, or CRIU cannot join its kind.
     pub(crate) fn open(plan: &NamespacePlan) -> Result<Namespaces> {
         let mut namespaces = Namespaces {
             inherited: Vec::new(),
@@ -156,16 +157,16 @@ impl Namespaces {
         Ok(namespaces)
     }
 
-    /// What criu is to be given.
+    /// Returns the descriptors that criu is to inherit.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let inherited = self.inherited.iter();
         inherited.map(|(_, opened, ..)| opened.as_fd()).collect()
     }
 
-    /// Tells CRIU of them.
+    /// Adds the namespaces to a request.
     ///
     /// # Errors
-    /// It is too old for one of them.
+    /// This CRIU is too old for a namespace.
     pub(crate) fn put_into(&self, options: &mut Options, version: u32) -> Result<()> {
         for (number, (name, _, least, word)) in (FIRST_DESCRIPTOR..).zip(&self.inherited) {
             if version < *least {
@@ -183,11 +184,11 @@ impl Namespaces {
     }
 }
 
-/// The names of the standard streams of the process `pid`: the caller's pipes
-/// as they were given to it, and whatever it has instead of others.
+/// Returns the names of the standard streams of the process `pid`: the caller's pipes
+/// that it inherited, and the names of its other streams.
 pub(crate) fn streams(external: &External, pid: i32) -> Vec<String> {
     let name = |(number, pipe): (usize, &String)| match pipe.as_str() {
-        // Closed, most likely; only pipes are looked for on a restore.
+        // This is most likely a closed stream. A restore looks for pipes only.
         "" => fs::read_link(format!("/proc/{pid}/fd/{number}"))
             .map(|link| link.to_string_lossy().into_owned())
             .unwrap_or_default(),
@@ -196,20 +197,20 @@ pub(crate) fn streams(external: &External, pid: i32) -> Vec<String> {
     external.pipes.iter().enumerate().map(name).collect()
 }
 
-/// The caller's pipes among our standard streams, which a process of ours
-/// inherits: `pipe:[7]`, as links in /proc have it; empty words for others.
+/// Returns the caller's pipes among the standard streams, which a child inherits:
+/// `pipe:[7]` as in links of /proc; empty for other streams.
 pub(crate) fn pipes_of_this_process() -> [String; 3] {
     [stdin(), stdout(), stderr()].map(|stream| match fstat(stream) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo => {
             format!("pipe:[{}]", stat.st_ino)
         }
-        // No other stream can be handed to CRIU by a name.
+        // No other stream can be passed to CRIU by a name.
         _ => String::new(),
     })
 }
 
-/// For a restore: the pipes among the streams at the checkpoint are our streams
-/// now.
+/// Replaces the pipes among the streams at the checkpoint by the standard streams of
+/// this process, for a restore.
 pub(crate) fn pipes(streams: &[String]) -> Vec<Inherited> {
     (0..)
         .zip(streams)
@@ -221,11 +222,11 @@ pub(crate) fn pipes(streams: &[String]) -> Vec<Inherited> {
         .collect()
 }
 
-/// The cgroups of the process `pid`, by controller: where CRIU is to put what
-/// was in the container's cgroup (proc_pid_cgroup(5)).
+/// Returns the cgroups of the process `pid`, by controller. CRIU puts processes from
+/// the container's cgroup there (proc_pid_cgroup(5)).
 ///
 /// # Errors
-/// It is gone.
+/// The process has ended.
 pub(crate) fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;

@@ -1,4 +1,5 @@
-//! The directories of a checkpoint: that of its images, and that of CRIU's log.
+//! The directories of a checkpoint: that of the images, and that of CRIU's log. Makes
+//! and opens them, and stores the names of the standard streams.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -12,29 +13,29 @@ use super::logfile;
 use super::rpc::Options;
 use crate::errno;
 
-/// The names of the container's standard streams at the checkpoint, in the
-/// images' directory: runc's file.
+/// The file in the images' directory with the names of the container's standard
+/// streams. It is runc's file.
 const STREAMS: &str = "descriptors.json";
 
-/// The directories, open.
+/// The open directories.
 #[derive(Debug)]
 pub(crate) struct Images {
     path: PathBuf,
     directory: File,
-    /// Where CRIU works and logs, if not in the images' directory.
+    /// The directory in which CRIU works and logs, if it is not that of the images.
     work: Option<(PathBuf, File)>,
     log: PathBuf,
     log_name: &'static str,
-    /// This process made the directory of the images.
+    /// Whether this process made the directory of the images.
     made: bool,
 }
 
 impl Images {
-    /// For a checkpoint: makes what is missing. What may be there already is
-    /// of an earlier checkpoint.
+    /// Makes or opens the directories for a checkpoint. Existing images are of an
+    /// earlier checkpoint.
     ///
     /// # Errors
-    /// A directory cannot be made or is none.
+    /// A directory cannot be made, or is another kind of file.
     pub(crate) fn create(path: &Path, work: Option<&Path>) -> Result<Images> {
         let made = !path.exists();
         DirBuilder::new()
@@ -46,16 +47,16 @@ impl Images {
         Ok(Images { made, ..images })
     }
 
-    /// For a restore.
+    /// Opens the directories for a restore.
     ///
     /// # Errors
-    /// There are no images.
+    /// The images do not exist.
     pub(crate) fn open(path: &Path, work: Option<&Path>) -> Result<Images> {
         Images::with_log(path, work, "restore.log")
     }
 
     fn with_log(path: &Path, work: Option<&Path>, log_name: &'static str) -> Result<Images> {
-        // The working directory will be another.
+        // Make paths absolute, because the working directory changes later.
         let absolute = |path: &Path| {
             std::path::absolute(path).with_context(|| format!("find the directory of {path:?}"))
         };
@@ -88,13 +89,13 @@ impl Images {
         })
     }
 
-    /// Lets a container whose root is the group `gid` on the host look for
-    /// images: CRIU opens some of them in the container's user namespace. Only
-    /// search permission, in a directory that was made here, and nobody can
-    /// write there.
+    /// Lets a container whose root has the group `gid` on the host search the
+    /// directory, because CRIU opens some images in the container's user namespace.
+    /// Gives only search permission, and only if the directory was made here, and so
+    /// has no files of others.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refuses the change.
     pub(crate) fn open_to_group(&self, gid: u32) -> Result<()> {
         if !self.made {
             return Ok(());
@@ -107,19 +108,19 @@ impl Images {
             .with_context(|| format!("change the owner of {:?}", self.path))
     }
 
-    /// Opens them again, for [`Images::replace`]: called in the mount namespace
-    /// of a criu that has its own. It mounts something where it works, which is
-    /// only possible in a mount of its own.
+    /// Opens the directories again, for [`Images::replace`]. Called in the mount
+    /// namespace of a criu that has its own, because criu mounts in its working
+    /// directory, which needs a mount of that namespace.
     ///
     /// # Errors
-    /// One is not there any more.
+    /// A directory does not exist any more.
     pub(crate) fn reopen(&self) -> Result<Vec<OwnedFd>> {
         let paths = [Some(&self.path), self.work.as_ref().map(|(path, _)| path)];
         let paths = paths.into_iter().flatten();
         paths.map(|path| Ok(open_directory(path)?.into())).collect()
     }
 
-    /// Puts those that [`Images::reopen`] opened in the place of ours.
+    /// Replaces the open directories by those of [`Images::reopen`].
     pub(crate) fn replace(&mut self, directories: Vec<OwnedFd>) {
         let mut directories = directories.into_iter().map(File::from);
         if let Some(directory) = directories.next() {
@@ -130,34 +131,34 @@ impl Images {
         }
     }
 
-    /// Tells CRIU of them.
+    /// Adds the directories to a request.
     pub(crate) fn put_into(&self, options: &mut Options) {
         options.images_dir_fd = self.directory.as_raw_fd();
         options.work_dir_fd = self.work.as_ref().map(|(_, work)| work.as_raw_fd());
         options.log_file = self.log_name.to_owned();
     }
 
-    /// Notes the names of the standard streams.
+    /// Stores the names of the standard streams.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The file cannot be written.
     pub(crate) fn write_streams(&self, streams: &[String]) -> Result<()> {
         let path = self.path.join(STREAMS);
         let text = serde_json::to_vec(streams).context("write the streams as JSON")?;
         crate::atomic_file::write(&path, &text, 0o600)
     }
 
-    /// Their names, as noted.
+    /// Reads the stored names of the standard streams.
     ///
     /// # Errors
-    /// They were not noted: the checkpoint is not complete.
+    /// The file does not exist: the checkpoint is not complete.
     pub(crate) fn read_streams(&self) -> Result<Vec<String>> {
         let path = self.path.join(STREAMS);
         let text = fs::read(&path).with_context(|| format!("read {path:?}"))?;
         serde_json::from_slice(&text).with_context(|| format!("{path:?}"))
     }
 
-    /// Quotes what CRIU logged about an error, and says where the rest is.
+    /// Logs CRIU's messages about an error, and adds the path of the log.
     pub(crate) fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
         logfile::quote_errors(&self.log);
         anyhow!("{} (log file: {:?})", errno::chain(error), self.log)
@@ -175,16 +176,17 @@ fn open_directory(path: &Path) -> Result<File> {
     Ok(directory)
 }
 
-/// Checks `--parent-path`: the images of an earlier pre-dump, from the
-/// directory of this one's.
+/// Checks `--parent-path`: the directory of an earlier pre-dump, relative to that of
+/// the images.
 ///
 /// # Errors
+/// The path is absolute, or is not a directory.
 /// It is absolute, or leads to no directory.
 pub(crate) fn check_parent(images: &Path, parent: &Path) -> Result<()> {
     if parent.is_absolute() {
         bail!("--parent-path must be relative");
     }
-    // Lexically, since the images' directory may not be there yet.
+    // Clean the path by its text, because the images' directory may not exist yet.
     let path = lexical(&images.join(parent));
     let metadata =
         fs::metadata(&path).with_context(|| format!("invalid --parent-path: {path:?}"))?;
@@ -194,7 +196,7 @@ pub(crate) fn check_parent(images: &Path, parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The path without `NAME/..`.
+/// Returns the path without `NAME/..`.
 fn lexical(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {

@@ -1,16 +1,16 @@
-//! What CRIU wrote to its log about a failure, for those who only see ours.
+//! Quotes CRIU's log about a failure in teu's log, for readers of teu's log only.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// How many lines before one with an error are quoted with it.
+/// The number of lines before an error that are quoted with it.
 const BEFORE: usize = 5;
 
-/// How many lines are quoted altogether: a log of a failure repeats itself.
+/// The largest number of quoted lines, because the log of a failure repeats itself.
 const MOST: usize = 60;
 
-/// Warns with the lines of the log that name errors, and those before them.
+/// Warns with the lines of the log that name errors, and the lines before them.
 pub(crate) fn quote_errors(path: &Path) {
     match File::open(path) {
         Ok(file) => {
@@ -25,14 +25,14 @@ pub(crate) fn quote_errors(path: &Path) {
             }
             log::warn!("---");
         }
-        // It ended before it had one.
+        // CRIU ended before it made a log.
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
         Err(err) => log::warn!("read {path:?}: {err}"),
     }
 }
 
-/// `number:line` of each line that names an error and of those before it, with
-/// `...` where others were left out.
+/// Returns `number:line` for each line with an error and the lines before it, with
+/// `...` for omitted lines.
 fn errors_in(lines: impl Iterator<Item = String>) -> Vec<String> {
     let mut before: Vec<(usize, String)> = Vec::new();
     let mut quoted = Vec::new();

@@ -1,11 +1,11 @@
-//! CRIU, the program that stores processes in files and brings them back
-//! (criu(8)), as `checkpoint` and `restore` talk to it.
+//! The conversation of `checkpoint` and `restore` with CRIU, the program that stores
+//! processes in files and restores them (criu(8)).
 //!
-//! One `criu swrk 3` is started for a command. Requests, notifications and
-//! responses go over a SOCK_SEQPACKET pair as protocol buffers.
+//! Each command starts one `criu swrk 3`. Requests, notifications and responses are
+//! protocol buffers that go over a SOCK_SEQPACKET pair.
 //!
-//! Not for: what a container has that is the host's (`plan/external.rs`), and
-//! what is done about CRIU's notifications (the commands).
+//! Not for deciding which parts of a container are external (`plan/external.rs`), nor
+//! for handling CRIU's notifications (the commands).
 
 pub(crate) mod external;
 pub(crate) mod images;
@@ -16,8 +16,8 @@ pub(crate) mod rpc;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The annotation that names a configuration file for CRIU; an empty one asks
-/// for none.
+/// The annotation that names a configuration file for CRIU; an empty value means no
+/// file.
 const ANNOTATION: &str = "org.criu.config";
 
 /// Files in which an administrator configures CRIU for teu: teu's own file, else runc's.

@@ -1,4 +1,6 @@
-//! A criu process that serves one command, and the conversation with it.
+//! A criu process that serves one command, and the conversation with it: starts criu,
+//! asks its version and features, sends the request, and passes notifications on. Not
+//! for the form of messages: see `rpc.rs`.
 
 use std::ffi::{CString, OsStr};
 use std::io::IoSliceMut;
@@ -23,20 +25,20 @@ use super::rpc::{Features, Kind, Notification, Request, Response};
 use crate::init::{FAILED, execute};
 use crate::{errno, fd_socket, sys};
 
-/// The longest message that is taken; its own are below a page.
+/// The size of the largest accepted message. CRIU's messages are smaller than a page.
 const LONGEST_MESSAGE: usize = 10 * 4096;
 
-/// The first that can say its version.
+/// The first version that can report its version.
 const OLDEST: u32 = 30_000;
 
-/// The message that brings a descriptor.
+/// The message that carries a descriptor.
 const OPENED: &[u8] = b"opened";
 
 /// The exit status of a child that did not become criu.
 const NOT_EXECUTED: i32 = 1;
 
-/// A running `criu swrk`. Dropped, it is told that nobody listens any more, and
-/// waited for: what it began it undoes, which one that was killed would not.
+/// A running `criu swrk`. Dropping it closes the socket and waits for criu, so that
+/// criu undoes its work. Killing criu would prevent that.
 #[derive(Debug)]
 pub(crate) struct Criu {
     child: Child,
@@ -44,37 +46,38 @@ pub(crate) struct Criu {
     version: u32,
 }
 
-/// What a criu is started with.
+/// The settings for starting criu.
 #[derive(Debug, Default)]
 pub(crate) struct Start<'a> {
-    /// Its standard streams are ours; else nothing.
+    /// Whether criu inherits this process's standard streams. Otherwise it gets
+    /// /dev/null.
     pub(crate) our_streams: bool,
-    /// Its descriptors from [`FIRST_DESCRIPTOR`] on.
+    /// The descriptors that criu gets, from [`FIRST_DESCRIPTOR`] on.
     pub(crate) descriptors: Vec<BorrowedFd<'a>>,
-    /// Where it runs.
+    /// The namespaces in which criu runs.
     pub(crate) namespaces: NamespacePlan,
 }
 
-/// The first descriptor that a criu may be given: its standard streams and its
-/// socket are before it.
+/// The first descriptor that criu can be given. Its standard streams and its socket
+/// come before.
 pub(crate) const FIRST_DESCRIPTOR: i32 = 4;
 
-/// The program, found in $PATH.
+/// Finds the program in $PATH.
 ///
 /// # Errors
-/// It is not there, in the words of Go's `exec.LookPath`.
+/// The program is not found, in the words of Go's `exec.LookPath`.
 pub(crate) fn find() -> Result<CString> {
     let search_path = std::env::var("PATH").ok();
     execute::find(c"criu", search_path.as_deref()).context("CRIU version check failed")
 }
 
 impl Criu {
-    /// Starts `program`, after `prepare` was done in its place, and asks for
-    /// its version. Returns the descriptors too that `prepare` opened for us.
-    /// The caller must be single-threaded.
+    /// Starts `program`, after calling `prepare` in the child, and asks for its
+    /// version. Also returns the descriptors that `prepare` opened. The caller must be
+    /// single-threaded.
     ///
     /// # Errors
-    /// What `prepare` said; it is no criu, or too old a one.
+    /// `prepare` fails, the program is not criu, or its version is too old.
     pub(crate) fn start(
         program: CString,
         start: &Start<'_>,
@@ -92,7 +95,7 @@ impl Criu {
                 opened.try_for_each(|fd| fd_socket::send(&starting, OPENED, fd))
             });
             let Err(err) = given.and_then(|()| become_it());
-            // If the parent is gone there is nobody to tell.
+            // If sending fails, the parent is gone, and nobody is left to tell.
             let words = errno::chain(&err);
             send(&starting, words.as_bytes(), SendFlags::NOSIGNAL).ok();
             NOT_EXECUTED
@@ -104,7 +107,7 @@ impl Criu {
             version: 0,
         };
         let mut opened = Vec::new();
-        // Until it is criu: that closes its end.
+        // Receive until the child executes criu, which closes the child's end.
         while let Some((words, descriptor)) = receive(&started).context("wait for criu to start")? {
             match descriptor {
                 Some(descriptor) => opened.push(descriptor),
@@ -117,12 +120,12 @@ impl Criu {
         Ok((criu, opened))
     }
 
-    /// Its pid.
+    /// The pid of criu.
     pub(crate) fn pid(&self) -> Pid {
         self.child.pid()
     }
 
-    /// 40201 is 4.2.1.
+    /// The version as a number: 40201 is 4.2.1.
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
@@ -134,10 +137,10 @@ impl Criu {
         Ok(response.version.number())
     }
 
-    /// Fails unless it is `least` or newer.
+    /// Checks that the version is `least` or newer.
     ///
     /// # Errors
-    /// In runc's words.
+    /// The version is too old. The text is runc's.
     pub(crate) fn require_version(&self, least: u32) -> Result<()> {
         if self.version < least {
             bail!("CRIU version {} must be {least} or higher", self.version);
@@ -145,10 +148,10 @@ impl Criu {
         Ok(())
     }
 
-    /// Fails unless all that is `wanted` works with it on this kernel.
+    /// Checks that all `wanted` features work with this criu on this kernel.
     ///
     /// # Errors
-    /// In runc's words.
+    /// A feature is missing. The text is runc's.
     pub(crate) fn require_features(&mut self, wanted: Features) -> Result<()> {
         let there = self
             .ask_features(wanted)
@@ -176,13 +179,12 @@ impl Criu {
         Ok(response.features)
     }
 
-    /// Sends the request that it is there for and waits for the outcome.
-    /// Meanwhile `notified` is called with each notification, and with the
-    /// descriptor that came with it; if that fails, criu is told so and undoes
-    /// what it did.
+    /// Sends the request and waits for its result. Meanwhile calls `notified` with each
+    /// notification and the descriptor that came with it. If `notified` fails, criu is
+    /// told so and undoes its work.
     ///
     /// # Errors
-    /// The one of `notified`; what criu says; criu ended without a word.
+    /// `notified` fails, criu reports a failure, or criu ends without an answer.
     pub(crate) fn carry_out(
         mut self,
         request: &Request,
@@ -198,7 +200,7 @@ impl Criu {
         loop {
             let (response, descriptor) = match self.receive() {
                 Ok(message) => message,
-                // It gave up because of what we told it.
+                // criu gave up because it was told of the failure.
                 Err(_) if ours.is_err() => return ours,
                 Err(err) => return Err(err),
             };
@@ -218,15 +220,16 @@ impl Criu {
         }
     }
 
-    /// It ends by itself when it has said how it went.
+    /// Waits for criu, which ends by itself after its answer.
     fn wait_for_end(&mut self, kind: Kind) -> Result<()> {
         self.socket = None;
         let status = self.child.wait()?;
-        // Reaped: the pid may be another's.
+        // The process is reaped: its pid may belong to another process now.
         self.child.keep();
         match status {
             WaitStatus::Exited(_, 0) => Ok(()),
-            // It waits for the next of a series, which does not come.
+            // After a pre-dump criu waits for the next request of a series, which does
+            // not come.
             _ if kind == Kind::PreDump => Ok(()),
             WaitStatus::Exited(_, status) => bail!("criu failed: exit status {status}"),
             WaitStatus::Signaled(_, signal, _) => bail!("criu failed: {signal}"),
@@ -237,7 +240,7 @@ impl Criu {
     fn send(&self, request: &Request) -> Result<()> {
         let socket = self.socket.as_ref().context("criu is not there any more")?;
         match send(socket, &request.encode_to_vec(), SendFlags::NOSIGNAL) {
-            // It has ended, as the answer that does not come will tell.
+            // criu has ended, and the missing answer will report that.
             Ok(_) | Err(Errno::PIPE) => Ok(()),
             Err(err) => Err(err).with_context(|| format!("send {} to criu", request.kind().name())),
         }
@@ -257,8 +260,8 @@ fn sockets() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).context("socketpair")
 }
 
-/// The next message with the descriptor that came with it; `None` if there is
-/// no other end any more.
+/// Receives a message, with the descriptor that came with it; `None` if the other end
+/// is closed.
 fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -269,7 +272,7 @@ fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
         match recvmsg(socket, &mut parts, &mut control, flags) {
             Ok(message) => break message.bytes,
             Err(Errno::INTR) => {}
-            // It ended with our request unread.
+            // criu ended without reading the request.
             Err(Errno::CONNRESET) => break 0,
             Err(err) => return Err(err.into()),
         }
@@ -293,13 +296,14 @@ impl Drop for Criu {
     }
 }
 
-/// Fails unless `response` is the success of a request of that kind.
+/// Checks that `response` reports the success of a request of that kind.
 fn check(response: &Response, kind: Kind) -> Result<()> {
     let Some(said) = response.kind() else {
         bail!("unable to parse the response of criu");
     };
     if !response.success {
-        // Its words are the first error it met, seldom the one that mattered.
+        // Omit CRIU's own text: it is the first error, which is seldom the important
+        // one.
         bail!(
             "criu failed: type {} errno {}",
             said.name(),
@@ -312,7 +316,7 @@ fn check(response: &Response, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// In the child: executes the program. Returns only if it could not.
+/// Called in the child: executes the program. Returns only if that fails.
 fn become_criu(
     program: &CString,
     start: &Start<'_>,
@@ -341,7 +345,7 @@ fn become_criu(
     let args = [c"criu".into(), c"swrk".into(), c"3".into()];
     let Err(err) = execute::exec(program, &args, &environment, preserved, &[], None);
     execute::fail(None, &err);
-    // No destructors: what they would close is closed.
+    // Run no destructors, because the descriptors that they would close are closed.
     sys::exit(FAILED)
 }
 

@@ -1,8 +1,8 @@
-//! CRIU's messages (its `images/rpc.proto`), the fields that are used.
+//! CRIU's messages (its `images/rpc.proto`), with the fields that teu uses.
 //!
-//! What is `required` here is always sent, `false` too: what is off is off,
-//! whatever CRIU's own configuration has. Paths are bytes, which look the same as
-//! strings on the way.
+//! A `required` field here is always sent, also when it is `false`, so that CRIU's own
+//! configuration cannot switch an option on. Paths are bytes, which have the same
+//! encoding as strings. Not for sending messages: see `process.rs`.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The protocol's name for it.
+    /// The protocol's name of the kind.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Empty => "EMPTY",
@@ -35,7 +35,7 @@ impl Kind {
     }
 }
 
-/// What CRIU makes of the cgroups (`criu_cg_mode`): the values of
+/// The ways in which CRIU treats cgroups (`criu_cg_mode`), which are the values of
 /// `--manage-cgroups-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -48,13 +48,13 @@ pub(crate) enum CgroupMode {
     Default = 6,
 }
 
-/// What may or may not work with this CRIU and this kernel (`criu_features`).
+/// Features that this CRIU and this kernel may have (`criu_features`).
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Features {
-    /// The kernel notes which pages are written to.
+    /// The kernel tracks which pages are written to.
     #[prost(bool, required, tag = "1")]
     pub(crate) memory_tracking: bool,
-    /// Pages can come when they are touched.
+    /// Pages can be loaded when they are accessed.
     #[prost(bool, required, tag = "2")]
     pub(crate) lazy_pages: bool,
 }
@@ -68,8 +68,8 @@ pub(crate) struct PageServer {
     pub(crate) port: i32,
 }
 
-/// A mount of the host's files (`ext_mount_map`): on a dump the mountpoint and a
-/// name for it, on a restore that name and what to mount.
+/// A mount of the host's files (`ext_mount_map`): for a dump the mountpoint and a name
+/// for it, for a restore that name and the source to mount.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct MountMap {
     #[prost(bytes = "vec", required, tag = "1")]
@@ -78,7 +78,7 @@ pub(crate) struct MountMap {
     pub(crate) value: Vec<u8>,
 }
 
-/// A controller and the cgroup that is the container's (`cgroup_root`).
+/// A controller and the container's cgroup in its hierarchy (`cgroup_root`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct CgroupRoot {
     #[prost(string, required, tag = "1")]
@@ -87,7 +87,7 @@ pub(crate) struct CgroupRoot {
     pub(crate) path: String,
 }
 
-/// The name of what was external, and CRIU's descriptor to put in its place
+/// The name of an external object, and the descriptor of CRIU that replaces it
 /// (`inherit_fd`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Inherited {
@@ -97,18 +97,18 @@ pub(crate) struct Inherited {
     pub(crate) descriptor: i32,
 }
 
-/// A namespace to be joined (`join_namespace`).
+/// A namespace to join (`join_namespace`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct JoinedNamespace {
-    /// "uts", "ipc" and so on.
+    /// The kind, such as "uts" or "ipc".
     #[prost(string, required, tag = "1")]
     pub(crate) kind: String,
     #[prost(bytes = "vec", required, tag = "2")]
     pub(crate) path: Vec<u8>,
 }
 
-/// Options of a dump or a restore (`criu_opts`). A descriptor is looked up by
-/// CRIU in the process that made the socket.
+/// Options of a dump or a restore (`criu_opts`). CRIU looks up descriptors in the
+/// process that made the socket.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Options {
     #[prost(int32, required, tag = "1")]
@@ -121,7 +121,7 @@ pub(crate) struct Options {
     pub(crate) external_unix_sockets: bool,
     #[prost(bool, required, tag = "5")]
     pub(crate) tcp_established: bool,
-    /// Only for a restore: open a device by its number if its path is another's.
+    /// Restore only: open a device by its number if its path is another's.
     #[prost(bool, required, tag = "6")]
     pub(crate) evasive_devices: bool,
     #[prost(bool, required, tag = "7")]
@@ -134,13 +134,13 @@ pub(crate) struct Options {
     pub(crate) log_file: String,
     #[prost(message, optional, tag = "11")]
     pub(crate) page_server: Option<PageServer>,
-    /// It tells us where it is.
+    /// CRIU sends notifications.
     #[prost(bool, required, tag = "12")]
     pub(crate) notify_scripts: bool,
     /// The root filesystem.
     #[prost(bytes = "vec", required, tag = "13")]
     pub(crate) root: Vec<u8>,
-    /// Relative to the images' directory.
+    /// The path, relative to the images' directory.
     #[prost(bytes = "vec", optional, tag = "14")]
     pub(crate) parent_img: Option<Vec<u8>>,
     #[prost(bool, required, tag = "15")]
@@ -153,26 +153,26 @@ pub(crate) struct Options {
     pub(crate) link_remap: bool,
     #[prost(message, repeated, tag = "23")]
     pub(crate) external_mounts: Vec<MountMap>,
-    /// Newer ones look at the mode instead.
+    /// CRIU manages cgroups. Newer versions look at the mode instead.
     #[prost(bool, required, tag = "24")]
     pub(crate) manage_cgroups: bool,
     #[prost(message, repeated, tag = "25")]
     pub(crate) cgroup_roots: Vec<CgroupRoot>,
-    /// Only for a restore: the processes become children of CRIU's parent.
+    /// Restore only: the processes become children of CRIU's parent.
     #[prost(bool, required, tag = "26")]
     pub(crate) restore_as_sibling: bool,
     #[prost(message, repeated, tag = "27")]
     pub(crate) inherited: Vec<Inherited>,
     #[prost(enumeration = "CgroupMode", required, tag = "34")]
     pub(crate) cgroup_mode: i32,
-    /// Other external things, as `--external` has them.
+    /// Other external objects, in the form of `--external`.
     #[prost(string, repeated, tag = "37")]
     pub(crate) external: Vec<String>,
     #[prost(int32, required, tag = "38")]
     pub(crate) empty_namespaces: i32,
     #[prost(message, repeated, tag = "39")]
     pub(crate) joined: Vec<JoinedNamespace>,
-    /// The cgroup by which to hold the processes.
+    /// The cgroup to freeze while the processes are dumped.
     #[prost(bytes = "vec", optional, tag = "44")]
     pub(crate) freeze_cgroup: Option<Vec<u8>>,
     #[prost(bool, required, tag = "46")]
@@ -181,7 +181,7 @@ pub(crate) struct Options {
     pub(crate) lazy_pages: bool,
     #[prost(int32, optional, tag = "49")]
     pub(crate) status_fd: Option<i32>,
-    /// The container's terminal comes back to us.
+    /// The container's terminal is sent to teu.
     #[prost(bool, required, tag = "50")]
     pub(crate) orphan_pts_master: bool,
     #[prost(string, optional, tag = "51")]
@@ -192,8 +192,7 @@ pub(crate) struct Options {
     pub(crate) lsm_mount_context: Option<String>,
 }
 
-/// How much CRIU writes to its log: everything but what helps its developers
-/// only.
+/// The level of CRIU's log: all messages except those for CRIU's developers.
 const LOG_LEVEL: i32 = 4;
 
 /// A request (`criu_req`).
@@ -203,10 +202,10 @@ pub(crate) struct Request {
     pub(crate) kind: i32,
     #[prost(message, optional, tag = "2")]
     pub(crate) options: Option<Options>,
-    /// Answers a notification: whether what it led to succeeded.
+    /// Answers a notification: whether handling it succeeded.
     #[prost(bool, optional, tag = "3")]
     pub(crate) notify_success: Option<bool>,
-    /// Another request follows.
+    /// Whether another request follows.
     #[prost(bool, optional, tag = "4")]
     pub(crate) keep_open: Option<bool>,
     #[prost(message, optional, tag = "5")]
@@ -214,7 +213,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A request that ends with its response.
+    /// Makes a request that ends with its response.
     pub(crate) fn last(kind: Kind, options: Options) -> Request {
         Request {
             kind: kind.into(),
@@ -222,7 +221,7 @@ impl Request {
                 log_level: LOG_LEVEL,
                 notify_scripts: true,
                 manage_cgroups: true,
-                // Network devices are set up by others: never restored.
+                // Network devices are set up by engines, so they are never restored.
                 empty_namespaces: libc::CLONE_NEWNET,
                 orphan_pts_master: true,
                 ..options
@@ -231,7 +230,7 @@ impl Request {
         }
     }
 
-    /// A question, after which others may be asked.
+    /// Makes a question, after which other requests may follow.
     pub(crate) fn question(kind: Kind) -> Request {
         Request {
             kind: kind.into(),
@@ -240,7 +239,7 @@ impl Request {
         }
     }
 
-    /// The answer to a notification.
+    /// Makes the answer to a notification.
     pub(crate) fn notified(success: bool) -> Request {
         Request {
             kind: Kind::Notify.into(),
@@ -250,7 +249,7 @@ impl Request {
     }
 }
 
-/// What CRIU says (`criu_resp`).
+/// CRIU's response (`criu_resp`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Response {
     #[prost(int32, required, tag = "1")]
@@ -259,7 +258,7 @@ pub(crate) struct Response {
     pub(crate) success: bool,
     #[prost(message, required, tag = "5")]
     pub(crate) notification: Notification,
-    /// What went wrong, as an error number; often 0.
+    /// The error number; often 0.
     #[prost(int32, required, tag = "7")]
     pub(crate) error_number: i32,
     #[prost(message, required, tag = "8")]
@@ -269,31 +268,31 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// `None` for one that is not known here.
+    /// The kind, or `None` if it is not known here.
     pub(crate) fn kind(&self) -> Option<Kind> {
         Kind::try_from(self.kind).ok()
     }
 }
 
-/// Where CRIU is (`criu_notify`).
+/// CRIU's notification of its progress (`criu_notify`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Notification {
-    /// "post-dump" and so on.
+    /// The point that CRIU has reached, such as "post-dump".
     #[prost(string, required, tag = "1")]
     pub(crate) script: String,
-    /// The container's first process, if there is one yet.
+    /// The pid of the container's first process, if it exists already.
     #[prost(int32, required, tag = "2")]
     pub(crate) pid: i32,
 }
 
-/// Which CRIU it is (`criu_version`).
+/// CRIU's version (`criu_version`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Version {
     #[prost(uint32, required, tag = "1")]
     major: u32,
     #[prost(uint32, required, tag = "2")]
     minor: u32,
-    /// The commit, if it was built between two releases.
+    /// The commit, if CRIU was built between two releases.
     #[prost(string, optional, tag = "3")]
     commit: Option<String>,
     #[prost(uint32, required, tag = "4")]
@@ -301,8 +300,8 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// 40201 is 4.2.1. One that was built between two releases counts as the later
-    /// one.
+    /// The version as a number: 40201 is 4.2.1. A build between two releases counts as
+    /// the later release.
     pub(crate) fn number(&self) -> u32 {
         let (minor, sublevel) = match self.commit {
             Some(_) => (self.minor + 1, 0),
@@ -312,7 +311,7 @@ impl Version {
     }
 }
 
-/// A path as CRIU takes it.
+/// Converts a path into the form of CRIU's messages.
 pub(crate) fn path(path: impl Into<PathBuf>) -> Vec<u8> {
     path.into().into_os_string().into_vec()
 }
@@ -322,8 +321,8 @@ mod tests {
     use super::*;
     use prost::Message;
 
-    /// As CRIU encodes it: its kind, success, and the version with or without a
-    /// commit.
+    /// Encodes a response as CRIU does: its kind, success, and the version with or
+    /// without a commit.
     #[test]
     fn a_version_is_one_number() {
         let response = b"\x08\x0a\x10\x01\x52\x06\x08\x04\x10\x02\x20\x01";
