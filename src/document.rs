@@ -1,12 +1,13 @@
-//! config.json and what is written like parts of it, as the types of the crate
-//! oci-spec. Only `bundle.rs`, `plan/` and the commands that print such a text
-//! may use those.
+//! Reads config.json, and other texts that are written like parts of it, into the types
+//! of the crate oci-spec. Only `bundle.rs`, `plan/` and the commands that print such a
+//! text may use these types.
 //!
-//! A text becomes a tree, and its types are read from that. Read from the text
-//! itself they would be too strict and too lax: they take no `null` of Go's, no
-//! name in another case, no absent field that has to be there; but a capability in
-//! any spelling and a list in place of an object, without a word. Their `Default`
-//! is a container with a shell and capabilities, so [`nothing`] is what is absent.
+//! A text becomes a tree first, and the types are read from the tree. Read directly
+//! from the text, the types would be too strict: they refuse Go's `null`, a name in
+//! another case, and the absence of a field that they require. They would also be too
+//! lax: they accept a capability in any spelling, and a list in place of an object.
+//! Their `Default` is a container with a shell and capabilities, so [`nothing`] is the
+//! value of an absent object.
 //!
 //! A new field of the specification comes with a newer release of oci-spec. Until then it
 //! is unknown and ignored with a warning (`unknown_fields.rs`).
@@ -26,15 +27,15 @@ use serde_json::{Error, Map, Value};
 use json::{Tree, ignore_case};
 use mend::{TEXTS, mend, refusal, spelled};
 
-/// Is told of a field that its object does not have: the place of it, and the
-/// fields there are.
+/// Called for a field that its object does not have, with the place of the field and
+/// the fields of the object.
 pub(crate) type TellUnknown<'a> = &'a dyn Fn(&Place<'_>, &[&'static str]);
 
-/// Parses a JSON text. `unknown` is told of every field that the type does not
-/// have; they are allowed (config.md, "Extensibility").
+/// Parses a JSON text. Calls `unknown` for every field that the type does not have,
+/// because such fields are allowed (config.md, "Extensibility").
 ///
 /// # Errors
-/// The text is no JSON, or a field has the wrong type: the error names it.
+/// The text is not JSON, or a field has the wrong type; the error names the field.
 pub(crate) fn read<T: DeserializeOwned>(
     text: &[u8],
     unknown: TellUnknown<'_>,
@@ -53,20 +54,22 @@ pub(crate) fn read<T: DeserializeOwned>(
     })
 }
 
-/// A value that says nothing: what is no option is empty or 0.
+/// Returns the value of an absent object: each field that is not an option is empty or
+/// 0.
 ///
 /// # Errors
-/// The type has no such value: there is a word that has to be one of a few.
+/// The type has no such value, because a word in it must be one of a list.
 pub(crate) fn nothing<T: DeserializeOwned>() -> Result<T, String> {
     read(b"null", &|_, _| {})
 }
 
-/// The capability of that name; oci-spec's reader would take other spellings, too.
+/// Parses the name of a capability. oci-spec's reader would accept other spellings,
+/// too.
 pub(crate) fn capability(name: &str) -> Option<Capability> {
     name.strip_prefix("CAP_")?.parse().ok()
 }
 
-/// Where in the document a value is, as `linux.namespaces[2].path`.
+/// The place of a value in the document, such as `linux.namespaces[2].path`.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     parent: Option<&'a Place<'a>>,
@@ -89,7 +92,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The name of the field that is there; none for an item of a list.
+    /// The name of the field; `None` for an item of a list.
     pub(crate) fn field(&self) -> Option<&str> {
         match self.name {
             Name::Field(name) => Some(name),
@@ -126,8 +129,8 @@ fn object(value: Value) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// The fields of an object that is to be a `kind`, with these names: what it lacks
-/// is null.
+/// Splits an object of the type `kind` into the fields with these names. A missing
+/// field is null.
 fn fields<'a>(
     kind: &str,
     names: &'static [&'static str],
@@ -136,7 +139,7 @@ fn fields<'a>(
 ) -> Result<Vec<(&'static str, Node<'a>)>, Error> {
     ignore_case(&mut object, names)?;
     mend(kind, &mut object, place)?;
-    // Of these two oci-spec says itself that the specification has none there.
+    // oci-spec's `Spec` has two fields that the specification does not have there.
     let is_foreign = |name: &&str| kind == "Spec" && name.ends_with("idMappings");
     let own = names.iter().copied().filter(|name| !is_foreign(name));
     let field = |name| {
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(*spec.linux().as_ref().expect("linux").resources(), None);
     }
 
-    /// The `Default` of these types has capabilities, namespaces, a shell.
+    /// oci-spec's `Default` of these types has capabilities, namespaces and a shell.
     #[test]
     fn what_is_absent_is_nothing() {
         let process: Process = nothing().expect("process");
@@ -381,7 +384,7 @@ mod tests {
         }
     }
 
-    /// Go takes the last of two values: the one that forbids less counts for nothing.
+    /// Go takes the last of two values. Then the value that forbids less could win.
     #[test]
     fn a_field_has_one_value() {
         for (text, words) in [
@@ -421,7 +424,7 @@ mod tests {
         assert_eq!(*linux.masked_paths(), Some(vec!["/a".to_owned()]));
     }
 
-    /// What has another type is not asked for nothing by an empty text.
+    /// An empty text is no value for a field of another type.
     #[test]
     fn an_empty_text_is_no_number_and_no_section() {
         for (text, place) in [
@@ -462,7 +465,7 @@ mod tests {
         assert_eq!(*spec.linux().as_ref().expect("linux").cgroups_path(), None);
     }
 
-    /// serde takes a list of its fields for a struct, and a map for a word.
+    /// serde would accept a list of fields for a struct, and a map for a word.
     #[test]
     fn only_an_object_is_one() {
         for (text, place) in [
@@ -620,7 +623,7 @@ mod tests {
             let spec: Spec = testing::read(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#));
             assert_eq!(*spec.linux().as_ref().expect("linux").seccomp(), None);
         }
-        // And a limit of 0 is one.
+        // A limit of 0 is a limit.
         let pids = |text: &str| {
             let resources: LinuxResources = testing::read(text);
             resources.pids().map(|pids| pids.limit())
@@ -648,7 +651,7 @@ mod tests {
             (cpu.shares(), cpu.cpus().as_deref(), cpu.mems().as_deref()),
             (Some(5), Some("1"), Some("0"))
         );
-        // Where names are the user's, each is its own.
+        // In maps with names of the user, case matters.
         let text = r#"{"linux":{"sysctl":{"a":"1","A":"2"}},"Annotations":{"x":"1","X":"2"}}"#;
         let spec: Spec = testing::read(text);
         assert_eq!(spec.annotations().as_ref().map(|all| all.len()), Some(2));

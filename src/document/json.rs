@@ -1,6 +1,6 @@
-//! A JSON text as a tree, in which each field is there once: a name that comes
-//! again, also in another case, is dealt with as Go does (package encoding/json,
-//! Unmarshal), but never one value taken for another.
+//! Reads a JSON text into a tree in which each field exists once. A repeated name, also
+//! in another case, is treated as Go does (package encoding/json, Unmarshal), except
+//! that two different values are refused. Not for types: see `document.rs`.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 use serde_json::{Error, Map, Value};
 
-/// Gives a field that is written in another case the name it has here. Go takes
-/// "CPU" for "cpu", so callers of runc may write it.
+/// Renames fields that are written in another case. Go accepts "CPU" for "cpu", so
+/// callers of runc may write it.
 ///
 /// # Errors
-/// The field is there in both, with different values.
+/// The field exists in both spellings, with different values.
 pub(super) fn ignore_case(
     object: &mut Map<String, Value>,
     names: &[&'static str],
@@ -31,10 +31,9 @@ pub(super) fn ignore_case(
     Ok(())
 }
 
-/// Adds a field. Where it is there already, the fields of both objects count, as
-/// for Go, and what is null counts as absent. Of two other values Go takes the last:
-/// which one is meant is no reader's business to guess, since one may forbid what
-/// the other allows.
+/// Adds a field. If it exists already, the fields of both objects count and null counts
+/// as absent, as in Go. Two other values are refused if they differ: Go takes the last,
+/// but one value may forbid what the other allows, so a reader must not guess.
 fn add<E: serde::de::Error>(
     object: &mut Map<String, Value>,
     name: String,

@@ -1,5 +1,5 @@
-//! Where oci-spec's types are too strict or too lax: what they get in its place,
-//! and the words of a refusal.
+//! Mends values for which oci-spec's types are too strict or too lax, and has the texts
+//! of refusals.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use serde_json::{Error, Map, Value};
 
 use super::{Name, Place, capability};
 
-/// Mends what oci-spec's type of this name is too strict or too lax for.
+/// Mends an object for oci-spec's type of the name `kind`.
 ///
 /// # Errors
-/// There is a section for another platform, or a device of no type.
+/// The object has a section for another platform, or a device without a type.
 pub(super) fn mend(
     kind: &str,
     object: &mut Map<String, Value>,
@@ -28,7 +28,7 @@ pub(super) fn mend(
             }
         }
         "LinuxCapabilities" => drop_unknown_capabilities(object),
-        // Empty elements and spaces, as in runc.
+        // Empty elements and spaces are allowed, as in runc.
         "ExecCPUAffinity" => {
             for list in object.values_mut() {
                 if let Value::String(text) = list {
@@ -38,14 +38,14 @@ pub(super) fn mend(
                 }
             }
         }
-        // Its type goes to 2^63 only; no machine has as much.
+        // oci-spec's type is limited to 2^63, more than any machine has.
         "LinuxHugepageLimit" => {
             let limit = object.get("limit").and_then(Value::as_u64);
             if limit > Some(i64::MAX.unsigned_abs()) {
                 object.insert("limit".into(), i64::MAX.into());
             }
         }
-        // Which one it is would not be told.
+        // Check the type here, because oci-spec's error would not name the device.
         "LinuxDevice" => {
             let word = object.get("type").and_then(Value::as_str);
             let word = word.unwrap_or_default();
@@ -62,7 +62,7 @@ pub(super) fn mend(
     Ok(())
 }
 
-/// Drops a section that asks for nothing, since it has none of these fields.
+/// Drops a section that asks for nothing, because it has none of these fields.
 fn drop_without(
     object: &mut Map<String, Value>,
     section: &'static str,
@@ -87,7 +87,7 @@ fn drop_without(
     }
 }
 
-/// They are left out with a warning (config.md, "Linux Process").
+/// Drops unknown capabilities with a warning (config.md, "Linux Process").
 fn drop_unknown_capabilities(sets: &mut Map<String, Value>) {
     let mut unknown = BTreeSet::new();
     for set in sets.values_mut().filter_map(Value::as_array_mut) {
@@ -108,7 +108,7 @@ fn drop_unknown_capabilities(sets: &mut Map<String, Value>) {
     }
 }
 
-/// The words of a refusal, which are runc's where it has the field.
+/// Returns the text of a refusal, which is runc's for fields that runc has.
 pub(super) fn refusal(kind: &str, word: &str) -> String {
     match kind {
         "LinuxNamespaceType" => format!("namespace {word:?} does not exist"),
@@ -128,7 +128,8 @@ pub(super) fn refusal(kind: &str, word: &str) -> String {
     }
 }
 
-/// A word as oci-spec has it, which two flags of the scheduler are wrong in.
+/// Returns oci-spec's spelling of a word, which is wrong for two flags of the
+/// scheduler.
 pub(super) fn spelled(word: &str) -> &str {
     match word {
         "SCHED_FLAG_RESET_ON_FORK" => "SCHED_RESET_ON_FORK",
@@ -138,8 +139,8 @@ pub(super) fn spelled(word: &str) -> &str {
     }
 }
 
-/// The optional fields that are texts or words: as for Go, an empty one is none.
-/// In any other place it has the wrong type.
+/// The optional fields that are texts or words: an empty text means absent, as for Go.
+/// In any other field an empty text has the wrong type.
 pub(super) const TEXTS: &[&str] = &[
     "access",
     "apparmorProfile",

@@ -1,4 +1,4 @@
-//! Fields that the type of an object does not have: what is said of them.
+//! Warns of fields that the type of an object does not have.
 //!
 //! The specification allows such fields (config.md, "Extensibility"), so they are ignored
 //! with a warning that names the nearest known field.
@@ -8,9 +8,9 @@ use std::path::Path;
 
 use super::Place;
 
-/// A field that the specification does not know. Such are allowed, but one may be a
-/// known field misspelt, which then has no effect. What engines write from the types
-/// of the specification has none.
+/// A field that the specification does not know. Such fields are allowed, but one may
+/// be a misspelt known field, which then has no effect. Engines that use the
+/// specification's types write no such fields.
 pub(crate) struct UnknownField<'a> {
     pub(crate) file: &'a Path,
     pub(crate) place: &'a Place<'a>,
