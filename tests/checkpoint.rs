@@ -19,7 +19,7 @@ tests![
     paused_container_is_stored_too,
     foreground_restore_ends_as_the_container,
     foreground_restore_passes_signals_on,
-    others_work_on_it_meanwhile,
+    others_work_on_a_restored_container_meanwhile,
     interrupted_restore_is_finished_or_undone,
     all_processes_come_back,
     terminal_comes_back_to_the_console_socket,
@@ -244,7 +244,7 @@ fn foreground_restore_passes_signals_on() {
 }
 
 /// What the command in front holds is the container, not its state.
-fn others_work_on_it_meanwhile() {
+fn others_work_on_a_restored_container_meanwhile() {
     needs(&[Root, Criu, Controller("pids")]);
     let container = Container::new(Bundle::new().probe("count /dev/shm/count"));
     let in_front = |verb| {

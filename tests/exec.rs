@@ -39,8 +39,8 @@ tests![
     cgroups_are_entered,
     processes_run_on_their_cpus,
     container_hands_down_its_settings,
-    session_keyring_is_the_containers,
-    apparmor_profile_is_refused_without_apparmor,
+    exec_joins_the_containers_session_keyring,
+    apparmor_profile_of_exec_is_refused_without_apparmor,
     caller_hands_down_nothing,
     detached_process_lives_on,
     signals_are_passed_on,
@@ -49,8 +49,8 @@ tests![
     terminal_needs_a_place_to_go,
     pidfd_of_the_process_is_sent,
     preserved_descriptors_reach_the_program,
-    working_directory_does_not_lead_out,
-    program_of_the_caller_is_not_executed,
+    working_directory_of_exec_does_not_lead_out,
+    exec_does_not_execute_a_program_of_the_caller,
     others_cannot_look_in_before_the_program_runs,
     nothing_can_be_taken_from_a_process_on_its_way,
     waiting_process_ends_with_its_host,
@@ -591,14 +591,14 @@ fn container_hands_down_its_settings() {
 }
 
 /// Not the caller's, with all keys that are in it.
-fn session_keyring_is_the_containers() {
+fn exec_joins_the_containers_session_keyring() {
     needs(&[Root]);
     let container = sleeping(Bundle::new());
     let keyring = report(&container, [])["keyring"].to_string();
     assert!(keyring.contains(&container.id), "{keyring}");
 }
 
-fn apparmor_profile_is_refused_without_apparmor() {
+fn apparmor_profile_of_exec_is_refused_without_apparmor() {
     needs(&[Root, NoAppArmor]);
     let container = sleeping(Bundle::new());
     let flags = ["--apparmor", "some-profile"];
@@ -736,7 +736,7 @@ fn preserved_descriptors_reach_the_program() {
 }
 
 /// CVE-2024-21626.
-fn working_directory_does_not_lead_out() {
+fn working_directory_of_exec_does_not_lead_out() {
     needs(&[Root, Tool("sh")]);
     let container = sleeping(Bundle::new());
     let mut refused = 0;
@@ -753,7 +753,7 @@ fn working_directory_does_not_lead_out() {
 
 /// CVE-2024-21626: execve(2) opens its program before it closes what is to be
 /// closed then. With `--process` the caller's descriptors are open until then.
-fn program_of_the_caller_is_not_executed() {
+fn exec_does_not_execute_a_program_of_the_caller() {
     needs(&[Root, Tool("sh")]);
     let container = sleeping(Bundle::new());
     let file = scratch().join("process.json");

@@ -27,7 +27,7 @@ tests![
     on_v2_alone_they_are_asked_too,
     a_number_without_a_driver_is_found,
     what_cannot_be_asked_is_told,
-    wrong_words_are_refused,
+    wrong_words_of_gpu_commands_are_refused,
 ];
 
 /// `teu gpu` on this machine: what the kernel and the driver say is the tree's.
@@ -509,7 +509,7 @@ fn what_cannot_be_asked_is_told() {
         .says("container does not exist");
 }
 
-fn wrong_words_are_refused() {
+fn wrong_words_of_gpu_commands_are_refused() {
     needs(&[Teu]);
     for (words, reason) in [
         (&["show"][..], r#"\"show\": not one of list, check, cdi"#),

@@ -12,7 +12,7 @@ tests![
     table_can_be_written_to_a_file,
     all_that_run_are_shown,
     reader_may_go_away,
-    wrong_words_are_refused,
+    wrong_words_of_stats_are_refused,
 ];
 
 /// The containers of the last whole line.
@@ -188,7 +188,7 @@ fn reader_may_go_away() {
     }
 }
 
-fn wrong_words_are_refused() {
+fn wrong_words_of_stats_are_refused() {
     needs(&[Root, Teu]);
     let container = Container::running(Bundle::new().probe("exit 0"));
     container.wait_for_status("stopped");

@@ -19,7 +19,7 @@ tests![
     the_quota_is_rounded_as_systemd_does,
     a_period_without_a_quota_holds,
     an_update_keeps_what_systemd_does_not_know,
-    a_memory_limit_that_kills_says_so,
+    a_memory_limit_through_systemd_that_kills_says_so,
     an_update_reaches_systemd_and_the_files,
     a_refused_update_is_taken_back,
     unified_files_are_known_to_systemd,
@@ -353,7 +353,7 @@ fn an_update_keeps_what_systemd_does_not_know() {
 
 /// The unit may be gone by the time systemd is told of the limit: that succeeds
 /// as where nobody takes it away.
-fn a_memory_limit_that_kills_says_so() {
+fn a_memory_limit_through_systemd_that_kills_says_so() {
     needs(&[Seconds(120), Systemd, Root, CgroupV2, Controller("memory")]);
     let container = running(Bundle::new());
     let update = container.command("update", ["--memory", "1"]).output();

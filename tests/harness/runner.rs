@@ -46,11 +46,19 @@ impl Test {
             .split_once("::")
             .map_or(self.path, |(_, name)| name)
     }
+
+    fn last_name(&self) -> &'static str {
+        self.path
+            .rsplit_once("::")
+            .map_or(self.path, |(_, name)| name)
+    }
 }
 
 /// Runs the tests the arguments ask for, or, in a worker, one.
 pub(crate) fn main(tests: &[&[Test]]) -> ExitCode {
     let tests: Vec<Test> = tests.iter().flat_map(|file| file.iter().copied()).collect();
+    let names: BTreeSet<_> = tests.iter().map(Test::last_name).collect();
+    assert_eq!(names.len(), tests.len(), "two tests of one name");
     // Not the caller's: what a user's group may write to is not read by teu.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(name) = std::env::var_os("TEU_TEST_NAME") {

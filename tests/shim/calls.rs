@@ -37,7 +37,7 @@ tests![
     update_reaches_the_cgroup,
     statistics_count,
     root_filesystem_is_mounted_and_unmounted,
-    failed_create_leaves_nothing,
+    failed_create_through_the_shim_leaves_nothing,
     checkpoint_and_restore,
     options_in_toml,
     other_runtime_is_run,
@@ -287,7 +287,7 @@ fn root_filesystem_is_mounted_and_unmounted() {
     assert!(create.text.contains("overlay"), "{}", create.text);
 }
 
-fn failed_create_leaves_nothing() {
+fn failed_create_through_the_shim_leaves_nothing() {
     needs(&[Root, Overlayfs]);
     let engine = Engine::new();
     let container = Container::new(Bundle::new().args(["/no/such/program"]));

@@ -32,7 +32,7 @@ tests![
     shim_has_the_cgroup_that_it_is_given,
     info_tells_what_the_runtime_can_do,
     version_is_told,
-    wrong_words_are_refused,
+    wrong_words_of_the_shim_are_refused,
     shutdown_waits_for_the_last_container,
     shutdown_ends_all_that_was_started,
     signal_ends_a_shim,
@@ -218,7 +218,7 @@ fn version_is_told() {
     assert!(text.contains("Version:"), "{text}");
 }
 
-fn wrong_words_are_refused() {
+fn wrong_words_of_the_shim_are_refused() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
     for words in [
