@@ -17,17 +17,17 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, CommandFactory, Error, FromArgMatches};
 pub(crate) use definition::{Command, GlobalArgs};
 
-/// What was typed.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) struct Cli {
-    /// The last component of the path this program was called by: "teu", or
-    /// "runc" where it stands in for it. It names the program in messages.
+    /// The last component of the path by which this program was called: "teu", or for
+    /// example "runc" in its place. It names the program in messages.
     pub(crate) program: String,
     pub(crate) global: GlobalArgs,
     pub(crate) asked: Asked,
 }
 
-/// What is to be done about it.
+/// The request of a command line.
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 #[derive(Debug)]
 pub(crate) enum Asked {
@@ -36,27 +36,27 @@ pub(crate) enum Asked {
     Help(String),
     /// Print the version.
     Version,
-    /// Nothing, because it cannot be read.
+    /// The command line is invalid.
     Refused(Refusal),
 }
 
-/// A command line that cannot be read, and how to say so.
+/// An invalid command line, with the messages about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// For standard output; empty for nothing.
+    /// The text for standard output; may be empty.
     pub(crate) output: String,
-    /// For standard error, before the message; empty for nothing.
+    /// The text for standard error, before the message; may be empty.
     pub(crate) notice: String,
-    /// The error, reported like every other.
+    /// The error, which is reported like every other.
     pub(crate) message: String,
     /// The exit status.
     pub(crate) status: u8,
 }
 
-/// The status of an unknown command or help topic.
+/// The exit status for an unknown command or help topic.
 const UNKNOWN_TOPIC: u8 = 3;
 
-/// The commands whose words after the container's name are not flags for us:
+/// The commands whose words after the container's name are not flags of teu, as in
 /// `kill ID -9`.
 const STOP_AT_ID: &[&str] = &["exec", "kill", "ps"];
 
@@ -86,21 +86,21 @@ impl Cli {
     }
 }
 
-/// A command line that is being read.
+/// A command line while it is read.
 struct Line<'a> {
     path: &'a OsStr,
     /// The program's name, for the messages and the help.
     program: &'a str,
     definition: clap::Command,
     sorted: go::Words,
-    /// The global flags, once they were read with a command.
+    /// The global flags, if they were read with a command.
     global: Option<GlobalArgs>,
 }
 
 impl Line<'_> {
     fn read(&mut self, words: &[OsString]) -> Result<Asked, Refusal> {
-        // The first word that is no flag is the command, and what follows is
-        // the command's.
+        // The first word that is not a flag is the command, and the following words
+        // belong to the command.
         let sorted = self.sorted.sort(words, None, &self.definition, Some(1));
         sorted.map_err(|message| misused(message, self.overview()))?;
         let rest = std::mem::take(&mut self.sorted.others);
@@ -116,7 +116,7 @@ impl Line<'_> {
         }
     }
 
-    /// Reads the words after the command, where global flags may be, too.
+    /// Reads the words after the command, which may include global flags.
     fn command(&mut self, word: &str, words: &[OsString]) -> Result<Asked, Refusal> {
         match self.definition.find_subcommand_mut(word) {
             Some(command) => command.build(),
@@ -142,8 +142,8 @@ impl Line<'_> {
         Ok(Asked::Command(command))
     }
 
-    /// The global flags found until now. What clap refuses of them is refused
-    /// with the command.
+    /// Returns the global flags found so far. If clap refuses a global flag, it does so
+    /// together with the command.
     fn globals(&mut self) -> GlobalArgs {
         if let Some(global) = self.global.take() {
             return global;
@@ -155,7 +155,7 @@ impl Line<'_> {
         globals.unwrap_or_default()
     }
 
-    /// What clap refuses, in runc's words.
+    /// Converts clap's error into runc's text.
     fn refusal(&self, word: &str, error: &Error) -> Refusal {
         match error.kind() {
             ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument => Refusal {
@@ -179,7 +179,7 @@ impl Line<'_> {
         }
     }
 
-    /// What is wrong with the number of words that are no flags.
+    /// Returns the message for a wrong number of words that are not flags.
     fn miscounted(&self, word: &str, kind: ErrorKind) -> String {
         let command = self.definition.find_subcommand(word);
         let words = || command.into_iter().flat_map(clap::Command::get_positionals);
@@ -195,7 +195,7 @@ impl Line<'_> {
         format!("{path}: \"{word}\" requires {bound} {number} argument(s)")
     }
 
-    /// The help of a command, or of everything.
+    /// Returns the help of a command, or the overview.
     fn help(&self, topic: Option<&OsString>) -> Result<Asked, Refusal> {
         match topic.map(|topic| topic.to_string_lossy()) {
             None => Ok(Asked::Help(self.overview())),
@@ -224,7 +224,7 @@ impl Line<'_> {
         };
         let globals = definition::Args::command()
             .disable_help_flag(true)
-            // Only before a command.
+            // The flag works only before a command.
             .mut_arg("version", |version| version.hide(true))
             .help_template("{options}")
             .render_help();
@@ -249,7 +249,7 @@ impl Line<'_> {
     }
 }
 
-/// The command line with a command `help` like runc's, which has no flags.
+/// Returns clap's definition, with a command `help` like runc's, which has no flags.
 fn definition() -> clap::Command {
     let help = clap::Command::new("help")
         .visible_alias("h")
@@ -261,13 +261,13 @@ fn definition() -> clap::Command {
         .subcommand(help)
 }
 
-/// Help, in the layout runc's users and tests know (urfave/cli's).
+/// Formats help in the layout that runc's users and tests know (urfave/cli's).
 fn help(name: &str, mut command: clap::Command, template: String) -> String {
     let text = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string);
     let about = text(command.get_about()).unwrap_or_default();
     let description = text(command.get_long_about()).map(|text| text + "\n\n");
     command.build();
-    // What clap says instead tells "-h" from "--help".
+    // clap's own text distinguishes "-h" from "--help".
     let command = command.mut_args(|flag| match flag.get_id().as_str() {
         "help" => flag.help("show help"),
         _ => flag,
@@ -398,7 +398,7 @@ mod tests {
         let options = create("teu --systemd-cgroup --root=/r create --bundle X --pid-file /p c1");
         assert_eq!(options.cgroup_manager, CgroupManager::Systemd);
         assert_eq!(options.root, Path::new("/r"));
-        // Without cgroups, to a runtime that containers.conf says can do so.
+        // Podman uses this for a runtime that supports it according to containers.conf.
         let options = create("teu --root=/r --cgroup-manager disabled create --bundle X c1");
         assert_eq!(options.cgroup_manager, CgroupManager::Disabled);
     }
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn as_engines_update_and_watch() {
-        // containerd; Podman; a person.
+        // These are calls of containerd, of Podman, and of a person.
         let options = update("teu --root /r --log-format json update --resources=- c1").unwrap();
         assert!(matches!(&options.change, update::Change::File(path) if path == Path::new("-")));
         let options = update("teu update --resources /tmp/update.json c1").unwrap();
@@ -592,7 +592,7 @@ mod tests {
             panic!()
         };
         assert!(args.rootless);
-        // Global options are also understood after the command, as in runc 1.5.
+        // Global options are accepted after the command, too, as in runc 1.5.
         let cli = read("teu state c1 --root /r");
         assert_eq!(cli.global.root.as_deref(), Some(OsStr::new("/r")));
         assert!(matches!(cli.asked, Asked::Command(Command::State(_))));

@@ -1,5 +1,6 @@
-//! Converts the words of a command line to the options of the commands, and checks values
-//! as far as that needs nothing but the value.
+//! Converts the arguments of a command line into the options of the commands, and
+//! checks values as far as that depends on nothing but the value. Not for the flags:
+//! see `definition.rs`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,12 +26,12 @@ use crate::plan::hotplug::HotplugWishes;
 use crate::size;
 use crate::state::root::Root;
 
-/// The value of an option that an empty value unsets.
+/// Drops an empty value, which unsets an option.
 fn non_empty<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
     value.filter(|value| *value != T::default())
 }
 
-/// The path of `--pid-file`, absolute.
+/// Returns the absolute path of `--pid-file`.
 fn pid_file(value: Option<OsString>) -> Result<Option<PathBuf>> {
     let absolute = non_empty(value).map(|path| {
         std::path::absolute(&path).with_context(|| format!("find the directory of {path:?}"))
@@ -82,7 +83,7 @@ impl definition::DeviceArgs {
 }
 
 impl definition::CdiArgs {
-    /// Absolute: the bundle will be the working directory.
+    /// Returns absolute paths, because the bundle becomes the working directory.
     fn directories(&self) -> Result<Vec<PathBuf>> {
         let directories = self.cdi_dir.iter();
         directories
@@ -104,13 +105,13 @@ fn absolute(option: &str, path: &OsString) -> Result<PathBuf> {
 }
 
 impl GlobalArgs {
-    /// Where the state of containers is, as `--root` and the environment say.
+    /// Returns teu's root, from `--root` and the environment.
     pub(crate) fn root(&self) -> Result<Root> {
         Root::choose(self.root.as_deref())
     }
 
-    /// What `--cgroup-manager` says or, without it, `--systemd-cgroup`; of crun,
-    /// which has both, engines use the first for `disabled`.
+    /// Returns the value of `--cgroup-manager` or, without it, of `--systemd-cgroup`.
+    /// crun has both options, and engines use the former for `disabled`.
     pub(super) fn cgroup_manager(&self) -> Result<CgroupManager> {
         match self.cgroup_manager.as_deref().unwrap_or_default() {
             "" if self.systemd_cgroup => Ok(CgroupManager::Systemd),
@@ -121,8 +122,8 @@ impl GlobalArgs {
         }
     }
 
-    /// The value of `--rootless`. Only the commands that make a container look
-    /// at it, so only they refuse a wrong one.
+    /// Returns the value of `--rootless`. Only commands that make a container call
+    /// this, so only they refuse a wrong value.
     fn rootless_cgroups(&self) -> Result<create::Rootless> {
         let value = &self.rootless;
         if value.is_empty() || value.eq_ignore_ascii_case("auto") {
@@ -162,7 +163,7 @@ impl definition::CriuArgs {
         non_empty(self.work_path.clone()).map(PathBuf::from)
     }
 
-    /// What CRIU is told of these.
+    /// Returns the options for CRIU.
     fn criu(&self) -> Result<rpc::Options> {
         if let Some(other) = self.empty_ns.iter().find(|kind| *kind != "network") {
             bail!("namespace {other:?} is not supported");
@@ -192,7 +193,7 @@ impl definition::CriuArgs {
     }
 }
 
-/// The value of `--page-server`.
+/// Parses the value of `--page-server`.
 fn page_server(value: Option<String>) -> Result<Option<PageServer>> {
     let Some(value) = non_empty(value) else {
         return Ok(None);
@@ -311,8 +312,8 @@ impl definition::KillArgs {
     }
 }
 
-/// The number of a signal's name, and a hint for those who know kill(1): the signal
-/// comes first there, behind a dash.
+/// Returns the number of a signal. The error has a hint for users of kill(1), where the
+/// signal comes first, after a dash.
 fn signal(id: &str, word: &str) -> Result<i32> {
     let number = kill::signal_number(word);
     number.map_err(|err| match id.strip_prefix('-') {
@@ -411,12 +412,12 @@ impl definition::EventsArgs {
     }
 }
 
-/// The value of `--interval`, in the words of urfave/cli if it is none.
+/// Parses the value of `--interval`. The error is that of urfave/cli.
 fn interval(word: &str) -> Result<Duration> {
     match word.parse::<SignedDuration>() {
-        // The command refuses a negative one like no time at all.
+        // The command refuses negative intervals like 0.
         Ok(interval) => Ok(Duration::try_from(interval).unwrap_or_default()),
-        // To Go it needs no unit.
+        // In Go, 0 needs no unit.
         Err(_) if word == "0" => Ok(Duration::ZERO),
         Err(_) => bail!("invalid value {word:?} for flag -interval: parse error"),
     }
@@ -495,7 +496,7 @@ impl definition::UpdateArgs {
     }
 }
 
-/// A decimal number; none for no value, or an empty one.
+/// Parses a decimal number; `None` if missing or empty.
 fn number<T: FromStr<Err: std::fmt::Display>>(
     value: Option<String>,
     name: &str,
@@ -509,7 +510,7 @@ fn number<T: FromStr<Err: std::fmt::Display>>(
     }
 }
 
-/// A number of bytes with or without a unit, or -1; none as for a number.
+/// Parses a number of bytes, with or without a unit, or -1; `None` if missing or empty.
 fn bytes(value: Option<String>, name: &str) -> Result<Option<i64>> {
     let Some(value) = non_empty(value) else {
         return Ok(None);

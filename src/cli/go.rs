@@ -1,7 +1,7 @@
-//! From the spellings of runc's parser (Go's flag package and urfave/cli) to
-//! clap's: which words of a command line are flags, and of what.
+//! Converts the spellings of runc's parser (Go's flag package and urfave/cli) to those
+//! of clap: finds out which words of a command line are flags, and of which command.
 //!
-//! Not for what the flags mean; clap reads them.
+//! Not for the meaning of flags: clap reads them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -15,21 +15,21 @@ pub(super) struct Words {
     pub(super) globals: Vec<OsString>,
     /// The flags of the command.
     pub(super) flags: Vec<OsString>,
-    /// The words that are no flags.
+    /// The words that are not flags.
     pub(super) others: Vec<OsString>,
-    /// Whether help is asked for.
+    /// Whether help is requested.
     pub(super) help: bool,
 }
 
 impl Words {
-    /// Sorts words: one dash or two begin any flag, long or short, `-f=value` or
-    /// `-f value`, never several letters behind one dash, and flags may also
-    /// stand after other words. A flag is the command's, or else a global one.
-    /// With `stop`, what follows that many other words is not searched for flags.
+    /// Sorts words. One dash or two begin any flag, long or short, as in `-f=value` or
+    /// `-f value`, but several letters never share a dash. Flags may also stand after
+    /// other words. A flag belongs to the command, or else is global. With `stop`,
+    /// words after that number of other words are not searched for flags.
     ///
     /// # Errors
-    /// A flag that is none, or that lacks its value; in runc's words. What was
-    /// found before it is kept.
+    /// A flag is unknown or lacks its value. The text is runc's. Flags before it are
+    /// kept.
     pub(super) fn sort(
         &mut self,
         words: &[OsString],
@@ -45,7 +45,8 @@ impl Words {
             }
             if !is_flag(bytes) {
                 self.others.push(word.clone());
-                // What may be a negative number ends the flags although it is none.
+                // A word that may be a negative number ends the flags although it is
+                // not a flag.
                 if matches!(bytes, [b'-', _, ..]) || stop == Some(self.others.len()) {
                     break;
                 }
@@ -66,7 +67,7 @@ impl Words {
             let spelling = format!("--{}", flag.get_long().unwrap_or(&name));
             if is_switch(flag) {
                 let is_on = switch(&name, value)?;
-                // To clap, "--name" cannot be taken back.
+                // clap cannot unset "--name".
                 if matches!(flag.get_action(), ArgAction::SetTrue) {
                     sorted.retain(|earlier| *earlier != *spelling);
                     sorted.extend(is_on.then(|| spelling.into()));
@@ -86,7 +87,7 @@ impl Words {
         Ok(())
     }
 
-    /// The whole line with this command.
+    /// Returns the whole command line for clap, with this command.
     pub(super) fn of_clap(&self, command: &str) -> Vec<OsString> {
         let (program, command) = (["teu".into()], [command.into()]);
         let (globals, flags) = (self.globals.clone(), self.flags.clone());
@@ -102,13 +103,13 @@ impl Words {
     }
 }
 
-/// Whether a word is read as a flag. A dash alone is not, nor is what may be a
-/// negative number.
+/// Returns whether a word is read as a flag. Single dashes and possible negative
+/// numbers are not.
 fn is_flag(word: &[u8]) -> bool {
     matches!(word, [b'-', b'-', _, ..]) || matches!(word, [b'-', b'a'..=b'z' | b'A'..=b'Z', ..])
 }
 
-/// A flag's name without its dashes, and the value after "=" if there is one.
+/// Splits a flag into its name without dashes and the value after "=", if any.
 fn split(word: &[u8]) -> (String, Option<&OsStr>) {
     let dashes = if word.starts_with(b"--") { 2 } else { 1 };
     let mut parts = word[dashes..].splitn(2, |byte| *byte == b'=');
@@ -116,7 +117,7 @@ fn split(word: &[u8]) -> (String, Option<&OsStr>) {
     (name.into_owned(), parts.next().map(OsStr::from_bytes))
 }
 
-/// The flag of that name, long or short.
+/// Finds the flag with that name, long or short.
 fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let mut letters = name.chars();
     let short = letters.next().filter(|_| letters.next().is_none());
@@ -125,19 +126,19 @@ fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
         .find(|flag| flag.get_long() == Some(name) || short.is_some() && flag.get_short() == short)
 }
 
-/// Whether a flag is on or off, and takes no other value.
+/// Returns whether a flag is a switch, which is on or off and takes no other value.
 fn is_switch(flag: &Arg) -> bool {
     let least = flag.get_num_args().map(|count| count.min_values());
     matches!(flag.get_action(), ArgAction::SetTrue) || least == Some(0)
 }
 
-/// Whether a switch is on.
+/// Returns whether a switch is on.
 fn switch(name: &str, value: Option<&OsStr>) -> Result<bool, String> {
     let value = value.unwrap_or_default();
     truth(value).ok_or_else(|| invalid(name, &value.to_string_lossy(), "parse error"))
 }
 
-/// A truth value as Go spells it; nothing at all means true.
+/// Parses a truth value in Go's spelling. The empty text means true.
 pub(super) fn truth(value: &OsStr) -> Option<bool> {
     match value.as_bytes() {
         b"" | b"1" | b"t" | b"T" | b"true" | b"True" | b"TRUE" => Some(true),
@@ -146,7 +147,7 @@ pub(super) fn truth(value: &OsStr) -> Option<bool> {
     }
 }
 
-/// Says that there is no such flag, and which may be meant.
+/// Returns the message for an unknown flag, with a similar flag as a hint.
 fn undefined(command: Option<&Command>, globals: &Command, name: &str) -> String {
     let flags = command.into_iter().chain([globals]);
     let names: Vec<&str> = flags
@@ -158,7 +159,7 @@ fn undefined(command: Option<&Command>, globals: &Command, name: &str) -> String
     format!("flag provided but not defined: -{name}{hint}")
 }
 
-/// Says what is wrong with the value of a flag.
+/// Returns the message for an invalid value of a flag.
 pub(super) fn invalid(name: &str, value: &str, cause: &str) -> String {
     format!("invalid value {value:?} for flag -{name}: {cause}")
 }
