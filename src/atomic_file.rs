@@ -1,4 +1,5 @@
-//! A file that is replaced as a whole: a reader sees the old or the new one.
+//! Replaces files as a whole: a reader sees the old or the new content. Not for
+//! durability: the file may not be on disk yet.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 
-/// Writes a new file beside `path`, named after this process, and renames it
-/// over it.
+/// Writes a temporary file beside `path`, named after this process, and renames it over
+/// `path`.
 ///
 /// # Errors
-/// It cannot be written; `path` is then as it was, and so is a file of another's
-/// that has the name.
+/// The file cannot be written, or the temporary file exists already. `path` is
+/// unchanged then.
 pub(crate) fn write(path: &Path, text: &[u8], mode: u32) -> Result<()> {
     let mut temporary = temporary_of(path)?.into_os_string();
     temporary.push(format!(".{}", std::process::id()));
@@ -20,8 +21,8 @@ pub(crate) fn write(path: &Path, text: &[u8], mode: u32) -> Result<()> {
     replace(path, Path::new(&temporary), text, flags, mode)
 }
 
-/// open(2) in one system call: in musl's, which the standard library uses,
-/// close-on-exec is another.
+/// Opens a file with one call of open(2). The standard library uses musl's, which makes
+/// another system call for close-on-exec.
 pub(crate) fn open(path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
     let flags = flags | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?.into())
@@ -38,13 +39,13 @@ pub(crate) fn replace(
     let mut file = open(temporary, flags, mode).with_context(|| format!("write {temporary:?}"))?;
     let written = write_all(&mut file, text).and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
-        // The first error is the one to report.
+        // Report the first error, and ignore this one.
         fs::remove_file(temporary).ok();
     }
     written.with_context(|| format!("write {path:?}"))
 }
 
-/// Writes the whole of a file, which may have been longer.
+/// Writes a whole file, and truncates it if it was longer.
 pub(crate) fn write_all(file: &mut File, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     let length = text.len() as u64;
@@ -55,7 +56,7 @@ pub(crate) fn write_all(file: &mut File, text: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The file that becomes `path` when it is complete.
+/// Returns the path of the temporary file that will replace `path`.
 pub(crate) fn temporary_of(path: &Path) -> Result<PathBuf> {
     let name = path
         .file_name()

@@ -1,5 +1,6 @@
-//! The bundle: a directory with `config.json` and the container's root
-//! filesystem (runtime-spec, bundle.md). Read once, never written.
+//! The bundle: a directory with `config.json` and the container's root filesystem
+//! (runtime-spec, bundle.md). Reads its files and never writes. Not for the form of
+//! config.json: see `document.rs`.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,37 +22,36 @@ use crate::known_failures::Failure;
 pub(crate) struct Bundle {
     /// Absolute path of the bundle.
     pub(crate) dir: PathBuf,
-    /// What `config.json` says.
+    /// The content of `config.json`.
     pub(crate) spec: Box<Spec>,
 }
 
 impl Bundle {
-    /// Enters `dir` and reads its `config.json`, and warns of fields that nobody
-    /// knows.
+    /// Enters `dir`, reads its `config.json`, and warns of unknown fields.
     ///
     /// # Errors
-    /// The directory or file is missing (runc's words), or the file is not
-    /// valid: the error then names the field.
+    /// The directory or the file is missing (the text is runc's), or the file is
+    /// invalid; the error then names the field.
     pub(crate) fn open(dir: &Path) -> Result<Box<Bundle>> {
         enter(dir)?;
         let dir = std::env::current_dir().with_context(|| format!("bundle {dir:?}"))?;
         Bundle::read(dir, warn)
     }
 
-    /// Reads it again from the `dir` of its container's state: whoever made the
-    /// container was warned.
+    /// Reads the bundle of an existing container again, from the `dir` in the
+    /// container's state. Does not warn again of unknown fields.
     ///
     /// # Errors
-    /// As for [`Bundle::open`].
+    /// The errors of [`Bundle::open`].
     pub(crate) fn open_again(dir: &Path) -> Result<Box<Bundle>> {
         Bundle::read(dir.to_owned(), |field| log::debug!("{field}"))
     }
 
-    /// The process of the bundle in `dir`, for a further one in its container. With
-    /// `--debug` the whole is read, too, to tell of fields that nobody knows.
+    /// Reads the process of the bundle in `dir`, for a further process of its
+    /// container. With `--debug`, also reads the rest, to log unknown fields.
     ///
     /// # Errors
-    /// As for [`Bundle::open`].
+    /// The errors of [`Bundle::open`].
     pub(crate) fn process_again(dir: &Path) -> Result<Option<Process>> {
         #[derive(Deserialize)]
         struct Part {
@@ -74,7 +74,7 @@ impl Bundle {
     }
 }
 
-/// What is in the `config.json` at `path`.
+/// Reads the `config.json` at `path`.
 fn read_text(path: &Path) -> Result<Vec<u8>> {
     match fs::read(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
@@ -84,30 +84,30 @@ fn read_text(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Makes a bundle the working directory, as runc does: that of hooks on the host,
-/// and of sockets given by a relative path. The poststop hooks that `delete` runs
-/// are where its caller is: by then the bundle may be gone.
+/// Makes a bundle the working directory, as runc does. Hooks on the host run there, and
+/// relative paths of sockets start there. `delete` stays in its caller's directory,
+/// also for poststop hooks, because the bundle may be gone by then.
 ///
 /// # Errors
-/// It is gone, or may not be entered.
+/// The directory does not exist, or may not be entered.
 pub(crate) fn enter(dir: &Path) -> Result<()> {
     std::env::set_current_dir(dir).with_context(|| format!("enter the bundle {dir:?}"))
 }
 
-/// Reads a process from a file of its own (`exec --process`).
+/// Reads a process from a separate file (`exec --process`).
 ///
 /// # Errors
-/// The file cannot be read, or is not valid: the error then names the field.
+/// The file cannot be read, or is invalid; the error then names the field.
 pub(crate) fn read_process(path: &Path) -> Result<Process> {
     let text = fs::read(path).with_context(|| format!("open {}", path.display()))?;
     parse(&text, path, warn)
 }
 
-/// Reads new resources (`update --resources`): what linux.resources holds, from
-/// a file or, for "-", from standard input.
+/// Reads new resources (`update --resources`), in the form of linux.resources, from a
+/// file or, for "-", from standard input.
 ///
 /// # Errors
-/// The text cannot be read, or is not valid: the error then names the field.
+/// The text cannot be read, or is invalid; the error then names the field.
 pub(crate) fn read_resources(path: &Path) -> Result<LinuxResources> {
     if path == Path::new("-") {
         let mut text = Vec::new();

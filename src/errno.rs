@@ -1,11 +1,12 @@
-//! The kernel's error numbers in words, for texts that are put together before
-//! `main` prints the chain of errors.
+//! Describes error numbers of the kernel, for texts that are made before `main` prints
+//! the chain of errors.
 
 use std::io;
 
 pub(crate) use teu_errno::chain;
 
-/// The words for `error`: `no such file or directory`. Engines look for some.
+/// Returns the description of `error`, such as `no such file or directory`. Engines
+/// look for some of these texts.
 pub(crate) fn text(error: impl Into<io::Error>) -> String {
     teu_errno::text(&error.into())
 }

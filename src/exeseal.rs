@@ -1,10 +1,10 @@
-//! Runs from a sealed view of our own binary, so that a container that reaches
-//! `/proc/PID/exe` of its init finds nothing it could write to
+//! Runs this program from a sealed view of its own binary, so that a container that
+//! reaches `/proc/PID/exe` of its init finds a file that cannot be written
 //! (CVE-2019-5736).
 //!
-//! The view is a read-only overlay of two lower directories and no upper one,
-//! attached nowhere: its inodes cannot be written to and cost no copy. Where
-//! there can be none, a sealed memfd with a copy serves.
+//! The view is a detached read-only overlay of two lower directories without an upper
+//! directory. Its inodes cannot be written and it costs no copy. If an overlay is
+//! impossible, a sealed memfd with a copy serves instead.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -30,37 +30,36 @@ const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
     .union(SealFlags::WRITE);
-/// The overlay's other lower directory, of which it needs one: below the
-/// binary's it cannot hide anything.
+/// The second lower directory of the overlay, which needs two. It lies below the
+/// binary's directory and so cannot hide anything.
 const BESIDE: &str = "/dev";
 
-/// What this process runs from, if nobody can write to it.
+/// The sealed file from which this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seal {
     View,
     Copy,
 }
 
-/// Starts again from a sealed view or copy if a word of the command line is a
-/// command that a container's process comes of. The first thing in `main`, when
-/// there is least to do twice; does not return where it succeeds.
+/// Executes this program again from a sealed view or copy, if a word of the command
+/// line is a command that starts processes in containers. Must come first in `main`,
+/// when the least work is repeated. Returns only if it fails or is not needed.
 pub(crate) fn start_sealed() {
-    // A container of such a name costs a needless start.
+    // For a container with such a name, this is merely superfluous.
     let reaches_a_container = |word: OsString| {
         let commands = ["create", "run", "exec", "restore"];
         commands.iter().any(|command| word == *command)
     };
     if seal().is_none() && std::env::args_os().skip(1).any(reaches_a_container) {
-        // The command calls `ensure_sealed`, which fails the same way and when
-        // there is a log to say so.
+        // The command calls `ensure_sealed`, which fails the same way and can log it.
         let Err(_) = execute_sealed();
     }
 }
 
-/// Starts again from a sealed view or copy, unless this runs from one.
+/// Executes this program again from a sealed view or copy, unless it runs from one.
 ///
 /// # Errors
-/// No copy could be made, or executed.
+/// The copy cannot be made or executed.
 pub(crate) fn ensure_sealed() -> Result<()> {
     match seal() {
         None => match execute_sealed()? {},
@@ -71,7 +70,7 @@ pub(crate) fn ensure_sealed() -> Result<()> {
     Ok(())
 }
 
-/// In runc's words, which its users look for, with our own name.
+/// Logs runc's message, which its users look for, with the name of this program.
 fn debug(what: &str) {
     let path = std::env::args_os().next().unwrap_or_default();
     let program = Path::new(&path).file_name().unwrap_or_default();
@@ -89,10 +88,11 @@ fn execute_sealed() -> Result<Infallible> {
         nix::unistd::execveat(file, c"", &args, &env, AtFlags::AT_EMPTY_PATH)
             .context("execute it by descriptor")
     };
-    // What was executed by descriptor and is no view of ours may be anybody's:
-    // only of a copy the kernel itself says that it is sealed.
+    // A file that was executed by descriptor and is not a view may be anybody's. In
+    // that case only a copy is used, because the kernel itself reports that a copy is
+    // sealed.
     if !was_executed_by_descriptor() {
-        // There is still the copy.
+        // If this fails, use the copy.
         let Err(_) = view().and_then(execute);
     }
     sealed_copy()
@@ -120,15 +120,15 @@ fn seal() -> Option<Seal> {
     })
 }
 
-/// By the kernel's word, in a place that neither arguments nor environment reach.
+/// Asks the kernel, in a place that neither arguments nor environment can change.
 fn was_executed_by_descriptor() -> bool {
     sys::executed_name().is_some_and(|name| name.to_bytes().starts_with(b"/dev/fd/"))
 }
 
-/// Whether this runs from a view as [`view`] makes it. An overlay that somebody
-/// else mounted may have an upper directory, which can be written to; but that is
-/// attached somewhere: what the kernel names as our path leads to our file then,
-/// where that of a view starts at its own root.
+/// Returns whether this process runs from a view in the form of [`view`]. Another
+/// overlay, with an upper directory that can be written, is attached somewhere, so the
+/// path that the kernel reports leads to the running file. The path of a view starts at
+/// its own root.
 fn is_view() -> io::Result<bool> {
     let flags = FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
     let filesystem = statfs(EXE)?;
@@ -146,14 +146,14 @@ fn is_view() -> io::Result<bool> {
     Ok(is_at_root && !leads_here)
 }
 
-/// Whether this runs from a copy that nobody can write to.
+/// Returns whether this process runs from a sealed copy.
 fn is_sealed_copy() -> bool {
     let seals = File::open(EXE).map(|exe| rustix::fs::fcntl_get_seals(&exe));
     matches!(seals, Ok(Ok(seals)) if seals.contains(SEALS))
 }
 
-/// Our file in a detached, read-only overlay of its directory. A directory that
-/// the option cannot name, or that `BESIDE` overlaps, has none.
+/// Opens this program in a detached, read-only overlay of its directory. Fails for a
+/// directory that the option `lowerdir` cannot name, or that overlaps `BESIDE`.
 fn view() -> Result<OwnedFd> {
     let path = fs::read_link(EXE)?;
     let (directory, name) = path.parent().zip(path.file_name()).context("no path")?;
@@ -162,8 +162,8 @@ fn view() -> Result<OwnedFd> {
     layers.push(BESIDE);
     let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&overlay, "lowerdir", layers)?;
-    // Keeps the kernel log quiet about layers on two filesystems; a kernel
-    // without the option needs no silence.
+    // The option avoids a message in the kernel log about layers on two filesystems. A
+    // kernel without the option writes no such message.
     match rustix::mount::fsconfig_set_string(&overlay, "xino", "off") {
         Ok(()) | Err(rustix::io::Errno::INVAL) => {}
         Err(err) => return Err(err.into()),
@@ -175,8 +175,8 @@ fn view() -> Result<OwnedFd> {
     let mount = rustix::mount::fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(&mount, name, flags, Mode::empty())?);
-    // An overlay shows what the directory holds: what a mount hides there, if
-    // the binary is one, or what was put there since.
+    // The overlay shows the files of the directory. If the running binary is hidden or
+    // was replaced there, the overlay shows another file.
     ensure!(
         identity(&file.metadata()?) == identity(&fs::metadata(EXE)?),
         "it shows another file"
@@ -184,8 +184,9 @@ fn view() -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// What a file and its view have in common, and no other file has. The device is
-/// the overlay's own; while a file runs it cannot be written to.
+/// Returns the attributes that a file shares with its view, and with no other file. The
+/// device is not among them, because it is the overlay's own. The attributes are
+/// stable, because a running file cannot be written.
 fn identity(file: &Metadata) -> [i64; 6] {
     [
         file.ino().cast_signed(),
@@ -215,8 +216,8 @@ fn sealed_copy() -> Result<OwnedFd> {
 
 fn memfd(name: &CStr) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Linux 6.3 may forbid executable memfds unless asked for; older kernels
-    // do not know the flag.
+    // Linux 6.3 may forbid executable memfds without this flag. Older kernels do not
+    // know the flag.
     rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)
         .or_else(|_| rustix::fs::memfd_create(name, flags))
         .context("memfd_create")

@@ -1,5 +1,5 @@
-//! One descriptor over an AF_UNIX stream socket, as consoles and pidfds travel
-//! to whoever listens there: one byte string naming it, one SCM_RIGHTS.
+//! Sends and receives a descriptor over an AF_UNIX stream socket, for terminals and
+//! pidfds: a name and one SCM_RIGHTS message. Not for the pipe to init: see `pipe.rs`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,32 +13,32 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// The longest name a receiver takes; runc's limit.
+/// The longest name that a receiver accepts, as in runc.
 const LONGEST_NAME: usize = 4096;
 
-/// A connected pair of such sockets.
+/// Makes a connected pair of sockets.
 ///
 /// # Errors
-/// Those of socketpair(2).
+/// socketpair(2) fails.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let (one, other) = UnixStream::pair().context("socketpair")?;
     Ok((one.into(), other.into()))
 }
 
-/// Connects to the socket an engine listens on.
+/// Connects to the socket of an engine.
 ///
 /// # Errors
-/// Nobody does.
+/// The socket has no listener.
 pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
     let socket =
         UnixStream::connect(path).with_context(|| format!("connect to the socket {path:?}"))?;
     Ok(socket.into())
 }
 
-/// Sends a descriptor and its name.
+/// Sends a descriptor with its name.
 ///
 /// # Errors
-/// The other side is gone.
+/// The peer has closed the socket.
 pub(crate) fn send(socket: impl AsFd, name: &[u8], fd: impl AsFd) -> Result<()> {
     let fds = [fd.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -56,10 +56,10 @@ pub(crate) fn send(socket: impl AsFd, name: &[u8], fd: impl AsFd) -> Result<()> 
     Ok(())
 }
 
-/// Receives one descriptor.
+/// Receives a descriptor.
 ///
 /// # Errors
-/// None came.
+/// The message has no descriptor.
 pub(crate) fn receive(socket: impl AsFd) -> Result<OwnedFd> {
     let mut name = [0; LONGEST_NAME];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -1,8 +1,8 @@
-//! Runs hooks, those of one moment: the container's state on standard input, a
-//! limit of time, and the first failure ends it.
+//! Runs the hooks of one moment: each gets the container's state on standard input and
+//! a time limit, and the first failure ends the series.
 //!
-//! Used by the parent and by init. No thread is started: one poll(2) waits for
-//! the hook's pipes and its end.
+//! Used by the parent and by init. Starts no thread: one poll(2) waits for the hook's
+//! pipes and its end. Not for deciding which hooks run: see `plan/hooks.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -27,10 +27,10 @@ use teu_gpu::Moment;
 use crate::plan::hooks::Hook;
 use crate::{errno, sys};
 
-/// How much of a hook's output an error quotes.
+/// The most bytes of a hook's output that an error quotes.
 const LONGEST_OUTPUT: usize = 8 * 1024;
 
-/// What a hook reads on its standard input (runtime.md, "State").
+/// The state that a hook reads on standard input (runtime.md, "State").
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct State<'a> {
@@ -38,7 +38,7 @@ pub(crate) struct State<'a> {
     pub(crate) id: &'a str,
     /// `creating`, `created`, `running` or `stopped`.
     pub(crate) status: &'a str,
-    /// Init's pid as the hook's namespace has it; absent when stopped.
+    /// Init's pid in the hook's pid namespace; absent if the container has stopped.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) pid: i32,
     pub(crate) bundle: &'a Path,
@@ -54,21 +54,21 @@ fn is_zero(pid: &i32) -> bool {
     *pid == 0
 }
 
-/// Runs hooks in the runtime's namespaces: a hook without an environment of its
-/// own has the caller's, as with runc.
+/// Runs hooks in the runtime's namespaces. A hook without its own environment gets the
+/// caller's, as in runc.
 ///
 /// # Errors
-/// The first hook that could not be run, failed or took too long, in runc's
-/// words; those after it did not run.
+/// The first hook that cannot be run, fails or takes too long. The text is runc's.
+/// Further hooks do not run.
 pub(crate) fn run(moment: Moment, hooks: &[Hook], state: &State<'_>) -> Result<()> {
     run_in(moment, hooks, state, None)
 }
 
-/// Runs hooks in a given `environment`, for those that have none of their own:
-/// an empty one for createContainer, the program's for startContainer.
+/// Runs hooks with `environment` for hooks without their own: empty for createContainer
+/// hooks, and the program's for startContainer hooks.
 ///
 /// # Errors
-/// As for [`run`].
+/// The errors of [`run`].
 pub(crate) fn run_with(
     moment: Moment,
     hooks: &[Hook],
@@ -95,31 +95,31 @@ fn run_in(
     Ok(())
 }
 
-/// Runs every hook: a failure is a warning, and the next one runs nevertheless.
+/// Runs every hook. Warns of a failure and goes on with the next hook.
 pub(crate) fn run_each(moment: Moment, hooks: &[Hook], state: &State<'_>) {
     for (index, hook) in hooks.iter().enumerate() {
         if let Err(err) = run(moment, std::slice::from_ref(hook), state) {
-            // The text counts from the first of the slice.
+            // The text counts from the start of this slice.
             let text = errno::chain(&err).replacen("hook #0", &format!("hook #{index}"), 1);
             log::warn!("{text}");
         }
     }
 }
 
-/// A hook that runs. Dropped, it is killed: no hook outlives an error.
+/// A running hook. Dropping it kills the hook, so that no hook outlives an error.
 #[derive(Debug)]
 struct Running {
     process: Child,
-    /// Of the process.
+    /// The pidfd of the process.
     pidfd: OwnedFd,
     ended: bool,
-    /// Closed when everything was written.
+    /// The hook's standard input; closed once everything is written.
     stdin: Option<OwnedFd>,
     stdout: Output,
     stderr: Output,
 }
 
-/// What comes out of one pipe.
+/// The output of one pipe.
 #[derive(Debug)]
 struct Output {
     pipe: Option<OwnedFd>,
@@ -138,8 +138,8 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[CString]>) -> Result
     running.result()
 }
 
-/// The hook's command, in its own environment, else in this one, if any, else in
-/// the caller's.
+/// Returns the hook's command, with the hook's own environment, else `environment`,
+/// else the caller's.
 fn command(hook: &Hook, environment: Option<&[CString]>) -> Result<Command> {
     let environment = match (&hook.env, environment) {
         (Some(own), _) => strings(own)?,
@@ -166,7 +166,7 @@ fn callers_environment() -> Result<Vec<CString>> {
 
 impl Running {
     fn start(hook: &Hook, environment: Option<&[CString]>) -> Result<Running> {
-        // Close-on-exec, as everything here: a hook gets the three streams only.
+        // All pipes are close-on-exec, so that a hook gets the three streams only.
         let (stdin, state_end) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
         let (stdout_end, stdout) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
         let (stderr_end, stderr) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
@@ -179,7 +179,7 @@ impl Running {
             .stderr(stderr)
             .spawn()
             .with_context(|| format!("exec {}", hook.path.display()))?;
-        // It cannot be gone: a child stays until it is waited for.
+        // The pid is valid, because a child stays until it is reaped.
         let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
         let pid = pid.context("the hook has no pid")?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("pidfd of the hook")?;
@@ -199,10 +199,11 @@ impl Running {
         })
     }
 
-    /// Feeds and hears the hook until it ends; `false` if it took too long.
+    /// Writes the state to the hook and reads its output until it ends. Returns `false`
+    /// if it takes too long.
     ///
-    /// Its end is that of the process: a daemon it left behind may hold on to
-    /// the pipes for ever.
+    /// The hook ends with its process, because a daemon that it left behind may keep
+    /// the pipes open for ever.
     fn run_to_end(&mut self, mut state: &[u8], timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -214,7 +215,7 @@ impl Running {
                     .context("timeout")?,
             };
             if self.wait_for_event(left.as_ref())? {
-                // What it wrote before it ended is in the pipes.
+                // The pipes contain the output that the hook wrote before it ended.
                 self.stdout.take()?;
                 self.stderr.take()?;
                 return Ok(true);
@@ -225,8 +226,7 @@ impl Running {
         }
     }
 
-    /// Waits until a pipe is ready, or the hook has ended (`true`), or time is
-    /// up.
+    /// Waits until a pipe is ready, the hook has ended (`true`), or the time is up.
     fn wait_for_event(&self, timeout: Option<&Timespec>) -> Result<bool> {
         let mut events = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
         events.extend(
@@ -252,7 +252,7 @@ impl Running {
         match write(pipe, state) {
             Ok(count) => *state = &state[count..],
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // It does not want to know, which is its right.
+            // The hook does not read the state, as it may.
             Err(Errno::PIPE) => *state = &[],
             Err(err) => return Err(err).context("write the state to the hook"),
         }
@@ -262,7 +262,7 @@ impl Running {
         Ok(())
     }
 
-    /// How the hook ended, with what it said if it failed.
+    /// Reaps the hook. If the hook failed, the error has its status and output.
     fn result(mut self) -> Result<()> {
         let status = self.process.wait().context("wait for the hook")?;
         self.ended = true;
@@ -273,7 +273,7 @@ impl Running {
         match (status.code(), status.signal()) {
             (Some(code), _) => write!(text, "exit status {code}")?,
             (None, Some(signal)) => write!(text, "signal: {}", signal_words(signal))?,
-            (None, None) => text.push_str("it ended in a way unknown"),
+            (None, None) => text.push_str("unknown exit status"),
         }
         bail!(
             "{text}, stdout: {}, stderr: {}",
@@ -296,8 +296,8 @@ impl Drop for Running {
 }
 
 impl Output {
-    /// Takes what is there now. What is more than an error quotes is thrown
-    /// away, so that the hook does not wait for us.
+    /// Reads the available output. Discards output beyond the quoted length, so that
+    /// the hook does not block.
     fn take(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         while let Some(pipe) = &self.pipe {
@@ -309,7 +309,7 @@ impl Output {
                 }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
-                Err(err) => return Err(err).context("read what the hook says"),
+                Err(err) => return Err(err).context("read the output of the hook"),
             }
         }
         Ok(())
@@ -320,7 +320,7 @@ impl Output {
     }
 }
 
-/// Go's words for a signal, as in `signal: killed`.
+/// Returns Go's name of a signal, as in `signal: killed`.
 fn signal_words(signal: i32) -> String {
     match signal {
         libc::SIGHUP => "hangup".into(),
@@ -544,14 +544,14 @@ mod tests {
         let path = |name: &str| dir.path().join(name).display().to_string();
         let (status, descriptors) = (path("status"), path("descriptors"));
         testing::in_child(|| {
-            // As `main` does.
+            // `main` closes descriptors, too.
             sys::close_from(3).expect("close");
             let all = nix::sys::signal::SigSet::all();
             let how = nix::sys::signal::SigmaskHow::SIG_BLOCK;
             nix::sys::signal::sigprocmask(how, Some(&all), None).expect("block");
             sys::ignore_for_test(libc::SIGHUP);
             run_shell(&format!("ls /proc/self/fd > {descriptors}")).expect("hook");
-            // No shell, since those unblock signals themselves.
+            // Use no shell, because shells unblock signals themselves.
             let copy = Hook {
                 path: "/bin/cp".into(),
                 args: ["cp", "/proc/self/status", &status]
@@ -561,7 +561,7 @@ mod tests {
             };
             with_state(|state| run(Moment::Prestart, &[copy], state)).expect("hook");
         });
-        // ls has the directory open itself.
+        // Descriptor 3 is the directory that ls itself has open.
         let seen = fs::read_to_string(&descriptors).expect("descriptors");
         assert_eq!(seen, "0\n1\n2\n3\n");
         let seen = fs::read_to_string(&status).expect("status");
@@ -575,7 +575,8 @@ mod tests {
 
     #[test]
     fn a_hook_runs_as_child_of_a_first_process() {
-        // As in init: pid 1 of a new pid namespace, without standard streams.
+        // This process is like init: pid 1 of a new pid namespace, without standard
+        // streams.
         testing::in_child(|| {
             use nix::sched::{CloneFlags, unshare};
             unshare(CloneFlags::CLONE_NEWPID).expect("unshare");

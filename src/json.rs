@@ -1,25 +1,24 @@
-//! JSON in the form runc's users see it: as Go's `encoding/json` writes it.
-//!
-//! That differs from serde_json in the escapes: `<`, `>`, `&` and two line
-//! separators are escaped too, so that the text is safe inside HTML.
+//! Writes JSON as Go's `encoding/json` does, which runc's users expect. The escapes
+//! differ from serde_json: `<`, `>`, `&` and two line separators are escaped as well,
+//! so that the text is safe inside HTML. Not for reading: see `document.rs`.
 
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 use std::io;
 
-/// The value on one line, without a newline at the end.
+/// Writes a value in one line, without a newline at the end.
 ///
 /// # Errors
-/// Those of the value's own `Serialize`.
+/// The value's `Serialize` fails.
 pub(crate) fn compact(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     write(value, CompactFormatter)
 }
 
-/// The value on many lines, each level set in by `indent`, without a newline
-/// at the end.
+/// Writes a value in many lines, with `indent` for each level, without a newline at the
+/// end.
 ///
 /// # Errors
-/// Those of the value's own `Serialize`.
+/// The value's `Serialize` fails.
 pub(crate) fn indented(value: &impl Serialize, indent: &str) -> serde_json::Result<Vec<u8>> {
     write(value, PrettyFormatter::with_indent(indent.as_bytes()))
 }
@@ -33,7 +32,7 @@ fn write(value: &impl Serialize, formatter: impl Formatter) -> serde_json::Resul
     Ok(text)
 }
 
-/// Another formatter with Go's escapes.
+/// A formatter with Go's escapes on top of another formatter.
 struct HtmlSafe<F>(F);
 
 impl<F: Formatter> Formatter for HtmlSafe<F> {

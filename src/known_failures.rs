@@ -1,56 +1,55 @@
-//! The failures engines recognise by their words.
+//! The failures that engines recognise by their text.
 //!
-//! containerd, CRI-O, Podman and Docker decide what to do next by looking for
-//! these texts in what the runtime said, so the words are runc's and frozen by
-//! the tests below. Anything an engine does not look for is an ordinary error
-//! with context, not a `Failure`.
+//! containerd, CRI-O, Podman and Docker search the runtime's errors for these texts and
+//! decide by them, so the texts are runc's and the tests below freeze them. Not for
+//! errors that no engine looks for: these are ordinary errors with context.
 
 use std::fmt;
 
-/// What engines know a failure of a container's process to start by.
+/// The text by which engines recognise that a process of a container could not be
+/// started.
 pub(crate) const START: &str = "unable to start container process";
 
-/// A failure with exact words, found in a chain of errors with
-/// `error.downcast_ref::<Failure>()`.
+/// A failure with an exact text. `error.downcast_ref::<Failure>()` finds it in a chain
+/// of errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// There is no container of that name. containerd and CRI-O take
-    /// "does not exist" for "already deleted".
+    /// No container has that name. containerd and CRI-O take "does not exist" for
+    /// "already deleted".
     NotFound,
-    /// `create` and `run`: the name is taken.
+    /// `create` and `run`: the name is in use.
     AlreadyExists,
-    /// The name has characters that no name may have.
+    /// The name has characters that are not allowed.
     InvalidId,
     /// The name is empty.
     EmptyId,
-    /// There is no process to signal, pause or execute in. containerd takes it
+    /// There is no process to signal, to freeze or to execute in. containerd takes this
     /// for "already stopped".
     NotRunning,
     /// `resume`: the container is not paused.
     NotPaused,
     /// `start`: the init process has ended.
     StartStopped,
-    /// `start`: the program was started before.
+    /// `start`: the program is already started.
     StartRunning,
-    /// `start`: any other status, by its word.
+    /// `start`: the container has another status, given by its word.
     StartInState(String),
     /// `exec`: the init process has ended.
     ExecStopped,
-    /// `exec`: the container is paused, and nobody said to wait until it is not.
+    /// `exec`: the container is paused, and `--ignore-paused` is not set.
     ExecPaused,
-    /// `checkpoint`: there is nothing to store, in the status of that word.
+    /// `checkpoint`: a container with this status cannot be stored.
     CheckpointInState(String),
-    /// `delete`: the container has the status of that word.
+    /// `delete`: the container has this status.
     DeleteNotStopped { id: String, status: String },
     /// `delete`: the init process outlived SIGKILL.
     InitStillRunning,
-    /// `create` and `run`: the bundle has no specification. The name of the
-    /// file that is missing.
+    /// `create` and `run`: the bundle has no specification. Has the name of the missing
+    /// file.
     NoSpecification(String),
     /// `start`, `run` and `exec`: the specification has no process.
     NoProcess,
-    /// The init process ran out of memory before the program started, with
-    /// this limit in bytes.
+    /// Init ran out of memory before the program started. Has the limit in bytes.
     InitOutOfMemory(Option<i64>),
 }
 
@@ -89,7 +88,7 @@ impl fmt::Display for Failure {
             Failure::InitOutOfMemory(limit) => {
                 f.write_str("container init was OOM-killed (memory limit too low?)")?;
                 match limit {
-                    // One that is not above 0 is none.
+                    // A limit of 0 or less means unlimited.
                     Some(limit @ 1..) => write!(f, ": linux.resources.memory.limit is {limit}"),
                     Some(_) | None => Ok(()),
                 }

@@ -1,16 +1,18 @@
 //! The log: `--log`, `--log-format` and `--debug`, behind the facade `log`; and `--trace`.
 //!
-//! Engines read it: containerd takes the last object with `"level":"error"`
-//! of the JSON log for the cause of a failure. So the lines are those of runc
-//! (logrus). There is one log for the process, set up once by `main`; an error
-//! before goes to standard error as text. Every line is one write, with
-//! `O_APPEND`, so processes that share the log do not mix their lines, and a
-//! forked child may go on using it.
+//! Engines read the log: containerd takes the last object with `"level":"error"` of the
+//! JSON log for the cause of a failure. So the lines are those of runc (logrus). `main`
+//! sets up one log for the process. Errors before that go to standard error as text.
+//! Each line is one write(2) with `O_APPEND`, so that processes that share the log do
+//! not mix their lines, and a forked child can still use it.
 //!
-//! With `--debug`, messages of the target `STEP` tell the story of a creation: a
-//! line for each step, with the time since the one before and since the start.
-//! Init's lines are among them; its first step begins with the clone. The same messages, and
-//! finer ones of the level `trace`, are the events of the trace file.
+//! With `--debug`, messages with the target `STEP` report the steps of a creation: one
+//! line for each step, with the time since the previous step and since the start.
+//! Init's lines are among them, and its first step begins with the clone. The same
+//! messages, and finer ones with the level `trace`, are the events of the trace file
+//! (`logger/trace.rs`).
+//!
+//! Not for printing the results of commands.
 
 mod trace;
 
@@ -34,52 +36,53 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use trace::Trace;
 
-/// The target of messages about a step that is done: how long it took is written
-/// behind them. Of the level `trace` they are for the trace file alone.
+/// The target of messages about a finished step. The log adds the duration. Messages
+/// with the level `trace` go to the trace file only.
 pub(crate) const STEP: &str = "step";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Text,
-    /// Text for a person, in colour: on a terminal.
+    /// Coloured text, for a terminal.
     Coloured,
     Json,
 }
 
 #[derive(Debug)]
 struct Logger {
-    /// The file; standard error if there is none.
+    /// The file, or `None` for standard error.
     file: Option<File>,
     format: Format,
     /// The least urgent level that goes to the log.
     level: LevelFilter,
     trace: Option<Trace>,
     start: Instant,
-    /// When the last step ended, in nanoseconds after the start.
+    /// The end of the last step, in nanoseconds since the start.
     last_step: AtomicU64,
-    /// The file is closed, and standard error takes its place.
+    /// Whether the file is closed, so that messages go to standard error.
     is_left: AtomicBool,
 }
 
-/// Where in the source a message comes from, under the names logrus gives it.
+/// The place in the source of a message, with logrus's names.
 #[derive(Debug, Serialize)]
 struct Place {
     /// "src/commands/create.rs:7".
     file: String,
-    /// "commands::create": the module, for the compiler tells no function.
+    /// The module, such as "commands::create", because the compiler does not provide
+    /// functions.
     func: String,
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// What the log is to be, as the command line has it.
+/// The settings of the log from the command line.
 #[derive(Debug)]
 pub(crate) struct Options<'a> {
-    /// A file to append to; standard error without one.
+    /// The file to append to; `None` for standard error.
     pub(crate) file: Option<&'a OsStr>,
-    /// "text", for which the empty word stands too, or "json".
+    /// The format: "text", also if empty, or "json".
     pub(crate) format: &'a OsStr,
-    /// Whether debug messages are written, and where in the source each message comes from.
+    /// Whether to write debug messages, and the place in the source of each message.
     pub(crate) is_debug: bool,
     /// A file for the events of the trace.
     pub(crate) trace: Option<&'a OsStr>,
@@ -88,8 +91,7 @@ pub(crate) struct Options<'a> {
 /// Opens the log and the trace file. Called once, by `main`.
 ///
 /// # Errors
-/// An unknown format, a file that cannot be opened. Standard error is the log
-/// then.
+/// The format is unknown, or a file cannot be opened. The log is standard error then.
 pub(crate) fn set_up(options: &Options<'_>) -> Result<()> {
     let is_json = match options.format.to_str() {
         Some("" | "text") => false,
@@ -137,19 +139,19 @@ fn open(what: &str, path: &OsStr, more: OFlags) -> Result<File> {
     Ok(file.into())
 }
 
-/// The log, or what stands in for it until it is set up.
+/// Returns the log. Before it is set up, this is a log to standard error.
 fn logger() -> &'static Logger {
     LOGGER.get_or_init(|| Logger::new(None, false, LevelFilter::Warn, None))
 }
 
-/// Writes to standard error from now on: the file is the host's, and this process
-/// closes what is the host's.
+/// Writes to standard error from now on, because this process closes all descriptors of
+/// the host, including the file.
 pub(crate) fn leave_file() {
     logger().is_left.store(true, Ordering::Relaxed);
 }
 
-/// Logs the error a command ends with. If the log is not standard error, the
-/// bare message goes there too, as in runc.
+/// Logs the final error of a command. If the log is not standard error, writes the bare
+/// message there as well, as runc does.
 #[track_caller]
 pub(crate) fn fatal(message: &str) {
     let (logger, place) = (logger(), Location::caller());
@@ -168,7 +170,7 @@ pub(crate) fn fatal(message: &str) {
 }
 
 fn to_stderr(text: &str) {
-    // There is no place left to say that this failed.
+    // Ignore a failure, because it cannot be reported.
     io::stderr().write_all(text.as_bytes()).unwrap_or_default();
 }
 
@@ -204,7 +206,7 @@ impl Logger {
         }
     }
 
-    /// The time since the last step and since the start.
+    /// Returns the time since the last step and since the start.
     fn lap(&self) -> (Duration, Duration) {
         let total = self.start.elapsed();
         let now = u64::try_from(total.as_nanos()).unwrap_or(u64::MAX);
@@ -251,11 +253,11 @@ impl Log for Logger {
         }
     }
 
-    /// Nothing is held back.
+    /// Does nothing, because messages are not buffered.
     fn flush(&self) {}
 }
 
-/// A duration in milliseconds, to the microsecond.
+/// Returns a duration in milliseconds, with microseconds.
 fn took(duration: Duration) -> String {
     format!("{:.3} ms", duration.as_secs_f64() * 1000.0)
 }
@@ -270,8 +272,9 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// The time to the second, as Go's `time.RFC3339`: `2026-11-22T18:09:19+01:00`,
-/// or with `Z` where the local time is UTC or the C library cannot tell it.
+/// Returns the time in seconds in the form of Go's `time.RFC3339`, such as
+/// `2026-11-22T18:09:19+01:00`, or with `Z` if the local time is UTC or unknown to the
+/// C library.
 fn local_time() -> String {
     let now = Timestamp::now();
     let offset = sys::utc_offset(now.as_second());
@@ -307,7 +310,7 @@ fn coloured(level: Level, message: &str, place: Option<Place>, seconds: u64) -> 
     format!("\x1b[{colour}m{badge}\x1b[0m[{seconds:04}]{place} {message:<44} \n")
 }
 
-/// One object with its keys in alphabetical order.
+/// Writes one object with its keys in alphabetical order.
 fn json(level: Level, message: &str, place: Option<Place>, time: String) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -325,13 +328,13 @@ fn json(level: Level, message: &str, place: Option<Place>, time: String) -> Stri
     };
     match crate::json::compact(&line) {
         Ok(text) => format!("{}\n", String::from_utf8_lossy(&text)),
-        // Strings always serialize; if not, the message still must not be lost.
+        // Strings always serialize. If this fails nevertheless, keep the message.
         Err(err) => format!("{message} (as JSON: {err})\n"),
     }
 }
 
-/// A value as logrus writes it: in quotes if anything but letters, digits and
-/// `-._/@^+` is in it.
+/// Writes a value as logrus does: in quotes if it has other characters than letters,
+/// digits and `-._/@^+`.
 fn value(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
     if text.chars().all(is_plain) {
@@ -341,7 +344,7 @@ fn value(text: &str) -> String {
     }
 }
 
-/// The text in quotes, escaped as by Go's `strconv.Quote`.
+/// Quotes a text with the escapes of Go's `strconv.Quote`.
 fn quoted(text: &str) -> String {
     let mut line = String::with_capacity(text.len() + 2);
     line.push('"');
@@ -363,13 +366,14 @@ fn quoted(text: &str) -> String {
     line
 }
 
-/// A character that is not printable ASCII: itself if it is printable at all.
+/// Adds a character that is not printable ASCII: itself if it is printable, or else its
+/// escape.
 fn push_escaped(line: &mut String, character: char) {
     let code = u32::from(character);
     let escape = match code {
         0..=0x7f => write!(line, "\\x{code:02x}"),
-        // The standard library knows what is printable, but tells it only by
-        // what it escapes.
+        // The standard library has no function for printable characters, but escapes
+        // all others.
         _ if character.escape_debug().len() == 1 => {
             line.push(character);
             Ok(())

@@ -1,8 +1,8 @@
 //! teu, a low-level OCI container runtime.
 //!
-//! `main` sees to a sealed view of the binary, reads the command line, opens the
-//! log, does what was asked, reports an error once and chooses the exit status.
-//! What the commands do is in `commands/`, a file each.
+//! `main` runs from a sealed view of the binary, reads the command line, opens the log,
+//! executes the command, reports an error once and chooses the exit status. Not for the
+//! work of commands: see `commands/`, one file each.
 
 mod atomic_file;
 mod bundle;
@@ -47,17 +47,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The exit status of a command that did not do what was asked.
+/// The exit status of a failed command.
 const FAILED: u8 = 1;
-/// The exit status of an `exec` whose program did not run; engines know it.
+/// The exit status of an `exec` whose program did not run. Engines know it.
 const EXEC_FAILED: u8 = 255;
 
 const NOT_A_HOOK: &str = "nvidia-container-runtime-hook: this is teu, which gives GPUs without \
     this hook: it was run by another runtime, or teu found no driver of NVIDIA's";
 
-/// musl's own makes a system call for most of what it is asked. After a fork
-/// without execve it goes on in the child as it was: the process had one thread.
-/// That of the unit tests has many.
+/// The allocator. musl's makes a system call for most allocations. It works in a child
+/// after a fork without execve, because the process has one thread then. Unit tests
+/// have many threads and use the default.
 #[cfg(all(target_env = "musl", not(test)))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -76,8 +76,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what a command line says, which begins with the program's name. Returns the
-/// exit status.
+/// Executes a command line, which begins with the program's name. Returns the exit
+/// status.
 fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
     let Cli {
         program,
@@ -95,15 +95,16 @@ fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
     })
 }
 
-/// The name of the file that is called, which says what it is to be: a hook's, for one.
-/// Docker wants a program of that name for --gpus, which the bundle then has as a hook.
-/// A runtime that runs it must not go on: the container has no GPU.
+/// Returns the file name by which the program was called. It selects the role of the
+/// program, for example as a hook: Docker requires a program of that name for --gpus,
+/// and adds it to the bundle as a hook. A runtime that runs this hook must fail,
+/// because the container gets no GPU.
 fn name() -> Option<String> {
     let path = PathBuf::from(std::env::args_os().next()?);
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// Does what was asked and returns the exit status.
+/// Executes the request. Returns the exit status.
 fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
     match asked {
         Asked::Help(text) => print(&text).map(|()| 0),
@@ -123,9 +124,9 @@ fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
     }
 }
 
-/// Each command is a function of its own to the compiler too (`inline(never)`):
-/// all of them in this one would be a frame of three pages and code of eighteen,
-/// which every command would have to touch.
+/// Executes a command. Each command is `inline(never)`, because together in this
+/// function they would have a stack frame of three pages and code of eighteen pages,
+/// which every command would touch.
 fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) -> Result<u8> {
     match command {
         Command::Create(args) => {
@@ -179,12 +180,11 @@ fn dispatch(program: &str, command: Command, global: &GlobalArgs, root: Root) ->
     Ok(0)
 }
 
-/// Closes the descriptors that the caller left open by accident, where they
-/// could get into a container or to a hook. The first thing done: no other is open
-/// yet.
+/// Closes descriptors that the caller left open by accident, because they could reach a
+/// container or a hook. Must come first, while this process has opened no others.
 ///
-/// The file of `exec --process` may itself be one ("/dev/fd/63"): then all stay
-/// open, until init closes them.
+/// The file of `exec --process` may be such a descriptor ("/dev/fd/63"). In that case
+/// all stay open until init closes them.
 fn close_what_nobody_gave(command: &Command) -> Result<()> {
     let given = match command {
         Command::Create(args) => ListenFds::count(args.bundle.preserve_fds)?.preserved,
@@ -208,7 +208,7 @@ fn open_log(global: &GlobalArgs) -> Result<()> {
     })
 }
 
-/// Says why the command line cannot be read, on the streams runc uses.
+/// Reports an invalid command line, on the streams that runc uses.
 fn refuse(refusal: &Refusal) -> Result<u8> {
     std::io::stderr()
         .write_all(refusal.notice.as_bytes())

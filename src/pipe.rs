@@ -1,5 +1,5 @@
-//! The conversation between the parent in a creation and the container's
-//! init, over one SOCK_SEQPACKET pair.
+//! The conversation between the parent and the container's init during a creation, over
+//! one SOCK_SEQPACKET pair.
 //!
 //! ```text
 //! parent                                init
@@ -21,8 +21,10 @@
 //!  | Execute, or WaitForStart ---------> | execve, or waits at the exec fifo
 //! ```
 //!
-//! `Failed` may come from init at any time and is its last message. An end
-//! that is gone reads as an error: a parent that was killed ends its init.
+//! Init may send `Failed` at any time, as its last message. Reading from a closed end
+//! is an error, so init ends if its parent was killed.
+//!
+//! Not for deciding what happens: see `commands/create.rs` and `init/mod.rs`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -37,63 +39,62 @@ use rustix::net::{
 
 use crate::errno;
 
-/// [`ToParent::Failed`] as it is written.
+/// The tag of [`ToParent::Failed`].
 pub(crate) const FAILED: u8 = b'F';
 
-/// The longest message: an error text beyond this is cut.
+/// The length of the longest message. Longer error texts are cut.
 const LONGEST_MESSAGE: usize = 4 * 1024;
 
-/// What init may say.
+/// A message of init to the parent.
 #[derive(Debug)]
 pub(crate) enum ToParent {
-    /// Whether I have gone through the entrance of my cgroup.
+    /// Whether init has moved itself through the entrance of its cgroup.
     InCgroup(bool),
-    /// Please open the source of this mount of the plan in my mount namespace.
+    /// Asks to open the source of this mount of the plan in init's mount namespace.
     OpenMountSource(usize),
-    /// Please make this device of the plan.
+    /// Asks to make this device of the plan.
     MakeDevice(usize),
-    /// The mounts are made: time for the prestart and createRuntime hooks.
+    /// Asks to run the prestart and createRuntime hooks, because the mounts are made.
     RunHooks,
-    /// The listener of the process's system call filter is this descriptor of
-    /// the process.
+    /// The number of the descriptor, in the process, of the filter's listener.
     SeccompListener(i32),
-    /// Everything is done but the program itself.
+    /// Everything is done except executing the program.
     Ready,
-    /// It went wrong: the whole error, outermost first.
+    /// Init has failed. Has the whole chain of errors, outermost first.
     Failed(String),
 }
 
-/// How far init came.
+/// The outcome of init's preparations.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Ready,
-    /// It went wrong: the whole error, outermost first.
+    /// Init has failed. Has the whole chain of errors, outermost first.
     Failed(String),
-    /// It ended without a word.
+    /// Init has ended without a message.
     Silent,
 }
 
-/// What the parent may say.
+/// A message of the parent to init.
 #[derive(Debug)]
 pub(crate) enum ToInit {
     /// Init is in the container's cgroup.
     EnteredCgroup,
-    /// The detached mount init asked for.
+    /// The detached mount that init asked for.
     Tree(OwnedFd),
-    /// It could not be opened, or made: why.
+    /// The requested mount or node cannot be opened or made. Has the reason.
     NoTree(String),
-    /// On this machine no device can be made: why.
+    /// No device can be made on this machine. Has the reason.
     NoDevices(String),
-    /// The hooks ran.
+    /// The hooks have run.
     HooksDone,
     /// Execute the program (`run`).
     Execute,
-    /// Execute the program once another command says so (`create`, `start`).
+    /// Execute the program once another command starts it (`create`, `start`).
     WaitForStart,
 }
 
 impl ToInit {
-    /// The answer to what init asked for, or why there is none.
+    /// Returns the answer to a request, or the reason why there is none.
     pub(crate) fn answer(answer: Result<ToInit>) -> ToInit {
         answer.unwrap_or_else(|err| ToInit::NoTree(errno::chain(&err)))
     }
@@ -135,7 +136,7 @@ pub(crate) fn pair() -> Result<(ParentEnd, InitEnd)> {
 }
 
 impl ParentEnd {
-    /// The next message; `None` when init is gone.
+    /// Receives the next message; `None` if init has ended.
     pub(crate) fn receive(&self) -> Result<Option<ToParent>> {
         let Some((tag, body, _)) = receive(self.0.as_fd())? else {
             return Ok(None);
@@ -173,11 +174,11 @@ impl ParentEnd {
         }
     }
 
-    /// Answers what init asks for, until it is ready or at its end. `answer` may have
-    /// nothing to say.
+    /// Answers init's requests until init is ready or has ended. `answer` may return no
+    /// message.
     ///
     /// # Errors
-    /// What `answer` said; a message cannot be read or sent.
+    /// `answer` fails, or a message cannot be read or sent.
     pub(crate) fn serve(
         &self,
         mut answer: impl FnMut(ToParent) -> Result<Option<ToInit>>,
@@ -196,8 +197,9 @@ impl ParentEnd {
         }
     }
 
-    /// Waits until init has executed the program: its end is closed by that,
-    /// or by its death. `false` if it said that it could not.
+    /// Waits until init has executed the program, which closes init's end, as init's
+    /// death does. Returns `false` if init reported that it could not execute the
+    /// program.
     pub(crate) fn wait_for_exec(&self) -> Result<bool> {
         match self.receive()? {
             None => Ok(true),
@@ -206,8 +208,8 @@ impl ParentEnd {
         }
     }
 
-    /// Why init failed, if it is gone and has said so: the cause of whatever
-    /// went wrong on this side meanwhile.
+    /// Returns the reason why init failed, if init has ended and reported it. Later
+    /// errors of the parent are consequences of it.
     pub(crate) fn last_words(&self) -> Option<String> {
         let flags = RecvFlags::DONTWAIT;
         while let Ok(Some((tag, body, _))) = receive_with(self.0.as_fd(), flags) {
@@ -218,7 +220,8 @@ impl ParentEnd {
         None
     }
 
-    /// Tells init something. An init that is gone says why by itself.
+    /// Sends a message to init. Ignores that init has ended, because init reports the
+    /// reason itself.
     pub(crate) fn send(&self, message: ToInit) -> Result<()> {
         let socket = self.0.as_fd();
         let sent = match message {
@@ -238,8 +241,8 @@ impl ParentEnd {
 }
 
 impl InitEnd {
-    /// Tells the parent something. By write(2): it has to work when the process's
-    /// system call filter is loaded and its listener is not yet with anybody.
+    /// Sends a message to the parent. Uses write(2), because this has to work while the
+    /// process's system call filter is loaded and its listener is not yet taken over.
     pub(crate) fn send(&self, message: &ToParent) -> Result<()> {
         let (tag, body) = match message {
             ToParent::OpenMountSource(index) => (b'O', index.to_string()),
@@ -261,28 +264,28 @@ impl InitEnd {
         }
     }
 
-    /// Offers the parent the listener of this process's system call filter, which
-    /// is its descriptor `number`.
+    /// Offers the parent the listener of this process's system call filter, which is
+    /// the descriptor `number` of this process.
     pub(crate) fn offer_listener(&self, number: i32) -> Result<()> {
         self.send(&ToParent::SeccompListener(number))
     }
 
-    /// Makes sure that the parent has not died before it could be told to take
-    /// this process with it.
+    /// Checks that the parent did not end before this process asked for a signal at the
+    /// parent's death.
     ///
     /// # Errors
-    /// It has.
+    /// The parent has ended.
     pub(crate) fn check_parent(&self) -> Result<()> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match rustix::net::recv(&self.socket, &mut [0_u8; 1][..], flags) {
             Ok((_, 0)) | Err(Errno::CONNRESET) => bail!("the parent is gone"),
-            // A message, or none yet.
+            // There is a message, or none yet.
             _ => Ok(()),
         }
     }
 
-    /// Waits until this process is in the container's cgroup. Cheap after the
-    /// first time.
+    /// Waits until this process is in the container's cgroup. Cheap after the first
+    /// call.
     pub(crate) fn wait_for_cgroup(&mut self) -> Result<()> {
         while !self.entered_cgroup {
             let message = self.receive_any()?;
@@ -293,15 +296,15 @@ impl InitEnd {
         Ok(())
     }
 
-    /// Asks the parent to open the source of mount `index` of the plan: the
-    /// detached mount, ready to be moved into place.
+    /// Asks the parent to open the source of mount `index` of the plan. Returns the
+    /// detached mount, ready to be attached.
     pub(crate) fn open_mount_source(&mut self, index: usize) -> Result<OwnedFd> {
         self.send(&ToParent::OpenMountSource(index))?;
         self.receive_tree()
     }
 
-    /// Asks the parent to make device `index` of the plan: a detached mount of it.
-    /// `Err` inside: on this machine it can make none.
+    /// Asks the parent to make device `index` of the plan. Returns a detached mount of
+    /// the node, or an inner error if no device can be made on this machine.
     pub(crate) fn make_device(&mut self, index: usize) -> Result<Result<OwnedFd, String>> {
         self.send(&ToParent::MakeDevice(index))?;
         match self.receive()? {
@@ -310,12 +313,12 @@ impl InitEnd {
         }
     }
 
-    /// The answer to [`InitEnd::open_mount_source`].
+    /// Receives the answer to [`InitEnd::open_mount_source`].
     pub(crate) fn receive_tree(&mut self) -> Result<OwnedFd> {
         tree(self.receive()?)
     }
 
-    /// Lets the parent run its hooks and waits for them.
+    /// Asks the parent to run its hooks, and waits for them.
     pub(crate) fn run_hooks(&mut self) -> Result<()> {
         self.send(&ToParent::RunHooks)?;
         match self.receive()? {
@@ -324,12 +327,13 @@ impl InitEnd {
         }
     }
 
-    /// Waits until the parent has done its part; whether the program is then to
-    /// be executed at once, and not when another command says so.
+    /// Waits until the parent has done its part. Returns whether to execute the program
+    /// at once, and not only when another command says so.
     pub(crate) fn wait_for_parent(&mut self) -> Result<bool> {
         let mut tag = [0];
         loop {
-            // Not recvmsg(2): profiles that let a program start allow this.
+            // Do not use recvmsg(2): read(2) is allowed by every profile that lets a
+            // program start.
             match (rustix::io::read(&self.socket, &mut tag), tag) {
                 (Ok(1..), [b'X']) => return Ok(true),
                 (Ok(1..), [b'W']) => return Ok(false),
@@ -342,7 +346,7 @@ impl InitEnd {
         }
     }
 
-    /// The next message that is not about the cgroup.
+    /// Receives the next message that is not about the cgroup.
     fn receive(&mut self) -> Result<ToInit> {
         loop {
             match self.receive_any()? {
@@ -420,7 +424,7 @@ fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Recei
         ) {
             Ok(message) => break message.bytes,
             Err(Errno::INTR) => {}
-            // The other side died with our message unread.
+            // The peer died before it read a message.
             Err(Errno::CONNRESET) => break 0,
             Err(err) => return Err(err.into()),
         }

@@ -1,5 +1,7 @@
-//! This runtime inside its shim, `containerd-shim-teu-v2`: the same program by another
-//! name, which runs command lines in processes that it has already.
+//! Implements the shim's `Runtime` with this program: the shim,
+//! `containerd-shim-teu-v2`, is the same program with another name, and runs command
+//! lines in processes that it has forked already. Not for the shim itself: see the
+//! crate teu-shim.
 
 use std::ffi::OsString;
 
@@ -8,11 +10,11 @@ use anyhow::Result;
 use crate::commands::features;
 use crate::{exeseal, run, version};
 
-/// What the program's name begins with where it is the shim. It may stand in for
-/// containerd's own, `containerd-shim-runc-v2`: some engines take no other name.
+/// The prefix of the program's name for the shim. The shim may replace containerd's
+/// own, `containerd-shim-runc-v2`, because some engines accept no other name.
 pub(crate) const PREFIX: &str = "containerd-shim-";
 
-/// The runtime, as the shim knows it.
+/// The runtime, for the shim.
 #[derive(Debug)]
 pub(crate) struct Teu;
 

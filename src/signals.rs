@@ -1,5 +1,6 @@
-//! The signals of this process as a descriptor (signalfd(2)), for the parent, which
-//! passes them on, and for an init that waits for its start.
+//! Blocks the signals of this process and reads them from a descriptor (signalfd(2)).
+//! For the parent, which passes them on, and for an init that waits for its start. Not
+//! for the signals of a new program: see `sys::restore_signals`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -9,7 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::sys;
 
-/// The signals of this process, as a descriptor.
+/// The blocked signals of this process, with the descriptor.
 #[derive(Debug)]
 pub(crate) struct Signals {
     descriptor: SignalFd,
@@ -17,17 +18,17 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Blocks every signal that may be passed on and opens the descriptor.
-    /// Before anything is made that such a signal would leave behind, and before
-    /// the container's first process is made, or its end could be missed. The
-    /// process made inherits the mask: see `sys::restore_signals`.
+    /// Blocks every signal that may be passed on, and opens the descriptor. Must come
+    /// before anything is made that such a signal would leave behind, and before the
+    /// container's first process is made, or its end could be missed. That process
+    /// inherits the mask: see `sys::restore_signals`.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refuses a call.
     pub(crate) fn block() -> Result<Signals> {
         let mut signals = SigSet::all();
         for signal in [
-            // Faults of our own: blocked, they would kill without a trace.
+            // This process's own faults: blocked, they would kill it without a trace.
             Signal::SIGSEGV,
             Signal::SIGBUS,
             Signal::SIGFPE,
@@ -35,12 +36,12 @@ impl Signals {
             Signal::SIGTRAP,
             Signal::SIGSYS,
             Signal::SIGABRT,
-            // Of our own too: it comes with an EPIPE.
+            // Also this process's own: it comes with EPIPE.
             Signal::SIGPIPE,
         ] {
             signals.remove(signal);
         }
-        // Where it is ignored, children leave no status to wait for.
+        // If SIGCHLD is ignored, children leave no status to wait for.
         sys::default_action(libc::SIGCHLD).context("restore the action of SIGCHLD")?;
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).context("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -51,18 +52,18 @@ impl Signals {
         })
     }
 
-    /// Lets signals do again what they do, those that have arrived among them.
+    /// Unblocks the signals again. Pending signals are delivered.
     ///
     /// # Errors
-    /// The kernel refused.
+    /// The kernel refuses the call.
     pub(crate) fn unblock(&self) -> Result<()> {
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&self.blocked), None).context("unblock signals")
     }
 
-    /// The next signal that has arrived, by number.
+    /// Returns the number of the next pending signal, if any.
     ///
     /// # Errors
-    /// Those of read(2).
+    /// read(2) fails.
     pub(crate) fn next(&self) -> Result<Option<i32>> {
         match self.descriptor.read_signal().context("read signals")? {
             Some(signal) => Ok(Some(

@@ -1,13 +1,13 @@
-//! Amounts of memory as words: read as Docker's users write them ("1.5g",
-//! "512MiB"), and written for people.
+//! Amounts of memory: parses them in the form that Docker's users write ("1.5g",
+//! "512MiB"), and formats them for people.
 
 use anyhow::{Result, bail};
 
-/// The number of bytes of a number with a unit; k, m, g, t and p stand for
-/// powers of 1024, with or without "b" or "ib". As Docker's go-units reads it.
+/// Parses a number of bytes with a unit, as Docker's go-units does: k, m, g, t and p
+/// stand for powers of 1024, with or without "b" or "ib".
 ///
 /// # Errors
-/// It is no such word.
+/// The word is not of this form.
 pub(crate) fn parse(word: &str) -> Result<i64> {
     let is_number = |character: char| character.is_ascii_digit() || ". ".contains(character);
     let Some(end) = word.rfind(is_number) else {
@@ -37,7 +37,7 @@ pub(crate) fn parse(word: &str) -> Result<i64> {
     }
 }
 
-/// "512B", "1.5KiB", "12.3MiB": three digits or so.
+/// Formats a number of bytes with about three digits: "512B", "1.5KiB", "12.3MiB".
 pub(crate) fn words(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {

@@ -1,5 +1,5 @@
-//! System calls that nix and rustix do not wrap; the only unsafe of this
-//! package. Each wrapper is one call, typed, and decides nothing.
+//! System calls that nix and rustix do not wrap. All unsafe code of this package is
+//! here. Each wrapper is one call with types, and makes no decision.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::ffi::{CStr, CString, OsStr};
@@ -14,7 +14,7 @@ use libc::{c_int, c_long, c_ulong};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use teu_seccomp::Instruction;
 
-/// Turns the C convention into a result.
+/// Converts the result of a C function.
 fn check(result: c_long) -> io::Result<c_long> {
     if result == -1 {
         Err(io::Error::last_os_error())
@@ -25,26 +25,25 @@ fn check(result: c_long) -> io::Result<c_long> {
 
 /// Closes every descriptor from `first` on.
 ///
-/// As [`close_range`], takes them away from whoever owns them.
+/// Takes descriptors away from their owners, as [`close_range`] does.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX)
 }
 
 /// Closes the descriptors from `first` to `last` (close_range(2), Linux 5.9).
 ///
-/// This takes descriptors away from whoever owns them: only for a process that
-/// has opened none yet, or that neither uses nor drops one of those it has and
-/// ends with execve(2) or [`exit`].
+/// Takes descriptors away from their owners. So only for a process that has not opened
+/// any, or that neither uses nor drops its own and ends with execve(2) or [`exit`].
 pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
-    // SAFETY: the call takes three numbers and touches no memory. No code that
-    // owns one of the descriptors uses it afterwards.
+    // SAFETY: the call takes three numbers and touches no memory. No code that owns a
+    // closed descriptor uses it afterwards.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
     Ok(())
 }
 
-/// Closes a descriptor, if there is one of that number.
+/// Closes a descriptor, if it is open.
 ///
-/// As [`close_range`], takes it away from whoever owns it.
+/// Takes it away from its owner, as [`close_range`] does.
 pub(crate) fn close_if_open(number: u32) -> io::Result<()> {
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the call takes a number and touches no memory. No code that owns
@@ -55,61 +54,61 @@ pub(crate) fn close_if_open(number: u32) -> io::Result<()> {
     }
 }
 
-/// Makes a descriptor that came from the caller close-on-exec.
+/// Sets close-on-exec on a descriptor that came from the caller.
 ///
 /// # Errors
-/// ENOENT if the caller gave none of that number: it is not open, or it is
-/// close-on-exec already and so one of our own.
+/// ENOENT if the caller gave no descriptor of that number: it is not open, or it is
+/// close-on-exec already and so belongs to this process.
 pub(crate) fn take_inherited_descriptor(number: u32) -> io::Result<()> {
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the call takes two numbers; a descriptor that is not open is an
-    // error.
+    // SAFETY: the call takes two numbers. For a descriptor that is not open it returns
+    // an error.
     match check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()) {
         Ok(0) => {}
         _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
     }
-    // SAFETY: no other part of the program knows the number, so nothing relies
-    // on the flag.
+    // SAFETY: no other part of the program knows the number, so no code relies on the
+    // flag.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
     Ok(())
 }
 
-/// Takes over a descriptor that came from the caller, by its number.
+/// Takes ownership of a descriptor that came from the caller, by its number.
 ///
 /// # Errors
-/// As for [`take_inherited_descriptor`].
+/// The errors of [`take_inherited_descriptor`].
 pub(crate) fn own_inherited_descriptor(number: u32) -> io::Result<OwnedFd> {
     take_inherited_descriptor(number)?;
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: it is open, and was without close-on-exec a moment ago, which
-    // every descriptor of this program has: so it is the caller's, and no part
-    // of the program owns it.
+    // SAFETY: the descriptor is open, and was without close-on-exec a moment ago, while
+    // every descriptor of this program has close-on-exec. So it came from the caller,
+    // and no part of the program owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes `given` the descriptors from 3 on, for the program to be executed, and
-/// closes all others but the standard streams.
+/// Makes `given` the descriptors from 3 on, for the program to be executed, and closes
+/// all others except the standard streams.
 ///
-/// Like [`close_from`], which it uses, only before execve(2) or [`exit`].
+/// Only before execve(2) or [`exit`], as [`close_from`], which it uses.
 pub(crate) fn leave_only(given: &[BorrowedFd<'_>]) -> io::Result<()> {
     let first_free = c_int::try_from(3 + given.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut copies = Vec::with_capacity(given.len());
     for fd in given {
-        // Out of the way of the numbers they are to have.
-        // SAFETY: the call takes three numbers; the copy has a number of its own.
+        // Move the copies to numbers that are not overwritten below.
+        // SAFETY: the call takes three numbers, and the copy is a new descriptor.
         let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, first_free) };
         copies.push(check(copy.into())?);
     }
     for (number, copy) in (3..).zip(copies) {
         let copy = c_int::try_from(copy).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: what had the number is closed by it; no code that owns that
-        // runs after this.
+        // SAFETY: the call closes the descriptor that had this number. No code that
+        // owns that descriptor runs after this.
         check(unsafe { libc::dup2(copy, number) }.into())?;
     }
     close_from(first_free.cast_unsigned())
 }
 
-/// Lets execve(2) leave a descriptor open that the caller gave us.
+/// Clears close-on-exec on a descriptor that the caller gave.
 pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
     let fd = c_int::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the call takes three numbers and changes one flag.
@@ -117,18 +116,18 @@ pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process at once: no destructors, no buffers (exit_group(2)).
+/// Ends the process at once, without destructors and buffers (exit_group(2)).
 ///
-/// A system call filter may forbid that. musl's _exit(3) would try for ever; abort
-/// then executes what no process may, which ends it.
+/// A system call filter may forbid this call. musl's _exit(3) would repeat it for ever,
+/// while abort(3) then executes an illegal instruction, which ends the process.
 pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: the call takes a number and touches no memory.
     unsafe { libc::syscall(libc::SYS_exit_group, status) };
     std::process::abort()
 }
 
-/// The kernel's `struct sigaction` is four words on every 64-bit machine;
-/// zeroed it is SIG_DFL without flags and mask.
+/// The kernel's `struct sigaction`, which has four words on every 64-bit machine.
+/// Zeroed it means SIG_DFL without flags and mask.
 const DEFAULT_ACTION: [u64; 4] = [0; 4];
 
 /// Size of the kernel's signal mask, in bytes.
@@ -150,12 +149,12 @@ pub(crate) fn default_action(signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// Signals of which some may be ignored; the lowest bit is signal 1.
+/// All signals that can be ignored; the lowest bit is signal 1.
 pub(crate) const ALL_SIGNALS: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
-/// Gives the `ignored` signals their default action and blocks none: what the
-/// caller of teu ignored or blocked is not the business of what is executed.
-/// Signals that are handled need no such thing, since execve(2) ends that.
+/// Gives the `ignored` signals their default action and unblocks all signals, because a
+/// new program should not inherit what teu's caller ignored or blocked. Signals with a
+/// handler need no action, because execve(2) resets them.
 pub(crate) fn restore_signals(ignored: u64) -> io::Result<()> {
     for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
         default_action(signal)?;
@@ -167,9 +166,9 @@ pub(crate) fn restore_signals(ignored: u64) -> io::Result<()> {
     )?)
 }
 
-/// A program to start, with [`restore_signals`] done and just this environment.
-/// The standard library would leave the mask as it is, sort the variables, and
-/// with glibc have a shell read what is no program.
+/// Makes a command that starts a program with [`restore_signals`] done and with exactly
+/// this environment. The standard library alone would keep the signal mask, sort the
+/// variables, and with glibc let a shell read a file that is no program.
 pub(crate) fn command(path: &CStr, args: Vec<CString>, environment: Vec<CString>) -> Command {
     let mut command = Command::new(OsStr::from_bytes(path.to_bytes()));
     let path = path.to_owned();
@@ -180,8 +179,8 @@ pub(crate) fn command(path: &CStr, args: Vec<CString>, environment: Vec<CString>
             Err(err) => Err(err.into()),
         }
     };
-    // SAFETY: the process is a fork of this one, which has one thread: no lock is
-    // held that `execute` would wait for, the allocator's neither.
+    // SAFETY: the child is a fork of this process, which has one thread. So no lock is
+    // held that `execute` would wait for, including the allocator's.
     unsafe { command.pre_exec(execute) };
     command
 }
@@ -202,8 +201,8 @@ pub(crate) struct SchedAttr {
     pub(crate) utilization_max: u32,
 }
 
-/// Sets the scheduling of the process `pid`, 0 being the caller
-/// (sched_setattr(2)). Fills in the size.
+/// Sets the scheduling of the process `pid`; 0 is the caller (sched_setattr(2)). Sets
+/// the size in `attr`.
 pub(crate) fn sched_setattr(pid: i32, mut attr: SchedAttr) -> io::Result<()> {
     attr.size = u32::try_from(size_of::<SchedAttr>()).unwrap_or(0);
     // SAFETY: `attr` is a valid `sched_attr` of the size it names; the kernel
@@ -212,10 +211,10 @@ pub(crate) fn sched_setattr(pid: i32, mut attr: SchedAttr) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the CPUs the process `pid` may use, 0 being the caller
-/// (sched_setaffinity(2)). rustix and nix know 1024 CPUs at most.
+/// Sets the CPUs that the process `pid` may use; 0 is the caller
+/// (sched_setaffinity(2)). rustix and nix support 1024 CPUs at most.
 pub(crate) fn sched_setaffinity(pid: i32, cpus: &[u64]) -> io::Result<()> {
-    // SAFETY: the kernel reads the number of bytes `cpus` has.
+    // SAFETY: the kernel reads as many bytes as `cpus` has.
     check(unsafe {
         libc::syscall(
             libc::SYS_sched_setaffinity,
@@ -227,8 +226,7 @@ pub(crate) fn sched_setaffinity(pid: i32, cpus: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the I/O priority of the process `pid`, 0 being the caller
-/// (ioprio_set(2)).
+/// Sets the I/O priority of the process `pid`; 0 is the caller (ioprio_set(2)).
 pub(crate) fn ioprio_set(pid: i32, priority: u16) -> io::Result<()> {
     /// `IOPRIO_WHO_PROCESS` of `linux/ioprio.h`.
     const WHO_PROCESS: c_int = 1;
@@ -244,11 +242,11 @@ pub(crate) fn ioprio_set(pid: i32, priority: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the caller's NUMA memory policy (set_mempolicy(2)); no nodes at all
-/// for a policy that takes none.
+/// Sets the caller's NUMA memory policy (set_mempolicy(2)). `nodes` is empty for a
+/// policy without nodes.
 pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
-    // The kernel takes one bit off the number it is given, also off none: then
-    // it is the null pointer that says that there are no nodes.
+    // The kernel subtracts one from the number of bits, even from 0, so a null pointer
+    // is needed to express that there are no nodes.
     let (start, bits) = match nodes {
         [] => (std::ptr::null(), 0),
         nodes => (nodes.as_ptr(), nodes.len() * 64 + 1),
@@ -258,8 +256,8 @@ pub(crate) fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
-/// Switches on the network device `name` (netdevice(7), `SIOCSIFFLAGS`); its
-/// other flags that may be changed are switched off.
+/// Switches on the network device `name` (netdevice(7), `SIOCSIFFLAGS`). Clears its
+/// other flags that can be changed.
 pub(crate) fn switch_on_device(socket: impl AsFd, name: &CStr) -> io::Result<()> {
     // SAFETY: `ifreq` is a structure of numbers and arrays, for which zero is a
     // valid value.
@@ -285,8 +283,8 @@ pub(crate) fn switch_on_device(socket: impl AsFd, name: &CStr) -> io::Result<()>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(c_long);
 
-/// Makes the keyring `name` the caller's session keyring, a new one if there
-/// is none of that name (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+/// Makes the keyring `name` the caller's session keyring, and makes the keyring if it
+/// does not exist (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
 pub(crate) fn join_session_keyring(name: &CStr) -> io::Result<Key> {
     // SAFETY: `name` ends in NUL; the kernel copies it.
     let key = check(unsafe {
@@ -299,11 +297,11 @@ pub(crate) fn join_session_keyring(name: &CStr) -> io::Result<Key> {
     Ok(Key(key))
 }
 
-/// The description of `key`: `type;uid;gid;permissions;name`
-/// (`KEYCTL_DESCRIBE`). What is longer than a page is cut.
+/// Returns the description of `key`, `type;uid;gid;permissions;name`
+/// (`KEYCTL_DESCRIBE`), cut after a page.
 pub(crate) fn describe_key(key: Key) -> io::Result<Vec<u8>> {
     let mut text = vec![0_u8; 4096];
-    // SAFETY: the kernel writes at most the number of bytes `text` has.
+    // SAFETY: the kernel writes at most as many bytes as `text` has.
     let length = check(unsafe {
         libc::syscall(
             libc::SYS_keyctl,
@@ -331,13 +329,13 @@ pub(crate) fn set_key_permissions(key: Key, permissions: u32) -> io::Result<()> 
     Ok(())
 }
 
-/// Loads a system call filter for this process and all it starts (seccomp(2),
-/// `SECCOMP_SET_MODE_FILTER`). With `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the
-/// flags there is a listener, close-on-exec.
+/// Loads a system call filter for this process and its future children (seccomp(2),
+/// `SECCOMP_SET_MODE_FILTER`). Returns a listener, close-on-exec, if the flags include
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
 ///
 /// # Errors
-/// EACCES without CAP_SYS_ADMIN and no_new_privs, EINVAL for a program or a flag
-/// that the kernel does not take.
+/// EACCES without both CAP_SYS_ADMIN and no_new_privs, EINVAL for a program or a flag
+/// that the kernel does not accept.
 pub(crate) fn set_seccomp_filter(
     flags: u32,
     program: &[Instruction],
@@ -347,9 +345,9 @@ pub(crate) fn set_seccomp_filter(
         length: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         instructions: program.as_ptr(),
     };
-    // SAFETY: `program` has the layout of `struct sock_fprog`, and points to as
-    // many instructions, laid out as `struct sock_filter`, as it says; the
-    // kernel copies them.
+    // SAFETY: `program` has the layout of `struct sock_fprog`. It points to the stated
+    // number of instructions with the layout of `struct sock_filter`, which the kernel
+    // copies.
     let result = check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -362,8 +360,8 @@ pub(crate) fn set_seccomp_filter(
         return Ok(None);
     }
     let listener = c_int::try_from(result).map_err(|_| io::ErrorKind::InvalidData)?;
-    // SAFETY: with that flag the result is a descriptor that the kernel made
-    // just now, so nothing else owns it.
+    // SAFETY: with that flag the result is a descriptor that the kernel made just now,
+    // so nothing else owns it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(listener) }))
 }
 
@@ -374,10 +372,10 @@ struct SockFprog {
     instructions: *const Instruction,
 }
 
-/// Whether the kernel knows these flags of `SECCOMP_SET_MODE_FILTER`.
+/// Returns whether the kernel knows these flags of `SECCOMP_SET_MODE_FILTER`.
 pub(crate) fn knows_seccomp_flags(flags: u32) -> bool {
-    // SAFETY: no program is at the null pointer, so none is loaded; the kernel
-    // says EFAULT once it has taken the flags.
+    // SAFETY: the null pointer points to no program, so none is loaded. The kernel
+    // returns EFAULT after it has accepted the flags.
     let result = check(unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -389,10 +387,10 @@ pub(crate) fn knows_seccomp_flags(flags: u32) -> bool {
     result.is_err_and(|err| err.raw_os_error() == Some(libc::EFAULT))
 }
 
-/// pidfd_send_signal(2) without extra information. Any number is passed on;
-/// the kernel refuses those that are no signal.
+/// Sends a signal by pidfd_send_signal(2) without extra information. Any number is
+/// passed on; the kernel refuses numbers that are not signals.
 pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
-    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
+    // SAFETY: for a null siginfo the kernel fills in its own, as for kill(2).
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
@@ -409,21 +407,21 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()>
     }
 }
 
-/// Ignores `signal`, as a caller of teu may have done.
+/// Ignores `signal`, as a caller of teu may do.
 #[cfg(test)]
 pub(crate) fn ignore_for_test(signal: c_int) {
-    // SAFETY: no handler of ours is installed that this could take away.
+    // SAFETY: no handler of this program is installed that this could remove.
     let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
     assert_ne!(before, libc::SIG_ERR);
 }
 
-/// Runs `body` in a child whose stdout and stderr are a pipe; returns its wait
-/// status and what it wrote. For tests that change their process.
+/// Runs `body` in a child whose stdout and stderr are a pipe. Returns its wait status
+/// and its output. For tests that change their process.
 #[cfg(test)]
 pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
     static HOOK: std::sync::Once = std::sync::Once::new();
-    // Set before any child is forked: setting it in one would wait for a panic
-    // that another thread of the parent was in.
+    // Set the hook before any child is forked, because a child would wait for a panic
+    // that another thread of the parent is in.
     HOOK.call_once(|| {
         let parent = std::process::id();
         let inherited = std::panic::take_hook();
@@ -461,25 +459,26 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
     }
 }
 
-/// What the kernel was given to execute (getauxval(3), AT_EXECFN).
+/// Returns the name of the file that the kernel executed (getauxval(3), AT_EXECFN).
 pub(crate) fn executed_name() -> Option<&'static CStr> {
-    // SAFETY: the call takes a number and reads what the kernel left at the start.
+    // SAFETY: the call takes a number and reads data that the kernel wrote at the
+    // start.
     let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
-    // SAFETY: unless it is null, the kernel has put a string there, which ends in
-    // NUL, above the stack; nothing writes to it.
+    // SAFETY: unless it is null, it points to a string above the stack that the kernel
+    // wrote, which ends in NUL. Nothing writes to it.
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
 }
 
-/// Overwrites the environment that this process was started with, which
+/// Overwrites the environment with which this process was started and which
 /// /proc/PID/environ shows (environ(7)). Variables are empty afterwards.
 pub(crate) fn wipe_environment() {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    // SAFETY: the only thread, which changes no variable (clippy.toml forbids
-    // set_var), so the C library's list is the one it found at the start: of
-    // strings in writable memory, with a null pointer at its end. No reference
-    // to one of them lives: std copies what it is asked for.
+    // SAFETY: this thread is the only one, and changes no variable (clippy.toml forbids
+    // set_var). So `environ` is the list from the start of the process: strings in
+    // writable memory, with a null pointer at its end. No reference to a string exists,
+    // because std copies the strings that it returns.
     unsafe {
         let mut variable = environ;
         while !(*variable).is_null() {
@@ -489,9 +488,9 @@ pub(crate) fn wipe_environment() {
     }
 }
 
-/// How many seconds the local time is ahead of UTC at a number of seconds since
-/// the epoch, by `$TZ` or `/etc/localtime` (localtime(3)). `None` for a year
-/// beyond what the C library can express.
+/// Returns the seconds by which the local time is ahead of UTC at a time in seconds
+/// since the epoch, by `$TZ` or `/etc/localtime` (localtime(3)). `None` for a year that
+/// the C library cannot express.
 pub(crate) fn utc_offset(seconds: i64) -> Option<i32> {
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
     // SAFETY: both pointers are to live values of the right type, and
@@ -507,20 +506,19 @@ pub(crate) fn utc_offset(seconds: i64) -> Option<i32> {
     i32::try_from(parts.tm_gmtoff).ok()
 }
 
-/// What mount_setattr(2) is to change; its `struct mount_attr` but for the
-/// user namespace.
+/// A change for mount_setattr(2): its `struct mount_attr` without the user namespace.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct MountChange {
     pub(crate) set: u64,
     pub(crate) clear: u64,
-    /// One of MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE; 0 changes nothing.
+    /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE; 0 changes nothing.
     pub(crate) propagation: u64,
-    /// Also every mount below.
+    /// Whether to change all mounts below as well.
     pub(crate) recursive: bool,
 }
 
-/// Changes the mount whose root `mount` is (mount_setattr(2), Linux 5.12). A
-/// user namespace is needed for MOUNT_ATTR_IDMAP only.
+/// Changes the mount whose root is `mount` (mount_setattr(2), Linux 5.12). A user
+/// namespace is needed for MOUNT_ATTR_IDMAP only.
 pub(crate) fn mount_setattr(
     mount: impl AsFd,
     change: &MountChange,
@@ -548,5 +546,5 @@ pub(crate) fn mount_setattr(
     check(result).map(drop)
 }
 
-/// Not in libc for every target (linux/fcntl.h).
+/// From linux/fcntl.h, because libc does not have it for every target.
 const AT_RECURSIVE: libc::c_int = 0x8000;

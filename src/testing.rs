@@ -1,5 +1,5 @@
-//! What the unit tests share: throw-away directories and children that may
-//! change themselves.
+//! Helpers of the unit tests: temporary directories, and children that may change their
+//! own process.
 
 use std::fs;
 use std::io::Read;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{document, errno};
 
-/// A directory that is removed with its value.
+/// A directory that is removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Directory(PathBuf);
 
@@ -34,29 +34,28 @@ impl Drop for Directory {
     }
 }
 
-/// A part of a specification.
+/// Reads a part of a specification.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
     document::read(json.as_bytes(), &|_, _| {}).expect(json)
 }
 
-/// The error as a person sees it: layers joined, errno in plain words.
+/// Returns the error as users see it, with its causes and the kernel's error in words.
 pub(crate) fn words(error: &anyhow::Error) -> String {
     errno::chain(error)
 }
 
-/// Runs `body` in a child process and fails if that panics. Root only, as are
-/// the tests that use it.
+/// Runs `body` in a child process and fails if the child fails. Needs root.
 pub(crate) fn in_child(body: impl FnOnce()) {
     let (status, output) = crate::sys::fork_for_test(body);
     assert_eq!(status, 0, "the child said: {output}");
 }
 
-/// What `body` wrote to stdout and stderr.
+/// Runs `body` in a child process and returns its output.
 pub(crate) fn output_of_child(body: impl FnOnce()) -> String {
     crate::sys::fork_for_test(body).1
 }
 
-/// Reads everything a descriptor has.
+/// Reads a descriptor to its end.
 pub(crate) fn read_all(fd: impl AsFd) -> String {
     let mut file = fs::File::from(fd.as_fd().try_clone_to_owned().expect("dup"));
     let mut bytes = Vec::new();

@@ -1,17 +1,16 @@
-//! What `teu --version` prints, and the version numbers others ask for.
+//! The output of `teu --version`, and the version numbers for other outputs.
 
 /// The version of this program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The version of the runtime specification this program implements.
+/// The version of the runtime specification that this program implements.
 pub(crate) const SPECIFICATION: &str = "1.3.0";
 
-/// The commit this program was built from, if the build says so in
-/// `$TEU_COMMIT` (the Makefile does).
+/// The commit of the build, if the build sets `$TEU_COMMIT` as the Makefile does.
 pub(crate) const COMMIT: Option<&str> = option_env!("TEU_COMMIT");
 
-/// The lines engines look for: the first ends in the version, each further one
-/// is a name and a version.
+/// Returns the lines that engines look for. The first line ends with the version; each
+/// further line is a name and a version.
 pub(crate) fn text(program: &str) -> String {
     let commit = match COMMIT {
         Some(commit) if !commit.is_empty() => format!("commit: {commit}\n"),
