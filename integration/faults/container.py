@@ -205,12 +205,13 @@ class Container:
                 os.kill(pid, 9)
             except ProcessLookupError:
                 pass
-        wait(lambda: not self.processes(), 5)
+        assert wait(lambda: not self.processes(), 5), f"killed processes are still there: {self.processes()}"
         for parent in self.cgroups():
             for path in parent.iterdir():
                 if path.is_dir():
                     path.rmdir()
-        shutil.rmtree(self.root, ignore_errors=True)
+        if self.root.exists():
+            shutil.rmtree(self.root)
         self.output.unlink(missing_ok=True)
 
     def remove(self):
