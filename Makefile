@@ -52,8 +52,15 @@ vm-test: binary
 races: binary
 	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order
 
+# All benchmarks of runtimes and shims, seven minutes, and docs/bench-*.svg. Backtraces
+# would be a part of what is measured.
+bench: export RUST_BACKTRACE := 0
 bench: binary
-	integration/run bench
+	mkdir -p $(TARGET_DIR)/bench
+	integration/run bench --v1 --results $(TARGET_DIR)/bench/commands.json
+	integration/run bench scale --v1 --results $(TARGET_DIR)/bench/scale.json
+	integration/run bench shim --turns 10 --shims 100 --results $(TARGET_DIR)/bench/shims.json
+	integration/run bench plot $(TARGET_DIR)/bench docs
 
 # Man pages and completions come from the definitions of the command line.
 manual:

@@ -1,15 +1,15 @@
 /*
- * The kernel's floor: makes the benchmark's container (specification() in `run`) by
+ * The kernel's floor: makes the benchmark's container (specification() in bundle.py) by
  * system calls alone, and cleans up after it.
  *
  *   floor ROOTFS [CGROUP …] -- PROGRAM [ARGUMENT …]
  *
  * CGROUP are the directories to make, one a hierarchy. The program finds the same mounts,
  * devices, namespaces, cgroups, capabilities and limits of its own as in the container of
- * a runtime; `run` compares them. Left out is what a runtime does besides: reading
- * config.json, opening each path so that it cannot lead out of the root filesystem,
- * limits and device rules of the cgroup, the session keyring, what `delete` and others
- * need to know later, and protecting the runtime's own file and process.
+ * a runtime; `run` compares what /proc says of them. Left out is what a runtime does
+ * besides: reading config.json, opening each path so that it cannot lead out of the root
+ * filesystem, limits and device rules of the cgroup, the session keyring, what `delete`
+ * and others need to know later, and protecting the runtime's own file and process.
  */
 #define _GNU_SOURCE
 #include <errno.h>
