@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -29,6 +30,9 @@ use crate::spawner::Spawner;
 use crate::ttrpc::Status;
 use connection::Connection;
 use signals::Signals;
+
+/// Above the descriptors of connections: these are made early.
+const LISTENER_FD: i32 = 255;
 
 const LISTENER: Token = 0;
 const SIGNALS: Token = 1;
@@ -72,6 +76,11 @@ pub(crate) fn serve(
     let spawner = Spawner::start(runtime)?;
     log_fifo::open(&invocation.bundle, invocation.debug);
     allow_more_files()?;
+    // The kernel lets go of an ended process's descriptors from the last to the first. Who
+    // sees a connection closed must find nobody at the socket: `delete` would take the
+    // server for one that lives, and leave the socket.
+    let listener = fcntl_dupfd_cloexec(&listener, LISTENER_FD).map(UnixListener::from);
+    let listener = listener.context("move the socket's descriptor")?;
     let sockets = socket.as_ref().and_then(Socket::directory);
     let sockets = sockets.unwrap_or(Path::new("/run"));
     let events = Publisher::new(&invocation.events_address, &invocation.namespace, EVENTS);

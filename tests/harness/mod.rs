@@ -42,7 +42,9 @@ pub(crate) use needs::{Need::*, criu_path, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
 pub(crate) use snapshot::{HostSnapshot, marker};
-pub(crate) use sys::{answer_notification, receive_notification, while_call_is_answered};
+pub(crate) use sys::{
+    answer_notification, receive_notification, run_first, while_call_is_answered,
+};
 pub(crate) use terminal::{FdSocket, Terminal};
 
 /// For commands without flags.

@@ -49,6 +49,18 @@ pub(crate) fn switch_on_loopback() -> io::Result<()> {
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
+/// Has this thread run as soon as it can, before all that are not real-time,
+/// sched_setscheduler(2); not processes that it makes. musl's own function does nothing.
+pub(crate) fn run_first() -> nix::Result<()> {
+    let priority = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the kernel reads one `sched_param`, which `priority` is, and keeps nothing;
+    // 0 is this thread.
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
+    Errno::result(result).map(drop)
+}
+
 /// Receives one message with its text and the descriptors it carries, unix(7).
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut text = [0; 4096];

@@ -1,8 +1,14 @@
 //! Shims that are killed at any moment: what an engine does then leaves nothing.
 
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use teu_shim::proto::task::{ConnectRequest, PidsRequest};
 
 use super::client::Client;
@@ -11,11 +17,12 @@ use super::engine::{
     kill_request, start,
 };
 use crate::harness::{
-    Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, rounds, tests,
+    Bundle, Container, HostSnapshot, Overlayfs, Root, Seconds, needs, rounds, run_first, tests,
 };
 
 tests![
     shims_killed_at_any_moment_leave_nothing,
+    killed_shim_listens_no_longer_than_it_answers,
     engine_that_comes_back_finds_its_tasks
 ];
 
@@ -50,6 +57,40 @@ fn shims_killed_at_any_moment_leave_nothing() {
             "the root filesystem is still mounted"
         );
         before.assert_unchanged();
+    }
+}
+
+/// An engine runs `delete` as soon as its connection is closed. If somebody is still at
+/// the socket then, it is taken for that of a shim that lives, and is left.
+fn killed_shim_listens_no_longer_than_it_answers() {
+    needs(&[Root]);
+    let engine = Engine::new();
+    for _ in 0..rounds(20) {
+        let container = Container::new(Bundle::new().probe("sleep"));
+        let shim = engine.start(&container, Bootstrap::Flags);
+        let mut client = shim.connect(shim.version);
+        // On one processor this thread goes on the moment its connection is closed, while
+        // the shim has yet to let go of the rest.
+        let mut processor = CpuSet::new();
+        processor.set(0).expect("a processor");
+        for pid in [0, shim.pid] {
+            sched_setaffinity(Pid::from_raw(pid), &processor).expect("share a processor");
+        }
+        match run_first() {
+            // A cgroup may have no time for that: then many rounds have to do.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(error) => panic!("become real-time: {error}"),
+        }
+        kill(Pid::from_raw(shim.pid), Signal::SIGKILL).expect("kill the shim");
+        let connect = ConnectRequest {
+            id: container.id.clone(),
+        };
+        while client.is_open_after(&connect) {}
+        let path = shim.address.strip_prefix("unix://").expect("a path");
+        let error = UnixStream::connect(path).expect_err("someone listens");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        engine.delete(&container);
+        assert!(!Path::new(path).exists(), "the socket is left");
     }
 }
 
