@@ -22,6 +22,11 @@ VOLATILE = {"pid", "ppid", "clocks", "root", "keyring", "fds", "session", "proce
 LIMITS = ["pids/pids.max", "memory/memory.limit_in_bytes", "cpu/cpu.shares", "devices/devices.list",
           "pids.max", "memory.max", "cpu.weight"]
 
+# Before a program that makes containers: namespaces of its own, so that what is left there is
+# theirs. Bash, the first process there, reaps orphans.
+INSIDE = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc",
+          "bash", "-c", '"$@"; exit $?', "bash"]
+
 CAPABILITIES = ["CAP_KILL", "CAP_NET_BIND_SERVICE"]
 
 
@@ -90,6 +95,28 @@ def configuration(cgroup, user_namespace):
     }
 
 
+def hierarchies():
+    """Where each is mounted."""
+    base = Path("/sys/fs/cgroup")
+    if (base / "cgroup.procs").exists():
+        return [base]
+    return [top for top in base.iterdir() if (top / "cgroup.procs").exists() and not top.is_symlink()]
+
+
+def make_cgroups(path):
+    """Makes the directory of this path in each hierarchy; containers can have theirs below."""
+    for top in hierarchies():
+        parent = top
+        for part in Path(path).parts:
+            own = parent / part
+            own.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                # Those of v1 begin empty.
+                if (own / name).exists() and (own / "tasks").exists():
+                    (own / name).write_text((parent / name).read_text())
+            parent = own
+
+
 class Container:
     """One at a time, always of the same name. This process is the first of its pid namespace
     and in a mount namespace of its own, so whatever is left is the container's."""
@@ -107,20 +134,12 @@ class Container:
         (self.bundle / "volume").mkdir()
         self.output = directory / "output"
         self.spec = configuration(f"/{cgroup}/{self.ID}", user_namespace)
-        for parent in self.cgroups():
-            parent.mkdir(parents=True)
-            for own in (parent.parent, parent):
-                for name in ("cpuset.cpus", "cpuset.mems"):
-                    if (own.parent / name).exists() and (own / "tasks").exists():
-                        (own / name).write_text((own.parent / name).read_text())
-
+        make_cgroups(cgroup)
         self.write(self.spec)
 
     def cgroups(self):
         """The directory that this container's cgroup is made in, in each hierarchy."""
-        base = Path("/sys/fs/cgroup")
-        tops = [top for top in (base, *base.iterdir()) if (top / "cgroup.procs").exists()]
-        return [top / self.cgroup for top in tops if not (top / "tasks").is_symlink() and not top.is_symlink()]
+        return [top / self.cgroup for top in hierarchies()]
 
     def write(self, spec):
         (self.bundle / "config.json").write_text(json.dumps(spec))

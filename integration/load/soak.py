@@ -1,0 +1,116 @@
+"""Containers that stay, half of them by a shim each, and calls to them for a long time."""
+
+import random
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from containers import Broken, CommandLine, Shim, pids
+from shims import weight
+
+OTHER = "true"
+VERBS = ["exec", "update", "pause", "resume", "stats"]
+# How much more in the last third of the time than in the first is no growth. Each is a median
+# of minutes. The machine may have other work meanwhile, so times are medians in parts of that
+# of another program, which is started between the calls.
+TIME, MEMORY = 2.0, 1.05
+# Seconds between two calls, in which others have the machine.
+PAUSE = 0.02
+
+
+def soak(host, count, minutes):
+    """What has grown, or was wrong."""
+    units = [(Shim(host, f"soak-{number}-", random.Random(number), 1) if number % 2 else
+              CommandLine(host, f"soak-{number}-", random.Random(number))) for number in range(count)]
+    boxes = [unit.tasks[0] if isinstance(unit, Shim) else unit for unit in units]
+    shims = [pid for unit in units if isinstance(unit, Shim) for pid in unit.processes]
+    chance, failures = random.Random(count), []
+    try:
+        for box in boxes:
+            box.detached_share = 0
+            for verb in ("create", "start"):
+                call(box, verb)
+        parts = max(round(minutes), 3)
+        print(head(), flush=True)
+        rows = []
+        for number in range(parts):
+            rows.append(times(boxes, chance, minutes * 60 / parts) | sizes(shims))
+            print(line(f"{(number + 1) * minutes / parts:.1f}", rows[-1]), flush=True)
+        failures = growth(rows)
+    except Broken as error:
+        failures = [str(error)]
+    for unit in units:
+        unit.finish()
+    return failures
+
+
+def call(box, verb):
+    """Milliseconds."""
+    begin = time.perf_counter()
+    refusal = box.perform(verb)
+    took = (time.perf_counter() - begin) * 1000
+    if refusal:
+        raise Broken(f"{verb} of {box.name}: {refusal}")
+    box.status = box.after[verb][box.status]
+    return took
+
+
+def times(boxes, chance, seconds):
+    """Of each verb, by the command line and by the shim."""
+    taken = {(verb, is_shim): [] for is_shim in (False, True) for verb in VERBS}
+    others = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or not all(taken.values()):
+        box = chance.choice(boxes)
+        for verb in VERBS:
+            taken[verb, box.is_shim].append(call(box, verb))
+            time.sleep(PAUSE)
+        begin = time.perf_counter()
+        subprocess.run(["busybox", "true"], check=True)
+        others.append((time.perf_counter() - begin) * 1000)
+    return {key: statistics.median(values) for key, values in taken.items()} | {OTHER: statistics.median(others)}
+
+
+def sizes(shims):
+    """What must not grow at all, but for memory."""
+    return {
+        "PSS KiB": weight(shims)[1],
+        "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in shims),
+        "processes": len(pids()),
+        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
+    }
+
+
+def growth(rows):
+    """What is more in the last third than in the first by more than its limit."""
+    third = len(rows) // 3
+    print(f"{'':32}{'first third':>12}{'last third':>12}{'ratio':>8}{'limit':>8}")
+    failures = []
+    for key in rows[0]:
+        if key == OTHER:
+            continue
+        first, last = (statistics.median(row[key] / (row[OTHER] if isinstance(key, tuple) else 1) for row in part)
+                       for part in (rows[:third], rows[-third:]))
+        limit = TIME if isinstance(key, tuple) else MEMORY if key == "PSS KiB" else 1.0
+        text = f"{name(key):32}{first:12.2f}{last:12.2f}{last / first:8.2f}{limit:8.2f}"
+        print(text)
+        if last > first * limit:
+            failures.append(f"grows: {text}")
+    return failures
+
+
+def name(key):
+    return f"{key[0]} by {'shim' if key[1] else 'teu'}, in parts" if isinstance(key, tuple) else key
+
+
+def head():
+    columns = "".join(f"{by + ' ' + verb:>12}" for by in ("teu", "shim") for verb in VERBS)
+    return f"minute{columns}{OTHER:>9}{'PSS KiB':>9}{'descr.':>8}{'proc.':>8}{'mounts':>8}"
+
+
+def line(minute, row):
+    sizes_ = "".join(f"{row[key]:{width}}" for key, width in
+                     (("PSS KiB", 9), ("descriptors", 8), ("processes", 8), ("mounts", 8)))
+    times_ = "".join(f"{value:12.2f}" for key, value in row.items() if isinstance(key, tuple))
+    return f"{minute:6}{times_}{row[OTHER]:9.2f}{sizes_}"
