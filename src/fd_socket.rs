@@ -1,13 +1,15 @@
-//! Sends and receives a descriptor over an AF_UNIX stream socket, for terminals and
-//! pidfds: a name and one SCM_RIGHTS message. Not for the pipe to init: see `pipe.rs`.
+//! Sends and receives descriptors over AF_UNIX sockets (SCM_RIGHTS). [`send`] and
+//! [`receive`] are for terminals and pidfds: a stream socket, a name and a descriptor. Not
+//! for the messages of other conversations: see `pipe.rs` and `criu/process.rs`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -40,20 +42,25 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// The peer has closed the socket.
 pub(crate) fn send(socket: impl AsFd, name: &[u8], fd: impl AsFd) -> Result<()> {
-    let fds = [fd.as_fd()];
+    send_parts(socket, &[IoSlice::new(name)], Some(fd.as_fd())).context("send a descriptor")
+}
+
+/// Sends a message of several parts, with a descriptor if there is one (sendmsg(2)).
+///
+/// # Errors
+/// The peer has closed the socket.
+pub(crate) fn send_parts(
+    socket: impl AsFd,
+    parts: &[IoSlice<'_>],
+    fd: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        bail!("no room for a descriptor");
+    let fds = fd.as_slice();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::NOBUFS);
     }
-    sendmsg(
-        socket,
-        &[IoSlice::new(name)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )
-    .context("send a descriptor")?;
-    Ok(())
+    retry_on_intr(|| sendmsg(&socket, parts, &mut control, SendFlags::NOSIGNAL)).map(drop)
 }
 
 /// Receives a descriptor.
@@ -62,20 +69,37 @@ pub(crate) fn send(socket: impl AsFd, name: &[u8], fd: impl AsFd) -> Result<()> 
 /// The message has no descriptor.
 pub(crate) fn receive(socket: impl AsFd) -> Result<OwnedFd> {
     let mut name = [0; LONGEST_NAME];
+    let received = receive_into(socket, &mut name, RecvFlags::empty());
+    let (_, fd) = received.context("receive a descriptor")?;
+    fd.context("receive a descriptor: none came")
+}
+
+/// Receives a message into `buffer`, with its descriptor if it has one (recvmsg(2)). Returns
+/// the length of the message; 0 if the peer has closed the socket.
+///
+/// # Errors
+/// recvmsg(2) fails.
+pub(crate) fn receive_into(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> rustix::io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut name)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .context("receive a descriptor")?;
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let received =
+        retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags));
+    let length = match received {
+        Ok(message) => message.bytes,
+        // The peer died before it read a message.
+        Err(Errno::CONNRESET) => 0,
+        Err(err) => return Err(err),
+    };
     let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    fd.context("receive a descriptor: none came")
+    Ok((length, fd))
 }
 
 #[cfg(test)]

@@ -26,18 +26,14 @@
 //!
 //! Not for deciding what happens: see `commands/create.rs` and `init/mod.rs`.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
-use crate::errno;
+use crate::{errno, fd_socket};
 
 /// The tag of [`ToParent::Failed`].
 pub(crate) const FAILED: u8 = b'F';
@@ -389,19 +385,7 @@ fn text(bytes: Vec<u8>) -> String {
 fn send(socket: BorrowedFd<'_>, tag: u8, body: &str, fd: Option<BorrowedFd<'_>>) -> Result<()> {
     let body = &body.as_bytes()[..body.len().min(LONGEST_MESSAGE)];
     let parts = [IoSlice::new(std::slice::from_ref(&tag)), IoSlice::new(body)];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.as_slice();
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        bail!("no room for a descriptor");
-    }
-    loop {
-        match sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL) {
-            Ok(_) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
+    Ok(fd_socket::send_parts(socket, &parts, fd)?)
 }
 
 type Received = (u8, Vec<u8>, Option<OwnedFd>);
@@ -412,27 +396,7 @@ fn receive(socket: BorrowedFd<'_>) -> Result<Option<Received>> {
 
 fn receive_with(socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<Option<Received>> {
     let mut buffer = [0; LONGEST_MESSAGE + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let length = loop {
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        match recvmsg(
-            socket,
-            &mut parts,
-            &mut control,
-            flags | RecvFlags::CMSG_CLOEXEC,
-        ) {
-            Ok(message) => break message.bytes,
-            Err(Errno::INTR) => {}
-            // The peer died before it read a message.
-            Err(Errno::CONNRESET) => break 0,
-            Err(err) => return Err(err.into()),
-        }
-    };
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
+    let (length, fd) = fd_socket::receive_into(socket, &mut buffer, flags)?;
     match buffer.get(..length).and_then(<[u8]>::split_first) {
         Some((tag, body)) => Ok(Some((*tag, body.to_vec(), fd))),
         None => Ok(None),

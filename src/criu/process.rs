@@ -3,8 +3,6 @@
 //! for the form of messages: see `rpc.rs`.
 
 use std::ffi::{CString, OsStr};
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -14,10 +12,7 @@ use nix::unistd::Pid;
 use prost::Message;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
-    SocketType, recvmsg, send, socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use teu_namespaces::{Child, NamespacePlan};
 
@@ -264,26 +259,10 @@ fn sockets() -> Result<(OwnedFd, OwnedFd)> {
 /// is closed.
 fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST_MESSAGE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let length = loop {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        match recvmsg(socket, &mut parts, &mut control, flags) {
-            Ok(message) => break message.bytes,
-            Err(Errno::INTR) => {}
-            // criu ended without reading the request.
-            Err(Errno::CONNRESET) => break 0,
-            Err(err) => return Err(err.into()),
-        }
-    };
+    let (length, descriptor) = fd_socket::receive_into(socket, &mut bytes, RecvFlags::empty())?;
     if length == LONGEST_MESSAGE {
         bail!("a message that is too long");
     }
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
     bytes.truncate(length);
     Ok((length > 0).then_some((bytes, descriptor)))
 }

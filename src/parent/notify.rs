@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -13,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, read, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, bind, connect, recv, send, sendmsg, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    recv, send, socket_with,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
-use crate::errno;
+use crate::{errno, fd_socket};
 
 /// The longest message that is looked at.
 const LONGEST_MESSAGE: usize = 4096;
@@ -118,10 +117,7 @@ impl NotifySocket {
                 PollFd::new(&self.container, PollFlags::IN),
                 PollFd::new(&init, PollFlags::IN),
             ];
-            match poll(&mut events, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(err) => return Err(err).context("wait for the notify socket"),
-            }
+            retry_on_intr(|| poll(&mut events, None)).context("wait for the notify socket")?;
             let [message, ended] = events.map(|event| !event.revents().is_empty());
             if message && self.pass_on(pid)? {
                 warn_of(self.barrier());
@@ -168,14 +164,8 @@ impl NotifySocket {
     /// by closing a descriptor (sd_notify_barrier(3)).
     fn barrier(&self) -> Result<()> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
-        let fds = [theirs.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            bail!("no room for a descriptor");
-        }
         let message = [IoSlice::new(b"BARRIER=1")];
-        sendmsg(&self.manager, &message, &mut control, SendFlags::NOSIGNAL)
+        fd_socket::send_parts(&self.manager, &message, Some(theirs.as_fd()))
             .context("tell the service manager")?;
         drop(theirs);
         if wait_for_closing(&ours)? {
@@ -266,6 +256,7 @@ mod tests {
     use crate::testing;
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, recvmsg};
     use std::io::IoSliceMut;
+    use std::mem::MaybeUninit;
 
     /// Makes a service manager's socket, a container's notify socket, and a client of
     /// it.
