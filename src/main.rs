@@ -33,6 +33,7 @@ mod testing;
 mod version;
 
 use crate::cli::{Asked, Cli, Command, GlobalArgs, Refusal};
+use crate::commands::output::print;
 use crate::commands::{
     create, delete, devices, events, exec, features, gpu, kill, list, pause, ps, start, stats,
     update,
@@ -107,8 +108,8 @@ fn name() -> Option<String> {
 /// Executes the request. Returns the exit status.
 fn answer(program: &str, global: &GlobalArgs, asked: Asked) -> Result<u8> {
     match asked {
-        Asked::Help(text) => print(&text).map(|()| 0),
-        Asked::Version => print(&version::text(program)).map(|()| 0),
+        Asked::Help(text) => print(text.as_bytes()).map(|()| 0),
+        Asked::Version => print(version::text(program).as_bytes()).map(|()| 0),
         Asked::Refused(refusal) => {
             open_log(global)?;
             refuse(&refusal)
@@ -213,13 +214,7 @@ fn refuse(refusal: &Refusal) -> Result<u8> {
     std::io::stderr()
         .write_all(refusal.notice.as_bytes())
         .context("write to standard error")?;
-    print(&refusal.output)?;
+    print(refusal.output.as_bytes())?;
     logger::fatal(&refusal.message);
     Ok(refusal.status)
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
 }

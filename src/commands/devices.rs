@@ -2,16 +2,14 @@
 //! of a container: see `gpu.rs`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 use serde_json::Value;
 use teu_gpu::cdi::{Cdi, File, Problem, Standing};
 
+use super::output::{print, print_json};
 use crate::host::{Host, faults, parts_of};
-use crate::json;
 use crate::plan::gpu::DeviceWishes;
 
 /// The arguments of `devices`.
@@ -113,7 +111,7 @@ fn list(cdi: &Cdi, json: bool) -> Result<()> {
         let width = width.unwrap_or_default();
         format!("{:width$}  {}{note}\n", entry.name, entry.path.display())
     });
-    print(&lines.collect::<String>())
+    print(lines.collect::<String>().as_bytes())
 }
 
 fn validate(problems: &[Problem], json: bool) -> Result<u8> {
@@ -121,7 +119,7 @@ fn validate(problems: &[Problem], json: bool) -> Result<u8> {
         print_json(&problems)?;
     } else {
         let lines = problems.iter().map(|problem| format!("{problem}\n"));
-        print(&lines.collect::<String>())?;
+        print(lines.collect::<String>().as_bytes())?;
     }
     Ok(u8::from(!problems.is_empty()))
 }
@@ -148,7 +146,7 @@ fn inspect(cdi: &Cdi, names: &[String], json: bool) -> Result<()> {
             }
         }
     }
-    print(&text)
+    print(text.as_bytes())
 }
 
 /// Writes a value in one line.
@@ -164,15 +162,4 @@ fn words(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-pub(super) fn print_json<T: Serialize>(value: &T) -> Result<()> {
-    let text = json::indented(value, "    ").context("write JSON")?;
-    print(&(String::from_utf8(text).context("write JSON")? + "\n"))
-}
-
-pub(super) fn print(text: &str) -> Result<()> {
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
 }

@@ -1,7 +1,6 @@
 //! `teu events`: prints the events and the statistics of a container, one line of JSON
 //! each. Not for reading the numbers: see the crate teu-cgroups.
 
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use rustix::time::Timespec;
 use serde::Serialize;
 use teu_cgroups::{Cgroup, OomWatch, Stats};
 
+use super::output::write_unless_closed;
 use crate::host::Host;
 use crate::json;
 use crate::parent::intel_rdt::{self, RdtStats};
@@ -142,19 +142,6 @@ impl Source {
             json::compact(&Event { kind, id, data }).context("write an event as JSON")?;
         line.push(b'\n');
         write_unless_closed(&line)
-    }
-}
-
-/// Writes to standard output. Returns whether standard output has a reader.
-///
-/// # Errors
-/// The write fails for another reason than a missing reader.
-pub(super) fn write_unless_closed(text: &[u8]) -> Result<bool> {
-    let mut output = std::io::stdout();
-    match output.write_all(text).and_then(|()| output.flush()) {
-        Ok(()) => Ok(true),
-        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(err) => Err(err).context("write to standard output"),
     }
 }
 

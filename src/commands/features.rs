@@ -3,6 +3,7 @@
 //!
 //! The answer is about this build and not about this kernel, as features.md requires.
 
+use super::output::print;
 use crate::host::Host;
 use crate::plan::seccomp::words as seccomp;
 use crate::{json, plan, version};
@@ -13,7 +14,6 @@ use oci_spec::runtime::{
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 
 /// The oldest version of the specification whose bundles run.
 const OLDEST_SPECIFICATION: &str = "1.0.0";
@@ -142,9 +142,7 @@ fn linux() -> LinuxFeature {
 pub(crate) fn features() -> Result<()> {
     let mut text = text()?;
     text.push(b'\n');
-    std::io::stdout()
-        .write_all(&text)
-        .context("write to standard output")
+    print(&text)
 }
 
 /// Returns the features as JSON.

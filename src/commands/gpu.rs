@@ -12,7 +12,7 @@ use serde::Serialize;
 use teu_gpu::cdi::File;
 use teu_gpu::{Capabilities, Gpu, Roots, Vendor};
 
-use super::devices::{print, print_json};
+use super::output::{print, print_json};
 use crate::host::{Host, library_dirs};
 use crate::{atomic_file, json};
 
@@ -135,7 +135,7 @@ fn list(roots: &Roots, json: bool) -> Result<()> {
         eprintln!("{problem}");
     }
     if gpus.is_empty() {
-        return print("this machine has no GPU that a driver knows\n");
+        return print(b"this machine has no GPU that a driver knows\n");
     }
     let header = ["INDEX", "VENDOR", "MODEL", "UUID", "BUS", "MIG", "NODES"];
     let rows = listed.gpus.iter().map(ListedGpu::row);
@@ -147,7 +147,7 @@ fn list(roots: &Roots, json: bool) -> Result<()> {
     if let Some(version) = listed.nvidia_version {
         text += &format!("NVIDIA's driver: {version}\n");
     }
-    print(&text)
+    print(text.as_bytes())
 }
 
 /// Aligns columns to the width of their widest cells.
@@ -180,7 +180,7 @@ fn cdi(roots: &Roots, options: &Options) -> Result<()> {
     );
     let Some(path) = &options.output else {
         let texts = files.iter().map(|file| text(file, options.json));
-        return print(&texts.collect::<Result<Vec<_>>>()?.join("---\n"));
+        return print(texts.collect::<Result<Vec<_>>>()?.join("---\n").as_bytes());
     };
     let [file] = &files[..] else {
         let kinds: Vec<&str> = files.iter().map(|file| &*file.kind).collect();

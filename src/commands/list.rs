@@ -1,5 +1,6 @@
 //! `teu list`: prints the containers below teu's root.
 
+use super::output::print;
 use super::state::StateView;
 use crate::state::root::Root;
 use crate::state::{StateDir, Status};
@@ -7,7 +8,7 @@ use crate::{errno, json};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
@@ -115,9 +116,7 @@ pub(crate) fn list(options: &Options) -> Result<()> {
     }
     views.retain(|view| options.filters.iter().all(|filter| filter.selects(view)));
     let text = text(&views, options)?;
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
+    print(text.as_bytes())
 }
 
 /// Returns the names of all containers, sorted, with the owners of their directories.

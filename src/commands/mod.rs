@@ -12,6 +12,7 @@ pub(crate) mod features;
 pub(crate) mod gpu;
 pub(crate) mod kill;
 pub(crate) mod list;
+pub(crate) mod output;
 pub(crate) mod pause;
 pub(crate) mod ps;
 mod resources;

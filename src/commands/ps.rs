@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use teu_cgroups::Cgroup;
 
 use super::list::Format;
+use super::output::print;
 use crate::state::{ContainerState, StateDir};
 
 /// The arguments of `ps`.
@@ -41,9 +42,7 @@ pub(crate) fn ps(options: &Options) -> Result<()> {
         Format::Json => json(&pids),
         Format::Table => only(&pids, &host_ps(&options.args)?)?,
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
+    print(text.as_bytes())
 }
 
 /// Returns the processes of a container without its own cgroup: the processes in its

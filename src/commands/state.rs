@@ -1,12 +1,12 @@
 //! `teu state`: prints the state of a container. Not for reading it: see `src/state/`.
 
+use super::output::print;
 use crate::json;
 use crate::state::{ContainerState, StateDir, Status};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,10 +70,7 @@ impl StateView {
 #[inline(never)]
 pub(crate) fn state(root: &Path, id: &str) -> Result<()> {
     let (dir, state) = StateDir::load(root, id)?;
-    let text = text(&StateView::new(&dir, &state)?)?;
-    std::io::stdout()
-        .write_all(&text)
-        .context("write to standard output")
+    print(&text(&StateView::new(&dir, &state)?)?)
 }
 
 /// Writes the state in the form of `teu state`, without a newline at the end, as in

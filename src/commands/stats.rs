@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use teu_cgroups::Cgroup;
 
-use super::events::write_unless_closed;
 use super::list::{self, Format};
+use super::output::write_unless_closed;
 use crate::known_failures::Failure;
 use crate::state::root::Root;
 use crate::state::{ContainerState, StateDir, Status};

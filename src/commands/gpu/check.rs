@@ -10,7 +10,7 @@ use serde::Serialize;
 use teu_gpu::Roots;
 use teu_gpu::cdi::{Cdi, DeviceName, Part, Standing};
 
-use super::super::devices::{print, print_json};
+use super::super::output::{print, print_json};
 use crate::host::Host;
 use crate::plan::gpu_request::NVIDIA_HOOK;
 
@@ -59,7 +59,7 @@ impl Report {
         } else {
             let findings = self.findings.iter().map(|finding| format!("{finding}\n"));
             let notes = self.notes.iter().map(|note| format!("note: {note}\n"));
-            print(&findings.chain(notes).collect::<String>())?;
+            print(findings.chain(notes).collect::<String>().as_bytes())?;
         }
         Ok(u8::from(!self.findings.is_empty()))
     }
@@ -68,7 +68,7 @@ impl Report {
 /// Checks the machine.
 ///
 /// # Errors
-/// None that is known.
+/// A name in a CDI file cannot be parsed; no such case is known.
 pub(super) fn machine(roots: &Roots, directories: &[PathBuf]) -> Result<Report> {
     let mut report = Report::default();
     for problem in teu_gpu::problems(roots) {
