@@ -458,7 +458,7 @@ mod tests {
         assert!(matches!(options.change, update::Change::File(_)));
         let line = "teu update c1 --memory 1.5g --memory-swap -1 --cpu-quota=-1 --pids-limit -1 \
                     --cpu-share 512 --cpuset-cpus 0-1 --blkio-weight 500 --cpu-idle 1";
-        let update::Change::FromParent(limits) = update(line).unwrap().change else {
+        let update::Change::Limits(limits) = update(line).unwrap().change else {
             panic!()
         };
         let expected = Limits {

@@ -448,7 +448,7 @@ impl definition::UpdateArgs {
         let memory_bandwidth_schema = self.mem_bw_schema.clone().unwrap_or_default();
         let change = match non_empty(self.resources.clone()) {
             Some(file) => update::Change::File(file.into()),
-            None => update::Change::FromParent(Box::new(self.limits()?)),
+            None => update::Change::Limits(Box::new(self.limits()?)),
         };
         Ok(update::Options {
             root: root.path.clone(),

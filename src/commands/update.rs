@@ -41,7 +41,7 @@ pub(crate) enum Change {
     /// A file with linux.resources as JSON; "-" is standard input.
     File(PathBuf),
     /// The other options.
-    FromParent(Box<Limits>),
+    Limits(Box<Limits>),
 }
 
 /// Changes limits and devices, and saves the new values for the next update. Changes
@@ -214,7 +214,7 @@ fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
 fn change(change: &Change, plan: Option<&Hotplug>, state: &ContainerState) -> Result<Limits> {
     let mut limits = match change {
         Change::File(path) => plan::cgroup::change(&bundle::read_resources(path)?)?,
-        Change::FromParent(limits) => Limits::clone(limits),
+        Change::Limits(limits) => Limits::clone(limits),
     };
     if limits.devices.is_some() && state.limits.devices.is_none() {
         log::warn!("linux.resources.devices: ignored: a rootless container has no device rules");

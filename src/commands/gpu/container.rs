@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Pid;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, accessat, fstat, openat};
+use rustix::fs::{AtFlags, CWD, accessat, fstat};
 use rustix::io::Errno;
 use teu_cgroups::{Access, Cgroup, DeviceRule, Entered, rules_allow};
 use teu_namespaces::{NamespacePlan, spawn};
@@ -26,7 +26,7 @@ use crate::state::{ContainerState, StateDir, init_process};
 
 /// A device that the container was given.
 #[derive(Debug)]
-struct FromParent {
+struct Device {
     path: PathBuf,
     kind: DeviceKind,
     /// The name of the device that brought this node, if the name can be requested
@@ -64,7 +64,7 @@ pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
     Ok(report)
 }
 
-impl FromParent {
+impl Device {
     fn hint(&self, id: &str) -> String {
         match &self.name {
             Some(name) => format!(
@@ -77,14 +77,12 @@ impl FromParent {
 
 fn open_root(state: &ContainerState) -> Result<Root> {
     let path = format!("/proc/{}/root", state.pid);
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(CWD, &path, flags, Mode::empty());
-    Ok(Root::new(root.with_context(|| format!("open {path:?}"))?))
+    Root::at(Path::new(&path)).with_context(|| format!("open {path:?}"))
 }
 
 /// Returns the nodes that named devices brought, and other nodes of the container's
 /// config.json.
-fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
+fn given(state: &ContainerState) -> Result<Vec<Device>> {
     let mut all = Vec::new();
     if !state.devices.dev_is_the_hosts {
         let bundle = Bundle::open_again(&state.bundle)?;
@@ -93,7 +91,7 @@ fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
         all.extend(
             device_nodes(listed.unwrap_or_default())?
                 .into_iter()
-                .map(|node| FromParent {
+                .map(|node| Device {
                     path: node.path,
                     kind: node.kind,
                     name: None,
@@ -104,8 +102,8 @@ fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
         // Devices of --gpus have no name by which they can be requested again.
         let has_name = device.name.contains('=') || device.name.starts_with('/');
         for node in &device.brought.nodes {
-            all.retain(|other: &FromParent| other.path != node.path);
-            all.push(FromParent {
+            all.retain(|other: &Device| other.path != node.path);
+            all.push(Device {
                 path: node.path.clone(),
                 kind: node.kind,
                 name: has_name.then(|| device.name.clone()),
@@ -116,7 +114,7 @@ fn given(state: &ContainerState) -> Result<Vec<FromParent>> {
 }
 
 /// Returns a handle on the node, if it is the expected device.
-fn find(root: &Root, given: &FromParent) -> Result<OwnedFd> {
+fn find(root: &Root, given: &Device) -> Result<OwnedFd> {
     let handle = match root.resolve(&given.path) {
         Err(Errno::NOENT) => bail!("it is not there"),
         found => found.context("look up")?,
@@ -147,7 +145,7 @@ fn has_driver(drivers: &str, kind: DeviceKind) -> bool {
 /// Checks that the kernel allows exactly the access that the rules allow.
 fn check_rules(
     state: &ContainerState,
-    nodes: &[(FromParent, String, OwnedFd)],
+    nodes: &[(Device, String, OwnedFd)],
     report: &mut Report,
 ) -> Result<()> {
     let rules = state.limits.devices.as_deref();
