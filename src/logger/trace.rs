@@ -1,11 +1,11 @@
-//! The trace file of `--trace`: how long each step took, in the JSON array format of Chrome's
+//! The trace file of `--trace`: the duration of each step, in the JSON array format of Chrome's
 //! trace events, which Perfetto and chrome://tracing show.
 //!
-//! Every command appends to the file, and every event is one write, so commands that follow each
-//! other and processes that work beside each other share one picture. The closing bracket of the
-//! array is left out, as the format allows. A command is a process of the picture; the processes
-//! it forks into a container are threads of it, because their ids are those of the container's
-//! pid namespace.
+//! Every command appends to the file, and writes each event with one write(2), so that commands
+//! in a row and concurrent processes share one picture. The closing bracket of the array is
+//! omitted, as the format allows. The picture shows a command as a process, and the processes
+//! that the command forks into a container as threads of it, because their ids are those of the
+//! container's pid namespace.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,14 +20,14 @@ pub(super) struct Trace {
     file: File,
     /// The process of the command.
     pid: i32,
-    /// The thread that has its name in the file: another one is new.
+    /// The thread whose name was written last. The name of another thread is written first.
     named: AtomicI32,
-    /// When the last step ended, in microseconds since the epoch. The clock is the one that no
-    /// time namespace shifts.
+    /// The end of the last step, in microseconds since the epoch, because no time namespace
+    /// shifts this clock.
     last_step: AtomicU64,
 }
 
-/// An event, under the names of the format.
+/// An event, with the names of the format.
 #[derive(Debug, Serialize)]
 struct Event<'a> {
     name: &'a str,
@@ -35,16 +35,16 @@ struct Event<'a> {
     ph: &'static str,
     pid: i32,
     tid: i32,
-    /// The begin, in microseconds.
+    /// The start, in microseconds.
     ts: u64,
-    /// In microseconds.
+    /// The duration, in microseconds.
     dur: u64,
     #[serde(skip_serializing_if = "Value::is_null")]
     args: Value,
 }
 
 impl Trace {
-    /// Begins the part of `file` that is about the command `words`.
+    /// Starts the part of `file` for the command line `words`.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -62,7 +62,8 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Notes a step of this process that ends now and began when the one before ended.
+    /// Writes a step of this process, which started with the end of the previous step and
+    /// ends now.
     ///
     /// # Errors
     /// The file cannot be written.
