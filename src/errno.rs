@@ -5,6 +5,11 @@ use std::io;
 
 pub(crate) use teu_errno::chain;
 
+/// Converts an error of nix into rustix's type.
+pub(crate) fn of_nix(err: nix::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_raw_os_error(err as i32)
+}
+
 /// Returns the description of `error`, such as `no such file or directory`. Engines
 /// look for some of these texts.
 pub(crate) fn text(error: impl Into<io::Error>) -> String {

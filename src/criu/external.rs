@@ -76,10 +76,7 @@ fn map(key: PathBuf, value: impl Into<PathBuf>) -> MountMap {
 }
 
 fn open_root(path: &Path) -> Result<Root> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory =
-        openat(CWD, path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
-    Ok(Root::new(directory))
+    Root::at(path).with_context(|| format!("open {path:?}"))
 }
 
 fn locate(root: &Root, path: &Path) -> Result<PathBuf> {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::logfile;
 use super::rpc::Options;
 use crate::errno;
+use crate::plan::mounts::clean;
 
 /// The file in the images' directory with the names of the container's standard
 /// streams. It is runc's file.
@@ -57,9 +58,6 @@ impl Images {
 
     fn with_log(path: &Path, work: Option<&Path>, log_name: &'static str) -> Result<Images> {
         // Make paths absolute, because the working directory changes later.
-        let absolute = |path: &Path| {
-            std::path::absolute(path).with_context(|| format!("find the directory of {path:?}"))
-        };
         let path = absolute(path)?;
         let work = work.map(absolute).transpose()?;
         let directory = open_directory(&path)?;
@@ -165,6 +163,10 @@ impl Images {
     }
 }
 
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("find the directory of {path:?}"))
+}
+
 fn open_directory(path: &Path) -> Result<File> {
     let directory = File::open(path).with_context(|| format!("open {path:?}"))?;
     let metadata = directory
@@ -181,34 +183,18 @@ fn open_directory(path: &Path) -> Result<File> {
 ///
 /// # Errors
 /// The path is absolute, or is not a directory.
-/// It is absolute, or leads to no directory.
 pub(crate) fn check_parent(images: &Path, parent: &Path) -> Result<()> {
     if parent.is_absolute() {
         bail!("--parent-path must be relative");
     }
     // Clean the path by its text, because the images' directory may not exist yet.
-    let path = lexical(&images.join(parent));
+    let path = clean(&absolute(&images.join(parent))?);
     let metadata =
         fs::metadata(&path).with_context(|| format!("invalid --parent-path: {path:?}"))?;
     if !metadata.is_dir() {
         bail!("invalid --parent-path: {path:?}: not a directory");
     }
     Ok(())
-}
-
-/// Returns the path without `NAME/..`.
-fn lexical(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            std::path::Component::ParentDir if clean.file_name().is_some() => {
-                clean.pop();
-            }
-            std::path::Component::CurDir => {}
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::mount_attributes::Kernel;
 use super::paths::is_directory;
 
 /// Makes a detached clone of the mount, or of the part of a mount, at `path`.
-pub(super) fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn clone_tree(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
     open_tree(CWD, path, clone_flags(recursive))
 }
 

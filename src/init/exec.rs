@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::OFlags;
 use rustix::process::{Signal, chroot, fchdir};
 use teu_cgroups::Entrance;
 
@@ -206,9 +206,7 @@ fn join_keyring(plan: &ExecPlan, procfs: &Procfs) -> Result<()> {
 
 /// Opens the container's root, which is the root of this process by now.
 fn root() -> Result<Root> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, "/", flags, Mode::empty()).context("open \"/\"")?;
-    Ok(Root::new(directory))
+    Root::at(Path::new("/")).context("open \"/\"")
 }
 
 /// Waits until the parent is done, and then becomes the program.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use libc::MS_RDONLY;
-use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
+use rustix::fs::{FileType, OFlags, ResolveFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use super::detached::{attach, clone_handle, empty_directory, make_readonly};
@@ -16,7 +16,7 @@ use super::mounts::Kept;
 use super::paths::{Root, is_directory, open_beneath};
 use crate::plan::rootfs::{Inside, RestrictedPath};
 
-/// Where restricted paths are looked up.
+/// The places in which restricted paths are looked up.
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     pub(super) root: &'a Root,
@@ -129,11 +129,13 @@ pub(super) fn open_null(root: &Root, flags: OFlags) -> Result<OwnedFd> {
 
 /// Returns whether the descriptor is on the null device.
 pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
-    let stat = fstat(fd).context("fstat")?;
-    Ok(
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && stat.st_rdev == rustix::fs::makedev(1, 3),
-    )
+    Ok(is_null_device(&fstat(fd).context("fstat")?))
+}
+
+/// Returns whether the file is the null device.
+pub(super) fn is_null_device(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && found.st_rdev == rustix::fs::makedev(1, 3)
 }
 
 #[cfg(test)]

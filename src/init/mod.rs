@@ -47,7 +47,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
@@ -345,10 +345,7 @@ fn wait_for_start(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
             PollFd::new(fifo, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
         ];
-        match poll(&mut events, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(err) => return Err(err).context("wait for the start"),
-        }
+        retry_on_intr(|| poll(&mut events, None)).context("wait for the start")?;
         let is_ready = !events[0].revents().is_empty();
         if let Some(signal) = signals.next()?.filter(|signal| ends_a_process(*signal)) {
             return Err(Interrupted(signal).into());

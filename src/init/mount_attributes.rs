@@ -3,7 +3,6 @@
 //! `mounts.rs` and `detached.rs`.
 
 use std::cell::OnceCell;
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use anyhow::{Context, Result};
@@ -16,6 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::io::Errno;
 
 use super::procfs::Procfs;
+use crate::errno;
 use crate::plan::mount_options::{Attributes, attributes_of};
 use crate::plan::mounts::{BindFlags, Filesystem};
 use crate::sys::{self, MountChange};
@@ -59,7 +59,8 @@ impl Kernel {
         if self.without_setattr {
             return Err(Errno::NOSYS);
         }
-        sys::mount_setattr(mount, change, None).map_err(errno)
+        sys::mount_setattr(mount, change, None)
+            .map_err(|err| Errno::from_io_error(&err).unwrap_or(Errno::IO))
     }
 
     /// Sets the flags of a detached mount. Returns the flags that must be set once the
@@ -215,7 +216,7 @@ impl Kernel {
         rustix::process::fchdir(procfs.descriptors()?)?;
         let done = act(&target.as_raw_fd().to_string());
         rustix::process::fchdir(here)?;
-        done.map_err(|err| Errno::from_raw_os_error(err as i32))
+        done.map_err(errno::of_nix)
     }
 }
 
@@ -253,10 +254,6 @@ fn current_flags(mount: BorrowedFd<'_>) -> Result<c_ulong, Errno> {
 
 /// From linux/statfs.h, Linux 5.10.
 const ST_NOSYMFOLLOW: u64 = 0x2000;
-
-fn errno(err: io::Error) -> Errno {
-    Errno::from_io_error(&err).unwrap_or(Errno::IO)
-}
 
 #[cfg(test)]
 mod tests {

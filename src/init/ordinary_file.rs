@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sys::statfs::{self, FsType};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 
 use super::procfs::Procfs;
+use crate::errno;
 
 /// Filesystems whose regular files are the kernel's own. Reading such a file may have
 /// an effect, block, or tell this process secrets that it would not tell another. All
@@ -50,7 +51,7 @@ pub(crate) fn open(
         return Ok(None);
     }
     let filesystem = statfs::fstatfs(handle)
-        .map_err(|err| Errno::from_raw_os_error(err as i32))?
+        .map_err(errno::of_nix)?
         .filesystem_type();
     if KERNELS_OWN.contains(&filesystem) {
         return Ok(None);

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, mknodat, openat, openat2, readlinkat,
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, mknodat, openat, openat2, readlinkat,
 };
 use rustix::io::{Errno, Result};
 
@@ -43,6 +43,12 @@ impl Root {
     /// Takes `directory` as the root.
     pub(crate) fn new(directory: OwnedFd) -> Root {
         Root(directory)
+    }
+
+    /// Opens the directory at `path`, on the host, as the root.
+    pub(crate) fn at(path: &Path) -> Result<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Root(openat(CWD, path, flags, Mode::empty())?))
     }
 
     /// Opens a handle (O_PATH) on the file at `path`. Links are followed inside the

@@ -17,6 +17,7 @@ use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::capabilities;
+use super::masks::is_null_device;
 use crate::plan::process::{Credentials, ProcessPlan};
 
 /// Starts a new session, so that the container does not have the caller's controlling
@@ -135,10 +136,9 @@ fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
         // The caller may have closed this stream.
         let Ok(status) = fstat(stream) else { continue };
         let kind = FileType::from_raw_mode(status.st_mode);
-        let is_null = kind.is_char_device() && status.st_rdev == rustix::fs::makedev(1, 3);
         let is_callers =
             || streams_are_the_callers && (kind.is_file() || rustix::termios::isatty(stream));
-        if status.st_uid == uid || is_null || is_callers() {
+        if status.st_uid == uid || is_null_device(&status) || is_callers() {
             continue;
         }
         match fchown(stream, Some(Uid::from_raw(uid)), None) {

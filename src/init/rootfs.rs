@@ -36,6 +36,7 @@ use super::mounts::{Kept, Mounter};
 use super::paths::Root;
 use super::procfs::Procfs;
 use super::{devices, gpu};
+use crate::errno;
 use crate::logger::STEP;
 use crate::pipe::InitEnd;
 use crate::plan::rootfs::{Entrance, RootfsPlan};
@@ -117,7 +118,7 @@ fn make_mounts(
 /// cgroup, because that cgroup becomes the root of the namespace.
 fn unshare_cgroup_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
-        .map_err(errno)
+        .map_err(errno::of_nix)
         .context("unshare the cgroup namespace")
 }
 
@@ -163,7 +164,7 @@ fn change_parent_propagation(rootfs: &Path, slave: bool) -> Result<()> {
             Err(nix::Error::EINVAL) => {}
             result => {
                 return result
-                    .map_err(errno)
+                    .map_err(errno::of_nix)
                     .with_context(|| format!("change mount propagation of {path:?}"));
             }
         }
@@ -174,7 +175,7 @@ fn change_parent_propagation(rootfs: &Path, slave: bool) -> Result<()> {
 /// Changes the propagation of the mount at `path`.
 pub(super) fn change_propagation(path: &str, propagation: c_ulong) -> Result<()> {
     mount_propagation(Path::new(path), propagation)
-        .map_err(errno)
+        .map_err(errno::of_nix)
         .with_context(|| format!("change mount propagation of {path:?}"))
 }
 
@@ -339,7 +340,7 @@ fn change_root() -> Result<()> {
 }
 
 pub(super) fn unmount(path: &Path) -> Result<(), Errno> {
-    nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(errno)
+    nix::mount::umount2(path, MntFlags::MNT_DETACH).map_err(errno::of_nix)
 }
 
 /// Returns the mountpoints of complete proc and sysfs filesystems outside of `rootfs`,
@@ -361,7 +362,7 @@ fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>
 
 /// Unmounts `path`, or covers it if unmounting is not allowed.
 fn hide_mount(path: &Path) -> Result<()> {
-    match mount_propagation(path, MS_SLAVE | MS_REC).map_err(errno) {
+    match mount_propagation(path, MS_SLAVE | MS_REC).map_err(errno::of_nix) {
         Ok(()) => {}
         // The mount was below a mount that is already unmounted.
         Err(Errno::NOENT) => return Ok(()),
@@ -376,8 +377,4 @@ fn hide_mount(path: &Path) -> Result<()> {
         }
         Err(err) => Err(err).context("unmount"),
     }
-}
-
-fn errno(err: nix::Error) -> Errno {
-    Errno::from_raw_os_error(err as i32)
 }

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, XattrFlags, lsetxattr, mknodat};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::mount::MountAttrFlags;
 
 use crate::errno;
+use crate::init::detached::clone_tree;
 use crate::init::devices::kind_and_number;
 use crate::pipe::ToInit;
 use crate::plan::rootfs::Devices;
@@ -50,7 +51,8 @@ pub(crate) fn make(
     }
     let context = || format!("{path:?}");
     own(&path, owner, node.mode, label).with_context(context)?;
-    let tree = clone(&path).with_context(context)?;
+    let tree = clone_tree(&path, false).context("open_tree");
+    let tree = tree.with_context(context)?;
     match make_usable(&tree) {
         // Linux before 5.12 has no mount_setattr(2).
         Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
@@ -108,12 +110,6 @@ fn own(path: &Path, owner: (u32, u32), mode: u32, label: Option<&str>) -> Result
             .with_context(|| format!("set label {label:?}"))?;
     }
     Ok(())
-}
-
-/// Makes a detached mount of the node.
-fn clone(path: &Path) -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(CWD, path, flags).context("open_tree")
 }
 
 /// Clears `nodev` of the mount, because the mount of the state directory may have it.

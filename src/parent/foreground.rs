@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
 
 use super::notify::NotifySocket;
@@ -107,11 +107,7 @@ fn wait_for_event(
         .iter()
         .map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
         .collect();
-    match poll(&mut events, None) {
-        Ok(_) => {}
-        Err(Errno::INTR) => return Ok(Events::default()),
-        Err(err) => return Err(err).context("wait for the container"),
-    }
+    retry_on_intr(|| poll(&mut events, None)).context("wait for the container")?;
     let ready: Vec<bool> = events
         .iter()
         .map(|event| !event.revents().is_empty())

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::CWD;
-use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use rustix::mount::MountAttrFlags;
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
 
+use crate::init::detached::clone_tree;
 use crate::pipe::{self, ParentEnd, ToInit};
 use crate::plan::mount_options::IdMapped;
 use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
@@ -96,11 +96,7 @@ fn clone_in(child: &Child, bind: &Bind) -> Result<OwnedFd> {
 }
 
 fn clone_source(bind: &Bind) -> Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if bind.recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    Ok(open_tree(CWD, &bind.source, flags)?)
+    Ok(clone_tree(&bind.source, bind.recursive)?)
 }
 
 fn open_namespace(child: &Child, name: &str) -> Result<File> {

@@ -10,7 +10,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::init::ordinary_file;
 use crate::init::paths::Root;
@@ -44,10 +43,8 @@ pub(crate) fn has_name(text: &str) -> bool {
 /// The user or the group does not exist, or its file is missing.
 pub(crate) fn find(text: &str, pid: i32) -> Result<User> {
     let path = format!("/proc/{pid}/root");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root =
-        openat(CWD, &path, flags, Mode::empty()).with_context(|| format!("open {path:?}"))?;
-    find_in(text, &Root::new(root))
+    let root = Root::at(Path::new(&path)).with_context(|| format!("open {path:?}"))?;
+    find_in(text, &root)
 }
 
 fn find_in(text: &str, root: &Root) -> Result<User> {

@@ -9,7 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 use crate::known_failures::Failure;
 
@@ -86,19 +88,11 @@ impl Released {
     /// # Errors
     /// poll(2) fails.
     pub(crate) fn wait_for_exec(&self) -> Result<bool> {
-        use rustix::event::{PollFd, PollFlags, poll};
-        loop {
-            // poll(2) reports an error for a fifo without readers.
-            let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
-            match poll(&mut fds, None) {
-                Ok(_) if fds[0].revents().contains(PollFlags::ERR) => {
-                    let left = rustix::io::ioctl_fionread(&self.0);
-                    return Ok(left.context("look into the fifo")? == 0);
-                }
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(err) => return Err(err).context("wait for the program to start"),
-            }
-        }
+        // poll(2) always reports an error, and reports it for a fifo without readers.
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        retry_on_intr(|| poll(&mut fds, None)).context("wait for the program to start")?;
+        let left = rustix::io::ioctl_fionread(&self.0).context("look into the fifo")?;
+        Ok(left == 0)
     }
 }
 
