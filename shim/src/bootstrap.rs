@@ -1,11 +1,12 @@
-//! What containerd says on stdin when it starts a shim, and is told on stdout.
+//! The parameters that containerd writes to stdin when it starts a shim, and the answer on
+//! stdout.
 //!
-//! Since 2.3 both are messages. Before, stdin has the runtime's options, if anything,
-//! and stdout an address, which implies version 2 of the task service, or JSON with a
-//! version. JSON is too new for containerd 1.6, and version 3 for 1.7, which passes the
-//! same flags and environment as 2.0 to 2.2. So the answer is an address, which all of
-//! them read; it costs those of 2.x a `start` and a `delete` for each container of a
-//! pod.
+//! Since containerd 2.3 both are messages. Earlier versions write the runtime's options to
+//! stdin, or nothing, and read from stdout either an address, which implies version 2 of
+//! the task service, or JSON with a version. containerd 1.6 does not read JSON, and 1.7
+//! does not know version 3, but passes the same flags and environment as 2.0 to 2.2. So
+//! the answer is an address, which all of them read. Its cost for 2.0 to 2.2 is a `start`
+//! and a `delete` for each container of a pod.
 
 use std::path::PathBuf;
 
@@ -19,36 +20,36 @@ use crate::proto::bootstrap::{BootstrapParams, BootstrapResult};
 
 const SOCKET_DIR: &str = "/run/containerd/s";
 
-/// Of log/slog.
+/// The level `Debug` of Go's log/slog.
 const DEBUG: i32 = -4;
 
-/// How containerd talks to those who start.
+/// The way in which containerd passes parameters to a shim that it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
-    /// By flags and the environment.
+    /// Flags and the environment.
     Flags,
-    /// By messages.
+    /// Messages on stdin and stdout.
     Messages,
 }
 
-/// What is said of the server that is wanted.
+/// The parameters of the server to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bootstrap {
     protocol: Protocol,
-    /// Where containerd's clients connect.
+    /// The address where containerd's clients connect.
     pub(crate) address: String,
-    /// Where events go.
+    /// The address to which events are sent.
     pub(crate) events_address: String,
-    /// Where the server's socket goes.
+    /// The directory of the server's socket.
     pub(crate) socket_dir: PathBuf,
-    /// How the runtime is to be run.
+    /// The options of the runtime.
     pub(crate) options: Options,
-    /// Whether the log is to say more.
+    /// Whether debug messages are logged.
     pub(crate) debug: bool,
 }
 
 impl Bootstrap {
-    /// Puts what came on stdin beside what the command line says.
+    /// Combines the contents of stdin with the command line.
     pub(crate) fn read(stdin: &[u8], invocation: &Invocation) -> Result<Bootstrap> {
         if let Ok(params) = BootstrapParams::decode(stdin)
             && params.instance_id == invocation.id
@@ -56,7 +57,7 @@ impl Bootstrap {
         {
             return Bootstrap::of_messages(params);
         }
-        // A message with more than an Any is one that is meant for someone else.
+        // A message with more fields than an Any is meant for another container's shim.
         let options = Any::decode(stdin).context("read stdin")?;
         ensure!(
             options.encoded_len() == stdin.len(),
@@ -88,7 +89,7 @@ impl Bootstrap {
         })
     }
 
-    /// What stdout is to say of a server at this address.
+    /// Returns the answer for stdout: the server listens at `address`.
     pub(crate) fn answer(&self, address: String) -> Vec<u8> {
         match self.protocol {
             Protocol::Flags => address.into_bytes(),

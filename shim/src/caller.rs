@@ -1,8 +1,8 @@
-//! Whom to answer: a call on a connection.
+//! The address of an answer: the connection and the stream of the call.
 
 use crate::poll::Token;
 
-/// Whom to answer.
+/// Identifies a call that has to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) connection: Token,

@@ -1,5 +1,5 @@
-//! The runtime's command lines, as containerd's own shim writes them, and the reasons
-//! it gives.
+//! The runtime's command lines, written as containerd's own shim writes them, and the files
+//! in which the runtime leaves pids and the reasons of failures.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ use crate::job::{Rootfs, Work};
 use crate::options::Options;
 use crate::regular;
 
-/// What is read of the log's end; a reason is a line or two.
+/// The length of the log's end that is searched for an error, which is a line or two.
 const LOG_END: u64 = 64 << 10;
 
-/// How the runtime is run for one container.
+/// Builds the command lines for one container.
 #[derive(Debug)]
 pub(crate) struct Command {
     bundle: PathBuf,
     id: String,
-    /// Another runtime.
+    /// Another runtime's program; otherwise ours.
     program: Option<String>,
     global: Vec<String>,
-    /// `--no-pivot` and the like, for what makes a container.
+    /// Flags of `create` and `restore`, such as `--no-pivot`.
     making: Vec<String>,
 }
 
 impl Command {
-    /// For the container of a namespace of containerd's.
+    /// Prepares the flags for a container in one of containerd's namespaces.
     pub(crate) fn new(options: &Options, namespace: &str, bundle: &Path, id: &str) -> Command {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         let mut global = vec![
@@ -58,7 +58,7 @@ impl Command {
         }
     }
 
-    /// `verb`, its `flags`, and the container.
+    /// A command line of `verb`, its `flags` and the container's id.
     pub(crate) fn work(&self, verb: &str, flags: impl IntoIterator<Item = String>) -> Work {
         let verb = [verb.to_owned()];
         let rest = verb.into_iter().chain(flags).chain([self.id.clone()]);
@@ -69,7 +69,7 @@ impl Command {
         }
     }
 
-    /// `kill`, which has the signal last.
+    /// A command line of `kill`, with the signal as its last argument.
     pub(crate) fn kill(&self, all: Option<&str>, signal: &str) -> Work {
         let mut work = self.work("kill", all.map(str::to_owned));
         if let Work::Runtime { args, .. } = &mut work {
@@ -78,7 +78,7 @@ impl Command {
         work
     }
 
-    /// `create`, or `restore` with its `flags`, after its root filesystem is mounted.
+    /// A command line of `create` or `restore`, executed after the root filesystem is mounted.
     pub(crate) fn making(
         &self,
         verb: &str,
@@ -102,19 +102,19 @@ impl Command {
         work
     }
 
-    /// Where the pid of a process will be.
+    /// The path of the file to which the runtime writes the pid of a process.
     pub(crate) fn pid_file(&self, process: &str) -> PathBuf {
         self.bundle.join(format!("{process}.pid"))
     }
 
-    /// The pid in that file, which is of one process and no group.
+    /// Reads the pid file. A number that kill(2) would take for a process group is refused.
     pub(crate) fn pid(&self, process: &str) -> Option<u32> {
         let text = regular::read(&self.pid_file(process)).ok()?;
         let pid: i32 = String::from_utf8(text).ok()?.trim().parse().ok()?;
         u32::try_from(pid).ok().filter(|pid| *pid > 0)
     }
 
-    /// The last error in the log.
+    /// Reads the last error in the log.
     pub(crate) fn last_error(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Line {
@@ -138,7 +138,7 @@ impl Command {
     }
 }
 
-/// A flag and the path it takes.
+/// A flag with a path as its value.
 pub(crate) fn flag(name: &str, path: &Path) -> [String; 2] {
     [name.to_owned(), path.to_string_lossy().into_owned()]
 }

@@ -1,4 +1,5 @@
-//! What the shim itself has to know of a bundle's config.json. The runtime checks it.
+//! The fields of a bundle's config.json that the shim needs. It does not check them: the
+//! runtime does.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use serde::Deserialize;
 
 use crate::regular;
 
-/// A part of config.json.
+/// The parts of config.json that the shim needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Config {
@@ -41,16 +42,18 @@ struct IdMap {
 }
 
 impl Config {
+    /// Reads the bundle's config.json.
+    ///
     /// # Errors
-    /// It is not there, or is no JSON of that kind.
+    /// The file is missing, or is not JSON with these fields.
     pub(crate) fn read(bundle: &Path) -> Result<Config> {
         let path = bundle.join("config.json");
         let text = regular::read(&path)?;
         serde_json::from_slice(&text).with_context(|| format!("read {path:?}"))
     }
 
-    /// Whether all its processes end with the first, which has a pid namespace of its
-    /// own.
+    /// Whether the container has a new pid namespace, so that all its processes end with
+    /// the first.
     pub(crate) fn has_own_pids(&self) -> bool {
         let namespaces = self
             .linux
@@ -62,8 +65,8 @@ impl Config {
         })
     }
 
-    /// Whether its cgroup is named as systemd's are: engines that send no options mean
-    /// systemd by that.
+    /// Whether the cgroup's path has the form of systemd's. Engines that send no options
+    /// request systemd in this way.
     pub(crate) fn names_systemd_cgroup(&self) -> bool {
         let path = self
             .linux
@@ -72,7 +75,7 @@ impl Config {
         path.is_some_and(|path| path.matches(':').count() == 2 && !path.contains('/'))
     }
 
-    /// The host's ids of its root.
+    /// The ids on the host of the container's root user and group.
     pub(crate) fn root_user(&self) -> (u32, u32) {
         let root = |maps: fn(&Linux) -> Option<&Vec<IdMap>>| {
             let maps = self.linux.as_ref().and_then(maps);

@@ -1,7 +1,8 @@
-//! `delete`: what is left of a container whose server is gone, or has told of its end.
+//! `delete`: removes what remains of a container whose server is gone or has already
+//! reported the container's end.
 //!
-//! containerd calls it at the end of nearly every container, when mostly nothing is
-//! left; so that is found out first.
+//! containerd calls it at the end of nearly every container. Usually nothing remains, so
+//! that is checked first.
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,11 +20,12 @@ use crate::proto::task::DeleteResponse;
 use crate::socket::Socket;
 use crate::spawner;
 
-/// As if it was killed: who asks here has not heard of another end.
+/// The status of a process killed by SIGKILL, because a caller of `delete` has learned no other
+/// status.
 const KILLED: u32 = 128 + 9;
 
-/// Does it. All of it is tried; what cannot be done is said on stderr, which containerd
-/// logs.
+/// Deletes the container, unmounts its root filesystem, removes the socket, and answers.
+/// All steps are tried. Their errors go to stderr, which containerd logs.
 pub(crate) fn delete(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
     let bundle = &invocation.bundle;
     let socket = Socket::noted_in(bundle).filter(|socket| !socket.is_served());
@@ -41,7 +43,7 @@ pub(crate) fn delete(invocation: &Invocation, runtime: &dyn Runtime) -> Result<(
     }
     let pid = fs::read_to_string(bundle.join("init.pid"));
     let response = DeleteResponse {
-        // It may have died before it had one.
+        // The container may have died before the pid was written.
         pid: pid
             .ok()
             .and_then(|pid| pid.trim().parse().ok())
@@ -56,7 +58,7 @@ pub(crate) fn delete(invocation: &Invocation, runtime: &dyn Runtime) -> Result<(
     stdout.flush().context("write the answer")
 }
 
-/// Has the runtime delete the container, if it knows one.
+/// Calls the runtime's `delete` if the runtime has a state directory for the container.
 fn delete_container(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
     let options = Options::saved(&invocation.bundle)?;
     let root = options.state_root(&invocation.namespace);
@@ -69,7 +71,7 @@ fn delete_container(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()
     let args = args.chain(rest.map(Into::into)).collect();
     let is_done = match options.binary_name.as_str() {
         "" => runtime.run(args) == 0,
-        // Its stdout is not the answer.
+        // Its stdout must not mix with the answer.
         other => Command::new(other)
             .args(args)
             .stdin(Stdio::null())

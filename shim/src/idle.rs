@@ -1,4 +1,5 @@
-//! What an idle server need not hold: most of the program runs once, at the start.
+//! Releases memory that an idle server does not need: most of the program's code runs only
+//! once, at the start.
 
 use std::fs;
 
@@ -6,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::sys;
 
-/// Lets go of the program's pages that are as they are in its file. What is needed again
-/// comes back from the page cache; the rest, more than a MiB, was for the start. Where
-/// the kernel does not tell of mappings (proc_pid_smaps(5)), all stay.
+/// Drops the pages of the program that are unchanged from its file. The kernel reads a page
+/// again from the page cache when it is needed; more than a MiB never is. If the kernel
+/// does not report the mappings (proc_pid_smaps(5)), all pages stay.
 pub(crate) fn drop_pages() {
     if let Err(err) = try_to_drop_pages() {
         log::debug!("{}", teu_errno::chain(&err));
@@ -25,7 +26,7 @@ fn try_to_drop_pages() -> Result<()> {
                 let is_file = inode != "0" && !flags.contains('w');
                 file = range.split_once('-').filter(|_| is_file);
             }
-            // Nothing was written there before it was protected.
+            // The mapping was not written to before it was write-protected.
             ["Anonymous:", "0", "kB"] => {
                 if let Some((start, end)) = file.take() {
                     let address = |word| usize::from_str_radix(word, 16).context("an address");

@@ -1,4 +1,4 @@
-//! `-info`: what the runtime can do, for containerd, and `-v` for people.
+//! `-info` tells containerd the runtime's features; `-v` prints the version for people.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -12,10 +12,10 @@ use crate::options::Options;
 use crate::proto::Any;
 use crate::proto::types::{RuntimeInfo, RuntimeVersion};
 
-/// The name by which Go knows the JSON that `features` is.
+/// The type by which Go programs know the JSON of `features`.
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
-/// Writes a [`RuntimeInfo`] to stdout; stdin may have options.
+/// Writes a [`RuntimeInfo`] to stdout. Options may come on stdin.
 pub(crate) fn info(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
     let mut stdin = Vec::new();
     io::stdin().read_to_end(&mut stdin).context("read stdin")?;
@@ -53,12 +53,12 @@ fn features_of(other: &str) -> Result<Vec<u8>> {
     let output = output.with_context(|| format!("run {other:?}"))?;
     ensure!(
         output.status.success(),
-        "{other:?} does not tell its features"
+        "{other:?} does not report its features"
     );
     Ok(output.stdout)
 }
 
-/// The name by which containerd finds a program of this one.
+/// The runtime's name in containerd's configuration, derived from the program's name.
 fn runtime_name(program: &str) -> String {
     let name = program.strip_prefix("containerd-shim-").unwrap_or(program);
     match name.rsplit_once('-') {

@@ -1,5 +1,5 @@
-//! The command line of a shim, which is that of containerd's own: flags as Go's `flag`
-//! package reads them, then what to do.
+//! The shim's command line, which is that of containerd's own shim: flags in the form of
+//! Go's package `flag`, then an action.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -7,43 +7,43 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What was asked for.
+/// The parsed command line and environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invocation {
-    /// By which name.
+    /// The name by which the program was called.
     pub(crate) program: String,
-    /// What to do.
+    /// The action to perform.
     pub(crate) action: Action,
     /// The container's namespace in containerd.
     pub(crate) namespace: String,
-    /// The container, or the first one of its group.
+    /// The id of the container; for a server, of the first container of its group.
     pub(crate) id: String,
-    /// Where containerd's clients connect.
+    /// The address where containerd's clients connect.
     pub(crate) address: String,
-    /// Where events go; empty for nowhere.
+    /// The address to which events are sent; empty if events are not sent.
     pub(crate) events_address: String,
     /// The container's bundle.
     pub(crate) bundle: PathBuf,
-    /// Whether the log is to say more.
+    /// Whether debug messages are logged.
     pub(crate) debug: bool,
 }
 
-/// What to do.
+/// An action of the shim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Say which version this is.
+    /// Print the version.
     Version,
-    /// Say what the runtime can do.
+    /// Report the runtime's features.
     Info,
-    /// Start a server for a container, or find the one of its group.
+    /// Start a server for a container, or find the server of its group.
     Start,
-    /// Remove what is left of a container whose server is gone.
+    /// Remove what remains of a container whose server is gone.
     Delete,
-    /// Be the server.
+    /// Run as the server.
     Serve,
 }
 
-/// The environment variable with [`Invocation::events_address`].
+/// The environment variable that holds [`Invocation::events_address`].
 pub(crate) const EVENTS_ADDRESS: &str = "TTRPC_ADDRESS";
 
 impl Invocation {
@@ -63,7 +63,7 @@ impl Invocation {
     }
 
     fn parse(args: &[String]) -> Result<Invocation> {
-        let (program, args) = args.split_first().context("there is not even a name")?;
+        let (program, args) = args.split_first().context("the command line is empty")?;
         let (flags, word) = split(args)?;
         let is_on = |flag| matches!(flags.get(flag), Some(&("1" | "t" | "T" | "true" | "TRUE")));
         let value = |flag| {
@@ -100,13 +100,13 @@ impl Invocation {
     }
 }
 
-/// Flags that are on or off.
+/// Flags without a value, or with a boolean.
 const SWITCHES: [&str; 4] = ["debug", "info", "v", "version"];
-/// Flags with a value. That of `publish-binary` is for containerd 1.2, where that
-/// program sent events.
+/// Flags with a value. `publish-binary` is accepted for containerd 1.2, where that program
+/// sent events.
 const VALUES: [&str; 5] = ["address", "bundle", "id", "namespace", "publish-binary"];
 
-/// The flags, and the first word after them.
+/// Splits the arguments into the flags and the first word after them.
 fn split(args: &[String]) -> Result<(HashMap<&str, &str>, Option<&str>)> {
     let mut flags = HashMap::new();
     let mut args = args.iter().map(String::as_str);

@@ -1,4 +1,5 @@
-//! What the spawner is asked to do, and what it answers.
+//! The messages between the server and the spawner: requests to start and signal jobs, and
+//! the answers.
 
 use std::path::PathBuf;
 
@@ -6,36 +7,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::types::Mount;
 
-/// Tells jobs apart; never 0.
+/// Identifies a job; never 0.
 pub type JobId = u64;
 
-/// To the spawner.
+/// A message to the spawner.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// The descriptors that come with it are 0, 1, 2 and so on for the job.
+    /// Starts a job. The descriptors of the message become 0, 1, 2 and so on of the job.
     Start(JobId, Work),
-    /// For a job; nothing happens if it has ended.
+    /// Sends a signal to a job. Ignored if the job has ended.
     Signal(JobId, i32),
 }
 
-/// What a job is to do.
+/// The work of a job.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Work {
-    /// A command of the runtime.
+    /// Runs a command of the runtime.
     Runtime {
-        /// Another one than ours: its path, or a name to be found in PATH.
+        /// Another runtime's program: a path, or a name to look up in PATH.
         program: Option<String>,
+        /// The arguments.
         args: Vec<String>,
-        /// What is mounted before. It stays if the command fails.
+        /// The mounts to make before the command. They stay if the command fails.
         rootfs: Option<Rootfs>,
     },
-    /// Unmounts all that is mounted there.
+    /// Unmounts all mounts at this path.
     Unmount(PathBuf),
-    /// A program that is no runtime, with this environment and no other.
+    /// Executes a program that is not a runtime, with exactly this environment.
     Program {
+        /// The path of the program.
         path: PathBuf,
+        /// The arguments.
         args: Vec<String>,
-        /// `NAME=value`.
+        /// Variables as `NAME=value`.
         env: Vec<String>,
     },
 }
@@ -43,15 +47,17 @@ pub enum Work {
 /// The mounts of a root filesystem.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Rootfs {
+    /// The directory to mount on.
     pub directory: PathBuf,
+    /// The mounts, the lowest first.
     pub mounts: Vec<Mount>,
 }
 
-/// From the spawner, or from a job itself.
+/// A message from the spawner, or from a job.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// Why a job failed where no log says it; its end follows.
+    /// The reason of a failure that the runtime did not log. `Ended` follows.
     Failed(JobId, String),
-    /// Its exit status, or 128 and the number of the signal that ended it.
+    /// The job's exit status, or 128 and the number of the signal that ended it.
     Ended(JobId, u8),
 }

@@ -1,9 +1,14 @@
-//! A containerd shim (runtime v2): the life of a pod's containers for an engine, in
-//! one process with one thread.
+//! A containerd shim (runtime v2): manages the containers of one group, such as a pod, for
+//! an engine, in one process with one thread.
 //!
-//! That process waits: for calls, for output to copy, for programs to end. All that
-//! takes its time (mounts, hooks, cgroups, systemd, CRIU) a job does, which the spawner
-//! forks (`spawner.rs`), so no call waits for another's.
+//! That process waits for calls, for output to copy, and for programs to end. Work that
+//! takes time (mounts, hooks, cgroups, systemd, CRIU) is done by jobs, so that no call
+//! waits for another call. The spawner forks them (`spawner.rs`).
+//!
+//! The shim does not make containers: it runs command lines of the runtime, through the
+//! trait [`Runtime`].
+
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod bootstrap;
 mod caller;
@@ -43,33 +48,34 @@ use anyhow::{Context, Result};
 
 use crate::invocation::{Action, Invocation};
 
-/// The runtime inside the shim.
+/// The runtime that the shim calls.
 pub trait Runtime {
-    /// Does what a command line without the program's name says, and answers with the
-    /// exit status. Only what was asked for goes to stdout.
+    /// Executes a command line, given without the program's name, and returns the exit
+    /// status. Writes only the command's output to stdout.
     fn run(&self, args: Vec<OsString>) -> u8;
 
-    /// Has this process run from where nobody can write to its program, which its
-    /// containers' first processes run from too: may not return, but start it again.
+    /// Makes this process run from a copy of its program that nobody can write to, because
+    /// the first processes of its containers run from the same file. May execute the
+    /// program again instead of returning.
     ///
     /// # Errors
-    /// That cannot be.
+    /// The program cannot be sealed.
     fn seal(&self) -> Result<()>;
 
-    /// JSON of the runtime specification's `Features`.
+    /// Returns the runtime specification's `Features` as JSON.
     ///
     /// # Errors
-    /// It cannot be found out.
+    /// The features cannot be determined.
     fn features(&self) -> Result<Vec<u8>>;
 
-    /// Of the release.
+    /// The version of the release.
     fn version(&self) -> &str;
 
-    /// Of the sources; may be empty.
+    /// The revision of the sources; may be empty.
     fn revision(&self) -> &str;
 }
 
-/// Does what the shim's command line says.
+/// Executes the shim's command line.
 pub fn main(runtime: &dyn Runtime) -> ExitCode {
     let outcome = Invocation::read().and_then(|invocation| match invocation.action {
         Action::Version => info::version(&invocation, runtime),
@@ -81,15 +87,15 @@ pub fn main(runtime: &dyn Runtime) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            // containerd makes an error of it.
+            // containerd reads stderr and reports it as the error.
             eprintln!("{}", teu_errno::chain(&err));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Of the server and its spawner, which were executed as /proc/self/exe: that says
-/// nothing.
+/// The name of the server and of its spawner. They are executed as /proc/self/exe, so that
+/// their name would be "exe".
 const PROCESS_NAME: &CStr = c"containerd-shim";
 
 fn serve(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
@@ -98,7 +104,7 @@ fn serve(invocation: &Invocation, runtime: &dyn Runtime) -> Result<()> {
     server::serve(invocation, take_listener()?, runtime)
 }
 
-/// The socket, which `start` left as stdin.
+/// Takes the listening socket, which `start` passed as stdin.
 fn take_listener() -> Result<UnixListener> {
     let stdin = rustix::stdio::stdin();
     let listener = rustix::io::fcntl_dupfd_cloexec(stdin, 3).context("take the socket")?;

@@ -1,4 +1,4 @@
-//! The server's log: lines for containerd, which copies them into its own.
+//! The server's log: lines in a fifo, which containerd copies into its own log.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,11 +7,10 @@ use std::path::Path;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// Where lines go; one that finds no room or no reader is lost.
+/// The fifo. A line is lost if the fifo is full or has no reader.
 struct Fifo(File);
 
-/// Has all that is logged from here on written to the bundle's fifo, if containerd
-/// reads it.
+/// Directs all later log messages to the bundle's fifo, if containerd reads it.
 pub(crate) fn open(bundle: &Path, debug: bool) {
     let fifo = OpenOptions::new()
         .write(true)

@@ -1,7 +1,8 @@
-//! What a container uses, in the words of containerd's own library for cgroups: one
-//! message for v1 and hybrid hosts, another for v2.
+//! A container's resource usage, in the messages of containerd's library for cgroups: one
+//! for v1 and hybrid hosts, another for v2.
 //!
-//! The numbers come from the runtime's library. What the kernel does not tell is 0.
+//! The numbers come from the crate teu-cgroups. A number that the kernel does not report
+//! is 0.
 
 pub mod v1;
 pub mod v2;
@@ -10,7 +11,7 @@ use teu_cgroups::Cgroup;
 
 use crate::proto::Any;
 
-/// The answer to `Stats`.
+/// Reads the statistics of a cgroup, for the answer to `Stats`.
 pub fn of(cgroup: &Cgroup) -> Any {
     let stats = cgroup.stats();
     match cgroup.is_v2() {
@@ -19,8 +20,8 @@ pub fn of(cgroup: &Cgroup) -> Any {
     }
 }
 
-/// A message whose first fields are numbers that the kernel writes into one file, each
-/// with its name: `field = tag "name"`.
+/// Defines a message whose first fields are numbers that the kernel writes into one file
+/// under the given names: `field = tag "name"`.
 macro_rules! table {
     (
         $(#[$about:meta])*
@@ -33,7 +34,11 @@ macro_rules! table {
         $(#[$about])*
         #[derive(Clone, PartialEq, prost::Message)]
         pub struct $message {
-            $(#[prost(uint64, tag = $tag)] pub $field: u64,)+
+            $(
+                #[doc = concat!("The kernel's number `", $key, "`.")]
+                #[prost(uint64, tag = $tag)]
+                pub $field: u64,
+            )+
             $($rest)*
         }
 
@@ -64,7 +69,7 @@ mod tests {
             true => v2::Metrics::decode(bytes).unwrap().pids.unwrap().current,
             false => v1::Metrics::decode(bytes).unwrap().pids.unwrap().current,
         };
-        // The root of a hierarchy does not count; then both are 0.
+        // The kernel keeps no counts for the root of a hierarchy, so both are 0.
         assert_eq!(pids == 0, cgroup.usage().pids == 0);
         let own = Pid::this().as_raw();
         assert!(cgroup.processes().expect("processes").contains(&own));

@@ -1,8 +1,8 @@
-//! The root filesystem of a container, mounted as containerd asks: the mounts of a
-//! snapshot, with the options of fstab(5) and some of containerd's own.
+//! Mounts a container's root filesystem as containerd asks: the mounts of a snapshot, with
+//! the options of fstab(5) and some of containerd's own.
 //!
-//! It blocks and enters a namespace of mounts of its own: for a job, not for the
-//! server. Not for the mounts of config.json, which the runtime makes.
+//! It belongs in a job, not in the server, because it blocks and enters a mount namespace
+//! of its own. The mounts of config.json are not made here: the runtime makes them.
 
 mod loop_device;
 mod options;
@@ -32,10 +32,10 @@ use loop_device::LoopDevice;
 use options::Options;
 pub use unmount::unmount_recursive;
 
-/// Mounts all, in order, below the directory `rootfs`, or none. The directory is made.
+/// Creates the directory `rootfs` and makes all mounts below it, in order.
 ///
 /// # Errors
-/// A mount cannot be made; those before it are then undone.
+/// A mount cannot be made. The earlier mounts are then unmounted.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o711).create(rootfs) {
         Err(err) if err.kind() != ErrorKind::AlreadyExists => {
@@ -47,7 +47,7 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
     if mounted.is_err()
         && let Err(err) = unmount_recursive(rootfs)
     {
-        log::warn!("what was mounted is left: {err:#}");
+        log::warn!("cannot undo earlier mounts: {err:#}");
     }
     mounted.context("failed to mount rootfs component")
 }
@@ -75,7 +75,7 @@ fn attach(mount: &Mount, options: &Options, place: &Place<'_>) -> Result<()> {
     if mount.r#type == "overlay" && (is_long || owners.is_some()) {
         return overlay::mount_layers(options, owners.as_ref(), place);
     }
-    // The kernel would cut it off there.
+    // mount(2) would cut the options off at the length of a page.
     ensure!(!is_long, "mount options is too long");
 
     let mut source = Path::new(&mount.source);
@@ -95,7 +95,7 @@ fn attach(mount: &Mount, options: &Options, place: &Place<'_>) -> Result<()> {
     }
     let read_only_bind = MountFlags::BIND | MountFlags::RDONLY;
     if options.flags.contains(read_only_bind) {
-        make_read_only(options.flags, place).context("make it read-only")?;
+        make_read_only(options.flags, place).context("make the mount read-only")?;
     }
     if let Some(owners) = owners {
         map_owners(&owners, place)?;
@@ -103,7 +103,7 @@ fn attach(mount: &Mount, options: &Options, place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The program that mounts a type, and what it is told to run.
+/// The helper program that mounts a type, and the FUSE program that the helper is to run.
 fn helper(kind: &str) -> Option<(&'static str, &str)> {
     let fuse = kind.strip_prefix("fuse.");
     let fuse3 = kind.strip_prefix("fuse3.");
@@ -114,7 +114,7 @@ fn helper(kind: &str) -> Option<(&'static str, &str)> {
 fn mount_with(helper: &str, program: &str, mount: &Mount, place: &Place<'_>) -> Result<()> {
     let target = place.proc_path()?;
     let mut command = Command::new(helper);
-    // Nobody is in the container yet who could put another thing at this path.
+    // The path cannot be replaced meanwhile, because no process is in the container yet.
     command.arg(&mount.source).arg(read_link(target.path())?);
     for option in &mount.options {
         command.args(["-o", option]);
@@ -129,18 +129,18 @@ fn mount_with(helper: &str, program: &str, mount: &Mount, place: &Place<'_>) -> 
     Ok(())
 }
 
-/// A path below the root filesystem, which never leads out of it.
+/// A path below the root filesystem, resolved so that it never leads out of it.
 struct Place<'a> {
     rootfs: &'a Path,
     path: &'a Path,
 }
 
 impl Place<'_> {
-    /// What is there now: after a mount, its root.
+    /// Opens the place as it is now: after a mount, the root of that mount.
     fn open(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root = open(self.rootfs, flags | OFlags::DIRECTORY, Mode::empty())?;
-        // "/" is the root itself, also for a path that is empty.
+        // "/" is the root itself; it also stands for an empty path.
         let path = Path::new("/").join(self.path);
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         openat2(root, path, flags, Mode::empty(), resolve)
@@ -151,7 +151,7 @@ impl Place<'_> {
     }
 }
 
-/// A name for what is open, for calls that take no descriptor.
+/// A path of an open file, for system calls that take no descriptor.
 struct ProcPath {
     path: PathBuf,
     _open: OwnedFd,
@@ -170,11 +170,11 @@ impl ProcPath {
     }
 }
 
-/// The first call of a bind mount takes no other flag.
+/// Makes a bind mount read-only. The call that makes the mount ignores this flag.
 fn make_read_only(flags: MountFlags, place: &Place<'_>) -> Result<(), Errno> {
     let target = place.proc_path()?;
     match mount_remount(target.path(), flags, c"") {
-        // In a user namespace, flags of the mount it was copied from are locked.
+        // In a user namespace, the flags of the source mount are locked.
         Err(Errno::PERM) => {
             let own = statvfs(target.path())?.f_flag.bits();
             let own = u32::try_from(own).map_err(|_| Errno::OVERFLOW)?;
@@ -186,7 +186,7 @@ fn make_read_only(flags: MountFlags, place: &Place<'_>) -> Result<(), Errno> {
     }
 }
 
-/// Mounts the place over itself with other owners.
+/// Mounts the place over itself with its owners mapped.
 fn map_owners(owners: &OwnedFd, place: &Place<'_>) -> Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let path = place.proc_path()?;
@@ -207,11 +207,11 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
 
-    /// A directory that is removed in the end, in which this thread alone sees mounts.
+    /// A temporary directory. Only this thread sees the mounts in it.
     struct Scratch(PathBuf);
 
     impl Scratch {
-        // Needs root.
+        // Requires root.
         fn new(name: &str) -> Scratch {
             sys::unshare_mounts().expect("unshare");
             let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -234,7 +234,7 @@ mod tests {
             self.0.join("rootfs")
         }
 
-        /// What is mounted in it, by type.
+        /// The types of the mounts in the directory.
         fn mounted(&self) -> Vec<String> {
             let table = fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
             let rows = table
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(fs::read_dir(scratch.rootfs()).expect("read").count(), 120);
         fs::write(scratch.rootfs().join("new"), "").expect("write");
         assert!(scratch.0.join("upper/new").exists());
-        // Nothing else is left, and this is the namespace from before.
+        // The thread is back in its first namespace, and no other mount is left.
         assert_eq!(scratch.mounted(), ["overlay"]);
         unmount_recursive(&scratch.rootfs()).expect("unmount");
 

@@ -1,5 +1,5 @@
-//! How the runtime is to be run: what a caller says of it, in one of three shapes, and
-//! what is kept of that in the bundle.
+//! The options of the runtime: read from a caller in three formats, and saved in the bundle
+//! for later commands.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -15,19 +15,19 @@ use crate::regular;
 
 pub use runc::Options;
 
-/// Where the runtime keeps its state if nobody says otherwise; that of containerd's own
-/// shim, for those who look there.
+/// The default for the runtime's states. containerd's own shim has the same, and other
+/// programs look there.
 const DEFAULT_ROOT: &str = "/run/containerd/runc";
 
-/// In the bundle, as containerd's own shim has it.
+/// The name of the file in the bundle, as containerd's own shim names it.
 const FILE: &str = "options.json";
 
 impl Options {
-    /// What a caller says. Clients and CRI send runc's options to a runtime called
-    /// `runc`; to others CRI and dockerd send those as TOML, or nothing.
+    /// Reads a caller's options. Clients and CRI send runc's message to a runtime called
+    /// `runc`. To other runtimes, CRI and dockerd send TOML, or nothing.
     ///
     /// # Errors
-    /// They are of another type, or cannot be read.
+    /// The options have another type, or cannot be decoded.
     pub fn read(any: Option<&Any>) -> Result<Options> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Options::default());
@@ -41,34 +41,34 @@ impl Options {
         }
     }
 
-    /// Whether this is of one of the types that [`Options::read`] knows.
+    /// Whether the message has one of the types that [`Options::read`] knows.
     pub(crate) fn is_in(any: &Any) -> bool {
         [Options::NAME, runtime::Options::NAME].contains(&any.name())
     }
 
-    /// CRI puts what its own configuration has into the body, which may include other
-    /// names than runc's; with a path there is no body.
+    /// Reads TOML. CRI puts the contents of its own configuration into the body, which may
+    /// have fields that runc does not know. With a path there is no body.
     fn from_toml(options: &runtime::Options) -> Result<Options> {
         if !options.config_body.is_empty() {
             return basic_toml::from_slice(&options.config_body)
-                .context("read the runtime's options, which are to be TOML");
+                .context("read the runtime's options as TOML");
         }
         if options.config_path.is_empty() {
             return Ok(Options::default());
         }
         let file = regular::read(Path::new(&options.config_path))?;
         basic_toml::from_slice(&file)
-            .with_context(|| format!("read {:?}, which is to be TOML", options.config_path))
+            .with_context(|| format!("read {:?} as TOML", options.config_path))
     }
 
-    /// What [`Options::save`] wrote, or nothing.
+    /// Reads the options that [`Options::save`] wrote; without a file, the defaults.
     ///
     /// # Errors
-    /// There is something else.
+    /// The file cannot be read or decoded.
     pub fn saved(bundle: &Path) -> Result<Options> {
         let path = bundle.join(FILE);
         match fs::read(&path) {
-            // The server was killed before it wrote, and before there was a container.
+            // The server was killed before it wrote the options, so there is no container.
             Ok(json) if json.is_empty() => Ok(Options::default()),
             Ok(json) => serde_json::from_slice(&json).with_context(|| format!("read {path:?}")),
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(Options::default()),
@@ -76,14 +76,14 @@ impl Options {
         }
     }
 
-    /// Keeps them in the bundle, for `delete`.
+    /// Saves the options in the bundle, for `delete`.
     ///
     /// # Errors
-    /// They cannot be written there.
+    /// The file cannot be written.
     pub fn save(&self, bundle: &Path) -> Result<()> {
         let path = bundle.join(FILE);
         let json = serde_json::to_vec(self)?;
-        // A fifo that is there would keep the server waiting.
+        // O_NONBLOCK, because opening a fifo in that place would block the server.
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -94,7 +94,7 @@ impl Options {
             .with_context(|| format!("write {path:?}"))
     }
 
-    /// The directory of the states of a namespace's containers (`--root`).
+    /// The directory for the states of a namespace's containers (`--root`).
     pub fn state_root(&self, namespace: &str) -> PathBuf {
         let root = match self.root.as_str() {
             "" => DEFAULT_ROOT,
@@ -132,7 +132,7 @@ mod tests {
         };
         assert_eq!(Options::read(Some(&Any::new(&options))).unwrap(), options);
 
-        // As go-toml 1 and 2 write it, with what CRI's configuration has beside.
+        // As go-toml 1 and 2 write it, among other settings of CRI's configuration.
         for body in [
             "\nBinaryName = \"crun\"\nIoUid = 1000\nSystemdCgroup = true\nTypeUrl = \"x\"\n",
             "BinaryName = 'crun'\nIoUid = 1000\nSystemdCgroup = true\n\n[Other]\n  A = [1, 2]\n",

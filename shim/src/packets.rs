@@ -1,4 +1,5 @@
-//! Messages with descriptors between processes of ours: JSON over a SOCK_SEQPACKET pair.
+//! Messages with descriptors between the shim's processes: JSON over a pair of
+//! SOCK_SEQPACKET sockets.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
@@ -15,29 +16,31 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The most descriptors of one message.
+/// The maximum number of descriptors in a message.
 const MOST_FDS: usize = 8;
-/// The longest message; a root filesystem of many layers has tens of KiB.
+/// The maximum length of a message; a root filesystem of many layers needs tens of KiB.
 const LONGEST: usize = 128 << 10;
 
-/// One end.
+/// One end of the pair.
 #[derive(Debug)]
 pub(crate) struct Packets {
     socket: OwnedFd,
     unsent: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
 
-/// What came.
+/// The result of receiving.
 #[derive(Debug)]
 pub(crate) enum Received<T> {
     Message(T, Vec<OwnedFd>),
-    /// Nothing yet.
+    /// No message has arrived yet.
     Nothing,
-    /// The other end is closed, and so are all copies of it.
+    /// The other end and all copies of it are closed.
     End,
 }
 
 impl Packets {
+    /// Makes a connected pair.
+    ///
     /// # Errors
     /// Those of socketpair(2).
     pub(crate) fn pair() -> Result<(Packets, Packets)> {
@@ -54,10 +57,10 @@ impl Packets {
         }
     }
 
-    /// The same with a descriptor of at least this number.
+    /// Moves the socket to a descriptor of at least `number`.
     ///
     /// # Errors
-    /// There are too many already.
+    /// The process has too many open files.
     pub(crate) fn moved_above(self, number: i32) -> Result<Packets> {
         let moved = fcntl_dupfd_cloexec(&self.socket, number);
         moved.map(Packets::new).context("dup the socket")
@@ -67,27 +70,35 @@ impl Packets {
         self.socket.as_fd()
     }
 
-    /// Whether something waits for [`Packets::flush`].
+    /// Whether messages wait for [`Packets::flush`].
     pub(crate) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Sends a message, now or as soon as there is room.
+    /// Sends a message, or queues it until there is room.
     ///
     /// # Errors
-    /// It is too long, or the other end is gone.
+    /// The message is too long, or the other end is closed.
     pub(crate) fn send(&mut self, message: &impl Serialize, fds: Vec<OwnedFd>) -> Result<()> {
-        let bytes = serde_json::to_vec(message).context("write a message")?;
-        ensure!(bytes.len() <= LONGEST, "a message of {} bytes", bytes.len());
-        ensure!(fds.len() <= MOST_FDS, "a message of {} files", fds.len());
+        let bytes = serde_json::to_vec(message).context("encode a message")?;
+        ensure!(
+            bytes.len() <= LONGEST,
+            "message too long: {} bytes",
+            bytes.len()
+        );
+        ensure!(
+            fds.len() <= MOST_FDS,
+            "too many descriptors in a message: {}",
+            fds.len()
+        );
         self.unsent.push_back((bytes, fds));
         self.flush()
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends queued messages as far as there is room.
     ///
     /// # Errors
-    /// The other end is gone.
+    /// The other end is closed.
     pub(crate) fn flush(&mut self) -> Result<()> {
         while let Some((bytes, fds)) = self.unsent.front() {
             match send(self.fd(), bytes, fds) {
@@ -100,12 +111,12 @@ impl Packets {
         Ok(())
     }
 
-    /// The next message, if one has come.
+    /// Receives the next message, without blocking.
     ///
     /// # Errors
-    /// It means nothing.
+    /// The message cannot be received or decoded.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> Result<Received<T>> {
-        // First how long it is: a buffer for the longest would stay in memory.
+        // Ask for the length first, because a buffer of the maximum length would stay in memory.
         let length = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
         let mut bytes = match recv(&self.socket, &mut [0; 0], length) {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
@@ -125,13 +136,13 @@ impl Packets {
             return Ok(Received::End);
         }
         let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
-        ensure!(!received.flags.intersects(cut), "a message was cut short");
+        ensure!(!received.flags.intersects(cut), "a message was truncated");
         let fds = control.drain().flat_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
             _ => Vec::new(),
         });
         let message = bytes.get(..received.bytes).unwrap_or_default();
-        let message = serde_json::from_slice(message).context("read a message")?;
+        let message = serde_json::from_slice(message).context("decode a message")?;
         Ok(Received::Message(message, fds.collect()))
     }
 }

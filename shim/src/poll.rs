@@ -1,4 +1,4 @@
-//! What the one thread waits for (epoll(7)).
+//! Waits for descriptors with epoll(7), for the server's only thread.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 pub use epoll::EventFlags;
 
-/// Whose descriptor it is; the loop knows what to do about it.
+/// Identifies a descriptor to the server's loop, which knows how to handle it.
 pub type Token = u64;
 
 /// An epoll instance.
@@ -17,6 +17,8 @@ pub type Token = u64;
 pub struct Poll(OwnedFd);
 
 impl Poll {
+    /// Makes an instance.
+    ///
     /// # Errors
     /// Those of epoll_create1(2).
     pub fn new() -> Result<Poll, Errno> {
@@ -31,7 +33,7 @@ impl Poll {
         epoll::add(&self.0, fd, epoll::EventData::new_u64(token), flags)
     }
 
-    /// Waits for other `flags` of the descriptor; for none, only errors and the end.
+    /// Replaces the `flags` to wait for. With empty flags, only errors and hang-ups are reported.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -39,7 +41,7 @@ impl Poll {
         epoll::modify(&self.0, fd, epoll::EventData::new_u64(token), flags)
     }
 
-    /// No longer waits for the descriptor. Closing its last copy does the same.
+    /// Stops waiting for the descriptor. Closing its last copy does so, too.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -47,10 +49,10 @@ impl Poll {
         epoll::delete(&self.0, fd)
     }
 
-    /// What is ready, after at most `timeout`.
+    /// Waits for at most `timeout` and returns the ready descriptors.
     ///
     /// # Errors
-    /// Those of epoll_wait(2) but EINTR.
+    /// Those of epoll_wait(2) except EINTR.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Vec<(Token, EventFlags)>, Errno> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);

@@ -1,7 +1,7 @@
-//! The messages of containerd's API that a shim takes part in, and protobuf's own that
-//! they are made of. Field numbers are those of the `.proto` files in its `api/`.
+//! The messages of containerd's API that a shim sends and receives, and the messages of
+//! protobuf in them. Field numbers are those of the `.proto` files in containerd's `api/`.
 //!
-//! Those of cgroup statistics are in `metrics`.
+//! Messages of cgroup statistics are in `metrics`.
 
 pub mod bootstrap;
 pub mod events;
@@ -14,13 +14,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::{DecodeError, Message};
 
-/// A message with a name that travels in an [`Any`].
+/// A message that can be packed into an [`Any`], with its name.
 pub trait Named: Message + Default {
-    /// Its full name.
+    /// The full name of the message.
     const NAME: &'static str;
 }
 
-/// Gives messages of one protobuf package their names.
+/// Implements [`Named`] for messages of one protobuf package.
 macro_rules! named {
     ($package:literal: $($message:ident),+) => {
         $(impl $crate::proto::Named for $message {
@@ -33,16 +33,16 @@ pub(crate) use named;
 /// `google.protobuf.Any`: a message of a type that its sender chose, or JSON.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Any {
-    /// The message's name, maybe as the last part of an address.
+    /// The name of the message; may be the last part of a URL.
     #[prost(string, tag = "1")]
     pub type_url: String,
-    /// The message.
+    /// The encoded message.
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
 }
 
 impl Any {
-    /// The message under its bare name, as containerd sends it.
+    /// Packs a message under its bare name, as containerd does.
     pub fn new<M: Named>(message: &M) -> Any {
         Any {
             type_url: M::NAME.to_owned(),
@@ -50,12 +50,12 @@ impl Any {
         }
     }
 
-    /// What is in it, if it is such a message.
+    /// Decodes the message if it has the type `M`.
     pub fn decode_as<M: Named>(&self) -> Option<Result<M, DecodeError>> {
         (self.name() == M::NAME).then(|| M::decode(self.value.as_slice()))
     }
 
-    /// The name of the message, without the address it may be part of.
+    /// The name of the message, without the URL around it.
     pub fn name(&self) -> &str {
         self.type_url.rsplit('/').next().unwrap_or_default()
     }
@@ -64,29 +64,29 @@ impl Any {
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Timestamp {
-    /// Since 1970.
+    /// Seconds since 1970.
     #[prost(int64, tag = "1")]
     pub seconds: i64,
-    /// Since the second began.
+    /// Nanoseconds since the second began.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
 }
 
 impl Timestamp {
-    /// Go's zero: no time at all.
+    /// Go's zero time, which stands for "no time".
     pub const NEVER: Timestamp = Timestamp {
         seconds: -62_135_596_800,
         nanos: 0,
     };
 
-    /// The time it is.
+    /// The current time.
     pub fn now() -> Timestamp {
         SystemTime::now().into()
     }
 }
 
 impl From<SystemTime> for Timestamp {
-    /// A clock before 1970 is at 1970.
+    /// Converts a time. A time before 1970 becomes 1970.
     fn from(time: SystemTime) -> Timestamp {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp {

@@ -1,9 +1,9 @@
-//! Tells containerd what happened: one event after the other, in order, each until it
-//! is taken.
+//! Sends events to containerd: in order, each again and again until containerd has taken
+//! it.
 //!
-//! containerd may not be there, or not answer, for as long as it likes: events wait. It
-//! works on calls of one connection at the same time, so one is sent once the one before
-//! is answered. One whose answer got lost is sent again; engines bear that.
+//! If containerd is not running or does not answer, events wait. containerd handles the
+//! calls of a connection in parallel, so an event is sent only when the event before it
+//! has been answered. If an answer is lost, the event is sent twice; engines tolerate that.
 
 mod connection;
 
@@ -20,50 +20,51 @@ use crate::proto::{Any, Timestamp};
 use crate::ttrpc::Status;
 use connection::Connection;
 
-/// How many events may wait; older ones make room.
+/// The maximum number of waiting events. Beyond it the oldest are dropped.
 const MAX_EVENTS: usize = 16 << 10;
-/// How long they may be in all; one of this length still fits into a frame.
+/// The maximum length of all waiting events; a single event of this length fits in a frame.
 const MAX_BYTES: usize = 3 << 20;
 
-/// A socket tells when its other end is gone, and one that is stopped goes on one day.
-/// This is for one that has lost the call.
+/// The time after which an unanswered event is sent again. It covers a containerd that has
+/// lost the call: the socket reports one that has ended, and one that is stopped answers
+/// when it continues.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After a first failure, and at most.
+/// The pauses after the first failure and, at most, after later ones.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1600);
 
-/// How often containerd may refuse an event before it gets none other to see.
+/// The number of refusals after which an event is dropped.
 const MAX_REFUSALS: u32 = 5;
 
-/// The way of events to containerd.
+/// Sends events to one containerd.
 #[derive(Debug)]
 pub struct Publisher {
     address: PathBuf,
     namespace: String,
     token: Token,
-    /// The first one may be on its way.
+    /// The waiting events. The first may have been sent already.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     connection: Option<Connection>,
-    /// Failures since something last went well.
+    /// Failures since the last success.
     failures: u32,
-    /// When to try again after one.
+    /// The end of the pause after a failure.
     pause_until: Option<Instant>,
-    /// How often the first in the queue has been refused.
+    /// How often containerd has refused the first event in the queue.
     refusals: u32,
 }
 
 #[derive(Debug)]
 struct Queued {
     topic: &'static str,
-    /// A [`ForwardRequest`].
+    /// An encoded [`ForwardRequest`].
     request: Vec<u8>,
 }
 
 impl Publisher {
-    /// Towards the socket at `address`; nothing goes there before there is an event.
-    /// Without an address events are dropped.
+    /// Makes a publisher for the socket at `address`, which connects when there is an event.
+    /// With an empty address, events are dropped.
     pub fn new(address: &str, namespace: &str, token: Token) -> Publisher {
         Publisher {
             address: address.strip_prefix("unix://").unwrap_or(address).into(),
@@ -78,7 +79,7 @@ impl Publisher {
         }
     }
 
-    /// Sends the event, once those before it are through.
+    /// Queues an event and sends it after the events before it.
     pub fn publish<E: Event>(&mut self, poll: &Poll, event: &E) {
         if self.address.as_os_str().is_empty() {
             return;
@@ -102,12 +103,12 @@ impl Publisher {
         self.advance(poll, Instant::now());
     }
 
-    /// Whether all events are through.
+    /// Whether containerd has taken all events.
     pub fn is_done(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Goes on where the connection is ready.
+    /// Handles events of the connection's descriptor.
     pub fn ready(&mut self, poll: &Poll, flags: EventFlags) {
         let now = Instant::now();
         if let Err(err) = self.exchange(poll, flags, now) {
@@ -116,7 +117,7 @@ impl Publisher {
         self.advance(poll, now);
     }
 
-    /// When [`Publisher::tick`] has something to do.
+    /// The time at which [`Publisher::tick`] must be called.
     pub fn deadline(&self) -> Option<Instant> {
         match self.connection.as_ref().and_then(Connection::called_at) {
             Some(called_at) => Some(called_at + ANSWER_TIMEOUT),
@@ -124,7 +125,7 @@ impl Publisher {
         }
     }
 
-    /// Does what is to be done at this time.
+    /// Handles timeouts and the ends of pauses.
     pub fn tick(&mut self, poll: &Poll, now: Instant) {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             if self.is_first_on_its_way() {
@@ -134,7 +135,7 @@ impl Publisher {
         }
     }
 
-    /// Drops the oldest events but the one on its way, if there are too many.
+    /// Drops the oldest unsent events if too many wait.
     fn make_room(&mut self) {
         let oldest = usize::from(self.is_first_on_its_way());
         while self.queue.len() > MAX_EVENTS || self.queued_bytes > MAX_BYTES {
@@ -143,7 +144,7 @@ impl Publisher {
             };
             self.queued_bytes -= dropped.request.len();
             log::warn!(
-                "an event is lost, too many wait for containerd: {}",
+                "drop an event, because too many wait for containerd: {}",
                 dropped.topic
             );
         }
@@ -154,14 +155,14 @@ impl Publisher {
         connection.is_some_and(|connection| connection.called_at().is_some())
     }
 
-    /// Sends the first event, if it is time.
+    /// Sends the first event, unless it has been sent or a pause is not over.
     fn advance(&mut self, poll: &Poll, now: Instant) {
         let is_paused = self.pause_until.is_some_and(|until| now < until);
         if is_paused || self.is_first_on_its_way() {
             return;
         }
         let Some(first) = self.queue.front() else {
-            // What it grew to in bad times is given back.
+            // Give the memory back that the queue grew to while containerd was away.
             self.queue.shrink_to_fit();
             return;
         };
@@ -187,7 +188,7 @@ impl Publisher {
         if flags.contains(EventFlags::OUT) {
             connection.flush(poll)?;
         }
-        // There may be an answer before the end.
+        // An answer may have arrived before the connection ended.
         let received = connection.receive();
         if let Some(outcome) = connection.outcome() {
             self.settle(outcome, now);
@@ -195,17 +196,17 @@ impl Publisher {
         received
     }
 
-    /// Takes note of what containerd says of the first event.
+    /// Handles containerd's answer to the first event.
     fn settle(&mut self, outcome: Result<(), Status>, now: Instant) {
         if let Err(status) = outcome {
             let topic = self.queue.front().map_or("", |first| first.topic);
             self.refusals += 1;
             if self.refusals < MAX_REFUSALS {
-                log::warn!("containerd refuses an event, {topic}: {status}");
+                log::warn!("containerd refuses an event: {topic}: {status}");
                 self.pause(now);
                 return;
             }
-            log::warn!("an event is lost, containerd refuses it: {topic}: {status}");
+            log::warn!("drop an event, because containerd refuses it: {topic}: {status}");
         }
         if let Some(first) = self.queue.pop_front() {
             self.queued_bytes -= first.request.len();
@@ -242,7 +243,7 @@ mod tests {
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::net::{UnixListener, UnixStream};
 
-    /// containerd, and the loop of a shim, on one thread.
+    /// A fake containerd and the loop of a shim, on one thread.
     struct Both {
         publisher: Publisher,
         poll: Poll,
@@ -288,7 +289,7 @@ mod tests {
             }
         }
 
-        /// One turn of the shim's loop.
+        /// Runs one turn of the shim's loop.
         fn turn(&mut self) {
             for (token, flags) in self.poll.wait(Some(Duration::from_millis(1))).unwrap() {
                 assert_eq!(token, 7);
@@ -296,7 +297,7 @@ mod tests {
             }
         }
 
-        /// Time passes until something is to be done.
+        /// Advances the time to the next deadline.
         fn pass_time(&mut self) {
             let deadline = self.publisher.deadline().unwrap();
             self.publisher.tick(&self.poll, deadline);
@@ -308,7 +309,7 @@ mod tests {
             self.connection = Some((stream, Calls::default()));
         }
 
-        /// The next event that containerd gets, if one comes now.
+        /// Receives an event, if one arrives now.
         fn receive(&mut self) -> Option<(u32, Envelope)> {
             let (stream, _) = self.connection.as_mut()?;
             let mut bytes = vec![0; 100 << 10];
@@ -334,14 +335,14 @@ mod tests {
             self.turn();
         }
 
-        /// The pid in the event that comes now.
+        /// The pid in the event that arrives now.
         fn next(&mut self) -> (u32, u32) {
             let (stream, envelope) = self.receive().unwrap();
             let event: TaskStart = envelope.event.unwrap().decode_as().unwrap().unwrap();
             (stream, event.pid)
         }
 
-        /// Takes events as long as some come.
+        /// Receives events as long as some arrive.
         fn take(&mut self) -> Vec<u32> {
             let mut pids = Vec::new();
             while !self.publisher.is_done() {
@@ -356,7 +357,7 @@ mod tests {
 
     impl Drop for Both {
         fn drop(&mut self) {
-            // A test may have removed it.
+            // A test may have removed the socket.
             drop(fs::remove_file(&self.address));
         }
     }

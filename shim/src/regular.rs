@@ -1,5 +1,5 @@
-//! Regular files, where anything may be: a fifo would keep the server waiting, and with
-//! it all its containers.
+//! Opens regular files in directories of which the contents are not trusted: opening a fifo
+//! would block the server, and with it all containers of the group.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -8,26 +8,29 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// The longest that is read; configurations have some KiB.
+/// The maximum length of a file that is read; configurations have some KiB.
 const LONGEST: u64 = 64 << 20;
 
-/// All that is in the file.
+/// Reads a regular file.
 ///
 /// # Errors
-/// It is not there, is another kind of file, or too long.
+/// The file does not exist, is not a regular file, or is too long.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let (file, length) = open(path)?;
-    ensure!(length <= LONGEST, "read {path:?}: it has {length} bytes");
+    ensure!(
+        length <= LONGEST,
+        "read {path:?}: too long ({length} bytes)"
+    );
     let mut content = Vec::new();
     let read = file.take(LONGEST).read_to_end(&mut content);
     read.with_context(|| format!("read {path:?}"))?;
     Ok(content)
 }
 
-/// The file, for reading, and its length.
+/// Opens a regular file for reading, and returns its length.
 ///
 /// # Errors
-/// It is not there, or is another kind of file.
+/// The file does not exist or is not a regular file.
 pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
     let file = OpenOptions::new()
         .read(true)

@@ -1,13 +1,13 @@
-//! What the server gives up once it serves: it reads what others send, for as long as
-//! the containers live, and needs little for that.
+//! Confines the server: it reads input of other processes as long as its containers live,
+//! and needs few privileges for that.
 //!
-//! It keeps the system calls below and four capabilities. Any other call ends it; its
-//! containers live on, and containerd cleans up behind it. It makes no process, thread,
-//! mount or namespace, executes nothing, not even new code of its own. What takes that
-//! is the spawner's, which was forked before.
+//! The server keeps four capabilities and the system calls listed here. Any other call
+//! kills it; then its containers live on, and containerd cleans up. The server makes no
+//! process, thread, mount or namespace, executes no program, and maps no new code. The
+//! spawner, which was forked before, does that for it.
 //!
-//! That is no wall to one who has taken the server over and knows the spawner's
-//! requests. It is one to all that such an attack mostly starts with.
+//! The sandbox does not stop an attacker who controls the server and knows the requests of
+//! the spawner. It stops the first steps of most attacks.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// Memory, time, its own end, and what the library does by itself.
+/// Calls for memory and time, for ending the process, and those of the C library.
 const PROCESS: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -39,12 +39,12 @@ const PROCESS: &[c_long] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    // abort(3).
+    // Called by abort(3).
     libc::SYS_tgkill,
     libc::SYS_tkill,
 ];
 
-/// Sockets, files, and waiting for both.
+/// Calls for sockets and files, and for waiting for them.
 const DESCRIPTORS: &[c_long] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -69,7 +69,7 @@ const DESCRIPTORS: &[c_long] = &[
     libc::SYS_inotify_add_watch,
     libc::SYS_inotify_init1,
     libc::SYS_inotify_rm_watch,
-    // Of terminals, and for O_NONBLOCK.
+    // For terminals and O_NONBLOCK.
     libc::SYS_ioctl,
     libc::SYS_listen,
     libc::SYS_lseek,
@@ -98,10 +98,10 @@ const DESCRIPTORS: &[c_long] = &[
     libc::SYS_writev,
 ];
 
-/// Processes of containers.
+/// Calls for the containers' processes.
 const CHILDREN: &[c_long] = &[libc::SYS_kill, libc::SYS_wait4, libc::SYS_waitid];
 
-/// Older calls, which musl makes where there are any.
+/// Older system calls, which musl uses where the architecture has them.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[c_long] = &[
     libc::SYS_epoll_wait,
@@ -118,13 +118,13 @@ const OLDER: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 
-/// To signal processes of any user, to reach fifos of any, and to give pipes to any.
+/// Allows to signal processes, to open fifos and to chown pipes of any user.
 const CAPABILITIES: CapabilitySet = CapabilitySet::KILL
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::CHOWN);
 
-/// Gives the rest up.
+/// Drops all other capabilities and installs the filter.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -145,7 +145,7 @@ fn filter() -> Result<BpfProgram> {
     for call in lists.into_iter().flatten() {
         rules.insert(*call, Vec::new());
     }
-    // Memory that is code is all there already.
+    // All code is mapped by now.
     let no_code = argument(
         2,
         SeccompCmpOp::MaskedEq(PROT_EXEC.cast_unsigned().into()),
@@ -164,7 +164,7 @@ fn filter() -> Result<BpfProgram> {
     Ok(filter.try_into()?)
 }
 
-/// A call whose argument of this number is such.
+/// A rule that matches a call by one of its arguments.
 fn argument(number: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule> {
     let condition = SeccompCondition::new(number, SeccompCmpArgLen::Dword, operator, value)?;
     Ok(SeccompRule::new(vec![condition])?)

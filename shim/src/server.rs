@@ -1,5 +1,8 @@
-//! The server of a group of containers: one thread that waits for callers, for the
-//! streams of processes, for jobs and for ends of processes.
+//! The server of a group of containers: one thread that waits for calls, for the streams
+//! of processes, for jobs, and for processes that end.
+//!
+//! It owns the listener, the connections and the signals. The meaning of the calls is in
+//! `service.rs`.
 
 mod connection;
 mod signals;
@@ -38,12 +41,13 @@ const LISTENER: Token = 0;
 const SIGNALS: Token = 1;
 const SPAWNER: Token = 2;
 const EVENTS: Token = 3;
-/// Later ones are those of connections.
+/// The token of the first connection; later connections follow.
 const FIRST_CONNECTION: Token = 16;
 
-/// How long nobody is let in if there is no descriptor for that.
+/// The pause before the next accept(2) when there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long events that wait are sent for once it is told to end; containerd's.
+/// The time limit for sending waiting events after a signal to end; containerd's shim has
+/// the same.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 struct Server {
@@ -52,27 +56,27 @@ struct Server {
     service: Service,
     connections: BTreeMap<Token, Connection>,
     next_connection: Token,
-    /// When to let others in again.
+    /// The end of the pause in accepting connections.
     accept_at: Option<Instant>,
-    /// It is told to end: at the latest then.
+    /// The time at which the server ends at the latest, after a signal to end.
     end_at: Option<Instant>,
 }
 
-/// Serves until nobody needs it any more.
+/// Serves until the server is no longer needed.
 ///
 /// # Errors
-/// It cannot begin, or its spawner has ended.
+/// The server cannot start, or its spawner has ended.
 pub(crate) fn serve(
     invocation: &Invocation,
     listener: UnixListener,
     runtime: &dyn Runtime,
 ) -> Result<()> {
-    // A bundle, where it was started, goes with its container.
+    // The server was started in a bundle, which is removed with its container.
     rustix::process::chdir("/").context("chdir to \"/\"")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("become the reaper of containers")?;
     let socket = Socket::of(&listener);
-    // Before there is a log, which is no job's, and signals are blocked.
+    // The spawner must not inherit the log or blocked signals, so it starts before both.
     let spawner = Spawner::start(runtime)?;
     log_fifo::open(&invocation.bundle, invocation.debug);
     allow_more_files()?;
@@ -105,8 +109,8 @@ pub(crate) fn serve(
     served
 }
 
-/// Connections and streams may be many. The spawner and so the containers have what
-/// there was before.
+/// Raises the limit of open files for connections and streams. The spawner and the
+/// containers keep the lower limit.
 fn allow_more_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -147,7 +151,8 @@ impl Server {
         Ok(())
     }
 
-    /// What was told of has reached its receiver, and callers their answers.
+    /// Whether the server may end now: it is no longer needed, and all events and answers
+    /// are sent; or the time limit is over.
     fn may_end(&self) -> bool {
         let mut connections = self.connections.values();
         let is_needed = !self.service.is_over && self.end_at.is_none();
@@ -190,7 +195,7 @@ impl Server {
         changed.context("epoll_ctl")
     }
 
-    /// Takes those who connect.
+    /// Accepts connections.
     fn accept(&mut self) -> Result<()> {
         loop {
             match self.listener.accept() {
@@ -198,7 +203,7 @@ impl Server {
                 Err(err) if err.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(err) if err.kind() == ErrorKind::Interrupted => {}
                 Err(err) => {
-                    // Too many files, mostly: whoever connects waits.
+                    // Most often EMFILE. New connections wait in the backlog during the pause.
                     log::warn!("accept a connection: {}", teu_errno::text(&err));
                     self.accept_at = Some(Instant::now() + PAUSE);
                     return self.expect_callers(EventFlags::empty());
@@ -207,11 +212,11 @@ impl Server {
         }
     }
 
-    /// Takes a connection, if it is of the same user.
+    /// Adds a connection if its peer has the server's user id.
     fn take(&mut self, stream: UnixStream) {
         let own = rustix::process::geteuid();
         if !socket_peercred(&stream).is_ok_and(|peer| peer.uid == own) {
-            log::warn!("another user has connected");
+            log::warn!("refuse the connection of another user");
             return;
         }
         let token = self.next_connection;
@@ -226,7 +231,7 @@ impl Server {
         }
     }
 
-    /// Reads calls and has them served; sends answers that had no room.
+    /// Reads calls, serves them, and sends waiting answers.
     fn exchange(&mut self, token: Token) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
@@ -238,7 +243,8 @@ impl Server {
                 stream,
             };
             match call {
-                // Its spawner would end before the container that a call makes is known.
+                // The server might end, and with it the spawner, before it knew the
+                // container that the call makes.
                 Ok(_) if self.end_at.is_some() => {
                     let status = Status::unavailable("the shim was told to end");
                     connection.answer(stream, Err(status));
@@ -261,7 +267,7 @@ impl Server {
 
     fn answer(&mut self) {
         for (caller, answer) in self.service.answers() {
-            // Whoever asked may be gone.
+            // The client may have disconnected.
             if let Some(connection) = self.connections.get_mut(&caller.connection) {
                 connection.answer(caller.stream, answer);
                 match connection.write() {

@@ -1,4 +1,4 @@
-//! The socket of a server: where it is, whether anyone serves it, and its end.
+//! The server's socket: its path, whether a server listens on it, and its removal.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -14,8 +14,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 const SCHEME: &str = "unix://";
 
-/// In the bundle. containerd 1 finds the server again by it, and `delete` what a killed
-/// server left.
+/// The file in the bundle with the socket's address. containerd 1 reconnects with it, and
+/// `delete` finds the socket that a killed server left.
 const FILE: &str = "address";
 
 /// The socket of a group's server.
@@ -23,31 +23,31 @@ const FILE: &str = "address";
 pub(crate) struct Socket(PathBuf);
 
 impl Socket {
-    /// That of a group of containers. Groups of other namespaces, and of other
-    /// containerds, may have the same name.
+    /// The socket of a group of containers. The path depends on the namespace and on
+    /// containerd's address, too, because groups may have equal names there.
     pub(crate) fn new(dir: &Path, containerd: &str, namespace: &str, group: &str) -> Socket {
         let hash = Hash::hash(format!("{containerd}/{namespace}/{group}").as_bytes());
         let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Socket(dir.join(name))
     }
 
-    /// That on which a server listens.
+    /// The socket of a listener.
     pub(crate) fn of(listener: &UnixListener) -> Option<Socket> {
         let address = listener.local_addr().ok()?;
         address.as_pathname().map(|path| Socket(path.to_owned()))
     }
 
-    /// Where it is, with those of other groups.
+    /// The directory of the sockets of all groups.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.0.parent()
     }
 
-    /// What containerd is told.
+    /// The address that containerd is given.
     pub(crate) fn address(&self) -> String {
         format!("{SCHEME}{}", self.0.display())
     }
 
-    /// Listens on it, unless a server does that.
+    /// Listens on the socket. Returns nothing if a server already does.
     pub(crate) fn listen(&self) -> Result<Option<Listening>> {
         if let Some(dir) = self.0.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -68,24 +68,24 @@ impl Socket {
             listener,
             socket: Some(self.clone()),
         };
-        // Nobody else comes into the directory meanwhile.
+        // The directory's mode kept other users out until here.
         fs::set_permissions(&self.0, Permissions::from_mode(0o600))
             .with_context(|| format!("set the mode of {:?}", self.0))?;
         Ok(Some(listening))
     }
 
-    /// Whether someone accepts connections.
+    /// Whether a server listens on the socket.
     pub(crate) fn is_served(&self) -> bool {
         let connected = || {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             connect(socket, &SocketAddrUnix::new(&self.0)?)
         };
-        // EAGAIN: more wait for it to accept them than it lets wait.
+        // EAGAIN means that the backlog of a server is full.
         matches!(connected(), Ok(()) | Err(Errno::AGAIN))
     }
 
-    /// Takes its name away.
+    /// Removes the socket's file.
     pub(crate) fn remove(&self) -> Result<()> {
         match fs::remove_file(&self.0) {
             Err(err) if err.kind() != ErrorKind::NotFound => {
@@ -95,20 +95,20 @@ impl Socket {
         }
     }
 
-    /// Writes it down in a bundle.
+    /// Writes the address into a bundle.
     pub(crate) fn note_in(&self, bundle: &Path) -> Result<()> {
         let path = bundle.join(FILE);
         fs::write(&path, self.address()).with_context(|| format!("write {path:?}"))
     }
 
-    /// The one that was noted in a bundle, if there is one.
+    /// Reads the address from a bundle.
     pub(crate) fn noted_in(bundle: &Path) -> Option<Socket> {
         let address = fs::read_to_string(bundle.join(FILE)).ok()?;
         address.strip_prefix(SCHEME).map(|path| Socket(path.into()))
     }
 }
 
-/// A socket that nobody serves so far; dropped, it is gone.
+/// A socket on which no server accepts yet. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct Listening {
     listener: UnixListener,
@@ -116,7 +116,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// A descriptor for the server.
+    /// Duplicates the descriptor, for the server.
     pub(crate) fn descriptor(&self) -> Result<OwnedFd> {
         Ok(self
             .listener
@@ -125,7 +125,7 @@ impl Listening {
             .into())
     }
 
-    /// Leaves it to the server.
+    /// Leaves the socket to the server.
     pub(crate) fn keep(mut self) {
         self.socket = None;
     }

@@ -1,5 +1,8 @@
-//! The spawner: a process beside the server that forks a child for each job. The
-//! server itself is confined, and what it may not do its children could not do either.
+//! The spawner: a process beside the server that forks a child for each job. The server
+//! cannot do that itself, because it is confined and its children would be, too.
+//!
+//! The first half of this file is the server's handle, the second half runs in the spawner
+//! and in its jobs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,23 +27,23 @@ use crate::packets::{Packets, Received};
 use crate::poll::{EventFlags, Poll, Token};
 use crate::{PROCESS_NAME, Runtime, idle, mounts, sys};
 
-/// In the bundle: the spawner's pid, for a `delete` after the server's end.
+/// The file in the bundle with the spawner's pid, for a `delete` after the server's end.
 const FILE: &str = "spawner.pid";
-/// How long that waits at most; containerd waits five seconds for it.
+/// The time for which `delete` waits at most, because containerd waits five seconds for it.
 const LONGEST: Timespec = Timespec {
     tv_sec: 3,
     tv_nsec: 0,
 };
 
-/// Its first message.
+/// The first message of the spawner.
 const READY: () = ();
 
-/// Above the descriptors that a job is given; the socket to the server is there.
+/// The lowest descriptor of the spawner's own, above those that jobs are given.
 const HIGH: u16 = 32;
 const SOCKET: Token = 0;
 const FAILED: u8 = 1;
 
-/// The server's side of it. Dropped, it ends, and all jobs with it.
+/// The server's handle of the spawner. When it is dropped, the spawner and all jobs end.
 #[derive(Debug)]
 pub struct Spawner {
     packets: Packets,
@@ -49,10 +52,10 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Forks it.
+    /// Forks the spawner and waits until it is ready.
     ///
     /// # Errors
-    /// There is no process or socket for it.
+    /// The process or its socket cannot be made, or the spawner ends at once.
     pub fn start(runtime: &dyn Runtime) -> Result<Spawner> {
         let ends = Packets::pair()?;
         let spawner = |packets, _| {
@@ -70,14 +73,15 @@ impl Spawner {
             }
         };
         let (mut process, packets) = spawn(&NamespacePlan::default(), None, ends, spawner)?;
-        // Until then it has copies of what is the server's, whom it may outlive.
+        // Until it is ready, the spawner has copies of the server's descriptors, which must
+        // not stay open when the server ends.
         let mut ready = [PollFd::from_borrowed_fd(packets.fd(), PollFlags::IN)];
         retry_on_intr(|| poll(&mut ready, None)).context("wait for the spawner")?;
         match packets.receive()? {
             Received::Message(READY, _) => {}
-            _ => bail!("the spawner has not begun"),
+            _ => bail!("the spawner did not start"),
         }
-        // It ends with the socket; the server could not kill it.
+        // The spawner ends when its socket is closed. The confined server may not kill it.
         process.keep();
         Ok(Spawner {
             packets,
@@ -86,12 +90,12 @@ impl Spawner {
         })
     }
 
-    /// Its process.
+    /// The spawner's pid.
     pub fn pid(&self) -> i32 {
         self.process.pid().as_raw()
     }
 
-    /// Writes down in a bundle whose jobs work on it.
+    /// Writes the spawner's pid into a bundle on which its jobs work.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -100,46 +104,46 @@ impl Spawner {
         fs::write(&path, self.pid().to_string()).with_context(|| format!("write {path:?}"))
     }
 
-    /// Readable when there are answers, or the spawner is gone.
+    /// A descriptor that is readable when there are answers or the spawner has ended.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.packets.fd()
     }
 
-    /// Whether [`Spawner::flush`] is to be called once there is room.
+    /// Whether [`Spawner::flush`] must be called when the descriptor becomes writable.
     pub fn has_unsent(&self) -> bool {
         self.packets.has_unsent()
     }
 
-    /// Sends what had no room before.
+    /// Sends queued messages as far as there is room.
     ///
     /// # Errors
-    /// The spawner is gone.
+    /// The spawner has ended.
     pub fn flush(&mut self) -> Result<()> {
         self.packets.flush()
     }
 
-    /// Starts a job with these descriptors as 0, 1, 2 and so on.
+    /// Starts a job, with `fds` as its descriptors 0, 1, 2 and so on.
     ///
     /// # Errors
-    /// The spawner is gone, or the work too long to tell.
+    /// The spawner has ended, or the message is too long.
     pub fn job(&mut self, work: Work, fds: Vec<OwnedFd>) -> Result<JobId> {
         self.last += 1;
         self.packets.send(&Request::Start(self.last, work), fds)?;
         Ok(self.last)
     }
 
-    /// Sends a job a signal, if it has not ended.
+    /// Sends a signal to a job, if it has not ended.
     ///
     /// # Errors
-    /// The spawner is gone.
+    /// The spawner has ended.
     pub fn signal(&mut self, job: JobId, signal: i32) -> Result<()> {
         self.packets.send(&Request::Signal(job, signal), Vec::new())
     }
 
-    /// The next answer, if there is one.
+    /// Receives the next answer, without blocking.
     ///
     /// # Errors
-    /// The spawner is gone.
+    /// The spawner has ended.
     pub fn answer(&self) -> Result<Option<Answer>> {
         match self.packets.receive()? {
             Received::Message(answer, _) => Ok(Some(answer)),
@@ -149,8 +153,8 @@ impl Spawner {
     }
 }
 
-/// Waits until the spawner of a server that is gone has ended, and with it all jobs
-/// that could still make something in this bundle. It is about to.
+/// Waits until the spawner of a dead server has ended, and with it all jobs that could
+/// still change this bundle. The spawner ends soon after its server.
 pub(crate) fn wait_for_end(bundle: &Path) {
     let pid = fs::read_to_string(bundle.join(FILE)).ok();
     let pid = pid.and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
@@ -160,16 +164,16 @@ pub(crate) fn wait_for_end(bundle: &Path) {
     let Ok(spawner) = pidfd_open(pid, PidfdFlags::empty()) else {
         return;
     };
-    // Another process may have the pid by now.
+    // Check the name, because another process may have the pid by now.
     let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_pid()));
     if name.is_ok_and(|name| name.trim_end().as_bytes() == PROCESS_NAME.to_bytes()) {
         let mut ends = [PollFd::new(&spawner, PollFlags::IN)];
-        // In vain or not, what is left is removed next.
+        // Whether it ended or not, the caller removes what remains.
         poll(&mut ends, Some(&LONGEST)).ok();
     }
 }
 
-/// In the spawner.
+/// The spawner's own state.
 struct Jobs<'a> {
     packets: Packets,
     poll: Poll,
@@ -181,7 +185,7 @@ struct Jobs<'a> {
 impl<'a> Jobs<'a> {
     fn new(packets: Packets, runtime: &'a dyn Runtime) -> Result<Jobs<'a>> {
         let packets = packets.moved_above(HIGH.into())?;
-        // The server's socket above all: who connects must not find this process there
+        // Close the server's socket above all: a client must not connect to this process
         // when the server has ended.
         sys::close_low(HIGH.into());
         let poll = Poll::new().context("epoll_create")?;
@@ -196,7 +200,7 @@ impl<'a> Jobs<'a> {
         })
     }
 
-    /// Until the server is gone: then no job goes on.
+    /// Serves requests until the server has ended. Ending the spawner then ends all jobs.
     fn serve(&mut self) -> Result<()> {
         idle::drop_pages();
         loop {
@@ -246,11 +250,11 @@ impl<'a> Jobs<'a> {
                 Ok(())
             }
             Request::Signal(id, signal) => {
-                // Not reaped yet, so the pid is still its own.
+                // The pid is still the job's, because it has not been reaped.
                 let child = self.running.get(&id);
                 let pid = child.and_then(|child| Pid::from_raw(child.pid().as_raw()));
                 if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal)) {
-                    // It may have ended.
+                    // ESRCH: the job has ended.
                     kill_process(pid, signal).ok();
                 }
                 Ok(())
@@ -271,25 +275,25 @@ impl<'a> Jobs<'a> {
             Some(_) => FAILED,
         };
         if let Some(mut child) = self.running.remove(&id) {
-            // Its pid may be another's by now.
+            // The child is reaped, so its pid may belong to another process by now.
             child.keep();
         }
         self.packets.send(&Answer::Ended(id, status), Vec::new())
     }
 
-    /// In the job: the status to end with.
+    /// Runs in the job; returns its exit status.
     fn run(&mut self, id: JobId, work: Work, fds: Vec<OwnedFd>) -> u8 {
-        // Whoever waits for a job is gone with the spawner.
+        // Die with the spawner, because nobody waits for the job then.
         let bound = set_parent_process_death_signal(Some(Signal::KILL)).context("prctl");
         if getppid() != Some(self.pid) {
-            // It has ended before that.
+            // The spawner ended before prctl(2).
             return FAILED;
         }
         let placed = bound.and_then(|()| place(fds));
         let done = placed.and_then(|()| self.work(work));
         done.unwrap_or_else(|err| {
             let why = Answer::Failed(id, teu_errno::chain(&err));
-            // Whoever would be told is gone.
+            // Sending fails only if the server has ended.
             self.packets.send(&why, Vec::new()).ok();
             FAILED
         })
@@ -324,7 +328,7 @@ impl<'a> Jobs<'a> {
     }
 }
 
-/// In Go's words, which callers match.
+/// The text of an error in Go's words, which callers match.
 fn not_found(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
@@ -332,7 +336,7 @@ fn not_found(error: &io::Error) -> String {
     }
 }
 
-/// Makes these descriptors 0, 1, 2 and so on, and closes what else is low.
+/// Moves the descriptors to 0, 1, 2 and so on, and closes all others below [`HIGH`].
 fn place(fds: Vec<OwnedFd>) -> Result<()> {
     let high = fds
         .iter()
@@ -352,8 +356,8 @@ fn place(fds: Vec<OwnedFd>) -> Result<()> {
                     placed.as_raw_fd() == number,
                     "descriptor {number} is not free"
                 );
-                fcntl_setfd(&placed, FdFlags::empty()).context("keep a descriptor")?;
-                // For the program.
+                fcntl_setfd(&placed, FdFlags::empty()).context("clear FD_CLOEXEC")?;
+                // The program inherits it.
                 std::mem::forget(placed);
             }
         }

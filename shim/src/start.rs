@@ -1,7 +1,7 @@
-//! `start`: a server for the container, or the one that its group has already.
+//! `start`: starts a server for the container, or finds the running server of its group.
 //!
-//! containerd reads stdout and stderr to their ends and takes all of it for the answer.
-//! So nothing else is written, and the server gets neither.
+//! containerd takes everything on stdout and stderr for the answer. So nothing else is
+//! written there, and the server does not inherit them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +19,10 @@ use crate::bootstrap::Bootstrap;
 use crate::invocation::{EVENTS_ADDRESS, Invocation};
 use crate::socket::{Listening, Socket};
 
-/// Of stdin; containerd's own shim reads no more.
+/// The maximum length of stdin; containerd's own shim has the same.
 const MAX_STDIN: u64 = 10 << 20;
 
-/// The annotations that may name a group, the first that is there.
+/// The annotations that may name the container's group. The first that is present counts.
 const GROUPS: [&str; 2] = [
     "io.containerd.runc.v2.group",
     "io.kubernetes.cri.sandbox-id",
@@ -30,7 +30,7 @@ const GROUPS: [&str; 2] = [
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Does it.
+/// Starts or finds the server and writes its address to stdout.
 pub(crate) fn start(invocation: &Invocation) -> Result<()> {
     let mut stdin = Vec::new();
     io::stdin()
@@ -56,7 +56,7 @@ pub(crate) fn start(invocation: &Invocation) -> Result<()> {
     stdout.flush().context("write the answer")
 }
 
-/// The group that the container is in; by itself, its own.
+/// The container's group. Without an annotation, the container is a group of its own.
 fn group(invocation: &Invocation) -> Result<String> {
     #[derive(Deserialize)]
     struct Config {
@@ -70,25 +70,22 @@ fn group(invocation: &Invocation) -> Result<String> {
     Ok(group.unwrap_or(&invocation.id).clone())
 }
 
-/// Moves this process, and so the server that it starts, into a cgroup that is there
-/// already; on cgroup v1 in all hierarchies that have it.
+/// Moves this process, and so the server that it starts, into an existing cgroup: on
+/// cgroup v1, in all hierarchies that have a cgroup of this name.
 fn enter_shim_cgroup(cgroup: &str) -> Result<()> {
     if cgroup.is_empty() {
         return Ok(());
     }
     let mut members = members_files(Path::new(CGROUPS), cgroup)?;
     members.retain(|file| file.exists());
-    ensure!(
-        !members.is_empty(),
-        "there is no cgroup {cgroup:?} for the shim"
-    );
+    ensure!(!members.is_empty(), "shim cgroup {cgroup:?} does not exist");
     for file in members {
         fs::write(&file, id().to_string()).with_context(|| format!("write {file:?}"))?;
     }
     Ok(())
 }
 
-/// Where the cgroup's members may be listed.
+/// The files `cgroup.procs` that the cgroup may have.
 fn members_files(root: &Path, cgroup: &str) -> Result<Vec<PathBuf>> {
     let members = Path::new(cgroup.trim_start_matches('/')).join("cgroup.procs");
     if root.join("cgroup.controllers").exists() {
@@ -101,7 +98,7 @@ fn members_files(root: &Path, cgroup: &str) -> Result<Vec<PathBuf>> {
         .with_context(|| format!("read {root:?}"))
 }
 
-/// Before it takes containerd, the kernel is to take the server.
+/// Makes the kernel's OOM killer choose the server before containerd.
 fn raise_oom_score() -> Result<()> {
     let containerd = format!("/proc/{}/oom_score_adj", parent_id());
     let score = fs::read_to_string(&containerd).with_context(|| format!("read {containerd:?}"))?;
@@ -113,8 +110,8 @@ fn raise_oom_score() -> Result<()> {
     fs::write(own, (score + 1).min(1000).to_string()).with_context(|| format!("write {own:?}"))
 }
 
-/// If containerd is told so, only processes of this group, to which the server and its
-/// containers belong, run on one core's threads at the same time.
+/// If containerd sets SCHED_CORE, allows only processes of this group, which are the server
+/// and its containers, to run on the threads of one core at the same time.
 fn share_cores() -> Result<()> {
     if std::env::var_os("SCHED_CORE").is_none_or(|value| value.is_empty()) {
         return Ok(());
@@ -123,7 +120,7 @@ fn share_cores() -> Result<()> {
         .context("enable sched core support")
 }
 
-/// Runs the server, which has the socket as its stdin until it takes it.
+/// Executes the server, with the listening socket as its stdin.
 fn start_server(
     invocation: &Invocation,
     bootstrap: &Bootstrap,
@@ -142,7 +139,7 @@ fn start_server(
         .stdin(listening.descriptor()?)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // It is the child of containerd, or of init, once this process ends.
+    // When this process ends, the server becomes a child of containerd or of init.
     server.spawn().context("start the server")?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! System calls that rustix does not wrap, or not soundly for everyone; the only
-//! unsafe of this package. Each wrapper is one call, typed, and decides nothing.
+//! System calls that rustix does not wrap, or not soundly for every caller. Only this
+//! module of the crate has unsafe code. Each wrapper makes one call and decides nothing.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,7 +9,7 @@ use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// Turns the C convention into a result.
+/// Converts a result of the C convention.
 fn check<T: PartialOrd + From<i8>>(result: T) -> Result<T> {
     match result < T::from(0) {
         true => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
@@ -17,8 +17,8 @@ fn check<T: PartialOrd + From<i8>>(result: T) -> Result<T> {
     }
 }
 
-/// Gives the mounts of `tree` the owners of a user namespace's maps
-/// (mount_setattr(2), Linux 5.12).
+/// Maps the owners of the mounts in `tree` as a user namespace does (mount_setattr(2),
+/// Linux 5.12).
 pub(crate) fn map_owners(tree: impl AsFd, user_namespace: impl AsFd) -> Result<()> {
     let attributes = libc::mount_attr {
         attr_set: MountAttrFlags::MOUNT_ATTR_IDMAP.bits().into(),
@@ -41,25 +41,26 @@ pub(crate) fn map_owners(tree: impl AsFd, user_namespace: impl AsFd) -> Result<(
     check(result).map(drop)
 }
 
-/// Not in libc for every target (linux/fcntl.h).
+/// The flag of linux/fcntl.h, which libc lacks for some targets.
 const AT_RECURSIVE: libc::c_int = 0x8000;
 
-/// Moves this thread into a mount namespace of its own.
+/// Moves this thread into a new mount namespace.
 pub(crate) fn unshare_mounts() -> Result<()> {
     // SAFETY: descriptors stay shared with other threads; what the flag unshares, mounts
     // and the working directory, no memory safety rests on.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
 }
 
-/// The number of a loop device that nobody uses now (loop(4)).
+/// The number of an unused loop device (loop(4)).
 pub(crate) fn free_loop_device(control: impl AsFd) -> Result<i32> {
     // SAFETY: the request takes no argument.
     check(unsafe { libc::ioctl(control.as_fd().as_raw_fd(), ioctl_number(LOOP_CTL_GET_FREE)) })
 }
 
-/// Makes a loop device read and write `file`, with flags LO_FLAGS_* (loop(4), Linux 5.8).
+/// Attaches `file` to a loop device, with flags LO_FLAGS_* (loop(4), Linux 5.8).
 pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd, flags: u32) -> Result<()> {
-    // SAFETY: the structure is made of numbers and arrays of them, of which zero is one.
+    // SAFETY: the structure consists of numbers and arrays of numbers, for which zero is a
+    // valid value.
     let mut config: loop_config = unsafe { std::mem::zeroed() };
     config.fd = file.as_fd().as_raw_fd().cast_unsigned();
     config.info.lo_flags = flags;
@@ -70,32 +71,33 @@ pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd, flags: u
     check(result).map(drop)
 }
 
-/// musl and glibc differ in the type.
+/// Converts a request number, of which musl and glibc have different types.
 fn ioctl_number(number: u32) -> libc::Ioctl {
     number as libc::Ioctl
 }
 
-/// Closes all descriptors from 3 up to below `end`, whoever has them
-/// (close_range(2), Linux 5.9). For a process that ends by execve or _exit: owners of
-/// what it closes must not be dropped.
+/// Closes all descriptors from 3 to `end` - 1 (close_range(2), Linux 5.9). Only for a
+/// process that ends by execve or _exit, because owners of the closed descriptors must not
+/// be dropped.
 pub(crate) fn close_low(end: u32) {
-    // SAFETY: close_range(2) reads no memory. An error would be a wrong range, and
-    // leaves all open.
+    // SAFETY: close_range(2) reads no memory. It fails only for an invalid range, and then
+    // closes nothing.
     unsafe { libc::syscall(libc::SYS_close_range, 3, end.saturating_sub(1), 0) };
 }
 
-/// Sends a process any signal, those of real time, too (kill(2)).
+/// Sends a process any signal, including real-time signals (kill(2)).
 pub(crate) fn kill(pid: u32, signal: u32) -> Result<()> {
-    // SAFETY: kill(2) reads no memory. The pid is positive, so it is no group's, or the
-    // kernel finds none.
+    // SAFETY: kill(2) reads no memory. The pid is positive and so not that of a group, or the
+    // kernel finds no process.
     check(unsafe { libc::kill(pid.cast_signed(), signal.cast_signed()) }).map(drop)
 }
 
-/// Unmaps pages of a file's mapping, until they are touched (madvise(2),
-/// MADV_DONTNEED). Of one that was never writable: what was written would be lost.
+/// Drops the pages of a file's mapping until they are touched again (madvise(2),
+/// MADV_DONTNEED). The mapping must never have been writable, because written data would be
+/// lost.
 pub(crate) fn drop_pages(start: usize, length: usize) -> Result<()> {
     let start = std::ptr::with_exposed_provenance_mut(start);
-    // SAFETY: nothing changes but when pages are read: those of a private mapping
-    // that nobody could write to come back as they are in the file.
+    // SAFETY: only the time of reading pages changes, because the pages of a private mapping
+    // that was never writable are read from the file again.
     check(unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) }).map(drop)
 }

@@ -1,4 +1,5 @@
-//! What the server knows of a task: its processes, how far they are, and who waits.
+//! The state of a task in the server: its processes, their stages, and the calls that wait
+//! for them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,28 +20,28 @@ use crate::ttrpc::Status;
 pub(crate) struct Task {
     pub(crate) bundle: PathBuf,
     pub(crate) command: Command,
-    /// Who may open the streams again: the host's ids of the container's root.
+    /// The owner of the streams: the ids on the host of the container's root user and group.
     pub(crate) owner: (u32, u32),
-    /// Of its root filesystem.
+    /// The mounts of the root filesystem.
     pub(crate) mounts: Vec<Mount>,
     pub(crate) has_own_pids: bool,
-    /// What it is to be restored from.
+    /// The checkpoint to restore from; empty for a new container.
     pub(crate) checkpoint: String,
-    /// Where CRIU's own files go then.
+    /// The directory for CRIU's files during a restore.
     pub(crate) criu_work_path: PathBuf,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<String, Process>,
     pub(crate) freeze: Freeze,
-    /// From its creation on.
+    /// The cgroup, once the container is created.
     pub(crate) cgroup: Option<Cgroup>,
-    /// From then until its end is told of.
+    /// Watches for OOM kills, from the creation until the container's end is reported.
     pub(crate) oom: Option<OomWatch>,
-    /// The others are being killed, as they do not end with init.
+    /// Whether the other processes are being killed because they do not end with init.
     pub(crate) ends_others: bool,
     pub(crate) removal: Removal,
 }
 
-/// Whether a task is paused.
+/// The progress of pausing a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freeze {
     No,
@@ -48,63 +49,64 @@ pub(crate) enum Freeze {
     Paused,
 }
 
-/// How far the runtime's deletion of a task is.
+/// The progress of deleting a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Removal {
     No,
     Going,
-    /// And nothing of it is mounted any more.
+    /// Deleted, and its root filesystem unmounted.
     Done,
 }
 
-/// Init or an exec.
+/// Init, or a process started by `Exec`.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) stdio: Stdio,
     pub(crate) stage: Stage,
-    /// 0 as long as there is none.
+    /// The pid; 0 before the process exists.
     pub(crate) pid: u32,
-    /// It has ended; told of when the stage is [`Stage::Stopped`].
+    /// The end of the process. It has been reported if the stage is [`Stage::Stopped`].
     pub(crate) exit: Option<Exit>,
     pub(crate) streams: Option<Streams>,
     pub(crate) logger: Option<Logger>,
     pub(crate) waiting: Vec<Caller>,
-    /// Who waits for it to be deleted, for which its output has to arrive.
+    /// The calls that wait for the process to be deleted, which happens once its output has
+    /// arrived.
     pub(crate) deletion: Vec<Caller>,
-    /// Its start has; it may be tried again.
+    /// Whether its last start failed. It may be started again.
     pub(crate) has_failed: bool,
-    /// JSON of what an exec is to run.
+    /// The process of an exec, as JSON.
     pub(crate) spec: Vec<u8>,
 }
 
-/// A program that takes the output.
+/// The program that reads the process's output.
 #[derive(Debug)]
 pub(crate) struct Logger {
     pub(crate) job: JobId,
-    /// When it is killed, once it was asked to end.
+    /// The time at which it is killed, after it was asked to end.
     pub(crate) kill_at: Option<Instant>,
 }
 
-/// How far a process is.
+/// The stage of a process's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// An init that is being created: there is no such task for callers.
+    /// An init that is being created. Callers do not see its task yet.
     Creating,
-    /// An exec that was not started; an init that is to be restored.
+    /// An exec that was not started, or an init that is not restored yet.
     Added,
-    /// Of an init alone.
+    /// An init that is created and not started.
     Created,
-    /// Its start is not told of yet.
+    /// Started, but not reported as started.
     Starting,
     Running,
-    /// Its end was told of.
+    /// Reported as ended.
     Stopped,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exit {
-    /// Its exit status, or 128 and the signal.
+    /// The exit status, or 128 and the number of the signal.
     pub(crate) status: u32,
     pub(crate) at: Timestamp,
 }
@@ -125,12 +127,12 @@ impl Process {
         }
     }
 
-    /// Whether it has come to an end, told of or not.
+    /// Whether the process has ended, reported or not.
     pub(crate) fn has_ended(&self) -> bool {
         self.exit.is_some() || self.stage == Stage::Stopped
     }
 
-    /// The word for its state in errors.
+    /// The word for the state of the process in errors.
     pub(crate) fn word(&self, freeze: Freeze) -> &'static str {
         match self.stage {
             Stage::Creating | Stage::Added | Stage::Created => "created",
@@ -142,7 +144,7 @@ impl Process {
 }
 
 impl Task {
-    /// What is to be mounted, if anything is.
+    /// The root filesystem to mount, if containerd asks for mounts.
     pub(crate) fn rootfs(&self) -> Option<Rootfs> {
         (!self.mounts.is_empty()).then(|| Rootfs {
             directory: self.bundle.join("rootfs"),
@@ -150,10 +152,10 @@ impl Task {
         })
     }
 
-    /// Init for the empty name, or an exec.
+    /// Finds an exec by name. The empty name stands for init.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// The task has no exec of this name.
     pub(crate) fn process(&mut self, exec: &str) -> Result<&mut Process, Status> {
         if exec.is_empty() {
             return Ok(&mut self.init);
@@ -163,14 +165,14 @@ impl Task {
             .ok_or_else(|| Status::not_found(format!("process does not exist {exec}: not found")))
     }
 
-    /// All processes by name; init's is empty.
+    /// All processes by name. Init has the empty name.
     pub(crate) fn processes(&mut self) -> impl Iterator<Item = (&str, &mut Process)> {
         let execs = self.execs.iter_mut();
         let execs = execs.map(|(name, process)| (name.as_str(), process));
         std::iter::once(("", &mut self.init)).chain(execs)
     }
 
-    /// Whether an exec's end is still to be told of.
+    /// Whether an exec has not been reported as ended.
     pub(crate) fn has_live_execs(&self) -> bool {
         let mut execs = self.execs.values();
         execs.any(|exec| matches!(exec.stage, Stage::Starting | Stage::Running))

@@ -1,7 +1,8 @@
-//! ttrpc: calls over a socket, each a frame, answered by another. Both ends of it,
-//! without the socket: bytes come in and go out.
+//! ttrpc: calls over a socket. Each call is a frame, and its answer is another frame. Both
+//! the server's and the client's side are here, without the socket: they take and return
+//! bytes.
 //!
-//! Calls are unary. Streams, which no service of a shim has, are refused.
+//! Calls are unary. Streaming calls are refused, because no service of a shim has them.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use prost::Message;
 
 pub use crate::proto::ttrpc::{Code, KeyValue, Request, Response, Status};
 
-/// The longest payload of a frame.
+/// The maximum length of a frame's payload.
 const MAX_PAYLOAD: usize = 4 << 20;
 
 const HEADER: usize = 10;
@@ -18,7 +19,7 @@ const REQUEST: u8 = 1;
 const RESPONSE: u8 = 2;
 const DATA: u8 = 3;
 
-/// What a server hears on one connection.
+/// The receiving side of a server's connection.
 #[derive(Debug, Default)]
 pub struct Calls {
     frames: Frames,
@@ -26,20 +27,20 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Takes in what was read from the connection.
+    /// Adds bytes that were read from the connection.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.frames.feed(bytes);
     }
 
-    /// The next call that is complete, with the stream to answer on; or the answer, if
-    /// it is no call that could be served.
+    /// Returns the next complete call with the stream to answer on. If the frame is not a
+    /// valid call, returns the error to answer with.
     pub fn next_call(&mut self) -> Option<(u32, Result<Request, Status>)> {
         loop {
             let frame = self.frames.next_frame()?;
             if matches!(frame.kind, REQUEST | DATA) || frame.payload.is_err() {
                 return Some((frame.stream, self.accept(frame)));
             }
-            // Other kinds are for later versions of the protocol, which has them ignored.
+            // The protocol requires to ignore other kinds: later versions may define them.
         }
     }
 
@@ -64,19 +65,19 @@ impl Calls {
     }
 }
 
-/// What a client hears on one connection.
+/// The receiving side of a client's connection.
 #[derive(Debug, Default)]
 pub struct Answers {
     frames: Frames,
 }
 
 impl Answers {
-    /// Takes in what was read from the connection.
+    /// Adds bytes that were read from the connection.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.frames.feed(bytes);
     }
 
-    /// The next answer that is complete, and the stream of its call.
+    /// Returns the next complete answer and the stream of its call.
     pub fn next_answer(&mut self) -> Option<(u32, Result<Vec<u8>, Status>)> {
         loop {
             let frame = self.frames.next_frame()?;
@@ -90,7 +91,7 @@ impl Answers {
     }
 }
 
-/// What a response says came of the call.
+/// Splits a response into the result of the call and its error.
 fn outcome(payload: &[u8]) -> Result<Vec<u8>, Status> {
     let response: Response = decode(payload)?;
     match response.status {
@@ -147,10 +148,10 @@ fn frame(stream: u32, kind: u8, message: &impl Message) -> Vec<u8> {
     frame
 }
 
-/// The message in the payload of a call or an answer.
+/// Decodes the message in the payload of a call or an answer.
 ///
 /// # Errors
-/// It is another message, or none.
+/// The payload is not a message of this type.
 pub fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Status> {
     M::decode(payload).map_err(|err| {
         Status::new(
@@ -166,7 +167,7 @@ fn too_long(length: usize) -> Status {
 }
 
 impl Status {
-    /// Such a failure.
+    /// An error with this code.
     pub fn new(code: Code, message: impl Into<String>) -> Status {
         Status {
             code: code as i32,
@@ -174,37 +175,37 @@ impl Status {
         }
     }
 
-    /// A failure of what was tried.
+    /// An error of any other kind.
     pub fn unknown(message: impl Into<String>) -> Status {
         Status::new(Code::Unknown, message)
     }
 
-    /// What is asked for makes no sense.
+    /// The request is invalid.
     pub fn invalid_argument(message: impl Into<String>) -> Status {
         Status::new(Code::InvalidArgument, message)
     }
 
-    /// There is no such thing.
+    /// The requested object does not exist.
     pub fn not_found(message: impl Into<String>) -> Status {
         Status::new(Code::NotFound, message)
     }
 
-    /// There is such a thing already.
+    /// The object to create already exists.
     pub fn already_exists(message: impl Into<String>) -> Status {
         Status::new(Code::AlreadyExists, message)
     }
 
-    /// What is asked for cannot be done as things are.
+    /// The request is not possible in the current state.
     pub fn failed_precondition(message: impl Into<String>) -> Status {
         Status::new(Code::FailedPrecondition, message)
     }
 
-    /// There is no such service or method.
+    /// The service or method does not exist.
     pub fn unimplemented(message: impl Into<String>) -> Status {
         Status::new(Code::Unimplemented, message)
     }
 
-    /// Not at the moment.
+    /// The service cannot serve the call now.
     pub fn unavailable(message: impl Into<String>) -> Status {
         Status::new(Code::Unavailable, message)
     }
@@ -218,13 +219,13 @@ impl fmt::Display for Status {
 
 impl std::error::Error for Status {}
 
-/// The frames in what was read so far.
+/// Splits the bytes read so far into frames.
 #[derive(Debug, Default)]
 struct Frames {
     buffer: Vec<u8>,
-    /// Where in the buffer the next frame begins.
+    /// The index in the buffer at which the next frame begins.
     next: usize,
-    /// What is still to come of a payload that is not wanted.
+    /// The number of bytes still to skip of a payload that is too long.
     unwanted: usize,
 }
 
@@ -232,7 +233,7 @@ struct Frames {
 struct Frame {
     stream: u32,
     kind: u8,
-    /// An error if it is too long; what it was is lost.
+    /// The payload, or an error if it was too long and has been skipped.
     payload: Result<Vec<u8>, Status>,
 }
 
@@ -248,7 +249,7 @@ impl Frames {
     fn next_frame(&mut self) -> Option<Frame> {
         let frame = self.split_frame();
         if self.next == self.buffer.len() {
-            // A connection that is silent keeps no memory.
+            // An idle connection keeps no memory.
             self.buffer = Vec::new();
             self.next = 0;
         }

@@ -1,6 +1,6 @@
-//! Jobs of the spawner, asked what they are and how they end.
+//! Tests of the spawner: the surroundings of its jobs, and how they end.
 //!
-//! Without libtest: the spawner forks, and its callers must be single-threaded.
+//! libtest is not used, because the spawner forks and its callers must be single-threaded.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -27,7 +27,7 @@ fn main() {
     println!("test result: ok. {} passed; 0 failed", cases.len());
 }
 
-/// Says what it is called with, and what descriptor 3 says.
+/// A runtime that prints its arguments and the contents of descriptor 3.
 struct Echo;
 
 impl Runtime for Echo {
@@ -54,7 +54,7 @@ impl Runtime for Echo {
     }
 }
 
-/// What jobs write, and the answers up to the end of the last one.
+/// Runs jobs; returns their output and all answers.
 fn done(works: Vec<Work>, given: Option<OwnedFd>) -> (String, Vec<Answer>) {
     let mut spawner = Spawner::start(&Echo).expect("a spawner");
     let (mut reader, writer) = pipe().expect("pipe");
@@ -75,7 +75,7 @@ fn done(works: Vec<Work>, given: Option<OwnedFd>) -> (String, Vec<Answer>) {
     (output, answers)
 }
 
-/// The next answer.
+/// Waits for the next answer.
 fn next(spawner: &mut Spawner) -> Answer {
     let poll = Poll::new().expect("epoll_create");
     let flags = EventFlags::IN | EventFlags::OUT;
@@ -156,6 +156,6 @@ fn signals_and_end() {
     let answer = next(&mut spawner);
     assert!(matches!(answer, Answer::Ended(1, 143)), "{answer:?}");
     drop(spawner);
-    // The last writer is gone.
+    // EOF arrives, because the last writer is gone.
     reader.read_to_end(&mut Vec::new()).expect("read");
 }

@@ -1,4 +1,4 @@
-//! The socket over which a runtime sends the terminal it has made.
+//! The socket over which a runtime sends the master of the terminal that it has made.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -14,10 +14,10 @@ use rustix::net::{
 };
 use rustix::termios::tcgetattr;
 
-/// The longest name of a terminal that a runtime may send with it; runc's limit.
+/// The maximum length of the terminal's name in the message; runc's limit.
 const LONGEST_NAME: usize = 4096;
 
-/// A socket that waits for a terminal; removed with its value.
+/// A socket that waits for a terminal. Its file is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct ConsoleSocket {
     socket: OwnedFd,
@@ -25,11 +25,11 @@ pub(super) struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Listens at a path that no other process uses. What is there was left by one
-    /// that is no more.
+    /// Listens at a path that no other process uses. A file at the path is removed, because
+    /// it must be left from a process that has ended.
     ///
     /// # Errors
-    /// Most likely, the path is longer than an address may be.
+    /// The socket cannot be made, most likely because the path is too long for an address.
     pub(super) fn listen(path: PathBuf) -> Result<ConsoleSocket> {
         match rustix::fs::unlink(&path) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -38,8 +38,8 @@ impl ConsoleSocket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .context("make the socket for the terminal")?;
-        // Of the file that bind makes, too, before anyone could connect.
-        fchmod(&socket, Mode::RUSR | Mode::WUSR).context("close the socket to others")?;
+        // Sets the mode of the file, too, which bind(2) makes: before anybody can connect.
+        fchmod(&socket, Mode::RUSR | Mode::WUSR).context("set the mode of the socket")?;
         let address = SocketAddrUnix::new(&path);
         address
             .and_then(|address| bind(&socket, &address))
@@ -53,10 +53,10 @@ impl ConsoleSocket {
         &self.path
     }
 
-    /// The terminal's master, which from now on does not block.
+    /// Receives the master of the terminal and makes it non-blocking.
     ///
     /// # Errors
-    /// It has not been sent yet, or is not a terminal.
+    /// The terminal has not been sent yet, or is not a terminal.
     pub(super) fn receive(&self) -> Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let peer = accept_with(&self.socket, flags).context("the runtime sent no terminal")?;
@@ -75,10 +75,10 @@ impl ConsoleSocket {
             _ => None,
         });
         let master = master.context("the runtime sent a message without a terminal")?;
-        tcgetattr(&master).context("what the runtime sent is not a terminal")?;
+        tcgetattr(&master).context("the runtime sent a descriptor that is not a terminal")?;
         fcntl_getfl(&master)
             .and_then(|flags| fcntl_setfl(&master, flags | OFlags::NONBLOCK))
-            .context("keep the terminal from blocking")?;
+            .context("make the terminal non-blocking")?;
         Ok(master)
     }
 }

@@ -1,8 +1,8 @@
-//! Bytes on their way from one descriptor to another, one of which is a pipe or a fifo.
+//! Copies bytes between two descriptors, one of which is a pipe or a fifo.
 //!
-//! The kernel moves them (splice(2)); what is between the two is in the pipes, so a
-//! copy has no buffer, and a slow reader slows the writer down. Not for regular files,
-//! which nobody can wait for.
+//! The kernel moves the bytes (splice(2)). They stay in the pipes on both sides, so a copy
+//! needs no buffer, and a slow reader slows the writer down. Regular files cannot be copied
+//! here, because epoll(7) does not wait for them.
 
 use std::os::fd::OwnedFd;
 
@@ -11,47 +11,47 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use crate::poll::{EventFlags, Poll, Token};
 
-/// A copy between two descriptors, one of which the loop waits for.
+/// A copy between two descriptors. The loop waits for one of them at a time.
 #[derive(Debug)]
 pub(super) struct Copy {
     from: OwnedFd,
     to: OwnedFd,
     token: Token,
-    /// How many bytes move in one go: the most that a stream may take of the loop's
-    /// time before another's turn.
+    /// The maximum number of bytes to move at once. It limits the time for which other
+    /// streams wait.
     chunk: usize,
     waits_for: WaitsFor,
-    /// What `from` has now is the last: it ends when it is empty, not at its end.
+    /// Whether no more input is to be awaited: the copy ends when `from` is empty.
     is_last: bool,
 }
 
-/// The one descriptor that is registered. The other is not, for an end is told even to
-/// those that wait for nothing (`EPOLLHUP`), again and again.
+/// The descriptor that is registered. The other is not registered, because epoll(7) reports
+/// `EPOLLHUP` again and again, even if no events were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitsFor {
     Input,
     Room,
-    /// News: no process has the terminal open, until one opens it and writes. Input for
-    /// it waits until there is more. What is known is not told again.
+    /// Waits, edge-triggered, until a process opens the terminal again and writes to it.
+    /// Until then no process has it open.
     News,
 }
 
-/// Whether there is more to come.
+/// The state of a copy after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Going,
     Done,
 }
 
-/// What a pipe holds unless someone asked for more.
+/// The default capacity of a pipe.
 pub(super) const PIPE: usize = 64 << 10;
 
-/// What a terminal holds. The kernel sets as much memory aside for each move.
+/// The capacity of a terminal. The kernel allocates as much memory for each move.
 pub(super) const TERMINAL: usize = 4 << 10;
 
 impl Copy {
-    /// Begins. `chunk` is [`PIPE`], or [`TERMINAL`] if one side is one; that does not
-    /// block.
+    /// Starts a copy. `chunk` is [`TERMINAL`] if one side is a terminal, else [`PIPE`]. A
+    /// terminal must be non-blocking.
     pub(super) fn new(
         poll: &Poll,
         token: Token,
@@ -70,8 +70,8 @@ impl Copy {
         })
     }
 
-    /// Moves what can be moved at once, when what it waits for has come. When it is done
-    /// or has failed, it has left the loop.
+    /// Moves bytes as far as that is possible without waiting, after an event. A copy that
+    /// is done or has failed is removed from the loop.
     pub(super) fn ready(&mut self, poll: &Poll) -> Result<Progress, Errno> {
         let progress = self.step(poll);
         if !matches!(progress, Ok(Progress::Going)) {
@@ -89,17 +89,17 @@ impl Copy {
             self.chunk,
             SpliceFlags::NONBLOCK,
         ) {
-            // Nobody has the other side of the pipe open any more.
+            // The other side of the pipe is closed.
             Ok(0) | Err(Errno::PIPE) => return Ok(Progress::Done),
             Ok(_) if self.waits_for == WaitsFor::News => self.wait(poll, WaitsFor::Input)?,
             Ok(_) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => match self.waits_for {
-                // There is room, so there is no input.
+                // Input is missing, because the output has room.
                 WaitsFor::Room if self.is_last => return Ok(Progress::Done),
                 WaitsFor::Room => self.wait(poll, WaitsFor::Input)?,
                 WaitsFor::Input | WaitsFor::News => self.wait(poll, WaitsFor::Room)?,
             },
-            // The terminal is closed, which systemd does before it opens it again.
+            // The terminal is closed. systemd closes it before it opens it again.
             Err(Errno::IO) if self.is_last => return Ok(Progress::Done),
             Err(Errno::IO) => self.wait(poll, WaitsFor::News)?,
             Err(err) => return Err(err),
@@ -107,10 +107,10 @@ impl Copy {
         Ok(Progress::Going)
     }
 
-    /// Ends when what has been written so far is copied.
+    /// Ends the copy when all bytes written until now are copied.
     pub(super) fn finish(&mut self, poll: &Poll) -> Result<(), Errno> {
         self.is_last = true;
-        // As long as there is room, it is told at once.
+        // Makes the loop call `ready` at once if there is room.
         self.wait(poll, WaitsFor::Room)
     }
 
@@ -130,8 +130,8 @@ impl Copy {
         Ok(())
     }
 
-    /// Leaves the loop. Closing the descriptors is not enough where they have copies,
-    /// as a terminal has.
+    /// Removes the copy from the loop. Closing the descriptors does not remove it if they
+    /// have duplicates, as those of a terminal have.
     pub(super) fn stop(&self, poll: &Poll) {
         let removed = match self.waits_for {
             WaitsFor::Input | WaitsFor::News => poll.remove(&self.from),
@@ -139,7 +139,7 @@ impl Copy {
         };
         if let Err(err) = removed {
             log::warn!(
-                "wait no longer for a stream: {}",
+                "stop waiting for a stream: {}",
                 teu_errno::text(&err.into())
             );
         }

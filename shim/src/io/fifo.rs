@@ -1,6 +1,6 @@
-//! The fifos of a client: it makes them, and opens its side when it likes.
+//! The fifos of a client, which the client makes, and opens at any time.
 //!
-//! None of them is ever opened in a way that waits.
+//! Opening a fifo here never blocks.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{FileType, Mode, OFlags, open, stat};
 use rustix::io::Errno;
 
-/// Between two looks whether the client is there, at first and at most.
+/// The pauses between two checks for a reader: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
-/// Whether there is a fifo at the path, and not a file or a device.
+/// Whether the path is a fifo, and not a file or a device.
 ///
 /// # Errors
-/// There is nothing.
+/// The path does not exist.
 pub(super) fn is_fifo(path: &Path) -> Result<bool> {
     let stat = stat(path).with_context(|| format!("find the stream {path:?}"))?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
-/// A fifo for output, and how often to look whether a client reads from it.
+/// A fifo for output, and the schedule of the checks for a reader.
 #[derive(Debug)]
 pub(super) struct OutputFifo {
     path: PathBuf,
@@ -31,8 +31,10 @@ pub(super) struct OutputFifo {
 }
 
 impl OutputFifo {
+    /// Prepares the first check.
+    ///
     /// # Errors
-    /// There is no fifo at the path.
+    /// The path is not a fifo.
     pub(super) fn new(path: &Path, now: Instant) -> Result<OutputFifo> {
         ensure!(is_fifo(path)?, "the stream {path:?} is not a fifo");
         Ok(OutputFifo {
@@ -42,15 +44,15 @@ impl OutputFifo {
         })
     }
 
-    /// When to look again.
+    /// The time of the next check.
     pub(super) fn deadline(&self) -> Instant {
         self.look_at
     }
 
-    /// The fifo, opened for writing, if it is time to look and somebody reads from it.
+    /// Opens the fifo for writing, if the check is due and a client has it open for reading.
     ///
     /// # Errors
-    /// Those of open(2) but ENXIO.
+    /// Those of open(2) except ENXIO.
     pub(super) fn look_for_reader(&mut self, now: Instant) -> Result<Option<OwnedFd>, Errno> {
         if now < self.look_at {
             return Ok(None);
@@ -65,13 +67,16 @@ impl OutputFifo {
         }
     }
 
+    /// Opens the fifo for writing, without a check.
+    ///
     /// # Errors
-    /// Those of open(2): ENXIO if nobody reads.
+    /// Those of open(2); ENXIO if there is no reader.
     pub(super) fn open_for_writing(&self) -> Result<OwnedFd, Errno> {
         open_fifo(&self.path, OFlags::WRONLY)
     }
 
-    /// Opens it with a reader of our own, so that clients may go and come.
+    /// Opens the fifo for reading and writing, so that it stays usable when a client closes
+    /// it and another opens it.
     ///
     /// # Errors
     /// Those of open(2).
@@ -80,7 +85,8 @@ impl OutputFifo {
     }
 }
 
-/// A fifo for input, and what keeps it from ending when a client goes.
+/// Opens a fifo for input. The second descriptor, for writing, keeps the input from ending
+/// when a client closes the fifo.
 pub(super) fn open_for_input(path: &Path) -> Result<(OwnedFd, OwnedFd)> {
     ensure!(is_fifo(path)?, "the stream {path:?} is not a fifo");
     let open = |flags| open_fifo(path, flags).with_context(|| format!("open the fifo {path:?}"));

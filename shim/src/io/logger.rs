@@ -1,6 +1,5 @@
-//! Programs that take a container's output (`binary://`), until they are ready for it.
-//!
-//! Not for: starting and ending them, because they are jobs of the spawner.
+//! The programs that read a container's output (`binary://`): their command lines, and the
+//! pipe by which they report that they are ready. The spawner's jobs start and end them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -47,7 +46,7 @@ impl Logger {
         let (pipe, ready) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe for the logger")?;
         fcntl_getfl(&pipe)
             .and_then(|flags| fcntl_setfl(&pipe, flags | OFlags::NONBLOCK))
-            .context("keep the logger's pipe from blocking")?;
+            .context("make the logger's pipe non-blocking")?;
         let mut args = Vec::new();
         let mut env = vec![
             format!("CONTAINER_ID={}", process.id),
@@ -73,11 +72,11 @@ impl Logger {
 }
 
 impl Readiness {
-    /// Returns whether the logger is ready: it has written to the pipe. A logger of
-    /// `binary://` is also ready if it has closed the pipe, or has ended.
+    /// Whether the logger is ready. A logger is ready when it has written to the pipe; a
+    /// logger of `binary://` also when it has closed the pipe or has ended.
     ///
     /// # Errors
-    /// A logger of `binary-v2://` has closed the pipe without a word, or the pipe cannot be
+    /// A logger of `binary-v2://` has closed the pipe without writing, or the pipe cannot be
     /// read.
     pub fn look(&self) -> Result<bool> {
         match read(&self.pipe, &mut [0; 1]) {

@@ -1,9 +1,9 @@
-//! The streams of one process: what it is started with as its descriptors 0, 1 and 2,
-//! and what brings its input from the client and its output there.
+//! The streams of a process: the descriptors 0, 1 and 2 with which it starts, and the copies
+//! of input from the client and of output to the client.
 //!
-//! The client names fifos, or a file or a program that takes the output. Its fifos are
-//! not the container's: the process writes to pipes of ours, and its output waits there
-//! for a client that is slow, or dies and is started again.
+//! The client names fifos, or a file or a program for the output. The process does not get
+//! these fifos but pipes of the shim, so that output waits there while a client is slow, or
+//! while it is restarted.
 
 mod console;
 mod copy;
@@ -32,12 +32,12 @@ pub use logger::{Logger, Readiness};
 use output::{Output, Sink};
 use uri::Uri;
 
-/// Where the client wants the streams; what is empty is not wanted.
+/// The client's names for the streams. An empty name means no stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stdio {
-    /// A fifo, or a file.
+    /// A fifo or a file.
     pub stdin: String,
-    /// A fifo or a file; or the URI of a file or a program, for stderr, too.
+    /// A fifo or a file; or the URI of a file or of a program, which is then for stderr, too.
     pub stdout: String,
     /// A fifo or a file.
     pub stderr: String,
@@ -45,50 +45,50 @@ pub struct Stdio {
     pub terminal: bool,
 }
 
-/// Whose streams they are.
+/// The process to which the streams belong.
 #[derive(Debug, Clone, Copy)]
 pub struct Process<'a> {
-    /// containerd's, of the container.
+    /// The container's namespace in containerd.
     pub namespace: &'a str,
-    /// The container's or the exec's.
+    /// The id of the container or of the exec.
     pub id: &'a str,
-    /// Who may open `/dev/stdout` again: the user and group of the pipes.
+    /// The user and group of the pipes, which may reopen `/dev/stdout`.
     pub owner: (Uid, Gid),
-    /// Where a socket for its terminal may be made: a directory with a short path in
-    /// which others make no files.
+    /// A directory for the socket of the terminal. It has a short path, and no other program
+    /// makes files in it.
     pub sockets: &'a Path,
 }
 
-/// What the process is started with.
+/// The descriptors with which the process starts.
 #[derive(Debug)]
 pub struct ChildEnds {
-    /// Its descriptor 0; `/dev/null` before it has a terminal, as the others.
+    /// Descriptor 0. With a terminal, all three are `/dev/null` until the terminal is made.
     pub stdin: OwnedFd,
-    /// Its descriptor 1.
+    /// Descriptor 1.
     pub stdout: OwnedFd,
-    /// Its descriptor 2.
+    /// Descriptor 2.
     pub stderr: OwnedFd,
-    /// The program that takes its output, which must be ready before.
+    /// The program that reads the output. It must be ready before the process starts.
     pub logger: Option<Logger>,
 }
 
-/// The streams, between the process and its client.
+/// The streams between a process and its client.
 #[derive(Debug)]
 pub struct Streams {
-    /// Of stdin; those of stdout and stderr follow.
+    /// The token of stdin. Those of stdout and stderr follow.
     token: Token,
     stdin: Option<Input>,
     outputs: [Option<Output>; 2],
     terminal: Option<Terminal>,
-    /// When output that has not been read is given up.
+    /// The time at which output that is not read is dropped.
     give_up_at: Option<Instant>,
 }
 
-/// Input that is copied.
+/// The copy of the input.
 #[derive(Debug)]
 struct Input {
     copy: Copy,
-    /// Without it, the input ends with the last client.
+    /// A writer that keeps the input open. Without it, the input ends with the last client.
     keeper: Option<OwnedFd>,
 }
 
@@ -101,21 +101,22 @@ enum Terminal {
     },
     Here {
         master: OwnedFd,
-        /// The input has ended: the terminal goes when its output has been read.
+        /// The input has ended, so the terminal is closed when its output is read.
         hangs_up: bool,
     },
 }
 
-/// The numbers of the streams, which follow the token of the first.
+/// The offsets of the streams' tokens from the first token.
 const STDIN: Token = 0;
 const STDOUT: Token = 1;
 const STDERR: Token = 2;
 
 impl Streams {
-    /// Opens what the client names, and begins to copy. `token` and the next two are
-    /// those of the streams.
+    /// Opens the streams that the client names and starts to copy. The streams use `token`
+    /// and the next two.
     ///
     /// # Errors
+    /// A stream does not exist or cannot be opened, or has an unknown scheme.
     /// The client names something that is not there, or that no shim knows.
     pub fn new(
         poll: &Poll,
@@ -153,7 +154,7 @@ impl Streams {
             "fifo" => {
                 let stdout = self.open_output(poll, 0, &uri.path, process, now)?;
                 let stderr = if stdio.stderr == stdio.stdout {
-                    // Through one pipe, what is written to both keeps its order.
+                    // One pipe keeps the order of what is written to stdout and stderr.
                     stdout.try_clone().context("dup the output's pipe")?
                 } else {
                     self.open_output(poll, 1, Path::new(&stdio.stderr), process, now)?
@@ -179,7 +180,7 @@ impl Streams {
         })
     }
 
-    /// The process's side of its input.
+    /// Opens the input and returns the process's descriptor.
     fn open_input(&mut self, poll: &Poll, path: &Path, process: &Process<'_>) -> Result<OwnedFd> {
         if path.as_os_str().is_empty() {
             return null();
@@ -203,7 +204,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The process's side of an output of its.
+    /// Opens an output and returns the process's descriptor.
     fn open_output(
         &mut self,
         poll: &Poll,
@@ -241,7 +242,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Listens for a terminal.
+    /// Makes the socket to which the runtime will send the terminal.
     fn await_terminal(
         &mut self,
         stdio: &Stdio,
@@ -259,7 +260,7 @@ impl Streams {
             }
             scheme => bail!("unknown STDIO scheme {scheme}"),
         };
-        // No other process has this number, nor other streams of ours this token.
+        // The name is unique: no other process has this pid, no other streams this token.
         let name = format!("pty-{}-{:x}", rustix::process::getpid(), self.token);
         self.terminal = Some(Terminal::Awaited {
             socket: ConsoleSocket::listen(process.sockets.join(name))?,
@@ -274,7 +275,7 @@ impl Streams {
         })
     }
 
-    /// Where the runtime is to send the terminal, if there is to be one.
+    /// The path of the socket for the terminal, if the process gets one.
     #[must_use]
     pub fn console_socket(&self) -> Option<&Path> {
         match &self.terminal {
@@ -283,11 +284,11 @@ impl Streams {
         }
     }
 
-    /// Takes the terminal, if there is to be one: the runtime has done its work, so it
-    /// has been sent.
+    /// Receives the terminal, if the process gets one. The runtime must have ended, because
+    /// it sends the terminal before.
     ///
     /// # Errors
-    /// It has not, or what came is none.
+    /// The runtime has not sent a terminal.
     pub fn receive_terminal(&mut self, poll: &Poll, now: Instant) -> Result<()> {
         match self.terminal.take() {
             Some(Terminal::Awaited {
@@ -314,7 +315,7 @@ impl Streams {
         }
     }
 
-    /// Copies what can be copied: what the loop waited for with `token` has come.
+    /// Copies after an event of the descriptor with this token.
     pub fn ready(&mut self, poll: &Poll, token: Token) {
         match token.wrapping_sub(self.token) {
             STDIN => self.input_ready(poll),
@@ -332,7 +333,7 @@ impl Streams {
         });
         if progress == Progress::Done {
             self.stdin = None;
-            // A terminal has no other end of its input than its own.
+            // A terminal's input has no end of its own: only closing the master ends it.
             if let Some(Terminal::Here { hangs_up, .. }) = &mut self.terminal {
                 *hangs_up = true;
                 self.finish_terminal(poll);
@@ -340,7 +341,7 @@ impl Streams {
         }
     }
 
-    /// Has an output do the next step; it is over if there is none or that fails.
+    /// Applies a step to an output. The output is removed if it is done or has failed.
     fn go_on(&mut self, number: usize, step: impl FnOnce(Output) -> Result<Option<Output>, Errno>) {
         if let Some(output) = self.outputs[number].take() {
             self.outputs[number] = step(output).unwrap_or_else(|err| {
@@ -351,7 +352,7 @@ impl Streams {
         self.hang_up();
     }
 
-    /// Lets the terminal go if its input has ended and its output is read.
+    /// Closes the terminal if its input has ended and its output is read.
     fn hang_up(&mut self) {
         if self.is_drained()
             && let Some(Terminal::Here { hangs_up: true, .. }) = self.terminal
@@ -360,7 +361,7 @@ impl Streams {
         }
     }
 
-    /// When there is something to do without an event, see [`Streams::tick`].
+    /// The time at which [`Streams::tick`] must be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let looks = self.outputs.iter().flatten().filter_map(Output::deadline);
@@ -368,7 +369,7 @@ impl Streams {
         looks.chain(give_up_at).min()
     }
 
-    /// Does what it is time for: looks whether a client reads by now, gives up output.
+    /// Checks for readers, and drops output that is too late.
     pub fn tick(&mut self, poll: &Poll, now: Instant) {
         for number in 0..self.outputs.len() {
             let token = self.output_token(number);
@@ -381,14 +382,14 @@ impl Streams {
         }
     }
 
-    /// Ends the input once clients have closed theirs (CloseIO).
+    /// Ends the input once all clients have closed it (CloseIO).
     pub fn close_stdin(&mut self) {
         if let Some(input) = &mut self.stdin {
             input.keeper = None;
         }
     }
 
-    /// Gives the terminal, if there is one, a size.
+    /// Sets the size of the terminal, if there is one.
     ///
     /// # Errors
     /// Those of ioctl_tty(2).
@@ -407,8 +408,9 @@ impl Streams {
         )
     }
 
-    /// Output ends: that of a terminal when what is there has been read, as other
-    /// processes may have it open for long; that of a pipe when nobody has it open.
+    /// Handles the end of the process. The output of a terminal ends when it is empty,
+    /// because other processes may keep the terminal open for long; the output of a pipe
+    /// ends when no process has the pipe open.
     pub fn process_ended(&mut self, poll: &Poll) {
         if self.terminal.is_some() {
             self.finish_terminal(poll);
@@ -419,12 +421,12 @@ impl Streams {
         self.go_on(0, |mut output| output.finish(poll).map(|()| Some(output)));
     }
 
-    /// Sets how long output may still wait for its end and for a reader.
+    /// Sets the time at which output that has not ended or is not read is dropped.
     pub fn give_up_at(&mut self, time: Instant) {
         self.give_up_at = Some(time);
     }
 
-    /// Whether all output is where the client may read it, or was given up.
+    /// Whether all output is where the client can read it, or was dropped.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.outputs.iter().flatten().all(Output::has_arrived)
@@ -435,7 +437,7 @@ impl Streams {
     }
 }
 
-/// A pipe's two ends; it belongs to the process.
+/// Makes a pipe that belongs to the process's owner.
 fn pipe(process: &Process<'_>) -> Result<(OwnedFd, OwnedFd)> {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("make a pipe")?;
     let (user, group) = process.owner;
@@ -448,7 +450,7 @@ fn null() -> Result<OwnedFd> {
     Ok(null.context("open /dev/null")?.into())
 }
 
-/// The file that output goes to, at its end.
+/// Opens a file for appending output.
 fn make_log(path: &Path) -> Result<OwnedFd> {
     if let Some(parent) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
@@ -458,7 +460,7 @@ fn make_log(path: &Path) -> Result<OwnedFd> {
         .append(true)
         .create(true)
         .mode(0o644)
-        // A fifo without a reader would keep the server waiting.
+        // O_NONBLOCK, because opening a fifo without a reader would block the server.
         .custom_flags(libc::O_NONBLOCK)
         .open(path);
     Ok(file.with_context(|| format!("open {path:?}"))?.into())

@@ -1,4 +1,4 @@
-//! Output on its way to a client, which may not be there yet, or no longer.
+//! An output of a process on its way to a client, which may come late, leave, or return.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -12,25 +12,25 @@ use crate::poll::{Poll, Token};
 /// One output of a process.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// No client reads yet. What is written to a fifo and closed would be lost.
+    /// No client reads yet. Output that was written to a fifo and closed would be lost.
     Unread {
         from: OwnedFd,
         fifo: OutputFifo,
         chunk: usize,
-        /// Whether all has been written.
+        /// Whether the output has ended.
         is_last: bool,
     },
     Copied {
         copy: Copy,
-        /// None if a logger reads, which does not come again.
+        /// The fifo; absent for a logger, which is not restarted.
         fifo: Option<OutputFifo>,
     },
-    /// All is in the fifo, which is kept open until a client reads: the last one may
-    /// have gone without it.
+    /// All output is in the fifo, which stays open until a client reads: the last client may
+    /// have left without reading the rest.
     Left { fifo: OutputFifo, _writer: OwnedFd },
 }
 
-/// Where output goes.
+/// The destination of output.
 #[derive(Debug)]
 pub(super) enum Sink {
     Fifo(OutputFifo),
@@ -38,7 +38,7 @@ pub(super) enum Sink {
 }
 
 impl Output {
-    /// Begins to copy as soon as somebody reads. For `chunk` see [`Copy::new`].
+    /// Starts to copy as soon as a client reads. For `chunk` see [`Copy::new`].
     pub(super) fn new(
         poll: &Poll,
         token: Token,
@@ -60,10 +60,10 @@ impl Output {
         }
     }
 
-    /// Copies; none is left when all has arrived.
+    /// Copies after an event. Returns nothing when all output has arrived.
     ///
     /// # Errors
-    /// It cannot be copied.
+    /// The output cannot be copied.
     pub(super) fn ready(self, poll: &Poll) -> Result<Option<Output>, Errno> {
         let Output::Copied { mut copy, fifo } = self else {
             return Ok(Some(self));
@@ -71,7 +71,7 @@ impl Output {
         match (copy.ready(poll)?, fifo) {
             (Progress::Going, fifo) => Ok(Some(Output::Copied { copy, fifo })),
             (Progress::Done, None) => Ok(None),
-            // The copy is a reader, too, until it is dropped.
+            // The copy holds a reader, too, until it is dropped.
             (Progress::Done, Some(fifo)) => {
                 let writer = fifo.open_for_writing()?;
                 Ok(Some(Output::Left {
@@ -82,7 +82,7 @@ impl Output {
         }
     }
 
-    /// When to look again whether somebody reads.
+    /// The time of the next check for a reader.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Output::Unread { fifo, .. } | Output::Left { fifo, .. } => Some(fifo.deadline()),
@@ -90,12 +90,12 @@ impl Output {
         }
     }
 
-    /// Whether everything is where the client may read it.
+    /// Whether all output is where the client can read it.
     pub(super) fn has_arrived(&self) -> bool {
         matches!(self, Output::Left { .. })
     }
 
-    /// As [`Copy::finish`].
+    /// Ends the output as [`Copy::finish`] does.
     pub(super) fn finish(&mut self, poll: &Poll) -> Result<(), Errno> {
         match self {
             Output::Unread { is_last, .. } => {
@@ -107,17 +107,17 @@ impl Output {
         }
     }
 
-    /// Ends without the rest.
+    /// Drops the output that has not arrived.
     pub(super) fn give_up(self, poll: &Poll) {
         if let Output::Copied { copy, .. } = self {
             copy.stop(poll);
         }
     }
 
-    /// Begins to copy, or lets go of the fifo, if somebody reads by now.
+    /// Starts to copy, or closes the fifo, if a client reads by now.
     ///
     /// # Errors
-    /// It cannot be copied.
+    /// The output cannot be copied.
     pub(super) fn tick(
         self,
         poll: &Poll,
@@ -140,7 +140,7 @@ impl Output {
                     }));
                 };
                 let to = fifo.open_to_keep()?;
-                // Not before: the reader would see an end.
+                // Closing it earlier would end the fifo for the reader.
                 drop(writer);
                 let mut copy = Copy::new(poll, token, from, to, chunk)?;
                 if is_last {

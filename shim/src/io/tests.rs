@@ -1,4 +1,4 @@
-//! Clients and processes are threads here, and pipes, fifos and terminals real ones.
+//! Tests of streams. Clients and processes are threads; pipes, fifos and terminals are real.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Read, Write};
@@ -23,11 +23,11 @@ use crate::job::Work;
 const TOKEN: Token = 0x700;
 const MIB: usize = 1 << 20;
 
-/// A client's directory, and the loop.
+/// A directory for a client's fifos, and the loop.
 struct Rig {
     directory: PathBuf,
     poll: Poll,
-    /// How often there was something to do.
+    /// The number of events handled.
     turns: usize,
 }
 
@@ -74,7 +74,7 @@ impl Rig {
         self.try_open(stdio).expect("streams")
     }
 
-    /// The loop, for as long as `goes_on` says so.
+    /// Runs the loop while `goes_on` returns true.
     fn run(&mut self, streams: &mut Streams, mut goes_on: impl FnMut(&mut Streams) -> bool) {
         let end = Instant::now() + Duration::from_secs(60);
         while goes_on(streams) {
@@ -93,7 +93,7 @@ impl Rig {
         }
     }
 
-    /// Until all output is read, or given up.
+    /// Runs the loop until all output is read or dropped.
     fn drain(&mut self, streams: &mut Streams) {
         self.run(streams, |streams| {
             !streams.is_drained() || streams.deadline().is_some()
@@ -124,7 +124,7 @@ fn output(stdout: &str) -> Stdio {
     }
 }
 
-/// Bytes that tell where they are.
+/// Bytes of which each position can be recognised.
 fn sample(size: usize) -> Vec<u8> {
     let mut word = 0_u64;
     let words = std::iter::repeat_with(|| {
@@ -140,7 +140,7 @@ fn read_all(mut file: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// A client that reads until the end, in its own time.
+/// Starts a client that reads to the end, with pauses.
 fn reader(path: &str, pause: Duration) -> JoinHandle<Vec<u8>> {
     let path = path.to_owned();
     thread::spawn(move || {
@@ -158,7 +158,7 @@ fn reader(path: &str, pause: Duration) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// Somebody who writes and closes.
+/// Starts a thread that writes and closes.
 fn writer(to: impl Into<OwnedFd>, bytes: Vec<u8>) -> JoinHandle<()> {
     let mut file = File::from(to.into());
     thread::spawn(move || file.write_all(&bytes).expect("write"))
@@ -179,7 +179,7 @@ fn output_arrives_byte_for_byte_at_a_slow_reader_and_nobody_spins() {
     rig.drain(&mut streams);
     assert_eq!(client.join().expect("client"), bytes);
     process.join().expect("process");
-    // One for each page, at most; a loop that waits for what is there has millions.
+    // At most two events for each page; a busy loop would have millions.
     assert!(rig.turns < 2 * bytes.len() / 4096, "{}", rig.turns);
 }
 
@@ -212,7 +212,7 @@ fn a_reader_that_is_late_gets_all_of_a_short_program() {
     streams.process_ended(&rig.poll);
     rig.run_for(&mut streams, Duration::from_millis(300));
     assert!(!streams.is_drained());
-    // It looks seldom by now.
+    // By now the checks for a reader are rare.
     assert!(streams.deadline().is_some());
     let client = reader(&stdout, Duration::ZERO);
     rig.drain(&mut streams);
@@ -255,7 +255,7 @@ fn what_the_last_reader_left_waits_for_the_next_one() {
     drop(reader_that_goes);
     File::from(ends.stdout).write_all(b"left").expect("write");
     rig.run_for(&mut streams, Duration::from_millis(20));
-    // The task may be deleted all the same.
+    // Unread output in the fifo does not delay the deletion of the task.
     assert!(streams.is_drained() && streams.deadline().is_some());
     let client = reader(&stdout, Duration::ZERO);
     rig.drain(&mut streams);
@@ -287,7 +287,7 @@ fn output_that_does_not_end_is_given_up() {
         ..output(&stdout)
     };
     let (mut streams, _ends) = rig.open(&stdio);
-    // Of one the process has the other end open, of the other there is no reader.
+    // The process keeps the first output open; the second has no reader.
     let client = reader(&stdout, Duration::ZERO);
     let begin = Instant::now();
     streams.give_up_at(begin + Duration::from_millis(100));
@@ -540,7 +540,7 @@ fn a_logger_of_the_second_kind_must_say_a_word() {
     assert!(readiness.look().expect("ready"));
 }
 
-/// What a runtime does: makes a terminal and sends it; the process's side of it.
+/// Makes a terminal and sends it, as a runtime does; returns the process's side.
 fn send_terminal(streams: &Streams) -> OwnedFd {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).expect("openpt");
@@ -603,7 +603,7 @@ fn a_terminal_brings_all_its_output_to_a_slow_reader_and_takes_input() {
     let client = reader(&stdio.stdout, Duration::from_millis(1));
     let bytes = sample(4 * MIB);
     let feeder = writer(open_for_writing(&stdio.stdin), bytes.clone());
-    // It answers what it is sent.
+    // The terminal echoes its input.
     let size = bytes.len();
     let echo = thread::spawn(move || {
         let (mut terminal, mut buffer, mut seen) = (File::from(process), [0; 8000], 0);
@@ -626,7 +626,7 @@ fn a_terminal_that_nobody_reads_lets_nobody_spin() {
     let mut rig = Rig::new();
     let (mut streams, process, stdio) = terminal(&rig);
     make_raw(&process);
-    // The process writes and does not read; its clients do not read but write.
+    // The process writes and does not read; its clients write and do not read.
     let _reader = File::from(open_reader(&stdio.stdout));
     let output = process.try_clone().expect("dup");
     thread::spawn(move || File::from(output).write_all(&sample(MIB)));
@@ -666,7 +666,7 @@ fn a_terminal_ends_with_its_process_though_others_have_it_open() {
     let (mut streams, process, stdio) = terminal(&rig);
     let mut process = File::from(process);
     process.write_all(b"last").expect("write");
-    // Before there is a reader, and with the terminal open all along.
+    // Ends before there is a reader, while the terminal stays open.
     streams.process_ended(&rig.poll);
     let client = reader(&stdio.stdout, Duration::ZERO);
     rig.drain(&mut streams);
@@ -711,7 +711,7 @@ fn a_terminal_that_does_not_come_or_is_none_is_an_error() {
     let error = streams.receive_terminal(&rig.poll, Instant::now());
     let error = format!("{:#}", error.expect_err("not a terminal"));
     assert!(
-        error.starts_with("what the runtime sent is not a terminal: "),
+        error.starts_with("the runtime sent a descriptor that is not a terminal: "),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! Where a stream leads, as clients write it: a path, or a URI such as
+//! The destination of a stream, as a client writes it: a path, or a URI such as
 //! `binary:///usr/bin/logger?level=info`.
 
 use std::ffi::OsString;
@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 
-/// The parts of it that mean something to a shim.
+/// The parts of the URI that a shim uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Uri {
-    /// In small letters; `fifo` if there is none.
+    /// The scheme in lower case; `fifo` for a path.
     pub(super) scheme: String,
     pub(super) path: PathBuf,
-    /// Names and values in order, each name with its first value.
+    /// The query: names in order, each with its first value.
     pub(super) query: Vec<(String, String)>,
 }
 
@@ -41,7 +41,7 @@ impl Uri {
     }
 }
 
-/// RFC 3986, section 3.1.
+/// Whether a word is a scheme (RFC 3986, section 3.1).
 fn is_scheme(word: &str) -> bool {
     word.starts_with(|letter: char| letter.is_ascii_alphabetic())
         && word

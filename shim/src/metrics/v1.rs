@@ -11,21 +11,28 @@ use crate::proto::named;
 
 named!("io.containerd.cgroups.v1": Metrics);
 
-/// All of it. `network` (7) and `cgroup_stats` (8) nobody fills.
+/// All statistics. `network` (7) and `cgroup_stats` (8) are never set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Metrics {
+    /// Huge pages, by size.
     #[prost(message, repeated, tag = "1")]
     pub hugetlb: Vec<HugetlbStat>,
+    /// Processes and threads.
     #[prost(message, optional, tag = "2")]
     pub pids: Option<PidsStat>,
+    /// CPU time.
     #[prost(message, optional, tag = "3")]
     pub cpu: Option<CpuStat>,
+    /// Memory.
     #[prost(message, optional, tag = "4")]
     pub memory: Option<MemoryStat>,
+    /// Block I/O.
     #[prost(message, optional, tag = "5")]
     pub blkio: Option<BlkIoStat>,
+    /// RDMA devices.
     #[prost(message, optional, tag = "6")]
     pub rdma: Option<RdmaStat>,
+    /// The OOM killer.
     #[prost(message, optional, tag = "9")]
     pub memory_oom_control: Option<MemoryOomControl>,
 }
@@ -33,21 +40,27 @@ pub struct Metrics {
 /// Huge pages of one size.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HugetlbStat {
+    /// The bytes in use.
     #[prost(uint64, tag = "1")]
     pub usage: u64,
+    /// The maximum of `usage` so far.
     #[prost(uint64, tag = "2")]
     pub max: u64,
+    /// How often the limit was reached.
     #[prost(uint64, tag = "3")]
     pub failcnt: u64,
+    /// The size of the pages, such as "2MB".
     #[prost(string, tag = "4")]
     pub pagesize: String,
 }
 
-/// Processes and threads. No limit is 0, unlike in v2.
+/// The number of processes and threads. A limit of 0 means no limit, unlike in v2.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PidsStat {
+    /// The number of processes and threads.
     #[prost(uint64, tag = "1")]
     pub current: u64,
+    /// The limit.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
 }
@@ -55,8 +68,10 @@ pub struct PidsStat {
 /// CPU time.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CpuStat {
+    /// The time used.
     #[prost(message, optional, tag = "1")]
     pub usage: Option<CpuUsage>,
+    /// The effect of the quota.
     #[prost(message, optional, tag = "2")]
     pub throttling: Option<Throttle>,
 }
@@ -64,29 +79,36 @@ pub struct CpuStat {
 /// CPU time used.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CpuUsage {
+    /// The total time.
     #[prost(uint64, tag = "1")]
     pub total: u64,
+    /// The time in the kernel.
     #[prost(uint64, tag = "2")]
     pub kernel: u64,
+    /// The time in user space.
     #[prost(uint64, tag = "3")]
     pub user: u64,
+    /// The total time on each processor.
     #[prost(uint64, repeated, tag = "4")]
     pub per_cpu: Vec<u64>,
 }
 
-/// How the quota was used up.
+/// Throttling by the CPU quota.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Throttle {
+    /// The number of periods that have passed.
     #[prost(uint64, tag = "1")]
     pub periods: u64,
+    /// The number of periods in which the quota was used up.
     #[prost(uint64, tag = "2")]
     pub throttled_periods: u64,
+    /// The time for which processes were throttled.
     #[prost(uint64, tag = "3")]
     pub throttled_time: u64,
 }
 
 table! {
-    /// memory.stat, and what there is a file each for.
+    /// The contents of memory.stat, and of files with one number each.
     MemoryStat {
         cache = "1" "cache",
         rss = "2" "rss",
@@ -121,32 +143,40 @@ table! {
         total_active_file = "31" "total_active_file",
         total_unevictable = "32" "total_unevictable",
     } and {
+        /// Memory.
         #[prost(message, optional, tag = "33")]
         pub usage: Option<MemoryEntry>,
+        /// Memory and swap.
         #[prost(message, optional, tag = "34")]
         pub swap: Option<MemoryEntry>,
+        /// Memory of the kernel.
         #[prost(message, optional, tag = "35")]
         pub kernel: Option<MemoryEntry>,
+        /// TCP buffers of the kernel.
         #[prost(message, optional, tag = "36")]
         pub kernel_tcp: Option<MemoryEntry>,
     }
 }
 
-/// One kind of memory.
+/// The usage of one kind of memory.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MemoryEntry {
+    /// The limit in bytes.
     #[prost(uint64, tag = "1")]
     pub limit: u64,
+    /// The bytes in use.
     #[prost(uint64, tag = "2")]
     pub usage: u64,
+    /// The maximum of `usage` so far.
     #[prost(uint64, tag = "3")]
     pub max: u64,
+    /// How often the limit was reached.
     #[prost(uint64, tag = "4")]
     pub failcnt: u64,
 }
 
 table! {
-    /// memory.oom_control.
+    /// The contents of memory.oom_control.
     MemoryOomControl {
         oom_kill_disable = "1" "oom_kill_disable",
         under_oom = "2" "under_oom",
@@ -157,36 +187,48 @@ table! {
 /// Block I/O.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BlkIoStat {
+    /// The bytes transferred.
     #[prost(message, repeated, tag = "1")]
     pub io_service_bytes_recursive: Vec<BlkIoEntry>,
+    /// The number of requests.
     #[prost(message, repeated, tag = "2")]
     pub io_serviced_recursive: Vec<BlkIoEntry>,
+    /// The number of queued requests.
     #[prost(message, repeated, tag = "3")]
     pub io_queued_recursive: Vec<BlkIoEntry>,
+    /// The time from the dispatch of requests to their completion.
     #[prost(message, repeated, tag = "4")]
     pub io_service_time_recursive: Vec<BlkIoEntry>,
+    /// The time that requests waited in queues.
     #[prost(message, repeated, tag = "5")]
     pub io_wait_time_recursive: Vec<BlkIoEntry>,
+    /// The number of merged requests.
     #[prost(message, repeated, tag = "6")]
     pub io_merged_recursive: Vec<BlkIoEntry>,
+    /// The time for which the device was allocated.
     #[prost(message, repeated, tag = "7")]
     pub io_time_recursive: Vec<BlkIoEntry>,
+    /// The number of sectors transferred.
     #[prost(message, repeated, tag = "8")]
     pub sectors_recursive: Vec<BlkIoEntry>,
 }
 
-/// A number of one device and one kind of request.
+/// A count for one device and one kind of request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BlkIoEntry {
+    /// The kind of request, such as "Read".
     #[prost(string, tag = "1")]
     pub op: String,
-    /// As "/dev/vda".
+    /// The path of the device, such as "/dev/vda".
     #[prost(string, tag = "2")]
     pub device: String,
+    /// The major number of the device.
     #[prost(uint64, tag = "3")]
     pub major: u64,
+    /// The minor number of the device.
     #[prost(uint64, tag = "4")]
     pub minor: u64,
+    /// The count.
     #[prost(uint64, tag = "5")]
     pub value: u64,
 }
@@ -194,8 +236,10 @@ pub struct BlkIoEntry {
 /// RDMA devices.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RdmaStat {
+    /// The objects in use.
     #[prost(message, repeated, tag = "1")]
     pub current: Vec<RdmaEntry>,
+    /// The limits.
     #[prost(message, repeated, tag = "2")]
     pub limit: Vec<RdmaEntry>,
 }
@@ -203,10 +247,13 @@ pub struct RdmaStat {
 /// One RDMA device.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RdmaEntry {
+    /// The name of the device.
     #[prost(string, tag = "1")]
     pub device: String,
+    /// The number of handles.
     #[prost(uint32, tag = "2")]
     pub hca_handles: u32,
+    /// The number of objects.
     #[prost(uint32, tag = "3")]
     pub hca_objects: u32,
 }
@@ -291,7 +338,7 @@ impl From<RdmaStats> for RdmaStat {
 
 impl From<BlockIoStats> for BlkIoStat {
     fn from(stats: BlockIoStats) -> BlkIoStat {
-        // Without the names nothing is wrong but the names.
+        // If the names cannot be read, the entries have no names.
         let names = device_names(&fs::read_to_string("/proc/partitions").unwrap_or_default());
         let entries = |entries: Vec<BlockIoEntry>| {
             let entries = entries.into_iter().map(|entry| BlkIoEntry {
@@ -319,7 +366,7 @@ impl From<BlockIoStats> for BlkIoStat {
     }
 }
 
-/// The devices of /proc/partitions, by number: two lines of heading, then
+/// Parses the device names in /proc/partitions: two lines of heading, then lines such as
 /// "254 0 268435456 vda".
 fn device_names(partitions: &str) -> BTreeMap<(u64, u64), String> {
     let lines = partitions.lines().skip(2);

@@ -13,31 +13,39 @@ const NANOSECONDS: u64 = 1000;
 
 named!("io.containerd.cgroups.v2": Metrics);
 
-/// All of it. `network` (9) nobody fills.
+/// All statistics. `network` (9) is never set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Metrics {
+    /// Processes and threads.
     #[prost(message, optional, tag = "1")]
     pub pids: Option<PidsStat>,
+    /// CPU time.
     #[prost(message, optional, tag = "2")]
     pub cpu: Option<CpuStat>,
+    /// Memory.
     #[prost(message, optional, tag = "4")]
     pub memory: Option<MemoryStat>,
-    /// The same message as in v1.
+    /// RDMA devices, in v1's message.
     #[prost(message, optional, tag = "5")]
     pub rdma: Option<RdmaStat>,
+    /// Block I/O.
     #[prost(message, optional, tag = "6")]
     pub io: Option<IoStat>,
+    /// Huge pages, by size.
     #[prost(message, repeated, tag = "7")]
     pub hugetlb: Vec<HugeTlbStat>,
+    /// Events of the memory limits.
     #[prost(message, optional, tag = "8")]
     pub memory_events: Option<MemoryEvents>,
 }
 
-/// Processes and threads. No limit is the largest number, here and below.
+/// The number of processes and threads. Here and below, the largest number means no limit.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PidsStat {
+    /// The number of processes and threads.
     #[prost(uint64, tag = "1")]
     pub current: u64,
+    /// The limit.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
 }
@@ -45,28 +53,37 @@ pub struct PidsStat {
 /// CPU time.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CpuStat {
+    /// The total time.
     #[prost(uint64, tag = "1")]
     pub usage_usec: u64,
+    /// The time in user space.
     #[prost(uint64, tag = "2")]
     pub user_usec: u64,
+    /// The time in the kernel.
     #[prost(uint64, tag = "3")]
     pub system_usec: u64,
+    /// The number of periods that have passed.
     #[prost(uint64, tag = "4")]
     pub nr_periods: u64,
+    /// The number of periods in which the quota was used up.
     #[prost(uint64, tag = "5")]
     pub nr_throttled: u64,
+    /// The time for which processes were throttled.
     #[prost(uint64, tag = "6")]
     pub throttled_usec: u64,
+    /// Pressure on the processors.
     #[prost(message, optional, tag = "7")]
     pub psi: Option<PsiStats>,
+    /// The number of periods with a burst.
     #[prost(uint64, tag = "8")]
     pub nr_bursts: u64,
+    /// The time used in bursts.
     #[prost(uint64, tag = "9")]
     pub burst_usec: u64,
 }
 
 table! {
-    /// memory.stat, and what there is a file each for.
+    /// The contents of memory.stat, and of files with one number each.
     MemoryStat {
         anon = "1" "anon",
         file = "2" "file",
@@ -100,25 +117,32 @@ table! {
         thp_fault_alloc = "30" "thp_fault_alloc",
         thp_collapse_alloc = "31" "thp_collapse_alloc",
     } and {
+        /// The bytes in use.
         #[prost(uint64, tag = "32")]
         pub usage: u64,
+        /// The limit of `usage`.
         #[prost(uint64, tag = "33")]
         pub usage_limit: u64,
+        /// The bytes of swap in use.
         #[prost(uint64, tag = "34")]
         pub swap_usage: u64,
+        /// The limit of `swap_usage`.
         #[prost(uint64, tag = "35")]
         pub swap_limit: u64,
+        /// The maximum of `usage` so far.
         #[prost(uint64, tag = "36")]
         pub max_usage: u64,
+        /// The maximum of `swap_usage` so far.
         #[prost(uint64, tag = "37")]
         pub swap_max_usage: u64,
+        /// Pressure on memory.
         #[prost(message, optional, tag = "38")]
         pub psi: Option<PsiStats>,
     }
 }
 
 table! {
-    /// memory.events.
+    /// The contents of memory.events.
     MemoryEvents {
         low = "1" "low",
         high = "2" "high",
@@ -132,8 +156,10 @@ table! {
 /// Block I/O.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct IoStat {
+    /// The counts of each device.
     #[prost(message, repeated, tag = "1")]
     pub usage: Vec<IoEntry>,
+    /// Pressure on I/O.
     #[prost(message, optional, tag = "2")]
     pub psi: Option<PsiStats>,
 }
@@ -141,16 +167,22 @@ pub struct IoStat {
 /// Block I/O of one device.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct IoEntry {
+    /// The major number of the device.
     #[prost(uint64, tag = "1")]
     pub major: u64,
+    /// The minor number of the device.
     #[prost(uint64, tag = "2")]
     pub minor: u64,
+    /// The bytes read.
     #[prost(uint64, tag = "3")]
     pub rbytes: u64,
+    /// The bytes written.
     #[prost(uint64, tag = "4")]
     pub wbytes: u64,
+    /// The number of reads.
     #[prost(uint64, tag = "5")]
     pub rios: u64,
+    /// The number of writes.
     #[prost(uint64, tag = "6")]
     pub wios: u64,
 }
@@ -158,12 +190,16 @@ pub struct IoEntry {
 /// Huge pages of one size.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HugeTlbStat {
+    /// The bytes in use.
     #[prost(uint64, tag = "1")]
     pub current: u64,
+    /// The limit.
     #[prost(uint64, tag = "2")]
     pub max: u64,
+    /// The size of the pages, such as "2MB".
     #[prost(string, tag = "3")]
     pub pagesize: String,
+    /// How often the limit was reached.
     #[prost(uint64, tag = "4")]
     pub failcnt: u64,
 }
@@ -171,21 +207,27 @@ pub struct HugeTlbStat {
 /// Pressure stall information of one resource.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PsiStats {
+    /// The time in which some processes waited.
     #[prost(message, optional, tag = "1")]
     pub some: Option<PsiData>,
+    /// The time in which all processes waited.
     #[prost(message, optional, tag = "2")]
     pub full: Option<PsiData>,
 }
 
-/// One line of it.
+/// A line of pressure stall information.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PsiData {
+    /// The average of the last 10 seconds, in percent.
     #[prost(double, tag = "1")]
     pub avg10: f64,
+    /// The average of the last 60 seconds, in percent.
     #[prost(double, tag = "2")]
     pub avg60: f64,
+    /// The average of the last 300 seconds, in percent.
     #[prost(double, tag = "3")]
     pub avg300: f64,
+    /// The total time.
     #[prost(uint64, tag = "4")]
     pub total: u64,
 }
@@ -269,7 +311,7 @@ impl From<BlockIoStats> for IoStat {
                 ("Write", true) => device.wbytes = entry.value,
                 ("Read", false) => device.rios = entry.value,
                 ("Write", false) => device.wios = entry.value,
-                // Discarded blocks have no field.
+                // The message has no field for discards.
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! A file as a block device (loop(4)).
+//! Attaches a file to a loop device, which makes it a block device (loop(4)).
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use rustix::mount::MountFlags;
 use super::options::{Loop, Options};
 use crate::sys;
 
-/// One that the kernel frees when it is neither mounted nor open.
+/// A loop device that the kernel frees when it is neither mounted nor open.
 pub(super) struct LoopDevice {
     path: PathBuf,
     _open: File,
 }
 
-/// Others may take a free device before we do.
+/// The number of attempts, because another process may take a free device first.
 const ATTEMPTS: u32 = 100;
 
 impl LoopDevice {
@@ -51,7 +51,7 @@ impl LoopDevice {
                 Err(err) => return Err(err).with_context(|| format!("configure {path:?}")),
             }
         }
-        bail!("all loop devices are taken by others at once")
+        bail!("other processes took all free loop devices")
     }
 
     pub(super) fn path(&self) -> &Path {

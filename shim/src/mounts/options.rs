@@ -1,23 +1,23 @@
-//! The words that say how to mount.
+//! The options of a mount, parsed from containerd's words.
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountFlags;
 use teu_namespaces::{IdMaps, id_maps};
 
-/// What the words mean.
+/// The parsed options.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) flags: MountFlags,
     pub(super) is_remount: bool,
-    /// The source is a file, to be read through a loop device.
+    /// The source is a file, to be attached to a loop device.
     pub(super) on_loop: Option<Loop>,
-    /// The owners of files are others in the container (an idmapped mount).
+    /// The id maps of an idmapped mount.
     pub(super) owners: Option<IdMaps>,
-    /// For the filesystem.
+    /// The options for the filesystem.
     pub(super) data: Vec<String>,
 }
 
-/// How a loop device reads its file.
+/// The mode of a loop device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loop {
     Cached,
@@ -46,7 +46,7 @@ impl Options {
             } else if let Some(map) = word.strip_prefix("gidmap=") {
                 gid = Some(map);
             } else if word.starts_with("X-containerd.") {
-                // As in containerd: what it was to do itself must not be left out.
+                // An error as in containerd, whose mount manager handles these options itself.
                 bail!("internal mount option {word:?} was not consumed by the mount manager");
             } else {
                 options.data.push(word.clone());
@@ -62,13 +62,13 @@ impl Options {
         options.owners = match (uid, gid) {
             (Some(uid), Some(gid)) => Some(owners(uid, gid)?),
             (None, None) => None,
-            _ => bail!("uidmap= and gidmap= go together"),
+            _ => bail!("uidmap= and gidmap= need each other"),
         };
         Ok(options)
     }
 }
 
-/// Lines of "container:host:size" with commas between.
+/// Parses id maps: "container:host:size", separated by commas.
 fn owners(uid: &str, gid: &str) -> Result<IdMaps> {
     let map = |text: &str| {
         let lines = text.replace(',', "\n").replace(':', " ");
@@ -81,7 +81,7 @@ fn owners(uid: &str, gid: &str) -> Result<IdMaps> {
     })
 }
 
-/// Words of mount(8), and whether each sets or clears the flag.
+/// Options of mount(8): whether each sets or clears its flag.
 const FLAGS: [(&str, bool, MountFlags); 25] = [
     ("async", false, MountFlags::SYNCHRONOUS),
     ("atime", false, MountFlags::NOATIME),
@@ -106,7 +106,7 @@ const FLAGS: [(&str, bool, MountFlags); 25] = [
     ("strictatime", true, MountFlags::STRICTATIME),
     ("suid", false, MountFlags::NOSUID),
     ("sync", true, MountFlags::SYNCHRONOUS),
-    // Nothing to set.
+    // Sets no flag.
     ("defaults", true, MountFlags::empty()),
     ("", true, MountFlags::empty()),
 ];

@@ -1,7 +1,7 @@
-//! An overlay of layers that have other owners in the container, or of so many that
-//! their names do not fit into a page, which is all that mount(2) takes.
+//! Mounts an overlay of layers that are idmapped, or of so many layers that their names
+//! exceed a page, the limit of mount(2).
 //!
-//! The layers are mounted at short names in a namespace of mounts that ends with it.
+//! The layers get short names in a temporary mount namespace, in which the overlay is built.
 
 use std::ffi::CString;
 use std::fs::create_dir;
@@ -41,8 +41,8 @@ pub(super) fn mount_layers(
     move_onto(&overlay, target)
 }
 
-/// A copy of the mount of one layer, nowhere yet. None for what is between the two
-/// colons before layers of data only.
+/// Copies the mount of a layer without attaching it. Returns nothing for the empty name
+/// between the two colons before data-only layers.
 fn layer(path: &str, owners: Option<&OwnedFd>) -> Result<Option<OwnedFd>> {
     if path.is_empty() {
         return Ok(None);
@@ -60,7 +60,7 @@ fn copy(path: &str) -> Result<OwnedFd> {
     Ok(open_tree(CWD, path, flags)?)
 }
 
-/// Builds it on `scratch`, where in this namespace nothing else is needed.
+/// Builds the overlay on `scratch`. In this namespace, nothing else is needed there.
 fn build(options: &Options, layers: &[Option<OwnedFd>], scratch: &Path) -> Result<OwnedFd> {
     mount("tmpfs", scratch, "tmpfs", MountFlags::empty(), c"mode=700")
         .with_context(|| format!("mount a tmpfs on {scratch:?}"))?;
@@ -97,7 +97,7 @@ fn build(options: &Options, layers: &[Option<OwnedFd>], scratch: &Path) -> Resul
     copy("merged")
 }
 
-/// Being in a namespace of mounts of our own, until dropped.
+/// Keeps this thread in a mount namespace of its own until dropped.
 struct Aside {
     home: OwnedFd,
 }
@@ -105,12 +105,12 @@ struct Aside {
 impl Aside {
     fn enter() -> Result<Aside> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        // A thread of the tests has its own.
+        // /proc/thread-self, because each thread of the tests has its own namespace.
         let home = open("/proc/thread-self/ns/mnt", flags, Mode::empty())?;
         sys::unshare_mounts().context("make a mount namespace")?;
         let aside = Aside { home };
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", flags).context("keep mounts to this namespace")?;
+        mount_change("/", flags).context("make the mounts slaves")?;
         Ok(aside)
     }
 }
@@ -119,7 +119,7 @@ impl Drop for Aside {
     fn drop(&mut self) {
         let home = Some(LinkNameSpaceType::Mount);
         if let Err(err) = move_into_link_name_space(std::os::fd::AsFd::as_fd(&self.home), home) {
-            log::error!("cannot go back to the namespace of mounts: {err}");
+            log::error!("cannot return to the mount namespace: {err}");
         }
     }
 }

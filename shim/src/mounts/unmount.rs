@@ -1,4 +1,4 @@
-//! Undoing mounts, also those that others made on top.
+//! Unmounts a directory with everything mounted on and below it, by whomever.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-/// For how long something may be busy, such as by a process that has just been killed.
+/// How often to retry a busy mount, for example until a killed process has ended.
 const PATIENCE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Unmounts all that is mounted on and below `rootfs`. Nothing to undo is no error.
+/// Unmounts all mounts on and below `rootfs`. Succeeds if there are none.
 ///
 /// # Errors
-/// Something there is in use.
+/// A mount is in use.
 pub fn unmount_recursive(rootfs: &Path) -> Result<()> {
     let rootfs = match rootfs.canonicalize() {
         Ok(rootfs) => rootfs,
@@ -30,9 +30,9 @@ pub fn unmount_recursive(rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Those on and below `path`, the deepest first.
+/// The mount points on and below `path`, the deepest first.
 fn mount_points(path: &Path) -> Result<Vec<PathBuf>> {
-    // A thread of the tests has its own.
+    // /proc/thread-self, because each thread of the tests has its own namespace.
     let table = "/proc/thread-self/mountinfo";
     let table = fs::read(table).with_context(|| format!("read {table:?}"))?;
     let points = teu_mountinfo::mounts(&table).map(|mount| mount.point());
@@ -42,13 +42,13 @@ fn mount_points(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(points)
 }
 
-/// All that is mounted at one place, one on the other.
+/// Unmounts all mounts stacked on one mount point.
 fn unmount_all(point: &Path) -> Result<(), Errno> {
     let mut patience = PATIENCE;
     loop {
         match unmount(point, UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
-            // Nothing is mounted there, or nothing is there, any more.
+            // The mount or the mount point is gone.
             Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
             Err(Errno::BUSY) if patience > 0 => {
                 patience -= 1;

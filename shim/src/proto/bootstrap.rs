@@ -1,11 +1,11 @@
-//! How containerd 2.3 and later start a shim (`runtime/bootstrap/v1`): parameters on
-//! its stdin, the result on its stdout.
+//! The parameters and the result of starting a shim, for containerd 2.3 and later
+//! (`runtime/bootstrap/v1`): messages on the shim's stdin and stdout.
 
 use std::collections::BTreeMap;
 
 use super::Any;
 
-/// What the shim is for.
+/// The parameters of a shim to start.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct BootstrapParams {
     /// The container's id.
@@ -14,25 +14,25 @@ pub struct BootstrapParams {
     /// The container's namespace in containerd.
     #[prost(string, tag = "2")]
     pub namespace: String,
-    /// As log/slog of Go counts: -4 is debug, 0 information, 4 a warning.
+    /// The level of Go's log/slog: -4 is debug, 0 information, 4 a warning.
     #[prost(int32, tag = "3")]
     pub log_level: i32,
-    /// Of the containerd that starts it.
+    /// The version of the containerd that starts the shim.
     #[prost(string, tag = "4")]
     pub containerd_version: String,
-    /// Where events go.
+    /// The address to which events are sent.
     #[prost(string, tag = "5")]
     pub containerd_ttrpc_address: String,
-    /// Where containerd's clients connect.
+    /// The address where containerd's clients connect.
     #[prost(string, tag = "6")]
     pub containerd_grpc_address: String,
-    /// The program of containerd.
+    /// The path of containerd's program.
     #[prost(string, tag = "7")]
     pub containerd_binary: String,
-    /// What not every shim needs, such as the runtime's options.
+    /// Parameters for some shims only, such as the runtime's options.
     #[prost(message, repeated, tag = "8")]
     pub extensions: Vec<Extension>,
-    /// Where the shim's socket is to be.
+    /// The directory for the shim's socket.
     #[prost(string, optional, tag = "9")]
     pub socket_dir: Option<String>,
 }
@@ -40,27 +40,27 @@ pub struct BootstrapParams {
 /// A further parameter.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Extension {
-    /// Its name says what it is.
+    /// The parameter. The name of the message tells its meaning.
     #[prost(message, optional, tag = "1")]
     pub value: Option<Any>,
 }
 
-/// Where and how the shim is to be talked to.
+/// The address and the protocol of the shim.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct BootstrapResult {
-    /// Of the task service.
+    /// The version of the task service.
     #[prost(int32, tag = "1")]
     pub version: i32,
-    /// Of the shim's socket.
+    /// The address of the shim's socket.
     #[prost(string, tag = "2")]
     pub address: String,
     /// `ttrpc` or `grpc`.
     #[prost(string, tag = "3")]
     pub protocol: String,
-    /// None is defined so far.
+    /// Capabilities; containerd defines none so far.
     #[prost(int32, repeated, tag = "4")]
     pub capabilities: Vec<i32>,
-    /// Kept by containerd.
+    /// Metadata that containerd stores.
     #[prost(btree_map = "string, string", tag = "5")]
     pub metadata: BTreeMap<String, String>,
 }

@@ -1,16 +1,16 @@
-//! What a shim tells of its tasks (`events/task.proto`), and how it is sent.
+//! The events of tasks (`events/task.proto`), and the call that sends them.
 
 use super::types::Mount;
 use super::{Any, Named, Timestamp, named};
 
-/// The service that takes them.
+/// The service that receives events.
 pub const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
 /// Its only method.
 pub const FORWARD: &str = "Forward";
 
-/// What happened to a task.
+/// An event of a task.
 pub trait Event: Named {
-    /// Under which containerd's clients subscribe to it.
+    /// The topic to which containerd's clients subscribe.
     const TOPIC: &'static str;
 }
 
@@ -38,21 +38,21 @@ topics! {
 /// The request of [`FORWARD`].
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ForwardRequest {
-    /// What is forwarded.
+    /// The event in its envelope.
     #[prost(message, optional, tag = "1")]
     pub envelope: Option<Envelope>,
 }
 
-/// An event on its way (`containerd.types.Envelope`).
+/// An event with its origin (`containerd.types.Envelope`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Envelope {
-    /// When it happened.
+    /// The time of the event.
     #[prost(message, optional, tag = "1")]
     pub timestamp: Option<Timestamp>,
     /// The container's namespace in containerd.
     #[prost(string, tag = "2")]
     pub namespace: String,
-    /// [`Event::TOPIC`].
+    /// The event's [`Event::TOPIC`].
     #[prost(string, tag = "3")]
     pub topic: String,
     /// The event.
@@ -60,7 +60,7 @@ pub struct Envelope {
     pub event: Option<Any>,
 }
 
-/// A container is there, and waits for its start.
+/// A container was created, and waits for its start.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskCreate {
     /// The container.
@@ -69,64 +69,64 @@ pub struct TaskCreate {
     /// Its bundle.
     #[prost(string, tag = "2")]
     pub bundle: String,
-    /// The mounts its root filesystem is made of.
+    /// The mounts of its root filesystem.
     #[prost(message, repeated, tag = "3")]
     pub rootfs: Vec<Mount>,
     /// Its stdio.
     #[prost(message, optional, tag = "4")]
     pub io: Option<TaskIO>,
-    /// What it is restored from.
+    /// The checkpoint that it is restored from.
     #[prost(string, tag = "5")]
     pub checkpoint: String,
-    /// Its init.
+    /// The pid of init.
     #[prost(uint32, tag = "6")]
     pub pid: u32,
 }
 
-/// A task's stdio: paths and addresses.
+/// The streams of a task: paths and URIs.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskIO {
-    /// What it reads.
+    /// The source of its input.
     #[prost(string, tag = "1")]
     pub stdin: String,
-    /// Where its output goes.
+    /// The destination of its output.
     #[prost(string, tag = "2")]
     pub stdout: String,
-    /// Where its errors go.
+    /// The destination of its errors.
     #[prost(string, tag = "3")]
     pub stderr: String,
-    /// All of them are a terminal.
+    /// Whether all of them are a terminal.
     #[prost(bool, tag = "4")]
     pub terminal: bool,
 }
 
-/// A container's program runs.
+/// A container was started.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskStart {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// Its init.
+    /// The pid of init.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
 }
 
-/// A container is no more.
+/// A container was deleted.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskDelete {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// What was its init.
+    /// The pid that init had.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
-    /// How that ended.
+    /// The exit status of init.
     #[prost(uint32, tag = "3")]
     pub exit_status: u32,
-    /// When it ended.
+    /// The time of init's end.
     #[prost(message, optional, tag = "4")]
     pub exited_at: Option<Timestamp>,
-    /// The container again, or the process.
+    /// The id of the container or of the exec.
     #[prost(string, tag = "5")]
     pub id: String,
 }
@@ -137,21 +137,21 @@ pub struct TaskExit {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// The process's `exec_id`; for init the container's id again.
+    /// The process's `exec_id`; for init the container's id.
     #[prost(string, tag = "2")]
     pub id: String,
-    /// The process.
+    /// The pid of the process.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
-    /// What it said at its end, or 128 and the signal.
+    /// The exit status, or 128 and the number of the signal.
     #[prost(uint32, tag = "4")]
     pub exit_status: u32,
-    /// When it ended.
+    /// The time of its end.
     #[prost(message, optional, tag = "5")]
     pub exited_at: Option<Timestamp>,
 }
 
-/// The kernel killed a process for want of memory.
+/// The kernel has OOM-killed a process of the container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskOOM {
     /// The container.
@@ -159,32 +159,32 @@ pub struct TaskOOM {
     pub container_id: String,
 }
 
-/// A process will be started in a container.
+/// A process was added to a container and waits for its start.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskExecAdded {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// The process.
+    /// The process's `exec_id`.
     #[prost(string, tag = "2")]
     pub exec_id: String,
 }
 
-/// A process runs in a container.
+/// A process was started in a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskExecStarted {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// The process.
+    /// The process's `exec_id`.
     #[prost(string, tag = "2")]
     pub exec_id: String,
-    /// Its id on the host.
+    /// The pid of the process.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
 }
 
-/// A container is frozen.
+/// A container was paused.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskPaused {
     /// The container.
@@ -192,7 +192,7 @@ pub struct TaskPaused {
     pub container_id: String,
 }
 
-/// A container goes on.
+/// A container was resumed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct TaskResumed {
     /// The container.

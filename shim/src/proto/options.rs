@@ -1,17 +1,17 @@
-//! What a caller may say beyond the calls themselves.
+//! The options that a caller may add to calls.
 
-/// Those of containerd's own shim for runc (`types/runc/options/oci.proto`), which
-/// clients use for others as well.
+/// The options of containerd's own shim for runc (`types/runc/options/oci.proto`), which
+/// clients also send to other shims.
 pub mod runc {
     use serde::{Deserialize, Serialize};
 
     use crate::proto::named;
 
-    /// How to run the runtime.
+    /// The options of the runtime.
     #[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
     #[serde(default)]
     pub struct Options {
-        /// Enter the root filesystem by a move, not by pivot_root(2).
+        /// Enter the root filesystem by moving a mount instead of pivot_root(2).
         #[prost(bool, tag = "1")]
         #[serde(alias = "NoPivotRoot")]
         pub no_pivot_root: bool,
@@ -19,15 +19,15 @@ pub mod runc {
         #[prost(bool, tag = "2")]
         #[serde(alias = "NoNewKeyring")]
         pub no_new_keyring: bool,
-        /// The control group for the shim itself.
+        /// The cgroup of the shim itself.
         #[prost(string, tag = "3")]
         #[serde(alias = "ShimCgroup")]
         pub shim_cgroup: String,
-        /// The owner of the pipes that are the container's stdio.
+        /// The user that owns the pipes of the container's streams.
         #[prost(uint32, tag = "4")]
         #[serde(alias = "IoUid")]
         pub io_uid: u32,
-        /// Their group.
+        /// The group that owns these pipes.
         #[prost(uint32, tag = "5")]
         #[serde(alias = "IoGid")]
         pub io_gid: u32,
@@ -39,47 +39,47 @@ pub mod runc {
         #[prost(string, tag = "7")]
         #[serde(alias = "Root")]
         pub root: String,
-        /// Control groups are systemd's to make.
+        /// Use systemd's cgroups.
         #[prost(bool, tag = "9")]
         #[serde(alias = "SystemdCgroup")]
         pub systemd_cgroup: bool,
-        /// Where CRIU's own files and logs of a restore go.
+        /// The directory of CRIU's files and logs for a restore.
         #[prost(string, tag = "11")]
         #[serde(alias = "CriuWorkPath")]
         pub criu_work_path: String,
     }
 
-    /// How to make a checkpoint.
+    /// The options of a checkpoint.
     #[derive(Clone, PartialEq, Eq, prost::Message)]
     pub struct CheckpointOptions {
-        /// End the container once it is made.
+        /// End the container after the checkpoint.
         #[prost(bool, tag = "1")]
         pub exit: bool,
         /// Allow TCP connections.
         #[prost(bool, tag = "2")]
         pub open_tcp: bool,
-        /// Allow unix sockets whose other end is outside.
+        /// Allow unix sockets that are connected to processes outside of the container.
         #[prost(bool, tag = "3")]
         pub external_unix_sockets: bool,
-        /// Allow a terminal from outside.
+        /// Allow a terminal from outside of the container.
         #[prost(bool, tag = "4")]
         pub terminal: bool,
         /// Allow file locks.
         #[prost(bool, tag = "5")]
         pub file_locks: bool,
-        /// Namespaces whose contents are left out.
+        /// Namespaces that the checkpoint leaves out.
         #[prost(string, repeated, tag = "6")]
         pub empty_namespaces: Vec<String>,
-        /// What becomes of the control groups.
+        /// CRIU's mode for cgroups.
         #[prost(string, tag = "7")]
         pub cgroups_mode: String,
-        /// Where CRIU's images go.
+        /// The directory of the checkpoint.
         #[prost(string, tag = "8")]
         pub image_path: String,
-        /// Where CRIU's own files and logs go.
+        /// The directory of CRIU's files and logs.
         #[prost(string, tag = "9")]
         pub work_path: String,
-        /// The checkpoint before this one.
+        /// The checkpoint that this one is based on.
         #[prost(string, tag = "10")]
         pub parent_path: String,
     }
@@ -87,20 +87,20 @@ pub mod runc {
     named!("containerd.runc.v1": Options, CheckpointOptions);
 }
 
-/// Those of any runtime, as a file in the runtime's own language (`types/runtimeoptions`).
+/// Options of any runtime, in the runtime's own format (`types/runtimeoptions`).
 pub mod runtime {
     use crate::proto::named;
 
-    /// A file, or what is in it.
+    /// The options, or the path of a file with them.
     #[derive(Clone, PartialEq, Eq, prost::Message)]
     pub struct Options {
         /// The name of the options' type.
         #[prost(string, tag = "1")]
         pub type_url: String,
-        /// The file.
+        /// The path of the file.
         #[prost(string, tag = "2")]
         pub config_path: String,
-        /// What would be in the file; TOML.
+        /// The options themselves, as TOML.
         #[prost(bytes = "vec", tag = "3")]
         pub config_body: Vec<u8>,
     }
@@ -108,7 +108,7 @@ pub mod runtime {
     named!("runtimeoptions.v1": Options);
 }
 
-/// Which process it is, for those that `Exec` started (`types/runc/options/oci.proto`).
+/// Tells which `Exec` started a process (`types/runc/options/oci.proto`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ProcessDetails {
     /// The `exec_id`.

@@ -1,4 +1,4 @@
-//! The task service (`runtime/task/v2` and `v3`, which differ in the service's name).
+//! The messages of the task service. `runtime/task/v2` and `v3` differ in its name only.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ pub struct CreateTaskRequest {
 /// The answer to [`CreateTaskRequest`].
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct CreateTaskResponse {
-    /// Init's id on the host; 0 for one to restore.
+    /// The pid of init; 0 for a container to restore.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
@@ -113,10 +113,10 @@ pub struct ResizePtyRequest {
     /// The process that an `Exec` started; empty for init.
     #[prost(string, tag = "2")]
     pub exec_id: String,
-    /// In characters.
+    /// The width in characters.
     #[prost(uint32, tag = "3")]
     pub width: u32,
-    /// In lines.
+    /// The height in lines.
     #[prost(uint32, tag = "4")]
     pub height: u32,
 }
@@ -141,7 +141,7 @@ pub struct StateResponse {
     /// Its bundle.
     #[prost(string, tag = "2")]
     pub bundle: String,
-    /// Its id on the host.
+    /// The pid of the process.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
     /// The status of the process.
@@ -260,7 +260,7 @@ pub struct StartRequest {
 /// The process that runs.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct StartResponse {
-    /// Its id on the host.
+    /// The pid of the process.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
@@ -331,12 +331,12 @@ pub struct ShutdownRequest {
     /// The container.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// Go, whatever is left.
+    /// Whether to end in any case.
     #[prost(bool, tag = "2")]
     pub now: bool,
 }
 
-/// Freezes a container.
+/// Pauses a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct PauseRequest {
     /// The container.
@@ -344,7 +344,7 @@ pub struct PauseRequest {
     pub id: String,
 }
 
-/// Lets a container go on.
+/// Resumes a container.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ResumeRequest {
     /// The container.

@@ -1,4 +1,4 @@
-//! What is in ttrpc's frames (its `request.proto`).
+//! The messages in ttrpc's frames (its `request.proto`).
 
 /// A call.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -9,13 +9,13 @@ pub struct Request {
     /// The name of the method in it.
     #[prost(string, tag = "2")]
     pub method: String,
-    /// The method's own message.
+    /// The encoded message of the method.
     #[prost(bytes = "vec", tag = "3")]
     pub payload: Vec<u8>,
-    /// How long the caller waits; 0 is without an end.
+    /// The caller's timeout in nanoseconds; 0 means no timeout.
     #[prost(int64, tag = "4")]
     pub timeout_nano: i64,
-    /// What else the caller says, such as its namespace.
+    /// Further information of the caller, such as its namespace.
     #[prost(message, repeated, tag = "5")]
     pub metadata: Vec<KeyValue>,
 }
@@ -23,10 +23,10 @@ pub struct Request {
 /// A piece of a request's metadata.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct KeyValue {
-    /// Its name.
+    /// The name.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// What it says.
+    /// The value.
     #[prost(string, tag = "2")]
     pub value: String,
 }
@@ -34,49 +34,49 @@ pub struct KeyValue {
 /// The answer to a call.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Response {
-    /// None, or the code 0: the call did what it was to do.
+    /// The error. If it is absent or has the code 0, the call succeeded.
     #[prost(message, optional, tag = "1")]
     pub status: Option<Status>,
-    /// The method's own message.
+    /// The encoded message of the method.
     #[prost(bytes = "vec", tag = "2")]
     pub payload: Vec<u8>,
 }
 
-/// Why a call failed (`google.rpc.Status`, without its details).
+/// The error of a call (`google.rpc.Status`, without its details).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Status {
-    /// For programs.
+    /// The code, for programs.
     #[prost(enumeration = "Code", tag = "1")]
     pub code: i32,
-    /// For people.
+    /// The message, for people.
     #[prost(string, tag = "2")]
     pub message: String,
 }
 
-/// Those of gRPC's codes that are said here.
+/// The codes of gRPC that this crate uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Code {
-    /// It did what it was to do.
+    /// Success.
     Ok = 0,
-    /// Something else.
+    /// An error of any other kind.
     Unknown = 2,
-    /// What is asked for makes no sense.
+    /// The request is invalid.
     InvalidArgument = 3,
-    /// It took too long.
+    /// The call took too long.
     DeadlineExceeded = 4,
-    /// There is no such thing.
+    /// The requested object does not exist.
     NotFound = 5,
-    /// There is such a thing.
+    /// The object to create already exists.
     AlreadyExists = 6,
-    /// There is too much of it.
+    /// The message is too long.
     ResourceExhausted = 8,
-    /// Not as things are.
+    /// The request is not possible in the current state.
     FailedPrecondition = 9,
-    /// There is no such method.
+    /// The service or method does not exist.
     Unimplemented = 12,
-    /// What is said cannot be read.
+    /// A message cannot be decoded.
     Internal = 13,
-    /// Not at the moment.
+    /// The service cannot serve the call now.
     Unavailable = 14,
 }

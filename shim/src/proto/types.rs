@@ -1,4 +1,4 @@
-//! Messages that several services share (`types/`).
+//! Messages that several of containerd's services share (`types/`).
 
 use std::collections::BTreeMap;
 
@@ -10,62 +10,62 @@ pub struct Mount {
     /// The type of filesystem.
     #[prost(string, tag = "1")]
     pub r#type: String,
-    /// What to mount.
+    /// The device, directory or name to mount.
     #[prost(string, tag = "2")]
     pub source: String,
-    /// A directory below the mountpoint; mostly none.
+    /// A directory below the mount point; usually empty.
     #[prost(string, tag = "3")]
     pub target: String,
-    /// As in fstab(5), and words of containerd's.
+    /// Options of fstab(5), and containerd's own.
     #[prost(string, repeated, tag = "4")]
     pub options: Vec<String>,
 }
 
-/// What a process is doing (`containerd.v1.types.Status`).
+/// The status of a process (`containerd.v1.types.Status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Status {
-    /// Not said.
+    /// Unknown.
     Unknown = 0,
-    /// Made, not started.
+    /// Created, but not started.
     Created = 1,
-    /// It runs.
+    /// Running.
     Running = 2,
-    /// It has ended.
+    /// Ended.
     Stopped = 3,
-    /// It is frozen.
+    /// Paused.
     Paused = 4,
-    /// It is about to be frozen.
+    /// About to be paused.
     Pausing = 5,
 }
 
 /// A process of a container (`containerd.v1.types.ProcessInfo`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ProcessInfo {
-    /// Its id on the host.
+    /// The pid of the process.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
-    /// [`ProcessDetails`](super::options::ProcessDetails) of one that an `Exec` started.
+    /// The [`ProcessDetails`](super::options::ProcessDetails), if an `Exec` started it.
     #[prost(message, optional, tag = "2")]
     pub info: Option<Any>,
 }
 
-/// What a shim can do (`containerd.types.RuntimeInfo`).
+/// Information about a shim (`containerd.types.RuntimeInfo`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct RuntimeInfo {
-    /// The runtime's name, as containerd has it.
+    /// The name of the runtime in containerd.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Which it is.
+    /// The runtime's version.
     #[prost(message, optional, tag = "2")]
     pub version: Option<RuntimeVersion>,
-    /// The options it was asked with.
+    /// The options that were in the request.
     #[prost(message, optional, tag = "3")]
     pub options: Option<Any>,
     /// JSON of the runtime specification's `Features`.
     #[prost(message, optional, tag = "4")]
     pub features: Option<Any>,
-    /// What else there is to know.
+    /// Further information.
     #[prost(btree_map = "string, string", tag = "5")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -73,10 +73,10 @@ pub struct RuntimeInfo {
 /// A runtime's version (`containerd.types.RuntimeVersion`).
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct RuntimeVersion {
-    /// Of its release.
+    /// The version of the release.
     #[prost(string, tag = "1")]
     pub version: String,
-    /// Of its sources.
+    /// The revision of the sources.
     #[prost(string, tag = "2")]
     pub revision: String,
 }

@@ -1,4 +1,4 @@
-//! A connection on which one event at a time is forwarded.
+//! A connection to containerd that carries one event at a time, without blocking.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,18 +21,18 @@ pub(super) struct Connection {
     socket: OwnedFd,
     token: Token,
     answers: Answers,
-    /// Of the last call.
+    /// The stream of the last call.
     stream: u32,
-    /// When the last call was made, if it is not answered.
+    /// The time of the last call, if it is not answered.
     called_at: Option<Instant>,
-    /// What is left to send of it.
+    /// The unsent rest of the call.
     unsent: Vec<u8>,
-    /// Whether the socket is to tell when it takes more.
+    /// Whether the connection waits until the socket has room.
     is_full: bool,
 }
 
 impl Connection {
-    /// Connects, if that is possible at once.
+    /// Connects. Fails if that would block.
     pub(super) fn new(address: &Path, poll: &Poll, token: Token) -> Result<Connection> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
@@ -52,19 +52,19 @@ impl Connection {
         })
     }
 
-    /// When the call was made that is not answered.
+    /// The time of the unanswered call.
     pub(super) fn called_at(&self) -> Option<Instant> {
         self.called_at
     }
 
-    /// Makes a call; the one before is answered.
+    /// Makes a call. The call before it must have been answered.
     pub(super) fn call(&mut self, request: &[u8], now: Instant, poll: &Poll) -> Result<()> {
-        // A client's are odd.
+        // A client's streams have odd numbers.
         self.stream = match self.stream {
             0 => 1,
             last => last
                 .checked_add(2)
-                .context("use up the connection's numbers")?,
+                .context("the connection has no stream numbers left")?,
         };
         let request = Request {
             service: SERVICE.to_owned(),
@@ -77,7 +77,7 @@ impl Connection {
         self.flush(poll)
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much as the socket takes.
     pub(super) fn flush(&mut self, poll: &Poll) -> Result<()> {
         let mut sent = 0;
         while sent < self.unsent.len() {
@@ -103,12 +103,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes in what there is.
+    /// Reads all available bytes.
     pub(super) fn receive(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         loop {
             match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-                Ok((0, _)) => bail!("it has closed the connection"),
+                Ok((0, _)) => bail!("containerd has closed the connection"),
                 Ok((count, _)) => self.answers.feed(&buffer[..count]),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
@@ -117,7 +117,7 @@ impl Connection {
         }
     }
 
-    /// What was answered to the call.
+    /// Returns the answer to the call, if it has arrived.
     pub(super) fn outcome(&mut self) -> Option<Result<(), Status>> {
         while let Some((stream, answer)) = self.answers.next_answer() {
             if self.called_at.is_some() && stream == self.stream {

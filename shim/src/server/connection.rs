@@ -1,4 +1,4 @@
-//! A connection of a client's.
+//! The connection of a client: bytes and calls in, answers and bytes out, without blocking.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use crate::poll::EventFlags;
 use crate::ttrpc::{self, Calls, Request, Status};
 
-/// What is read at a time.
+/// The number of bytes read at a time.
 const PART: usize = 16 << 10;
-/// How much may wait to be sent before no more is read.
+/// The number of unsent bytes from which on no more calls are read.
 const MOST_UNSENT: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Connection {
         }
     }
 
-    /// What it waits for. A client that does not read its answers is not read from.
+    /// The events to wait for. A client that does not read its answers is not read from.
     pub(super) fn flags(&self) -> EventFlags {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, self.takes_calls());
@@ -40,8 +40,8 @@ impl Connection {
         self.unsent.len() < MOST_UNSENT
     }
 
-    /// Reads a part of what has come, for others have their turn, too. Returns whether
-    /// the client is still there.
+    /// Reads a part of the available bytes, so that other connections get their turn.
+    /// Returns whether the client is still connected.
     pub(super) fn read(&mut self) -> bool {
         if !self.takes_calls() {
             return true;
@@ -57,22 +57,22 @@ impl Connection {
         }
     }
 
-    /// The next call that is complete.
+    /// Returns the next complete call.
     pub(super) fn next_call(&mut self) -> Option<(u32, Result<Request, Status>)> {
         self.calls.next_call()
     }
 
-    /// Puts an answer to what is to be sent.
+    /// Queues an answer.
     pub(super) fn answer(&mut self, stream: u32, answer: Result<Vec<u8>, Status>) {
         self.unsent.extend(ttrpc::response(stream, answer));
     }
 
-    /// Whether something waits for room.
+    /// Whether answers wait for room.
     pub(super) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Sends what there is room for. Returns whether the client is still there.
+    /// Sends as much as there is room for. Returns whether the client is still connected.
     pub(super) fn write(&mut self) -> bool {
         while self.has_unsent() {
             match self.stream.write(&self.unsent) {

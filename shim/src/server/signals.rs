@@ -1,4 +1,4 @@
-//! Signals to the server, and the ends of processes.
+//! Receives the server's signals and reaps its children.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,13 +12,13 @@ use nix::unistd::Pid;
 use crate::proto::Timestamp;
 use crate::task::Exit;
 
-/// Those that the server waits for: processes that end, its own end, and SIGUSR1, at
-/// which containerd's own shim says what it is at.
+/// The signals that the server waits for: SIGCHLD, signals to end, and SIGUSR1, at which it
+/// logs its state as containerd's own shim does.
 #[derive(Debug)]
 pub(super) struct Signals(SignalFd);
 
 impl Signals {
-    /// From here on they are blocked, for this process and its later children.
+    /// Blocks the signals, for this process and its later children.
     pub(super) fn new() -> Result<Signals> {
         let set = SigSet::from_iter([
             Signal::SIGCHLD,
@@ -32,7 +32,7 @@ impl Signals {
         Ok(Signals(signals))
     }
 
-    /// Those that have come.
+    /// Reads the pending signals.
     pub(super) fn read(&mut self) -> Result<Vec<Signal>> {
         let mut came = Vec::new();
         while let Some(info) = self.0.read_signal().context("read a signal")? {
@@ -49,7 +49,7 @@ impl AsFd for Signals {
     }
 }
 
-/// The next child that has ended, if there is one.
+/// Reaps a child, if one has ended.
 pub(super) fn reap() -> Result<Option<(u32, Exit)>> {
     loop {
         let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

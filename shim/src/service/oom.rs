@@ -1,5 +1,5 @@
-//! Decides when containerd hears `TaskOOM`: when the cgroup's count of OOM kills has grown,
-//! looked at when the kernel says so, at a time that the watch asks for, and at init's end.
+//! Reports `TaskOOM` to containerd when a cgroup's count of OOM kills has grown. The count
+//! is read when the kernel signals a change, when the watch asks for it, and at init's end.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::poll::{EventFlags, Token};
 use crate::proto::events::TaskOOM;
 use crate::task::Task;
 
-/// The token of init's for the kernel's word that memory is short.
+/// The token of the kernel's OOM notification, after those of init's streams.
 pub(super) const OOM: Token = 5;
 
 impl Service {
@@ -30,7 +30,7 @@ impl Service {
 
     fn try_to_watch(&mut self, id: &str) -> Result<()> {
         let token = self.first_token(id, "");
-        let task = self.tasks.get_mut(id).context("it is gone")?;
+        let task = self.tasks.get_mut(id).context("the task is gone")?;
         let pid = Pid::from_raw(i32::try_from(task.init.pid)?);
         let cgroup = task.cgroup.insert(Cgroup::of_process(pid)?);
         let watch = cgroup.watch_oom()?;
@@ -41,8 +41,8 @@ impl Service {
         Ok(())
     }
 
-    /// Sends `TaskOOM` if the kernel has killed processes of the container for want of
-    /// memory since the last look.
+    /// Sends `TaskOOM` if the kernel has OOM-killed processes of the container since the last
+    /// call.
     pub(super) fn tell_oom(&mut self, id: &str, now: Instant) {
         let watch = self.tasks.get_mut(id).and_then(|task| task.oom.as_mut());
         if watch.is_some_and(|watch| watch.new_kills(now) > 0) {
@@ -51,7 +51,7 @@ impl Service {
         }
     }
 
-    /// Looks again at the kills of the containers whose watch asked for it by now.
+    /// Reads the counts of the containers whose watch asked for it by now.
     pub(super) fn tell_due_ooms(&mut self, now: Instant) {
         let is_due = |task: &Task| {
             let deadline = task.oom.as_ref().and_then(OomWatch::deadline);
