@@ -1,4 +1,4 @@
-//! The container's cgroup: where it is, its four basic limits, its end.
+//! The container's cgroup: its path, its basic limits, its processes, and its removal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn directory(pid: i32, controller: &str) -> PathBuf {
         let fields = text.lines().map(|line| line.splitn(3, ':').skip(1));
         let mut hierarchies =
             fields.filter_map(|mut fields| Some((fields.next()?, fields.next()?)));
-        // systemd has "cpu,cpuacct" in one, and a link for each.
+        // systemd mounts "cpu,cpuacct" together, with a link for each.
         let has = |names: &str| names.split(',').any(|name| name == controller);
         hierarchies.find_map(|(names, path)| has(names).then_some(path))
     };
@@ -90,8 +90,8 @@ fn cgroups_path_is_followed() {
     assert!(place.ends_with(path.trim_start_matches('/')), "{place:?}");
     container.delete().ok();
     assert!(!place.exists());
-    // What the runtime made on the way is not its container, and may be
-    // another's by now: it stays, and is the test's to remove.
+    // The runtime does not remove cgroups that it made above the container's, because other
+    // containers may use them by now. The test removes them.
     let top = path.split('/').nth(1).unwrap();
     let below = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
     let hierarchies = below.map(|entry| entry.path());
@@ -143,8 +143,8 @@ fn limit_of_a_missing_controller_is_refused() {
     bundle.run().exits(1).says("linux.resources.rdma");
 }
 
-/// Moving a process takes a lock of the whole machine (cgroup_threadgroup_rwsem)
-/// for milliseconds; CLONE_INTO_CGROUP does not (clone3(2), Linux 5.7).
+/// Moving a process locks the whole machine (cgroup_threadgroup_rwsem) for milliseconds.
+/// CLONE_INTO_CGROUP does not (clone3(2), Linux 5.7).
 fn init_is_born_in_its_cgroup() {
     needs(&[Root, CgroupV2, Tool("strace"), Teu, Controller("pids")]);
     let bundle = Bundle::new().set("/linux/resources/pids/limit", 40);
@@ -168,7 +168,7 @@ fn init_is_born_in_its_cgroup() {
     assert!(!log.contains("cgroup.procs"), "{log}");
 }
 
-/// A move makes the kernel wait.
+/// Moving another process makes the kernel wait.
 fn nobody_is_moved_to_a_v1_cgroup() {
     needs(&[Root, CgroupV1, Tool("strace"), Teu, Controller("pids")]);
     let container = Container::running(Bundle::new().probe("sleep"));
@@ -187,7 +187,7 @@ fn nobody_is_moved_to_a_v1_cgroup() {
         ];
         let strace = strace.map(PathBuf::from).into_iter().chain([log.clone()]);
         let seen = call.behind(strace).output().ok().answer();
-        // Below that of the runtime, where systemd gave it one.
+        // The cgroup is below the runtime's where systemd gave it one.
         let mut own = seen.as_str().unwrap().lines();
         assert!(
             own.any(|line| line.contains(":pids:/") && line.contains("/teu-test")),
@@ -202,7 +202,7 @@ fn process_that_cannot_go_there_is_moved() {
     needs(&[Root, CgroupV1, Controller("pids")]);
     let container = Container::running(Bundle::new().probe("sleep"));
     let directory = directory(container.pid(), "pids");
-    // It takes nothing.
+    // Writing to /dev/full fails.
     let _full = Mounted::bind(Path::new("/dev/full"), directory.join("tasks"));
     let call = container.command("exec", ["--detach"]);
     container.detach(call.args(["/probe", "sleep"])).ok();

@@ -1,5 +1,5 @@
-//! checkpoint and restore: a container in files and back, with all that it
-//! shares with its host.
+//! `checkpoint` and `restore`: saves containers in files and restores them, with everything
+//! that they share with the host.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -49,14 +49,14 @@ tests![
     without_criu_nothing_happens,
 ];
 
-/// A call of the runtime that finds CRIU, with the images in `images()`.
+/// Prepares a call of the runtime that finds CRIU, with its images in `images()`.
 fn criu<S: AsRef<OsStr>>(
     container: &Container,
     verb: &str,
     flags: impl IntoIterator<Item = S>,
 ) -> Invocation {
     let call = container.command(verb, ["--image-path"]);
-    // The name comes last whatever else there is: flags may follow it.
+    // Before the name, because flags may follow.
     let call = call.arg_before_last(images());
     let call = match verb {
         "restore" => call.arg("--bundle").arg(&container.bundle.directory),
@@ -71,13 +71,13 @@ fn images() -> PathBuf {
     scratch().join("images")
 }
 
-/// A container that counts in its memory and writes the number to a file, with
-/// no stream of the host's.
+/// A container that counts in memory and writes the number to a file, without streams of the
+/// host.
 fn counting(bundle: Bundle) -> Container {
     run_silent(bundle.probe("count /dev/shm/count"))
 }
 
-/// The same after another mode of the probe.
+/// A counting container that runs another mode of the probe first.
 fn counting_with(mode: &str) -> Container {
     run_silent(Bundle::new().probe(&format!("{mode}count /dev/shm/count")))
 }
@@ -91,7 +91,7 @@ fn run_silent(bundle: Bundle) -> Container {
 
 const SILENT: &str = "exec </dev/null >/dev/null 2>&1";
 
-/// A file of the container that runs.
+/// The path on the host of a file in a running container.
 fn inside(container: &Container, path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{path}", container.pid()))
 }
@@ -108,7 +108,7 @@ fn wait_for_count(container: &Container, least: u64) {
     });
 }
 
-/// Stores it and restores it, detached.
+/// Makes a checkpoint of a container and restores it, detached.
 #[track_caller]
 fn there_and_back(container: &Container) {
     criu(container, "checkpoint", NO_FLAGS).output().ok();
@@ -146,7 +146,7 @@ fn container_goes_on_where_it_was() {
     assert_ne!(state["created"], created);
     let pid = fs::read_to_string(pid_file).unwrap();
     assert_eq!(pid, container.pid().to_string());
-    // One that was started anew would begin with 1.
+    // A container that was started anew would begin with 1.
     assert!(count(&container) >= 30);
     wait_for_count(&container, count(&container) + 5);
     let seen = container
@@ -243,7 +243,7 @@ fn foreground_restore_passes_signals_on() {
     assert_eq!(running.wait().code(), 0);
 }
 
-/// What the command in front holds is the container, not its state.
+/// The command in the foreground holds the container, not its state.
 fn others_work_on_a_restored_container_meanwhile() {
     needs(&[Root, Criu, Controller("pids")]);
     let container = Container::new(Bundle::new().probe("count /dev/shm/count"));
@@ -294,7 +294,7 @@ fn interrupted_restore_is_finished_or_undone() {
     container.delete_force().ok();
     let before = HostSnapshot::take();
     let (mut finished, mut undone) = (0, 0);
-    // As with creations; see lifecycle.rs.
+    // As for creations in lifecycle.rs.
     for step in 0..STEPS {
         let restore = criu(&container, "restore", ["--detach"]).after_shell(SILENT);
         let running = restore.spawn();
@@ -353,7 +353,7 @@ fn terminal_comes_back_to_the_console_socket() {
     terminal.write("after\n");
     terminal.expect("after\r\nafter\r\n");
 
-    // What has nowhere to go is refused before anything is made.
+    // A restore without a receiver for the terminal is refused before anything is made.
     criu(&container, "checkpoint", NO_FLAGS).output().ok();
     let output = criu(&container, "restore", ["--detach"]).output();
     assert_eq!(output.code(), 1);
@@ -422,7 +422,7 @@ fn pipes_are_those_of_the_new_caller() {
     wait_until("the word came through the new pipes", || {
         fs::read_to_string(&second).unwrap_or_default() == "word-restore\n"
     });
-    // At the end of its input it ends, and its output with it.
+    // The program ends with its input, and the command with the program.
     running.wait();
     container.wait_for_status("stopped");
 }
@@ -454,7 +454,7 @@ fn mounts_of_the_host_are_mounted_again() {
     let call = container.command("exec", NO_FLAGS);
     let call = call.args(["/probe", "write", "/mnt/readonly/word", "x"]);
     assert_eq!(call.output().answer(), "EROFS");
-    // And can be stored once more.
+    // A restored container can be saved again.
     there_and_back(&container);
     let path = inside(&container, "/mnt/data/word");
     assert_eq!(fs::read_to_string(path).unwrap(), "after");
@@ -519,12 +519,12 @@ fn masks_and_limits_hold_again() {
     };
     let limit = fs::read_to_string(cgroup("pids").join("pids.max")).unwrap();
     assert_eq!(limit.trim(), "9");
-    // Block devices are denied as they were, whatever the node.
+    // Block devices are still denied, with any node.
     assert_eq!(ask("mknod /dev/disk b 7 0"), true);
     assert_eq!(ask("open /dev/disk r"), "EPERM");
 }
 
-/// A process that sleeps in namespaces of its own.
+/// Starts a process that sleeps in new namespaces.
 fn holder(flags: &[&str]) -> Running {
     let call = Invocation::new("unshare").args(flags);
     let running = call.args(["sleep", "60"]).spawn();
@@ -568,7 +568,7 @@ fn other_namespaces_are_joined_again() {
         .join_namespace("uts", path("uts"))
         .join_namespace("ipc", path("ipc"))
         .remove("/hostname")
-        // It shows another ipc namespace's queues, which CRIU does not mount.
+        // The mount shows the queues of another ipc namespace, which CRIU does not mount.
         .without_mount("/dev/mqueue");
     let container = counting(bundle);
     there_and_back(&container);
@@ -582,10 +582,10 @@ fn other_namespaces_are_joined_again() {
 }
 
 fn cgroup_namespace_is_made_again() {
-    // On v2 CRIU would mount the machine's hierarchy with other options.
+    // On v2, CRIU would mount the machine's hierarchy with other options.
     needs(&[Root, Criu, CgroupV1]);
     let container = counting(Bundle::new().namespace("cgroup"));
-    // It makes none if it is to ignore cgroups.
+    // With `ignore`, CRIU makes no cgroup.
     let soft = ["--manage-cgroups-mode=soft"];
     criu(&container, "checkpoint", soft).output().ok();
     restore_silent(&container, soft).ok();
@@ -630,7 +630,7 @@ fn scope_of_systemd_is_made_again() {
 fn user_namespace_comes_back() {
     needs(&[Root, Criu, UserNamespaces]);
     let bundle = Bundle::new().user_namespace();
-    // Its root must reach the bundle's file systems.
+    // The root user of the user namespace must reach the bundle.
     for directory in scratch().ancestors().take(2) {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -697,7 +697,7 @@ fn memory_may_be_stored_before() {
     let before = scratch().join("before");
     let call = container.command("checkpoint", ["--pre-dump", "--image-path"]);
     let call = call.arg_before_last(&before).env("PATH", criu_path());
-    // Else CRIU mounts the hierarchies, which changes options of the machine's.
+    // Without the flag, CRIU mounts the hierarchies, which changes the machine's options.
     let call = call.arg("--manage-cgroups-mode=ignore");
     call.output().ok();
     assert_eq!(container.status(), "running");
@@ -733,7 +733,7 @@ fn lazy_pages_are_announced() {
     });
     assert!(images().join("inventory.img").exists());
     assert!(container.has_state());
-    // Nobody fetches them: told to stop, it lets the container go on.
+    // No process fetches the pages. When CRIU is told to stop, the container continues.
     let served = running.children();
     assert_eq!(served.len(), 1, "one criu serves the command");
     running.signal(Signal::SIGTERM);
@@ -811,7 +811,7 @@ fn refused_options_change_nothing() {
 
 fn container_runs_on_when_it_cannot_be_stored() {
     needs(&[Root, Criu]);
-    // Its standard output is a file of the host's, which CRIU cannot find again.
+    // CRIU cannot find the container's stdout again, because it is a file of the host.
     let container = Container::new(Bundle::new().probe("count /dev/shm/count"));
     container
         .detach(container.command("run", ["--detach"]))
@@ -874,7 +874,7 @@ fn failed_restore_leaves_nothing() {
     assert!(output.stderr.contains(log.to_str().unwrap()), "{output}");
     assert!(!container.has_state());
     before.assert_unchanged();
-    // The name is free, and the images are as they were.
+    // The failed restore left the name free and the images unchanged.
     fs::write(&core, whole).unwrap();
     restore_silent(&container, NO_FLAGS).ok();
     wait_for_count(&container, count(&container) + 5);
@@ -967,7 +967,7 @@ fn without_criu_nothing_happens() {
     assert!(output.stderr.contains(words), "{output}");
     assert!(!images().exists());
     wait_for_count(&container, count(&container) + 5);
-    // Something else of that name.
+    // Another program of CRIU's name.
     let directory = scratch().join("bin");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("criu"), "#!/bin/sh\nexit 3\n").unwrap();

@@ -1,5 +1,5 @@
-//! Tests of the built binary against this kernel: one program, a module for
-//! each thing a container sees or a user does. `cargo test --test cli NAME`.
+//! Tests of the built binary against this kernel, in one program with a module for each
+//! feature of containers or command. `cargo test --test cli NAME` runs some of them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
@@ -44,7 +44,7 @@ mod systemd;
 mod terminal;
 mod update;
 
-/// Machines that are only files, from the tests of the crate that looks at them.
+/// Fake machines made of files, from the tests of the crate teu-gpu.
 #[allow(dead_code, reason = "those have more to ask")]
 #[path = "../gpu/tests/providers/tree.rs"]
 mod machine;

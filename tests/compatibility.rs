@@ -1,5 +1,5 @@
-//! docs/runc-compatibility.md says what differs from runc: the options are
-//! compared, and each row names tests that exist.
+//! Checks docs/runc-compatibility.md, which lists the differences to runc: compares the
+//! options of both, and checks that the tests named in each row exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ tests![
     annotation_called_bundle_is_an_annotation,
 ];
 
-/// Options by the command they belong to; "-" for what stands before one.
+/// Options by command; "-" stands for the options before a command.
 type Options = BTreeMap<String, BTreeSet<String>>;
 
 fn options_are_runcs_but_for_those_listed() {
@@ -83,8 +83,8 @@ fn section<'a>(help: &'a str, heading: &str) -> &'a str {
     rest.split("\n\n").next().unwrap().trim_start_matches('\n')
 }
 
-/// `--format FORMAT, -f FORMAT  'table' or 'json'` has two. "--help" does not
-/// count: runc does not always show it.
+/// The spellings of options: `--format FORMAT, -f FORMAT  'table' or 'json'` has two. "--help"
+/// is left out, because runc does not always show it.
 fn spellings(lines: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for line in lines.lines() {
@@ -103,7 +103,7 @@ fn spellings(lines: &str) -> BTreeSet<String> {
 
 /// A row of a table of the document.
 struct Row {
-    /// The heading it stands below.
+    /// The heading above the table.
     table: String,
     cells: Vec<String>,
 }
@@ -161,7 +161,7 @@ fn every_difference_names_its_reason_and_a_test() {
     );
 }
 
-/// What looks like a defect, and others count on.
+/// Behaviour that looks like a defect, but on which callers depend.
 fn quirks_are_kept() {
     needs(&[Root, Teu, Controller("freezer")]);
     let empty = scratch().join("empty-root");
@@ -189,7 +189,7 @@ fn quirks_are_kept() {
         .says("JSON specification file config.json not found");
 }
 
-/// In runc it hides where the bundle is.
+/// In runc's `state`, the annotation hides the bundle's path.
 fn annotation_called_bundle_is_an_annotation() {
     needs(&[Root, Teu]);
     let bundle = Bundle::new().set("/annotations", json!({ "bundle": "/elsewhere" }));

@@ -1,5 +1,5 @@
-//! config.json: what is missing, unknown, for other platforms, or without
-//! effect here.
+//! config.json with fields that are missing, unknown, for other platforms, or without effect
+//! here.
 
 use std::fs;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn unknown_fields_are_warned_of() {
         .push("/linux/namespaces", json!({ "type": "cgroup", "paht": "" }))
         .set("/process/capabilites", json!({}))
         .set("/anotations", json!({}))
-        // Nobody's names.
+        // Names that no program defines.
         .set("/annotations", json!({ "limitt": "1" }));
     let container = Container::new(bundle.probe("sleep"));
     let warnings = [
@@ -69,7 +69,7 @@ fn unknown_fields_are_warned_of() {
     assert_eq!(output.stderr.lines().count(), warnings.len(), "{output}");
     container.start().ok();
 
-    // Whoever runs a further process need not have written config.json.
+    // `exec` does not warn about config.json, because its caller need not have written it.
     let call = container.command("exec", NO_FLAGS);
     let output = call.args(["/probe", "exit", "0"]).output().ok();
     assert_eq!(output.stderr, "");
@@ -152,8 +152,8 @@ fn systems_without_selinux_refuse_labels() {
     Container::new(bundle).create().exits(1).says(words);
 }
 
-/// No driver has this number, so that a device which may be opened is not
-/// there, and one which may not is not permitted.
+/// No driver has this number: opening a device that is allowed fails with ENXIO, and opening
+/// another with EPERM.
 fn device_rules_decide_what_opens() {
     needs(&[Root, Teu]);
     let opens = |rule: Value| {
@@ -183,7 +183,7 @@ fn many_fields_take_no_time() {
         let fields = (0..60_000).map(|number| (format!("org.teu.{word}{number}"), json!("v")));
         Value::Object(fields.collect())
     };
-    // In another case it is looked for among all fields.
+    // A name in another case is searched for among all fields.
     let bundle = Bundle::new().set("/Annotations", many("one"));
     let output = bundle.probe("exit 0").run().ok();
     assert!(output.took < patience(Duration::from_secs(8)), "{output}");

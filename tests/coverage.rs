@@ -1,8 +1,8 @@
-//! docs/spec-coverage.md has a row for every field of the specification, and
-//! each row names a test that exists.
+//! Checks docs/spec-coverage.md: it must have a row for every field of the specification, and
+//! the tests named in each row must exist.
 //!
-//! The fields are those of the crate oci-spec, whose types are asked: one that is
-//! new there is noticed.
+//! The fields are read from the types of the crate oci-spec, so that fields that are new there
+//! are noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,11 +20,11 @@ tests![
     a_type_tells_its_fields,
 ];
 
-/// Sections of other platforms, whose inside is not Linux's.
+/// Sections for other platforms; their fields are left out.
 const OTHER_PLATFORMS: [&str; 5] = ["freebsd", "solaris", "vm", "windows", "zos"];
 
-/// Fields of oci-spec 0.10 that no version of the specification has: id
-/// mappings beside `linux`, and two names in the wrong spelling.
+/// Fields of oci-spec 0.10 that are in no version of the specification: id mappings beside
+/// `linux`, and two misspelled names.
 const NOT_SPECIFIED: [&str; 4] = [
     "uidMappings",
     "gidMappings",
@@ -69,7 +69,7 @@ fn every_row_names_a_test() {
     );
 }
 
-/// The fields that there are: those of oci-spec, mended.
+/// All fields of the specification: those of oci-spec, corrected.
 fn all_fields() -> BTreeSet<String> {
     let mut fields = fields::<oci_spec::runtime::Spec>();
     fields.retain(|field| !is_below(field, &NOT_SPECIFIED));
@@ -77,27 +77,27 @@ fn all_fields() -> BTreeSet<String> {
     fields
 }
 
-/// Whether the field is one of `fields` or part of one.
+/// Whether the field is in `fields` or below a field in it.
 fn is_below(field: &str, fields: &[&str]) -> bool {
     let mut rest = fields.iter().filter_map(|start| field.strip_prefix(start));
     rest.any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// Fields that oci-spec 0.10 lacks; two of them it has in the wrong spelling.
+/// Fields that oci-spec 0.10 lacks. It has two of them misspelled.
 const LACKING: [&str; 3] = [
     "freebsd",
     "linux.intelRdt.enableCMT",
     "linux.intelRdt.enableMBM",
 ];
 
-/// What the table says about a field.
+/// The table's row of a field.
 struct Row {
     does: String,
-    /// Such as `src/plan/hooks.rs::what_is_no_hook`.
+    /// Tests, such as `src/plan/hooks.rs::what_is_no_hook`.
     tests: Vec<String>,
 }
 
-/// The rows of all tables, by field; no field has two.
+/// The rows of all tables by field. No field may have two rows.
 fn rows() -> BTreeMap<String, Row> {
     let text = fs::read_to_string(repository("docs/spec-coverage.md")).unwrap();
     let mut rows = BTreeMap::new();
@@ -119,8 +119,8 @@ fn rows() -> BTreeMap<String, Row> {
     rows
 }
 
-/// Whether `file::test` is a test: one of the files beside this one lists it
-/// in `tests!`, any other marks it with `#[test]`.
+/// Whether `file::test` is a test. Files beside this one list theirs in `tests!`; others mark
+/// them with `#[test]`.
 pub(crate) fn is_test(name: &str) -> bool {
     let Some((file, function)) = name.split_once("::") else {
         return false;
@@ -156,14 +156,14 @@ fn fields<'de, T: Deserialize<'de>>() -> BTreeSet<String> {
     names
 }
 
-/// A value that has every field its type asks for, and notes their names.
-/// Options are there, lists and maps have one entry.
+/// A deserializer with a value for every field that a type asks for. It notes their names.
+/// Options are present; lists and maps have a single entry.
 struct Fields<'a> {
     path: String,
     names: &'a mut BTreeSet<String>,
 }
 
-/// A text that the type of the field takes: some of oci-spec's are particular.
+/// A text that the type of a field accepts, because some types of oci-spec parse texts.
 fn word(path: &str) -> &'static str {
     match path.rsplit_once('.') {
         Some(("process.capabilities", _)) => "CAP_KILL",
@@ -172,7 +172,7 @@ fn word(path: &str) -> &'static str {
     }
 }
 
-/// The fields of one struct.
+/// The fields of a struct.
 struct Members<'a> {
     path: String,
     left: std::slice::Iter<'static, &'static str>,
@@ -180,10 +180,10 @@ struct Members<'a> {
     names: &'a mut BTreeSet<String>,
 }
 
-/// The one entry of a list or map.
+/// The only entry of a list or map.
 struct Entry<'a>(Option<Fields<'a>>);
 
-/// A value that its type does not take.
+/// The error of a type that refuses its value.
 #[derive(Debug)]
 struct Unwanted(String);
 

@@ -1,5 +1,5 @@
-//! Published ways out of other runtimes, by number, tried on this one. Those that need
-//! more than a few lines are in the module of what they attack; docs/threat-model.md
+//! Published vulnerabilities of other runtimes, by number, tried on this one. Attacks that
+//! need more than a few lines are in the modules of what they attack. docs/threat-model.md
 //! lists all.
 
 use std::fs::{self, File};
@@ -30,7 +30,7 @@ tests![
     cve_2026_41579_devices_of_the_image_lead_nowhere,
 ];
 
-/// A directory of the host's that an image has a link to, with a file in it.
+/// A directory of the host with a file in it, to which a link in an image leads.
 struct Outside(PathBuf);
 
 impl Outside {
@@ -41,7 +41,7 @@ impl Outside {
         Outside(path)
     }
 
-    /// Fails if anything came, went or was changed.
+    /// Asserts that nothing in the directory was added, removed or changed.
     #[track_caller]
     fn assert_untouched(&self) {
         let entries = fs::read_dir(&self.0).unwrap();
@@ -51,7 +51,8 @@ impl Outside {
     }
 }
 
-/// Does `work` while two names change places, over and over: at least once a round.
+/// Does `work` while another thread exchanges two names again and again. Asserts that they were
+/// exchanged at least once.
 #[track_caller]
 fn while_exchanging(one: &Path, other: &Path, work: impl FnOnce()) {
     let is_done = AtomicBool::new(false);
@@ -72,12 +73,13 @@ fn while_exchanging(one: &Path, other: &Path, work: impl FnOnce()) {
     assert!(exchanged >= rounds(100), "only {exchanged} exchanges");
 }
 
-/// The program of a container is what the runtime runs from, by name, by link and as an
-/// interpreter: of run, of exec, and from within. Whoever holds it open writes to it when
-/// it has ended. CVE-2020-14298 was the same in another build of runc.
+/// The container's program is the runtime's executable: by name, by link and as an interpreter,
+/// for run, for exec, and from within. A process that keeps it open could write to it when no
+/// process runs it any more. CVE-2020-14298 was this vulnerability in another build of runc.
 fn cve_2019_5736_a_program_that_is_the_runtime_cannot_change_it() {
     needs(&[Root]);
-    // A copy that no other process runs: a running program cannot be written to (ETXTBSY).
+    // A copy that no other process runs, because a running program cannot be written to
+    // (ETXTBSY).
     let copy = scratch().join("teu");
     fs::copy(runtime(), &copy).unwrap();
     let bundle = Bundle::new().file("/script", "#!/proc/self/exe\n");
@@ -128,8 +130,8 @@ fn cve_2019_5736_a_program_that_is_the_runtime_cannot_change_it() {
     );
 }
 
-/// A bundle with a directory `/way` that is, in turns, a link to a place of the host's;
-/// both, to be exchanged.
+/// A bundle in which the directory `/way` is exchanged with a link to a place of the host.
+/// Returns the paths of both, too.
 fn way_and_link(outside: &Outside) -> (Bundle, PathBuf, PathBuf) {
     let bundle = Bundle::new();
     let [way, link] = ["way", "link"].map(|name| bundle.rootfs().join(name));
@@ -138,7 +140,7 @@ fn way_and_link(outside: &Outside) -> (Bundle, PathBuf, PathBuf) {
     (bundle, way, link)
 }
 
-/// Wherever the mount ends up, it is inside the container.
+/// Every mount must end up inside the container.
 fn cve_2021_30465_mounts_stay_inside_while_their_way_changes() {
     needs(&[Root, Seconds(120)]);
     let outside = Outside::new();
@@ -169,7 +171,7 @@ fn cve_2021_30465_mounts_stay_inside_while_their_way_changes() {
     outside.assert_untouched();
 }
 
-/// Lengths that do not fit in 16 bits, with what would be other settings after them.
+/// Lengths that do not fit in 16 bits, followed by text that would be other settings.
 fn cve_2021_43784_long_fields_are_no_other_fields() {
     needs(&[Root]);
     let long = "x".repeat(70_000) + "\0\0\0\u{1}CAP_SYS_ADMIN";
@@ -198,13 +200,13 @@ fn cve_2021_43784_long_fields_are_no_other_fields() {
         bundle.set("/linux/gidMappings", ids),
         r#"gid_map\": invalid argument"#,
     );
-    // A long argument is an argument.
+    // A long argument is still an argument.
     let word = "y".repeat(100_000);
     let bundle = Bundle::new().args(["/probe", "echo", &word]);
     assert_eq!(bundle.run().ok().stdout.trim_end(), word);
 }
 
-/// The inheritable and the ambient ones of a process.
+/// The inheritable and the ambient capabilities of a process.
 fn inherited(report: &Value) -> [&Value; 2] {
     ["inheritable", "ambient"].map(|set| &report["capabilities"][set]["names"])
 }
@@ -242,8 +244,8 @@ fn cve_2022_29162_exec_gives_no_inheritable_capability() {
     assert_eq!(inherited(&report), [&json!([]); 2]);
 }
 
-/// A container without a cgroup namespace, whose root is the host's, sees the cgroups of
-/// all others, and may not write there.
+/// A container without a cgroup namespace, whose root user is the host's, sees the cgroups of
+/// other containers but may not write there.
 fn cve_2023_25809_cgroups_of_others_cannot_be_written_to() {
     needs(&[Root]);
     let places = ["", "/pids", "/memory", "/systemd", "/unified"];
@@ -267,7 +269,7 @@ fn cve_2023_25809_cgroups_of_others_cannot_be_written_to() {
     assert!(seen > 0, "{answers:?}");
 }
 
-/// Mountpoints that do not exist are made, directories and files alike; devices as well.
+/// Missing mount points are made for directories and files, and nodes for devices.
 fn cve_2024_45310_nothing_is_made_outside_while_the_way_changes() {
     needs(&[Root, Seconds(120)]);
     let outside = Outside::new();
@@ -292,7 +294,7 @@ fn cve_2024_45310_nothing_is_made_outside_while_the_way_changes() {
         for _ in 0..rounds(100) {
             started += i32::from(container.run().status.success());
             outside.assert_untouched();
-            // To be made again, by whichever name it is reached.
+            // Remove them under both names, so that they are made again.
             for name in [&way, &link] {
                 if name.symlink_metadata().is_ok_and(|found| found.is_dir()) {
                     for made in ["a", "made", "work"] {
@@ -306,7 +308,7 @@ fn cve_2024_45310_nothing_is_made_outside_while_the_way_changes() {
     assert!(started > 0, "none started");
 }
 
-/// The image has a /dev of its own, and nothing is mounted there.
+/// The image has its own /dev, and nothing is mounted there.
 fn with_devices_of_the_image() -> Bundle {
     let bundle = Bundle::new();
     ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]
@@ -316,8 +318,8 @@ fn with_devices_of_the_image() -> Bundle {
 
 const MASKED: &str = "/etc/secret";
 
-/// Its null device is a link to what must not be written to, and would be mounted over
-/// what is masked.
+/// The image's null device is a link to a file that must not be written to. A runtime that
+/// masks with it would mount that file over the masked files.
 fn cve_2025_31133_null_device_of_the_image_masks_nothing() {
     needs(&[Root]);
     for target in [
@@ -340,7 +342,7 @@ fn cve_2025_31133_null_device_of_the_image_masks_nothing() {
     }
 }
 
-/// A program that ran has the null device where the masked file is.
+/// Asserts that a program that ran saw the null device in place of the masked file.
 #[track_caller]
 fn assert_masked(output: &Output) {
     if let Some(masked) = output.answers().first() {
@@ -373,7 +375,7 @@ fn cve_2025_31133_null_device_that_changes_masks_all_or_nothing_starts() {
     assert!(started > 0, "none started");
 }
 
-/// The terminal is mounted on /dev/console: of the image it may be a link.
+/// The terminal is mounted on /dev/console, which the image may make a link.
 fn cve_2025_52565_console_of_the_image_leads_nowhere() {
     needs(&[Root]);
     let outside = Outside::new();
@@ -411,8 +413,8 @@ fn mountpoints(pid: i32) -> Vec<String> {
     points.map(str::to_owned).collect()
 }
 
-/// The image puts something else in the place of /proc while a sysctl is written: the
-/// kernel has got it in each container that started, and no file has.
+/// The image exchanges /proc while a sysctl is written. The kernel must get it in each container
+/// that starts, and no file may get it.
 fn cve_2025_52881_sysctls_reach_the_kernel_while_proc_changes() {
     needs(&[Root, Seconds(120), Tool("nsenter"), Tool("cat")]);
     let bundle = Bundle::new()
@@ -447,7 +449,7 @@ fn cve_2025_52881_sysctls_reach_the_kernel_while_proc_changes() {
     assert_eq!(texts, ["nothing\n"], "the image's file was written to");
 }
 
-/// Where a kernel filesystem is mounted the image has a link to a place of the host's.
+/// The image has a link to a place of the host where a kernel filesystem is mounted.
 fn cve_2025_54867_links_in_place_of_kernel_filesystems_lead_nowhere() {
     needs(&[Root]);
     let outside = Outside::new();
@@ -462,8 +464,8 @@ fn cve_2025_54867_links_in_place_of_kernel_filesystems_lead_nowhere() {
     }
 }
 
-/// /dev of the image is a link to a place of the host's, where `ptmx` would be replaced
-/// and links and nodes made.
+/// The image's /dev is a link to a place of the host, where the runtime would replace `ptmx` and
+/// make links and nodes.
 fn cve_2026_41579_devices_of_the_image_lead_nowhere() {
     needs(&[Root]);
     let outside = Outside::new();
@@ -474,7 +476,7 @@ fn cve_2026_41579_devices_of_the_image_lead_nowhere() {
     let devices = bundle.rootfs().join("dev");
     fs::remove_dir(&devices).unwrap();
     symlink(&outside.0, &devices).unwrap();
-    // They are made where the link leads to inside.
+    // They are made inside, where the link leads in the container.
     let made = bundle.run().ok().answer().to_string();
     assert!(made.contains("\"null\""), "{made}");
     for kept in ["ptmx", "fd", "console"] {

@@ -1,4 +1,4 @@
-//! kill, delete and ps where processes are many, elsewhere, or somebody else's.
+//! kill, delete and ps with many processes, and with processes in other cgroups.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,21 +25,20 @@ fn all_directories(pid: i32) -> Vec<PathBuf> {
     let names = text.lines().filter_map(|line| line.split(':').nth(1));
     let directories = names.map(|name| match name.strip_prefix("name=") {
         Some(name) => cgroup.directory_at(name, &format!("name={name}")),
-        // Two controllers can be in one hierarchy; either leads to it.
+        // The names of controllers that share a hierarchy lead to the same directory.
         None => cgroup.directory(name.split(',').next().unwrap_or_default()),
     });
     directories.filter(|directory| directory.exists()).collect()
 }
 
-/// Makes a cgroup below the container's in all hierarchies and moves a process
-/// into it.
+/// Makes a cgroup below the container's in all hierarchies and moves a process into it.
 fn move_below(container: &Container, pid: i32, name: &str) -> Vec<PathBuf> {
     let mut below = Vec::new();
     for directory in all_directories(container.pid()) {
         let path = directory.join(name);
         fs::create_dir(&path).unwrap();
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            // On v1 it is empty, and takes no process; on v2 that means all.
+            // A new cpuset of v1 is empty and takes no process. On v2, empty means all.
             let is_v1 = path.join("cpuset.sched_load_balance").exists();
             if is_v1 && let Ok(set) = fs::read_to_string(directory.join(file)) {
                 fs::write(path.join(file), set).unwrap();
@@ -51,8 +50,8 @@ fn move_below(container: &Container, pid: i32, name: &str) -> Vec<PathBuf> {
     below
 }
 
-/// A container that shares the host's processes, and the pids of `count`
-/// children of its init.
+/// A container that shares the host's pid namespace; returns the pids of `count` children of
+/// its init, too.
 fn with_children(count: usize) -> (Container, Vec<i32>) {
     let bundle = Bundle::new().without_namespace("pid");
     let container = Container::running(bundle.probe(&format!("fork {count}; sleep")));
@@ -64,7 +63,7 @@ fn with_children(count: usize) -> (Container, Vec<i32>) {
     (container, pids)
 }
 
-/// Freezes one cgroup.
+/// Freezes a cgroup.
 fn freeze(directories: &[PathBuf]) {
     let has = |file: &str| {
         directories
@@ -129,7 +128,7 @@ fn force_delete_ends_processes_in_cgroups_below() {
 
 fn force_delete_ends_processes_frozen_below() {
     needs(&[Root]);
-    // In a pid namespace of its own: init waits for the frozen one to die.
+    // In a new pid namespace, init waits for the frozen process to die.
     let container = Container::running(Bundle::new().probe("fork 1; sleep"));
     container.wait_for_output("ok");
     let directories = all_directories(container.pid());
@@ -164,8 +163,7 @@ fn paused_container_with_its_hosts_processes_is_deleted() {
     assert_gone(&directories, &pids);
 }
 
-/// Its file in /proc may be out of reach for another reason than that it is
-/// gone.
+/// An init whose file in /proc cannot be read has not necessarily ended.
 fn init_that_cannot_be_looked_at_has_not_ended() {
     needs(&[Root, Teu, Tool("strace")]);
     let container = Container::running(Bundle::new().probe("sleep"));
@@ -182,14 +180,14 @@ fn init_that_cannot_be_looked_at_has_not_ended() {
         );
     }
     without_stat_of(&container, teu(["list"])).ok();
-    // Its processes are those in init's pid namespace.
+    // The processes are those in init's pid namespace.
     let container = Container::new(Bundle::new().probe("sleep"));
     let created = container.create_with(["--cgroup-manager", "disabled"]);
     created.ok();
     without_stat_of(&container, container.command("ps", NO_FLAGS)).exits(1);
 }
 
-/// The call while init's file in /proc cannot be read, which it says.
+/// Makes a call while init's file in /proc cannot be read. The call must report that.
 #[track_caller]
 fn without_stat_of(container: &Container, call: Invocation) -> Output {
     let stat = format!("/proc/{}/stat", container.pid());

@@ -1,5 +1,5 @@
-//! Device rules, asked of the kernel by the container. What rules mean in
-//! general is proved in cgroups/src/devices/proof.rs.
+//! The effects of device rules, as the container sees them. The meaning of rules in general is
+//! proved in cgroups/src/devices/proof.rs.
 
 use std::path::PathBuf;
 
@@ -23,15 +23,15 @@ tests![
     on_v2_alone_the_rules_mean_the_same,
 ];
 
-/// No driver has this number, so that a device which may be opened is not
-/// there (ENXIO), and one which may not is not permitted.
+/// No driver has this number: opening a device that is allowed fails with ENXIO, and opening
+/// another with EPERM.
 const NOTHING: u64 = 200;
 
 fn rule(allow: bool, minor: i64, access: &str) -> Value {
     json!({ "allow": allow, "type": "c", "major": 1, "minor": minor, "access": access })
 }
 
-/// Which of opening for reading, writing and both may be done with 1:200.
+/// Whether 1:200 may be opened for reading, for writing, and for both.
 fn opens(rules: &[Value]) -> [bool; 3] {
     let bundle = Bundle::new();
     let node = bundle.rootfs().join("etc/node");
@@ -55,7 +55,7 @@ fn everything(allow: bool) -> Value {
     json!({ "allow": allow, "access": "rwm" })
 }
 
-/// runc, crun and youki let the third through on v2.
+/// runc, crun and youki allow the third on v2.
 fn a_denied_write_refuses_reading_and_writing() {
     needs(&[Root, Teu]);
     assert_eq!(
@@ -73,7 +73,8 @@ fn the_last_rule_that_decides_counts() {
     let deny = everything(false);
     assert_eq!(opens(std::slice::from_ref(&deny)), [false; 3]);
     assert_eq!(opens(&[deny.clone(), rule(true, 200, "rw")]), [true; 3]);
-    // Allowed one by one for the same device, and by two rules for different ones.
+    // Both kinds of access are allowed by two rules for the same device; then for different
+    // devices.
     assert_eq!(
         opens(&[deny.clone(), rule(true, 200, "r"), rule(true, 200, "w")]),
         [true; 3]
@@ -82,7 +83,7 @@ fn the_last_rule_that_decides_counts() {
         opens(&[deny.clone(), rule(true, 200, "r"), rule(true, -1, "w")]),
         [true, true, false]
     );
-    // A wider rule takes nothing from a narrower one.
+    // A wider rule does not reduce a narrower rule.
     assert_eq!(
         opens(&[deny.clone(), rule(true, 200, "rw"), rule(true, -1, "r")]),
         [true; 3]
@@ -105,8 +106,8 @@ fn the_usual_devices_open_whatever_the_list_says() {
     );
 }
 
-/// Making any node is allowed to all, opening it is another matter; a rule for
-/// making alone comes too early to forbid it.
+/// Every container may make any node, because the runtime's own rule follows those of
+/// config.json. Only opening is restricted.
 fn nodes_are_made_as_the_rules_say() {
     needs(&[Root, Capability(27, "CAP_MKNOD")]);
     let all = ["CAP_MKNOD"];
@@ -123,10 +124,10 @@ fn nodes_are_made_as_the_rules_say() {
     assert_eq!(answers[3]["errno"], "EPERM");
 }
 
-/// Which root of a user namespace may not make.
+/// The root user of a user namespace may not make nodes itself.
 fn a_user_namespace_has_nodes_as_they_are_described() {
     needs(&[Root, UserNamespaces, Kernel(5, 12)]);
-    // The directory where the host makes it may be one without devices.
+    // The directory in which the runtime makes the node may be mounted with nodev.
     let _without_devices = Mounted::with_flags("tmpfs", state_root(), MsFlags::MS_NODEV, "");
     let described = json!([
         { "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o646, "uid": 7, "gid": 8 },
@@ -177,7 +178,7 @@ fn nodes_made_outside_are_out_of_others_reach() {
     );
 }
 
-/// A container with /dev/zero as described, whose runtime lacks a capability.
+/// Runs a container with a described /dev/zero, without a capability of the runtime.
 fn with_zero(fields: &Value, lacking: Option<&str>) -> Output {
     let mut zero = json!({ "path": "/dev/zero", "type": "c", "major": 1, "minor": 5 });
     let fields = fields.as_object().unwrap();
@@ -193,8 +194,7 @@ fn with_zero(fields: &Value, lacking: Option<&str>) -> Output {
         .output()
 }
 
-/// An owner that the user namespace does not have, and a runtime that may make
-/// no device.
+/// The owner is not mapped in the user namespace, and the runtime may not make a device.
 fn a_node_that_stays_the_hosts_is_told() {
     needs(&[Root, UserNamespaces, Tool("setpriv"), Teu]);
     let stays = r#"device \"/dev/zero\": fileMode, uid and gid are the host's"#;
@@ -216,7 +216,7 @@ fn a_hosts_node_that_allows_more_is_refused() {
         .says(&format!("{refused}mknod: operation not permitted"));
 }
 
-/// The directory where the host makes it is full, sooner or later.
+/// The directory in which the runtime makes the node is too small.
 fn a_node_that_cannot_be_made_is_not_the_hosts() {
     needs(&[Root, UserNamespaces, Kernel(5, 12), Teu]);
     let mut refused = 0;

@@ -1,4 +1,4 @@
-//! `events`: statistics, and kills for want of memory.
+//! `events`: statistics, and OOM kills.
 
 use std::fs;
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn statistics_are_the_kernels() {
     container.wait_for_output("ok");
     let quota = ["--cpu-quota", "2000", "--cpu-period", "100000"];
     container.command("update", quota).output().ok();
-    // However busy the machine is: more than nothing, in the end.
+    // On a busy machine, it takes a while until the time is not 0.
     let time = |data: &Value| data["cpu"]["throttling"]["throttledTime"].as_u64();
     wait_until("it is throttled", || time(&stats(&container)) > Some(0));
     let before = CpuTime::of(&container);
@@ -107,7 +107,7 @@ fn statistics_are_the_kernels() {
     }
 }
 
-/// What the kernel counted for a container so far, in nanoseconds.
+/// The CPU time that the kernel counted for a container so far, in nanoseconds.
 struct CpuTime {
     used: u64,
     throttled: u64,
@@ -151,7 +151,7 @@ fn lines_come_in_intervals_until_the_end() {
     );
 }
 
-/// The lines of a kind so far.
+/// The number of lines of a kind so far.
 fn count(events: &Running, kind: &str) -> usize {
     let line = format!("{{\"type\":\"{kind}\"");
     let lines = events.stdout();
@@ -164,13 +164,12 @@ fn short_of_memory() -> Bundle {
         .set("/linux/resources/memory", json!({ "limit": 48 << 20 }))
 }
 
-/// An hour: nothing but kills is told.
+/// An interval of an hour, so that only OOM kills are reported.
 const NO_STATS: [&str; 2] = ["--interval", "1h"];
 
 fn watching(container: &Container) -> Running {
     let events = container.command("events", NO_STATS).spawn();
-    // There is nothing to see from outside when it has begun to watch, but the
-    // descriptor it watches with.
+    // From outside, only the descriptor shows that the command has begun to watch.
     wait_until("events watches", || {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", events.pid));
         let links = descriptors.into_iter().flatten().flatten();
@@ -194,15 +193,14 @@ fn allocate(container: &Container) {
 fn each_kill_is_told_once() {
     needs(&[Root, Controller("memory"), Seconds(60)]);
     let container = Container::running(short_of_memory());
-    // One before anybody watches.
+    // A kill before the command watches.
     allocate(&container);
     let events = watching(&container);
     for kills in 1..=2 {
         allocate(&container);
         wait_until("the kill is told", || count(&events, "oom") >= kills);
     }
-    // What changes the files without a kill is not told: limits are reached,
-    // and changed.
+    // Changes of the files without a kill are not reported: limits that are reached or changed.
     container
         .command("update", ["--memory", "40M"])
         .output()

@@ -1,5 +1,5 @@
-//! exec, pause, resume and ps: further processes of a container, and all of
-//! them together.
+//! exec, pause, resume and ps: further processes of a container, and commands on all of its
+//! processes.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -62,12 +62,12 @@ tests![
     ps_shows_the_processes,
 ];
 
-/// A container that sleeps.
+/// A running container that sleeps.
 fn sleeping(bundle: Bundle) -> Container {
     Container::running(bundle.probe("sleep"))
 }
 
-/// `exec FLAGS… ID WORDS…`.
+/// Prepares the call `exec FLAGS… ID WORDS…`.
 fn exec<'a>(
     container: &Container,
     flags: impl IntoIterator<Item = &'a str>,
@@ -78,7 +78,7 @@ fn exec<'a>(
         .args(words.split_whitespace())
 }
 
-/// What the probe reports from an exec with these flags.
+/// The probe's report from an exec with these flags.
 #[track_caller]
 fn report<'a>(container: &Container, flags: impl IntoIterator<Item = &'a str>) -> Value {
     exec(container, flags, "/probe report")
@@ -87,7 +87,7 @@ fn report<'a>(container: &Container, flags: impl IntoIterator<Item = &'a str>) -
         .probe()
 }
 
-/// The namespaces of a process, as the probe reports its own.
+/// A namespace of a process, in the form of the probe's report.
 fn namespace(pid: i32, name: &str) -> Value {
     json!(fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap())
 }
@@ -203,9 +203,8 @@ fn user_by_the_containers_names() {
     assert!(refused.stderr.contains("no such user"), "{refused}");
 }
 
-/// The container links its passwd to what only root of the machine may read, or
-/// waits when it is read, or is open in the process that looks, and what it says
-/// is none of it.
+/// The container's passwd is a link to a file that only the machine's root user can read, to one
+/// that blocks, or to one that is open in the process that looks. Its contents must not be used.
 fn passwd_is_not_what_the_kernel_tells() {
     needs(&[Root, Teu, Tool("nsenter"), Tool("ip")]);
     let alias = "/sys/class/net/lo/ifalias";
@@ -260,7 +259,7 @@ fn hundreds_leave_nothing() {
     let own = || fs::read_dir("/proc/self/fd").unwrap().count();
     let ours = own();
     for number in 0..rounds(500) {
-        // Every fifth fails, each at another place.
+        // Every fifth exec fails, in different places.
         let words = match number % 15 {
             0 => "/nonexistent",
             5 => "relative",
@@ -286,7 +285,7 @@ fn process_from_a_file() {
         "user": { "uid": 7, "umask": 0o27 }, "oomScoreAdj": 123,
     });
     fs::write(&file, process.to_string()).unwrap();
-    // What describes a process on the command line has no effect.
+    // With `--process`, flags that describe the process have no effect.
     let flags = [
         "--process",
         file.to_str().unwrap(),
@@ -295,7 +294,7 @@ fn process_from_a_file() {
         "-u",
         "9",
     ];
-    // The bundle is not needed.
+    // The bundle is no longer needed.
     fs::remove_file(container.bundle.directory.join("config.json")).unwrap();
     let seen = report(&container, flags);
     assert_eq!((&seen["uid"], &seen["cwd"]), (&json!(7), &json!("/mnt")));
@@ -309,8 +308,8 @@ fn process_from_a_file() {
     refused.exits(255).says("args");
 }
 
-/// What holds the container's own process holds every other, unless its
-/// description says otherwise.
+/// An exec has the attributes of the container's first process, unless its own description sets
+/// them.
 fn what_a_process_does_not_say_is_the_containers() {
     needs(&[Root]);
     let held = sleeping(
@@ -359,7 +358,7 @@ fn what_a_process_does_not_say_is_the_containers() {
         (&seen["no_new_privileges"], bounding),
         (&json!(0), &json!(["CAP_KILL"]))
     );
-    // Nor does it matter what became of the bundle since.
+    // Later changes of the bundle do not matter.
     let mut bundle: Value = held.bundle.spec.clone();
     for field in ["capabilities", "noNewPrivileges", "rlimits"] {
         bundle["process"].as_object_mut().unwrap().remove(field);
@@ -384,7 +383,7 @@ fn limit_of_processes_is_the_users() {
     for bundle in [Bundle::new(), Bundle::new().user_namespace()] {
         let limit = json!([{ "type": "RLIMIT_NPROC", "hard": 0, "soft": 0 }]);
         let container = sleeping(bundle.set("/process/rlimits", limit));
-        // The kernel compares what there is when a process becomes the user.
+        // The kernel compares with the limit when the process changes its user.
         let flags = ["--detach"].into_iter().chain(user);
         exec(&container, flags, "/probe sleep").output().ok();
         let second = exec(&container, user, "/probe exit 0").output();
@@ -460,7 +459,7 @@ fn what_cannot_be_run_is_255() {
     unknown
         .exits(255)
         .says("exec failed: container does not exist");
-    // Nothing is left of them.
+    // The failed calls left nothing.
     let seen = report(&container, []);
     assert_eq!(seen["processes"].as_array().unwrap().len(), 2);
 }
@@ -564,7 +563,7 @@ fn processes_run_on_their_cpus() {
     let affinity = json!({ "initial": "0", "final": "1" });
     let container = sleeping(Bundle::new().set("/process/execCPUAffinity", affinity));
     assert_eq!(report(&container, [])["cpu_affinity"], json!([1]));
-    // Without it the caller's own does not count.
+    // Without the field, the caller's own affinity does not count.
     let call = exec(&all, [], "/probe report").after_shell("taskset -pc 0 $$ >/dev/null");
     assert_eq!(call.output().ok().probe()["cpu_affinity"], cpus);
 }
@@ -576,7 +575,7 @@ fn container_hands_down_its_settings() {
         .set("/process/oomScoreAdj", 321)
         .set("/linux/personality", json!({ "domain": "LINUX32" }));
     let container = sleeping(bundle);
-    // They are those of the creation.
+    // They are those of the creation, not of config.json.
     let config = container.bundle.directory.join("config.json");
     let text = fs::read_to_string(&config)
         .unwrap()
@@ -590,7 +589,7 @@ fn container_hands_down_its_settings() {
     assert_eq!(seen["personality"], 8);
 }
 
-/// Not the caller's, with all keys that are in it.
+/// The container's keyring with all keys in it, not the caller's.
 fn exec_joins_the_containers_session_keyring() {
     needs(&[Root]);
     let container = sleeping(Bundle::new());
@@ -618,7 +617,7 @@ fn caller_hands_down_nothing() {
     let open: Vec<_> = seen["fds"].as_object().unwrap().keys().collect();
     assert_eq!(open, ["0", "1", "2"]);
     assert_eq!(seen["signals"]["blocked"], "0000000000000000");
-    // Rust's runtime ignores SIGPIPE in the probe itself.
+    // Rust's runtime makes the probe itself ignore SIGPIPE.
     assert_eq!(seen["signals"]["ignored"], "0000000000001000");
 }
 
@@ -666,7 +665,7 @@ fn terminal_goes_to_the_console_socket() {
         assert_eq!(seen["tty"][stream], true, "{stream}");
     }
     assert_eq!(seen["tty"]["controlling"], "136:0");
-    // The container's console is none of its business.
+    // An exec must not change the container's console.
     assert!(!seen["devices"].to_string().contains("/dev/console"));
 }
 
@@ -680,7 +679,7 @@ fn terminal_is_the_callers() {
     terminal.expect("24x81\r\n");
     terminal.resize(40, 132);
     terminal.expect("40x132\r\n");
-    // Ctrl+C is for the program.
+    // Ctrl+C reaches the program.
     terminal.write("\x03");
     running.wait().exits(130);
 }
@@ -751,8 +750,8 @@ fn working_directory_of_exec_does_not_lead_out() {
     assert!(refused >= 3, "the host's directories were tried: {refused}");
 }
 
-/// CVE-2024-21626: execve(2) opens its program before it closes what is to be
-/// closed then. With `--process` the caller's descriptors are open until then.
+/// CVE-2024-21626: execve(2) opens its program before it closes descriptors with the flag
+/// close-on-exec. With `--process`, the caller's descriptors are open until then.
 fn exec_does_not_execute_a_program_of_the_caller() {
     needs(&[Root, Tool("sh")]);
     let container = sleeping(Bundle::new());
@@ -765,8 +764,8 @@ fn exec_does_not_execute_a_program_of_the_caller() {
     });
 }
 
-/// A socket that somebody listens on whose queue is full: whoever connects
-/// waits until the first in the queue is accepted.
+/// A listening socket with a full backlog: a client blocks until the first connection in the
+/// backlog is accepted.
 struct BusySocket {
     listener: OwnedFd,
     _first: OwnedFd,
@@ -800,14 +799,14 @@ impl BusySocket {
     }
 }
 
-/// An exec that waits, all but the program done; and its process.
+/// Starts an exec that is complete except for executing the program. Returns its process, too.
 fn waiting_exec(container: &Container, user: &str, socket: &Path) -> (Running, i32) {
     let flags = ["--user", user, "--pidfd-socket", socket.to_str().unwrap()];
     let running = exec(container, flags, "/probe report").spawn();
     let most = effective_capabilities(container.pid()).unwrap();
-    // With more than the container's it is still on its way.
+    // While it has more capabilities than the container, it is not complete.
     let is_container = |pid| effective_capabilities(pid).is_some_and(|held| held & !most == 0);
-    // And the one that prepares it has no other number in the container.
+    // The middle process has no other pid in the container.
     let is_inside = |pid| status_line(pid, "NSpid:").is_some_and(|id| id != pid.to_string());
     let is_there = |pid: &i32| is_container(*pid) && is_inside(*pid);
     let child = || running.children().into_iter().find(is_there);
@@ -818,23 +817,23 @@ fn waiting_exec(container: &Container, user: &str, socket: &Path) -> (Running, i
     (running, child)
 }
 
-/// What a process may do; none if it has ended.
+/// The effective capabilities of a process; nothing if it has ended.
 fn effective_capabilities(pid: i32) -> Option<u64> {
     u64::from_str_radix(&status_line(pid, "CapEff:")?, 16).ok()
 }
 
-/// A line of /proc/PID/status, its last word.
+/// The last word of a line of /proc/PID/status.
 fn status_line(pid: i32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with(name))?;
     line.split_whitespace().last().map(str::to_owned)
 }
 
-/// CVE-2016-9962: what is in the container sees the process before it is the
-/// program, with all that it has open.
+/// CVE-2016-9962: processes of the container see an exec before it executes the program, with all
+/// its open files.
 fn others_cannot_look_in_before_the_program_runs() {
     needs(&[Root, UserNamespaces]);
-    // Root that stays root is kept out by nothing else.
+    // An exec that stays root is protected by nothing else.
     for (bundle, user) in [
         (Bundle::new(), "0"),
         (Bundle::new(), "1000"),
@@ -858,8 +857,8 @@ fn others_cannot_look_in_before_the_program_runs() {
     }
 }
 
-/// A container that may trace processes looks into each one from its first
-/// moment in the pid namespace on, and could become it.
+/// A container that may trace processes looks into each exec from its first moment in the pid
+/// namespace on, and could take it over.
 fn nothing_can_be_taken_from_a_process_on_its_way() {
     needs(&[Root, Processors(2)]);
     let bundle = Bundle::new().capabilities(["CAP_SYS_PTRACE", "CAP_KILL"]);
@@ -871,11 +870,11 @@ fn nothing_can_be_taken_from_a_process_on_its_way() {
             json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             { "names": ["swapon"], "action": "SCMP_ACT_ERRNO" }] }),
         );
-    // seccomp(2) takes CAP_SYS_ADMIN then.
+    // Then seccomp(2) requires CAP_SYS_ADMIN.
     for (bundle, needed) in [(bundle, 0), (filtered, 1 << 21)] {
         let container = Container::running(bundle.probe("say up; watch 12; sleep"));
         let own = effective_capabilities(container.pid()).unwrap();
-        // One more: it tells that the one before has ended.
+        // The last exec shows that the exec before it has ended.
         for _ in 0..13 {
             let ended = exec(&container, [], "/probe exit 0").output();
             assert_eq!(ended.code(), 0, "{ended}");
@@ -884,7 +883,7 @@ fn nothing_can_be_taken_from_a_process_on_its_way() {
         let seen: Value = serde_json::from_str(container.stdout().trim()).unwrap();
         let held = seen["ok"]["capabilities"].as_u64().unwrap();
         assert_eq!(held & !(own | needed), 0, "{held:#x} beyond {own:#x}");
-        // The streams, and the pipe to the host.
+        // The streams, and the pipe to the parent.
         let open: Vec<&str> = seen["ok"]["descriptors"]
             .as_array()
             .unwrap()
@@ -896,7 +895,7 @@ fn nothing_can_be_taken_from_a_process_on_its_way() {
             link.starts_with("socket:")
                 || **link == "/dev/null"
                 || Path::new(link).starts_with(scratch())
-                // What the program's own start reads.
+                // The C library of the program reads these at its start.
                 || link.ends_with("/maps")
         };
         let taken: Vec<_> = open.iter().filter(|link| !is_harmless(link)).collect();

@@ -1,4 +1,4 @@
-//! Bad input and bad luck: a clear error, and nothing left behind.
+//! Invalid input and failing system calls: the error must be clear, and nothing may be left.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -195,7 +195,7 @@ fn state_of_another_container_is_refused() {
     assert!(!container.has_state());
 }
 
-/// Devices and fifos have no end; what is linked to may be anybody's.
+/// Devices and fifos have no end, and a link may lead to another user's file.
 fn what_is_no_file_is_no_state() {
     needs(&[Root, Teu]);
     let container = Container::running(Bundle::new().probe("sleep"));
@@ -249,12 +249,12 @@ fn forced_deletion_says_what_may_be_left() {
     container.delete_force().ok().says(words);
     assert!(!container.has_state());
     assert!(is_alive(container.pid()));
-    // For the deletion that leaves nothing.
+    // An entry of which nothing is left after the deletion.
     fs::create_dir(state_root().join(&container.id)).unwrap();
     fs::write(state_file(&container), whole).unwrap();
 }
 
-/// What cannot be locked or read just now is no broken state.
+/// A state that cannot be locked or read at the moment is not a broken state.
 fn forced_deletion_needs_the_lock_and_the_state() {
     needs(&[Root, Teu, Tool("strace")]);
     let container = Container::running(Bundle::new().probe("sleep"));
@@ -293,7 +293,7 @@ fn file_beside_the_pid_file_is_not_touched() {
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
 }
 
-/// `run` where the kernel refuses a system call.
+/// Calls `run` while the kernel refuses a system call.
 fn run_without(bundle: Bundle, call: &str, error: &str) -> Output {
     let container = Container::new(bundle.probe("exit 0"));
     let inject = format!("inject={call}:error={error}");
@@ -312,8 +312,8 @@ fn signals_that_cannot_be_blocked_are_an_error() {
         .says("block signals: operation not permitted");
 }
 
-/// Maps of std take them for their seed. A filter around the runtime may refuse the
-/// call, and a kernel may not have it.
+/// The standard library seeds its maps with getrandom(2), which a filter around the runtime may
+/// refuse, and which a kernel may lack.
 fn filter_is_made_without_random_numbers() {
     needs(&[Root, Tool("strace")]);
     let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{

@@ -1,4 +1,4 @@
-//! `features`: what the runtime says it can do.
+//! `features`: the runtime's list of its features.
 
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ fn features_are_complete() {
 
 fn features_are_true() {
     needs(&[Root, Teu, UserNamespaces]);
-    // Each namespace it names can be made.
+    // All namespaces in the list can be made.
     let features = features();
     let namespaces = strings(&features["linux"]["namespaces"]);
     assert_eq!(namespaces.len(), 8);

@@ -1,5 +1,5 @@
-//! Devices by name (CDI), asked of the container and the kernel. What a file may say
-//! is tested in gpu/src/cdi/, what becomes of config.json in src/plan/gpu.rs.
+//! Devices by name (CDI), as the container and the kernel see them. The contents of CDI files are
+//! tested in gpu/src/cdi/, and their effect on config.json in src/plan/gpu.rs.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -37,20 +37,20 @@ tests![
     what_run_refuses_is_no_valid_file,
 ];
 
-/// No driver has this number (it is for experiments), so that a device which may be
-/// opened is not there (ENXIO), and one which may not is not permitted.
+/// No driver has this number, which is for experiments: opening a device that is allowed fails
+/// with ENXIO, and opening another with EPERM.
 pub(crate) const NOTHING: i64 = 121;
 
 pub(crate) fn directory() -> PathBuf {
     scratch().join("cdi")
 }
 
-/// As in a message of the log.
+/// A path as in a message of the log.
 fn quoted(path: &Path) -> String {
     format!(r#"\"{}\""#, path.display())
 }
 
-/// Writes a CDI file of the device vendor.com/gpu=0.
+/// Writes a CDI file for the device vendor.com/gpu=0.
 pub(crate) fn describe(edits: &Value) -> PathBuf {
     write("vendor.json", &file(edits).to_string())
 }
@@ -76,14 +76,14 @@ pub(crate) fn node(path: &str, minor: i64, permissions: &str) -> Value {
     })
 }
 
-/// A call that looks for devices where this test describes them.
+/// Prepares a call that searches this test's directory of CDI files.
 fn call(container: &Container, verb: &str) -> Invocation {
     let call = container.command(verb, NO_FLAGS);
     call.arg_before_last("--cdi-dir")
         .arg_before_last(directory())
 }
 
-/// A call that asks for the device.
+/// Prepares a call that requests the device.
 pub(crate) fn asking(container: &Container, verb: &str) -> Invocation {
     let call = call(container, verb);
     call.arg_before_last("--device=vendor.com/gpu=0")
@@ -106,7 +106,7 @@ pub(crate) fn running(bundle: Bundle) -> Container {
     container
 }
 
-/// What opening each of these says in a container that runs.
+/// Runs the probe's modes in a running container; returns the results of opening devices.
 pub(crate) fn opens(container: &Container, modes: &str) -> Vec<String> {
     let words = modes.split(';').collect::<Vec<_>>().join(" -- ");
     let exec = container.command("exec", NO_FLAGS).args(["/probe", "seq"]);
@@ -128,7 +128,7 @@ fn a_device_is_a_node_and_a_rule() {
     needs(&[Root, Teu]);
     describe_nodes();
     assert_eq!(errnos(&run(Bundle::new().probe(OPENS))), OPENED);
-    // The container of the same bundle that did not ask has none.
+    // A container from the same bundle that does not request the device has none.
     let output = Bundle::new().probe(OPENS).run();
     assert_eq!(errnos(&output), ["ENOENT"; 6]);
 }
@@ -138,7 +138,7 @@ fn a_device_stays_whatever_is_updated() {
     describe_nodes();
     let container = running(Bundle::new().probe("sleep"));
     assert_eq!(opens(&container, OPENS), OPENED);
-    // Neither is looked at again.
+    // Neither the files nor the host's nodes are read again.
     fs::remove_dir_all(directory()).unwrap();
     let update = |words: &[&str]| container.command("update", words).output().ok();
     update(&["--pids-limit", "30"]);
@@ -215,7 +215,7 @@ fn further_processes_have_it_too() {
         (&json!("1"), &json!("2"))
     );
     assert_eq!((&seen["uid"], &seen["groups"]), (&json!(5), &json!([44])));
-    // What an engine describes in full has its own variables.
+    // A process that an engine describes in full has its own variables.
     let process = scratch().join("process.json");
     let described = json!({ "args": ["/probe", "report"], "cwd": "/", "env": ["REPLACED=engine"] });
     fs::write(&process, described.to_string()).unwrap();
@@ -240,14 +240,14 @@ fn annotations_ask_for_devices() {
     };
     let own = container("run.teu/devices");
     assert_eq!(errnos(&call(&own, "run").output()), ["ENXIO"]);
-    // Engines act on these themselves.
+    // Engines handle these annotations themselves.
     let engines = container("cdi.k8s.io/vendor_0");
     assert_eq!(errnos(&call(&engines, "run").output()), ["ENOENT"]);
     let switched_on = call(&engines, "run").arg_before_last("--cdi-annotations");
     assert_eq!(errnos(&switched_on.output()), ["ENXIO"]);
 }
 
-/// One that had to be asked for again.
+/// A restore has to request the devices again.
 fn a_restored_container_has_its_devices() {
     needs(&[Root, Criu, Teu]);
     describe_nodes();
@@ -274,8 +274,8 @@ fn a_restored_container_has_its_devices() {
     assert_eq!(opens(&container, OPENS), OPENED);
 }
 
-/// Which may be at another place, and be all that a runtime without CAP_MKNOD can
-/// give.
+/// The container gets a bind mount of the host's node, which may have another path. A runtime
+/// without CAP_MKNOD cannot give it anything else.
 fn a_user_namespace_gets_the_hosts_node() {
     needs(&[Root, UserNamespaces, Kernel(5, 12), Tool("setpriv"), Teu]);
     let library = scratch().join("library");
@@ -296,12 +296,12 @@ fn a_user_namespace_gets_the_hosts_node() {
         let answers = output.answers();
         assert_eq!(answers[0]["ok"]["minor"], 5, "{output}");
         assert_eq!(answers[1]["ok"], true, "{output}");
-        // Root's is root's.
+        // The host's root user is root in the container.
         assert_eq!(answers[2]["ok"]["uid"], 0, "{output}");
     }
 }
 
-/// Where no mount can have other owners.
+/// Where idmapped mounts are not possible.
 fn a_user_without_privileges_gets_the_hosts_node() {
     needs(&[Root, UserNamespaces, Teu]);
     let library = scratch().join("library");
@@ -327,8 +327,8 @@ fn a_user_without_privileges_gets_the_hosts_node() {
     );
 }
 
-/// The files of devices that a call looks at, with this test's directory among those
-/// that describe some.
+/// The files and devices that a call opens. This test's directory is among those searched for
+/// CDI files.
 fn looked_at(bundle: Bundle, asks: bool) -> Vec<String> {
     let container = Container::new(bundle);
     let log = scratch().join("strace");
@@ -356,7 +356,8 @@ fn looked_at(bundle: Bundle, asks: bool) -> Vec<String> {
         .collect()
 }
 
-/// Nor does an image ask, or what engines understand.
+/// Without a request, and with requests that only images or engines would make, nothing is
+/// searched.
 fn without_a_request_nothing_is_looked_for() {
     needs(&[Root, Teu, Tool("strace")]);
     describe_nodes();
@@ -423,7 +424,7 @@ fn mode(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Who can write a description can have anything of the host's in a container.
+/// A user who can write a CDI file can put any part of the host into a container.
 fn files_of_others_are_not_read() {
     needs(&[Root, Teu]);
     describe_nodes();
@@ -453,7 +454,7 @@ fn files_of_others_are_not_read() {
     chown(directory(), Some(0), None).unwrap();
     taken("as it was");
 
-    // A link of root's to where others can put another file.
+    // A link that root made to a directory where other users can replace the file.
     let theirs = scratch().join("theirs");
     fs::create_dir(&theirs).unwrap();
     fs::rename(&file, theirs.join("file")).unwrap();
@@ -471,7 +472,7 @@ fn files_of_others_are_not_read() {
     refused("a link by way of a link to where others can write");
 }
 
-/// A script that writes down that it ran, at this place.
+/// Writes a script to this path that records that it ran.
 fn script(path: &Path) -> PathBuf {
     let ran = scratch().join("ran");
     fs::write(path, format!("#!/bin/sh\necho >{}\n", ran.display())).unwrap();
@@ -479,7 +480,7 @@ fn script(path: &Path) -> PathBuf {
     ran
 }
 
-/// They run with all rights, and the file of a device names them, not the engine.
+/// Hooks run with all privileges, and are named by the CDI file, not by the engine.
 fn hooks_of_others_do_not_run() {
     needs(&[Root, Teu]);
     let directory = scratch().join("hooks");
@@ -529,13 +530,13 @@ fn hooks_can_be_forbidden() {
         .exits(1)
         .says(r#"and --cdi-hooks is \"none\""#);
     assert!(!ran.exists() && !container.has_state());
-    // A device without them is not concerned.
+    // A device without hooks is not affected.
     describe(&json!({ "env": ["A=b"] }));
     let call = asking(&container, "run").arg_before_last("--cdi-hooks=none");
     assert_eq!(call.output().ok().probe()["env"]["A"], "b");
 }
 
-/// CVE-2025-23266: a hook that had the environment of the image loaded what that
+/// CVE-2025-23266: a hook with the image's environment loaded a library that the environment
 /// named.
 fn hooks_see_nothing_of_the_image() {
     needs(&[Root, Teu]);
@@ -608,7 +609,7 @@ fn directories_of_the_host_are_not_given() {
         "/proc/self/root",
     ]
     .map(Path::new);
-    // All that has the state below it would bring it, too.
+    // A mount of a directory above the state would include the state.
     let above = scratch();
     for source in system.into_iter().chain([&*link, &*state, own, &*above]) {
         describe_mount(source);
@@ -618,7 +619,7 @@ fn directories_of_the_host_are_not_given() {
             .says(r#": no container gets \"/"#);
     }
     assert!(!container.has_state());
-    // What is in them is not concerned.
+    // Files in these directories are allowed.
     describe_mount(Path::new("/etc/passwd"));
     fs::remove_dir(own).unwrap();
     let output = asking(&container, "run").output().ok();
@@ -642,8 +643,8 @@ fn mounts_bring_no_privileges() {
     );
 }
 
-/// A link in the image that leads to a directory which the host has, too: that, and
-/// the directory in the image.
+/// Makes a link in the image to a directory that exists on the host and in the image. Returns
+/// the link and the directory in the image.
 pub(crate) fn link(bundle: &Bundle) -> (PathBuf, PathBuf) {
     let outside = scratch().join("outside");
     let inside = bundle.rootfs().join(outside.strip_prefix("/").unwrap());
@@ -661,7 +662,7 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// CVE-2024-0132 and what came after it.
+/// CVE-2024-0132 and later CVEs of the kind.
 fn mounts_follow_no_link_out_of_the_image() {
     needs(&[Root, Teu]);
     let library = scratch().join("library");
@@ -698,7 +699,7 @@ fn nodes_follow_no_link_out_of_the_image() {
     assert_eq!(names(&inside), ["gpu"]);
 }
 
-/// `teu devices`, in two directories of this test's.
+/// Prepares a call of `teu devices`, with two directories of this test.
 fn devices<const N: usize>(words: [&str; N]) -> Invocation {
     let later = scratch().join("later");
     fs::create_dir_all(&later).unwrap();
@@ -706,7 +707,7 @@ fn devices<const N: usize>(words: [&str; N]) -> Invocation {
     call.arg("--cdi-dir").arg(later).args(words)
 }
 
-/// Three files with five names, of which some are the same.
+/// Writes three CDI files with five names, some of which are equal.
 fn describe_many() -> [PathBuf; 3] {
     let described = |kind: &str, names: &[&str]| {
         let devices = names
@@ -808,7 +809,7 @@ fn devices_are_inspected() {
         .says(r#"invalid CDI device name \"x\""#);
 }
 
-/// Not even if the machine lacks other devices of the file.
+/// Invalid also if the machine lacks other devices of the file.
 fn what_run_refuses_is_no_valid_file() {
     needs(&[Root, Teu]);
     let container = Container::new(Bundle::new());
@@ -912,7 +913,7 @@ fn files_are_validated() {
     let words = |path: &PathBuf| vec!["validate".to_owned(), path.to_str().unwrap().to_owned()];
     let validate = |words: &[String]| devices([]).args(words).output();
     assert_eq!(validate(&words(&good)).ok().stdout, "");
-    // By itself it is right.
+    // Without the other file, it is valid.
     validate(&words(&conflicting)).ok();
     let all = validate(&["validate".to_owned()]).exits(1);
     assert!(

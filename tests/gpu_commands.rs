@@ -1,5 +1,4 @@
-//! `teu gpu`, on machines that are only files and of containers whose devices were
-//! taken away.
+//! `teu gpu`, on fake machines made of files, and on containers that have lost devices.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +29,8 @@ tests![
     wrong_words_of_gpu_commands_are_refused,
 ];
 
-/// `teu gpu` on this machine: what the kernel and the driver say is the tree's.
+/// Prepares a call of `teu gpu` on a fake machine: the tree holds the files of its kernel and
+/// driver.
 fn on<const N: usize>(tree: &Tree, words: [&str; N]) -> Invocation {
     let script = r#"mount --bind "$0/proc/driver" /proc/driver &&
         mount --bind "$0/proc/devices" /proc/devices && mount --bind "$0/sys" /sys && exec "$@""#;
@@ -46,7 +46,7 @@ fn on<const N: usize>(tree: &Tree, words: [&str; N]) -> Invocation {
     call.with_program(around.into_iter().chain([tree.path("/"), runtime()]))
 }
 
-/// One with two GPUs, of which one is divided, and all that is needed to compute.
+/// A fake machine with two GPUs, one of them divided, and everything that is needed to compute.
 fn machine() -> Tree {
     let tree = Tree::with_two_gpus();
     tree.libraries(
@@ -102,7 +102,7 @@ fn gpus_are_listed() {
         listed["gpus"][1]["drm"][1],
         json!({ "name": "renderD129", "major": 226, "minor": 129 })
     );
-    // What is wrong with them is told beside.
+    // Problems of the GPUs are reported on stderr.
     fs::remove_dir_all(tree.path("usr/lib")).unwrap();
     let output = on(&tree, ["list"]).output().ok();
     assert!(
@@ -144,7 +144,7 @@ fn a_machine_is_checked() {
             .contains("note: there is no \"/dev/nvidia0\"; "),
         "{output}"
     );
-    // Who else would change rules is worth to be known.
+    // Another program that would change device rules is reported.
     let hook = scratch().join("bin/nvidia-container-runtime-hook");
     fs::create_dir_all(hook.parent().unwrap()).unwrap();
     fs::write(&hook, "").unwrap();
@@ -158,7 +158,7 @@ fn a_machine_is_checked() {
         output.stdout.contains(&format!("note: there is {hook:?}")),
         "{output}"
     );
-    // An update of the libraries without one of the module.
+    // The libraries were updated, and the module was not.
     fs::remove_dir_all(tree.path("usr/lib")).unwrap();
     tree.libraries("usr/lib/x86_64-linux-gnu", "999.99.01", &[("libcuda", "1")]);
     let output = check().output().exits(1);
@@ -171,7 +171,7 @@ fn a_machine_is_checked() {
             .unwrap()
             .starts_with(&words)
     );
-    // A module that is not loaded.
+    // The module is not loaded.
     let bare = Tree::new();
     for (name, text) in [("vendor", "0x10de\n"), ("class", "0x030200\n")] {
         bare.file(&format!("sys/bus/pci/devices/0000:06:00.0/{name}"), text);
@@ -221,7 +221,7 @@ fn stale_files_are_found() {
         output.stdout.starts_with(&format!("{path:?}: ")),
         "{output}"
     );
-    // One that others can write to.
+    // A file that other users can write to.
     describe(&json!({ "env": ["A=b"] }));
     check().ok();
     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
@@ -233,7 +233,7 @@ fn a_cdi_file_is_for_another_container() {
     let tree = machine();
     fs::create_dir_all(directory()).unwrap();
     let path = directory().join("nvidia.yaml");
-    // Others read it, whatever the user's mask is.
+    // Others can read the file, whatever the umask of the user is.
     let call = on(&tree, ["cdi", "--output"]).arg(&path);
     call.after_shell("umask 077").output().ok();
     assert_eq!(
@@ -282,7 +282,7 @@ fn a_cdi_file_is_replaced_as_a_whole() {
         "{names:?}"
     );
     assert_eq!(fs::read_to_string(kept).unwrap(), "older");
-    // A driver that is not as it has to be leaves the file as it was.
+    // If the driver has problems, the file is left as it is.
     fs::remove_dir_all(tree.path("usr/lib")).unwrap();
     let before = fs::read_to_string(&path).unwrap();
     cdi().exits(1).says("no library of it is below");
@@ -298,7 +298,7 @@ fn a_cdi_file_is_of_one_vendor() {
         Some(("0x1002", "0x740f")),
         &[("card0", 0), ("renderD128", 128)],
     );
-    // The console of a server.
+    // The display adapter of a server's console.
     tree.card("0000:01:00.0", Some(("0x1a03", "0x2000")), &[("card2", 2)]);
     let text = on(&tree, ["cdi"]).output().ok().stdout;
     let kinds = |text: &str| -> Vec<String> {
@@ -325,8 +325,8 @@ fn a_cdi_file_is_of_one_vendor() {
         .says("there is no GPU to describe");
 }
 
-/// The device that containers of these tests have: no driver has this minor number,
-/// but one has the major.
+/// The minor number of the device in these tests. No driver has it, but a driver has the major
+/// number.
 const MINOR: u64 = 200;
 
 fn describe_device() {
@@ -351,7 +351,7 @@ fn check(container: &Container) -> Output {
     container.command("gpu", ["check"]).output()
 }
 
-/// The only thing that is wrong, without what is to be done about it.
+/// The only problem found, without the advice.
 #[track_caller]
 fn finding(container: &Container) -> String {
     let report = container
@@ -404,7 +404,7 @@ fn a_missing_node_is_found() {
              note: devices that are there: 6\n"
         )
     );
-    // The advice helps.
+    // Following the advice helps.
     update(&container, "--device-rm");
     update(&container, "--device-add");
     check(&container).ok();
@@ -426,7 +426,7 @@ fn another_node_is_found() {
     fs::remove_file(node_in(&container)).unwrap();
     make_node(&node_in(&container), 5);
     assert_eq!(finding(&container), format!("{GPU}something else is there"));
-    // What leads out of the container is not looked at.
+    // A link that leads out of the container is not followed.
     fs::remove_file(node_in(&container)).unwrap();
     std::os::unix::fs::symlink("/proc/self/root/dev/gpu0", node_in(&container)).unwrap();
     assert!(finding(&container).starts_with(GPU));
@@ -453,14 +453,14 @@ fn rules_are_asked_of_the_kernel() {
     let container = running(Bundle::new());
     let path = state_root().join(&container.id).join("state.json");
     let state = fs::read_to_string(&path).unwrap();
-    // More than the state knows.
+    // The kernel allows more than the state records.
     assert!(state.contains("+c 1:200 rw"), "{state}");
     fs::write(&path, state.replace("+c 1:200 rw", "+c 1:200 r")).unwrap();
     let words = format!("{GPU}its rules deny, and the kernel allows writing");
     assert_eq!(finding(&container), words);
     fs::write(&path, &state).unwrap();
     check(&container).ok();
-    // And less.
+    // The kernel allows less.
     update(&container, "--device-rm");
     check(&container).ok();
     fs::write(&path, &state).unwrap();

@@ -1,7 +1,6 @@
-//! GPUs that this machine does not have: what its kernel would say of them is in the
-//! place of /proc/driver and /proc/devices in the mount namespace in which teu is
-//! called, and the files of the driver are below --driver-root. What is found on which
-//! machine is tested in gpu/tests/.
+//! Containers with GPUs that this machine does not have. Fake files take the place of
+//! /proc/driver and /proc/devices in the mount namespace of the calls, and the driver's files are
+//! below --driver-root. The search for GPUs on different machines is tested in gpu/tests/.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -43,10 +42,10 @@ tests![
     a_user_namespace_gets_another_gpu,
 ];
 
-/// The machine: two GPUs, and a driver with more than is asked for by default.
+/// A fake machine with two GPUs, and a driver with more files than are used by default.
 struct Machine(Tree);
 
-/// Where libraries are in an image that is not Debian's.
+/// The directory of libraries in an image that is not Debian's.
 const LIBRARIES: &str = "/usr/lib64";
 
 impl Machine {
@@ -58,8 +57,8 @@ impl Machine {
         Machine(tree)
     }
 
-    /// Has a command called on this machine.
-    fn around(&self, call: Invocation) -> Invocation {
+    /// Makes a call run on this machine.
+    fn on_machine(&self, call: Invocation) -> Invocation {
         let script = r#"mount --bind "$0/proc/driver" /proc/driver &&
             mount --bind "$0/proc/devices" /proc/devices && exec "$@""#;
         let own = ["unshare", "--mount", "sh", "-c", script].map(PathBuf::from);
@@ -67,7 +66,7 @@ impl Machine {
     }
 
     fn call(&self, container: &Container, verb: &str, options: &[&str]) -> Invocation {
-        self.around(self.asking(container, verb, options))
+        self.on_machine(self.asking(container, verb, options))
     }
 
     fn asking(&self, container: &Container, verb: &str, options: &[&str]) -> Invocation {
@@ -83,14 +82,14 @@ impl Machine {
         self.call(&Container::new(bundle), "run", options).output()
     }
 
-    /// What each of these modes says in a container with these GPUs.
+    /// The answers to the probe's modes in a container with GPUs of these options.
     #[track_caller]
     fn says(&self, bundle: Bundle, options: &[&str], modes: &str) -> Vec<String> {
         words(&self.run(bundle.probe(modes), options))
     }
 }
 
-/// The answers in one word each: an errno, or what was read.
+/// The answers in a word each: an errno, or the text that was read.
 fn words(output: &Output) -> Vec<String> {
     let word = |answer: &Value| match (&answer["errno"], &answer["ok"]) {
         (Value::String(errno), _) => errno.clone(),
@@ -107,7 +106,7 @@ fn words(output: &Output) -> Vec<String> {
 
 const OPENS: &str = "open /dev/nvidia0 rw; open /dev/nvidia1 rw; open /dev/nvidiactl rw; \
                      mknod /dev/other c 195 1; open /dev/other r";
-/// The first GPU is there but has no driver, the second neither there nor to be had.
+/// The first GPU is in the container but has no driver; the second is neither there nor allowed.
 const FIRST: [&str; 5] = ["ENXIO", "ENOENT", "ENXIO", "ok", "EPERM"];
 const NONE: [&str; 5] = ["ENOENT", "ENOENT", "ENOENT", "ok", "EPERM"];
 
@@ -139,10 +138,10 @@ fn a_gpu_is_its_nodes_and_the_files_of_its_driver() {
             "ok",
         ]
     );
-    // A runtime inside does nothing more.
+    // The variable tells a runtime in the container to add nothing.
     let seen = machine.run(Bundle::new(), &gpus).ok().probe();
     assert_eq!(seen["env"]["NVIDIA_VISIBLE_DEVICES"], "void");
-    // What has become of it stays through updates.
+    // The rules stay through updates.
     let container = Container::new(with_mknod().probe("sleep"));
     container
         .detach(machine.call(&container, "create", &gpus))
@@ -175,7 +174,7 @@ fn gpus_that_there_are_not_are_told() {
     refused("device=2", r#"no GPU \"2\": there are \"0\", "#);
     refused("GPU-edfee158-11c1-52b8-0517-92f30e7fac80", UUIDS[0]);
     refused("0", r#"the first GPU is \"device=0\""#);
-    // On the machine as it is there is no driver.
+    // This machine itself has no driver.
     let container = Container::new(Bundle::new());
     let call = container.command("run", ["--gpus=driver=nvidia"]);
     call.output().exits(1).says("NVIDIA's driver is not loaded");
@@ -201,7 +200,7 @@ fn a_debian_image_has_its_own_directory() {
         let says = machine.says(bundle, &["--gpus", "all"], &modes);
         assert_eq!(says, ["ok", "ENOENT"]);
     }
-    // A link of the image says nothing about the host.
+    // A link in the image that leads to a file of the host does not make the image Debian's.
     let bundle = Bundle::new();
     fs::create_dir_all(bundle.rootfs().join("etc")).unwrap();
     symlink("/etc/passwd", bundle.rootfs().join("etc/debian_version")).unwrap();
@@ -225,7 +224,7 @@ fn a_name_without_a_file_is_a_gpu_of_the_machine() {
     let unknown = ["--cdi-dir", nowhere, "--device", "nvidia.com/gpu=7"];
     let output = machine.run(Bundle::new(), &unknown).exits(1);
     output.says(r#"no GPU \"7\""#);
-    // A file that has devices of this kind has them all.
+    // A CDI file with devices of this kind replaces the search.
     fs::create_dir_all(nowhere).unwrap();
     let file = json!({ "cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "devices": [
         { "name": "1", "containerEdits": { "env": ["FROM=file"] } },
@@ -251,7 +250,7 @@ fn the_image_chooses_files_of_the_driver_not_gpus() {
     let gpus = ["--gpus", "device=0"];
     assert_eq!(machine.says(image(), &gpus, OPENS), FIRST);
     assert_eq!(machine.says(image(), &gpus, ENCODES), ["ok", "ENOENT"]);
-    // Who asks for the GPU may say it, too.
+    // The option that requests the GPU may name the capabilities.
     let compute = ["--gpus", "device=0,capabilities=compute"];
     assert_eq!(machine.says(image(), &compute, ENCODES), ["ENOENT", "ok"]);
     let wrong = Bundle::new().env("NVIDIA_DRIVER_CAPABILITIES=cuda");
@@ -269,7 +268,7 @@ fn variables_ask_where_they_may() {
     assert_eq!(machine.says(image(), &env("always"), OPENS), FIRST);
     let mut privileged = image().capabilities(["CAP_MKNOD", "CAP_SYS_ADMIN"]);
     assert_eq!(machine.says(privileged, &env("privileged"), OPENS), FIRST);
-    // It asks for nothing beside what was asked for.
+    // The variable adds nothing to the option's request.
     privileged = with_mknod().env("NVIDIA_VISIBLE_DEVICES=all");
     let both = ["--gpu-env", "always", "--gpus", "device=0"];
     assert_eq!(machine.says(privileged, &both, OPENS), FIRST);
@@ -277,8 +276,8 @@ fn variables_ask_where_they_may() {
     assert_eq!(machine.says(void, &env("always"), OPENS), NONE);
 }
 
-/// A bundle as dockerd writes it for `--gpus device=0`: the hook is a program that
-/// notes that it ran, and the variable follows those of the image.
+/// A bundle as dockerd writes it for `--gpus device=0`: the hook is a program that records that
+/// it ran, and Docker's variable comes after those of the image.
 fn docker_bundle(name: &str) -> (Bundle, [PathBuf; 2]) {
     let ran = [
         scratch().join(format!("{name}-hook")),
@@ -312,7 +311,7 @@ fn nvidias_hook_is_taken_over() {
     let (bundle, _) = docker_bundle(HOOK);
     let seen = machine.run(bundle, &[]).ok().probe();
     assert_eq!(seen["env"]["NVIDIA_VISIBLE_DEVICES"], "void");
-    // Where there are no GPUs, but it was asked for.
+    // A machine without GPUs, and a request for them.
     let (bundle, [hook, _]) = docker_bundle(HOOK);
     let container = Container::new(bundle);
     let call = container.command("run", ["--nvidia-hook=take"]);
@@ -328,7 +327,7 @@ fn nvidias_hook_is_kept() {
     assert_eq!(says, NONE);
     assert!(hook.exists());
     fs::remove_file(&hook).unwrap();
-    // As it is without a driver.
+    // A machine without a driver keeps the hook by default.
     let (bundle, _) = docker_bundle(HOOK);
     assert_eq!(words(&bundle.probe(OPENS).run()), NONE);
     assert!(hook.exists());
@@ -347,8 +346,8 @@ fn nvidias_hook_is_refused() {
     call.output().ok();
 }
 
-/// Docker wants a program of that name. Where a runtime runs it, the container must not
-/// go on without its GPU.
+/// Docker needs a program of that name. If a runtime runs it as a hook, it must fail, because the
+/// container would start without its GPU.
 fn a_link_for_docker_is_no_hook() {
     needs(&[Teu]);
     let link = scratch().join(HOOK);
@@ -358,8 +357,8 @@ fn a_link_for_docker_is_no_hook() {
     output.says("this is teu, which gives GPUs without this hook");
 }
 
-/// The machine's own /proc, since a new one has nothing of a driver that is not there,
-/// and a user namespace gets no new one where files cover a part of the machine's.
+/// Mounts the machine's own /proc, because a new procfs lacks the fake driver's files, and because
+/// a user namespace cannot mount a new procfs while files cover a part of the machine's.
 fn with_hosts_proc(bundle: Bundle) -> Bundle {
     let proc = json!({ "destination": "/proc", "source": "/proc", "options": ["rbind"] });
     bundle.without_mount("/proc").mount(proc)
@@ -376,7 +375,7 @@ fn of_proc_only_its_own_is_seen() {
         modes,
     );
     assert_eq!(says[..2], ["0000:0a:00.0", "gpus params registry version"]);
-    // Or NVIDIA's programs would make nodes.
+    // Otherwise NVIDIA's programs would make nodes.
     assert!(says[2].contains("ModifyDeviceFiles: 0"), "{says:?}");
     assert_eq!(says[3..], ["EROFS"]);
     let seen = machine
@@ -391,7 +390,7 @@ fn of_proc_only_its_own_is_seen() {
     for option in ["ro", "nosuid", "nodev", "noexec"] {
         assert!(options.contains(option), "{options}");
     }
-    // Two ways to ask, together.
+    // Two kinds of requests together.
     let both = [
         "--gpus",
         "device=1",
@@ -402,7 +401,7 @@ fn of_proc_only_its_own_is_seen() {
     ];
     let says = machine.says(with_hosts_proc(Bundle::new()), &both, modes);
     assert_eq!(says[0], "0000:06:00.0 0000:0a:00.0");
-    // The machine's own is as it was.
+    // The machine's own files are unchanged.
     let says = machine.says(with_hosts_proc(Bundle::new()), &[], modes);
     assert_eq!(says[0], "0000:06:00.0 0000:0a:00.0");
 }
@@ -423,8 +422,8 @@ fn a_user_namespace_has_gpus() {
     assert!(says[3].contains("libcuda.so.1 "), "{says:?}");
 }
 
-/// Runs the call with a small /dev of its own that holds nodes of GPUs with this mode and
-/// group. A caller without privileges needs them, because it cannot make nodes itself.
+/// Runs the call with a small /dev of its own that has nodes of GPUs with this mode and group. A
+/// caller without privileges needs them, because it cannot make nodes itself.
 fn with_nodes(call: Invocation, mode: &str, group: &str) -> Invocation {
     let script = r#"mount -t tmpfs none /dev && cd /dev && mkdir pts shm mqueue &&
         for node in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 \
@@ -436,7 +435,7 @@ fn with_nodes(call: Invocation, mode: &str, group: &str) -> Invocation {
 }
 
 /// The container gets bind mounts of the machine's own nodes, because this caller cannot make
-/// others.
+/// nodes.
 fn a_user_without_privileges_has_gpus() {
     needs(&[Root, UserNamespaces, Teu, Tool("unshare"), Tool("setpriv")]);
     let machine = Machine::new();
@@ -451,7 +450,10 @@ fn a_user_without_privileges_has_gpus() {
     let call = call.arg(&container.bundle.directory).arg(&container.id);
     let user = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"];
     let call = call.behind(user).by_user(0);
-    let output = machine.around(with_nodes(call, "666", "0")).output().ok();
+    let output = machine
+        .on_machine(with_nodes(call, "666", "0"))
+        .output()
+        .ok();
     let says = words(&output);
     let libraries = format!("libnvidia-ml.so.1 libnvidia-ml.so.{VERSION}");
     assert_eq!(says, ["ENXIO", "ENOENT", "ok", &*libraries], "{output}");
@@ -464,7 +466,7 @@ fn a_group_that_is_not_mapped_is_left_out() {
         let gpus = ["--gpus", "1,capabilities=utility"];
         let call = machine.asking(&Container::new(bundle), "run", &gpus);
         let call = with_nodes(call, "660", group);
-        machine.around(call).output().ok().probe()["groups"].clone()
+        machine.on_machine(call).output().ok().probe()["groups"].clone()
     };
     assert_eq!(groups(Bundle::new(), "70000"), json!([70000]));
     assert_eq!(
@@ -493,8 +495,8 @@ fn who_has_all_devices_is_warned() {
     }
 }
 
-/// CVE-2024-0132, CVE-2025-23359 and their kind: names of libraries that an image has
-/// as links to the host.
+/// CVE-2024-0132, CVE-2025-23359 and similar: in the image, names of libraries are links to the
+/// host.
 fn links_of_the_image_lead_nowhere() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();
@@ -503,7 +505,7 @@ fn links_of_the_image_lead_nowhere() {
     fs::write(outside.join("file"), "host").unwrap();
     let bundle = Bundle::new();
     let rootfs = bundle.rootfs();
-    // The directory of libraries, and the one above that of programs.
+    // The directory of libraries, and the directory above that of programs.
     fs::create_dir_all(rootfs.join("usr")).unwrap();
     symlink(&outside, rootfs.join("usr/lib64")).unwrap();
     symlink("../../../../../../../../../../..", rootfs.join("usr/bin")).unwrap();
@@ -513,7 +515,7 @@ fn links_of_the_image_lead_nowhere() {
     assert!(fs::symlink_metadata(inside.join("libcuda.so.1")).is_ok());
     assert!(rootfs.join("nvidia-smi").exists());
     assert!(!Path::new("/nvidia-smi").exists());
-    // Names of links, and of what is mounted.
+    // The names of links, and of mounted files.
     let bundle = Bundle::new();
     let libraries = bundle.rootfs().join("usr/lib64");
     fs::create_dir_all(&libraries).unwrap();
@@ -534,7 +536,7 @@ fn links_of_the_image_lead_nowhere() {
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), "host");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-    // A directory that is to be covered, behind a link.
+    // A directory to be covered, behind a link.
     let bundle = Bundle::new();
     let profiles = bundle
         .rootfs()
@@ -544,7 +546,7 @@ fn links_of_the_image_lead_nowhere() {
     let asked = ["--gpus", "all,capabilities=graphics"];
     machine.run(bundle, &asked).ok();
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-    // A name that is a directory is told.
+    // A name that is a directory causes an error.
     let bundle = Bundle::new();
     fs::create_dir_all(bundle.rootfs().join("usr/lib64/libcuda.so.1")).unwrap();
     let output = machine.run(
@@ -556,7 +558,7 @@ fn links_of_the_image_lead_nowhere() {
         .says(r#"make link \"/usr/lib64/libcuda.so.1\""#);
 }
 
-/// Of a root filesystem that several containers have, or that is read-only.
+/// The root filesystem is shared by several containers, or read-only.
 fn links_are_made_once() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();
@@ -606,9 +608,8 @@ fn a_driver_of_others_is_not_used() {
     machine.run(Bundle::new(), &["--gpus", "1"]).ok();
 }
 
-/// Checks that teu does the work of NVIDIA's hooks itself. The hooks would run with the
-/// host's rights and with an environment that the image chooses (CVE-2025-23266,
-/// CVE-2025-23267).
+/// teu does the work of NVIDIA's hooks itself. The hooks would run with the host's privileges and
+/// with an environment that the image chooses (CVE-2025-23266, CVE-2025-23267).
 fn nvidias_files_need_no_hooks() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();
@@ -662,14 +663,14 @@ fn nvidias_files_need_no_hooks() {
                  list /proc/driver/nvidia/gpus; open /dev/nvidia0 rw";
     let says = machine.says(bundle(), &asked("known"), modes);
     assert_eq!(says, ["libcuda.so.1", "ok", "0000:06:00.0", "ENXIO"]);
-    // Any other is refused.
+    // Other hooks are refused.
     describe(&["hook", ran.to_str().unwrap()]);
     let output = machine.run(bundle(), &asked("known")).exits(1);
     output.says(r#"and --cdi-hooks \"known\" allows none that is not"#);
     assert!(!ran.exists());
 }
 
-/// With all it needs, while the container runs.
+/// A GPU with all its files, added to and removed from a running container.
 fn a_gpu_comes_and_goes() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();
@@ -689,7 +690,7 @@ fn a_gpu_comes_and_goes() {
     assert_eq!(says(), ["ENXIO", "ENOENT", &*library]);
     update("--device-add=nvidia.com/gpu=1").ok();
     assert_eq!(says(), ["ENXIO", "ENXIO", &*library]);
-    // What the other needs, too, stays.
+    // Files that the other GPU needs, too, stay.
     update("--device-rm=nvidia.com/gpu=0").ok();
     assert_eq!(says(), ["ENOENT", "ENXIO", &*library]);
     update("--device-rm=nvidia.com/gpu=1").ok();
@@ -699,7 +700,7 @@ fn a_gpu_comes_and_goes() {
         .says(r#"no GPU \"2\""#);
 }
 
-/// A container that runs on the machine, with its /proc.
+/// Starts a container on the machine, with the machine's /proc.
 fn running(machine: &Machine, bundle: Bundle, options: &[&str]) -> Container {
     let container = Container::new(with_hosts_proc(bundle).probe("sleep"));
     container
@@ -709,14 +710,14 @@ fn running(machine: &Machine, bundle: Bundle, options: &[&str]) -> Container {
     container
 }
 
-/// `update` with these options, where no files describe devices.
+/// Calls `update` with these options, without CDI files.
 fn update(machine: &Machine, container: &Container, options: &[&str]) -> Output {
     let options = [&["--cdi-dir", "/nowhere"], options].concat();
     machine.call(container, "update", &options).output()
 }
 
-/// What it says of what comes with GPUs: the two, what they share, and of which /proc
-/// tells.
+/// The container's answers about the files of GPUs: those of both GPUs, those that they share, and
+/// those in /proc.
 fn seen(container: &Container) -> Vec<String> {
     let modes = format!(
         "open /dev/nvidia0 rw -- open /dev/nvidia1 rw -- open /dev/nvidiactl rw -- \
@@ -727,7 +728,7 @@ fn seen(container: &Container) -> Vec<String> {
     words(&exec.args(modes.split_whitespace()).output())
 }
 
-/// That of these GPUs.
+/// The expected answers of a container with these GPUs.
 fn has(gpus: [bool; 2]) -> Vec<String> {
     let node = |is_there| if is_there { "ENXIO" } else { "ENOENT" };
     let buses = ["0000:06:00.0", "0000:0a:00.0"].into_iter().zip(gpus);
@@ -739,7 +740,7 @@ fn has(gpus: [bool; 2]) -> Vec<String> {
         [false, false] => [node(false); 6],
         [first, second] => [node(first), node(second), "ENXIO", "ENXIO", "ok", &library],
     };
-    // Who has none sees what a container without a request sees.
+    // A container without GPUs sees what a container without a request sees.
     let shown = match gpus {
         [false, false] => "0000:06:00.0 0000:0a:00.0".to_owned(),
         _ => buses.join(" "),
@@ -769,7 +770,7 @@ fn what_gpus_share_goes_with_the_last() {
         assert_eq!((covered, now), (1, 1));
         update(&machine, &container, &[&remove(order[0])]).ok();
         assert_eq!(seen(&container), has(one(order[1])));
-        // One for the other.
+        // One GPU is exchanged for the other.
         let both = [&*remove(order[1]), &*add(order[0])];
         update(&machine, &container, &both).ok();
         assert_eq!(seen(&container), has(one(order[0])));
@@ -780,7 +781,7 @@ fn what_gpus_share_goes_with_the_last() {
     }
 }
 
-/// However they were asked for.
+/// In whatever way they were requested.
 fn gpus_of_the_creation_go_by_their_names() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();
@@ -801,11 +802,11 @@ fn gpus_of_the_creation_go_by_their_names() {
     update(&machine, &dockers, &["--device-rm=nvidia.com/gpu=0"]).ok();
     assert_eq!(seen(&dockers), has([false, true]));
     update(&machine, &dockers, &["--device-rm=nvidia.com/gpu=1"]).ok();
-    // A mountpoint of the creation stays, as others do.
+    // Mount points of the creation stay, as those of other mounts do.
     let mut none = has([false, false]);
     none[4] = "ok".to_owned();
     assert_eq!(seen(&dockers), none);
-    // Who asks for one in two ways has it once.
+    // A GPU that is requested in two ways is added once.
     let twice = [
         "--gpus",
         "device=0",
@@ -818,7 +819,7 @@ fn gpus_of_the_creation_go_by_their_names() {
     assert_eq!(seen(&container), none);
 }
 
-/// Those of the creation, and those that came later, whatever it says of devices.
+/// GPUs of the creation and GPUs that were added later stay, whatever an update says of devices.
 fn updates_keep_gpus() {
     needs(&[Root, Teu, Tool("unshare"), Controller("pids")]);
     let machine = Machine::new();
@@ -852,7 +853,7 @@ fn a_failure_takes_gpus_back() {
     assert_eq!(seen(&container), has([false, false]));
     assert_eq!(mounts(&container), before);
     fs::remove_dir(&library).unwrap();
-    // When all of it was there, with another GPU and without.
+    // The update fails when everything is in place, with another GPU and without.
     let refused = ["--device-add=nvidia.com/gpu=1", "--cpuset-cpus=4095"];
     for gpus in [[false, false], [true, false]] {
         let before = mounts(&container);
@@ -865,8 +866,8 @@ fn a_failure_takes_gpus_back() {
     }
 }
 
-/// That are the same, and so were not made for the GPU; one that was made and leads
-/// elsewhere by now.
+/// Links that were correct before, so that they were not made for the GPU; and a link that was
+/// made and has another target by now.
 fn links_of_the_image_stay() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();
@@ -912,7 +913,7 @@ fn egl_is_told_of_the_gpus_that_are_left() {
     says("0x1");
 }
 
-/// Where the container's root made what covers a part of /proc.
+/// In a user namespace, the cover of a part of /proc belongs to the container's root user.
 fn a_user_namespace_gets_another_gpu() {
     needs(&[Root, UserNamespaces, Kernel(5, 12), Teu, Tool("unshare")]);
     let machine = Machine::new();

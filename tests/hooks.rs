@@ -1,4 +1,4 @@
-//! Hooks: which, when, where, with what, and what their failure does.
+//! Hooks: their kinds, their order, their surroundings, and the effect of their failure.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -31,10 +31,10 @@ tests![
     missing_hook_is_named,
 ];
 
-/// The kinds that run on the host's side of the mounts.
+/// The kinds of hooks that run outside of the container's mounts.
 const HOST_KINDS: [&str; 4] = ["prestart", "createRuntime", "poststart", "poststop"];
 
-/// A bundle whose hooks of all six kinds record how they were called.
+/// A bundle with hooks of all six kinds, which record their calls.
 fn recording(file: &Path) -> Bundle {
     let mut bundle = Bundle::new();
     for kind in HOST_KINDS.into_iter().chain(["createContainer"]) {
@@ -43,7 +43,7 @@ fn recording(file: &Path) -> Bundle {
         });
         bundle = bundle.hook(kind, hook);
     }
-    // The last one runs in the root filesystem, so the file is there, too.
+    // startContainer hooks run in the root filesystem, so the file is mounted there, too.
     let directory = file.parent().unwrap();
     let mount = json!({
         "destination": directory, "type": "bind", "source": directory, "options": ["bind"],
@@ -54,7 +54,7 @@ fn recording(file: &Path) -> Bundle {
     bundle.mount(mount).hook("startContainer", hook)
 }
 
-/// Where hooks of this test record their calls.
+/// The file in which the hooks of this test record their calls.
 fn record_file() -> PathBuf {
     let directory = scratch().join("record");
     fs::create_dir_all(&directory).unwrap();
@@ -90,7 +90,7 @@ fn all_hooks_run_in_order() {
     container.start().ok();
     container.wait_for_output("ready");
     let mut called = kinds_called();
-    // The container's own hook and the host's may come in either order.
+    // startContainer hooks and the parent's hooks may run in either order.
     called[3..].sort();
     assert_eq!(called[3..], ["poststart", "startContainer"]);
     container.kill("TERM").ok();
@@ -123,7 +123,7 @@ fn hooks_get_the_state() {
         assert_eq!(state["id"], container.id, "{kind}");
         assert_eq!(state["bundle"], json!(container.bundle.directory), "{kind}");
         assert_eq!(state["annotations"]["colour"], "green", "{kind}");
-        // poststop may leave out the pid of a process that is gone.
+        // A poststop hook may get no pid, because the process is gone.
         let is_as_expected = state["pid"] == pid || kind == "poststop" && state["pid"].is_null();
         assert!(
             is_as_expected || kind == "createContainer",
@@ -165,7 +165,7 @@ fn hooks_run_in_their_namespaces() {
             "{kind}"
         );
     }
-    // createContainer comes before the root is changed, startContainer after.
+    // createContainer hooks run before the root is changed, startContainer hooks after.
     assert_eq!(
         call_of(&calls, "createContainer")["root"],
         call_of(&calls, "prestart")["root"]
@@ -208,7 +208,7 @@ fn hooks_have_the_environment_given() {
     }
 }
 
-/// Without an environment of their own.
+/// Hooks without an environment of their own get an empty one.
 fn container_hooks_have_nothing_of_the_caller() {
     needs(&[Root]);
     let bundle = Bundle::new().recording_hook("createContainer", &record_file());
@@ -232,7 +232,7 @@ fn hooks_have_no_descriptor_of_the_caller() {
         call.after_shell("exec 3</ 4</etc 9</usr").output().ok();
     }
     let seen = fs::read_to_string(file).unwrap();
-    // ls has the directory open itself.
+    // ls itself has the directory open.
     assert_eq!(seen, "0\n1\n2\n3\n".repeat(HOST_KINDS.len()));
 }
 
@@ -242,7 +242,7 @@ fn failing_hook_stops_creation() {
         let bundle = Bundle::new();
         let hook = json!({ "path": bundle.host_probe(), "args": ["probe", "hook-fail", "4"] });
         let container = Container::new(bundle.hook(kind, hook));
-        // What the hook printed is part of the error.
+        // The error contains the hook's output.
         container
             .create()
             .exits(1)
@@ -280,7 +280,7 @@ fn poststart_hooks_wait_for_the_program() {
         let running = call.spawn();
         let listener = agent.receive().1;
         let execve = receive_notification(&listener).unwrap();
-        // The program is late: a hook that did not wait would find the runtime.
+        // Delay the program, so that a hook that does not wait for it finds the runtime.
         std::thread::sleep(Duration::from_millis(100));
         answer_notification(&listener, &execve, None).unwrap();
         running.wait().ok();
@@ -293,7 +293,8 @@ fn poststart_hooks_wait_for_the_program() {
     }
 }
 
-/// What is known only when the program is executed, and before, in the last hook.
+/// Bundles whose start fails late: when the program is executed, and before that, in the last
+/// hook.
 fn without_a_program() -> [Bundle; 2] {
     let broken = Bundle::new().file("/broken", "#!/nowhere\n");
     let mode = fs::Permissions::from_mode(0o755);
@@ -317,7 +318,7 @@ fn poststart_hooks_do_not_run_without_a_program() {
     assert!(kinds_called().is_empty());
 }
 
-/// Nobody reads its standard error any more.
+/// The reader of init's stderr is gone.
 fn poststart_hooks_do_not_run_without_a_program_that_could_say_why() {
     needs(&[Root, Teu]);
     let lose_stderr = "test -p pipe || mkfifo pipe; : <pipe & exec 2>pipe; wait";
@@ -350,7 +351,7 @@ fn failing_poststart_hook_deletes() {
     before.assert_unchanged();
 }
 
-/// Meanwhile the container was deleted and another made of its name.
+/// During the hook the container is deleted, and another of its name is made.
 fn failing_poststart_hook_deletes_no_later_container() {
     needs(&[Root, Teu]);
     let script = scratch().join("hook");
@@ -370,8 +371,7 @@ fn failing_poststart_hook_deletes_no_later_container() {
     assert_eq!(container.status(), "created");
 }
 
-/// Their directory is the bundle's: without it nothing is started, and nothing
-/// deleted.
+/// Hooks run in the bundle's directory. Without it the container is neither started nor deleted.
 fn poststart_hooks_need_their_bundle_before_the_start() {
     needs(&[Root, Teu]);
     let bundle = Bundle::new().recording_hook("poststart", &record_file());

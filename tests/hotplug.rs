@@ -1,5 +1,5 @@
-//! Devices that come into a container that runs, and go again, asked of it and of
-//! the kernel.
+//! Devices that are added to running containers and removed from them, as the container and the
+//! kernel see them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -45,7 +45,7 @@ tests![
     devices_come_and_go_in_any_order,
 ];
 
-/// A device node of the host, of a number that no driver has.
+/// Makes a device node on the host, with a number that no driver has.
 fn hosts_node(minor: u64) -> PathBuf {
     let path = scratch().join(format!("node{minor}"));
     if !path.exists() {
@@ -65,7 +65,7 @@ pub(crate) fn make_node(path: &Path, minor: u64) {
     .unwrap();
 }
 
-/// `update` with this option for each device.
+/// Calls `update` with the option for each device.
 fn update<S: AsRef<str>>(container: &Container, option: &str, devices: &[S]) -> Output {
     let words = devices
         .iter()
@@ -90,7 +90,7 @@ fn at(minor: u64, path: &str) -> String {
     format!("{}:{path}", hosts_node(minor).display())
 }
 
-/// A container with a node of each of these numbers below /etc: it tells the rules.
+/// A bundle with a node of each of these minors below /etc; opening it shows the rules.
 fn bundle_with_nodes(minors: &[u64]) -> Bundle {
     let bundle = Bundle::new().probe("sleep");
     for minor in minors {
@@ -99,7 +99,7 @@ fn bundle_with_nodes(minors: &[u64]) -> Bundle {
     bundle
 }
 
-/// The mounts that a container has.
+/// The mounts of a container.
 fn mounts(container: &Container) -> String {
     fs::read_to_string(format!("/proc/{}/mountinfo", container.pid())).unwrap()
 }
@@ -113,7 +113,7 @@ fn a_node_comes_and_goes() {
     assert_eq!(opens(&container, modes), ["ENXIO"; 3]);
     remove(&container, "/dev/gpu");
     assert_eq!(opens(&container, modes), ["ENOENT", "EPERM", "EPERM"]);
-    // As docker's --device: with less access, and at the same path.
+    // As Docker's --device: with less access, and at the same path.
     add(&container, &format!("{}:r", at(1, "/dev/gpu")));
     assert_eq!(opens(&container, modes), ["EPERM", "EPERM", "ENXIO"]);
     remove(&container, &at(1, "/dev/gpu"));
@@ -122,7 +122,7 @@ fn a_node_comes_and_goes() {
     let modes = format!("open {0} w; open {0} r", same.display());
     assert_eq!(opens(&container, &modes), ["ENXIO", "EPERM"]);
     remove(&container, same.to_str().unwrap());
-    // Its owner is the container's user.
+    // The container's user owns the node.
     let bundle = Bundle::new().set("/process/user", json!({ "uid": 5, "gid": 6 }));
     let users = Container::running(bundle.probe("sleep"));
     add(&users, &at(1, "/dev/gpu"));
@@ -131,7 +131,7 @@ fn a_node_comes_and_goes() {
         .args(["/probe", "stat", "/dev/gpu"]);
     let found = exec.output().ok().answer();
     assert_eq!((&found["uid"], &found["gid"]), (&json!(5), &json!(6)));
-    // A link on the host leads to the node.
+    // A link on the host that leads to the node may name it.
     let by_name = scratch().join("by-name");
     symlink(hosts_node(1), &by_name).unwrap();
     add(
@@ -188,7 +188,7 @@ fn what_a_device_brings_comes_and_goes() {
         assert_eq!(opens(&container, EVERYTHING), NOT_THERE);
         assert_eq!(mounts(&container), before);
         assert_eq!(report(), (Value::Null, json!([])));
-        // Nothing is where something was mounted.
+        // The mount points are empty again.
         let paths = "stat /usr/lib/library; stat /lib/firmware";
         assert_eq!(opens(&container, paths), ["ENOENT"; 2]);
     }
@@ -224,15 +224,15 @@ fn devices_of_the_creation_go_too() {
     let container = gpu::running(Bundle::new().probe("sleep"));
     assert_eq!(opens(&container, EVERYTHING), THERE);
     remove(&container, "vendor.com/gpu=0");
-    // The mountpoints are of the creation, as others are.
+    // Mount points of the creation stay, as those of other mounts do.
     assert_eq!(
         opens(&container, EVERYTHING),
         ["ENOENT", "ENOENT", "ENOENT", "ok", "ENOENT"]
     );
 }
 
-/// A device may have mounted at the creation what is no bind. Where that was, a link
-/// may lead to a mount that protects the machine from the container.
+/// A device may have brought a mount that is no bind mount. In its place there may be a link by
+/// now, to a mount that protects the machine from the container.
 fn what_protects_stays_when_a_device_goes() {
     needs(&[Root, Teu]);
     let mount = json!({ "hostPath": "tmpfs", "containerPath": "/vendor/cache", "type": "tmpfs" });
@@ -248,7 +248,7 @@ fn what_protects_stays_when_a_device_goes() {
     assert!(mounts(&container).contains(" /proc/sys ro,"));
 }
 
-/// As the kernel ends it for want of memory.
+/// The process in the container is killed, as by the kernel's OOM killer.
 fn the_end_of_the_process_inside_is_told() {
     needs(&[Root, Teu, Tool("strace")]);
     let container = Container::running(Bundle::new().probe("sleep"));
@@ -264,7 +264,7 @@ fn the_end_of_the_process_inside_is_told() {
     add(&container, &at(1, "/dev/gpu"));
 }
 
-/// Two devices of a file have what that says for all.
+/// After an update was killed at any moment, the state still names everything that was added.
 fn an_update_that_is_killed_leaves_what_the_state_knows() {
     needs(&[Root, Teu]);
     let steps = rounds(60);
@@ -276,7 +276,7 @@ fn an_update_that_is_killed_leaves_what_the_state_knows() {
         thread::sleep(time);
         update.signal(Signal::SIGKILL);
         let was_killed = update.wait().code() != 0;
-        // Whatever is there, the state knows it by its name.
+        // Whatever was added, the state has it under this name.
         let removed = self::update(&container, "rm", &["/dev/gpu"]);
         if !removed.status.success() {
             removed.exits(1).says("has no device");
@@ -334,7 +334,7 @@ fn what_two_devices_bring_stays_for_the_other() {
     assert_eq!(all(), "device");
     remove(&container, "vendor.com/gpu=0");
     assert_eq!(opens(&container, modes), ["ENOENT", "ENXIO", "ENXIO", "ok"]);
-    // One goes and another comes.
+    // A device is exchanged for another in a single update.
     let call = container.command(
         "update",
         [
@@ -391,7 +391,7 @@ fn limits_and_devices_are_changed_together() {
     assert_eq!(limit(), "30");
 }
 
-/// Which may make no node: the host makes it, and it is bound.
+/// A container in a user namespace cannot make nodes: they are made on the host and bound.
 fn a_user_namespace_gets_devices() {
     needs(&[Root, UserNamespaces, Kernel(5, 12), Teu]);
     let library = scratch().join("library");
@@ -435,7 +435,7 @@ fn a_user_namespace_gets_devices() {
         assert_eq!(opens(&container, modes), ["ENOENT"; 3]);
         assert_eq!(mounts(&container), before);
     }
-    // An owner that it does not have.
+    // An owner that is not mapped in the user namespace.
     describe(
         &json!({ "deviceNodes": [{ "path": "/dev/gpu0", "hostPath": "/dev/zero", "uid": 70_000 }] }),
     );
@@ -458,7 +458,7 @@ fn a_container_without_a_mount_namespace_gets_devices() {
     remove(&container, "vendor.com/gpu=0");
     assert_eq!(opens(&container, EVERYTHING), NOT_THERE);
     add(&container, "vendor.com/gpu=0");
-    // Its mounts, which are the host's, go with it.
+    // The container's mounts, which are owned by the host, are removed with it.
     container.delete_force().ok();
 }
 
@@ -473,7 +473,7 @@ fn a_readonly_root_gets_nodes() {
     fs::write(&library, "library").unwrap();
     let mount =
         |path: &str| json!({ "hostPath": library, "containerPath": path, "options": ["bind"] });
-    // Where something is to be covered nothing has to be made.
+    // Mounting over an existing file makes no mount point.
     describe(&json!({ "mounts": [mount("/usr/lib/library")] }));
     add(&container, "vendor.com/gpu=0");
     let read = || {
@@ -524,7 +524,7 @@ fn no_update_takes_a_device_away() {
         assert_eq!(opens(&container, &modes), there, "{resources}");
     }
     assert_eq!(opens(&container, "open /etc/9 rw"), ["ENXIO"]);
-    // Nor does one that fails.
+    // An update that fails does not remove the rules either.
     let resources = json!({ "devices": [deny], "cpu": { "cpus": "4095" } });
     update(&["--resources=-"], resources).exits(1);
     assert_eq!(opens(&container, &modes), there);
@@ -533,7 +533,7 @@ fn no_update_takes_a_device_away() {
     assert_eq!(opens(&container, &modes), ["ENOENT"; 7]);
 }
 
-/// Whether it goes on or is made again. There the device is asked for again.
+/// The container continues, or is restored. For the restore the device must be requested again.
 fn checkpoints_keep_devices() {
     needs(&[Root, Criu, Teu]);
     describe_everything();
@@ -734,7 +734,7 @@ impl Drop for Above {
         let path = self.inner();
         let path = path.strip_suffix("/inner").unwrap().trim_start_matches('/');
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
-            // Not every one has it.
+            // Not every hierarchy has the cgroup.
             fs::remove_dir(hierarchy.unwrap().path().join(path)).ok();
         }
     }
@@ -755,12 +755,12 @@ fn a_failure_leaves_nothing() {
         assert_eq!(opens(&container, &modes), nothing);
         assert_eq!(mounts(&container), before);
     };
-    // The state cannot be saved.
+    // Saving the state fails.
     let in_the_way = state_root().join(&container.id).join(".state.json");
     fs::create_dir(&in_the_way).unwrap();
     fails(".state.json");
     fs::remove_dir(&in_the_way).unwrap();
-    // The last of the mounts cannot be made, or the last of the nodes.
+    // Making the last of the mounts fails, or the last of the nodes.
     fs::create_dir(scratch().join("later")).unwrap();
     let mount = |source: &Path| json!({ "hostPath": source, "containerPath": "/usr/lib/library", "options": ["bind"] });
     let nodes = json!([node("/dev/gpu0", 1, "rw"), node("/proc/gpu", 2, "rw")]);
@@ -772,7 +772,7 @@ fn a_failure_leaves_nothing() {
     describe_everything();
     add(&container, "vendor.com/gpu=0");
     assert_eq!(opens(&container, EVERYTHING), THERE);
-    // It is the same when one cannot go.
+    // A removal that fails changes nothing either.
     fs::create_dir(&in_the_way).unwrap();
     update(&container, "rm", &["vendor.com/gpu=0"]).exits(1);
     fs::remove_dir(&in_the_way).unwrap();
@@ -782,7 +782,7 @@ fn a_failure_leaves_nothing() {
 fn a_rule_that_is_refused_leaves_nothing() {
     needs(&[Root, CgroupV1, Controller("devices"), Teu]);
     describe_everything();
-    // The cgroup above does not have the device.
+    // The cgroup above does not allow the device.
     let above = Above::new();
     let bundle = bundle_with_nodes(&[1, 2]);
     let container = Container::running(bundle.set("/linux/cgroupsPath", above.inner()));
@@ -799,7 +799,7 @@ fn a_rule_that_is_refused_leaves_nothing() {
     container.delete_force().ok();
 }
 
-/// The same that attack a creation; see `gpu.rs`.
+/// The attacks on a creation in `gpu.rs`, tried on an update.
 fn paths_lead_nowhere_outside() {
     needs(&[Root, Teu]);
     let bundle = bundle_with_nodes(&[1]);
@@ -817,7 +817,7 @@ fn paths_lead_nowhere_outside() {
     }));
     let modes = format!("open /mnt/link/gpu rw; stat /mnt/link/file; stat {}", up);
     let before = mounts(&container);
-    // What is outside is as it was, also where the container has put it into the way.
+    // Outside nothing changes, even if files are in the way there.
     fs::write(outside.join("file"), "").unwrap();
     make_node(&outside.join("gpu"), 1);
     for _ in 0..2 {
@@ -833,7 +833,7 @@ fn paths_lead_nowhere_outside() {
     }
 }
 
-/// A directory of the container that is a link to a place outside half of the time.
+/// In the container, a directory is exchanged with a link to a place outside.
 fn paths_that_change_lead_nowhere_outside() {
     needs(&[Root, Teu]);
     let bundle = Bundle::new().probe("sleep");
@@ -867,7 +867,7 @@ fn paths_that_change_lead_nowhere_outside() {
     assert!(done > 0);
     assert_eq!(names(&outside), ["library"]);
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), host);
-    // In the container it may have been here or there.
+    // In the container, the files may have ended up in either place.
     assert!(names(&inside).len() <= 2);
 }
 
@@ -876,7 +876,7 @@ fn exchange(one: &Path, other: &Path) {
     rustix::fs::renameat_with(CWD, one, CWD, other, flags).unwrap();
 }
 
-/// Devices of a file, which share some of what they bring, and nodes.
+/// Writes a CDI file of devices that share some of their edits, and of nodes.
 fn describe_shared() {
     let device = |name: &str, minors: &[i64]| {
         let nodes = minors
@@ -896,10 +896,10 @@ fn describe_shared() {
     gpu::write("vendor.json", &file.to_string());
 }
 
-/// How many minors the devices have. Those from the fourth on are nodes of the host's.
+/// The number of minors. Those from the fourth on are nodes of the host.
 const MINORS: u64 = 24;
 
-/// Numbers of a fixed sequence.
+/// A fixed sequence of pseudo-random numbers.
 struct Numbers(u64);
 
 impl Numbers {
@@ -910,7 +910,7 @@ impl Numbers {
     }
 }
 
-/// What the container says to nodes and rules of all minors, if it has these devices.
+/// The container's answers for the nodes and rules of all minors, if it has these devices.
 fn expected(has: &[bool]) -> Vec<&'static str> {
     let [zero, one, both, nodes @ ..] = has else {
         panic!("{has:?}")
@@ -928,7 +928,7 @@ fn expected(has: &[bool]) -> Vec<&'static str> {
     answers
 }
 
-/// 2000 times, on an emulated machine as often as takes it as long.
+/// Runs 2000 rounds; on an emulated machine, as many as take that time.
 fn devices_come_and_go_in_any_order() {
     needs(&[Root, Seconds(120), Teu]);
     let steps = usize::try_from(rounds(2000)).unwrap();
@@ -957,7 +957,7 @@ fn devices_come_and_go_in_any_order() {
             }
         }
         done += words.len();
-        // One in ten fails, and changes nothing.
+        // Every tenth update fails, and must change nothing.
         let fails = numbers.below(10) == 0;
         if fails {
             words.push("--device-add=/dev/null:/proc/version".to_owned());

@@ -1,5 +1,5 @@
-//! Who may use whom, read off the sources: the rules of the design that a
-//! compiler does not know.
+//! Checks which module uses which: the rules of CONTRIBUTING.md that the compiler does not
+//! check, read from the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ tests![
     top_of_the_sources_is_small,
 ];
 
-/// Where the sources of the binary and of the crates with several modules are.
+/// The directories with sources of several modules: the binary and some crates.
 const OF_MODULES: [&str; 6] = [
     "src",
     "cgroups/src",
@@ -52,7 +52,7 @@ fn sources(directory: &str) -> BTreeMap<String, String> {
     files
 }
 
-/// The code of a file up to its unit tests, which may use what they like.
+/// The code of a file before its unit tests, which may use any module.
 fn without_comments(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let tests = [
@@ -67,7 +67,7 @@ fn without_comments(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether `code` names the path `needle` as whole words: `state::` is in
+/// Whether `code` contains the path `needle` as whole words: `state::` is in
 /// `crate::state::Status`, not in `restate::x`.
 fn names(code: &str, needle: &str) -> bool {
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
@@ -78,8 +78,8 @@ fn names(code: &str, needle: &str) -> bool {
     })
 }
 
-/// Fails with all files of `sources` that name one of the `forbidden` paths.
-/// `use crate::{state, sys}` counts for `crate::state`, too.
+/// Fails with a list of all files in `sources` that contain a forbidden path. In
+/// `use crate::{state, sys}` there is `crate::state`, too.
 #[track_caller]
 fn assert_without(sources: &BTreeMap<String, String>, forbidden: &[&str]) {
     let mut found = Vec::new();
@@ -101,8 +101,8 @@ fn assert_without(sources: &BTreeMap<String, String>, forbidden: &[&str]) {
     );
 }
 
-/// Every path imported, with braces taken apart: `use crate::{spec, sys::x};`
-/// gives `crate::spec` and `crate::sys::x`.
+/// All imported paths, with braces expanded: `use crate::{spec, sys::x};` gives `crate::spec` and
+/// `crate::sys::x`.
 fn imports(code: &str) -> Vec<String> {
     let starts = code.split_inclusive('\n').scan(0, |at, line| {
         let start = *at;
@@ -137,7 +137,7 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
         match character {
             '{' => depth += 1,
             '}' => depth -= 1,
-            // The comma after the last one has nothing behind it.
+            // Nothing follows a trailing comma.
             ',' if depth == 0 && start == at => {}
             ',' if depth == 0 => {
                 expand(&format!("{prefix}{head}"), &inner[start..at], paths);
@@ -201,7 +201,7 @@ fn plan_does_not_touch_the_machine() {
     ];
     let sources = sources("src/plan");
     assert_without(&sources, &forbidden);
-    // Of these crates, which make system calls, it has types only.
+    // Of these crates, which make system calls, `plan` may use types only.
     let types = [
         "rustix::process::Resource",
         "rustix::process::Rlimit",
@@ -217,7 +217,7 @@ fn plan_does_not_touch_the_machine() {
             assert!(!is_call && !is_cgroup, "{name} uses {path}");
         }
     }
-    // Of the rest of the program it knows what config.json and errors are.
+    // Of the rest of the binary, `plan` may use only config.json and errors.
     let known = ["document", "known_failures", "plan", "version"];
     for (name, code) in &sources {
         for path in paths(code) {
@@ -260,12 +260,12 @@ fn crates_below_know_nothing_of_the_binary() {
         &sources("seccomp/src"),
         &["libc", "nix", "rustix", "std::fs", "std::process"],
     );
-    // Its edits are of the types of config.json.
+    // gpu may use the types of config.json for its edits.
     assert_without(
         &sources("gpu/src"),
         &["anyhow", "teu", "teu_cgroups", "teu_namespaces"],
     );
-    // What a container is, the runtime alone says.
+    // Only the runtime knows what a container is made of.
     assert_without(
         &sources("shim/src"),
         &["oci_spec", "teu_gpu", "teu_seccomp"],
@@ -274,8 +274,8 @@ fn crates_below_know_nothing_of_the_binary() {
     assert_without(&sources("namespaces/src"), &["teu_cgroups"]);
 }
 
-/// What waits for calls and copies output does nothing else, or its filter of system
-/// calls would end it.
+/// The modules of the confined server must not do the jobs' work, because its filter of system
+/// calls would kill it.
 fn server_of_the_shim_leaves_work_to_jobs() {
     needs(&[]);
     let forbidden = [
@@ -288,14 +288,14 @@ fn server_of_the_shim_leaves_work_to_jobs() {
         "teu_namespaces",
     ];
     let mut sources = sources("shim/src");
-    // Its first steps come before the filter.
+    // The server's first steps come before the filter.
     sources.remove("shim/src/server.rs");
     sources.retain(|name, _| {
         let name = name.trim_start_matches("shim/src/");
         ["io", "metrics", "packets", "publisher", "server", "service", "task", "ttrpc"]
             .iter()
             .any(|module| name.starts_with(module))
-            // Unit tests in a file of their own.
+            // A file of unit tests.
             && !name.ends_with("/tests.rs")
     });
     assert!(sources.len() > 10, "{:?}", sources.keys());
@@ -318,7 +318,7 @@ fn only_main_ends_the_process() {
     sources.remove("src/main.rs");
     assert_without(&sources, &["process::exit"]);
     assert_without(&self::sources("shim/src"), &["process::exit"]);
-    // A clone without execve has mains of its own, and criu's has none.
+    // Functions that end a clone, which does not execve: those called `main`, and CRIU's.
     sources.remove("src/sys.rs");
     for (name, code) in &sources {
         for (place, _) in code.match_indices("sys::exit(") {
@@ -333,12 +333,12 @@ fn only_main_ends_the_process() {
     }
 }
 
-/// The modules of a crate whose files are in `directory`, each with those that it uses: by
-/// file, as `init::mounts`, and by directory, as `init`. What uses a directory's own file
-/// uses only that.
+/// The modules of a crate whose files are in `directory`, each with the modules it uses: by file,
+/// as `init::mounts`, and by directory, as `init`. A module that uses a directory's own file uses
+/// only that.
 fn uses(directory: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut sources = sources(directory);
-    // Only the unit tests use it, and so some functions in files that they share.
+    // Only the unit tests use it, and so do some functions in files that they share.
     sources.remove(&format!("{directory}/testing.rs"));
     let module = |name: &str| {
         let path = name.strip_prefix(directory).unwrap().trim_matches('/');
@@ -365,7 +365,7 @@ fn uses(directory: &str) -> BTreeMap<String, BTreeSet<String>> {
     uses
 }
 
-/// All paths in the code that begin in its crate: imports, and those in between.
+/// All paths in the code that begin in its crate: imports, and those within the code.
 fn paths(code: &str) -> Vec<String> {
     let is_word = |character: char| character.is_alphanumeric() || "_:".contains(character);
     let words = code.split(|character| !is_word(character));
@@ -373,7 +373,7 @@ fn paths(code: &str) -> Vec<String> {
     imports(code).into_iter().chain(inline).collect()
 }
 
-/// The path from the crate on, as the module `name` means it.
+/// The path from the crate's root, for a path in the module `name`.
 fn absolute(name: &str, path: &str) -> Option<String> {
     let mut base: Vec<&str> = name.split("::").filter(|part| *part != "main").collect();
     let mut parts = path.split("::").peekable();
@@ -411,7 +411,7 @@ fn circle(uses: &BTreeMap<String, BTreeSet<String>>, start: &str) -> Vec<String>
         .collect()
 }
 
-/// The same by what stands at the top: files, and directories as a whole.
+/// The uses between top-level modules: single files, and directories as a whole.
 fn by_directory(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
     let top = |module: &String| module.split("::").next().unwrap().to_owned();
     let mut whole: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

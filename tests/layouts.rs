@@ -1,5 +1,5 @@
-//! Control groups mounted otherwise than on this machine, each in the mount
-//! namespace of its test; and paths that lead elsewhere.
+//! Cgroup hierarchies that are mounted in other ways than on this machine, each in the mount
+//! namespace of its test; and cgroup paths that lead elsewhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ tests![
     paths_that_can_be_no_cgroup_are_refused,
 ];
 
-/// Where a process is in v2, from the root of this process's cgroup namespace.
+/// The path of a process's v2 cgroup, from the root of this process's cgroup namespace.
 fn v2_cgroup_of(pid: i32) -> String {
     cgroup_of(pid, "")
 }
@@ -51,7 +51,7 @@ fn v2_alone_takes_a_container() {
     let directory = V2Alone::path(&path[1..]);
     let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap();
     assert_eq!(read("cgroup.procs"), format!("{}\n", container.pid()));
-    // All controllers are there for a service manager inside.
+    // A service manager in the container has all controllers.
     let all = fs::read_to_string(V2Alone::path("cgroup.controllers")).unwrap();
     assert_eq!(read("cgroup.controllers"), all);
     container.command("pause", NO_FLAGS).output().ok();
@@ -62,8 +62,8 @@ fn v2_alone_takes_a_container() {
     fs::remove_dir(directory.parent().unwrap()).unwrap();
 }
 
-/// By CLONE_INTO_CGROUP (kernel 5.7), so that nobody waits for an attach: the
-/// file that would be written to, cgroup.procs, is watched.
+/// Uses CLONE_INTO_CGROUP (Linux 5.7), so that no process waits for an attach. The test watches
+/// the file that an attach would write to, cgroup.procs.
 fn v2_alone_init_is_born_in_its_cgroup() {
     needs(&[Root, Alone, Teu]);
     let _v2 = V2Alone::new();
@@ -86,13 +86,13 @@ fn v2_alone_init_is_born_in_its_cgroup() {
         .ok();
     assert!(output.stdout.contains(&format!("0::/{path}")), "{output}");
     assert!(watch.read_events().is_err(), "cgroup.procs was written to");
-    // The watch would have seen it.
+    // Shows that the watch reports a write.
     fs::write(directory.join("cgroup.procs"), container.pid().to_string()).unwrap();
     assert_eq!(watch.read_events().unwrap().len(), 1);
 }
 
-/// A cgroup that hands controllers down takes no process, by birth or by
-/// joining: the joining is what is named. See also namespaces/tests/spawn.rs.
+/// A cgroup that enables controllers for its children takes no process: the clone into it fails,
+/// and so does the attach, which the error names. See also namespaces/tests/spawn.rs.
 fn v2_alone_a_refused_birth_is_followed_by_joining() {
     needs(&[Root, DomainController, Alone, Teu]);
     let _v2 = V2Alone::new();
@@ -112,9 +112,8 @@ fn v2_alone_a_refused_birth_is_followed_by_joining() {
     fs::remove_dir(&directory).unwrap();
 }
 
-/// A service manager in a container moves out of the container's cgroup, to
-/// hand controllers down: what is started later cannot be born there any more,
-/// and goes where it is.
+/// A service manager in a container leaves the container's cgroup, to enable controllers there.
+/// Later processes cannot be cloned into the cgroup any more, and go to init's cgroup.
 fn v2_alone_exec_follows_init() {
     needs(&[Root, DomainController, Alone]);
     let _v2 = V2Alone::new();
@@ -165,7 +164,7 @@ fn v1_alone_takes_a_container() {
     container.delete_force().ok();
 }
 
-/// A hybrid host with controllers left on v2, which crun refuses.
+/// A hybrid host with controllers on v2, which crun refuses.
 fn v2_has_what_v1_lacks() {
     needs(&[
         Root,
@@ -176,7 +175,7 @@ fn v2_has_what_v1_lacks() {
         Teu,
     ]);
     let unified = "/sys/fs/cgroup/unified";
-    let _handed_down = HandedDown::by(unified);
+    let _controllers = EnabledControllers::of(unified);
     let (controller, field, value) = domain_limit().unwrap();
     let bundle = Bundle::new()
         .probe("sleep")
@@ -195,8 +194,8 @@ fn v2_has_what_v1_lacks() {
     container.delete_force().ok();
 }
 
-/// By what mountinfo says, not by names: below another directory, with a space
-/// in it, and under names of no controller.
+/// Hierarchies are found by mountinfo, not by names: here below a directory with a space in its
+/// name, under names that are not controllers.
 fn hierarchies_are_found_where_they_are() {
     needs(&[
         Root,
@@ -228,8 +227,8 @@ fn hierarchies_are_found_where_they_are() {
     drop(elsewhere);
 }
 
-/// In a container the runtime's own cgroup is the root of all it sees; here of
-/// v2, with the runtime in it, as a nested engine is.
+/// In a container, the runtime's own cgroup is the root of everything it sees. Here it is a v2
+/// cgroup that contains the runtime, as for a nested engine.
 fn a_cgroup_namespace_is_all_there_is() {
     needs(&[Root, Tool("unshare"), Alone, Teu]);
     let _v2 = V2Alone::new();
@@ -247,7 +246,7 @@ fn a_cgroup_namespace_is_all_there_is() {
         .after_shell(&script)
         .output()
         .ok();
-    // As seen from the namespace: it would be "/../ID" beside it.
+    // As seen from the namespace; a cgroup beside it would be "/../ID".
     let expected = format!("0::/{}\n", container.id);
     assert!(
         output.answer().as_str().unwrap().ends_with(&expected),
@@ -256,8 +255,7 @@ fn a_cgroup_namespace_is_all_there_is() {
     fs::remove_dir(&own).unwrap();
 }
 
-/// The same with v1: each hierarchy is mounted anew from within the namespace,
-/// with its own cgroup as the root.
+/// v1 hierarchies, each mounted from within the namespace with the runtime's cgroup as its root.
 fn a_cgroup_namespace_with_v1_hierarchies() {
     needs(&[Root, CgroupV1, Controller("pids"), Tool("unshare"), Teu]);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -273,8 +271,8 @@ fn a_cgroup_namespace_with_v1_hierarchies() {
             }
         }
         join.push_str(&format!("echo $$ > {own}/cgroup.procs\n"));
-        // A hybrid machine's cgroup2, too: nobody may be moved in a mount that
-        // is of another namespace.
+        // On a hybrid machine cgroup2, too, because a process cannot be moved through a mount of
+        // another cgroup namespace.
         let what = match line.contains(" - cgroup2 ") {
             true => "cgroup2".to_owned(),
             false if options.contains("name=") => format!("cgroup -o none,{options}"),
@@ -306,7 +304,7 @@ fn a_cgroup_namespace_with_v1_hierarchies() {
     }
 }
 
-/// ".." means nothing above the start, as runc has it.
+/// ".." does not lead above the start, as in runc.
 fn paths_do_not_lead_out() {
     needs(&[Root, Controller("pids")]);
     let name = marker();
@@ -335,7 +333,7 @@ fn paths_that_can_be_no_cgroup_are_refused() {
         ("..", "is the root of the hierarchy"),
         ("/cgroup.procs", "not a directory"),
         ("/cgroup.procs/box", "not a directory"),
-        // It would look like another line of /proc/PID/cgroup.
+        // The path would look like another line of /proc/PID/cgroup.
         (&two_lines, "invalid argument"),
     ] {
         let bundle = Bundle::new().set("/linux/cgroupsPath", json!(path));

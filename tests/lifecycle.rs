@@ -1,4 +1,4 @@
-//! create, start, state, kill, delete and list: each in each state.
+//! create, start, state, kill, delete and list, each in every state of a container.
 
 use std::fs;
 
@@ -87,7 +87,7 @@ fn status_is_creating_meanwhile() {
     container.wait_for_status("creating");
     let list = teu(["list"]).output().ok();
     assert!(list.stdout.contains("creating"), "{list}");
-    // The hook ends.
+    // Lets the hook end.
     fs::write(&fifo, "").unwrap();
     create.wait().ok();
     assert_eq!(container.status(), "created");
@@ -169,7 +169,7 @@ fn signals_are_named_in_many_ways() {
         container.kill(name).ok();
         assert_eq!(container.wait(), 3, "{name}");
     }
-    // SIGTERM is the default; 0 asks whether there is anything to signal.
+    // The default signal is SIGTERM; signal 0 checks whether a process exists.
     let container = Container::running(Bundle::new().probe("trap TERM; exit 3"));
     container.wait_for_output("ready");
     container.kill("0").ok();
@@ -274,7 +274,7 @@ fn unknown_id_does_not_exist() {
 fn create_writes_the_pid_file() {
     needs(&[Root]);
     let container = Container::new(Bundle::new());
-    // A relative path is one from where the runtime was called.
+    // A relative path is relative to the caller's working directory.
     container.create_with(["--pid-file", "pid"]).ok();
     let text = fs::read_to_string(scratch().join("pid")).unwrap();
     assert_eq!(text, container.pid().to_string());
@@ -305,7 +305,7 @@ fn failed_create_leaves_nothing() {
 fn killed_create_leaves_what_delete_removes() {
     needs(&[Root, Seconds(60)]);
     let before = HostSnapshot::take();
-    // At moments spread over the few milliseconds a create takes.
+    // Kill at moments spread over the few milliseconds of a creation.
     for step in 0..20 {
         let container = Container::new(Bundle::new());
         let running = container.command("create", NO_FLAGS).spawn();
@@ -318,7 +318,7 @@ fn killed_create_leaves_what_delete_removes() {
     before.assert_unchanged();
 }
 
-/// Also while it does not listen to its host, but waits for a hook of its own.
+/// Init ends also while it does not listen to its parent, but waits for a hook of its own.
 fn init_ends_with_a_killed_create() {
     needs(&[Root]);
     let bundle = Bundle::new();
@@ -348,8 +348,8 @@ fn interrupted_creation_is_finished_or_undone() {
         .ok()
         .took;
     let (mut finished, mut undone) = (0, 0);
-    // At moments spread over the time it takes, most of them early: soon it takes
-    // no signal before it is done.
+    // Kill at moments spread over the time of a creation, most of them early: later it blocks
+    // signals until it is done.
     for step in 0..STEPS {
         let container = Container::new(Bundle::new().probe("sleep"));
         let (verb, flags, status) = match step % 2 {
@@ -359,7 +359,7 @@ fn interrupted_creation_is_finished_or_undone() {
         let running = container.command(verb, flags).spawn();
         std::thread::sleep(whole * (step * step) / (STEPS * STEPS));
         running.signal(Signal::SIGTERM);
-        // So it was when the signal came.
+        // Whether it was alive when the signal was sent.
         let was_alive = is_alive(running.pid);
         match running.wait().code() {
             0 => {

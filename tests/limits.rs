@@ -1,5 +1,5 @@
-//! Limits that cannot be: each is refused by its field, its file and its value,
-//! and nothing is left behind, which the harness looks for after each test.
+//! Invalid limits: the error names the field, the file and the value, and nothing is left, which
+//! the harness checks after each test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ tests![
     v2_below_a_threaded_cgroup,
 ];
 
-/// `create` of a bundle with this value below linux.resources: fails, says all
-/// of `words`, and leaves no cgroup of the container's.
+/// Creates a container with this value below linux.resources. Asserts that the creation fails,
+/// that the error contains all `words`, and that no cgroup of the container is left.
 #[track_caller]
 fn refused(pointer: &str, value: impl Into<Value>, words: &[&str]) {
     let bundle = Bundle::new().set(&format!("/linux/resources/{pointer}"), value);
@@ -51,7 +51,7 @@ fn values_out_of_range_are_named() {
         Teu,
     ]);
     let v1 = |on_v1, on_v2| if is_v2() { on_v2 } else { on_v1 };
-    // Less than a millisecond, more than a second, less than no limit.
+    // Below the minimum of a millisecond, above the maximum of a second, and below -1.
     let file = v1("/cpu.cfs_quota_us\": invalid", "/cpu.max\": invalid");
     refused(
         "cpu/quota",
@@ -138,7 +138,7 @@ fn devices_that_are_not_there_are_named() {
         let file = format!("/blkio.throttle.{file}_device\": no such device");
         refused(&format!("blockIO/{field}"), rate.clone(), &[&name, &file]);
     }
-    // Out of range with the scheduler that has weights, no such file without.
+    // Out of range with an I/O scheduler that has weights; without, the file does not exist.
     refused(
         "blockIO/weight",
         5000,
@@ -149,7 +149,7 @@ fn devices_that_are_not_there_are_named() {
     );
 }
 
-/// A cgroup in every hierarchy that has the controller, with one processor.
+/// A cgroup in the hierarchy of the controller cpuset, with a single processor.
 struct OneProcessor {
     name: String,
     directory: PathBuf,
@@ -176,7 +176,7 @@ impl OneProcessor {
 impl Drop for OneProcessor {
     fn drop(&mut self) {
         fs::remove_dir(&self.directory).expect("nothing is left below");
-        // The others were made on the way.
+        // The runtime made the cgroups in the other hierarchies.
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
             let left = hierarchy.path().join(&self.name);
             assert!(!left.exists() || fs::remove_dir(&left).is_ok(), "{left:?}");
@@ -192,7 +192,7 @@ fn a_cpuset_outside_the_parents_is_refused() {
         let bundle = Bundle::new().set("/linux/cgroupsPath", path);
         bundle.set("/linux/resources/cpu", json!({ "cpus": cpus }))
     };
-    // On v2 the kernel would take the first, and run it on processor 0.
+    // On v2 the kernel would accept the first value and run the container on processor 0.
     for cpus in ["1", "0-1"] {
         let value = format!("\"{cpus}\"");
         refuses(
@@ -204,7 +204,7 @@ fn a_cpuset_outside_the_parents_is_refused() {
     bundle("0").run().ok();
 }
 
-/// v1 says how much is in use; on v2 the kernel ends whom it must.
+/// On v1 the error tells how much is in use; on v2 the kernel may OOM-kill init.
 fn a_memory_limit_that_init_does_not_fit_in() {
     needs(&[Root, Controller("memory"), Teu]);
     let bundle = Bundle::new().set("/linux/resources/memory/limit", 4096);
@@ -275,7 +275,7 @@ fn v2_has_no_file_of_that_name() {
     bundle.run().ok();
 }
 
-/// v2 has no such controller; the machine has others on v1, and could have it.
+/// v2 has no such controller. This machine has v1 hierarchies, but without it.
 fn limits_of_a_missing_v1_hierarchy_are_refused() {
     needs(&[
         Root,
@@ -294,7 +294,7 @@ fn limits_of_a_missing_v1_hierarchy_are_refused() {
     }
 }
 
-/// The fields that v2 has no counterpart of; docs/limits.md names them.
+/// Warns for the fields without a counterpart in v2, which docs/limits.md lists.
 fn v2_warns_of_what_it_cannot_do() {
     needs(&[Root, Alone, Teu]);
     let _v2 = V2Alone::new();
@@ -328,7 +328,7 @@ fn v2_warns_of_what_it_cannot_do() {
     }
 }
 
-/// No controllers pass through a cgroup that has a process of its own
+/// A cgroup with processes of its own cannot enable controllers for its children
 /// (cgroup-v2.rst, "No Internal Process Constraint").
 fn v2_names_a_controller_that_is_not_handed_down() {
     needs(&[Root, DomainController, Alone, Teu]);
@@ -342,7 +342,7 @@ fn v2_names_a_controller_that_is_not_handed_down() {
     );
     let below = || Bundle::new().set("/linux/cgroupsPath", format!("/{name}/box"));
     let limited = below().set(&format!("/linux/resources/{field}"), value);
-    // If v2 has threaded controllers, those pass, and make threaded what is below.
+    // Threaded controllers can be enabled there, and make the cgroups below threaded.
     let threaded = ["cpu", "cpuset", "pids"];
     let all = fs::read_to_string(V2Alone::path("cgroup.controllers")).unwrap();
     let words = if all.split_whitespace().any(|one| threaded.contains(&one)) {
@@ -355,7 +355,7 @@ fn v2_names_a_controller_that_is_not_handed_down() {
         &["linux.resources.", &words, &format!("{name}/box")],
     );
     assert!(!V2Alone::path(&format!("{name}/box")).exists());
-    // Without such a limit it is a place as any other.
+    // Without such a limit the cgroup can be used.
     below().run().ok();
     busy.delete_force().ok();
 }
@@ -376,7 +376,7 @@ fn v2_below_a_threaded_cgroup() {
         &["linux.resources.", &format!("{name}/box"), words],
     );
     assert!(!threaded.join("box").exists());
-    // Without such a limit it becomes a part of the threaded ones.
+    // Without such a limit the cgroup becomes threaded, too.
     let container = Container::running(below().probe("sleep"));
     let kind = fs::read_to_string(threaded.join("box/cgroup.type")).unwrap();
     assert_eq!(kind, "threaded\n");

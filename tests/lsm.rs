@@ -1,5 +1,5 @@
-//! Security modules: what the labels a container is given keep it from. They
-//! are those of tests/data/lsm, which a test machine has loaded.
+//! Security modules: the effect of a container's labels. The labels are in tests/data/lsm, which
+//! a test machine has loaded.
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,14 +30,14 @@ const MOUNT_LABEL: &str = "teu_u:object_r:teu_file_t:s0:c1,c2";
 
 const SECRETS: &str = "open /etc/secret r; open /etc/other-secret r";
 
-/// A container with two files that one profile each keeps from being read.
+/// A container with two files, each of which a profile protects from being read.
 fn with_secrets() -> Bundle {
     Bundle::new()
         .file("/etc/secret", "secret")
         .file("/etc/other-secret", "secret")
 }
 
-/// What one of its programs was given.
+/// The answer of a program in the container.
 fn reported(output: Output) -> Value {
     output.probe()["lsm"].clone()
 }
@@ -73,7 +73,7 @@ fn apparmor_profile_of_exec_confines() {
     assert_eq!(refused.answer(), "EACCES");
 }
 
-/// A process.json with nothing but what there must be.
+/// A process.json with only the required fields.
 fn process_without_labels() -> PathBuf {
     let file = scratch().join("process.json");
     let process = json!({ "args": ["/probe", "report"], "cwd": "/" });
@@ -81,7 +81,7 @@ fn process_without_labels() -> PathBuf {
     file
 }
 
-/// Without new privileges nobody gets out of a profile, only further in.
+/// With no_new_privs, a process cannot leave its profile; profiles can only be stacked.
 fn apparmor_profile_stacks_on_the_runtimes() {
     needs(&[
         Root,
@@ -135,8 +135,8 @@ fn apparmor_profile_that_is_not_loaded_is_refused() {
     output.says("unable to apply apparmor profile: apparmor failed to apply profile");
 }
 
-/// With privileges to gain: a policy must allow a transition without them by a
-/// capability of its own, and ours has none.
+/// A bundle without no_new_privs, because a policy must allow transitions with it by a permission
+/// of their own, which the test policy does not give.
 fn labelled() -> Bundle {
     Bundle::new()
         .set("/process/noNewPrivileges", false)
@@ -147,7 +147,7 @@ fn labelled() -> Bundle {
 fn selinux_label_confines() {
     needs(&[Root, Selinux, Label(PROCESS_LABEL), Label(MOUNT_LABEL)]);
     assert_eq!(reported(labelled().run())["current"], PROCESS_LABEL);
-    // The host's file stays shut; what it makes itself has its mounts' label.
+    // Files of the host stay closed; files that the container makes have the label of its mounts.
     let bundle = labelled()
         .file("/etc/file", "text")
         .probe("open /etc/file r; write /dev/shm/file text; open /dev/shm/file r");

@@ -27,7 +27,7 @@ fn written() -> PathBuf {
     directory
 }
 
-/// Every page by its name, "teu-run(8)", as nroff reads it.
+/// All pages by name, such as "teu-run(8)", formatted by nroff.
 fn pages() -> BTreeMap<String, String> {
     let files = fs::read_dir(written().join("man/man8")).unwrap();
     files
@@ -78,7 +78,7 @@ fn manual_of_teu_tells_what_options_do_not() {
     assert_eq!(titles, expected);
 }
 
-/// nroff fills lines anew and puts spaces into them, except between .nf and .fi.
+/// Outside of .nf and .fi, nroff would fill the lines and change their spaces.
 fn examples_stay_as_they_are_written() {
     needs(&[]);
     let mut examples = BTreeMap::new();
@@ -89,20 +89,20 @@ fn examples_stay_as_they_are_written() {
                 ".nf" => kept = true,
                 ".fi" => kept = false,
                 _ if kept => *examples.entry(name.clone()).or_insert_with(String::new) += line,
-                // The title's fields are two spaces apart.
+                // The fields of the title are two spaces apart.
                 _ => assert!(
                     !line.contains("  ") || line.starts_with(".TH"),
                     "{name}: {line}"
                 ),
             }
-            // Headings are headings.
+            // Headings of the help texts must have become headings.
             assert!(
                 !line.ends_with("EXAMPLE:") && line != ".SH EXTRA",
                 "{name}: {line}"
             );
         }
     }
-    // The calls are another example.
+    // The first example is JSON; the second, with calls, is another.
     let mut update = Deserializer::from_str(&examples["teu-update(8)"]).into_iter();
     let limits: Value = update.next().unwrap().unwrap();
     assert_eq!(limits["pids"]["limit"], 100);
@@ -115,7 +115,7 @@ fn bash_completes_values_and_containers() {
     let script = written().join("completions/teu.bash");
     let program = runtime();
     let offered = |words: &str| {
-        // The completion calls teu itself, which looks for this test's containers.
+        // The completion calls teu itself, which searches this test's containers.
         let script = format!(
             "source {}; teu() {{ {} --root {} \"$@\"; }}; COMP_WORDS=({words} ''); \
              COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
@@ -139,7 +139,7 @@ fn bash_completes_values_and_containers() {
         let offered = offered(&format!("teu {command}"));
         assert!(offered.contains(&container.id), "{command}: {offered:?}");
     }
-    // A name that is not taken yet, and what is no name.
+    // The id of a new container is not completed, nor is an argument that is not an id.
     for command in [
         "create",
         "run",
@@ -165,7 +165,8 @@ fn bash_completes_values_and_containers() {
     }
 }
 
-/// Without what is replaced it would be one that knows no containers.
+/// A script in which the place for container ids is not found must be an error, because its
+/// completion would know no containers.
 fn completion_of_another_form_is_an_error() {
     needs(&[]);
     for shell in [Shell::Bash, Shell::Zsh] {

@@ -1,5 +1,5 @@
-//! Words and exit statuses engines look for; reference: what containerd, moby
-//! and podman match on. They are frozen: a change here breaks an engine.
+//! Messages and exit statuses that engines look for: those that containerd, moby and Podman
+//! match. The tests freeze them, because a change breaks an engine.
 
 use std::fs;
 use std::path::Path;
@@ -139,7 +139,7 @@ fn unknown_signal_is_named() {
         .exits(1)
         .says("unknown signal")
         .says("WALK");
-    // As one writes it for kill(1).
+    // The signal may be written as for kill(1).
     let call = |words: [&str; 2]| teu(["kill"]).args(words).output().exits(1);
     call(["-9", &container.id]).says(&format!("kill {} 9)", container.id));
     call([&container.id, "-9"]).says("unknown signal \\\"-9\\\" (is 9 meant?)");
@@ -167,7 +167,7 @@ fn filter_that_finds_nothing_says_why() {
         let words = format!("(is \\\"{meant}\\\" meant?)");
         list(filter).ok().says(&words);
     }
-    // No container need have the annotation.
+    // Filters may name annotations that no container has.
     for filter in ["role=db", "team=a", "bundle=/", "status=running"] {
         assert_eq!(list(filter).ok().stderr, "", "{filter}");
     }
@@ -205,7 +205,7 @@ fn unknown_flag_is_refused() {
         .output()
         .exits(1)
         .says("flag provided but not defined: -bundel (is --bundle meant?)");
-    // Short flags are not bundled.
+    // Short flags cannot be combined.
     teu(["list", "-qf"])
         .output()
         .exits(1)
@@ -228,7 +228,7 @@ fn wrong_number_of_arguments_is_counted() {
         .says("requires a minimum of 1 argument");
 }
 
-/// `--log FILE --log-format FORMAT state never-was`, and the file's text.
+/// Calls `--log FILE --log-format FORMAT state never-was`; returns the file's text, too.
 fn log_of(format: &str) -> (Output, String) {
     let file = scratch().join(format!("log-{format}"));
     let call = Invocation::new(runtime()).arg("--root").arg(state_root());
@@ -256,7 +256,7 @@ fn log_file_gets_json() {
     assert!(log.starts_with("{\"level\":\"error\",\"msg\":\""), "{log}");
 }
 
-/// The lines of a log in JSON that a container was run with.
+/// Runs a container; returns the lines of its log in JSON.
 fn log_of_run(options: &[&str]) -> Vec<Value> {
     let file = scratch().join("story");
     let container = Container::new(Bundle::new().probe("exit 0"));
@@ -280,12 +280,12 @@ fn debug_log_tells_the_story_of_a_creation() {
     let mut steps = Vec::new();
     for line in &lines {
         let keys: Vec<_> = line.as_object().unwrap().keys().collect();
-        // Those of logrus when it reports the caller.
+        // The keys of logrus when it reports the caller.
         assert_eq!(keys, ["file", "func", "level", "msg", "time"], "{line}");
         assert_eq!(line["level"], "debug");
         steps.push(line["msg"].as_str().unwrap());
     }
-    // Init works beside the host, so only what one does is in order.
+    // Init runs in parallel with the parent, so only the messages of each are in order.
     let host = [
         "planned",
         "reserved",
@@ -460,7 +460,7 @@ fn errors_start_with_the_command() {
     Bundle::new().args(["nosuch"]).run().says(&words);
 }
 
-/// What the runtime calls itself.
+/// The name of the runtime in messages.
 fn name() -> String {
     runtime()
         .file_name()

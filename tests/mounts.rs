@@ -1,4 +1,4 @@
-//! The root filesystem: mounts with their options, devices, masks.
+//! The root filesystem: mounts with their options, devices, masked paths.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -51,7 +51,7 @@ tests![
     missing_rootfs_is_refused,
 ];
 
-/// A directory beside the bundle with one file, `name`.
+/// Makes a directory beside the bundle, with a file called `name`.
 fn source(name: &str) -> PathBuf {
     let directory = scratch().join(format!("source-{name}"));
     fs::create_dir_all(&directory).unwrap();
@@ -122,7 +122,7 @@ fn bind_options_restrict() {
     }
 }
 
-/// A directory with a tmpfs in it, in the mount namespace of the test.
+/// A directory with a tmpfs mounted in it, in the mount namespace of the test.
 fn nested(name: &str) -> (PathBuf, Mounted) {
     let directory = source(name);
     let below = Mounted::new("tmpfs", directory.join("below"), "");
@@ -222,7 +222,7 @@ fn holes_of_files_are_copied_up_as_holes() {
             .open(bundle.rootfs().join("etc").join(name));
         file.unwrap().set_len(50 << 20).unwrap();
     }
-    // There is room for no more than what is not a hole.
+    // There is room only for a file's data, not for its holes.
     let bundle = bundle.mount(tmpfs("/etc", &["tmpcopyup", "size=64k"]));
     let output = bundle.probe("stat /etc/begun; stat /etc/empty").run().ok();
     for answer in output.answers() {
@@ -253,7 +253,7 @@ fn a_long_option_costs_no_other() {
     }
 }
 
-/// Directories with a file each, whose joined names are longer than a page.
+/// Makes directories with a file each, whose joined names are longer than a page.
 fn many_layers() -> Vec<String> {
     let layers = (0..40).map(|number| {
         let name = format!("{}-layer-{number}", "x".repeat(100));
@@ -269,7 +269,7 @@ fn overlay_of_many_layers_is_whole() {
     needs(&[Root, Overlayfs, Kernel(6, 7), Teu]);
     let layers = many_layers();
     let top = scratch().join("top");
-    // An upper directory may not be on an overlay itself, as /tmp may be.
+    // An upper directory may not be on an overlay, as /tmp may be.
     let _top = Mounted::new("tmpfs", &top, "");
     let [upper, work] = ["upper", "work"].map(|name| top.join(name));
     fs::create_dir(&upper).unwrap();
@@ -293,7 +293,7 @@ fn overlay_of_many_layers_is_whole() {
 
 fn options_that_no_call_takes_are_refused() {
     needs(&[Root, Teu]);
-    // The last layer is of data alone, which has no option of its own here.
+    // The last layer is data-only, for which there is no option here.
     let options = format!("lowerdir={}::/data", many_layers().join(":"));
     let overlay = json!({ "destination": "/mnt", "type": "overlay", "source": "overlay", "options": ["ro", options] });
     let refused = Bundle::new().mount(overlay).run().exits(1);
@@ -489,7 +489,7 @@ fn default_devices_are_there() {
     }
 }
 
-/// Not the host's, whose /dev a process could find through them.
+/// With the host's null device, a process could find the host's /dev through its streams.
 fn null_streams_are_the_containers() {
     needs(&[Root]);
     let modes = "stat /dev/null; stat /proc/self/fd/0";
@@ -587,7 +587,7 @@ fn cgroup2_mount_shows_the_own_cgroup() {
         .namespace("cgroup")
         .probe("read /sys/fs/cgroup/cgroup.procs");
     assert_eq!(own.run().ok().answer(), "1\n");
-    // Outside a cgroup namespace there is only the whole hierarchy to mount.
+    // Without a cgroup namespace, only the whole hierarchy can be mounted.
     let all = Bundle::new().probe("read /sys/fs/cgroup/cgroup.procs");
     let all = all.run().ok().answer().to_string();
     assert!(
@@ -615,18 +615,18 @@ fn cgroup_mount_has_its_flags() {
     }
 }
 
-/// With a cgroup namespace it shows the container's cgroup. Made before that was
-/// entered, it would show the whole hierarchy, to be frozen and killed from inside,
-/// and take the options of the host's own mount away.
+/// In a cgroup namespace the mount shows the container's cgroup. A mount made before the
+/// namespace is entered would show the whole hierarchy, which the container could freeze and
+/// kill, and would change the options of the host's mount.
 fn filesystem_of_type_cgroup2_is_of_the_cgroup_namespace() {
-    // Where it is not in use, all processes are in its root.
+    // If the hierarchy is not in use, all processes are in its root.
     needs(&[Root, UnifiedHierarchy, UserNamespaces]);
     let mount = json!({
         "destination": "/mnt", "type": "cgroup2", "source": "cgroup2", "options": ["rw"],
     });
     let before = HostSnapshot::take();
     for bundle in [Bundle::new(), Bundle::new().user_namespace()] {
-        // No other mount has the namespace entered.
+        // No other mount makes init enter the namespace earlier.
         let bundle = bundle.without_mount("/sys/fs/cgroup").namespace("cgroup");
         let container = Container::new(bundle.mount(mount.clone()).probe("read /mnt/cgroup.procs"));
         assert_eq!(
@@ -638,7 +638,7 @@ fn filesystem_of_type_cgroup2_is_of_the_cgroup_namespace() {
     before.assert_unchanged();
 }
 
-/// What is mounted in the root filesystem later, on the host, stays out.
+/// Later mounts of the host in the root filesystem do not appear in the container.
 fn root_is_private_by_default() {
     needs(&[Root]);
     let seen = Bundle::new().run().probe();

@@ -1,4 +1,4 @@
-//! Namespaces: new, joined and inherited; ids, names, clocks and sysctls in them.
+//! Namespaces: new, joined and inherited; and ids, names, clocks and sysctls in them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -34,15 +34,15 @@ tests![
     mappings_without_a_user_namespace_are_ignored,
 ];
 
-/// This process's namespace of a kind, as in the probe's report.
+/// This process's namespace of a kind, in the form of the probe's report.
 fn own(kind: &str) -> Value {
     json!(fs::read_link(format!("/proc/self/ns/{kind}")).unwrap())
 }
 
-/// A sleeping process in namespaces of its own, made by unshare(1) with these
-/// flags; the test's end kills it.
+/// A sleeping process in new namespaces, started by unshare(1) with these flags. Dropping it kills
+/// the process.
 pub(crate) struct Holder {
-    /// Kills it when dropped.
+    /// Kills the process when dropped.
     _running: Running,
     pid: i32,
 }
@@ -179,7 +179,7 @@ fn ids_that_are_not_mapped_are_named() {
     ] {
         let bundle = Bundle::new().user_namespace().set("/process/user", user);
         let words = format!("cannot {words} in user namespace");
-        // Its streams are files, which would be the user's.
+        // The streams are files, of which the user would become the owner.
         Container::new(bundle).create().exits(1).says(&words);
     }
 }
@@ -193,7 +193,7 @@ fn message_queues_are_of_the_root_of_the_user_namespace() {
 
 fn user_namespace_holds_every_other_new_one() {
     needs(&[Root, UserNamespaces]);
-    // Only with power over its namespaces can the container change them.
+    // The container can change them only if its user namespace owns its namespaces.
     let bundle = Bundle::new()
         .user_namespace()
         .capabilities(["CAP_SYS_ADMIN"]);
@@ -306,7 +306,7 @@ fn cgroup_namespace_hides_the_path() {
     let memberships = seen["cgroup"]["memberships"].as_array().unwrap();
     assert!(!memberships.is_empty());
     for line in memberships {
-        // A hierarchy the runtime leaves alone keeps the caller's path.
+        // In hierarchies that the runtime does not use, the process has the caller's path.
         assert!(!line.as_str().unwrap().contains(&marker()), "{line}");
     }
 }
@@ -319,7 +319,7 @@ fn path_that_is_no_namespace_is_refused() {
         Bundle::new().join_namespace("network", file).run().code(),
         1
     );
-    // A namespace, but of another kind.
+    // A namespace of another kind.
     assert_eq!(
         Bundle::new()
             .join_namespace("network", "/proc/self/ns/uts")
@@ -329,7 +329,7 @@ fn path_that_is_no_namespace_is_refused() {
     );
 }
 
-/// Nobody has it open, nobody is waited for.
+/// No process has the fifo open, so opening it must not block.
 fn fifo_is_no_namespace() {
     needs(&[Root, Teu]);
     let fifo = scratch().join("fifo");

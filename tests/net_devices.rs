@@ -13,7 +13,7 @@ tests![network_device_arrives_in_a_joined_network];
 
 fn network_device_arrives_in_a_joined_network() {
     needs(&[Root, UserNamespaces, Tool("ip"), Tool("strace")]);
-    // The second time a process between the two makes the container's.
+    // In the second round, a middle process makes the container's process.
     let without_sys = Bundle::new().without_mount("/sys");
     let in_user_namespace = without_sys.without_mount("/sys/fs/cgroup").user_namespace();
     for bundle in [Bundle::new(), in_user_namespace] {
@@ -23,7 +23,7 @@ fn network_device_arrives_in_a_joined_network() {
             .set("/linux/netDevices", json!({ "one": { "name": "eth7" } }));
         let devices = Invocation::new("ip").args(["link", "add", "one", "type", "veth"]);
         devices.args(["peer", "name", "two"]).output().ok();
-        // Init is late.
+        // Delays init.
         let late = ["strace", "-fqo/dev/null", "--inject=setns:delay_enter=50ms"];
         let program = late.map(PathBuf::from).into_iter().chain([runtime()]);
         let run = Container::new(bundle).command("run", NO_FLAGS);
@@ -32,7 +32,7 @@ fn network_device_arrives_in_a_joined_network() {
         assert!(flags.to_string().contains("IFF_UP"), "{}", seen["network"]);
         let here = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
         assert!(!here.contains("one") && !here.contains("eth7"), "{here}");
-        // Its other end goes with it when the namespace ends.
+        // The other end of the pair goes with it when the namespace ends.
         drop(other);
         wait_until("the devices are gone", || {
             !fs::read_to_string("/proc/thread-self/net/dev")

@@ -1,4 +1,4 @@
-//! The container's first process, as config.json's `process` describes it.
+//! The container's first process, as `process` in config.json describes it.
 
 use std::path::PathBuf;
 
@@ -101,7 +101,7 @@ fn program_is_found_in_path() {
     needs(&[Root]);
     let seen = Bundle::new().args(["probe", "report"]).run().probe();
     assert_eq!(seen["args"][0], "probe");
-    // Relative to the working directory when it holds a slash.
+    // A program with a slash is relative to the working directory.
     Bundle::new().args(["./probe", "exit", "3"]).run().exits(3);
 }
 
@@ -113,8 +113,7 @@ fn home_comes_from_passwd() {
     assert_eq!(seen["env"]["HOME"], "/home/someone");
 }
 
-/// A fifo has whoever writes to it wait until it is opened, as opening a device
-/// does what that does.
+/// Opening a fifo would unblock its writer, and opening a device may have effects of its own.
 fn what_is_no_passwd_is_not_opened() {
     needs(&[Root, Teu]);
     let bundle = Bundle::new().file("/etc/fifo", "");
@@ -171,7 +170,7 @@ fn capability_sets_are_exact() {
             "ambient": ["CAP_KILL"],
         }),
     );
-    // As another user, for whom execve adds nothing to what is ambient.
+    // Runs as another user, because for root execve(2) would add to the ambient capabilities.
     let seen = bundle.set("/process/user/uid", 1000).run().probe();
     let names = |set: &str| seen["capabilities"][set]["names"].clone();
     assert_eq!(
@@ -256,7 +255,7 @@ fn caller_may_have_many_groups() {
     run.with_program(words).output().ok();
 }
 
-/// A name in another spelling is another name.
+/// A capability in another spelling is unknown.
 fn unknown_capability_warns() {
     needs(&[Root]);
     for unknown in ["CAP_WALKING", "cap_chown", "CHOWN", "CAP_CAP_CHOWN"] {
@@ -372,7 +371,7 @@ fn signals_are_as_for_a_new_program() {
         .after_shell("trap '' USR1 HUP");
     let seen = call.output().probe();
     assert_eq!(seen["signals"]["blocked"], "0000000000000000");
-    // Rust's runtime ignores SIGPIPE in the probe itself.
+    // Rust's runtime makes the probe itself ignore SIGPIPE.
     assert_eq!(seen["signals"]["ignored"], "0000000000001000");
 }
 

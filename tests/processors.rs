@@ -1,4 +1,4 @@
-//! Processor time and processors, measured: shares and cpusets do what they say.
+//! Measures processor time and processors: the effect of shares and cpusets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ fn on(cpu: u32, shares: u64) -> Value {
     json!({ "shares": shares, "cpus": cpu.to_string(), "mems": "0" })
 }
 
-/// The processors this machine lets a container have.
+/// The processors that this machine gives a container.
 fn cpus() -> Vec<u32> {
     let seen = Bundle::new().run().probe();
     serde_json::from_value(seen["cpu_affinity"].clone()).unwrap()
 }
 
-/// Nanoseconds a process has been running (proc_pid_schedstat(5)).
+/// The time for which a process has run, in nanoseconds (proc_pid_schedstat(5)).
 fn ran(pid: i32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// On v1 two shares to one are twice the time. On v2 the weights are 100 and
-/// 59, by the curve that runtimes have agreed on, and time follows those.
+/// On v1, twice the shares give twice the time. On v2 the weights are 100 and 59, by the curve
+/// that all runtimes use, and the time is proportional to them.
 fn shares_divide_a_processor() {
     needs(&[Root, Controller("cpu"), Controller("cpuset"), Seconds(90)]);
     let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
@@ -44,8 +44,8 @@ fn shares_divide_a_processor() {
     };
     let (more, less) = (busy(1024), busy(512));
     let mut ratios = Vec::new();
-    // Long enough for the scheduler's slices not to matter, and once more for
-    // a machine that was busy with something else.
+    // Long enough for the scheduler's slices not to matter. Repeated, because the machine may
+    // have been busy.
     for _ in 0..3 {
         sleep(Duration::from_millis(200));
         let before = [ran(more.pid()), ran(less.pid())];
@@ -60,7 +60,7 @@ fn shares_divide_a_processor() {
     panic!("{ratios:?}, not {expected:.3} within a tenth");
 }
 
-/// The processor a process is on, or was last (proc_pid_stat(5), field 39).
+/// The processor on which a process runs or ran last (proc_pid_stat(5), field 39).
 fn processor(pid: i32) -> u32 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = stat.rsplit_once(") ").unwrap().1;
@@ -86,8 +86,8 @@ fn a_pinned_container_runs_nowhere_else() {
     }
 }
 
-/// On v1 a new cpuset is empty and takes no process: those on the way to the
-/// container's get what the one above them has.
+/// On v1 a new cpuset is empty and takes no process. Cpusets made above the container's get the
+/// values of the cpuset above them.
 fn cpusets_above_are_made_as_well() {
     needs(&[Root, CgroupV1, Controller("cpuset")]);
     let top = format!("{}top", marker());
@@ -113,8 +113,8 @@ fn cpusets_above_are_made_as_well() {
     remove_from_all(&[format!("{top}/between"), top]);
 }
 
-/// What the runtime made on the way is not its container, and may be another's
-/// by now: it stays, and is the test's to remove.
+/// Removes cgroups that the runtime made above the container's. The runtime leaves them, because
+/// other containers may use them by now.
 fn remove_from_all(paths: &[String]) {
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         for path in paths {

@@ -18,10 +18,10 @@ tests![
     state_root_is_below_the_runtime_directory,
 ];
 
-/// Any user but root; it needs no entry in /etc/passwd.
+/// A user without privileges; it needs no entry in /etc/passwd.
 const USER: u32 = 1234;
 
-/// What `spec --rootless` of the user gives, with these modes of the probe.
+/// The output of `spec --rootless` as the user, with modes of the probe.
 pub(crate) fn rootless_bundle(modes: &str) -> Bundle {
     let bundle = Bundle::new();
     for path in [&bundle.directory, &bundle.rootfs()] {
@@ -33,7 +33,7 @@ pub(crate) fn rootless_bundle(modes: &str) -> Bundle {
     bundle.read().set("/process/terminal", false).probe(modes)
 }
 
-/// A call of the runtime by the user, with the default root.
+/// Prepares a call of the runtime by the user, with the default root.
 pub(crate) fn call<const N: usize>(args: [&str; N]) -> Invocation {
     let call = Invocation::new(runtime()).args(args).by_user(USER);
     call.env("XDG_RUNTIME_DIR", runtime_directory())
@@ -41,8 +41,7 @@ pub(crate) fn call<const N: usize>(args: [&str; N]) -> Invocation {
         .env("USER", "someone")
 }
 
-/// A container of the user's, not created yet, which the kernel is to kill
-/// before others by so much.
+/// A container of the user, not created yet, with this value for the OOM killer.
 pub(crate) fn user_container(modes: &str, oom_score_adj: i32) -> Container {
     Container::new(rootless_bundle(modes).set("/process/oomScoreAdj", oom_score_adj))
 }
@@ -89,17 +88,17 @@ fn user_creates_starts_and_deletes() {
         .says("container does not exist");
 }
 
-/// A user namespace whose root does not own the pid and time namespaces it is
-/// in, as rootless Podman and Docker call a runtime. The test's end ends it.
+/// A user namespace whose root user does not own the pid and time namespaces around it, as when
+/// rootless Podman or Docker call a runtime. It ends when dropped.
 struct UserNamespace {
-    /// Kills the process that holds it when dropped.
+    /// Kills the process in the namespace when dropped.
     _holder: Running,
     pid: i32,
     owns_mounts: bool,
 }
 
 impl UserNamespace {
-    /// With a mount namespace of its own, too, or in the host's.
+    /// Makes the namespace, with a mount namespace of its own or in the host's.
     fn new(owns_mounts: bool) -> UserNamespace {
         let flags = ["--user", "--mount"];
         let flags = if owns_mounts { &flags[..] } else { &flags[..1] };
@@ -119,7 +118,7 @@ impl UserNamespace {
         }
     }
 
-    /// The call, made in it.
+    /// Makes a call run in the namespace.
     fn enter(&self, call: Invocation) -> Invocation {
         let mut words = vec!["nsenter".into(), "--preserve-credentials".into()];
         words.push(format!("--user=/proc/{}/ns/user", self.pid));
@@ -130,7 +129,7 @@ impl UserNamespace {
         call.with_program(words)
     }
 
-    /// A container that runs in it, detached.
+    /// Starts a detached container in the namespace.
     #[track_caller]
     fn running(&self, bundle: Bundle) -> Container {
         let container = Container::new(bundle);
@@ -139,7 +138,7 @@ impl UserNamespace {
         container
     }
 
-    /// What the probe reports from an exec.
+    /// The probe's report from an exec.
     #[track_caller]
     fn report(&self, container: &Container) -> Value {
         let call = container
@@ -149,7 +148,7 @@ impl UserNamespace {
     }
 }
 
-/// A bundle that such a root may run.
+/// A bundle that this root user may run.
 fn bundle_in_a_user_namespace() -> Bundle {
     Bundle::new()
         .without_namespace("network")
@@ -200,7 +199,7 @@ fn root_of_a_user_namespace_makes_a_time_namespace() {
     let outside = UserNamespace::new(true);
     let first = outside.running(bundle_in_a_user_namespace().probe("sleep"));
     let offsets = json!({ "boottime": { "secs": 86_400_000, "nanosecs": 0 } });
-    // Both of what there is no way back from.
+    // It joins the pid namespace and the time namespace, which the process cannot leave again.
     let bundle = bundle_in_a_user_namespace()
         .join_namespace("pid", format!("/proc/{}/ns/pid", first.pid()))
         .namespace("time")
@@ -214,7 +213,7 @@ fn root_of_a_user_namespace_makes_a_time_namespace() {
     assert!(seen["clocks"]["boottime"].as_f64().unwrap() > 86_400_000.0);
 }
 
-/// Nor has it power over a mount namespace that it did not make.
+/// This root user has no privileges in a mount namespace that it did not make.
 fn root_of_a_user_namespace_opens_what_its_container_may_not() {
     needs(&[Root, UserNamespaces, Tool("unshare"), Tool("nsenter")]);
     let outside = UserNamespace::new(false);
@@ -247,7 +246,7 @@ fn state_root_is_below_the_runtime_directory() {
     create.output().ok();
     let root = runtime_directory().join("teu");
     assert!(root.join(id).is_dir());
-    // Sticky, so that cleaners of the runtime directory pass it by.
+    // Sticky, so that programs that clean the runtime directory leave it.
     assert_eq!(
         root.metadata().unwrap().permissions().mode() & 0o7777,
         0o1700

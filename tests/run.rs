@@ -1,4 +1,4 @@
-//! `run`: the life of a container in one command, its streams and its status.
+//! `run`: the life of a container in a single command, its streams and its exit status.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -123,7 +123,7 @@ fn signal_ends_it_while_it_reads_its_input() {
     assert!(!container.has_state());
 }
 
-/// What the command in front holds is the container, not its state.
+/// The command in the foreground holds the container, not its state.
 fn others_work_on_it_meanwhile() {
     needs(&[Root, Controller("pids")]);
     let container = Container::new(Bundle::new().probe("echo up; sleep"));
@@ -140,19 +140,19 @@ fn others_work_on_it_meanwhile() {
     assert_eq!(output.stderr, "");
 }
 
-/// The command in front fails when its container is gone already and another has
-/// the name.
+/// The command in the foreground fails after its container was deleted and another of its name
+/// was made.
 fn error_ends_no_later_container_of_the_name() {
     needs(&[Root, Teu, Tool("strace")]);
     let container = Container::new(Bundle::new().probe("echo up; sleep"));
-    // The first signal that is passed on.
+    // The first signal that the command forwards.
     let tracer = "strace -D -qq -o /dev/null -e inject=pidfd_send_signal:error=EPERM:when=1";
     let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
     program.push(runtime().into());
     let call = container.command("run", NO_FLAGS).with_program(program);
     let running = call.spawn();
     wait_until("the program runs", || running.stdout().contains("up"));
-    // The program may be faster than the command, which lets the lock go then.
+    // Wait until the command releases its lock, because the program may print before that.
     let directory = File::open(state_root().join(&container.id)).unwrap();
     drop(Flock::lock(directory, FlockArg::LockExclusive).unwrap());
     running.signal(Signal::SIGSTOP);

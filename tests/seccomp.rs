@@ -1,4 +1,4 @@
-//! The system call filter of `linux.seccomp`, as containers feel it.
+//! The system call filter of `linux.seccomp`: its effects in containers.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -42,7 +42,7 @@ tests![
     profiles_that_cannot_be_are_refused,
 ];
 
-// The probe is told numbers, which are this machine's.
+// The probe gets system calls as numbers of this architecture.
 const GETPPID: i64 = libc::SYS_getppid;
 const GETPID: i64 = libc::SYS_getpid;
 const UMASK: i64 = libc::SYS_umask;
@@ -51,7 +51,7 @@ fn rule(names: &[&str], action: &str) -> Value {
     json!({ "names": names, "action": action })
 }
 
-/// A profile that allows what no rule is about.
+/// A profile that allows calls without a rule.
 fn allowing<const N: usize>(rules: [Value; N]) -> Value {
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules.to_vec() })
 }
@@ -60,7 +60,7 @@ fn confined(profile: Value) -> Bundle {
     Bundle::new().set("/linux/seccomp", profile)
 }
 
-/// What the probe answers to each of its modes.
+/// The answers to the probe's modes.
 #[track_caller]
 fn answers(profile: Value, modes: &str) -> Vec<Value> {
     confined(profile).probe(modes).run().answers()
@@ -82,7 +82,7 @@ fn calls_fail_as_the_profile_says() {
     assert_eq!(answers[2], json!({ "ok": 1 }));
 }
 
-/// No call is allowed, exit_group(2) and exit(2) neither.
+/// The profile allows no call, not even exit_group(2) and exit(2).
 fn init_ends_though_it_may_not() {
     needs(&[Root]);
     let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO" });
@@ -102,7 +102,7 @@ fn killing_actions_end_the_process() {
         let probe = format!("syscall {GETPPID}");
         bundle.probe(&probe).run().exits(128 + SIGSYS);
     }
-    // Nobody traces: a call for a tracer does not exist.
+    // Without a tracer, a traced call fails with ENOSYS.
     let traced = allowing([rule(&["getppid"], "SCMP_ACT_TRACE")]);
     let modes = format!("syscall {GETPPID}; syscall {GETPID}");
     assert_eq!(answers(traced, &modes)[0], errno("ENOSYS"));
@@ -110,7 +110,7 @@ fn killing_actions_end_the_process() {
     assert_eq!(answers(logged, &modes)[0], json!({ "ok": 0 }));
 }
 
-/// umask(2) with one condition on its argument: the values it fails with.
+/// The values of umask(2)'s argument with which the call fails, under a condition.
 #[track_caller]
 fn failing(condition: Value, values: &[u64]) -> Vec<u64> {
     let mut umask = rule(&["umask"], "SCMP_ACT_ERRNO");
@@ -141,7 +141,7 @@ fn arguments_are_compared_as_asked() {
         let condition = json!([{ "index": 0, "value": 18, "op": format!("SCMP_CMP_{operator}") }]);
         assert_eq!(failing(condition, &values), expected, "{operator}");
     }
-    // Two on one argument: either; on two arguments: both.
+    // Two conditions on the same argument: either; on two arguments: both.
     let equal =
         |index: u8, value: u64| json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" });
     assert_eq!(
@@ -162,7 +162,7 @@ fn masked_comparison_takes_the_first_value_as_the_mask() {
     );
 }
 
-/// The calls a container's program needs to start, say something and end.
+/// The calls that a container's program needs to start, to print and to end.
 const NEEDED: [&str; 48] = [
     "access",
     "arch_prctl",
@@ -214,7 +214,7 @@ const NEEDED: [&str; 48] = [
     "writev",
 ];
 
-/// A profile that denies what no rule is about.
+/// A profile that denies calls without a rule.
 fn denying(more: &[&str]) -> Value {
     let names: Vec<&str> = NEEDED.iter().chain(more).copied().collect();
     json!({
@@ -233,7 +233,7 @@ fn what_is_left_out_is_the_default() {
     assert_eq!(answers[1], json!({ "ok": 1 }));
 }
 
-/// Calls that came after all those the profile knows.
+/// Calls that are newer than all calls in the profile fail with ENOSYS.
 fn newer_calls_do_not_exist() {
     needs(&[Root]);
     const FACCESSAT2: i64 = 439;
@@ -243,7 +243,7 @@ fn newer_calls_do_not_exist() {
     );
     let denied = answers(denying(&[]), &modes);
     assert_eq!(denied, [errno("ENXIO"), errno("ENOSYS"), errno("ENOSYS")]);
-    // A newer name in the profile moves the border, also with the default action.
+    // A newer call in the profile moves the limit, even with the default action.
     let mut newer = denying(&[]);
     let rules = newer["syscalls"].as_array_mut().unwrap();
     let mut known = rule(&["futex_waitv"], "SCMP_ACT_ERRNO");
@@ -297,7 +297,7 @@ fn calls_of_x32_programs_are_filtered() {
     bundle.probe(&mode).run().exits(159);
 }
 
-/// With and without no_new_privs, which the filter must not set.
+/// Runs with and without no_new_privs, which loading the filter must not set.
 fn privileges_of_the_program_are_as_asked() {
     needs(&[Root]);
     for (asked, expected) in [(Value::Null, 0), (json!(false), 0), (json!(true), 1)] {
@@ -332,7 +332,7 @@ fn user_namespace_has_its_filter() {
     }
 }
 
-/// The filter of the container, whatever has become of config.json since.
+/// An exec gets the container's filter, even if config.json was changed.
 fn exec_has_the_filter() {
     needs(&[Root]);
     let profile = allowing([rule(&["getppid"], "SCMP_ACT_ERRNO")]);
@@ -384,8 +384,8 @@ fn log_tells_flags_and_unknown_names() {
     assert!(debug_output(profile).contains("\"seccomp filter flags: 0\""));
 }
 
-/// SPEC_ALLOW is the flag whose effect a process can see: without it the
-/// kernel may switch off speculation for a filtered process.
+/// Only SPEC_ALLOW has an effect that a process can see: without the flag, the kernel may disable
+/// speculation for a filtered process.
 fn flags_have_their_effect() {
     needs(&[Root]);
     for flags in [
@@ -425,7 +425,7 @@ fn runtime_does_without_newer_calls() {
     }
 }
 
-/// Docker's, as it is on this machine for the capabilities it gives by default.
+/// Docker's profile for this machine and for the capabilities that Docker gives by default.
 fn docker_profile() -> Value {
     let (machine, architectures) = if cfg!(target_arch = "x86_64") {
         ("amd64", ["X86_64", "X86", "X32"].as_slice())
@@ -483,8 +483,8 @@ fn notifying(names: &[&str], socket: &str) -> Value {
     profile
 }
 
-/// Answers calls until the filter has no process any more: `answer` says how,
-/// and is told the number.
+/// Answers calls until no process has the filter any more. `answer` gets the number of a call and
+/// returns the errno, or nothing to let the kernel execute the call. Returns the callers' pids.
 fn serve(listener: &OwnedFd, mut answer: impl FnMut(i32) -> Option<Errno>) -> Vec<i32> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -498,7 +498,7 @@ fn serve(listener: &OwnedFd, mut answer: impl FnMut(i32) -> Option<Errno>) -> Ve
         {
             return pids;
         }
-        // The caller may have been killed meanwhile.
+        // The calling process may have been killed meanwhile.
         let Ok(call) = receive_notification(listener) else {
             continue;
         };
@@ -543,7 +543,7 @@ fn agent_answers_for_exec() {
     needs(&[Root, Kernel(5, 9)]);
     let agent = FdSocket::new("agent-exec");
     let bundle = confined(notifying(&["getppid"], agent.path())).probe("sleep");
-    // The container's own listener is not needed: it makes no such call.
+    // The container's own listener is unused, because the container makes no such call.
     let container = thread::scope(|scope| {
         let listener = scope.spawn(|| agent.receive());
         let container = Container::running(bundle);
@@ -571,8 +571,8 @@ fn agent_answers_for_exec() {
     }
 }
 
-/// Calls that the runtime itself makes with the filter loaded: the host gives
-/// the listener away without waiting for the process.
+/// The runtime makes such calls with the filter loaded, so the parent must send the listener
+/// without waiting for the process.
 fn agent_may_answer_for_what_the_runtime_calls() {
     needs(&[Root, Kernel(5, 9)]);
     let names = [
@@ -607,8 +607,8 @@ fn agent_may_answer_for_what_the_runtime_calls() {
     }
 }
 
-/// The listener would let a process of the container answer for the agent, and
-/// the log could be emptied: only the fifo is open, which `start` writes to.
+/// With the listener, a process of the container could answer for the agent; with the log, it
+/// could truncate the log. A waiting init may have only the fifo open, to which `start` writes.
 fn waiting_init_holds_nothing_of_the_host() {
     needs(&[Root, Kernel(5, 9)]);
     for no_new_privileges in [false, true] {
@@ -631,7 +631,7 @@ fn waiting_init_holds_nothing_of_the_host() {
             let beyond =
                 entries.filter(|entry| streams.iter().all(|name| entry.file_name() != *name));
             let targets = beyond.map(|entry| fs::read_link(entry.path()).unwrap_or_default());
-            // That of the signals it waits for is its own.
+            // Init's own signalfd.
             let is_inits = |target: &PathBuf| *target == Path::new("anon_inode:[signalfd]");
             targets
                 .filter(|target| !is_inits(target))

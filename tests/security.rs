@@ -1,4 +1,4 @@
-//! Attacks: each test is a container that tries to get out or to get more.
+//! Attacks: each test is a container that tries to escape or to gain privileges.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -39,8 +39,7 @@ tests![
     program_of_the_caller_is_not_executed,
 ];
 
-/// CVE-2024-21626: a working directory through a descriptor that was left open,
-/// be it the caller's or the runtime's own.
+/// CVE-2024-21626: a working directory through an open descriptor of the caller or of the runtime.
 fn working_directory_does_not_lead_out() {
     needs(&[Root, Tool("sh")]);
     let bundle = Bundle::new().probe("list ../../../..");
@@ -59,18 +58,18 @@ fn working_directory_does_not_lead_out() {
     assert!(refused >= 4, "the host's directories were tried: {refused}");
 }
 
-/// Opens three of the host's directories, to be preserved by what is started
-/// after it; others the runtime closes.
+/// Opens three directories of the host. The started program may be told to preserve them; the
+/// runtime closes the others.
 pub(crate) const HOST_DIRECTORIES: &str = "exec 3</ 4</etc 5</usr";
 
-/// Whether no program ran in another directory than one of the container's,
-/// whose root has the probe in it.
+/// Whether the program ran, if at all, in a directory of the container, whose root contains the
+/// probe.
 pub(crate) fn leads_nowhere(output: &Output) -> bool {
     output.code() != 0 || output.answer().to_string().contains("\"probe\"")
 }
 
-/// A link in the image that leads to the same path in the container as on the
-/// host; a path through it, and the place it leads to.
+/// Makes a link in the image to a directory that exists on the host and in the container.
+/// Returns the directory.
 fn link_to_a_place_of_the_host(bundle: &Bundle) -> PathBuf {
     let outside = scratch().join("outside");
     let inside = bundle.rootfs().join(outside.strip_prefix("/").unwrap());
@@ -82,7 +81,7 @@ fn link_to_a_place_of_the_host(bundle: &Bundle) -> PathBuf {
     outside
 }
 
-/// The mountpoints of the container below this directory.
+/// The container's mount points below this directory.
 fn mountpoints_below(container: &Container, directory: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string(format!("/proc/{}/mountinfo", container.pid())).unwrap();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
@@ -92,8 +91,7 @@ fn mountpoints_below(container: &Container, directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What is masked is what the link leads to in the container, not outside, and
-/// not nothing.
+/// The target of the link in the container is masked; not the host's, and not nothing.
 fn masked_path_behind_a_symlink_stays_inside() {
     needs(&[Root]);
     let bundle = Bundle::new().push("/linux/maskedPaths", "/mnt/link/file");
@@ -110,7 +108,7 @@ fn masked_path_behind_a_symlink_stays_inside() {
     assert_eq!(fs::read_to_string(file).unwrap(), "text");
 }
 
-/// As with what is masked.
+/// Read-only paths behind links, as with masked paths.
 fn readonly_path_behind_a_symlink_stays_inside() {
     needs(&[Root]);
     let bundle = Bundle::new().push("/linux/readonlyPaths", "/mnt/link");
@@ -122,9 +120,8 @@ fn readonly_path_behind_a_symlink_stays_inside() {
     fs::write(place.join("file"), "text").expect("the directory is as writable as before");
 }
 
-/// Somebody who can write to the root filesystem puts other directories in the
-/// place of /proc and /sys while containers start: what is mounted on them may
-/// end up under either name, but never unmasked.
+/// An attacker who can write to the root filesystem exchanges the directories /proc and /sys with
+/// others while containers start. The mounts may end up under either name, but never unmasked.
 fn mountpoints_that_change_places_stay_masked() {
     needs(&[Root, Seconds(300)]);
     let rounds = rounds(200);
@@ -162,7 +159,7 @@ fn mountpoints_that_change_places_stay_masked() {
             let output = container.run();
             started += u32::from(!output.stdout.is_empty());
             let answers = output.answers();
-            // The first of the answers about /proc2: there is a procfs.
+            // The first answer about /proc2 tells whether it has a procfs.
             let of_proc2 = answers.get(3);
             exchanged += u64::from(of_proc2.is_some_and(|answer| answer["ok"].is_object()));
             unmasked.extend(answers.into_iter().find(is_unmasked));
@@ -177,8 +174,8 @@ fn mountpoints_that_change_places_stay_masked() {
     assert!(exchanged > 0, "no exchange met one of {started} containers");
 }
 
-/// An answer of [`mountpoints_that_change_places_stay_masked`]: of what is
-/// behind a mask, or about a file that could be opened for writing.
+/// Whether an answer in [`mountpoints_that_change_places_stay_masked`] shows a file behind a mask,
+/// or a file that could be opened for writing.
 fn is_unmasked(answer: &Value) -> bool {
     match &answer["ok"] {
         Value::Null => false,
@@ -217,7 +214,7 @@ fn bind_destination_does_not_climb_out() {
     }
 }
 
-/// CVE-2019-16884 and CVE-2021-30465: the image makes /proc something else.
+/// CVE-2019-16884 and CVE-2021-30465: in the image, /proc is not a directory.
 fn image_cannot_replace_what_is_mounted_over_proc() {
     needs(&[Root]);
     let bundle = Bundle::new();
@@ -228,11 +225,11 @@ fn image_cannot_replace_what_is_mounted_over_proc() {
     bundle.run().exits(1);
 }
 
-/// CVE-2019-5736: a process of the container keeps what a process of the runtime
-/// runs from, and writes to it when nobody runs it any more.
+/// CVE-2019-5736: a process of the container keeps the runtime's executable open, and writes to it
+/// when no process runs it any more.
 fn runtime_cannot_be_overwritten() {
     needs(&[Root]);
-    // Nobody else runs this one: what runs cannot be written to anyway.
+    // A copy, because an executable that another process runs cannot be written to anyway.
     let copy = scratch().join("teu");
     fs::copy(runtime(), &copy).unwrap();
     let kept = |pid: i32| File::open(format!("/proc/{pid}/exe")).unwrap();
@@ -265,15 +262,15 @@ fn runtime_cannot_be_overwritten() {
     );
 }
 
-/// Whether what the runtime has started is the container's program by now.
+/// Whether the process that the runtime started has executed the container's program.
 fn runs_the_probe(running: &Running) -> bool {
     let is_probe =
         |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("probe"));
     running.children().into_iter().any(is_probe)
 }
 
-/// CVE-2019-5736: nothing of the runtime's own file is in a process that the
-/// container can see; the process is as it would be by that file otherwise.
+/// CVE-2019-5736: a process that the container can see has no access to the runtime's file.
+/// Otherwise the process is as if it had executed the file.
 fn init_runs_from_a_sealed_view() {
     needs(&[Root, Overlayfs]);
     for environment in [&[][..], &["A=1", "B=two"]] {
@@ -282,10 +279,10 @@ fn init_runs_from_a_sealed_view() {
     }
 }
 
-/// What the link to the executed file says of a sealed copy.
+/// The link to the executable, for a sealed copy.
 const SEALED_COPY: &str = "/memfd:teu:sealed (deleted)";
 
-/// An overlay takes this directory for two.
+/// Overlayfs takes a directory with a colon in its name for two.
 fn sealed_copy_is_executed_where_the_kernel_wants_that() {
     needs(&[Root]);
     let directory = scratch().join("not:one");
@@ -299,12 +296,12 @@ fn sealed_copy_is_executed_where_the_kernel_wants_that() {
     assert_environment_was(init, &["A=1"]);
 }
 
-/// By descriptor, as the runtime executes a copy of itself.
+/// A writable overlay must not pass for a sealed view, even if it is executed by descriptor.
 fn overlay_that_can_be_written_to_is_no_sealed_view() {
     needs(&[Root, Overlayfs]);
     let [lower, top, view] = ["lower", "top", "view"].map(|name| scratch().join(name));
     fs::create_dir(&lower).unwrap();
-    // An upper directory may not be on an overlay itself, as /tmp may be.
+    // An upper directory may not be on an overlay, as /tmp may be.
     let _top = Mounted::new("tmpfs", &top, "");
     let [upper, work] = ["upper", "work"].map(|name| top.join(name));
     fs::create_dir(&upper).unwrap();
@@ -338,7 +335,7 @@ fn restore_runs_from_a_sealed_copy() {
     let script = format!("#!/bin/sh\nreadlink /proc/$PPID/exe >{}\n", seen.display());
     fs::write(&criu, script).unwrap();
     fs::set_permissions(&criu, Permissions::from_mode(0o755)).unwrap();
-    // Of a mount there is no view.
+    // A sealed view cannot be made of a bind mount.
     fs::write(&place, "").unwrap();
     let _runtime = Mounted::bind(&runtime(), &place);
     let container = Container::new(Bundle::new());
@@ -354,7 +351,7 @@ fn restore_runs_from_a_sealed_copy() {
     assert_eq!(exe.trim_end(), SEALED_COPY);
 }
 
-/// What is logged would be added to any file of ours.
+/// The log would be appended to a file of root's.
 fn log_follows_no_link_of_others() {
     needs(&[Root, Teu]);
     let directory = |name: &str, mode, owner| {
@@ -385,12 +382,11 @@ fn log_follows_no_link_of_others() {
             log(&path).says("links lead there");
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "", "{name}");
-        // Files in such a directory are the caller's choice.
+        // Whether to trust files in such a directory is the caller's decision.
         log(&others.join("plain")).says("does not exist");
         assert!(others.join("plain").exists());
     }
-    // Nor are those of nobody else refused, also in a sticky directory, or the
-    // kernel's.
+    // Links of the user are followed, also in a sticky directory, and so are the kernel's.
     let sticky = directory("sticky", 0o1777, 0);
     symlink(&file, sticky.join("log")).unwrap();
     log(&sticky.join("log")).says("does not exist");
@@ -416,8 +412,8 @@ fn created_with(environment: &[&str], program: PathBuf) -> Container {
     container
 }
 
-/// It waits for its start, and has overwritten what was the host's: the kernel
-/// knows of as many bytes.
+/// Asserts that a waiting init has overwritten its parent's environment: the kernel still reports
+/// as many bytes.
 #[track_caller]
 fn assert_environment_was(init: i32, environment: &[&str]) {
     let length = environment.iter().map(|word| word.len() + 1).sum::<usize>();
@@ -433,11 +429,11 @@ fn assert_is_sealed(container: &Container, environment: &[&str]) {
     let (own, seen) = (fs::metadata(runtime()), fs::metadata(&path));
     assert_ne!(own.unwrap().dev(), seen.unwrap().dev());
     let error = File::options().write(true).open(&path).unwrap_err();
-    // The file itself, which runs, would answer ETXTBSY.
+    // Writing to the runtime's file itself, which runs, would fail with ETXTBSY.
     assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
     let flags = statvfs(&path).unwrap().flags();
     assert!(flags.contains(FsFlags::ST_RDONLY), "{flags:?}");
-    // In the view its directory is the root.
+    // In the view, the file's directory is the root.
     let name = runtime().file_name().unwrap().to_owned();
     let mapped = fs::read_to_string(format!("/proc/{init}/maps")).unwrap();
     let files: Vec<&str> = mapped
@@ -448,7 +444,7 @@ fn assert_is_sealed(container: &Container, environment: &[&str]) {
         !files.is_empty() && files.iter().all(|file| *file == name),
         "{mapped}"
     );
-    // And the kernel knows the same of it as of any process.
+    // The kernel reports about it as about any process.
     let words = |name: &str| {
         let text = fs::read_to_string(format!("/proc/{init}/{name}")).unwrap();
         let words = text.split_terminator('\0').map(str::to_owned);
@@ -460,8 +456,8 @@ fn assert_is_sealed(container: &Container, environment: &[&str]) {
     assert_environment_was(init, environment);
 }
 
-/// The directory of the runtime's file, which the view is of, may hold another
-/// file of that name: below a mount, if the runtime is one.
+/// The directory of the runtime's file, on which the view is based, may have another file of that
+/// name below a mount, if the runtime's file is bind-mounted.
 fn view_of_another_file_is_not_used() {
     needs(&[Root, Overlayfs]);
     let place = scratch().join("runtime");
@@ -477,19 +473,19 @@ fn view_of_another_file_is_not_used() {
     }
 }
 
-/// A set that is not what was planned is an error.
+/// A capability set that differs from the plan must be an error.
 fn capability_is_not_kept_for_want_of_an_answer() {
     needs(&[Root]);
     const PR_CAPBSET_DROP: u32 = 24;
     const SYS_ADMIN: u32 = 21;
-    // It was dropped, says the filter.
+    // The filter makes the drop seem to succeed.
     let drop = [PR_CAPBSET_DROP, SYS_ADMIN];
     while_call_is_answered(libc::SYS_prctl, &drop, 0, || {
         let output = Bundle::new().run().exits(1);
         assert_eq!(output.stdout, "", "{output}");
         output.says("bounding set");
     });
-    // The other sets are those of the plan, says the filter.
+    // The filter makes setting the other sets seem to succeed.
     while_call_is_answered(libc::SYS_capset, &[], 0, || {
         let output = Bundle::new().run().exits(1);
         assert_eq!(output.stdout, "", "{output}");
@@ -497,14 +493,14 @@ fn capability_is_not_kept_for_want_of_an_answer() {
     });
 }
 
-/// The runtime itself may have been started with some.
+/// The runtime may have been started with ambient capabilities.
 fn ambient_capability_is_not_kept_for_want_of_an_answer() {
     needs(&[Root, Tool("setpriv")]);
     const PR_CAP_AMBIENT: u32 = 47;
     const CLEAR_ALL: u32 = 4;
     let sets = ["bounding", "effective", "permitted", "inheritable"];
     let sets: Value = sets.iter().map(|set| (*set, json!(["CAP_KILL"]))).collect();
-    // They were cleared, says the filter.
+    // The filter makes clearing them seem to succeed.
     let clear = [PR_CAP_AMBIENT, CLEAR_ALL];
     while_call_is_answered(libc::SYS_prctl, &clear, 0, || {
         let container = Container::new(Bundle::new().set("/process/capabilities", sets));
@@ -517,8 +513,8 @@ fn ambient_capability_is_not_kept_for_want_of_an_answer() {
     });
 }
 
-/// Until it is the program, init has the memory of the runtime, with what the
-/// engine gave that. A process of the container has its user and privileges.
+/// Until it executes the program, init has the runtime's memory with data of the engine. A process
+/// of the container may have the same user and privileges.
 fn nobody_looks_into_an_init_that_waits() {
     needs(&[Root]);
     const SECRET: &str = "of-the-host";
@@ -537,7 +533,7 @@ fn nobody_looks_into_an_init_that_waits() {
     for attack in attacks(1) {
         let exec = container.command("exec", NO_FLAGS).arg("/probe");
         let output = exec.args(attack.split(' ')).output();
-        // What was read instead is not for the log of a test.
+        // The message does not show the memory that was read.
         let answers = output.answers();
         assert!(answers == std::slice::from_ref(&refused), "{attack}");
     }
@@ -546,7 +542,7 @@ fn nobody_looks_into_an_init_that_waits() {
     let other = Bundle::new().without_namespace("pid").probe(&attacks);
     let output = other.run();
     assert!(output.answers() == vec![refused; 4], "{attacks}");
-    // Who may look into any process finds nothing of the engine's.
+    // A process that may look into any process finds no data of the engine.
     let container = waiting(Bundle::new().capabilities(["CAP_SYS_PTRACE"]));
     wait_until("the environment is gone", || {
         let exec = container.command("exec", NO_FLAGS);
@@ -590,8 +586,8 @@ fn descriptor_of_the_runtime_is_not_inherited() {
     assert_eq!(open.as_object().unwrap().len(), 3, "{open}");
 }
 
-/// CVE-2024-21626: execve(2) opens its program before it closes what is to be
-/// closed then.
+/// CVE-2024-21626: execve(2) opens its program before it closes descriptors with the flag
+/// close-on-exec.
 fn program_of_the_caller_is_not_executed() {
     needs(&[Root, Tool("sh")]);
     assert_callers_program_is_not_executed(|args, flags| {
@@ -600,9 +596,8 @@ fn program_of_the_caller_is_not_executed() {
     });
 }
 
-/// What the caller has open is executed if it is preserved; else a descriptor of
-/// that number is no program, be it the runtime's own. `call` runs these words
-/// with these flags.
+/// A preserved descriptor of the caller may be executed. A descriptor with another number, such as
+/// one of the runtime's own, must not be. `call` prepares a call with a program and flags.
 #[track_caller]
 pub(crate) fn assert_callers_program_is_not_executed(call: impl Fn(Value, &[&str]) -> Invocation) {
     let caller = format!("exec 3<{}", scratch().join("../probe").display());

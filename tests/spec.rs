@@ -1,4 +1,4 @@
-//! `spec`: the config.json to start from.
+//! `spec`: the template of config.json.
 
 use std::fs;
 

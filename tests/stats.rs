@@ -15,7 +15,7 @@ tests![
     wrong_words_of_stats_are_refused,
 ];
 
-/// The containers of the last whole line.
+/// The containers in the last complete line.
 fn last_look(running: &Running) -> Vec<Value> {
     let text = running.stdout();
     let whole = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
@@ -89,8 +89,7 @@ fn processor_time_is_measured() {
     wait_until("four looks", || stats.stdout().lines().count() >= 5);
     let before = cpu_time(&container);
     let row = last_look(&stats).remove(0);
-    // How much of a processor it gets is the machine's business, but it is never
-    // more than the quota, and what the kernel counted.
+    // The share depends on the machine, but never exceeds the quota or the kernel's count.
     let share = row["cpuPercent"].as_f64().unwrap();
     assert!(share > 0.5 && share < 75.0, "{row}");
     let counted = row["cpuNanoseconds"].as_u64().unwrap();
@@ -100,7 +99,7 @@ fn processor_time_is_measured() {
     );
 }
 
-/// Nanoseconds, as the kernel says.
+/// The kernel's count of CPU time in nanoseconds.
 fn cpu_time(container: &Container) -> u64 {
     let cgroup = CgroupFiles::of(container.pid());
     if cgroup.is_v1("cpuacct") {
@@ -123,7 +122,7 @@ fn table_is_drawn_again_in_its_place() {
     let first = terminal.expect("\x1b[J");
     assert!(first.starts_with("CONTAINER "), "{first:?}");
     assert!(first.contains(&container.id), "{first:?}");
-    // Cut at the terminal's width.
+    // Cut to the terminal's width.
     let widest = first
         .lines()
         .map(|line| line.trim_end_matches("\x1b[K").len());

@@ -1,5 +1,5 @@
-//! Cgroups that systemd makes, and none at all: `--systemd-cgroup` and
-//! `--cgroup-manager`. Asked are systemctl(1), the kernel and the container.
+//! Cgroups that systemd makes, and containers without cgroups: `--systemd-cgroup` and
+//! `--cgroup-manager`. The effects are read from systemctl(1), the kernel and the container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ tests![
 
 const SYSTEMD: [&str; 1] = ["--systemd-cgroup"];
 
-/// A container that sleeps, created with the flag.
+/// A sleeping container, created with the flag.
 #[track_caller]
 fn created(bundle: Bundle) -> Container {
     let container = Container::new(bundle.probe("sleep"));
@@ -112,10 +112,10 @@ fn assert_file(directory: &Path, name: &str, expected: &str) {
     assert_eq!(text.trim_end(), expected, "{name}");
 }
 
-/// The unit is neither loaded nor has it left a cgroup.
+/// Asserts that the unit is not loaded and that its cgroup is removed.
 #[track_caller]
 fn assert_gone(unit: &str, container: &Container) {
-    // systemctl: "no such unit".
+    // systemctl may fail with "no such unit".
     wait_until("the unit is gone", || {
         systemctl(["status", unit]).status.code() == Some(4)
     });
@@ -191,7 +191,7 @@ fn a_slice_can_be_the_container() {
     assert!(directory.ends_with(&unit), "{}", directory.display());
     assert_eq!(property(&unit, "ActiveState"), "active");
     container.delete_force().ok();
-    // Any slice can be loaded, so there is none that systemd does not know.
+    // Systemd loads any slice, so no slice is unknown to it.
     assert_eq!(property(&unit, "ActiveState"), "inactive");
     assert!(!directory.exists());
 }
@@ -266,7 +266,7 @@ fn limits_are_known_to_systemd_and_to_the_kernel() {
         file("cpu", "cpu.cfs_quota_us", "50000");
         file("cpu", "cpu.cfs_period_us", "200000");
     }
-    // What systemd knows it does not take back.
+    // A reload does not undo limits that systemd knows.
     systemctl(["daemon-reload"]).ok();
     file("pids", "pids.max", "40");
     match is_v2() {
@@ -294,8 +294,8 @@ fn the_quota_is_rounded_as_systemd_does() {
     }
 }
 
-/// Systemd has no place for it in the files, and writes them again when it is
-/// told the device rules.
+/// Systemd has no property for the period, and rewrites the files when it is told the device
+/// rules.
 fn a_period_without_a_quota_holds() {
     needs(&[
         Seconds(120),
@@ -311,7 +311,7 @@ fn a_period_without_a_quota_holds() {
     assert_period(&container, "1000000");
 }
 
-/// The period holds, without a quota.
+/// Asserts the period, without a quota.
 #[track_caller]
 fn assert_period(container: &Container, period: &str) {
     let directory = directory(container.pid(), "cpu");
@@ -321,7 +321,7 @@ fn assert_period(container: &Container, period: &str) {
     }
 }
 
-/// Told one limit, it writes all it knows of the unit.
+/// When systemd is told a single limit, it writes everything it knows about the unit.
 fn an_update_keeps_what_systemd_does_not_know() {
     needs(&[
         Seconds(120),
@@ -340,7 +340,7 @@ fn an_update_keeps_what_systemd_does_not_know() {
     assert_period();
     update(&["--pids-limit", "50"]).ok();
     assert_period();
-    // One that is taken back, after systemd was told a part of it.
+    // An update that fails after systemd was told a part of it.
     update(&["--cpu-share", "256", "--cpuset-cpus", "4095"]).exits(1);
     assert_period();
     let rules = json!({ "devices": [
@@ -351,8 +351,8 @@ fn an_update_keeps_what_systemd_does_not_know() {
     assert_period();
 }
 
-/// The unit may be gone by the time systemd is told of the limit: that succeeds
-/// as where nobody takes it away.
+/// The unit may be gone when systemd is told the limit. Then the update succeeds, as without
+/// systemd.
 fn a_memory_limit_through_systemd_that_kills_says_so() {
     needs(&[Seconds(120), Systemd, Root, CgroupV2, Controller("memory")]);
     let container = running(Bundle::new());
@@ -396,7 +396,7 @@ fn an_update_reaches_systemd_and_the_files() {
         file("memory", "memory.limit_in_bytes", "67108864");
         file("cpu", "cpu.shares", "512");
     }
-    // No device is lost, and a new one is there to stay.
+    // No device is lost, and a new device stays.
     let rules = json!({ "devices": [
         { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm" },
     ] });
@@ -471,7 +471,7 @@ fn unified_files_are_known_to_systemd() {
     assert_file(&directory, "cpu.max", "20000 100000");
 }
 
-/// What a further process says to opening a device.
+/// Opens a device in an exec.
 #[track_caller]
 fn open(container: &Container, path: &str, access: &str) -> Output {
     let exec = container.command("exec", NO_FLAGS);
@@ -482,7 +482,7 @@ fn devices_survive_a_reload() {
     needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     let rules = json!([
         { "allow": false, "access": "rwm" },
-        // A rule that systemd has no words for.
+        // A rule that systemd cannot express.
         { "allow": true, "type": "c", "minor": 11, "access": "w" },
     ]);
     let kmsg =
@@ -515,7 +515,7 @@ fn devices_survive_a_reload() {
     }
 }
 
-/// Those that it was made with and those that came later: systemd knows them all.
+/// Devices of the creation and devices that were added later: systemd knows all of them.
 fn devices_by_name_survive_a_reload() {
     needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
     gpu::describe_nodes();
@@ -545,7 +545,7 @@ fn devices_by_name_survive_a_reload() {
     assert!(allowed.contains(&format!("{named}9 rwm")), "{allowed}");
     update(&["--pids-limit", "40"]);
     assert_there(&modes, &there);
-    // systemd's own change of the unit writes them again, too.
+    // A change of the unit in systemd makes it rewrite them, too.
     systemctl(["set-property", "--runtime", &unit, "TasksMax=50"]).ok();
     assert_there(&modes, &there);
     update(&[
@@ -587,7 +587,7 @@ fn denied_devices_stay_denied_after_a_reload() {
     }
 }
 
-/// Also those that systemd does not hand down, such as hugetlb and rdma.
+/// Includes controllers that systemd does not delegate, such as hugetlb and rdma.
 fn a_container_has_every_controller() {
     needs(&[Seconds(120), Systemd, Root, CgroupV2]);
     let container = created(Bundle::new());
@@ -626,8 +626,8 @@ fn annotations_are_properties() {
     }
 }
 
-/// Refused by name where it would be lost or lead the container astray, obeyed
-/// where it is only another than the usual one.
+/// An annotation is refused if its effect would be lost or would mislead, and obeyed if it only
+/// differs from the default.
 fn what_is_decided_elsewhere_is_no_annotation() {
     needs(&[
         Seconds(120),
@@ -730,7 +730,7 @@ fn a_unit_that_is_there_is_not_touched() {
     assert_eq!(property(&unit, "ActiveState"), "active");
 }
 
-/// The unit's own, left behind by somebody, and the slice above it: init would
+/// Either the unit's own cgroup was left frozen, or the slice above it is frozen: init would
 /// never answer.
 fn a_frozen_cgroup_is_refused() {
     needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
@@ -752,7 +752,7 @@ fn a_frozen_cgroup_is_refused() {
     }
 }
 
-/// A cgroup without processes, frozen, until dropped.
+/// A frozen cgroup without processes. Dropping it removes it.
 struct FrozenCgroup(PathBuf);
 
 impl FrozenCgroup {
@@ -798,7 +798,7 @@ fn without_a_bus_nothing_is_left() {
         .exits(1);
     output.says("no such file or directory");
     assert!(!container.has_state());
-    // The bus itself, instead of systemd's own socket.
+    // Over the bus instead of systemd's own socket.
     let bus = "unix:path=/run/dbus/system_bus_socket";
     let create = container
         .command("create", SYSTEMD)
@@ -806,7 +806,7 @@ fn without_a_bus_nothing_is_left() {
     container.detach(create).ok();
     container.kill("KILL").ok();
     container.wait_for_status("stopped");
-    // Without anyone to ask, as long as there is something to ask about.
+    // Without a bus, deleting fails as long as systemd must be asked.
     let delete = container.command("delete", NO_FLAGS);
     let deleted = delete.env("DBUS_SYSTEM_BUS_ADDRESS", nowhere).output();
     assert!(
@@ -858,7 +858,7 @@ fn a_cgroup_of_its_own_belongs_to_the_container() {
     assert!(!below.exists());
 }
 
-/// What `spec --rootless` of the user gives.
+/// The output of `spec --rootless` as the user.
 fn users_bundle(modes: &str) -> Bundle {
     let bundle = Bundle::new();
     let spec = Invocation::new(runtime()).args(["spec", "--rootless"]);
@@ -882,7 +882,7 @@ fn a_user_has_scopes_of_its_own() {
     let directory = directory(container.pid(), "");
     assert!(directory.ends_with(&place), "{}", directory.display());
     container.start().ok();
-    // No user may move a process from its session to there: systemd does.
+    // A user may not move a process there from its session: systemd does.
     let file = scratch().join("pid");
     let exec = teu(["exec", "--detach", "--pid-file"])
         .arg(&file)
@@ -911,7 +911,7 @@ fn a_users_limits_hold() {
         .set("/linux/resources/memory/limit", 32 << 20)
         .set("/linux/resources/pids/limit", 9);
     let container = Container::new(bundle);
-    // Not over the bus, but to systemd itself.
+    // With systemd's own socket instead of the bus.
     let create = container.command("create", SYSTEMD);
     let create = create.without_env("DBUS_SESSION_BUS_ADDRESS");
     container.detach(create).ok();
@@ -978,7 +978,7 @@ fn without_cgroups_the_container_stays_where_it_is() {
     exec.output().exits(3);
     let listed = container.command("ps", ["--format", "json"]).output().ok();
     assert_eq!(listed.json(), json!([container.pid()]));
-    // Its processes have no cgroup that could name them all: init is killed.
+    // No cgroup names its processes, so only init is killed.
     container
         .command("kill", ["--all"])
         .arg("KILL")

@@ -1,4 +1,4 @@
-//! Terminals: sent over a socket, or the caller's own; and the pidfd socket.
+//! Terminals that are sent over a socket, or are the caller's; and the pidfd socket.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
@@ -16,7 +16,7 @@ tests![
     relative_sockets_are_in_the_bundle,
 ];
 
-/// A container created with a console socket, and its terminal.
+/// A container that was created with a console socket, and its terminal.
 fn on_console(bundle: Bundle) -> (Container, Terminal) {
     let socket = FdSocket::new("console");
     let container = Container::new(bundle.terminal());
@@ -32,7 +32,7 @@ fn console_socket_gets_the_terminal() {
     let (container, mut terminal) = on_console(Bundle::new().probe("cat"));
     container.start().ok();
     terminal.write("word\n");
-    // Once as the echo of the terminal, once from the program.
+    // The terminal echoes the word, and the program prints it.
     terminal.expect("word\r\n");
     terminal.expect("word\r\n");
     terminal.write("\x04");
@@ -137,10 +137,10 @@ fn relative_sockets_are_in_the_bundle() {
     let flags = ["--console-socket", "one", "--pidfd-socket", "two"];
     container.create_with(flags).ok();
     assert_eq!(pidfd.receive().0, "standard");
-    // Closed, it would hang up.
+    // If it were closed, the terminal would hang up.
     let _terminal = console.receive();
     container.start().ok();
-    // Where the process is not from a file, exec works in the bundle as well.
+    // Without a file that describes the process, exec works in the bundle as well.
     let exec = container.command("exec", ["--tty", "--detach"].iter().chain(&flags));
     exec.args(["/probe", "exit", "0"]).output().ok();
     assert_eq!(pidfd.receive().0, "setns");

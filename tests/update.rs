@@ -1,4 +1,4 @@
-//! `update`: what the kernel has in force afterwards.
+//! `update`: the limits in force after it, as the kernel shows them.
 
 use std::fs;
 
@@ -55,7 +55,7 @@ fn update_with(container: &Container, resources: &Value) -> Output {
     call.stdin(resources.to_string()).output()
 }
 
-/// Shares (as v2's weight there), quota and period, memory, pids.
+/// The limits in force: shares (on v2 the weight), quota and period, memory, pids.
 fn in_force(container: &Container) -> [String; 4] {
     let cgroup = CgroupFiles::of(container.pid());
     let bandwidth = if cgroup.is_v1("cpu") {
@@ -139,7 +139,7 @@ fn resources_come_from_a_file_or_standard_input() {
     call.stdin("{\"pids\"").output().exits(1).says("/dev/stdin");
 }
 
-/// runc ends with a panic.
+/// runc panics here.
 fn sections_may_be_null() {
     needs(&[Root, Controller("cpu"), Controller("memory"), Teu]);
     let container = Container::running(limited());
@@ -151,7 +151,7 @@ fn sections_may_be_null() {
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "9"]);
 }
 
-/// Go reads JSON so, and runc's callers may write it so.
+/// Go reads JSON in this way, so runc's callers may rely on it.
 fn case_of_names_does_not_matter() {
     needs(&[Root, Controller("cpu"), Controller("memory")]);
     let container = Container::running(limited());
@@ -159,8 +159,8 @@ fn case_of_names_does_not_matter() {
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "8"]);
 }
 
-/// On v2 quota and period are one file: the one not given comes from what was
-/// given before, also by an earlier update.
+/// On v2, quota and period are in a single file: the value that is not given comes from an earlier
+/// update or from the creation.
 fn one_value_keeps_the_others() {
     needs(&[
         Root,
@@ -188,7 +188,7 @@ fn memory_and_swap_go_together() {
         false => ("memory.swap.max", false),
     };
     if !directory.join(file).exists() {
-        // A kernel without swap accounting has nothing to say here.
+        // The kernel has no swap accounting.
         return;
     }
     let swap = || cgroup.read("memory", file, file);
@@ -203,10 +203,10 @@ fn memory_and_swap_go_together() {
     };
     update(&container, &["--memory-swap", "96M"]).ok();
     assert_eq!(swap(), shown(64 << 20, 32 << 20));
-    // v2 counts swap alone: it is less when there is more memory.
+    // v2 limits swap alone: the limit shrinks when that of memory grows.
     update(&container, &["--memory", "80M"]).ok();
     assert_eq!(swap(), shown(80 << 20, 16 << 20));
-    // Both grow past the old sum.
+    // Both grow beyond the old sum.
     update(&container, &["--memory", "200M", "--memory-swap", "300M"]).ok();
     assert_eq!(swap(), shown(200 << 20, 100 << 20));
     update(&container, &["--memory", "400M"])
@@ -237,7 +237,7 @@ fn idle_comes_and_goes_with_the_shares() {
     assert_eq!(idle(), "1");
     update(&container, &["--cpu-idle", "0"]).ok();
     assert_in_force(&container, ["512", "50000 50000", MEGABYTES_64, "40"]);
-    // The kernel refuses the shares of an idle cgroup.
+    // The kernel refuses to set the weight of an idle cgroup.
     update(&container, &["--cpu-idle", "1"]).ok();
     update(&container, &["--cpu-share", "512"]).ok();
     assert_eq!(idle(), "0");
@@ -254,8 +254,7 @@ fn refused_update_leaves_the_old_limits() {
     ]);
     let container = Container::running(limited());
     let before = in_force(&container);
-    // The last of them is written last, and refused: shorter than a period
-    // may be.
+    // The last value is written last, and refused because a period must be longer.
     let flags = [
         "--cpuset-cpus=0",
         "--pids-limit=77",
@@ -274,7 +273,7 @@ fn refused_update_leaves_the_old_limits() {
     update(&container, &flags).exits(1).says("invalid argument");
     assert_eq!(all(), all_before);
     assert_eq!(in_force(&container), before);
-    // Nothing of it was noted either.
+    // The values are not saved either.
     update(&container, &["--cpu-quota", "30000"]).ok();
     assert_in_force(&container, ["512", "30000 100000", MEGABYTES_64, "40"]);
 }
@@ -313,7 +312,7 @@ fn refused_values_are_named() {
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "40"]);
 }
 
-/// A container below a cgroup that has the first processor only.
+/// A container below a cgroup that has only the first processor.
 fn below_first_processor(name: &str) -> (Container, std::path::PathBuf) {
     let path = format!("/{}{name}/box", marker());
     let bundle = Bundle::new()
@@ -376,7 +375,8 @@ fn cpuset_of_cgroups_below_follows() {
     needs(&[Root, CgroupV1, Controller("cpuset"), Processors(2), Teu]);
     let container = Container::running(Bundle::new().probe("sleep"));
     let cgroup = CgroupFiles::of(container.pid());
-    // In the one all, in another the processor that goes, and one below it.
+    // The first cgroup has all processors; the second has the processor that is removed, with a
+    // cgroup below it.
     let make = |name: &str, cpus: &str| {
         let path = cgroup.make_below("cpuset", name);
         fs::write(path.join("cpuset.cpus"), cpus).unwrap();
@@ -388,7 +388,7 @@ fn cpuset_of_cgroups_below_follows() {
         let cpus = fs::read_to_string(path.join("cpuset.cpus")).unwrap();
         assert_eq!(cpus.trim(), "1", "{}", path.display());
     }
-    // They do not grow, but go back with an update that fails.
+    // They do not grow, but are restored when an update fails.
     update(&container, &["--cpuset-cpus", "0-1"]).ok();
     update(&container, &["--cpuset-cpus", "0", "--cpu-period", "1"]).exits(1);
     for path in &below {
@@ -410,7 +410,7 @@ fn usage_is_checked_when_asked_for() {
     assert_in_force(&container, ["512", "50000 100000", MEGABYTES_64, "40"]);
 }
 
-/// v2 takes any limit and kills to get below it.
+/// v2 accepts any limit, and kills processes to get below it.
 fn a_memory_limit_that_kills_says_so() {
     needs(&[Root, CgroupV2, Controller("memory")]);
     let container = Container::running(limited());
@@ -422,7 +422,7 @@ fn a_memory_limit_that_kills_says_so() {
     container.wait_for_status("stopped");
 }
 
-/// A device that no driver has: what is allowed to open it gets ENXIO.
+/// A device that no driver has: opening it fails with ENXIO if that is allowed.
 const NOBODYS: &str = "/dev/nobodys";
 
 fn with_device(bundle: Bundle) -> Bundle {
@@ -436,7 +436,7 @@ fn rule(allow: bool, access: &str) -> Value {
     json!({ "allow": allow, "type": "c", "major": 239, "minor": 7, "access": access })
 }
 
-/// What opening it comes to, as the errno's name.
+/// The result of opening a device, as the errno's name.
 fn open(container: &Container, path: &str, access: &str) -> String {
     let call = container
         .command("exec", NO_FLAGS)
@@ -445,7 +445,7 @@ fn open(container: &Container, path: &str, access: &str) -> String {
     answers[0]["errno"].as_str().unwrap_or("ok").to_owned()
 }
 
-/// runc has never been able to.
+/// runc has never supported this.
 fn devices_are_allowed_and_denied() {
     needs(&[Root, Teu]);
     let container = Container::running(with_device(Bundle::new()));
@@ -462,7 +462,7 @@ fn devices_are_allowed_and_denied() {
     )
     .ok();
     assert_eq!(open(&container, NOBODYS, "r"), "EPERM");
-    // What every container has cannot be lost.
+    // The default devices cannot be removed.
     assert_eq!(open(&container, "/dev/null", "rw"), "ok");
 }
 
@@ -476,7 +476,7 @@ fn devices_survive_every_update() {
     let other = json!({ "allow": true, "type": "c", "major": 239, "minor": 8, "access": "r" });
     update_with(&container, &json!({ "devices": [other] })).ok();
     assert_eq!(open(&container, NOBODYS, "rw"), "ENXIO");
-    // The other limit is refused, after or before the rules: both stay away.
+    // The other limit is refused, before or after the rules are written: neither is changed.
     let both = json!({ "cpu": { "period": 1 }, "devices": [rule(false, "rwm")] });
     update_with(&container, &both).exits(1);
     assert_eq!(open(&container, NOBODYS, "rw"), "ENXIO");
@@ -489,7 +489,7 @@ fn kept_device_is_never_missing() {
     let bundle = with_device(Bundle::new()).probe(&format!("reopen {NOBODYS} 1.5; sleep"));
     let bundle = bundle.push("/linux/resources/devices", rule(true, "r"));
     let container = Container::running(bundle);
-    // Narrower and wider rules for the device take each other's place.
+    // A rule replaces narrower and wider rules for the device.
     let wide = json!({ "allow": true, "type": "c", "major": 239, "access": "rwm" });
     let deny_all = json!({ "allow": false, "access": "rwm" });
     for _ in 0..20 {
@@ -509,7 +509,7 @@ fn default_of_devices_can_be_turned_around() {
     let bundle = with_device(Bundle::new()).set("/linux/resources/devices", all.clone());
     let container = Container::running(bundle);
     assert_eq!(open(&container, NOBODYS, "rw"), "ENXIO");
-    // Two exceptions, of which one goes again.
+    // Two exceptions, one of which is removed again.
     update_with(&container, &json!({ "devices": [rule(false, "w")] })).ok();
     assert_eq!(open(&container, NOBODYS, "rw"), "EPERM");
     assert_eq!(open(&container, NOBODYS, "r"), "ENXIO");
@@ -559,7 +559,7 @@ fn rates_of_devices_are_changed_one_by_one() {
     update_with(&container, &change).ok();
     assert_eq!(read("read_bps"), format!("{device} 1000000"));
     assert_eq!(read("write_iops"), format!("{device} 900"));
-    // What was not there before is not there after a failure.
+    // A limit that did not exist before does not exist after a failure.
     let change = json!({
         "blockIO": { "throttleReadBpsDevice": rate(5), "throttleReadIOPSDevice": rate(5) },
         "cpu": { "period": 1 },
@@ -618,7 +618,7 @@ fn unified_files_are_written() {
     let output = update_with(&container, &change).exits(1);
     output.says(r#"linux.resources.unified[\"memory.nothing\"]"#);
     assert_in_force(&container, ["512", "max 50000", MEGABYTES_64, "12"]);
-    // A limit of its own wins over the file given before.
+    // A flag takes precedence over the file given before it.
     update(&container, &["--pids-limit", "14"]).ok();
     assert_in_force(&container, ["512", "max 50000", MEGABYTES_64, "14"]);
 }

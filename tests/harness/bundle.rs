@@ -1,5 +1,5 @@
-//! A bundle: a root filesystem with the probe in it, and a config.json that
-//! starts from what `spec` writes and is edited from there.
+//! Builds bundles: a root filesystem with the probe in it, and a config.json that starts
+//! from the output of `spec` and is edited from there.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::container::Container;
 use super::{Output, scratch};
 
-/// Directories every root filesystem has.
+/// The directories that every root filesystem has.
 const DIRECTORIES: [&str; 9] = [
     "dev", "proc", "sys", "tmp", "run", "etc", "bin", "root", "mnt",
 ];
 
-/// A bundle on its way to a container; written when the container is made.
+/// A bundle under construction. config.json is written when the container is made.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     pub(crate) directory: PathBuf,
@@ -24,8 +24,8 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// A container that runs `probe report` as root, with the namespaces,
-    /// mounts and capabilities engines give by default.
+    /// A container that runs `probe report` as root, with the namespaces, mounts and
+    /// capabilities that engines give by default.
     pub(crate) fn new() -> Bundle {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -36,8 +36,8 @@ impl Bundle {
         }
         let sticky = fs::Permissions::from_mode(0o1777);
         fs::set_permissions(rootfs.join("tmp"), sticky).expect("set the mode of /tmp");
-        // The runner put a copy beside the directories of the tests: a link is
-        // as good as eight megabytes for each bundle.
+        // A hard link of the runner's copy, because a bundle needs no copy of its eight
+        // megabytes.
         let probe = scratch().join("../probe");
         fs::hard_link(probe, rootfs.join("probe")).expect("link the probe into the rootfs");
         Bundle {
@@ -50,7 +50,7 @@ impl Bundle {
         self.directory.join("rootfs")
     }
 
-    /// What the probe is to do: its modes, separated by `;`.
+    /// Sets the probe's modes, separated by `;`.
     pub(crate) fn probe(self, modes: &str) -> Self {
         let is_sequence = modes.contains(';');
         let words = modes.split(';').collect::<Vec<_>>().join(" -- ");
@@ -66,13 +66,13 @@ impl Bundle {
         self.set("/process/args", args.to_vec())
     }
 
-    /// Sets the value at a JSON pointer, making the objects on the way.
+    /// Sets the value at a JSON pointer. Missing objects on the way are made.
     pub(crate) fn set(mut self, pointer: &str, value: impl Into<Value>) -> Self {
         *at(&mut self.spec, pointer) = value.into();
         self
     }
 
-    /// Appends to the list at a JSON pointer, made if missing.
+    /// Appends to the list at a JSON pointer. A missing list is made.
     pub(crate) fn push(mut self, pointer: &str, value: impl Into<Value>) -> Self {
         let list = at(&mut self.spec, pointer);
         if list.is_null() {
@@ -82,7 +82,7 @@ impl Bundle {
         self
     }
 
-    /// Removes the member a JSON pointer names.
+    /// Removes the member at a JSON pointer.
     pub(crate) fn remove(mut self, pointer: &str) -> Self {
         let (parent, name) = pointer.rsplit_once('/').expect("a JSON pointer");
         let parent = self.spec.pointer_mut(parent).and_then(Value::as_object_mut);
@@ -90,7 +90,7 @@ impl Bundle {
         self
     }
 
-    /// A new namespace of this kind.
+    /// Adds a new namespace of this kind.
     pub(crate) fn namespace(self, kind: &str) -> Self {
         self.without_namespace(kind)
             .push("/linux/namespaces", json!({ "type": kind }))
@@ -103,7 +103,7 @@ impl Bundle {
             .push("/linux/namespaces", json!({ "type": kind, "path": path }))
     }
 
-    /// Stays in the runtime's namespace of this kind.
+    /// Keeps the runtime's namespace of this kind.
     pub(crate) fn without_namespace(mut self, kind: &str) -> Self {
         let namespaces = at(&mut self.spec, "/linux/namespaces").as_array_mut();
         namespaces
@@ -112,7 +112,7 @@ impl Bundle {
         self
     }
 
-    /// A new user namespace: container ids 0–65535 are host ids from 100000.
+    /// Adds a new user namespace, in which the ids 0–65535 are the host's from 100000.
     pub(crate) fn user_namespace(self) -> Self {
         let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
         self.chown_rootfs(100_000);
@@ -121,7 +121,7 @@ impl Bundle {
             .set("/linux/gidMappings", map)
     }
 
-    /// Gives the directories of the root filesystem to a user.
+    /// Makes a user the owner of the root filesystem's directories.
     pub(crate) fn chown_rootfs(&self, user: u32) {
         let root = self.rootfs();
         let directories = DIRECTORIES.iter().map(|name| root.join(name));
@@ -134,7 +134,7 @@ impl Bundle {
         self.push("/mounts", mount)
     }
 
-    /// Replaces the mount on this destination.
+    /// Removes the mount on this destination.
     pub(crate) fn without_mount(mut self, destination: &str) -> Self {
         let mounts = at(&mut self.spec, "/mounts")
             .as_array_mut()
@@ -147,7 +147,7 @@ impl Bundle {
         self.push(&format!("/hooks/{kind}"), hook)
     }
 
-    /// A hook of this kind that appends to `file` how it was called.
+    /// Adds a hook of this kind that appends its arguments and stdin to `file`.
     pub(crate) fn recording_hook(self, kind: &str, file: &Path) -> Self {
         let probe = self.host_probe();
         self.hook(
@@ -156,7 +156,7 @@ impl Bundle {
         )
     }
 
-    /// The probe, as the host sees it.
+    /// The path of the probe on the host.
     pub(crate) fn host_probe(&self) -> PathBuf {
         self.rootfs().join("probe")
     }
@@ -169,7 +169,7 @@ impl Bundle {
         self.push("/process/env", variable)
     }
 
-    /// The same capabilities in all sets but the ambient one.
+    /// Sets all capability sets except the ambient set.
     pub(crate) fn capabilities<const N: usize>(self, names: [&str; N]) -> Self {
         let set = json!(names.to_vec());
         self.set(
@@ -178,7 +178,7 @@ impl Bundle {
         )
     }
 
-    /// A file in the root filesystem.
+    /// Adds a file to the root filesystem.
     pub(crate) fn file(self, path: &str, text: &str) -> Self {
         let path = self.rootfs().join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().expect("a parent")).expect("create the file's directory");
@@ -186,7 +186,7 @@ impl Bundle {
         self
     }
 
-    /// Takes config.json as another program wrote it into the bundle.
+    /// Reads the config.json that another program wrote into the bundle.
     #[track_caller]
     pub(crate) fn read(mut self) -> Self {
         let text = fs::read_to_string(self.directory.join("config.json"));
@@ -200,14 +200,14 @@ impl Bundle {
         fs::write(self.directory.join("config.json"), text).expect("write config.json");
     }
 
-    /// `run` of a container made of it, to its end.
+    /// Makes a container and calls `run`; waits for its end.
     #[track_caller]
     pub(crate) fn run(self) -> Output {
         Container::new(self).run()
     }
 }
 
-/// The place a JSON pointer names, made of empty objects where it is missing.
+/// The value at a JSON pointer. Missing objects are made.
 fn at<'a>(value: &'a mut Value, pointer: &str) -> &'a mut Value {
     pointer
         .trim_start_matches('/')

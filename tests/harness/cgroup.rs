@@ -1,15 +1,15 @@
-//! The cgroup of a process, as the kernel shows it on v1 and on v2.
+//! Reads the files of a process's cgroups, on v1 and on v2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where a process is, hierarchy by hierarchy.
+/// The cgroups of a process, by hierarchy.
 pub(crate) struct CgroupFiles {
     memberships: String,
 }
 
 impl CgroupFiles {
-    /// Of a process by its pid on the host.
+    /// The cgroups of the process with this pid on the host.
     #[track_caller]
     pub(crate) fn of(pid: i32) -> CgroupFiles {
         let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"));
@@ -23,8 +23,8 @@ impl CgroupFiles {
         self.inner(controller).is_some()
     }
 
-    /// The directory with the files of a controller, by its v1 name; that of
-    /// the unified hierarchy for "", and where it is not in a v1 one.
+    /// The cgroup's directory for a controller, by its v1 name. The unified hierarchy serves
+    /// controllers that are not in a v1 hierarchy, and the name "".
     #[track_caller]
     pub(crate) fn directory(&self, controller: &str) -> PathBuf {
         match self.inner(controller) {
@@ -44,28 +44,28 @@ impl CgroupFiles {
         }
     }
 
-    /// The directory in the unified hierarchy, on machines that have it.
+    /// The cgroup's directory in the unified hierarchy, if the machine has it.
     pub(crate) fn unified(&self) -> Option<PathBuf> {
         self.inner("").map(|_| self.directory(""))
     }
 
-    /// The directory of the cgroup where the mount has another name than the controller, as
-    /// that of "name=systemd".
+    /// The cgroup's directory in a hierarchy whose mount has another name than the controller,
+    /// such as "name=systemd".
     #[track_caller]
     pub(crate) fn directory_at(&self, mount: &str, controller: &str) -> PathBuf {
         let path = self.inner(controller).expect("a membership");
         PathBuf::from(format!("/sys/fs/cgroup/{mount}{path}"))
     }
 
-    /// A file of a controller: by its name on v1, or on v2.
+    /// Reads a file of a controller, under its name on v1 or on v2.
     #[track_caller]
     pub(crate) fn read(&self, controller: &str, on_v1: &str, on_v2: &str) -> String {
         let file = if self.is_v1(controller) { on_v1 } else { on_v2 };
         read(&self.directory(controller).join(file))
     }
 
-    /// Makes a cgroup with this name below the container's cgroup, in the hierarchy of the
-    /// controller, and returns its directory.
+    /// Makes a cgroup of this name below the container's cgroup, in the controller's hierarchy.
+    /// Returns its directory.
     #[track_caller]
     pub(crate) fn make_below(&self, controller: &str, name: &str) -> PathBuf {
         let path = self.directory(controller).join(name);

@@ -1,4 +1,4 @@
-//! A container: one bundle, one id, the commands on it.
+//! A container of a test: its bundle, its id, and the commands on it.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
@@ -12,18 +12,18 @@ use super::invocation::text_of;
 use super::snapshot::marker;
 use super::{Bundle, Invocation, NO_FLAGS, Output, process, state_root, teu, wait_until};
 
-/// A container of the running test. When dropped, whatever is left of it is
-/// deleted, by force, and must be gone.
+/// A container of the running test. Dropping it deletes what is left by force, and fails the
+/// test if anything remains.
 pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) bundle: Bundle,
-    /// Where a created container's stdout goes.
+    /// The file with the stdout of a created container.
     stdout: RefCell<Option<PathBuf>>,
     pid: Cell<Option<i32>>,
 }
 
 impl Container {
-    /// Writes the bundle and picks an id; nothing runs yet.
+    /// Writes the bundle and chooses an id. Starts nothing.
     pub(crate) fn new(bundle: Bundle) -> Container {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +36,7 @@ impl Container {
         }
     }
 
-    /// A container that is created.
+    /// Makes a container and calls `create`.
     #[track_caller]
     pub(crate) fn created(bundle: Bundle) -> Container {
         let container = Container::new(bundle);
@@ -44,7 +44,7 @@ impl Container {
         container
     }
 
-    /// A container that runs, detached.
+    /// Makes a container and calls `run --detach`.
     #[track_caller]
     pub(crate) fn running(bundle: Bundle) -> Container {
         let container = Container::created(bundle);
@@ -52,7 +52,7 @@ impl Container {
         container
     }
 
-    /// `VERB [--bundle DIR] FLAGS… ID`, not called yet.
+    /// Prepares the call `VERB [--bundle DIR] FLAGS… ID`.
     pub(crate) fn command<S: AsRef<OsStr>>(
         &self,
         verb: &str,
@@ -65,7 +65,7 @@ impl Container {
         call.args(flags).arg(&self.id)
     }
 
-    /// A foreground `run`, to its end. It must leave no state behind.
+    /// Calls `run` in the foreground and waits for its end. No state may be left.
     #[track_caller]
     pub(crate) fn run(&self) -> Output {
         let output = self.command("run", NO_FLAGS).output();
@@ -86,7 +86,7 @@ impl Container {
         self.detach(self.command("create", flags))
     }
 
-    /// Calls what leaves a container behind, and remembers its pid and output.
+    /// Makes a call that leaves a container running, and notes its pid and output.
     #[track_caller]
     pub(crate) fn detach(&self, call: Invocation) -> Output {
         let output = call.output();
@@ -99,7 +99,7 @@ impl Container {
         output
     }
 
-    /// Remembers the pid of a container that was restored.
+    /// Notes the pid of a restored container.
     #[track_caller]
     pub(crate) fn found_again(&self) {
         let pid = self.state()["pid"].as_i64();
@@ -126,13 +126,13 @@ impl Container {
         self.command("delete", ["--force"]).output()
     }
 
-    /// The answer of `state`.
+    /// The output of `state`.
     #[track_caller]
     pub(crate) fn state(&self) -> Value {
         self.command("state", NO_FLAGS).output().ok().json()
     }
 
-    /// The status word of `state`.
+    /// The status in the output of `state`.
     #[track_caller]
     pub(crate) fn status(&self) -> String {
         self.state()["status"]
@@ -141,7 +141,7 @@ impl Container {
             .to_owned()
     }
 
-    /// Waits until `state` answers with this status.
+    /// Waits until `state` reports this status.
     #[track_caller]
     pub(crate) fn wait_for_status(&self, status: &str) {
         wait_until(&format!("the status is {status}"), || {
@@ -150,13 +150,13 @@ impl Container {
         });
     }
 
-    /// init's pid on the host, as `state` gave it after create.
+    /// The pid of init on the host, as `state` reported it after the creation.
     #[track_caller]
     pub(crate) fn pid(&self) -> i32 {
         self.pid.get().expect("a container that was created")
     }
 
-    /// Waits for init's end, as a shim does: its exit status, 128+n for a signal.
+    /// Waits for init's end as a shim does. Returns the exit status, or 128+n for signal n.
     #[track_caller]
     pub(crate) fn wait(&self) -> i32 {
         let status = process::wait(self.pid());
@@ -165,7 +165,7 @@ impl Container {
             .unwrap_or_else(|| 128 + status.signal().expect("an exit or a signal"))
     }
 
-    /// Waits until the container has printed a whole line with this text.
+    /// Waits until the container has printed a complete line with this text.
     #[track_caller]
     pub(crate) fn wait_for_output(&self, text: &str) {
         wait_until(&format!("the container printed {text:?}"), || {
@@ -173,7 +173,7 @@ impl Container {
         });
     }
 
-    /// What a created container has printed so far.
+    /// The output of a created container so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout
             .borrow()
@@ -182,7 +182,7 @@ impl Container {
             .unwrap_or_default()
     }
 
-    /// Whether its state directory exists.
+    /// Whether the state directory exists.
     pub(crate) fn has_state(&self) -> bool {
         state_root().join(&self.id).exists()
     }
@@ -196,7 +196,7 @@ impl Drop for Container {
         let output = self.delete_force();
         let is_gone = output.status.success() && !self.has_state();
         let words = format!("delete --force left something: {output}");
-        // A test that is failing already keeps its own message.
+        // A failing test has panicked already; its message must not be replaced.
         if !is_gone && std::thread::panicking() {
             eprintln!("{words}");
         } else {

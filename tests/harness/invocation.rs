@@ -1,4 +1,4 @@
-//! One call of the runtime, and what came of it.
+//! A call of the runtime or another program, and its result.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -17,13 +17,13 @@ use serde_json::Value;
 use super::process::is_alive;
 use super::{patience, process, scratch, state_root};
 
-/// The runtime under test: $TEU_BINARY, or the teu that cargo built.
+/// The runtime to test: $TEU_BINARY, or the teu that cargo built.
 pub(crate) fn runtime() -> PathBuf {
     let other = std::env::var_os("TEU_BINARY");
     other.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_teu")), PathBuf::from)
 }
 
-/// A call of the runtime with the test's `--root` and these arguments.
+/// Prepares a call of the runtime with the test's `--root` and these arguments.
 pub(crate) fn teu<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Invocation {
     Invocation::new(runtime())
         .arg("--root")
@@ -31,8 +31,8 @@ pub(crate) fn teu<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Invocat
         .args(args)
 }
 
-/// A program about to be called. Its output goes to files, not pipes: a
-/// container that lives on holds them open.
+/// A program to call. Its output goes to files instead of pipes, because a detached container
+/// keeps its stdout open.
 pub(crate) struct Invocation {
     words: Vec<OsString>,
     prefix: Option<String>,
@@ -69,7 +69,7 @@ impl Invocation {
         self
     }
 
-    /// An argument before the last one there is by now.
+    /// Inserts an argument before the last argument so far.
     pub(crate) fn arg_before_last(mut self, arg: impl AsRef<OsStr>) -> Self {
         let last = self.words.len().saturating_sub(1);
         self.words.insert(last, arg.as_ref().to_owned());
@@ -92,8 +92,7 @@ impl Invocation {
         self
     }
 
-    /// stdin, stdout and stderr are this terminal, which becomes the
-    /// controlling one.
+    /// Makes this terminal stdin, stdout, stderr and the controlling terminal.
     pub(crate) fn on_terminal(mut self, terminal: OwnedFd) -> Self {
         self.terminal = Some(terminal);
         self
@@ -104,27 +103,27 @@ impl Invocation {
         self
     }
 
-    /// Calls the program as this user and group, without other groups.
+    /// Runs the program as this user and group, without supplementary groups.
     pub(crate) fn by_user(mut self, user: u32) -> Self {
         self.user = Some(user);
         self
     }
 
-    /// What takes longer than this, or more on a slow machine, is killed, and the
-    /// test fails.
+    /// Limits the program's time, which is longer on a slow machine. A program that exceeds it
+    /// is killed, and the test fails.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(patience(limit));
         self
     }
 
-    /// Shell commands before the program takes the shell's place, for what a
+    /// Runs shell commands first and then executes the program from the shell, to set what a
     /// program inherits: `exec 3<file`, `umask 077`, `export LISTEN_PID=$$`.
     pub(crate) fn after_shell(mut self, commands: &str) -> Self {
         self.prefix = Some(commands.to_owned());
         self
     }
 
-    /// These words in the place of the program: another one, or one that calls it.
+    /// Replaces the program by these words, such as another program with arguments.
     pub(crate) fn with_program<S: AsRef<OsStr>>(
         mut self,
         words: impl IntoIterator<Item = S>,
@@ -134,7 +133,7 @@ impl Invocation {
         self
     }
 
-    /// Has these words call it.
+    /// Puts these words before the program, so that they call it.
     pub(crate) fn behind<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned());
         self.words.splice(..0, words);
@@ -239,7 +238,7 @@ fn output_file(path: &Path) -> File {
     file.unwrap_or_else(|error| panic!("create {}: {error}", path.display()))
 }
 
-/// A program that has been started.
+/// A program that was started.
 pub(crate) struct Running {
     line: String,
     pub(crate) pid: i32,
@@ -251,7 +250,7 @@ pub(crate) struct Running {
 }
 
 impl Drop for Running {
-    /// What nobody waited for ends with the test.
+    /// Kills a program that was not waited for.
     fn drop(&mut self) {
         if !self.is_over && is_alive(self.pid) {
             self.signal(Signal::SIGKILL);
@@ -261,7 +260,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Waits for its end.
+    /// Waits for the program's end.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Output {
         let status = match self.limit {
@@ -280,36 +279,36 @@ impl Running {
         }
     }
 
-    /// What it has printed so far.
+    /// The program's stdout so far.
     pub(crate) fn stdout(&self) -> String {
         text_of(&self.stdout)
     }
 
-    /// What it has printed to stderr so far.
+    /// The program's stderr so far.
     pub(crate) fn stderr(&self) -> String {
         text_of(&self.stderr)
     }
 
-    /// The processes it has started and that live.
+    /// The living children of the program.
     pub(crate) fn children(&self) -> Vec<i32> {
         process::descendants(self.pid)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         match kill(Pid::from_raw(self.pid), signal) {
-            // It may have ended by itself, and been reaped.
+            // ESRCH: the program has ended by itself and was reaped.
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => panic!("signal {}: {errno}", self.line),
         }
     }
 }
 
-/// What a program printed; nothing if it printed to a terminal.
+/// The text that a program printed; empty if it printed to a terminal.
 pub(super) fn text_of(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) struct Output {
     line: String,
@@ -317,12 +316,12 @@ pub(crate) struct Output {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
-    /// A container that was detached may print more to it.
+    /// The file with stdout, to which a detached container may still write.
     pub(super) stdout_path: PathBuf,
 }
 
 impl Output {
-    /// The exit status; a signal is -signal.
+    /// The exit status; -n if signal n killed the program.
     pub(crate) fn code(&self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
         self.status
@@ -330,20 +329,20 @@ impl Output {
             .unwrap_or_else(|| -self.status.signal().unwrap_or(0))
     }
 
-    /// Must have succeeded.
+    /// Asserts that the program succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         self.exits(0)
     }
 
-    /// Must have ended with this exit status.
+    /// Asserts that the program ended with this exit status.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert!(self.code() == code, "expected exit status {code}: {self}");
         self
     }
 
-    /// stderr must hold this text.
+    /// Asserts that stderr contains this text.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
         assert!(
@@ -353,20 +352,20 @@ impl Output {
         self
     }
 
-    /// stdout as one JSON value.
+    /// Parses stdout as a JSON value.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         let value = serde_json::from_str(&self.stdout);
         value.unwrap_or_else(|error| panic!("expected JSON on stdout ({error}): {self}"))
     }
 
-    /// The report of `probe report`, after it succeeded.
+    /// Asserts success and parses the report of `probe report`.
     #[track_caller]
     pub(crate) fn probe(self) -> Value {
         self.ok().json()
     }
 
-    /// The answers of the probe's modes, one JSON value a line.
+    /// The answers of the probe's modes: a JSON value on each line.
     #[track_caller]
     pub(crate) fn answers(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line);
@@ -374,7 +373,7 @@ impl Output {
         values.unwrap_or_else(|error| panic!("expected lines of JSON ({error}): {self}"))
     }
 
-    /// The only answer: what follows `ok`, or the errno's name.
+    /// The only answer of the probe: the value of `ok`, or the name of the errno.
     #[track_caller]
     pub(crate) fn answer(&self) -> Value {
         let answers = self.answers();

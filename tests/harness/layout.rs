@@ -1,5 +1,5 @@
-//! Other layouts of control groups than this machine's, in the mount namespace
-//! of the running test. Dropped, each takes back what it did.
+//! Gives the running test other cgroup layouts than this machine's, in its own mount
+//! namespace. Dropping a layout restores the machine's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use super::scratch;
 
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
 
-/// A mount for the length of a test.
+/// A mount that is unmounted when dropped.
 #[derive(Debug)]
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// A new mount of this type, on a directory that is made if missing.
+    /// Mounts a filesystem of this type. A missing directory is made.
     pub(crate) fn new(kind: &str, target: impl Into<PathBuf>, data: &str) -> Mounted {
         Mounted::with_flags(kind, target, MsFlags::empty(), data)
     }
@@ -29,7 +29,7 @@ impl Mounted {
         Mounted::any(Path::new("none"), target.into(), Some(kind), flags, data)
     }
 
-    /// The same directory, or file, in another place; a file needs one there.
+    /// Bind-mounts a file or directory. A file needs an existing target.
     pub(crate) fn bind(source: &Path, target: impl Into<PathBuf>) -> Mounted {
         Mounted::any(source, target.into(), None, MsFlags::MS_BIND, "")
     }
@@ -56,69 +56,68 @@ impl Drop for Mounted {
     }
 }
 
-/// Takes back what a test makes the root of a v2 hierarchy hand down; such a
-/// test needs `Alone`.
+/// Remembers the controllers enabled at the root of a v2 hierarchy, and disables the others
+/// when dropped. Such a test needs `Alone`.
 #[derive(Debug)]
-pub(crate) struct HandedDown {
+pub(crate) struct EnabledControllers {
     control: PathBuf,
     before: String,
 }
 
-impl HandedDown {
-    /// From here on, at the root that is mounted there.
-    pub(crate) fn by(root: &str) -> HandedDown {
+impl EnabledControllers {
+    /// Notes the enabled controllers of the root mounted at this path.
+    pub(crate) fn of(root: &str) -> EnabledControllers {
         let control = Path::new(root).join("cgroup.subtree_control");
-        let before = fs::read_to_string(&control).expect("read what is handed down");
-        HandedDown { control, before }
+        let before = fs::read_to_string(&control).expect("read the enabled controllers");
+        EnabledControllers { control, before }
     }
 }
 
-impl Drop for HandedDown {
+impl Drop for EnabledControllers {
     fn drop(&mut self) {
-        let now = fs::read_to_string(&self.control).expect("read what is handed down");
+        let now = fs::read_to_string(&self.control).expect("read the enabled controllers");
         for name in now.split_whitespace() {
             if !self.before.split_whitespace().any(|one| one == name) {
-                fs::write(&self.control, format!("-{name}")).expect("take a controller back");
+                fs::write(&self.control, format!("-{name}")).expect("disable a controller");
             }
         }
     }
 }
 
-/// cgroup v2 alone in the usual place; nothing changes where it is that. The
-/// runtime hands down all controllers of such a host, so needs `Alone`.
+/// Mounts only cgroup v2 in the usual place, if that is not so already. A test with it needs
+/// `Alone`, because the runtime enables all controllers of such a host.
 #[derive(Debug)]
 pub(crate) struct V2Alone {
-    // Dropped in this order.
-    _handed_down: HandedDown,
+    // Fields are dropped in this order.
+    _controllers: EnabledControllers,
     _mounted: Option<Mounted>,
 }
 
 impl V2Alone {
     pub(crate) fn new() -> V2Alone {
         let is_so = V2Alone::path("cgroup.controllers").exists();
-        // A new mount would change the options of the one that is there: they
-        // are the hierarchy's.
+        // Bind-mount an existing hierarchy, because a new mount would change its options.
         let unified = Path::new("/sys/fs/cgroup/unified");
         let mounted = (!is_so).then(|| match unified.join("cgroup.procs").exists() {
             true => Mounted::bind(unified, USUAL_PLACE),
             false => Mounted::new("cgroup2", USUAL_PLACE, ""),
         });
         V2Alone {
-            _handed_down: HandedDown::by(USUAL_PLACE),
+            _controllers: EnabledControllers::of(USUAL_PLACE),
             _mounted: mounted,
         }
     }
 
-    /// A file or cgroup of the hierarchy.
+    /// The path of a file or cgroup in the hierarchy.
     pub(crate) fn path(path: &str) -> PathBuf {
         Path::new(USUAL_PLACE).join(path)
     }
 }
 
-/// All v1 hierarchies somewhere else, and nothing where they usually are.
+/// Moves all v1 hierarchies to another place and leaves the usual place empty.
 #[derive(Debug)]
 pub(crate) struct Elsewhere {
-    // Dropped in this order.
+    // Fields are dropped in this order.
     _nothing: Mounted,
     _moved: Vec<Mounted>,
     pub(crate) place: PathBuf,
@@ -133,9 +132,9 @@ impl Elsewhere {
             .flatten()
         {
             let is_v1 = entry.path().join("release_agent").exists();
-            // The links for controllers mounted together need none.
+            // Skip the links for controllers that share a mount.
             if is_v1 && !entry.path().is_symlink() {
-                // Not the names one would guess a controller from.
+                // A name from which a controller cannot be guessed.
                 let name = format!("h-{}", entry.file_name().to_string_lossy());
                 moved.push(Mounted::bind(&entry.path(), place.join(name)));
             }

@@ -1,11 +1,12 @@
-//! What every test stands on.
+//! The harness of the tests: builds bundles and containers, calls the runtime, and runs the
+//! tests.
 //!
-//! Each test runs in a process of its own, started by `runner`: it may crash,
-//! hang or leak without touching the others, it is the parent of whatever its
-//! containers leave behind (as a shim would be), and it has mounts and a network
-//! of its own. When it is done, the host is compared with what it was before.
+//! The runner starts each test in a process of its own. So a test may crash, hang or leak
+//! without affecting others; it is the parent of the processes that its containers leave, as a
+//! shim would be; and it has its own mounts and network. After the test the host is compared
+//! with its state before.
 //!
-//! A test is a function without arguments; its first line says what it needs:
+//! A test is a function without arguments. Its first line says what it needs:
 //!
 //! ```ignore
 //! fn hostname_is_set() {
@@ -15,8 +16,8 @@
 //! }
 //! ```
 //!
-//! Not here: anything that knows how the runtime works inside. The harness
-//! talks to the binary and asks the container and the kernel what happened.
+//! The harness knows nothing of the runtime's internals. It calls the binary, and asks the
+//! container and the kernel for the effects.
 
 #![allow(dead_code, reason = "a harness offers more than its present tests use")]
 
@@ -37,7 +38,7 @@ pub(crate) use bundle::Bundle;
 pub(crate) use cgroup::CgroupFiles;
 pub(crate) use container::Container;
 pub(crate) use invocation::{Invocation, Output, Running, runtime, teu};
-pub(crate) use layout::{Elsewhere, HandedDown, Mounted, V2Alone};
+pub(crate) use layout::{Elsewhere, EnabledControllers, Mounted, V2Alone};
 pub(crate) use needs::{Need::*, criu_path, domain_limit, needs};
 pub(crate) use process::{is_alive, wait_until};
 pub(crate) use runner::{Test, main};
@@ -47,27 +48,27 @@ pub(crate) use sys::{
 };
 pub(crate) use terminal::{FdSocket, Terminal};
 
-/// For commands without flags.
+/// The flags of a command without flags.
 pub(crate) const NO_FLAGS: [&str; 0] = [];
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The directory of the running test: its bundles, its state root and
-/// whatever else it wants to keep there. Removed by the runner.
+/// The directory of the running test, with its bundles, its state root and other files. The
+/// runner removes it.
 pub(crate) fn scratch() -> PathBuf {
     PathBuf::from(std::env::var_os("TEU_TEST_SCRATCH").expect("set by the runner for every test"))
 }
 
-/// The `--root` of every runtime call of the running test.
+/// The `--root` of all runtime calls of the running test.
 pub(crate) fn state_root() -> PathBuf {
     scratch().join("state")
 }
 
-/// How long to wait for what takes no longer than `limit` on a common machine:
-/// longer by $TEU_TEST_SLOWNESS, which an emulated machine has measured, and with more
-/// [`rounds`].
+/// A time limit for an operation that takes no longer than `limit` on a common machine. It
+/// grows with $TEU_TEST_SLOWNESS, which is measured on emulated machines, and with the number
+/// of [`rounds`].
 pub(crate) fn patience(limit: Duration) -> Duration {
     let limit = limit * rounds(100).div_ceil(100).max(1);
     let slowness = std::env::var("TEU_TEST_SLOWNESS").map(|slowness| slowness.parse());
@@ -77,9 +78,9 @@ pub(crate) fn patience(limit: Duration) -> Duration {
     }
 }
 
-/// How often a test repeats what it repeats `full` times on a common machine:
-/// $TEU_TEST_ROUNDS is the part in percent. Less than 100 saves time where a test
-/// also runs on another machine, more than 100 finds rarer races.
+/// The number of repetitions in a test that repeats something `full` times on a common machine.
+/// $TEU_TEST_ROUNDS is a percentage: less than 100 saves time where a test also runs on
+/// another machine, more than 100 finds rarer races.
 pub(crate) fn rounds(full: u32) -> u32 {
     let percent = std::env::var("TEU_TEST_ROUNDS").map(|percent| percent.parse::<u32>());
     match percent {
@@ -88,8 +89,8 @@ pub(crate) fn rounds(full: u32) -> u32 {
     }
 }
 
-/// Tells a thread beside the test to end, also when the test has failed: the
-/// scope of both waits for it.
+/// Tells a thread of the test to end. It does so even when the test fails, because the test's
+/// scope waits for the thread.
 pub(crate) struct SetAtTheEnd<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for SetAtTheEnd<'_> {
@@ -98,13 +99,13 @@ impl Drop for SetAtTheEnd<'_> {
     }
 }
 
-/// A file of this repository.
+/// The path of a file in this repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Lists the tests of a file: `tests![this, that];`. A function missing from
-/// the list is dead code, which the lints refuse.
+/// Lists the tests of a file: `tests![this, that];`. A function that is missing from the list
+/// is dead code, which the lints refuse.
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
         /// The tests of this file.

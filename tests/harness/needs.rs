@@ -11,43 +11,43 @@ use serde_json::{Value, json};
 use super::process;
 use super::runner::{LIMIT_SECONDS, hold_machine_alone};
 
-/// One need; a test that lacks it is skipped and counted as that.
+/// A requirement of a test. A test is skipped and counted if the machine does not meet it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Need {
     /// uid 0 in the first user namespace.
     Root,
-    /// Limits of containers are set in v1 hierarchies (also on hybrid machines).
+    /// v1 hierarchies hold the limits of containers, as on v1 and hybrid machines.
     CgroupV1,
-    /// The unified hierarchy alone.
+    /// The unified hierarchy without v1 hierarchies.
     CgroupV2,
-    /// The unified hierarchy, also beside v1 hierarchies.
+    /// The unified hierarchy, with or without v1 hierarchies.
     UnifiedHierarchy,
-    /// A controller in a v1 hierarchy or in the unified one.
+    /// A controller in a v1 hierarchy or in the unified hierarchy.
     Controller(&'static str),
-    /// A controller in none of them.
+    /// A controller is missing in all hierarchies.
     NoController(&'static str),
-    /// The unified hierarchy, also of a hybrid machine, has a controller that
-    /// threaded cgroups cannot have: see [`domain_limit`].
+    /// The unified hierarchy, with or without v1 hierarchies, has a controller that threaded
+    /// cgroups cannot use: see [`domain_limit`].
     DomainController,
     UserNamespaces,
     TimeNamespaces,
     /// At least this kernel version.
     Kernel(u32, u32),
-    /// Effective capability by bit, where a machine restricts its root.
+    /// An effective capability, by its bit, because a machine may restrict its root.
     Capability(u32, &'static str),
-    /// A machine of x86_64, also with programs of 32 bits.
+    /// An x86_64 machine, also for 32-bit programs.
     X86,
     AppArmor,
     NoAppArmor,
     Selinux,
     NoSelinux,
-    /// A loaded AppArmor profile, or a SELinux context the policy knows: one of
-    /// those in tests/data/lsm.
+    /// A label in tests/data/lsm: a loaded AppArmor profile, or a SELinux context that the
+    /// policy knows.
     Label(&'static str),
     /// systemd runs as pid 1.
     Systemd,
     NoSystemd,
-    /// A user other than root, logged in, with a systemd of its own.
+    /// A user other than root who is logged in and has a systemd user manager.
     UserSystemd,
     /// The kernel has overlayfs.
     Overlayfs,
@@ -55,27 +55,27 @@ pub(crate) enum Need {
     Processors(usize),
     /// A program in $PATH.
     Tool(&'static str),
-    /// A CRIU that works on this kernel: $TEU_TEST_CRIU, or the one in $PATH.
+    /// A CRIU that works on this kernel: $TEU_TEST_CRIU, or the program in $PATH.
     Criu,
-    /// And that can do this, by the word of `criu check --feature`.
+    /// A CRIU with a feature, by its name for `criu check --feature`.
     CriuFeature(&'static str),
     /// containerd's own shim, named by $TEU_GO_SHIM.
     GoShim,
-    /// teu itself, not another runtime in $TEU_BINARY: the test is about words
-    /// or behaviour where teu differs on purpose, or of newer specifications.
+    /// teu, and not another runtime in $TEU_BINARY, because the test is about messages or
+    /// behaviour in which teu differs on purpose, or about newer specifications.
     Teu,
-    /// More time than the 30 seconds every test has.
+    /// This time limit instead of 30 seconds.
     Seconds(u64),
-    /// No other test at the same time.
+    /// No other test may run at the same time.
     Alone,
 }
 
 use Need::*;
 
-/// What a skipped test panics with; the runner's panic hook keeps it quiet.
+/// The panic payload of a skipped test; the runner's panic hook does not print it.
 pub(super) struct Skip(pub(super) String);
 
-/// Ends the running test as skipped unless the machine has all of `needs`.
+/// Skips the running test unless the machine meets all of `needs`.
 pub(crate) fn needs(needs: &[Need]) {
     for need in needs {
         match need {
@@ -168,9 +168,8 @@ impl Need {
     }
 }
 
-/// The kind of this machine, which decides the tests that are skipped on it:
-/// the name of a file below tests/data/skips. Virtual machines know theirs
-/// ($TEU_TEST_MACHINE).
+/// The kind of this machine, which decides which tests are expected to be skipped: the name
+/// of a file in tests/data/skips. Virtual machines are told theirs ($TEU_TEST_MACHINE).
 pub(super) fn machine_kind() -> String {
     if let Ok(kind) = std::env::var("TEU_TEST_MACHINE") {
         return kind;
@@ -192,7 +191,7 @@ pub(super) fn machine_kind() -> String {
             .filter(|(need, _)| need.is_met())
             .map(|(_, word)| *word),
     );
-    // One that is installed is taken for granted where it works.
+    // A CRIU in $PATH does not change the kind: its tests run wherever it works.
     if std::env::var_os("TEU_TEST_CRIU").is_some() {
         words.push("criu");
     }
@@ -207,8 +206,8 @@ fn hybrid() -> bool {
     Path::new("/sys/fs/cgroup/unified").exists()
 }
 
-/// A limit for the first such controller: its name, the field below
-/// linux.resources with the limit's place in it, and a value.
+/// A limit for the first controller of the kind: the controller's name, the field below
+/// linux.resources that holds the limit, and a value.
 pub(crate) fn domain_limit() -> Option<(&'static str, &'static str, Value)> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let present = read("/sys/fs/cgroup/cgroup.controllers")
@@ -233,7 +232,7 @@ fn controllers() -> Vec<String> {
         .lines()
         .filter_map(|line| line.split(':').nth(1))
         .flat_map(|list| list.split(','));
-    // What v1 has controllers for and v2 has in its core.
+    // Controllers of v1 that are part of v2's core.
     let core: &[&str] = if unified() {
         &["freezer", "devices"]
     } else {
@@ -269,14 +268,14 @@ fn has_profile(name: &str) -> bool {
     names.any(|loaded| loaded == name)
 }
 
-/// The kernel refuses the write of a context its policy does not know; without
-/// a policy it takes everything.
+/// Whether the policy knows a context: the kernel refuses to write an unknown context, and
+/// without a policy takes any.
 fn is_context(label: &str) -> bool {
     let takes = |label| fs::write("/sys/fs/selinux/context", label).is_ok();
     takes(label) && !takes("no context")
 }
 
-/// The $PATH by which a runtime finds the CRIU of the tests.
+/// A $PATH with which a runtime finds the CRIU of the tests.
 pub(crate) fn criu_path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let Some(program) = std::env::var_os("TEU_TEST_CRIU") else {
@@ -302,7 +301,7 @@ fn criu_says_yes(args: &[&str]) -> bool {
         return false;
     };
     let pid = child.id().try_into().expect("a pid");
-    // In a test all children are reaped in the background.
+    // In a test, all children are reaped in the background, so waiting may fail.
     child
         .wait()
         .unwrap_or_else(|_| process::wait(pid))

@@ -1,4 +1,4 @@
-//! The processes of a test: reaped, waited for, found again.
+//! Waits for the processes of a test, reaps them, and finds those that are left.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,13 +14,12 @@ use nix::unistd::Pid;
 
 use super::patience;
 
-/// Exit statuses nobody has asked for yet, by pid.
+/// Exit statuses of reaped processes, by pid, until a test asks for them.
 static EXITS: Mutex<Option<HashMap<i32, ExitStatus>>> = Mutex::new(None);
 static NEW_EXIT: Condvar = Condvar::new();
 
-/// Reaps every child from now on, those inherited from runtimes that have
-/// exited as well: a container's init is a zombie until somebody waits for
-/// it, and `delete` would wait with it.
+/// Reaps all children from now on, also those inherited from runtimes that have ended. A
+/// container's init is a zombie until it is reaped, and `delete` would wait for that.
 pub(super) fn reap_in_background() {
     std::thread::spawn(|| {
         loop {
@@ -32,7 +31,7 @@ pub(super) fn reap_in_background() {
                     (pid, ExitStatus::from_raw(signal as i32))
                 }
                 Ok(_) => continue,
-                // No children at present, or interrupted.
+                // ECHILD or EINTR.
                 Err(_) => {
                     std::thread::sleep(Duration::from_millis(1));
                     continue;
@@ -47,7 +46,7 @@ pub(super) fn reap_in_background() {
     });
 }
 
-/// Waits for a child, or a grandchild whose parent has exited.
+/// Waits for a child, or for a descendant whose parent has ended.
 pub(crate) fn wait(pid: i32) -> ExitStatus {
     let mut exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
@@ -58,7 +57,7 @@ pub(crate) fn wait(pid: i32) -> ExitStatus {
     }
 }
 
-/// As [`wait`], for as long as `limit`.
+/// Waits like [`wait`], for at most `limit`.
 pub(super) fn wait_within(pid: i32, limit: Duration) -> Option<ExitStatus> {
     let exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
     let is_running = |exits: &mut Option<HashMap<_, _>>| {
@@ -71,19 +70,19 @@ pub(super) fn wait_within(pid: i32, limit: Duration) -> Option<ExitStatus> {
     exits.get_or_insert_default().remove(&pid)
 }
 
-/// Whether `pid` is a process that has not exited.
+/// Whether the process `pid` exists and has not ended.
 pub(crate) fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// State letter and parent of a process, proc_pid_stat(5).
+/// The state letter and the parent of a process (proc_pid_stat(5)).
 fn stat(pid: i32) -> Option<(char, i32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// Every living process below `ancestor`.
+/// All living descendants of `ancestor`.
 pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -114,7 +113,7 @@ pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
     found.into_iter().skip(1).filter(living).collect()
 }
 
-/// Kills everything below `ancestor`, and what appears there meanwhile.
+/// Kills all descendants of `ancestor`, including those that appear meanwhile.
 pub(super) fn kill_descendants(ancestor: i32) {
     let deadline = Instant::now() + patience(Duration::from_secs(5));
     loop {
@@ -124,7 +123,7 @@ pub(super) fn kill_descendants(ancestor: i32) {
         }
         for pid in left {
             match kill(Pid::from_raw(pid), Signal::SIGKILL) {
-                // Gone meanwhile is what was wanted.
+                // ESRCH: the process has ended meanwhile.
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => eprintln!("kill process {pid}: {errno}"),
             }
@@ -133,15 +132,15 @@ pub(super) fn kill_descendants(ancestor: i32) {
     }
 }
 
-/// What a process is called, for messages.
+/// The command line of a process, for messages.
 pub(super) fn command_line(pid: i32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
-/// Asks `is_so` every few milliseconds until it holds; panics after 10 seconds,
-/// or more on a slow machine.
+/// Calls `is_so` every few milliseconds until it returns true. Panics after 10 seconds, or
+/// later on a slow machine.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let limit = patience(Duration::from_secs(10));

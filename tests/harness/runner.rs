@@ -1,11 +1,11 @@
 //! Runs the tests, each in a worker process, several at a time, and counts the results.
 //! `skips.rs` compares the skipped tests with those expected on this kind of machine.
 //!
-//! Arguments are libtest's where it makes sense: any number of filters,
-//! `--exact`, `--skip TEXT`, `--list`, `--test-threads N`, `--nocapture`.
-//! Environment: $TEU_BINARY names another runtime to test, $TEU_TEST_ALONE
-//! counts every change on the machine (see `snapshot`), $TEU_TEST_SKIPS is
-//! `check` (a difference from the needs in tests/data/skips fails) or `write` (replaces it).
+//! The arguments are those of libtest that make sense here: any number of filters, `--exact`,
+//! `--skip TEXT`, `--list`, `--test-threads N`, `--nocapture`. In the environment, $TEU_BINARY
+//! names another runtime to test; $TEU_TEST_ALONE counts every change on the machine (see
+//! `snapshot.rs`); $TEU_TEST_SKIPS is `check`, with which a difference from the needs in
+//! tests/data/skips fails, or `write`, which replaces them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -23,19 +23,19 @@ use super::skips::unexpected_skips;
 use super::snapshot::{HostSnapshot, marker};
 use super::{patience, process, repository, runtime, state_root};
 
-/// How long the running test may take on a common machine.
+/// The time limit of the running test on a common machine.
 pub(super) static LIMIT_SECONDS: AtomicU64 = AtomicU64::new(30);
-/// How long the runner waits before it takes a worker for lost.
+/// The time after which the runner gives a worker up.
 const LOST: Duration = Duration::from_secs(900);
 
 const PASSED: u8 = 0;
 const FAILED: u8 = 1;
 const SKIPPED: u8 = 77;
 
-/// A test as `tests!` lists it.
+/// A test, as `tests!` lists it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
-    /// With the crate's name in front, as `module_path!` gives it.
+    /// The module path with the crate's name, as `module_path!` returns it.
     pub(crate) path: &'static str,
     pub(crate) run: fn(),
 }
@@ -54,12 +54,12 @@ impl Test {
     }
 }
 
-/// Runs the tests the arguments ask for, or, in a worker, one.
+/// Runs the tests that the arguments select; in a worker, a single test.
 pub(crate) fn main(tests: &[&[Test]]) -> ExitCode {
     let tests: Vec<Test> = tests.iter().flat_map(|file| file.iter().copied()).collect();
     let names: BTreeSet<_> = tests.iter().map(Test::last_name).collect();
     assert_eq!(names.len(), tests.len(), "two tests of one name");
-    // Not the caller's: what a user's group may write to is not read by teu.
+    // Not the caller's umask, because teu refuses to read files that a group may write to.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(name) = std::env::var_os("TEU_TEST_NAME") {
         let test = tests
@@ -133,13 +133,13 @@ impl Options {
             && !self.skips.iter().any(matches)
     }
 
-    /// Whether the tests are all but those that were left out by name.
+    /// Whether all tests run except those left out by name.
     fn is_complete(&self) -> bool {
         self.filters.is_empty()
     }
 }
 
-/// What became of the tests so far.
+/// The results so far.
 #[derive(Default)]
 struct Tally {
     passed: usize,
@@ -166,7 +166,7 @@ fn run_all(tests: &[Test], options: &Options) -> ExitCode {
     let mut tally = tally.into_inner().expect("no worker thread panicked");
     let left = before.differences();
     if !left.is_empty() {
-        // A line as every failed test has, for those who keep only these.
+        // In the form of a failed test, for programs that keep only these lines.
         let name = "the host after all tests";
         println!("test {name} ... FAILED: {}", left.join("; "));
         let failure = format!("{name}\n  {}", left.join("\n  "));
@@ -181,7 +181,7 @@ fn run_all(tests: &[Test], options: &Options) -> ExitCode {
     report(&tally, start.elapsed())
 }
 
-/// Makes the directory of this run, with the probe in it.
+/// Makes the directory of this run and puts the probe into it.
 fn prepare(scratch: &Path) {
     fs::create_dir_all(scratch).expect("create the directory for the tests");
     let built = std::env::current_exe().expect("the path of this program");
@@ -190,7 +190,7 @@ fn prepare(scratch: &Path) {
         .nth(2)
         .expect("the target directory")
         .join("teu-probe");
-    // cargo builds only the programs of the package under test.
+    // Build the probe, because cargo builds only the programs of the package under test.
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
         build
@@ -217,7 +217,7 @@ fn remove(scratch: &Path) {
 
 fn run_in_worker(test: &Test, scratch: &Path, options: &Options, tally: &Mutex<Tally>) {
     let name = test.name();
-    // A number, not the name: the path of a socket has room for 108 bytes.
+    // A number instead of the name, because the path of a socket is limited to 108 bytes.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let directory = scratch.join(number.to_string());
@@ -263,8 +263,8 @@ fn run_in_worker(test: &Test, scratch: &Path, options: &Options, tally: &Mutex<T
     remove(&directory);
 }
 
-/// Why a test failed, in one line: the whole is printed after all tests, and may
-/// be cut off where only lines are kept.
+/// The reason of a failure in a single line. The whole log is printed after all tests, and may
+/// be lost where only such lines are kept.
 fn reason(log: &str) -> String {
     const LONGEST: usize = 400;
     let from_panic = log.lines().skip_while(|line| !line.contains("panicked at"));
@@ -275,7 +275,7 @@ fn reason(log: &str) -> String {
     lines.join(" ").chars().take(LONGEST).collect()
 }
 
-/// The worker's exit status, or none if it was lost and had to be killed.
+/// Waits for a worker. Returns its exit status, or nothing if it had to be killed.
 fn wait_for(mut worker: std::process::Child) -> Option<u8> {
     let start = Instant::now();
     loop {
@@ -308,7 +308,7 @@ fn report(tally: &Tally, took: Duration) -> ExitCode {
     }
 }
 
-/// The life of a worker: one test, and the host compared.
+/// The work of a worker: runs a test, and compares the host before and after it.
 fn work(test: &Test) -> ExitCode {
     isolate();
     let machine = OpenOptions::new()
@@ -350,17 +350,16 @@ fn work(test: &Test) -> ExitCode {
     })
 }
 
-/// Makes this process the parent of orphans and gives it mounts of its own:
-/// shared ones, as on any machine with systemd, so that what a runtime leaks
-/// out of its mount namespace shows up here; and a network, in which nobody else
-/// makes interfaces.
+/// Makes this process a subreaper, and gives it namespaces of its own: mounts, which are shared
+/// as on a machine with systemd, so that mounts that a runtime leaks out of its namespace show
+/// up; and a network, in which no other process makes interfaces.
 fn isolate() {
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
     if !nix::unistd::geteuid().is_root() {
         return;
     }
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("make namespaces");
-    // As everywhere: CRIU, for one, looks what TCP can do there.
+    // As on every machine. CRIU, for example, probes TCP on the loopback device.
     super::sys::switch_on_loopback().expect("switch the loopback device on");
     for propagation in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
         let none: Option<&str> = None;
@@ -368,10 +367,10 @@ fn isolate() {
     }
 }
 
-/// The lock every test shares, for those that need the machine alone.
+/// The lock that every test holds shared, and a test that needs the machine alone exclusively.
 static MACHINE: Mutex<Option<File>> = Mutex::new(None);
 
-/// Waits until no other test runs, and keeps others from starting.
+/// Waits until no other test runs, and prevents others from starting.
 pub(super) fn hold_machine_alone() {
     let machine = MACHINE.lock().expect("not poisoned");
     machine
@@ -381,11 +380,11 @@ pub(super) fn hold_machine_alone() {
         .expect("lock the machine");
 }
 
-/// Ends this worker, and all it started, when the test takes too long.
+/// Kills this worker and its descendants when the test exceeds its time limit.
 fn watch_time() {
     let start = Instant::now();
     std::thread::spawn(move || {
-        // The test may ask for more while it runs.
+        // The test may raise the limit while it runs.
         let limit = || patience(Duration::from_secs(LIMIT_SECONDS.load(Ordering::Relaxed)));
         while start.elapsed() < limit() {
             std::thread::sleep(Duration::from_millis(50));
@@ -404,7 +403,7 @@ fn own_pid() -> i32 {
     std::process::id().try_into().expect("a pid")
 }
 
-/// Kills what the test started and has the runtime delete its containers.
+/// Kills the test's processes and makes the runtime delete its containers.
 fn clean_up() {
     process::kill_descendants(own_pid());
     for entry in fs::read_dir(state_root()).into_iter().flatten().flatten() {
@@ -419,7 +418,7 @@ fn clean_up() {
         }
     }
     std::thread::sleep(Duration::from_millis(500));
-    // Children come after their parents.
+    // In reverse order, because children come after their parents.
     let left = HostSnapshot::take();
     let cgroups: Vec<&Path> = left.cgroups().collect();
     for cgroup in cgroups.iter().rev() {

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use super::needs::machine_kind;
 use super::repository;
 
-/// The difference between the needs that tests were skipped for and those expected to be
-/// missing. `skipped` has lines such as "module::test: needs root". With tests `left_out`, a
-/// need that nothing missed says nothing.
+/// Compares the needs for which tests were skipped with those expected to be missing. Returns
+/// the differences. `skipped` has lines such as "module::test: needs root". If tests were
+/// `left_out`, an expected need that no test missed is not a difference.
 pub(super) fn unexpected_skips(skipped: &BTreeSet<String>, left_out: &[String]) -> Option<String> {
     let path: PathBuf = repository("tests/data/skips").join(machine_kind());
     let mode = std::env::var("TEU_TEST_SKIPS").unwrap_or_default();

@@ -19,7 +19,8 @@ pub(crate) fn marker() -> String {
     }
 }
 
-/// The most differences to print: a cgroup that is left is left in a dozen hierarchies.
+/// The maximum number of differences to print, because a cgroup that is left over may be left
+/// in a dozen hierarchies.
 const MOST_SHOWN: usize = 12;
 
 /// The mounts, cgroups, processes, network interfaces and state directories that tests may
@@ -67,8 +68,8 @@ impl HostSnapshot {
         HostSnapshot { facts }
     }
 
-    /// What is there now and was not, or the other way round; waits up to two
-    /// seconds for what the kernel takes down after a command has returned.
+    /// The differences between the host now and then. Waits up to two seconds for resources
+    /// that the kernel frees after a command has returned.
     pub(crate) fn differences(&self) -> Vec<String> {
         let deadline = Instant::now() + patience(Duration::from_secs(2));
         loop {
@@ -94,17 +95,17 @@ impl HostSnapshot {
             .collect()
     }
 
-    /// The cgroups of this test that are left.
+    /// The cgroups of this test that still exist.
     pub(super) fn cgroups(&self) -> impl Iterator<Item = &Path> {
         let cgroups = self.facts.iter();
         let cgroups = cgroups.filter_map(|fact| fact.strip_prefix("cgroup "));
-        // Not those that count with $TEU_TEST_ALONE only.
+        // With $TEU_TEST_ALONE, cgroups of others are in the snapshot, too.
         cgroups
             .filter(|cgroup| cgroup.contains(&marker()))
             .map(Path::new)
     }
 
-    /// Nothing has changed since.
+    /// Asserts that nothing has changed since the snapshot.
     #[track_caller]
     pub(crate) fn assert_unchanged(&self) {
         let differences = self.differences();
@@ -116,7 +117,7 @@ impl HostSnapshot {
     }
 }
 
-/// The mounts of this mount namespace without their ids, which say nothing.
+/// The mounts of this mount namespace without their ids, which change from run to run.
 fn mounts() -> impl Iterator<Item = String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let without_ids = |line: &str| line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned();
@@ -127,10 +128,10 @@ fn mounts() -> impl Iterator<Item = String> {
         .into_iter()
 }
 
-/// Whether it is a mount whose mountpoint somebody has removed: that takes the
-/// mount out of every namespace, ours as well (unlink(2) and rmdir(2) since
-/// Linux 3.18). ip-netns(8) and Docker do so all the time, a runtime that
-/// unmounts too much does not. What this test has made is no excuse.
+/// Whether it is a mount whose mount point another process has removed. That removes the mount
+/// from every namespace, including this one (unlink(2) and rmdir(2), since Linux 3.18).
+/// ip-netns(8) and Docker do so regularly; a runtime that unmounts too much does not. A mount
+/// that this test has made does not count.
 fn lost_its_mountpoint(fact: &str) -> bool {
     let mount = fact.strip_prefix("mount ");
     let mountpoint = mount.and_then(|mount| mount.split(' ').nth(2));
@@ -139,8 +140,8 @@ fn lost_its_mountpoint(fact: &str) -> bool {
     })
 }
 
-/// A path of mountinfo as it is, proc_pid_mountinfo(5): a backslash is escaped
-/// as well, so its turn is the last.
+/// Unescapes a path of mountinfo (proc_pid_mountinfo(5)). The backslash comes last, because it
+/// is the escape character.
 fn unescaped(path: &str) -> String {
     let escapes = [
         ("\\040", " "),
@@ -155,7 +156,7 @@ fn unescaped(path: &str) -> String {
         })
 }
 
-/// The interfaces of our network namespace.
+/// The interfaces of this network namespace.
 fn interfaces() -> Vec<String> {
     let interfaces = if_nameindex().expect("list the network interfaces");
     let name = |interface: &Interface| interface.name().to_string_lossy().into_owned();
@@ -165,7 +166,7 @@ fn interfaces() -> Vec<String> {
         .collect()
 }
 
-/// The directories of all mounted hierarchies.
+/// All cgroups in all mounted hierarchies.
 fn cgroups() -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = mounts()
         .filter(|mount| mount.contains(" - cgroup"))
@@ -187,7 +188,7 @@ fn names(directory: &Path) -> impl Iterator<Item = String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
-/// The network namespaces processes are in.
+/// The network namespaces that have processes.
 fn network_namespaces() -> BTreeSet<String> {
     let link = |pid: String| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let links = names(Path::new("/proc")).filter_map(link);

@@ -1,4 +1,4 @@
-//! What neither std nor nix offers without unsafe code.
+//! System calls that neither std nor nix offers without unsafe code.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::io::{self, IoSliceMut};
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-/// Sets rows and columns of a terminal, ioctl_tty(2) TIOCSWINSZ.
+/// Sets the rows and columns of a terminal (ioctl_tty(2), TIOCSWINSZ).
 pub(crate) fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) -> nix::Result<()> {
     let size = libc::winsize {
         ws_row: rows,
@@ -27,7 +27,7 @@ pub(crate) fn set_window_size(terminal: impl AsFd, rows: u16, columns: u16) -> n
     Errno::result(result).map(drop)
 }
 
-/// Switches the loopback device of this network namespace on, netdevice(7).
+/// Brings the loopback device of this network namespace up (netdevice(7)).
 pub(crate) fn switch_on_loopback() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
     // SAFETY: `ifreq` is a structure of numbers and arrays, for which zero is a
@@ -49,8 +49,8 @@ pub(crate) fn switch_on_loopback() -> io::Result<()> {
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
-/// Has this thread run as soon as it can, before all that are not real-time,
-/// sched_setscheduler(2); not processes that it makes. musl's own function does nothing.
+/// Gives this thread real-time priority over normal threads (sched_setscheduler(2)), without its
+/// children. musl's own function does nothing.
 pub(crate) fn run_first() -> nix::Result<()> {
     let priority = libc::sched_param { sched_priority: 1 };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
@@ -61,7 +61,7 @@ pub(crate) fn run_first() -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Receives one message with its text and the descriptors it carries, unix(7).
+/// Receives a message with its text and its descriptors (unix(7)).
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut text = [0; 4096];
     let mut parts = [IoSliceMut::new(&mut text)];
@@ -92,8 +92,8 @@ pub(crate) fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
     ))
 }
 
-/// A call that waits for a listener: `struct seccomp_notif` of linux/seccomp.h,
-/// as far as tests look at it.
+/// A call that waits for the listener's answer: the fields of `struct seccomp_notif`
+/// (linux/seccomp.h) that tests look at.
 #[derive(Debug)]
 pub(crate) struct Notification {
     id: u64,
@@ -101,7 +101,7 @@ pub(crate) struct Notification {
     pub(crate) number: i32,
 }
 
-/// Waits for the next call that is left to the listener
+/// Receives the next call that the filter leaves to the listener
 /// (`SECCOMP_IOCTL_NOTIF_RECV`).
 pub(crate) fn receive_notification(listener: impl AsFd) -> nix::Result<Notification> {
     let mut notification: libc::seccomp_notif =
@@ -124,8 +124,8 @@ pub(crate) fn receive_notification(listener: impl AsFd) -> nix::Result<Notificat
     })
 }
 
-/// Answers it: the call fails with that error, or is made
-/// (`SECCOMP_IOCTL_NOTIF_SEND`).
+/// Answers a call (`SECCOMP_IOCTL_NOTIF_SEND`): makes it fail with this error, or lets the
+/// kernel execute it.
 pub(crate) fn answer_notification(
     listener: impl AsFd,
     notification: &Notification,
@@ -149,8 +149,8 @@ pub(crate) fn answer_notification(
     Errno::result(result).map(drop)
 }
 
-/// Runs `case` with a system call answered as [`answer_call`] does, in a thread of
-/// its own: a filter is its thread's, and stays.
+/// Runs `case` while a system call is answered as by [`answer_call`]. It runs in a new thread,
+/// because a filter cannot be removed from its thread.
 pub(crate) fn while_call_is_answered(
     call: i64,
     arguments: &[u32],
@@ -167,15 +167,15 @@ pub(crate) fn while_call_is_answered(
     }
 }
 
-/// Answers a system call in the kernel's place if its first arguments, two at
-/// most, are these: with this errno, 0 being a success that was none.
+/// Answers a system call in the kernel's place if its first arguments, at most two, have these
+/// values: with this errno, or with 0, so that it seems to succeed.
 fn answer_call(call: i64, arguments: &[u32], errno: i32) -> nix::Result<()> {
     // BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K and BPF_RET | BPF_K.
     const LOAD: u16 = 0x20;
     const IS: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    // Where struct seccomp_data has the number, and the lower halves of the first
-    // two arguments on a machine with the small end first.
+    // Offsets in struct seccomp_data: the number, and the lower halves of the first two
+    // arguments on a little-endian machine.
     const NUMBER: u32 = 0;
     const FIRST: u32 = 16;
     const SECOND: u32 = 24;
@@ -190,7 +190,7 @@ fn answer_call(call: i64, arguments: &[u32], errno: i32) -> nix::Result<()> {
     let wanted: Vec<(u32, u32)> = [(NUMBER, number)].into_iter().chain(arguments).collect();
     let mut lines = Vec::new();
     for (number, (place, value)) in wanted.iter().enumerate() {
-        // Over the comparisons left, two lines each, and the answer.
+        // Jump over the remaining comparisons, of two instructions each, and the answer.
         let to_allow = 2 * (wanted.len() - number - 1) + 1;
         lines.push(line(LOAD, 0, 0, *place));
         lines.push(line(IS, 0, to_allow.try_into().expect("few"), *value));

@@ -1,4 +1,4 @@
-//! Descriptors the runtime hands out over sockets, and terminals.
+//! Receives descriptors that the runtime sends over sockets, and talks to terminals.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -12,11 +12,11 @@ use nix::pty::openpty;
 
 use super::{patience, scratch, sys};
 
-/// How long anything here waits on a common machine.
+/// The time limit for each wait here, on a common machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A listening socket for one descriptor, as engines offer it with
-/// `--console-socket` and `--pidfd-socket`.
+/// A listening socket for a descriptor, as engines pass it with `--console-socket` and
+/// `--pidfd-socket`.
 pub(crate) struct FdSocket {
     pub(crate) path: PathBuf,
     listener: UnixListener,
@@ -32,12 +32,12 @@ impl FdSocket {
         FdSocket { path, listener }
     }
 
-    /// For a command line.
+    /// The path, for a command line.
     pub(crate) fn path(&self) -> &str {
         self.path.to_str().expect("a path in UTF-8")
     }
 
-    /// The one descriptor sent, and the text that came with it.
+    /// Receives a descriptor and the text that comes with it.
     #[track_caller]
     pub(crate) fn receive(&self) -> (String, OwnedFd) {
         let deadline = Instant::now() + patience(LIMIT);
@@ -72,7 +72,7 @@ impl FdSocket {
         (text, descriptor.expect("just counted"))
     }
 
-    /// The descriptor as the terminal it is.
+    /// Receives a descriptor of a terminal.
     #[track_caller]
     pub(crate) fn receive_terminal(&self) -> Terminal {
         Terminal::from_master(self.receive().1)
@@ -82,7 +82,7 @@ impl FdSocket {
 /// The master side of a terminal.
 pub(crate) struct Terminal {
     master: File,
-    /// Everything read so far.
+    /// Everything that was read so far.
     pub(crate) seen: String,
 }
 
@@ -96,7 +96,7 @@ impl Terminal {
         }
     }
 
-    /// A new terminal and its other side, for a runtime in the foreground.
+    /// Makes a terminal; returns its other side, too, for a runtime in the foreground.
     pub(crate) fn pair() -> (Terminal, OwnedFd) {
         let pair = openpty(None, None).expect("open a terminal");
         (Terminal::from_master(pair.master), pair.slave)
@@ -112,8 +112,8 @@ impl Terminal {
             .expect("write to the terminal");
     }
 
-    /// Reads until `text` has been seen since the last call, and returns what
-    /// was read up to there.
+    /// Reads until `text` has appeared since the last call, and returns the text read up to
+    /// there.
     #[track_caller]
     pub(crate) fn expect(&mut self, text: &str) -> String {
         let deadline = Instant::now() + patience(LIMIT);
@@ -145,7 +145,7 @@ impl Terminal {
         std::mem::take(&mut self.seen)
     }
 
-    /// Reads what there is; false when the other side is closed.
+    /// Reads the available output. Returns false when the other side is closed.
     fn read_some(&mut self) -> bool {
         let mut buffer = [0; 4096];
         match self.master.read(&mut buffer) {
@@ -156,7 +156,7 @@ impl Terminal {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            // EIO is how a master learns that its last slave is closed.
+            // A master gets EIO when its last slave is closed.
             Err(_) => return false,
         }
         true

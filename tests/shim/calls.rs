@@ -1,4 +1,4 @@
-//! What calls do, asked of the kernel and of the runtime beside the shim.
+//! The effects of calls, as the kernel and the runtime see them beside the shim.
 
 use std::ffi::CString;
 use std::fs;
@@ -74,8 +74,8 @@ fn runtime_sees_the_container() {
     assert!(!container.has_state());
 }
 
-/// `teu kill` and `teu delete` behind the shim's back: it is told by the kernel, and
-/// its own delete has nothing to complain of.
+/// Ends a container by `teu kill` and `teu delete`, which the shim does not see: the kernel
+/// tells the shim, and the shim's own delete succeeds.
 fn runtime_may_end_the_container() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -103,7 +103,7 @@ fn oom_is_told_before_the_exit() {
     let heard = engine.events.heard();
     let place = |topic| heard.iter().position(|event| event.topic == topic);
     assert!(place(TaskOOM::TOPIC) < place(TaskExit::TOPIC), "{heard:?}");
-    // An engine looks at the counters after the end.
+    // An engine reads the statistics after the end.
     shim.call(&StatsRequest {
         id: container.id.clone(),
     })
@@ -125,7 +125,7 @@ fn all_who_wait_are_told() {
         .iter_mut()
         .map(|other| other.send(&wait(id, "")))
         .collect();
-    // One of them goes away.
+    // One of the waiting clients disconnects.
     let mut gone = shim.connect(shim.version);
     gone.send(&wait(id, ""));
     drop(gone);
@@ -163,7 +163,8 @@ fn kill_of_all_reaches_execs() {
     engine.events.assert_in_order();
 }
 
-/// The kernel does not do it there: the shim has to, and init's exit waits.
+/// Without a pid namespace of its own, the shim must kill the other processes, not the kernel;
+/// init's exit is reported after that.
 fn end_of_init_ends_what_shares_the_pid_namespace() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -236,8 +237,8 @@ fn update_reaches_the_cgroup() {
     shim.remove(&container.id);
 }
 
-/// What the messages hold is tested beside them; here it only has to be about this
-/// container.
+/// Tests only that the statistics are of this container. Their contents are tested beside the
+/// messages.
 fn statistics_count() {
     needs(&[Root, Controller("pids")]);
     let engine = Engine::new();
@@ -252,7 +253,7 @@ fn statistics_count() {
             .expect("statistics")
             .stats
             .expect("statistics");
-        // `Metrics.pids`, and `current` in it.
+        // The field `Metrics.pids`, and `current` in it.
         let pids = match stats.type_url.as_str() {
             "io.containerd.cgroups.v1.Metrics" => 0x12,
             "io.containerd.cgroups.v2.Metrics" => 0x0a,
@@ -351,8 +352,8 @@ fn checkpoint_and_restore() {
     engine.events.assert_in_order();
 }
 
-/// The options of the machine's v2 hierarchy: CRIU mounts it without any, and then the
-/// machine's has none either.
+/// The options of the machine's v2 hierarchy, restored when dropped: CRIU mounts the hierarchy
+/// without options, which changes those of the machine's mount, too.
 struct KeptOptions(Option<CString>);
 
 impl KeptOptions {
@@ -381,7 +382,7 @@ impl Drop for KeptOptions {
     }
 }
 
-/// As engines send them for a runtime they do not know: the runc shim's, as a file.
+/// Engines send the runc shim's options as TOML to a runtime that they do not know.
 fn options_in_toml() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
@@ -414,8 +415,7 @@ fn options_in_toml() {
     }
 }
 
-/// `BinaryName` is another program: here one that writes down how it is called, and
-/// calls teu.
+/// `BinaryName` names another program: a script that writes its arguments down and calls teu.
 fn other_runtime_is_run() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
@@ -498,7 +498,7 @@ fn broken_frame_ends_its_connection_only() {
         &[0, 0, 0, 3, 0, 0, 0, 1, 1, 0, 0xff, 0xff, 0xff],
     ] {
         let mut broken = open(&shim);
-        // It may be closed before all is sent.
+        // The shim may close the connection before all is sent.
         drop(broken.write_all(bytes));
         let connect = ConnectRequest {
             id: container.id.clone(),
@@ -520,7 +520,7 @@ fn too_long_a_call_is_refused() {
     };
     let refused = client.call(&request).expect_err("more than 4 MiB");
     assert_eq!(refused.code, 8, "{refused:?}");
-    // The connection goes on.
+    // The connection still works.
     let connect = ConnectRequest {
         id: container.id.clone(),
     };

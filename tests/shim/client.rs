@@ -1,5 +1,5 @@
-//! Calls of the task service over ttrpc, as containerd makes them. The framing is
-//! written anew: a mistake the shim's own makes would not show between two of a kind.
+//! A client of the task service over ttrpc. It has its own framing, because a mistake of the
+//! shim's framing would not show if both ends shared it.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -14,14 +14,14 @@ use teu_shim::proto::ttrpc::{KeyValue, Request, Response, Status};
 use super::engine::NAMESPACE;
 use crate::harness::patience;
 
-/// Types of frames; replies are told by the stream's number.
+/// The types of frames. A reply is recognised by its stream.
 const REQUEST: u8 = 1;
 const RESPONSE: u8 = 2;
 
-/// How long a reply may take, `Wait` for a program's end as well.
+/// The time limit for a reply, including `Wait` for a program's end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A request, its method and its reply.
+/// A request, with its method and the type of its reply.
 pub(crate) trait Call: Message {
     const METHOD: &'static str;
     type Reply: Message + Default;
@@ -56,7 +56,7 @@ calls! {
     "Shutdown": ShutdownRequest => ();
 }
 
-/// A call on its way.
+/// A call that was sent.
 pub(crate) struct Sent<C> {
     stream: u32,
     call: PhantomData<C>,
@@ -67,12 +67,12 @@ pub(crate) struct Client {
     socket: UnixStream,
     service: String,
     last: u32,
-    /// Replies to calls that nobody has asked for yet.
+    /// Replies that arrived before they were asked for.
     early: HashMap<u32, Response>,
 }
 
 impl Client {
-    /// Connects to where a shim said it listens, for this version of the service.
+    /// Connects to the address of a shim, for this version of the service.
     #[track_caller]
     pub(crate) fn connect(address: &str, version: i32) -> Client {
         let path = address
@@ -98,7 +98,7 @@ impl Client {
         self.receive(sent)
     }
 
-    /// Makes a call.
+    /// Sends a call without waiting.
     #[track_caller]
     pub(crate) fn send<C: Call>(&mut self, request: &C) -> Sent<C> {
         let service = self.service.clone();
@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// Waits for the reply.
+    /// Waits for the reply to a call.
     #[track_caller]
     pub(crate) fn receive<C: Call>(&mut self, sent: Sent<C>) -> Result<C::Reply, Status> {
         let response = self.response(sent.stream);
@@ -119,7 +119,8 @@ impl Client {
         }
     }
 
-    /// Makes a call that may fail, at a shim that may end: whether it has not.
+    /// Makes a call that may fail, at a shim that may end. Returns whether the connection is
+    /// still open.
     pub(crate) fn is_open_after<C: Call>(&mut self, request: &C) -> bool {
         let service = self.service.clone();
         let sent = self.try_send(&service, C::METHOD, request.encode_to_vec());
@@ -185,7 +186,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The next one.
+    /// Reads the next frame.
     pub(crate) fn read(from: &mut impl Read) -> io::Result<Frame> {
         let mut header = [0; 10];
         from.read_exact(&mut header)?;
@@ -202,7 +203,7 @@ impl Frame {
     }
 }
 
-/// A frame as it travels.
+/// Encodes a frame.
 pub(crate) fn frame(stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a short message");
     let header = [length.to_be_bytes(), stream.to_be_bytes()].concat();

@@ -1,5 +1,5 @@
-//! Calls that cross each other, and calls that make no sense: each is answered once, and
-//! none takes the others along.
+//! Calls that cross each other, and calls that are invalid: each is answered once, and others
+//! are not affected.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -44,7 +44,7 @@ fn delete_request(id: &str, exec: &str) -> DeleteRequest {
     }
 }
 
-/// With a terminal, of whose input there is no fifo yet.
+/// A terminal with an input fifo that does not exist yet.
 fn terminal_without_input(output: &Fifo, input: &str) -> Streams {
     Streams::to(&output.name()).from(input).terminal()
 }
@@ -88,7 +88,7 @@ fn two_deletes_are_both_answered() {
     engine.events.assert_in_order();
 }
 
-/// What is asked of a task is not done to the next one of its name.
+/// A call about a task must not affect a later task of the same name.
 fn task_of_an_old_name_is_a_new_one() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
@@ -112,7 +112,7 @@ fn task_of_an_old_name_is_a_new_one() {
         shim.receive(delete).expect("delete");
         shim.create(&engine, &container);
         for kill in late {
-            // It may have come in time, and it may not.
+            // The call may have come too late.
             drop(shim.receive(kill));
         }
         let state = StateRequest {
@@ -141,7 +141,7 @@ fn who_waits_for_what_is_deleted_is_told() {
     shim.receive(two).expect("wait for the second");
 }
 
-/// Its terminal has come when it turns out that its input cannot be opened.
+/// The exec's terminal has arrived when its input turns out not to open.
 fn exec_without_its_streams_does_not_go_on() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
@@ -159,7 +159,7 @@ fn exec_without_its_streams_does_not_go_on() {
     wait_until("the exec has ended", || {
         shim.call(&pids).expect("pids").processes.len() == 1
     });
-    // It may be tried again.
+    // The exec may be tried again.
     mkfifo(input, Mode::S_IRWXU).expect("make a fifo");
     let pid = shim.start(id, "exec").try_into().expect("a pid");
     let waiting = shim.send(&wait(id, "exec"));
@@ -189,7 +189,7 @@ fn to_logger_that_is_never_ready() -> Streams {
     Streams::both_to(&format!("binary-v2://{}", logger.display()))
 }
 
-/// An exec waits for it, and init's end for the exec's.
+/// An exec waits for the logger, and init's end waits for the exec's.
 fn logger_that_is_never_ready_does_not_keep_init() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
@@ -219,7 +219,7 @@ fn logger_that_is_never_ready_is_given_up() {
         "{words}"
     );
     assert!(!container.has_state());
-    // It may be made now.
+    // Now the container can be created.
     shim.create(&engine, &container);
     shim.remove(&container.id);
 }
@@ -274,7 +274,7 @@ fn fifos_in_a_bundle_block_nobody() {
     for name in ["config.json", "options.json"] {
         let other = sleeping();
         let path = other.bundle.directory.join(name);
-        // Only one of the two is there.
+        // Only one of the two files exists.
         drop(fs::remove_file(&path));
         mkfifo(&path, Mode::S_IRWXU).expect("make a fifo");
         shim.try_create(&engine, &other, &Streams::default())
@@ -288,7 +288,7 @@ fn fifos_in_a_bundle_block_nobody() {
     shim.remove(&container.id);
 }
 
-/// It was told to end when there was nothing, but has events to deliver.
+/// The server was told to end while it had no tasks, but still has events to send.
 fn create_after_shutdown_is_served() {
     needs(&[Root, Teu]);
     let engine = Engine::new();

@@ -1,4 +1,4 @@
-//! What an engine does around a shim: starts it, hears its events, asks it, cleans up.
+//! An engine for tests: starts a shim, receives its events, calls it, and cleans up.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -25,16 +25,16 @@ use super::client::Client;
 use super::events::Events;
 use crate::harness::{Bundle, Container, is_alive, process, runtime, scratch, wait_until};
 
-/// The namespace in containerd, and so the last part of the path of the runtime's
-/// state: with `Options::root` it is the state root of every test.
+/// The namespace in containerd. It is the last part of the path of the runtime's state, so
+/// that with `Options::root` this is the state root of every test.
 pub(crate) const NAMESPACE: &str = "state";
 
-/// How a shim is told what to do.
+/// The way in which a shim gets its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bootstrap {
-    /// Flags, with options on stdin: containerd up to 2.2.
+    /// Flags, and options on stdin: containerd before 2.3.
     Flags,
-    /// A message on stdin as well: containerd since 2.3.
+    /// Flags, and a message on stdin: containerd since 2.3.
     Message,
 }
 
@@ -42,12 +42,12 @@ pub(crate) enum Bootstrap {
 pub(crate) struct Engine {
     pub(crate) program: PathBuf,
     pub(crate) events: Events,
-    /// For the shim itself.
+    /// The cgroup of the shim itself.
     pub(crate) cgroup: String,
 }
 
 impl Engine {
-    /// With our shim, or the one in $TEU_SHIM.
+    /// An engine with teu's shim, or the shim in $TEU_SHIM.
     pub(crate) fn new() -> Engine {
         match std::env::var_os("TEU_SHIM") {
             Some(other) => Engine::with(other.into()),
@@ -59,7 +59,7 @@ impl Engine {
         }
     }
 
-    /// With another shim.
+    /// An engine with another shim.
     pub(crate) fn with(program: PathBuf) -> Engine {
         Engine {
             program,
@@ -68,12 +68,12 @@ impl Engine {
         }
     }
 
-    /// Whether it is ours.
+    /// Whether the shim is teu's.
     pub(crate) fn is_ours(&self) -> bool {
         self.program.ends_with("containerd-shim-teu-v2")
     }
 
-    /// Where the state is; and the runtime, for a shim that is not one.
+    /// The options: the directory of the state; and the runtime, for a shim without its own.
     pub(crate) fn options(&self) -> Options {
         let runtime = runtime()
             .into_os_string()
@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// The program with the flags that containerd gives, in the bundle.
+    /// The shim's program with containerd's flags, in the bundle.
     fn command(&self, container: &Container) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -107,13 +107,13 @@ impl Engine {
         command
     }
 
-    /// `start`, as containerd does it for a container.
+    /// Calls `start` for a container as containerd does.
     #[track_caller]
     pub(crate) fn start(&self, container: &Container, bootstrap: Bootstrap) -> Shim {
         self.start_with_answer(container, bootstrap).0
     }
 
-    /// The same, with what it printed.
+    /// Calls `start`, and returns its output, too.
     #[track_caller]
     pub(crate) fn start_with_answer(
         &self,
@@ -123,7 +123,7 @@ impl Engine {
         self.start_by(self.command(container), container, bootstrap)
     }
 
-    /// As with another $PATH.
+    /// Calls `start` with another $PATH.
     #[track_caller]
     pub(crate) fn start_with_path(&self, container: &Container, path: &OsStr) -> Shim {
         let mut command = self.command(container);
@@ -140,7 +140,7 @@ impl Engine {
     ) -> (Shim, Vec<u8>) {
         let bundle = &container.bundle.directory;
         let log = open_log(bundle);
-        // containerd's bundles have the names of their containers.
+        // In containerd, a bundle's directory has the name of its container.
         let name = bundle.with_file_name(&container.id);
         if !name.exists() {
             symlink(bundle, name).expect("give the bundle its container's name");
@@ -175,7 +175,7 @@ impl Engine {
         params.encode_to_vec()
     }
 
-    /// `delete`, as containerd does it once a container is no more.
+    /// Calls `delete` as containerd does after a container's end.
     #[track_caller]
     pub(crate) fn delete(&self, container: &Container) -> DeleteResponse {
         let mut command = self.command(container);
@@ -184,12 +184,12 @@ impl Engine {
             .arg(&container.bundle.directory)
             .arg("delete");
         let answer = run(command, &[]);
-        // Words on stderr are warnings to containerd here; ours has none to give.
+        // containerd logs stderr as warnings. teu's shim must have none here.
         let answer = if self.is_ours() { answer.ok() } else { answer };
         DeleteResponse::decode(answer.stdout.as_slice()).expect("decode the answer of delete")
     }
 
-    /// The program with other words.
+    /// Calls the shim's program with other arguments.
     #[track_caller]
     pub(crate) fn run(&self, words: &[&str], stdin: &[u8]) -> Answer {
         let mut command = Command::new(&self.program);
@@ -198,7 +198,7 @@ impl Engine {
     }
 }
 
-/// containerd reads what the shim logs.
+/// Opens the shim's log for reading, as containerd does.
 fn open_log(bundle: &Path) -> File {
     let path = bundle.join("log");
     if !path.exists() {
@@ -207,7 +207,7 @@ fn open_log(bundle: &Path) -> File {
     open_fifo(&path)
 }
 
-/// Both ends of a fifo, never waiting.
+/// Opens both ends of a fifo without blocking.
 fn open_fifo(path: &Path) -> File {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = OpenOptions::new();
@@ -218,7 +218,7 @@ fn open_fifo(path: &Path) -> File {
     options.open(path).expect("open a fifo")
 }
 
-/// What a program printed before it, and all that held its stdout, was gone.
+/// The output of a program, complete when all processes have closed its stdout.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) stdout: Vec<u8>,
@@ -227,8 +227,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// It succeeded, and said nothing that would spoil the answer: containerd reads
-    /// stdout and stderr as one.
+    /// Asserts that the program succeeded and wrote nothing to stderr, because containerd
+    /// reads stdout and stderr together.
     #[track_caller]
     pub(crate) fn ok(self) -> Answer {
         assert!(
@@ -240,7 +240,7 @@ impl Answer {
 }
 
 impl Answer {
-    /// Failed, and said why, where containerd looks for it.
+    /// Whether the program failed with a reason on stderr, where containerd reads it.
     pub(crate) fn is_refusal(&self) -> bool {
         !self.is_success && !self.stderr.is_empty()
     }
@@ -257,7 +257,7 @@ fn run(mut command: Command, stdin: &[u8]) -> Answer {
         reason = "process::wait reaps it, with all others"
     )]
     let mut child = command.spawn().expect("start the shim's program");
-    // It may end without reading.
+    // The program may end without reading its stdin.
     drop(child.stdin.take().expect("piped").write_all(stdin));
     let (mut stdout, mut stderr) = (Vec::new(), String::new());
     child
@@ -280,7 +280,7 @@ fn run(mut command: Command, stdin: &[u8]) -> Answer {
     }
 }
 
-/// A shim that serves, and a connection to it.
+/// A running shim and a connection to it.
 pub(crate) struct Shim {
     pub(crate) address: String,
     pub(crate) version: i32,
@@ -308,33 +308,33 @@ impl Shim {
         }
     }
 
-    /// Another connection, for this version of the service.
+    /// Opens another connection, for this version of the service.
     pub(crate) fn connect(&self, version: i32) -> Client {
         Client::connect(&self.address, version)
     }
 
-    /// Another connection in the place of the one there was.
+    /// Replaces the connection by a new one.
     pub(crate) fn reconnect(&mut self) {
         self.client = self.connect(self.version);
     }
 
-    /// What it has logged since the last call.
+    /// The shim's log since the last call.
     pub(crate) fn log(&mut self) -> String {
         let mut text = Vec::new();
-        // Ends with an error once there is no more for now.
+        // Fails with EAGAIN at the end of what is there.
         drop(self.log.read_to_end(&mut text));
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the shim to end, and waits for its end.
     #[track_caller]
     pub(crate) fn shutdown(&mut self) {
-        // The connection may be gone before the reply.
+        // The shim may close the connection before it replies.
         self.client.send(&ShutdownRequest::default());
         wait_until("the shim has ended", || !is_alive(self.pid));
     }
 
-    /// Ends it as nothing should.
+    /// Kills the shim.
     pub(crate) fn kill(&self) {
         kill(Pid::from_raw(self.pid), Signal::SIGKILL).expect("kill the shim");
         wait_until("the shim is killed", || !is_alive(self.pid));
@@ -367,7 +367,7 @@ impl DerefMut for Shim {
     }
 }
 
-/// Version and address in an answer of `start`.
+/// The version and the address in the output of `start`.
 fn place(answer: &[u8]) -> (i32, String) {
     if let Ok(result) = BootstrapResult::decode(answer)
         && !result.address.is_empty()
@@ -385,7 +385,7 @@ fn place(answer: &[u8]) -> (i32, String) {
     (version.expect("a version"), address.to_owned())
 }
 
-/// Stdio of a process: paths and addresses.
+/// The streams of a process: paths and URIs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Streams {
     pub(crate) stdin: String,
@@ -395,7 +395,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Output goes to this fifo, errors nowhere.
+    /// Sends stdout to this fifo and stderr to /dev/null.
     pub(crate) fn to(fifo: &str) -> Streams {
         Streams {
             stdout: fifo.to_owned(),
@@ -404,7 +404,7 @@ impl Streams {
         }
     }
 
-    /// Output and errors go to this address.
+    /// Sends stdout and stderr to this URI.
     pub(crate) fn both_to(address: &str) -> Streams {
         Streams {
             stdout: address.to_owned(),
@@ -413,7 +413,7 @@ impl Streams {
         }
     }
 
-    /// And this is read.
+    /// Adds this stdin.
     pub(crate) fn from(self, stdin: &str) -> Streams {
         Streams {
             stdin: stdin.to_owned(),
@@ -421,7 +421,7 @@ impl Streams {
         }
     }
 
-    /// A terminal: errors are output.
+    /// Makes the streams a terminal, which has no stderr.
     pub(crate) fn terminal(self) -> Streams {
         Streams {
             stderr: String::new(),
@@ -431,7 +431,7 @@ impl Streams {
     }
 }
 
-/// The calls of a client, in few words; they must succeed.
+/// Short forms of a client's calls, which assert success.
 impl Client {
     pub(crate) fn try_create(
         &mut self,
@@ -442,7 +442,7 @@ impl Client {
         self.call(&create_request(engine, container, stdio))
     }
 
-    /// Creates a container without stdio.
+    /// Creates a container without streams.
     #[track_caller]
     pub(crate) fn create(&mut self, engine: &Engine, container: &Container) -> u32 {
         self.try_create(engine, container, &Streams::default())
@@ -450,20 +450,20 @@ impl Client {
             .pid
     }
 
-    /// Starts init, or an exec that was added.
+    /// Starts init or an exec.
     #[track_caller]
     pub(crate) fn start(&mut self, id: &str, exec: &str) -> u32 {
         self.call(&start(id, exec)).expect("start").pid
     }
 
-    /// Adds an exec without stdio that runs the probe.
+    /// Adds an exec of the probe, without streams.
     #[track_caller]
     pub(crate) fn add(&mut self, id: &str, exec: &str, probe: &str) {
         self.call(&exec_request(id, exec, probe, &Streams::default()))
             .expect("exec");
     }
 
-    /// The exit status, once there is one.
+    /// Waits for the exit status.
     #[track_caller]
     pub(crate) fn wait(&mut self, id: &str, exec: &str) -> u32 {
         self.call(&wait(id, exec)).expect("wait").exit_status
@@ -475,7 +475,7 @@ impl Client {
             .expect("kill");
     }
 
-    /// Deletes what has ended: its exit status.
+    /// Deletes an ended process. Returns the exit status.
     #[track_caller]
     pub(crate) fn delete(&mut self, id: &str, exec: &str) -> u32 {
         let request = DeleteRequest {
@@ -517,7 +517,7 @@ pub(crate) fn create_request(
     }
 }
 
-/// A create on whose root filesystem an overlay is to be mounted, over the bundle's.
+/// A request to create a container with an overlay mounted over the bundle's root filesystem.
 pub(crate) fn create_request_with_overlay(
     engine: &Engine,
     container: &Container,
@@ -545,7 +545,7 @@ pub(crate) fn create_request_with_overlay(
     }
 }
 
-/// Whether something is mounted on a container's root filesystem.
+/// Whether a mount covers a container's root filesystem.
 pub(crate) fn has_rootfs_mounted(container: &Container) -> bool {
     let path = container.bundle.rootfs();
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
@@ -602,7 +602,7 @@ pub(crate) fn exec_request(
     }
 }
 
-/// A process as clients of containerd send it.
+/// A process, in the form that containerd's clients send.
 pub(crate) fn process_spec(spec: &Value) -> Any {
     Any {
         type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
@@ -614,7 +614,7 @@ pub(crate) fn sleeping() -> Container {
     Container::new(Bundle::new().probe("sleep"))
 }
 
-/// A shim whose container runs, and that one's pid.
+/// Starts a shim with a running container. Returns the container's pid, too.
 pub(crate) fn running(engine: &Engine, container: &Container) -> (Shim, i32) {
     let mut shim = engine.start(container, Bootstrap::Flags);
     let pid = shim.create(engine, container).try_into().expect("a pid");

@@ -1,4 +1,4 @@
-//! The receiver of a shim's events, and the order they are to come in.
+//! Receives a shim's events, and checks their order.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -16,25 +16,25 @@ use teu_shim::proto::ttrpc::{Request, Response};
 use super::client::{Frame, frame};
 use crate::harness::wait_until;
 
-/// Type of the frames that reply.
+/// The type of frames with replies.
 const RESPONSE: u8 = 2;
 
-/// An event, whatever it is about.
+/// An event of any kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
     pub(crate) topic: String,
     pub(crate) container: String,
-    /// The exec's id; for init the container's, or none.
+    /// The exec's id; for init, the container's id or nothing.
     pub(crate) process: String,
     pub(crate) pid: u32,
     pub(crate) status: u32,
-    /// All of it.
+    /// The whole message as text.
     pub(crate) text: String,
     envelope: Envelope,
 }
 
 impl Event {
-    /// One that nobody sent.
+    /// Makes an event from a message, without a shim.
     pub(crate) fn of<M: teu_shim::proto::events::Event>(message: &M) -> Event {
         Event::new(Envelope {
             topic: M::TOPIC.to_owned(),
@@ -102,33 +102,33 @@ impl Event {
     }
 }
 
-/// What the receiver is doing.
+/// The state of the receiver.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Mood {
+enum Mode {
     Listening,
-    /// As one that is stopped: the kernel takes what is sent, nobody reads it.
+    /// Reads nothing, like a stopped process. The kernel buffers what is sent.
     Stalled,
-    /// As one that has ended.
+    /// Has closed the socket, like a process that has ended.
     Closed,
     Over,
 }
 
-struct Shared {
+struct Receiving {
     heard: Vec<Event>,
-    mood: Mood,
+    mode: Mode,
 }
 
-/// A socket that takes events, as containerd's at `TTRPC_ADDRESS`.
+/// A socket that receives events, like containerd's at `TTRPC_ADDRESS`.
 pub(crate) struct Events {
     pub(crate) path: PathBuf,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<Receiving>>,
 }
 
 impl Events {
     pub(crate) fn new(path: PathBuf) -> Events {
-        let shared = Arc::new(Mutex::new(Shared {
+        let shared = Arc::new(Mutex::new(Receiving {
             heard: Vec::new(),
-            mood: Mood::Closed,
+            mode: Mode::Closed,
         }));
         let events = Events {
             path: path.clone(),
@@ -146,36 +146,36 @@ impl Events {
         events
     }
 
-    /// Those so far.
+    /// The events so far.
     pub(crate) fn heard(&self) -> Vec<Event> {
         lock(&self.shared).heard.clone()
     }
 
-    /// Reads nothing from now on.
+    /// Stops reading.
     pub(crate) fn stall(&self) {
-        lock(&self.shared).mood = Mood::Stalled;
+        lock(&self.shared).mode = Mode::Stalled;
     }
 
-    /// Goes on.
+    /// Reads again.
     pub(crate) fn go_on(&self) {
-        lock(&self.shared).mood = Mood::Listening;
+        lock(&self.shared).mode = Mode::Listening;
     }
 
     /// Closes the socket and all connections.
     pub(crate) fn close(&self) {
-        lock(&self.shared).mood = Mood::Closed;
+        lock(&self.shared).mode = Mode::Closed;
         wait_until("the socket for events is gone", || !self.path.exists());
     }
 
     /// Listens again.
     #[track_caller]
     pub(crate) fn open(&self) {
-        lock(&self.shared).mood = Mood::Listening;
+        lock(&self.shared).mode = Mode::Listening;
         wait_until("the socket for events is there", || self.path.exists());
     }
 
-    /// Waits for an event of this topic about a process: an exec's id, or the
-    /// container's for init.
+    /// Waits for an event of this topic about a process: the id of an exec, or the container's
+    /// id for init.
     #[track_caller]
     pub(crate) fn wait_for(&self, topic: &str, process: &str) -> Event {
         let mut found = None;
@@ -189,7 +189,7 @@ impl Events {
         found.expect("just found")
     }
 
-    /// Nothing is out of order, and each process that was started has ended.
+    /// Asserts that all events are in order, and that each started process has ended.
     #[track_caller]
     pub(crate) fn assert_in_order(&self) {
         let faults = faults(&self.heard());
@@ -204,43 +204,43 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        lock(&self.shared).mood = Mood::Over;
+        lock(&self.shared).mode = Mode::Over;
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<Receiving>) -> MutexGuard<'_, Receiving> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread behind [`Events`].
+/// The thread that receives for [`Events`].
 struct Receiver {
     path: PathBuf,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<Receiving>>,
     open: Option<(UnixListener, Vec<UnixStream>)>,
 }
 
 impl Receiver {
     fn work(mut self) {
         loop {
-            let mood = lock(&self.shared).mood;
-            match mood {
-                Mood::Over => return,
-                Mood::Closed => {
+            let mode = lock(&self.shared).mode;
+            match mode {
+                Mode::Over => return,
+                Mode::Closed => {
                     self.open = None;
                     remove(&self.path);
                 }
-                Mood::Listening => {
+                Mode::Listening => {
                     self.receive();
                     continue;
                 }
-                Mood::Stalled => {}
+                Mode::Stalled => {}
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
-    /// Takes what comes within some milliseconds: of the oldest connection first, so
-    /// what a shim sends again on another comes after what it sent before.
+    /// Receives for some milliseconds, from the oldest connection first: events that a shim
+    /// sends again on another connection come after those sent before.
     fn receive(&mut self) {
         let (listener, connections) = self.open.get_or_insert_with(|| {
             (
@@ -264,8 +264,8 @@ impl Receiver {
     }
 }
 
-/// Takes one event and answers; false at the connection's end.
-fn take(connection: &mut UnixStream, shared: &Mutex<Shared>) -> bool {
+/// Receives an event and answers. Returns false when the connection has ended.
+fn take(connection: &mut UnixStream, shared: &Mutex<Receiving>) -> bool {
     let Ok(request) = Frame::read(connection) else {
         return false;
     };
@@ -277,7 +277,7 @@ fn take(connection: &mut UnixStream, shared: &Mutex<Shared>) -> bool {
     let forward = ForwardRequest::decode(call.payload.as_slice()).expect("decode an event's call");
     let event = Event::new(forward.envelope.expect("an envelope"));
     let mut shared = lock(shared);
-    // Sent again because the first answer came late.
+    // Not again, if the shim repeats it because the first answer came late.
     if !shared.heard.contains(&event) {
         shared.heard.push(event);
     }
@@ -287,7 +287,7 @@ fn take(connection: &mut UnixStream, shared: &Mutex<Shared>) -> bool {
         RESPONSE,
         &Response::default().encode_to_vec(),
     );
-    // It may have given up meanwhile.
+    // The shim may have given the connection up.
     connection.write_all(&answer).is_ok()
 }
 
@@ -299,7 +299,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// What one process has come to.
+/// The stage of a process.
 #[derive(Default)]
 struct Life {
     is_started: bool,
@@ -307,15 +307,15 @@ struct Life {
 }
 
 impl Life {
-    /// Whether its exit is missing.
+    /// Whether the exit event is missing.
     fn is_endless(&self) -> bool {
         self.is_started && self.exits == 0
     }
 }
 
-/// What is wrong with these events: create, start, exit, delete; exec-added,
-/// exec-started, exit; init's exit is the last one, after an OOM as well, and none is
-/// missing.
+/// The mistakes in a list of events. The order is create, start, exit, delete for init, and
+/// exec-added, exec-started, exit for execs. Init's exit comes last, also after an OOM event,
+/// and no exit may be missing.
 pub(crate) fn faults(events: &[Event]) -> Vec<String> {
     let mut faults = Vec::new();
     let mut lives: HashMap<(&str, &str), Life> = HashMap::new();

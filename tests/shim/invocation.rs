@@ -1,4 +1,4 @@
-//! How a shim is started, asked what it is, told to clean up, and ends.
+//! The shim's command line: starting a server, `-info`, `delete`, and the server's end.
 
 use std::fs;
 use std::io::Read;
@@ -41,7 +41,8 @@ tests![
     delete_of_what_never_was_succeeds,
 ];
 
-/// Flags are answered with what every containerd reads, a message with a message.
+/// `start` answers flags with an address, which all versions of containerd read, and a message
+/// with a message.
 fn start_answers_as_it_is_asked() {
     needs(&[Root, Teu]);
     let engine = Engine::new();
@@ -79,7 +80,7 @@ fn start_finds_the_shim_of_the_sandbox() {
         let another = engine.start(&other, Bootstrap::Flags);
         assert_ne!((&another.address, another.pid), (&shim.address, shim.pid));
         same.create(&engine, &second);
-        // One goes, the other stays.
+        // Removes one container; the other stays.
         shim.start(&first.id, "");
         shim.remove(&first.id);
         engine.delete(&first);
@@ -96,7 +97,7 @@ fn start_finds_the_shim_of_the_sandbox() {
     }
 }
 
-/// The socket that is left belongs to nobody.
+/// The socket that a killed shim left is replaced.
 fn start_takes_over_from_a_killed_shim() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -134,14 +135,14 @@ fn shim_can_be_reached_by_its_owner_alone() {
         0,
         "its directory's mode"
     );
-    // One whom no mode stops hears nothing all the same.
+    // A user whom file modes do not stop is not answered either.
     let mut stranger = connect_as_another(socket);
     assert_eq!(stranger.read(&mut [0]).expect("read"), 0);
     shim.shutdown();
     wait_until("the socket is gone", || !socket.exists());
 }
 
-/// Connects as another user that may open every file.
+/// Connects as another user with the capability to open every file.
 fn connect_as_another(socket: &Path) -> UnixStream {
     let mut capabilities = capabilities(None).expect("capget");
     seteuid(Uid::from_raw(65534)).expect("seteuid");
@@ -155,7 +156,7 @@ fn connect_as_another(socket: &Path) -> UnixStream {
     stream
 }
 
-/// The kernel, out of memory, takes the shim rather than the engine: the test, here.
+/// The kernel's OOM killer must choose the shim before the engine, which is the test here.
 fn shim_is_killed_before_its_engine() {
     needs(&[Root]);
     let score = |pid: &str| -> i32 {
@@ -257,7 +258,7 @@ fn shutdown_waits_for_the_last_container() {
         .expect("connect");
     assert_eq!(connected.task_pid, 0);
     shim.shutdown();
-    // Events are sent before it goes.
+    // The shim sends its events before it ends.
     engine.events.wait_for("/tasks/delete", &container.id);
     engine.events.assert_in_order();
 }
@@ -274,7 +275,7 @@ fn shutdown_ends_all_that_was_started() {
     });
 }
 
-/// Containers live on: what becomes of them is the engine's business.
+/// Containers survive the shim's end; the engine decides about them.
 fn signal_ends_a_shim() {
     needs(&[Root]);
     let engine = Engine::new();

@@ -9,7 +9,7 @@ use crate::harness::{Bundle, Container, Root, Seconds, needs, process, rounds, t
 
 tests![execs_leave_nothing_behind, containers_leave_nothing_behind];
 
-/// The memory that a shim may keep after the work: a page here, a buffer there.
+/// The growth of memory that is allowed, for single pages and buffers.
 const ROOM_KIB: u64 = 128;
 
 /// The resources of a shim's processes, without those of its containers.
@@ -44,7 +44,7 @@ fn count(directory: &str) -> usize {
     fs::read_dir(directory).expect("list the threads").count()
 }
 
-/// Sockets and pipes without their numbers.
+/// The targets of descriptors; sockets and pipes without their numbers.
 fn descriptors(pid: i32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("list descriptors")
@@ -59,7 +59,7 @@ fn descriptors(pid: i32) -> Vec<String> {
     names
 }
 
-/// Not that of files, which comes and goes.
+/// The private memory without that of files, which the kernel drops and reads again.
 fn private_kib(pid: i32) -> u64 {
     let text =
         fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("read the memory used");
@@ -85,7 +85,7 @@ fn compare(before: &Footprint, after: &Footprint) {
     );
 }
 
-/// An exec, every other one with stdio.
+/// Runs an exec; every other exec has streams.
 fn exec(client: &mut Client, id: &str, number: u32) {
     let exec = format!("exec-{number}");
     if number.is_multiple_of(2) {

@@ -1,6 +1,6 @@
-//! The shim, started, asked and heard as containerd does it, without containerd. The
-//! same tests can be told to look at another shim: `TEU_SHIM=FILE`, with the runtime
-//! under test below it.
+//! Tests of the shim without containerd: they start it, call it, and receive its events as
+//! containerd does. `TEU_SHIM=FILE` runs them with another shim, which then uses the runtime
+//! under test.
 
 pub(crate) mod calls;
 mod client;

@@ -1,5 +1,5 @@
-//! Events under stress: processes that end at once, or as others start, and a receiver
-//! that is slow or away.
+//! The order of events under stress: processes that end at once or while others start, and a
+//! receiver that is slow or absent.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ tests![
     receiver_that_comes_back,
 ];
 
-/// What the other tests stand on.
+/// The checker itself must find mistakes, because the other tests rely on it.
 fn checker_finds_what_is_out_of_order() {
     let container_id = || "box".to_owned();
     let create = Event::of(&TaskCreate {
@@ -105,13 +105,13 @@ fn checker_finds_what_is_out_of_order() {
     }
 }
 
-/// How long one of the clients goes on: a slow machine does fewer rounds.
+/// The time limit of a client; a slow machine does fewer rounds.
 const ENOUGH: Duration = Duration::from_secs(40);
-/// How many clients ask at a time.
+/// The number of clients at the same time.
 const CLIENTS: u32 = 4;
 
-/// Several clients do `work`, each with a container of its own, until they have done it
-/// `count` times in all.
+/// Runs several clients that do `work`, each with its own container, until the work was done
+/// `count` times.
 fn repeat(
     engine: &Engine,
     bundle: fn() -> Bundle,
@@ -137,7 +137,7 @@ fn repeat(
     });
 }
 
-/// A container's life, as short as it can be.
+/// Runs a container for the shortest possible time.
 fn live(engine: &Engine, client: &mut Client, container: &Container) {
     client.create(engine, container);
     client.start(&container.id, "");
@@ -181,7 +181,7 @@ fn execs_that_end_at_once() {
     engine.events.assert_in_order();
 }
 
-/// Whatever came first, no exec outlives init, in the events as well.
+/// In the events, too, no exec may outlive init, whichever ended first.
 fn init_is_killed_while_execs_start() {
     needs(&[Root, Seconds(300)]);
     let engine = Engine::new();
@@ -207,7 +207,7 @@ fn init_is_killed_while_execs_start() {
     engine.events.assert_in_order();
 }
 
-/// All ends are heard of, in the end.
+/// Waits until the ends of all processes are reported.
 #[track_caller]
 fn wait_for_exits(engine: &Engine, count: usize) {
     let exits = || {
@@ -231,7 +231,7 @@ fn receiver_that_stalls() {
     engine.events.stall();
     let stalled = Instant::now();
     let mut lives = 1;
-    // Longer than any limit of the shim's for one event.
+    // Longer than any time limit of the shim for an event.
     while stalled.elapsed() < Duration::from_secs(30) {
         let begin = Instant::now();
         live(&engine, &mut shim, &container);

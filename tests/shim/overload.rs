@@ -1,4 +1,4 @@
-//! Servers that are short of something, or whose clients are no good ones.
+//! Servers that run out of resources, or whose clients misbehave.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -44,7 +44,7 @@ fn kill(pid: i32, signal: Signal) {
     kill_process(pid, signal).expect("kill");
 }
 
-/// In KiB.
+/// The memory of a process in KiB.
 fn memory(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read the status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -52,7 +52,7 @@ fn memory(pid: i32) -> u64 {
     number.expect("the memory").parse().expect("a number")
 }
 
-/// The time on a processor, in ticks of 10 ms.
+/// The CPU time of a process, in ticks of 10 ms.
 fn time(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read the stat");
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
@@ -225,19 +225,19 @@ fn who_hangs_up_waits_no_longer() {
         let mut client = open(&shim);
         client.write_all(&calls).expect("call");
         client.shutdown(Shutdown::Write).expect("shut down");
-        // Until it has read all of that.
+        // Until the server has read everything and closed the connection.
         client.read_to_end(&mut Vec::new()).expect("the end");
     };
     hang_up();
     let before = memory(shim.pid);
     (0..10).for_each(|_| hang_up());
-    // 16 bytes each would be 3 MiB.
+    // If each took 16 bytes, that would be 3 MiB.
     let more = memory(shim.pid).saturating_sub(before);
     assert!(more < 1024, "{more} KiB more");
     shim.remove(&container.id);
 }
 
-/// A child of the server's of its own name.
+/// Finds the spawner: a child of the server with the server's name.
 fn spawner(shim: &Shim) -> i32 {
     let children = format!("/proc/{0}/task/{0}/children", shim.pid);
     let children = fs::read_to_string(children).expect("read the children");

@@ -1,4 +1,4 @@
-//! Shims that are killed at any moment: what an engine does then leaves nothing.
+//! Shims that are killed at any moment: the engine's cleanup must leave nothing.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -26,7 +26,7 @@ tests![
     engine_that_comes_back_finds_its_tasks
 ];
 
-/// Within which time of its first call a shim is killed.
+/// The time after its first call within which a shim is killed.
 const LIFE: Duration = Duration::from_millis(40);
 
 fn shims_killed_at_any_moment_leave_nothing() {
@@ -39,14 +39,14 @@ fn shims_killed_at_any_moment_leave_nothing() {
         let create = create_request_with_overlay(&engine, &container);
         let mut shim = engine.start(&container, Bootstrap::Flags);
         let id = &container.id;
-        // Nobody waits for the answers, as nobody knows when the end comes.
+        // The answers are not awaited, because the shim may be killed before them.
         shim.send(&create);
         let asked = shim.connect(shim.version);
         let asking = {
             let id = id.clone();
             std::thread::spawn(move || ask_on(asked, &id))
         };
-        // Spread over the time evenly, not in order.
+        // The moments are spread evenly over the time, but not in order.
         std::thread::sleep(LIFE * (number * 37 % many) / many);
         shim.kill();
         asking.join().expect("ask until the end");
@@ -60,8 +60,8 @@ fn shims_killed_at_any_moment_leave_nothing() {
     }
 }
 
-/// An engine runs `delete` as soon as its connection is closed. If somebody is still at
-/// the socket then, it is taken for that of a shim that lives, and is left.
+/// An engine runs `delete` as soon as its connection is closed. If a process still listens on the
+/// socket then, `delete` takes it for the socket of a living shim and leaves it.
 fn killed_shim_listens_no_longer_than_it_answers() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -69,15 +69,15 @@ fn killed_shim_listens_no_longer_than_it_answers() {
         let container = Container::new(Bundle::new().probe("sleep"));
         let shim = engine.start(&container, Bootstrap::Flags);
         let mut client = shim.connect(shim.version);
-        // On one processor this thread goes on the moment its connection is closed, while
-        // the shim has yet to let go of the rest.
+        // On a single processor this thread continues the moment its connection is closed, while
+        // the shim still has to close the rest.
         let mut processor = CpuSet::new();
         processor.set(0).expect("a processor");
         for pid in [0, shim.pid] {
             sched_setaffinity(Pid::from_raw(pid), &processor).expect("share a processor");
         }
         match run_first() {
-            // A cgroup may have no time for that: then many rounds have to do.
+            // A cgroup may have no real-time budget. Then the number of rounds must suffice.
             Ok(()) | Err(Errno::EPERM) => {}
             Err(error) => panic!("become real-time: {error}"),
         }
@@ -94,7 +94,7 @@ fn killed_shim_listens_no_longer_than_it_answers() {
     }
 }
 
-/// Starts the container as soon as it is there, then execs, until the shim is gone.
+/// Starts the container once it is created, then execs, until the shim is killed.
 fn ask_on(mut client: Client, id: &str) {
     for number in 0.. {
         let exec = format!("exec-{number}");
@@ -108,7 +108,7 @@ fn ask_on(mut client: Client, id: &str) {
     }
 }
 
-/// Connections come and go, and so do receivers of events: tasks stay.
+/// Tasks survive when connections and receivers of events come and go.
 fn engine_that_comes_back_finds_its_tasks() {
     needs(&[Root]);
     let engine = Engine::new();

@@ -1,6 +1,6 @@
-//! What a server has given up, and what becomes of one that does it all the same: its
-//! next system call is made another one's, as a debugger can, which no bug of its own has
-//! to be found for.
+//! The server's sandbox: its capabilities and filter, and the effect of a forbidden system
+//! call. A debugger replaces the server's next system call, so that no bug in the server is
+//! needed to make it.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -33,8 +33,8 @@ fn server_has_given_up_what_it_does_not_need() {
     assert_eq!(value("CapInh:"), "0000000000000000");
 }
 
-/// Has the server, which waits in epoll_wait(2), make this call instead; none: the same
-/// once more.
+/// Makes the server, which waits in epoll_wait(2), execute another system call; without a call,
+/// the same again.
 #[cfg(target_arch = "x86_64")]
 fn inject(server: i32, call: Option<(i64, [u64; 3])>) {
     use std::time::Duration;
@@ -59,12 +59,12 @@ fn inject(server: i32, call: Option<(i64, [u64; 3])>) {
         if waits.contains(&registers.orig_rax.cast_signed()) {
             break registers;
         }
-        // It was about something else.
+        // The stop has another reason.
         ptrace::cont(server, None).expect("let the server go on");
         std::thread::sleep(Duration::from_millis(5));
     };
     let own = registers.orig_rax;
-    // Back to the instruction, which is two bytes; nothing is left to be restarted.
+    // Go back to the syscall instruction, which has two bytes; nothing must be restarted.
     registers.rip -= 2;
     registers.orig_rax = u64::MAX;
     registers.rax = own;
@@ -81,7 +81,8 @@ fn inject(_server: i32, _call: Option<(i64, [u64; 3])>) {
     unreachable!("the registers are those of x86_64");
 }
 
-/// Else the next test would show nothing. The other call answers 0 to root: no events.
+/// Shows that the injection works, because the next test relies on it. geteuid(2) is allowed,
+/// and returns 0 to root, which the server takes for no events.
 fn call_of_its_own_is_made() {
     needs(&[Root, Teu, X86]);
     let engine = Engine::new();
@@ -97,7 +98,7 @@ fn call_of_its_own_is_made() {
     shim.remove(&container.id);
 }
 
-/// Containers live on, and what an engine does behind a dead shim has its effect.
+/// Containers survive the server's death, and the engine's cleanup works.
 fn unexpected_call_ends_it_alone() {
     needs(&[Root, Teu, X86, Seconds(120)]);
     let engine = Engine::new();
@@ -134,7 +135,7 @@ fn unexpected_call_ends_it_alone() {
             "call {number}"
         );
         assert!(is_alive(init), "the container has ended with call {number}");
-        // Another container of the group would get a new one.
+        // Another container of the group would get a new shim.
         drop(engine.start(&container, Bootstrap::Flags));
         assert_eq!(engine.delete(&container).exit_status, 137);
         assert!(!container.has_state());

@@ -1,4 +1,4 @@
-//! What containers read and write: fifos, terminals, files and programs for logs.
+//! Streams of containers: fifos, terminals, files, and programs for logs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Read, Write};
@@ -27,7 +27,7 @@ tests![
     grandchild_keeps_writing,
 ];
 
-/// A fifo of the test's.
+/// A fifo that the test made.
 pub(crate) struct Fifo(PathBuf);
 
 impl Fifo {
@@ -43,8 +43,8 @@ impl Fifo {
         self.0.to_str().expect("a path in UTF-8").to_owned()
     }
 
-    /// Opens it as containerd's clients do, waiting for the other side, and reads to
-    /// the end.
+    /// Opens the fifo as containerd's clients do, which waits for a writer, and reads to the
+    /// end.
     pub(crate) fn read(&self) -> JoinHandle<Vec<u8>> {
         let path = self.0.clone();
         std::thread::spawn(move || fs::read(path).expect("read a fifo"))
@@ -62,7 +62,7 @@ impl Fifo {
     }
 }
 
-/// A shim with a container that runs the probe in one mode.
+/// Starts a shim with a container that runs the probe in one mode.
 fn started(engine: &Engine, container: &Container, stdio: &Streams) -> Shim {
     let mut shim = engine.start(container, Bootstrap::Flags);
     shim.try_create(engine, container, stdio).expect("create");
@@ -89,7 +89,7 @@ fn close_stdin(client: &mut Client, id: &str) {
         .expect("close");
 }
 
-/// The reader comes when all is over, and still gets all, and the end of it.
+/// A reader that comes after the end gets all output and its end.
 fn output_of_a_program_that_ends_at_once() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -97,7 +97,7 @@ fn output_of_a_program_that_ends_at_once() {
     let fifo = Fifo::new("stdout");
     let stdio = Streams::to(&fifo.name());
     let mut shim = engine.start(&container, Bootstrap::Flags);
-    // Go's shim waits for the reader here.
+    // Go's shim waits here until there is a reader.
     let reader = if engine.is_ours() {
         None
     } else {
@@ -113,7 +113,7 @@ fn output_of_a_program_that_ends_at_once() {
     shim.delete(&container.id, "");
 }
 
-/// As many bytes as $TEU_TEST_SHIM_MIB says, 64 MiB without.
+/// Streams $TEU_TEST_SHIM_MIB MiB of data, by default 64.
 fn stream_through_a_container() {
     needs(&[Root, Seconds(600)]);
     let mib = std::env::var("TEU_TEST_SHIM_MIB").map(|mib| mib.parse().expect("a number"));
@@ -132,7 +132,7 @@ fn stream_through_a_container() {
         for number in 0..blocks {
             file.read_exact(&mut read).expect("read");
             assert!(read == block(number), "block {number} is another");
-            // Slow at first: all that is on the way has to wait.
+            // Slow at first, so that all buffers fill up.
             if number < 40 {
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -153,7 +153,7 @@ fn stream_through_a_container() {
     shim.delete(&container.id, "");
 }
 
-/// 64 KiB that are not those of another number.
+/// A block of 64 KiB that differs from blocks of other numbers.
 fn block(number: usize) -> Vec<u8> {
     let words = (0..8192_u64).map(|word| (number as u64) << 32 | word);
     words.flat_map(u64::to_le_bytes).collect()
@@ -168,7 +168,7 @@ fn resident_kib(pid: i32) -> u64 {
         .expect("a number")
 }
 
-/// The client's end alone is not enough: another may come, until `CloseIO`.
+/// Stdin ends after `CloseIO` only, because another client may come after the first.
 fn stdin_ends_when_all_have_closed_it() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -191,7 +191,7 @@ fn stdin_ends_when_all_have_closed_it() {
     shim.delete(&container.id, "");
 }
 
-/// What is written while nobody reads waits for the next one who does.
+/// Output that is written without a reader waits for the next reader.
 fn reader_that_comes_back() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -238,7 +238,7 @@ fn output_and_errors_apart() {
     shim.delete(&container.id, "");
 }
 
-/// Output of a terminal, as it comes.
+/// The output of a terminal as it arrives.
 struct Screen(std::sync::mpsc::Receiver<u8>);
 
 impl Screen {
@@ -246,13 +246,13 @@ impl Screen {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let bytes = BufReader::new(fifo.open_to_read()).bytes();
-            // Nobody looks any more at the test's end.
+            // The receiver is gone at the end of the test.
             bytes.flatten().try_for_each(|byte| sender.send(byte))
         });
         Screen(receiver)
     }
 
-    /// Reads until there is this text.
+    /// Reads until this text has appeared.
     #[track_caller]
     fn expect(&self, text: &str) {
         let mut seen = String::new();
@@ -320,7 +320,7 @@ fn terminal_of_an_exec() {
         resize(&mut shim, id, &exec, 80, 24);
         let mut input = stdin.open_to_write();
         input.write_all(b"words\n").expect("type");
-        // The terminal's echo, and cat's.
+        // The terminal echoes the words, and cat repeats them.
         screen.expect("words\r\nwords\r\n");
         input.write_all(b"\x04").expect("type the end");
         assert_eq!(shim.wait(id, &exec), 0);
@@ -347,8 +347,8 @@ fn file_for_output() {
     );
 }
 
-/// The program gets the pipes as 3 and 4, says it is ready at 5, and
-/// ends at their end, whatever it is told.
+/// The program gets the pipes as descriptors 3 and 4, reports on 5 that it is ready, and ends
+/// with the pipes, even if it is signalled.
 fn program_for_output() {
     needs(&[Root]);
     let engine = Engine::new();
@@ -377,8 +377,7 @@ fn program_for_output() {
     assert_eq!(rest, "output\nerrors\n");
 }
 
-/// An exec's output stays open as long as its children hold it, and a delete does not
-/// wait for ever.
+/// An exec's children may keep its output open, but a delete must not wait forever.
 fn grandchild_keeps_writing() {
     needs(&[Root, Seconds(60)]);
     let engine = Engine::new();

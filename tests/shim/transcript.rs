@@ -1,5 +1,5 @@
-//! One script of all calls, with every mistake there is to make, and what comes of it:
-//! the same from our shim as from containerd's, but for what the transcript says.
+//! A script of all calls with every possible mistake, and the replies: those of teu's shim and
+//! of containerd's must be equal except where the transcript says so.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ fn ours_is_as_recorded_for_older_engines() {
     compare(whose, &Script::run(engine, Bootstrap::Flags, Some(2)));
 }
 
-/// $TEU_GO_SHIM is containerd-shim-runc-v2 of containerd 2.1.
+/// Requires $TEU_GO_SHIM, the containerd-shim-runc-v2 of containerd 2.1.
 fn gos_is_as_recorded() {
     needs(&[Root, Teu, GoShim, Seconds(120)]);
     let program = std::env::var_os("TEU_GO_SHIM").map(PathBuf::from);
@@ -49,8 +49,8 @@ fn gos_is_as_recorded() {
     compare("go", &Script::run(engine, Bootstrap::Flags, None));
 }
 
-/// The transcript must be the recorded one. Lines there that begin with `go | ` or
-/// `teu| ` are only one's, and a comment before them says why.
+/// Compares the replies with the recorded transcript. Lines in it that begin with `go | ` or
+/// `teu| ` are for one shim only; a comment before them gives the reason.
 #[track_caller]
 fn compare(whose: &str, lines: &[String]) {
     let recorded = include_str!("../data/shim-transcript").lines();
@@ -119,7 +119,7 @@ impl Script {
         script.lines
     }
 
-    /// Makes a call and writes down what came of it.
+    /// Makes a call and records the result.
     fn ask<C: Call>(&mut self, what: &str, request: &C)
     where
         C::Reply: Debug,
@@ -127,7 +127,7 @@ impl Script {
         self.ask_for(what, request, |reply| format!("{reply:?}"));
     }
 
-    /// As `ask`, with what counts of the reply.
+    /// Makes a call and records the part of the reply that `show` selects.
     fn ask_for<C: Call>(&mut self, what: &str, request: &C, show: impl FnOnce(C::Reply) -> String) {
         let outcome = self.client.call(request);
         self.note_outcome(what, outcome.map(show));
@@ -148,8 +148,7 @@ impl Script {
         self.lines.push(line);
     }
 
-    /// What is the same in every run: names in the place of paths, ids, pids and
-    /// times, and one cgroup version.
+    /// Replaces what differs from run to run: paths, ids, pids, times and the cgroup version.
     fn plain(&mut self, text: &str) -> String {
         let mut text = text.replace('\n', " ");
         let bundle = &self.container.bundle.directory;
@@ -163,11 +162,11 @@ impl Script {
         text = text
             .replace(&self.id, "ID")
             .replace("cgroups.v2.", "cgroups.v1.");
-        // Which file it is depends on the cgroup version.
+        // The file depends on the cgroup version.
         if let Some(at) = text.find("linux.resources.") {
             text.truncate(at);
         }
-        // Go's zero is in the year 1.
+        // Go's zero time is in the year 1.
         text = replace_after(&text, "Timestamp { seconds: -", '}', |_| "".to_owned());
         text = text.replace("Timestamp { seconds: -}", "never");
         text = replace_after(&text, "Timestamp { seconds: ", '}', |_| "".to_owned());
@@ -176,7 +175,7 @@ impl Script {
         replace_after(&text, "pid: ", ' ', |pid| self.name_of(pid))
     }
 
-    /// Pids are numbered in the order they are seen in.
+    /// Names pids by the order in which they appear.
     fn name_of(&mut self, pid: &str) -> String {
         let digits = pid.trim_end_matches(',');
         if digits == "0" {
@@ -190,7 +189,7 @@ impl Script {
         pid.replace(digits, &format!("P{number}"))
     }
 
-    /// Every call about a process that is not there.
+    /// Makes every call about a process that does not exist.
     fn ask_everything(&mut self, id: &str, exec: &str) {
         let (id, exec_id) = (id.to_owned(), exec.to_owned());
         let state = StateRequest {
@@ -271,7 +270,7 @@ impl Script {
         });
     }
 
-    /// A create of the container that is not quite right.
+    /// Makes an invalid request to create the container.
     fn container_request(&mut self, what: &str, change: impl FnOnce(&mut CreateTaskRequest)) {
         let mut request = CreateTaskRequest {
             id: self.id.clone(),
@@ -302,7 +301,7 @@ impl Script {
         self.container_request("unknown stdio", |request| {
             request.stdout = "ftp://host/file".to_owned();
         });
-        // Go's shim takes them for none.
+        // Go's shim treats them as absent.
         if self.engine.is_ours() {
             self.container_request("unknown options", |request| {
                 let value = Vec::new();
@@ -574,8 +573,8 @@ impl Script {
 
         self.ask("add two", &exec_request(&id, "two", "sleep", &none));
         self.ask("start two", &start(&id, "two"));
-        // Go's shim would count its end twice, and itself end with "makechan: size out of
-        // range" when init does.
+        // Go's shim would count the exec's end twice, and die with "makechan: size out of range"
+        // at init's end.
         if self.engine.is_ours() {
             self.ask("start two again", &start(&id, "two"));
         }
@@ -608,7 +607,7 @@ impl Script {
         self.ask("start", &start(&id, "bad"));
         self.ask("wait", &wait(&id, "bad"));
         self.state("bad");
-        // Go's shim would end: "panic: close of closed channel".
+        // Go's shim would die with "panic: close of closed channel".
         if self.engine.is_ours() {
             self.ask("start again", &start(&id, "bad"));
         }
@@ -638,7 +637,7 @@ impl Script {
                 exec_id: "none".to_owned(),
             },
         );
-        // Go's shim would end: "nil pointer dereference".
+        // Go's shim would die with "nil pointer dereference".
         if self.engine.is_ours() {
             self.ask("add without a spec", &with_spec("nothing", None));
         }
@@ -718,7 +717,7 @@ impl Script {
         self.update("no JSON for it", &json!("text"));
         self.update("nothing", &json!({}));
         self.update("impossible", &json!({ "cpu": { "quota": 1, "period": 1 } }));
-        // Go's shim would end: "nil pointer dereference".
+        // Go's shim would die with "nil pointer dereference".
         if self.engine.is_ours() {
             let id = self.id.clone();
             self.ask(
@@ -860,12 +859,12 @@ impl Script {
             let heard = self.engine.events.heard();
             heard.iter().filter(|event| event.topic == topic).count()
         };
-        // Three execs, three lives of the container.
+        // Three execs, and three runs of the container.
         wait_until("all have ended, and are gone", || {
             (count(TaskExit::TOPIC), count(TaskDelete::TOPIC)) == (6, 3)
         });
         for event in self.engine.events.heard() {
-            // On cgroup v1 Go's shim sometimes takes the cgroup's removal for one.
+            // On cgroup v1, Go's shim sometimes takes the cgroup's removal for an OOM kill.
             if event.topic != TaskOOM::TOPIC || self.engine.is_ours() {
                 self.note(&event.topic, &event.text);
             }
@@ -889,7 +888,7 @@ fn code_name(code: i32) -> String {
     name.to_owned()
 }
 
-/// Replaces what follows each `mark`, up to `end` or the text's.
+/// Replaces the text after each `mark` up to `end`, or to the end of the text.
 fn replace_after(
     text: &str,
     mark: &str,

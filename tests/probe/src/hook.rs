@@ -1,4 +1,4 @@
-//! The probe as a hook: writes down how it was called.
+//! The probe as a hook: records its call.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::modes;
 
-/// Appends one line of JSON to `file`: arguments, environment, directory, the
-/// state on stdin, what its process runs, namespaces and the root's inode.
+/// Appends a line of JSON to `file`: arguments, environment, working directory, the state on
+/// stdin, the executable, namespaces and the root directory's inode.
 ///
-/// The state is null when stdin is not JSON.
+/// The state is null if stdin is not JSON.
 pub(crate) fn record(file: &Path) -> io::Result<()> {
     let mut stdin = String::new();
     io::stdin().read_to_string(&mut stdin)?;
@@ -31,7 +31,7 @@ pub(crate) fn record(file: &Path) -> io::Result<()> {
         "pid": modes::own_pid(),
     });
     let mut file = OpenOptions::new().append(true).create(true).open(file)?;
-    // One write, so that lines of several hooks do not mix.
+    // A single write, so that lines of several hooks do not mix.
     file.write_all(format!("{call}\n").as_bytes())
 }
 

@@ -1,12 +1,12 @@
-//! The container in teu's tests: one static program that looks at what it was
-//! given and says so as JSON, or does one small thing and says how it went.
+//! The probe: the program in the containers of teu's tests. It is static, and reports as JSON
+//! what it sees, or performs an operation and reports the result.
 //!
-//! `probe report` prints everything it sees, `probe table` the same for people,
-//! `probe MODE ARGS…` does one thing (see `modes.rs`) and
-//! `probe seq MODE ARGS… -- MODE ARGS…` several, one after the other. It is
-//! also what tests use as a hook (`hook.rs`).
+//! `probe report` prints everything it sees, `probe table` a table of that for people,
+//! `probe MODE ARGS…` performs an operation (see `modes.rs`), and
+//! `probe seq MODE ARGS… -- MODE ARGS…` several operations in order. Tests also use it as a hook
+//! (`hook.rs`).
 //!
-//! It decides nothing about right or wrong: that is for the test that reads it.
+//! The probe does not judge: the test that reads its output does.
 
 mod hook;
 mod modes;

@@ -1,6 +1,6 @@
-//! The small things the probe can be told to do, one a mode. Each answers
-//! with a line of JSON, `{"ok": …}` or `{"errno": "EROFS"}`, except those
-//! whose output is the point (`echo`, `env`, `cat`, `report`, `table`).
+//! The modes of the probe: each performs an operation and prints a line of JSON, `{"ok": …}` or
+//! `{"errno": "EROFS"}`. Modes with an output of their own print only that (`echo`, `env`, `cat`,
+//! `report`, `table`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -23,18 +23,18 @@ use serde_json::{Value, json};
 
 use crate::{hook, report, sys, table};
 
-/// What a mode came to.
+/// The result of a mode.
 enum Done {
-    /// An answer, to be printed as `{"ok": …}`.
+    /// A value, to be printed as `{"ok": …}`.
     Answer(Value),
-    /// The mode printed what there was to print.
+    /// The mode has printed its output.
     Printed,
-    /// The program ends here with this code.
+    /// The program ends with this exit status.
     Exit(u8),
 }
 
-/// Runs the modes `args` name and returns the exit status: that of `exit`, or
-/// 1 if the last mode answered an errno, or 2 if a mode is not known.
+/// Runs the modes in `args`. Returns the exit status: that of `exit`, or 1 if the last mode failed
+/// with an errno, or 2 for an unknown mode.
 pub(crate) fn run(args: &[String]) -> ExitCode {
     let is_sequence = args.first().is_some_and(|mode| mode == "seq");
     let modes: Vec<&[String]> = if is_sequence {
@@ -184,7 +184,7 @@ fn file_mode(words: &[&str]) -> Result<Done, Failure> {
     Ok(done)
 }
 
-/// The answer of a mode that has nothing to say but that it went well.
+/// The result of a mode that only succeeds or fails.
 fn answer((): ()) -> Done {
     Done::Answer(json!(true))
 }
@@ -199,7 +199,7 @@ fn printed_text(text: &str) -> Result<Done, Failure> {
     Ok(Done::Printed)
 }
 
-/// Prints one line; a closed stdout shows in the exit status.
+/// Prints a line. If stdout is closed, the exit status tells.
 fn print(value: &Value) -> ExitCode {
     match writeln!(io::stdout(), "{value}") {
         Ok(()) => ExitCode::SUCCESS,
@@ -239,14 +239,13 @@ fn cat() -> Result<Done, Failure> {
     }
 }
 
-/// Counts in its memory, and writes the number to `file`; ends with 7 when
-/// there is `FILE.stop`.
+/// Counts in memory and writes the number to `file`. Ends with 7 when `FILE.stop` exists.
 fn count(file: &str) -> Result<Done, Failure> {
     let next = format!("{file}.next");
     let stop = format!("{file}.stop");
     for number in 1_u64.. {
         fs::write(&next, format!("{number}\n"))?;
-        // A reader sees the one or the other, never an empty file.
+        // A reader sees the old or the new file, never an empty one.
         fs::rename(&next, file)?;
         if Path::new(&stop).exists() {
             break;
@@ -256,7 +255,7 @@ fn count(file: &str) -> Result<Done, Failure> {
     Ok(Done::Exit(7))
 }
 
-/// Prints "ready", waits for one of the signals and prints "trapped NAME".
+/// Prints "ready", waits for one of the signals, and prints "trapped NAME".
 fn trap(names: &[&str]) -> Result<Done, Failure> {
     let mut signals = SigSet::empty();
     for name in names {
@@ -269,9 +268,8 @@ fn trap(names: &[&str]) -> Result<Done, Failure> {
     Ok(Done::Printed)
 }
 
-/// Looks at each of the next processes of this pid namespace as long as it is
-/// there, for ten seconds at most: all capabilities that were there to be taken,
-/// and what its descriptors were on.
+/// Watches each of the next processes of this pid namespace until it ends, for at most ten
+/// seconds. Collects all capabilities and the targets of all descriptors that it had.
 fn watch(count: i32) -> Result<Done, Failure> {
     let end = Instant::now() + Duration::from_secs(10);
     let mut capabilities = 0;
@@ -281,7 +279,7 @@ fn watch(count: i32) -> Result<Done, Failure> {
         let mut was_there = false;
         while Instant::now() < end {
             let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
-                // It has ended, perhaps unseen.
+                // The process has ended, perhaps before it was seen.
                 if was_there || last_pid()? > pid {
                     break;
                 }
@@ -296,7 +294,7 @@ fn watch(count: i32) -> Result<Done, Failure> {
                 .flatten()
                 .flatten()
             {
-                // It may be closed by now.
+                // The descriptor may be closed by now.
                 if let Ok(link) = fs::read_link(entry.path()) {
                     descriptors.insert(link.display().to_string());
                 }
@@ -308,7 +306,7 @@ fn watch(count: i32) -> Result<Done, Failure> {
     ))
 }
 
-/// The youngest process of this pid namespace so far.
+/// The pid of the youngest process of this pid namespace.
 fn last_pid() -> Result<i32, Failure> {
     let text = fs::read_to_string("/proc/sys/kernel/ns_last_pid")?;
     text.trim().parse().map_err(|_| Errno::EINVAL.into())
@@ -326,7 +324,7 @@ fn watch_window_size() -> Result<Done, Failure> {
     }
 }
 
-/// Starts `count` children that sleep, and answers their pids.
+/// Starts `count` sleeping children; the result is their pids.
 fn fork(count: usize) -> Result<Done, Failure> {
     let mut children = Vec::new();
     for _ in 0..count {
@@ -340,9 +338,8 @@ fn fork(count: usize) -> Result<Done, Failure> {
     Ok(Done::Answer(json!(children)))
 }
 
-/// Starts `count` children each of which is followed by its own child at once,
-/// and so on: whoever lists them is too late. Then sleeps. It ends by itself after
-/// two minutes, if the test was ended that would have ended it.
+/// Starts `count` children that fork and end again and again, so that a list of them is always out
+/// of date. Then sleeps. Ends after two minutes, in case the test could not end it.
 fn run_away(count: usize) -> Result<Done, Failure> {
     let end = Instant::now() + Duration::from_secs(120);
     for _ in 0..count {
@@ -352,7 +349,7 @@ fn run_away(count: usize) -> Result<Done, Failure> {
                     Ok(ForkResult::Parent { .. }) => return Ok(Done::Exit(0)),
                     Ok(ForkResult::Child) if Instant::now() > end => return Ok(Done::Exit(0)),
                     Ok(ForkResult::Child) => {}
-                    // No room for the next one yet.
+                    // The limit of processes is reached; retry.
                     Err(_) => std::thread::yield_now(),
                 }
             }
@@ -364,8 +361,8 @@ fn run_away(count: usize) -> Result<Done, Failure> {
     }
 }
 
-/// Opens `path` again and again for `wall` and answers how often that was
-/// possible, and how often not by the names of the errnos.
+/// Opens `path` again and again for `wall`. The result counts the successes and, by name, the
+/// errnos.
 fn reopen(path: &str, wall: Duration) -> Done {
     let start = Instant::now();
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
@@ -382,7 +379,7 @@ fn reopen(path: &str, wall: Duration) -> Done {
     Done::Answer(json!(counts))
 }
 
-/// Computes for `wall` and answers the CPU time got and the CPUs it ran on.
+/// Computes for `wall`. The result is the CPU time and the CPUs used.
 fn spin(wall: Duration) -> Done {
     let start = Instant::now();
     let mut cpus = std::collections::BTreeSet::new();
@@ -396,13 +393,13 @@ fn spin(wall: Duration) -> Done {
     Done::Answer(json!({ "cpu_seconds": seconds, "cpus": cpus }))
 }
 
-/// Takes `bytes` of memory and writes to all of it.
+/// Allocates `bytes` of memory and writes to all of it.
 fn allocate(bytes: usize) -> Done {
     let memory = vec![1_u8; bytes];
     Done::Answer(json!(std::hint::black_box(memory).len()))
 }
 
-/// One datagram to $NOTIFY_SOCKET, sd_notify(3).
+/// Sends a datagram to $NOTIFY_SOCKET (sd_notify(3)).
 fn notify(message: &str) -> Result<Done, Failure> {
     let path = std::env::var_os("NOTIFY_SOCKET").ok_or(Errno::EDESTADDRREQ)?;
     UnixDatagram::unbound()?.send_to(message.as_bytes(), path)?;
@@ -441,7 +438,7 @@ fn open(path: &str, access: &str) -> Result<Done, Failure> {
     Ok(answer(()))
 }
 
-/// Writes without creating what a device or a kernel file would not need.
+/// Writes to a file, and creates it only where a regular file may be.
 fn write(path: &str, text: &str) -> Result<Done, Failure> {
     let create = !path.starts_with("/proc/") && !path.starts_with("/sys/");
     let mut file = OpenOptions::new()
@@ -485,7 +482,7 @@ fn mknod(path: &str, kind: &str, major: u64, minor: u64) -> Result<Done, Failure
     )?))
 }
 
-/// mount(2); option words that are no flag are the file system's data.
+/// Calls mount(2). Options that are not flags become the filesystem's data.
 fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<Done, Failure> {
     let mut flags = MsFlags::empty();
     let mut data = Vec::new();
@@ -513,7 +510,7 @@ fn mount(source: &str, target: &str, kind: &str, options: &str) -> Result<Done, 
     Ok(answer(()))
 }
 
-/// The pid of the process that reads this, for hooks.
+/// The pid of this process in the namespace of /proc, for hooks.
 pub(crate) fn own_pid() -> i32 {
     Pid::this().as_raw()
 }

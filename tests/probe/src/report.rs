@@ -1,5 +1,5 @@
-//! What the container sees, as one JSON object. A field is null where the
-//! container has no way to see it (no /proc, no /dev, no permission).
+//! Reports what the container sees, as a JSON object. A field is null if the container cannot see
+//! it, because /proc, /dev or a permission is missing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::sys;
 
-/// Capability names by number, include/uapi/linux/capability.h.
+/// Capability names by number (include/uapi/linux/capability.h).
 pub(crate) const CAPABILITIES: [&str; 41] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -82,10 +82,10 @@ const RLIMITS: [(&str, Resource); 16] = [
     ("RLIMIT_STACK", Resource::RLIMIT_STACK),
 ];
 
-/// Everything, as one object.
+/// The whole report.
 pub(crate) fn report() -> Value {
     let mut all = Map::new();
-    // Descriptors first: whatever the rest opens must not show up in them.
+    // First, so that descriptors opened for the rest are not included.
     all.insert("fds".into(), open_descriptors());
     for part in [identity(), process(), kernel_view(), surroundings()] {
         if let Value::Object(part) = part {
@@ -184,7 +184,7 @@ fn surroundings() -> Value {
     })
 }
 
-/// The trimmed contents of a file, or nothing where it cannot be read.
+/// The trimmed contents of a file, or nothing if it cannot be read.
 pub(crate) fn text(path: impl AsRef<Path>) -> Option<String> {
     let text = fs::read(path).ok()?;
     Some(
@@ -255,7 +255,7 @@ fn capability_name(bit: usize) -> String {
 }
 
 fn current_umask() -> String {
-    // The mask can only be read by setting it.
+    // Reading the mask requires setting it.
     let mask = umask(Mode::empty());
     umask(mask);
     format!("{:04o}", mask.bits())
@@ -349,10 +349,10 @@ fn namespaces() -> Option<BTreeMap<String, String>> {
     )
 }
 
-/// What each open descriptor points at, by number; null without /proc.
+/// The targets of all open descriptors, by number; null without /proc.
 pub(crate) fn open_descriptors() -> Value {
-    // Collected first: the directory being read is itself a descriptor, and
-    // is closed again by the time the links are followed.
+    // Collect the numbers first. They include the descriptor of the directory itself, which is
+    // closed when the links are read.
     let numbers = names_in("/proc/self/fd").unwrap_or_else(|| {
         (0..1024)
             .filter(|number| sys::is_open(*number))
@@ -372,7 +372,7 @@ pub(crate) fn open_descriptors() -> Value {
     Value::Object(open)
 }
 
-/// The standard descriptors as terminals.
+/// The terminals behind the standard descriptors.
 fn terminal() -> Value {
     let size = sys::window_size(io::stdin().as_fd()).ok();
     json!({
@@ -381,7 +381,7 @@ fn terminal() -> Value {
         "stderr": io::stderr().is_terminal(),
         "rows": size.map(|(rows, _)| rows),
         "columns": size.map(|(_, columns)| columns),
-        // Field 7 of proc_pid_stat(5); the name before it may hold spaces.
+        // Field 7 of proc_pid_stat(5), after the name, which may contain spaces.
         "controlling": text("/proc/self/stat").and_then(|stat| {
             let fields = stat.rsplit_once(')')?.1.to_owned();
             let device: u64 = fields.split_whitespace().nth(4)?.parse().ok()?;
@@ -390,7 +390,7 @@ fn terminal() -> Value {
     })
 }
 
-/// /proc/self/mountinfo, one object a mount, in order; proc_pid_mountinfo(5).
+/// The mounts of /proc/self/mountinfo in order, as objects (proc_pid_mountinfo(5)).
 pub(crate) fn mounts() -> Option<Vec<Value>> {
     Some(
         text("/proc/self/mountinfo")?
@@ -421,7 +421,7 @@ fn mount(line: &str) -> Option<Value> {
     }))
 }
 
-/// Takes back the octal escapes the kernel writes for white space and `\`.
+/// Decodes the octal escapes of white space and `\`.
 fn unescape(field: &str) -> String {
     field
         .replace("\\040", " ")
@@ -451,7 +451,7 @@ fn network() -> Option<Value> {
     Some(json!(interfaces))
 }
 
-/// Where this process stands in each hierarchy, and the limits it can read.
+/// The cgroup of this process in each hierarchy, and its readable limits.
 fn cgroup() -> Option<Value> {
     let memberships = text("/proc/self/cgroup")?;
     let limits = [
@@ -476,7 +476,7 @@ fn cgroup() -> Option<Value> {
     Some(Value::Object(cgroup))
 }
 
-/// `file` of this process's cgroup in the hierarchy of `controller` (empty: v2).
+/// Reads `file` of this process's cgroup in the hierarchy of `controller` (empty for v2).
 fn limit(memberships: &str, controller: &str, file: &str) -> Option<String> {
     let own = memberships.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -495,7 +495,7 @@ fn limit(memberships: &str, controller: &str, file: &str) -> Option<String> {
                     .as_array()
                     .is_some_and(|all| all.contains(&json!(controller))))
     })?;
-    // What is mounted may be the whole hierarchy or this cgroup only.
+    // The whole hierarchy may be mounted, or only this cgroup.
     let below = own
         .strip_prefix(mount["root"].as_str()?)
         .unwrap_or_default();
@@ -503,7 +503,7 @@ fn limit(memberships: &str, controller: &str, file: &str) -> Option<String> {
     text(directory.join(file))
 }
 
-/// The nodes below /dev, each with what opening it answers.
+/// The nodes below /dev, with the result of opening each.
 fn devices(directory: &Path, depth: usize) -> Option<Vec<Value>> {
     let mut names: Vec<_> = fs::read_dir(directory)
         .ok()?
@@ -545,7 +545,7 @@ fn device(path: &Path, metadata: &fs::Metadata) -> Value {
     node
 }
 
-/// The word for a file's type.
+/// The name of a file type.
 pub(crate) fn file_type(metadata: &fs::Metadata) -> &'static str {
     let kind = metadata.file_type();
     match kind {
@@ -559,9 +559,9 @@ pub(crate) fn file_type(metadata: &fs::Metadata) -> &'static str {
     }
 }
 
-/// "ok", or the name of the errno that open(2) answers.
+/// The result of open(2): "ok" or the name of the errno.
 fn opens(path: &Path, access: OFlag) -> String {
-    // Opening a watchdog arms it: a machine would restart.
+    // Opening a watchdog would arm it and restart the machine.
     if path
         .file_name()
         .is_some_and(|name| name.to_string_lossy().starts_with("watchdog"))

@@ -1,4 +1,4 @@
-//! System calls neither std nor nix wraps; the only unsafe code of the probe.
+//! System calls that neither std nor nix wraps; the only unsafe code of the probe.
 #![expect(unsafe_code, reason = "raw system calls live here and nowhere else")]
 
 use std::ffi::CStr;
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::unistd::ForkResult;
 
-/// What sched_getattr(2) answers: `struct sched_attr` in its first version.
+/// The result of sched_getattr(2): `struct sched_attr` in its first version.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct SchedulerAttributes {
@@ -21,8 +21,8 @@ pub(crate) struct SchedulerAttributes {
     pub(crate) period: u64,
 }
 
-/// Any system call by number, with up to six integer arguments. For tests of
-/// seccomp filters: only calls that take no pointers, or bad ones, belong here.
+/// Makes any system call by number, with up to six integer arguments. For tests of seccomp
+/// filters: only calls without pointers, or with invalid ones, belong here.
 pub(crate) fn syscall(number: libc::c_long, args: [libc::c_long; 6]) -> Result<i64, Errno> {
     let [a, b, c, d, e, f] = args;
     // SAFETY: the arguments are integers from the command line. A call that
@@ -31,8 +31,8 @@ pub(crate) fn syscall(number: libc::c_long, args: [libc::c_long; 6]) -> Result<i
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
 }
 
-/// A system call by the entry point of 32-bit programs on x86: `int 0x80`, the
-/// number being that of i386. Without arguments.
+/// Makes a system call without arguments through the entry point of 32-bit programs on x86,
+/// `int 0x80`. The number is that of i386.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn syscall_32(number: i32) -> Result<i32, Errno> {
     let result: i32;
@@ -55,13 +55,13 @@ pub(crate) fn syscall_32(number: i32) -> Result<i32, Errno> {
     }
 }
 
-/// There is no such entry point on other machines.
+/// Other architectures have no such entry point.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn syscall_32(_number: i32) -> Result<i32, Errno> {
     Err(Errno::ENOSYS)
 }
 
-/// The calling thread's scheduling attributes, sched_getattr(2).
+/// The calling thread's scheduling attributes (sched_getattr(2)).
 pub(crate) fn scheduler_attributes() -> Result<SchedulerAttributes, Errno> {
     let mut attributes = SchedulerAttributes::default();
     let size = size_of::<SchedulerAttributes>();
@@ -71,22 +71,22 @@ pub(crate) fn scheduler_attributes() -> Result<SchedulerAttributes, Errno> {
     Errno::result(result).map(|_| attributes)
 }
 
-/// The calling thread's I/O priority as ioprio_get(2) packs it: class in the
-/// bits from 13 up, level below.
+/// The calling thread's I/O priority as ioprio_get(2) packs it: the class from bit 13 on, the level
+/// below.
 pub(crate) fn io_priority() -> Result<i64, Errno> {
     const IOPRIO_WHO_PROCESS: libc::c_long = 1;
     syscall(libc::SYS_ioprio_get, [IOPRIO_WHO_PROCESS, 0, 0, 0, 0, 0])
 }
 
-/// The execution domain, personality(2) asked with the value that changes nothing.
+/// The execution domain: personality(2) with the value that changes nothing.
 pub(crate) fn personality() -> Result<i64, Errno> {
     syscall(libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0])
 }
 
-/// Mode (with its flags) and nodes of the memory policy, get_mempolicy(2).
+/// The mode, with its flags, and the nodes of the memory policy (get_mempolicy(2)).
 pub(crate) fn memory_policy() -> Result<(i32, Vec<usize>), Errno> {
-    // The kernel refuses a mask smaller than its own number of possible nodes;
-    // 1024 is the most any configuration has.
+    // The kernel refuses a mask that is shorter than its number of possible nodes, which is 1024 at
+    // most.
     const WORDS: usize = 1024 / 64;
     let mut mode: libc::c_int = 0;
     let mut mask = [0_u64; WORDS];
@@ -108,18 +108,17 @@ pub(crate) fn memory_policy() -> Result<(i32, Vec<usize>), Errno> {
     Ok((mode, (0..WORDS * 64).filter(is_set).collect()))
 }
 
-/// The session keyring's `type;uid;gid;permissions;description`, keyctl(2)
-/// KEYCTL_DESCRIBE.
+/// The session keyring's `type;uid;gid;permissions;description` (keyctl(2), KEYCTL_DESCRIBE).
 pub(crate) fn session_keyring() -> Result<String, Errno> {
     ask_session_keyring(6)
 }
 
-/// The security module's label of the session keyring, KEYCTL_GET_SECURITY.
+/// The security label of the session keyring (keyctl(2), KEYCTL_GET_SECURITY).
 pub(crate) fn session_keyring_label() -> Result<String, Errno> {
     ask_session_keyring(17)
 }
 
-/// An operation of keyctl(2) that answers about a key with a string.
+/// An operation of keyctl(2) that returns a text about a key.
 fn ask_session_keyring(operation: libc::c_long) -> Result<String, Errno> {
     const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
     let mut buffer = [0_u8; 256];
@@ -139,7 +138,7 @@ fn ask_session_keyring(operation: libc::c_long) -> Result<String, Errno> {
     Ok(text.to_string_lossy().into_owned())
 }
 
-/// Rows and columns of the terminal behind `fd`, ioctl_tty(2) TIOCGWINSZ.
+/// The rows and columns of the terminal `fd` (ioctl_tty(2), TIOCGWINSZ).
 pub(crate) fn window_size(fd: BorrowedFd) -> Result<(u16, u16), Errno> {
     let mut size = libc::winsize {
         ws_row: 0,
@@ -152,14 +151,14 @@ pub(crate) fn window_size(fd: BorrowedFd) -> Result<(u16, u16), Errno> {
     Errno::result(result).map(|_| (size.ws_row, size.ws_col))
 }
 
-/// Whether descriptor `number` is open; works without /proc.
+/// Whether the descriptor `number` is open. Works without /proc.
 pub(crate) fn is_open(number: i32) -> bool {
     // SAFETY: F_GETFD takes no argument and changes nothing; a number that is
     // no descriptor is answered with EBADF.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// fork(2).
+/// Calls fork(2).
 pub(crate) fn fork() -> Result<ForkResult, Errno> {
     // SAFETY: the probe starts no threads, so the child has every lock free
     // and may allocate.

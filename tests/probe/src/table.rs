@@ -1,15 +1,15 @@
-//! The report for people: a table of at most 100 columns.
+//! Prints the report for people: a table of at most 100 columns.
 
 use serde_json::Value;
 
 use crate::report;
 
-/// As wide as the table may get.
+/// The width of the table.
 const WIDTH: usize = 100;
-/// Where the second column starts.
+/// The column at which the second column starts.
 const INDENT: usize = 15;
 
-/// The table of `report`, ending in a newline.
+/// The table of a report, with a final newline.
 pub(crate) fn table(report: &Value) -> String {
     let mut table = Table {
         lines: String::new(),
@@ -34,7 +34,7 @@ impl Table {
             .push_str(&format!("{title}\n{}\n", "─".repeat(WIDTH)));
     }
 
-    /// A row; words beyond the width continue below, in the second column.
+    /// Adds a row. Words beyond the width continue below, in the second column.
     fn row(&mut self, name: &str, words: impl IntoIterator<Item = impl AsRef<str>>) {
         let mut line = format!("{name:<INDENT$}");
         let mut is_empty = true;
@@ -56,7 +56,7 @@ impl Table {
         self.lines.push('\n');
     }
 
-    /// A gap before the next group of rows.
+    /// Adds an empty line before the next group of rows.
     fn gap(&mut self) {
         self.lines.push('\n');
     }
@@ -120,8 +120,8 @@ fn process(table: &mut Table, report: &Value) {
     table.gap();
 }
 
-/// New or inherited, judged against the links the starter left in
-/// `TEU_HOST_NAMESPACES` (`pid:[1],mnt:[2]`), where it did.
+/// Tells new namespaces from inherited ones, by the starter's namespaces in
+/// `TEU_HOST_NAMESPACES` (`pid:[1],mnt:[2]`), if that is set.
 fn namespaces(table: &mut Table, report: &Value) {
     let host = report["env"]["TEU_HOST_NAMESPACES"].as_str();
     let names = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
@@ -167,7 +167,7 @@ fn capabilities(table: &mut Table, report: &Value) {
         let words = match (names.len(), missing.len()) {
             (0, _) => vec!["none".to_owned()],
             (_, 0) => vec!["all".to_owned()],
-            // The names of most of them would say less than those it lacks.
+            // Most capabilities are present, so name those that are missing.
             (_, 1..8) => std::iter::once("all but".to_owned())
                 .chain(missing)
                 .collect(),
@@ -204,7 +204,7 @@ fn cgroup(table: &mut Table, report: &Value) {
     table.gap();
 }
 
-/// The kernel writes "no limit" of v1 as the largest whole page.
+/// A memory limit. On v1, the kernel writes "no limit" as the largest multiple of a page.
 fn memory(limit: &str) -> String {
     match limit.parse::<u64>() {
         Ok(bytes) if bytes > 1 << 60 => "none".to_owned(),
@@ -273,7 +273,7 @@ fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(plain).collect()
 }
 
-/// A string without its quotes, anything else as JSON.
+/// A string without quotes; other values as JSON.
 fn plain(value: &Value) -> String {
     value
         .as_str()
