@@ -1,5 +1,8 @@
-//! CDI 1.1: the devices that files in a few directories describe
-//! (SPEC.md of the Container Device Interface).
+//! The Container Device Interface (CDI) 1.1: reads the files of some directories and finds
+//! devices in them by name (the interface's SPEC.md).
+//!
+//! Reading a file and checking its values is in `file`; the edits become those of the
+//! specification elsewhere.
 
 mod file;
 mod name;
@@ -24,7 +27,7 @@ use serde::Serialize;
 
 use crate::Edits;
 
-/// Where files are looked for; those of the later directory come first.
+/// The directories of CDI files. The later directory takes precedence.
 pub const DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// All devices that the files of some directories describe.
@@ -32,35 +35,35 @@ pub const DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 pub struct Cdi {
     directories: Vec<PathBuf>,
     files: Vec<Source>,
-    /// Each name, and where it is described: what counts is the last.
+    /// The descriptions of each name. The last takes precedence.
     devices: BTreeMap<String, Vec<Place>>,
     problems: Vec<Problem>,
 }
 
-/// A file, and where it was found.
+/// A file, and the directory in which it was found.
 #[derive(Debug)]
 struct Source {
     path: PathBuf,
-    /// The number of its directory; the highest counts.
+    /// The number of its directory. The highest takes precedence.
     priority: usize,
     file: File,
 }
 
-/// The numbers of a file and of a device in it.
+/// The index of a file, and the index of a device in it.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     file: usize,
     device: usize,
 }
 
-/// Why a file, a directory or a device does not count.
+/// The reason why a file, a directory or a device is not used.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
     pub path: PathBuf,
     pub reason: String,
 }
 
-/// One name, where it is described, and whether that counts.
+/// A description of a name: its file, and whether it is used.
 #[derive(Debug, Serialize)]
 pub struct Entry<'a> {
     pub name: &'a str,
@@ -69,28 +72,28 @@ pub struct Entry<'a> {
     pub standing: Standing,
 }
 
-/// What a description counts for.
+/// Whether a description is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It is the device.
+    /// The description is used.
     InForce,
-    /// A directory of higher priority has the same name.
+    /// A directory of higher priority describes the same name.
     Shadowed,
-    /// Another file of the same priority has the same name, so that nobody can
-    /// know which is meant.
+    /// Another file of the same priority describes the same name, so it is unknown which is
+    /// meant.
     Conflicting,
 }
 
-/// What a requested device brings.
+/// A part of a request: the edits of a device, or those of all devices of a file.
 #[derive(Debug, Serialize)]
 pub struct Part<'a> {
-    /// The device, or the file if it is what all devices of that bring.
+    /// The device's name, or the file's path for the edits of all its devices.
     pub of: String,
     pub edits: &'a ContainerEdits,
 }
 
-/// Names that no file describes, and where such files were looked for.
+/// Names that no used description has, and the directories that were searched.
 #[derive(Debug)]
 pub struct Unresolved {
     pub names: Vec<String>,
@@ -98,10 +101,10 @@ pub struct Unresolved {
 }
 
 impl Cdi {
-    /// Reads the files of these directories, the last of the highest priority. A
-    /// missing directory is an empty one; a file that cannot be used is a problem
-    /// and the others count. `others_can_write` tells whether somebody may write
-    /// to a path who should not: such a file or directory is not read.
+    /// Reads the files of these directories, of which the last has the highest priority. A
+    /// missing directory counts as empty. A file that cannot be used becomes a problem and does
+    /// not affect others. A file or directory is refused if `others_can_write` returns true for
+    /// its path.
     pub fn read(directories: &[impl AsRef<Path>], others_can_write: &dyn Fn(&Path) -> bool) -> Cdi {
         let mut cdi = Cdi {
             directories: directories
@@ -158,19 +161,19 @@ impl Cdi {
         });
     }
 
-    /// What is wrong with the files and directories.
+    /// The problems of files and directories.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Those that can be read, and where they are.
+    /// The files that could be read, with their paths.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &File)> {
         let files = self.files.iter();
         files.map(|source| (source.path.as_path(), &source.file))
     }
 
-    /// Every description of every device, by name, the one that counts last.
+    /// All descriptions of all devices, by name. The description that is used comes last.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.devices.iter().flat_map(|(name, places)| {
             places.iter().map(|place| {
@@ -185,8 +188,8 @@ impl Cdi {
         })
     }
 
-    /// What a description of this priority counts for, beside the others of its
-    /// name. Places are in the order of their priority.
+    /// The standing of a description of this priority among all descriptions of its name, which
+    /// are in the order of their priority.
     fn standing(&self, priority: usize, places: &[Place]) -> Standing {
         let priorities = || places.iter().map(|place| self.files[place.file].priority);
         if priorities().any(|other| other > priority) {
@@ -205,11 +208,11 @@ impl Cdi {
         (standing == Standing::InForce).then_some(last)
     }
 
-    /// What these devices bring, in their order; what all devices of a file bring
-    /// comes once, before the first of them.
+    /// The edits of these devices, in their order. The edits that a file has for all of its
+    /// devices come once, before the first of its devices.
     ///
     /// # Errors
-    /// Nothing counts for some of the names.
+    /// Some names have no description that is used.
     pub fn parts(&self, names: &[DeviceName]) -> Result<Vec<Part<'_>>, Unresolved> {
         let mut parts = Vec::new();
         let mut unresolved = Vec::new();
@@ -237,7 +240,7 @@ impl Cdi {
 }
 
 impl File {
-    /// All that the file at `path` brings.
+    /// All edits of the file at `path`.
     #[must_use]
     pub fn parts(&self, path: &Path) -> Vec<Part<'_>> {
         let devices = self.devices.iter().map(|device| self.part(path, device));
@@ -263,17 +266,17 @@ impl File {
 }
 
 impl Part<'_> {
-    /// The edits, with what the host's device nodes say.
+    /// The edits, completed by the host's device nodes.
     ///
     /// # Errors
-    /// A device of the host is not there, or another one.
+    /// A device node of the host is missing, or is another device.
     pub fn edits(&self) -> Result<Edits, String> {
         let edits = self.edits.on_this_machine();
         edits.map_err(|reason| format!("{}: {reason}", self.of))
     }
 }
 
-/// The files of a directory that may be such descriptions, in order.
+/// The files of a directory that may be CDI files, in order.
 fn files_in(
     directory: &Path,
     others_can_write: &dyn Fn(&Path) -> bool,
@@ -300,7 +303,7 @@ fn files_in(
 }
 
 fn file_at(path: &Path, others_can_write: &dyn Fn(&Path) -> bool) -> Result<File, String> {
-    // A link that leads nowhere leads to nobody's file.
+    // Fails for a dangling link, whose target has no permissions to check.
     fs::metadata(path).map_err(|err| teu_errno::text(&err))?;
     if others_can_write(path) {
         return Err(OTHERS.to_owned());
@@ -338,7 +341,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// Two directories, removed with the value.
+    /// Two directories that are removed when dropped.
     struct Directories(PathBuf);
 
     impl Directories {
@@ -353,7 +356,7 @@ mod tests {
             Directories(root)
         }
 
-        /// Writes a file of devices; what each does is to tell the file.
+        /// Writes a file of devices, each of which sets a variable to the file's path.
         fn file(self, path: &str, kind: &str, devices: &[&str]) -> Directories {
             let devices = devices.iter().map(|device| {
                 format!("{{name: {device}, containerEdits: {{env: [FILE={path}]}}}}")
@@ -387,7 +390,7 @@ mod tests {
         names.map(|name| name.parse().expect("a name")).into()
     }
 
-    /// The environment that devices bring.
+    /// The environment that the devices set.
     fn env<const N: usize>(cdi: &Cdi, asked: [&str; N]) -> Result<Vec<String>, String> {
         let names = names(asked);
         let parts = cdi.parts(&names).map_err(|err| err.to_string())?;
@@ -490,7 +493,7 @@ mod tests {
             .file("run/c.yaml", "v/a", &["x"])
             .read();
         assert_eq!(env(&cdi, ["v/a=x"]).expect("there")[1], "FILE=run/c.yaml");
-        // One that is above does not come back for those below.
+        // A conflict in a higher directory does not make a lower description used.
         let cdi = Directories::new()
             .file("etc/a.yaml", "v/a", &["x"])
             .file("run/b.yaml", "v/a", &["x"])

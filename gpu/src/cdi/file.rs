@@ -1,4 +1,5 @@
-//! One file: its objects, and which values they may have.
+//! The contents of a CDI file: its objects and the values they may have. Nothing is read
+//! from the host here except the file itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,20 +14,20 @@ use super::object::{Check, object};
 use super::plain;
 use crate::Moment;
 
-/// The largest file that is read; one for eight GPUs has some 100 kB.
+/// The maximum size of a file; a file for eight GPUs has about 100 kB.
 const LARGEST: u64 = 1 << 20;
-/// How many brackets may be open; the parser's time grows with their square.
+/// The maximum number of open brackets, because the parser's time grows with its square.
 const DEEPEST: usize = 100;
 
 object! {
-    /// What a file describes: devices of one kind.
+    /// A CDI file: devices of a single kind.
     File {
         cdi_version: String = "cdiVersion",
         /// `vendor/class`.
         kind: String = "kind",
         annotations: Annotations = "annotations",
         devices: Vec<Device> = "devices",
-        /// What comes with each of the devices.
+        /// The edits for each of the devices.
         container_edits: ContainerEdits = "containerEdits",
     }
 }
@@ -41,7 +42,7 @@ object! {
 }
 
 object! {
-    /// What is to change in the container's specification.
+    /// Changes of the container's specification.
     ContainerEdits {
         env: Vec<String> = "env",
         device_nodes: Vec<DeviceNode> = "deviceNodes",
@@ -56,17 +57,17 @@ object! {
 object! {
     /// A device node.
     DeviceNode {
-        /// In the container.
+        /// The path in the container.
         path: String = "path",
-        /// On the host; empty if it is the same.
+        /// The path on the host; empty if it is equal.
         host_path: String = "hostPath",
-        /// `b`, `c`, `u` or `p`; empty for that of the host's.
+        /// `b`, `c`, `u` or `p`; empty for the type of the host's node.
         kind: String = "type",
-        /// 0 for that of the host's.
+        /// The major number; 0 for that of the host's node.
         major: i64 = "major",
         minor: i64 = "minor",
         file_mode: Option<FileMode> = "fileMode",
-        /// Letters of `rwm`; empty for all, and `none` for none.
+        /// Letters of `rwm`; empty for all of them, and `none` for no access.
         permissions: String = "permissions",
         uid: Option<u32> = "uid",
         gid: Option<u32> = "gid",
@@ -103,7 +104,7 @@ object! {
 }
 
 object! {
-    /// Cache and memory bandwidth.
+    /// Limits of cache and memory bandwidth.
     IntelRdt {
         clos_id: String = "closID",
         l3_cache_schema: String = "l3CacheSchema",
@@ -117,9 +118,9 @@ impl File {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// It cannot be read, or is not as it has to be: then with line and device.
+    /// The file cannot be read or is invalid. The error names the line and the device.
     pub fn read(path: &Path) -> Result<File, String> {
-        // What is no file may never end.
+        // Reading a fifo or a device might never end.
         let metadata = fs::metadata(path).map_err(|err| teu_errno::text(&err))?;
         if !metadata.is_file() {
             return Err("not a file".to_owned());
@@ -136,15 +137,15 @@ impl File {
         File::parse(&text)
     }
 
-    /// Reads a text. All of JSON is YAML.
+    /// Parses a text. JSON is YAML, too.
     ///
     /// # Errors
-    /// It is not as it has to be: then with line and device.
+    /// The text is invalid. The error names the line and the device.
     pub fn parse(text: &str) -> Result<File, String> {
         if text.trim().is_empty() {
             return Err("it is empty".to_owned());
         }
-        // What is right as JSON is the same as YAML, but read in a tenth of the time.
+        // JSON is parsed in a tenth of YAML's time.
         let json = plain::to_json(text);
         if let Ok(file) = serde_json::from_str(json.as_deref().unwrap_or(text)) {
             return Ok(file);
@@ -161,16 +162,17 @@ impl File {
         })
     }
 
-    /// The file as YAML.
+    /// Formats the file as YAML.
     ///
     /// # Errors
-    /// None that is known; it is the serializer's.
+    /// Those of the serializer; no case is known.
     pub fn to_yaml(&self) -> Result<String, String> {
         serde_yaml_ng::to_string(self).map_err(|err| err.to_string())
     }
 }
 
-/// Those in texts count, too; they close again or are few.
+/// Whether too many brackets are open. Brackets in texts count as well: they are closed again,
+/// or few.
 fn is_deep(text: &str) -> bool {
     let mut open = 0_usize;
     text.bytes().any(|byte| {
@@ -183,7 +185,7 @@ fn is_deep(text: &str) -> bool {
     })
 }
 
-/// The name of the device that an error, which begins with the place, is about.
+/// The name of the device to which an error belongs. The error begins with the place.
 fn device_in_fault(text: &str, words: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Named {
@@ -199,7 +201,7 @@ fn device_in_fault(text: &str, words: &str) -> Option<String> {
     (index < names.devices.len()).then(|| names.devices.swap_remove(index).name)
 }
 
-/// Texts by name. Nothing is done with them.
+/// Texts by name, which have no effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Annotations(BTreeMap<String, String>);
 
@@ -238,7 +240,7 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// Permission bits, in YAML also as an octal number that begins with 0.
+/// Permission bits. YAML may write them as an octal number that begins with 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct FileMode(pub u32);
 
@@ -258,7 +260,7 @@ impl<'de> Deserialize<'de> for FileMode {
                 u32::try_from(mode).map(FileMode).map_err(wrong)
             }
 
-            // To YAML 1.2 a number with a 0 before it is a text.
+            // In YAML 1.2, a number with a leading 0 is a text.
             fn visit_str<E: Error>(self, mode: &str) -> Result<FileMode, E> {
                 let octal = mode.strip_prefix('0').unwrap_or_default();
                 let wrong = |_| E::invalid_value(Unexpected::Str(mode), &self);
@@ -394,7 +396,7 @@ impl Check for IntelRdt {
 mod tests {
     use super::*;
 
-    /// A file of one device with these edits, of the version that has all.
+    /// A file with a device that has these edits, in a version that knows all of them.
     fn with_edits(edits: &str) -> Result<File, String> {
         File::parse(&format!(
             "cdiVersion: 1.1.0\nkind: vendor.com/class\ndevices:\n- name: dev0\n  \
@@ -411,7 +413,7 @@ mod tests {
         with_edits(edits).expect_err(edits)
     }
 
-    /// A file of this version and kind, with more fields of the outermost object.
+    /// A file of this version and kind, with more fields in the top-level object.
     fn versioned(version: &str, kind: &str, device: &str, more: &str) -> Result<File, String> {
         File::parse(&format!(
             "cdiVersion: {version}\nkind: {kind}\ndevices: [{{name: {device}, \
@@ -616,7 +618,7 @@ mod tests {
             let error = versioned(version, "v/c", "a", "").expect_err(version);
             assert!(error.starts_with("invalid version "), "{error}");
         }
-        // They were never released.
+        // These versions were never released.
         for version in ["0.1.0", "0.2.0"] {
             let error = versioned(version, "v/c", "a", "").expect_err(version);
             assert!(
@@ -752,7 +754,7 @@ mod tests {
             ("intelRdt: {closID: ..}", "closID: \"..\""),
             ("intelRdt: {closID: a/b}", "closID: \"a/b\""),
             ("intelRdt: {closID: \"a\\nb\"}", "closID: \"a\\nb\""),
-            // They were dropped with 1.1.0.
+            // Version 1.1.0 removed these fields.
             ("intelRdt: {enableCMT: true}", "unknown field `enableCMT`"),
             ("intelRdt: {enableMBM: true}", "unknown field `enableMBM`"),
             ("additionalGids: [-1]", "invalid"),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceName(String);
 
-/// A text that names no device, and why.
+/// A text that is not a device name, and the reason.
 #[derive(Debug)]
 pub struct InvalidName {
     name: String,
@@ -16,13 +16,13 @@ pub struct InvalidName {
 }
 
 impl DeviceName {
-    /// As it is written.
+    /// The name as it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// `vendor/class`, and the name within that kind.
+    /// The kind, `vendor/class`, and the name within that kind.
     #[must_use]
     pub fn parts(&self) -> (&str, &str) {
         self.0.split_once('=').unwrap_or_default()
@@ -51,7 +51,7 @@ impl FromStr for DeviceName {
 /// Checks `vendor/class`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The kind is invalid; the error is the reason.
 pub(super) fn check_kind(kind: &str) -> Result<(), String> {
     let (vendor, class) = kind
         .split_once('/')
@@ -63,7 +63,7 @@ pub(super) fn check_kind(kind: &str) -> Result<(), String> {
 /// Checks the name of a device within its kind.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The name is invalid; the error is the reason.
 pub(super) fn check_device(name: &str) -> Result<(), String> {
     check("name", name, |first| first.is_ascii_alphanumeric(), "-_.:")
 }
@@ -113,7 +113,7 @@ mod tests {
             "nvidia.com/gpu=0:0",
             "nvidia.com/gpu=GPU-edfee158-11c1-52b8",
             "a_b-c.d/e_f-g.h=i_j-k.l:m",
-            // Only the first of each sign divides.
+            // Only the first "/" and the first "=" are separators.
             "Vendor9/Class9=Name9",
         ] {
             assert_eq!(name.parse::<DeviceName>().expect(name).as_str(), name);

@@ -1,24 +1,25 @@
-//! How objects of a file are read: strictly, but as the library of the Container
-//! Device Interface, which is written in Go, does it. So the case of a name does
-//! not matter, and `null` is nothing.
+//! Deserializes the objects of a CDI file: strictly, but with the rules of CDI's Go library,
+//! in which the case of a field's name does not matter and `null` means absent.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 
-/// Whether an object can be as it is.
+/// Checks the values of an object.
 pub(super) trait Check {
+    /// Checks the object.
+    ///
     /// # Errors
-    /// What is wrong with it.
+    /// The object is invalid; the error is the reason.
     fn check(&self) -> Result<(), String>;
 }
 
-/// Whether a field says nothing.
+/// Whether a field has its default value.
 pub(super) fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The name of a field, one of these: which.
+/// Deserializes the name of a field to its index in this list.
 pub(super) struct Name(pub(super) &'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -48,8 +49,8 @@ impl Visitor<'_> for Name {
     }
 }
 
-/// Defines an object by its fields and their names in a file. One that is
-/// unknown or there twice is an error.
+/// Defines an object by its fields and their names in a file. An unknown or repeated field is
+/// an error.
 macro_rules! object {
     ($(#[$about:meta])* $object:ident {
         $($(#[$what:meta])* $field:ident: $type:ty = $name:literal,)*

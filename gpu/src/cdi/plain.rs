@@ -1,10 +1,10 @@
-//! Plain YAML, as programs write it, turned into JSON: a reader of that takes a tenth
-//! of the time which readers of all of YAML take (docs/architecture.md).
+//! Converts plain YAML, as programs write it, to JSON. JSON is parsed in a tenth of the time
+//! that parsers of all of YAML take (docs/architecture.md).
 //!
-//! Not for the rest of YAML. What is not surely understood is left to those.
+//! Other YAML is not converted: whatever is not certain is left to these parsers.
 
-/// The same as JSON. `None` if there is more to it than lines of the forms `key: value`,
-/// `key:` and `- value`, in printable ASCII.
+/// Converts a text to JSON. Returns nothing if it has lines of other forms than `key: value`,
+/// `key:` and `- value`, or characters other than printable ASCII.
 pub(super) fn to_json(yaml: &str) -> Option<String> {
     let is_plain = |byte: u8| matches!(byte, b'\n' | b' '..=b'~');
     if !yaml.bytes().all(is_plain) {
@@ -22,18 +22,18 @@ pub(super) fn to_json(yaml: &str) -> Option<String> {
     writer.end()
 }
 
-/// What is written of the JSON.
+/// The JSON that is being written.
 struct Writer {
     json: String,
     open: Vec<Open>,
-    /// A value has to come.
+    /// Whether a value must follow.
     is_due: bool,
 }
 
-/// A list or an object to which more may come.
+/// A list or an object that may continue.
 #[derive(Clone, Copy, PartialEq)]
 struct Open {
-    /// Where its items or keys begin in their lines.
+    /// The column at which its items or keys begin.
     column: usize,
     kind: Kind,
 }
@@ -66,17 +66,17 @@ impl Writer {
             }
             return Some(());
         }
-        // Otherwise it may be part of the value before.
+        // A line with neither a dash nor a key may continue the value before.
         let is_item = rest.len() < text.len();
         is_item.then(|| self.scalar(rest.trim_end_matches(' ')))?
     }
 
-    /// Begins the next item or key of a list or object, which may be a new one.
+    /// Begins the next item or key of a list or object, which may be new.
     fn begin(&mut self, column: usize, kind: Kind) -> Option<()> {
         let next = Open { column, kind };
         if self.is_due {
-            // What is not deeper is no value of what was before, except that a list
-            // may begin where its key does.
+            // A value must be deeper than its key, except that a list may begin in the column
+            // of its key.
             let may_be_level = |outer: Open| outer.kind == Kind::Object && kind == Kind::List;
             let is_inside = self.open.last().is_none_or(|outer| {
                 column > outer.column || column == outer.column && may_be_level(*outer)
@@ -100,7 +100,7 @@ impl Writer {
         Some(())
     }
 
-    /// Writes a text, a number, a truth value or an empty list or object.
+    /// Writes a text, a number, a boolean, or an empty list or object.
     fn scalar(&mut self, text: &str) -> Option<()> {
         self.is_due = false;
         let is_number = text == "0"
@@ -125,7 +125,7 @@ impl Writer {
         Some(())
     }
 
-    /// The JSON, if it is all there.
+    /// Returns the JSON if it is complete.
     fn end(mut self) -> Option<String> {
         let open = self.open.iter().rev();
         self.json.extend(open.map(|open| open.kind.brackets().1));
@@ -142,7 +142,7 @@ impl Kind {
     }
 }
 
-/// A key and what comes after its colon.
+/// Splits a line into a key and the text after its colon.
 fn split_key(text: &str) -> Option<(&str, &str)> {
     let (key, value) = text.split_once(':')?;
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./\"'".contains(&byte);
@@ -150,14 +150,14 @@ fn split_key(text: &str) -> Option<(&str, &str)> {
     is_key.then_some((key, value))
 }
 
-/// Whether a text without quotes is that, and all on its line.
+/// Whether a text without quotes is a complete plain scalar.
 fn is_plain_text(text: &str) -> bool {
     let begins_plain = match text.as_bytes() {
         [b'-', second, ..] => *second != b' ',
         [first, ..] => first.is_ascii_alphanumeric() || b"/._$".contains(first),
         [] => false,
     };
-    // Searching for a text of two letters takes far longer than looking at each pair.
+    // Comparing each pair is much faster than searching for a text of two characters.
     let mut pairs = text.as_bytes().windows(2);
     let goes_on = pairs.any(|pair| pair == b": " || pair == b" #") || text.ends_with(':');
     begins_plain && !goes_on && !text.eq_ignore_ascii_case("null")
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::cdi::File;
 
-    /// As tools write it, with lists that are as deep as their keys and deeper ones.
+    /// YAML as tools write it, with lists in the column of their keys and deeper lists.
     const WRITTEN: &str = r#"---
 cdiVersion: 0.6.0
 kind: vendor.com/class
@@ -276,8 +276,8 @@ containerEdits:
         }
     }
 
-    /// Some 20,000 texts that are wrong by a few letters: if one counts as plain and is
-    /// a file, it is the same to a reader of all of YAML.
+    /// About 20,000 texts with a few wrong characters: if one is taken as plain and is a file,
+    /// a parser of all of YAML must give the same file.
     #[test]
     fn what_is_taken_is_what_yaml_says() {
         const LETTERS: &[u8] = b"  --::#'\"[]{}\n\n~&*!|>%?,\\0a1/.=";

@@ -1,12 +1,12 @@
-//! Versions of the format, and what needs which.
+//! The versions of the format, and the version that each feature needs.
 
 use super::file::{ContainerEdits, File};
 
-/// All there are, in order.
+/// All versions, in order.
 const VERSIONS: [&str; 10] = [
     "0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", NEWEST,
 ];
-/// The last that is read.
+/// The newest version that is read.
 pub const NEWEST: &str = "1.1.0";
 
 fn number(version: &str) -> Option<usize> {
@@ -14,16 +14,16 @@ fn number(version: &str) -> Option<usize> {
 }
 
 impl File {
-    /// The lowest version of the format that has all that is used.
+    /// The lowest version of the format that has all features in use.
     #[must_use]
     pub fn lowest_version(&self) -> &'static str {
         lowest(self).0
     }
 
-    /// Checks that the file's version is one, and one that has all that is used.
+    /// Checks that the file's version exists, and has all features in use.
     ///
     /// # Errors
-    /// It is none, or too low.
+    /// The version does not exist, or is too low.
     pub(super) fn check_version(&self) -> Result<(), String> {
         let given = &self.cdi_version;
         let given_number = number(given.strip_prefix('v').unwrap_or(given)).ok_or_else(|| {
@@ -42,7 +42,7 @@ impl File {
     }
 }
 
-/// The lowest version that has all that is used, and what needs it.
+/// The lowest version that has all features in use, and the feature that needs it.
 fn lowest(file: &File) -> (&'static str, String) {
     let needs = needs(file).into_iter();
     needs
@@ -50,7 +50,7 @@ fn lowest(file: &File) -> (&'static str, String) {
         .unwrap_or_default()
 }
 
-/// The version that each part needs which not all have.
+/// The versions needed by features that not all versions have.
 fn needs(file: &File) -> Vec<(&'static str, String)> {
     let mut needs = vec![("0.3.0", "devices".to_owned())];
     let mut need = |version, what: &str| needs.push((version, what.to_owned()));
