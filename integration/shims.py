@@ -1,5 +1,5 @@
-"""containerd's side of its shims: how they are started, ttrpc, the messages of the task
-service as far as they are used here, and what a shim's processes weigh."""
+"""containerd's side of its shims: starting them, ttrpc, the messages of the task service
+as far as they are used here, and the memory of a shim's processes."""
 
 import json
 import os

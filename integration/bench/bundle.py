@@ -1,4 +1,4 @@
-"""The benchmark's container: like Docker's, with five namespaces, limits and masks."""
+"""Makes the benchmark's container: like Docker's, with five namespaces, limits and masked paths."""
 
 import json
 import os

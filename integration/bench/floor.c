@@ -4,12 +4,12 @@
  *
  *   floor ROOTFS [CGROUP …] -- PROGRAM [ARGUMENT …]
  *
- * CGROUP are the directories to make, one a hierarchy. The program finds the same mounts,
- * devices, namespaces, cgroups, capabilities and limits of its own as in the container of
- * a runtime; `run` compares what /proc says of them. Left out is what a runtime does
- * besides: reading config.json, opening each path so that it cannot lead out of the root
- * filesystem, limits and device rules of the cgroup, the session keyring, what `delete`
- * and others need to know later, and protecting the runtime's own file and process.
+ * CGROUP are the directories to make, one for each hierarchy. The program finds the mounts,
+ * devices, namespaces, cgroups, capabilities and process limits that it finds in a runtime's
+ * container; `run` compares what /proc shows. The floor omits a runtime's other work: reading
+ * config.json, opening each path so that it cannot lead out of the root filesystem, limits and
+ * device rules of the cgroup, the session keyring, the state for `delete` and other commands,
+ * and protecting the runtime's own file and process.
  */
 #define _GNU_SOURCE
 #include <errno.h>

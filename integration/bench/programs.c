@@ -1,16 +1,16 @@
 /*
- * The programs of the benchmark, static and small so that they weigh
- * nothing beside what is measured.
+ * The programs of the benchmark. They are static and small, so that their own cost
+ * does not matter.
  *
- *   programs                the container: ends at once, or with an argument
- *                           waits to be killed
+ *   programs                the container's program: ends at once, or with an
+ *                           argument waits to be killed
  *   programs show FILE …    writes these files to standard output
  *   programs measure CMD …  runs CMD with the null device as its standard
  *                           streams and prints wall time and CPU time in
  *                           microseconds, peak memory in KiB and wait status
  *
- * The measuring process must be small: a child begins with its parent's peak
- * memory (getrusage(2)).
+ * The measuring process must be small, because a child begins with its parent's
+ * peak memory (getrusage(2)).
  */
 #include <fcntl.h>
 #include <stdio.h>

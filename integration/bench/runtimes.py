@@ -1,4 +1,4 @@
-"""The runtimes that are compared, the kernel's floor beside them, and their commands' time."""
+"""The runtimes to compare, the kernel's floor, and the timing of commands."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""The container under test: its bundle with every protection, what it says of itself from
-inside, and what is left of it on the host."""
+"""The container under test: its bundle with every protection, its report from inside, and
+the search for what is left of it on the host."""
 
 import json
 import os

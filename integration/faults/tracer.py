@@ -1,9 +1,10 @@
-"""Runs a program and all processes it makes under ptrace(2), lists their system calls,
-and lets one of them fail or kill its process.
+"""Runs a program and all its descendants under ptrace(2), lists their system calls, and
+makes one of them fail or kills its process.
 
-strace injects faults too, but counts each process's calls by itself: it cannot be told
-in which of them the fifth read(2) is to fail, so a call of init that its parent makes as
-well is out of its reach. x86_64 only: other processors keep the number of a call elsewhere.
+strace injects faults too, but counts the calls of each process separately. It cannot be
+told in which process the fifth read(2) is to fail, so it cannot select a call of init that
+the parent makes as well. x86_64 only, because other architectures keep the number of a
+call elsewhere.
 """
 
 import ctypes

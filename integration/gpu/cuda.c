@@ -1,6 +1,5 @@
-/* Uses a GPU as programs do that are built with CUDA, of which nothing is needed
- * here but the driver: a kernel is compiled, runs, and what it wrote is read back.
- * Prints the number of GPUs. */
+/* Uses a GPU as CUDA programs do, with the driver alone: compiles a kernel, runs it, and
+ * reads its results back. Prints the number of GPUs. */
 #include <dlfcn.h>
 #include <stddef.h>
 #include <stdio.h>
