@@ -1,12 +1,12 @@
-//! Writes teu's documentation into a directory: man pages below `man/man8`, and
-//! completions for bash, zsh and fish below `completions`. They are made from
-//! the definitions the program itself reads its command line by.
+//! Writes teu's documentation into a directory: man pages below `man/man8`, and completions for
+//! bash, zsh and fish below `completions`. They are made from the definition by which the program
+//! parses its command line.
 //!
 //! Usage: `cargo run --example docs -- DIRECTORY`
 
 #[allow(
     dead_code,
-    reason = "the binary reads values, this program the definition"
+    reason = "the binary reads the values, this program only the definition"
 )]
 #[path = "../src/cli/definition.rs"]
 mod definition;
@@ -20,22 +20,22 @@ use std::fs;
 use std::io::{Error, Result};
 use std::path::Path;
 
-/// What teu(8) says beside the description and the options.
+/// The sections of teu(8) after the description and the options.
 const LISTS: &[(&str, &[(&str, &str)])] = &[
     (
         "EXIT STATUS",
         &[
-            ("0", "What was asked is done."),
+            ("0", "Success."),
             (
                 "status of the program",
-                "Of run, exec and restore, unless they are detached. If a signal ended it, 128 and \
-                 the number of that signal.",
+                "From run, exec and restore, unless they are detached. If a signal killed the program, \
+                 128 and the number of the signal.",
             ),
             (
                 "1",
-                "It could not be done, or the command line is wrong; standard error says why.",
+                "The command failed, or the command line is wrong; standard error has the reason.",
             ),
-            ("3", "There is no such command."),
+            ("3", "The command does not exist."),
             ("255", "exec could not run its program."),
         ],
     ),
@@ -44,23 +44,23 @@ const LISTS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "XDG_RUNTIME_DIR",
-                "Where the state is without --root, for a user without privileges and for root of a \
-                 user namespace, unless USER is root. Root of the machine does not look at it.",
+                "The directory of the state without --root, for a user without privileges and for root of a \
+                 user namespace, unless USER is root. The machine's root user ignores it.",
             ),
             (
                 "NOTIFY_SOCKET",
-                "The socket of the service manager (sd_notify(3)). The container gets one of its \
-                 own; once it writes READY=1 there, run or start tells the service manager so.",
+                "The socket of the service manager (sd_notify(3)). The container gets a socket of its \
+                 own; when it writes READY=1 there, run or start passes that to the service manager.",
             ),
             (
                 "LISTEN_FDS, LISTEN_PID",
-                "How many descriptors, from 3 on, create and run pass on to the container \
-                 (sd_listen_fds(3)). They count only if LISTEN_PID is the process id of teu.",
+                "The number of descriptors, from 3 on, that create and run pass on to the container \
+                 (sd_listen_fds(3)). They are passed only if LISTEN_PID is the process id of teu.",
             ),
             (
                 "PATH",
-                "Where ps and criu are looked for. Hooks without an environment of their own get \
-                 the whole of teu's.",
+                "The directories in which ps and criu are searched. Hooks without an environment of \
+                 their own get teu's whole environment.",
             ),
         ],
     ),
@@ -73,20 +73,20 @@ const LISTS: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "/run/teu/ID",
-                "The state of root's container ID. --root names another directory than /run/teu.",
+                "The state of the container ID, for root. --root replaces /run/teu.",
             ),
             (
                 "$XDG_RUNTIME_DIR/teu/ID",
-                "The same of a user without privileges.",
+                "The state of the container ID, for a user without privileges.",
             ),
             (
                 "/etc/cdi, /var/run/cdi",
-                "What devices there are by name (CDI). --cdi-dir names other directories.",
+                "CDI files, which describe devices by name. --cdi-dir names other directories.",
             ),
             (
                 "containerd-shim-teu-v2",
-                "The name by which containerd finds teu as its shim: a link beside it, for the \
-                 runtime io.containerd.teu.v2.",
+                "The name by which containerd finds teu as its shim, for the runtime \
+                 io.containerd.teu.v2: a link beside teu.",
             ),
             (
                 "checkpoint",
@@ -96,12 +96,12 @@ const LISTS: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// And after that.
+/// The paragraphs of teu(8) after these sections.
 const EXAMPLES: &[&str] = &[
     "EXAMPLES:\nTo run a container and delete it when its program has ended, in a bundle whose root\n\
      filesystem is \"rootfs\":",
     "    # teu spec\n    # teu run my-box",
-    "To do the same step by step, as engines do, with \"terminal\": false in config.json:",
+    "To run it step by step, as engines do, with \"terminal\": false in config.json:",
     "    # teu create my-box\n    # teu start my-box\n    # teu exec my-box ps\n    \
      # teu kill my-box KILL\n    # teu delete my-box",
     "SEE ALSO:\nrunc(8), criu(8), containerd(8), namespaces(7), cgroups(7), capabilities(7), seccomp(2)",
@@ -115,18 +115,18 @@ fn main() -> Result<()> {
     write(Path::new(&directory))
 }
 
-/// Writes all of it below `directory`.
+/// Writes man pages and completions below `directory`.
 pub(crate) fn write(directory: &Path) -> Result<()> {
     write_man_pages(&directory.join("man/man8"))?;
     write_completions(&directory.join("completions"))
 }
 
-/// The whole command line, with the words that options take.
+/// The whole command line, with the values of options.
 fn whole() -> Command {
     let mut whole = definition::Args::command()
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_help_heading("COMMANDS")
-        // There is no page of it.
+        // The command `help` gets no page.
         .disable_help_subcommand(true);
     whole.build();
     whole
@@ -134,7 +134,7 @@ fn whole() -> Command {
         .mut_subcommands(|command| command.mut_args(with_values))
 }
 
-/// An option with the words it takes, which its help names already.
+/// Adds its values to an option. The help names them already, so they are hidden.
 fn with_values(option: Arg) -> Arg {
     match values(&option) {
         values if values.is_empty() => option,
@@ -144,7 +144,7 @@ fn with_values(option: Arg) -> Arg {
     }
 }
 
-/// Options that take no other words than those in quotes in their help.
+/// Options that take only the words in single quotes in their help.
 const OF_WORDS: [&str; 11] = [
     "action",
     "cdi_devices",
@@ -159,7 +159,7 @@ const OF_WORDS: [&str; 11] = [
     "vendor",
 ];
 
-/// The words that an option takes, for the completions; none where it takes any.
+/// The values of an option, for the completions; empty if it takes any value.
 fn values(option: &Arg) -> Vec<String> {
     let help = option.get_help().map(ToString::to_string);
     let mut words = Vec::new();
@@ -183,8 +183,8 @@ fn write_man_pages(directory: &Path) -> Result<()> {
         .try_for_each(|command| write_page(directory, command))
 }
 
-/// One page. The longer texts are written here: clap_mangen fills the lines of
-/// examples anew and knows no sections but its own.
+/// Writes a page. The longer texts are written here, because clap_mangen would fill the lines of
+/// examples and has only its own sections.
 fn write_page(directory: &Path, command: &Command) -> Result<()> {
     let name = command
         .get_display_name()
@@ -228,14 +228,14 @@ fn write_page(directory: &Path, command: &Command) -> Result<()> {
     fs::write(directory.join(format!("{name}.8")), page)
 }
 
-/// The title of the section that a paragraph begins, and what follows it.
+/// Splits a paragraph that begins a section into the section's title and its text.
 fn heading(paragraph: &str) -> Option<(&str, &str)> {
     let (title, rest) = paragraph.split_once(":\n")?;
     let is_title = |letter: char| letter.is_ascii_uppercase() || letter == ' ';
     title.chars().all(is_title).then_some((title, rest))
 }
 
-/// A paragraph that begins with a space is an example and stays as it is.
+/// Adds paragraphs. A paragraph that begins with a space is an example and is not filled.
 fn add_paragraphs(roff: &mut Roff, paragraphs: &[&str]) {
     for paragraph in paragraphs {
         let text = match heading(paragraph) {
@@ -277,11 +277,11 @@ fn write_completions(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A completion that also knows the containers, for the commands on one that is
-/// there: clap knows only words that stay the same.
+/// Adds container ids to a completion, for the commands on an existing container. clap itself
+/// completes only fixed words.
 ///
 /// # Errors
-/// clap does not write completions in the form any more that is changed here.
+/// The completion does not have the form that is changed here.
 pub(crate) fn with_containers(shell: Shell, text: &str) -> Result<String> {
     let whole = whole();
     let commands = whole.get_subcommands().filter(|command| {
@@ -295,7 +295,7 @@ pub(crate) fn with_containers(shell: Shell, text: &str) -> Result<String> {
     let commands: Vec<&str> = commands.map(Command::get_name).collect();
     let list = "teu list --quiet 2> /dev/null";
     match shell {
-        // Among the options, so that the value of one is still completed as that.
+        // Among the options, so that values of options are still completed.
         Shell::Bash => commands.iter().try_fold(text.to_owned(), |text, word| {
             let options = format!("teu__subcmd__{word})\n            opts=\"");
             replaced(&text, &options, &format!("{options}$({list}) "))

@@ -1,17 +1,17 @@
 //! The definition of the command line: every command, its flags and its help.
 //!
-//! clap reads by it, once `go.rs` has turned runc's spellings into clap's. The
-//! man pages and completions are made of it as well (`examples/docs.rs`), so
-//! this file uses nothing but clap and the standard library. The structs have no
-//! doc comments: clap would take them for the help of their commands.
+//! clap parses a command line by it, after `go.rs` has converted runc's spellings to clap's.
+//! Man pages and completions are made from it as well (`examples/docs.rs`), so this file uses
+//! only clap and the standard library. The structs have no doc comments, because clap would
+//! use them as the help of their commands.
 
 use std::ffi::OsString;
 use std::fmt::Display;
 
 const DESCRIBES_TEU: &str = "\
 teu runs containers that are packaged by the Open Container Initiative's
-specification. It makes one container from one bundle and leaves the rest to
-whoever calls it: engines such as containerd, CRI-O and Podman, or you.
+specification. It makes a container from a bundle and leaves everything else to
+its caller: an engine such as containerd, CRI-O or Podman, or you.
 
 A bundle is a directory with a specification file named \"config.json\" and a
 root filesystem. To run the container of the bundle in the current directory:
@@ -30,24 +30,24 @@ const EXPLAINS_NEW_ID: &str = "<container-id> is your name for the container. No
 
 const EXPLAINS_ID: &str = "<container-id> is the name the container was created with.";
 
-const DESCRIBES_CHECKPOINT: &str = "Stores the processes of a running container in image files, with \
-criu(8). The container is then\ndeleted, unless it is to go on; \"teu restore\" brings it back.";
+const DESCRIBES_CHECKPOINT: &str = "Saves the processes of a running container in image files, with \
+criu(8). The container is then\ndeleted, unless --leave-running is given; \"teu restore\" restores it.";
 
-const DESCRIBES_RESTORE: &str = "Brings a container back from the image files of \
-\"teu checkpoint\". The bundle must be that of the\ncontainer stored; its root filesystem is \
+const DESCRIBES_RESTORE: &str = "Restores a container from the image files of \
+\"teu checkpoint\". The bundle must be that of the\nsaved container, because its root filesystem is \
 not in the image files.";
 
-/// All that can be typed.
+/// The whole command line.
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "teu",
     about = "Open Container Initiative runtime",
     long_about = DESCRIBES_TEU,
-    // Of a flag given several times the last counts.
+    // If a flag is repeated, the last counts.
     args_override_self = true,
-    // It is among the flags.
+    // GlobalArgs defines the flag.
     disable_version_flag = true,
-    // A line of help stays one.
+    // Lines of help are not wrapped.
     term_width = 0
 )]
 pub(crate) struct Args {
@@ -57,21 +57,21 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
 }
 
-/// The command asked for, with its options. Only of that one the flags and the
-/// texts are put together (`defer`).
+/// The command with its options. clap builds flags and texts only for the command that was
+/// typed (`defer`).
 #[derive(Debug, clap::Subcommand)]
 #[command(defer = true)]
-#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
+#[allow(clippy::large_enum_variant, reason = "a process has a single value")]
 pub(crate) enum Command {
-    /// store a running container in files
+    /// save a running container in files
     Checkpoint(CheckpointArgs),
     /// create a container
     Create(CreateArgs),
-    /// delete containers and everything held for them
+    /// delete containers and everything that was made for them
     Delete(DeleteArgs),
     /// show the devices that CDI files describe
     Devices(DevicesArgs),
-    /// show what a container uses and what happens to it, as JSON
+    /// show a container's statistics and OOM kills as JSON
     Events(EventsArgs),
     /// run a further process in a container
     Exec(ExecArgs),
@@ -81,7 +81,7 @@ pub(crate) enum Command {
                       specification defines it."
     )]
     Features,
-    /// show the GPUs of this machine and what is wrong with them
+    /// show the GPUs of this machine and their problems
     Gpu(GpuArgs),
     /// send a signal to the container's init process
     Kill(KillArgs),
@@ -89,17 +89,17 @@ pub(crate) enum Command {
     List(ListArgs),
     /// pause all processes of a container
     #[command(
-        long_about = "Stops every process of the container until \"teu resume\".",
+        long_about = "Pauses all processes of the container until \"teu resume\".",
         after_help = EXPLAINS_ID
     )]
     Pause(ContainerArgs),
     /// show the processes of a container
     Ps(PsArgs),
-    /// bring a container back from files
+    /// restore a container from files
     Restore(RestoreArgs),
-    /// let a paused container go on
+    /// resume a paused container
     #[command(
-        long_about = "Lets every process of a container go on that \"teu pause\" stopped.",
+        long_about = "Resumes the processes of a container that \"teu pause\" has paused.",
         after_help = EXPLAINS_ID
     )]
     Resume(ContainerArgs),
@@ -120,13 +120,13 @@ pub(crate) enum Command {
         after_help = EXPLAINS_ID
     )]
     State(ContainerArgs),
-    /// watch what containers use
+    /// show the resource usage of containers
     Stats(StatsArgs),
     /// change the limits of a container
     Update(UpdateArgs),
 }
 
-// What stands before the command, and may also stand after it.
+// The global flags, which come before the command or after it.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct GlobalArgs {
     /// write debug messages to the log
@@ -135,26 +135,26 @@ pub(crate) struct GlobalArgs {
     /// append log messages to FILE instead of writing them to standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<OsString>,
-    /// how log messages are written: 'text' or 'json'
+    /// format of log messages: 'text' or 'json'
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: OsString,
-    /// append how long each step took to FILE, as Chrome's trace events: Perfetto shows them
+    /// append the duration of each step to FILE, as Chrome's trace events, which Perfetto shows
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<OsString>,
     /// directory that holds the state of the containers; best on a tmpfs (default: "/run/teu", or
     /// "$XDG_RUNTIME_DIR/teu" without privileges)
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<OsString>,
-    /// let systemd make the cgroups; cgroupsPath then reads "slice:prefix:name", for example
+    /// let systemd make the cgroups; cgroupsPath then has the form "slice:prefix:name", for example
     /// "system.slice:teu:434234"
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
-    /// who makes the cgroups: 'cgroupfs' (teu itself), 'systemd', or 'disabled', which leaves the
+    /// how cgroups are made: 'cgroupfs' (by teu itself), 'systemd', or 'disabled', which leaves the
     /// container in the cgroup of its caller (default: 'cgroupfs', or 'systemd' with
     /// --systemd-cgroup)
     #[arg(long, value_name = "MANAGER")]
     pub(crate) cgroup_manager: Option<String>,
-    /// go on where permission for cgroups is missing: 'auto', 'true' or 'false'
+    /// continue if permission for cgroups is missing: 'auto', 'true' or 'false'
     #[arg(long, value_name = "VALUE", default_value = "auto")]
     pub(crate) rootless: String,
     /// print the version
@@ -162,7 +162,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) version: bool,
 }
 
-// What describes a new container, shared by `create` and `run`.
+// The flags of `create` and `run` for a new container.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BundleArgs {
     /// directory of the bundle; the current directory if not given
@@ -184,66 +184,67 @@ pub(crate) struct BundleArgs {
     /// keep the caller's session keyring instead of making one for the container
     #[arg(long)]
     pub(crate) no_new_keyring: bool,
-    /// pass N more file descriptors to the container, beyond standard input, output, error and
-    /// those of $LISTEN_FDS
+    /// pass N more file descriptors to the container, in addition to standard input, output, error
+    /// and those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value = "0", value_parser = number::<u32>)]
     pub(crate) preserve_fds: u32,
     #[command(flatten)]
     pub(crate) devices: DeviceArgs,
 }
 
-// Where devices are described; for all commands that look for them.
+// The directories of CDI files, for all commands that search devices.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CdiArgs {
-    /// directory of CDI files; may be given several times, and then the last counts most
+    /// directory of CDI files; may be given several times, and later directories take precedence
     /// (default: "/etc/cdi" and "/var/run/cdi")
     #[arg(long, value_name = "DIR")]
     pub(crate) cdi_dir: Vec<OsString>,
 }
 
-// Where drivers are; for all commands that look for GPUs.
+// The directory of drivers, for all commands that search GPUs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DriverArgs {
-    /// directory that the driver of GPUs is below, with its libraries and programs; "/" if not given
+    /// root directory of the GPU driver's libraries and programs; "/" if not given
     #[arg(long, value_name = "DIR")]
     pub(crate) driver_root: Option<OsString>,
 }
 
-// Devices that a container is to have, for all commands that make one.
+// The devices of a new container, for all commands that make containers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// give the container a device that a CDI file describes; may be given several times
+    /// add a device that a CDI file describes; may be given several times
     #[arg(long, value_name = "VENDOR/CLASS=NAME")]
     pub(crate) device: Vec<String>,
     #[command(flatten)]
     pub(crate) cdi: CdiArgs,
-    /// whether hooks of CDI devices run: 'all', 'known', which does without them what those of
-    /// NVIDIA do and refuses others, or 'none', which refuses such devices
+    /// hooks of CDI devices: 'all' runs them, 'known' does the work of NVIDIA hooks without running
+    /// them and refuses others, 'none' refuses devices with hooks
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) cdi_hooks: String,
-    /// which device nodes CDI files may give: 'usual' or 'any', also disks and memory
+    /// device nodes that CDI files may add: 'usual', or 'any', which includes disks and memory
     #[arg(long, value_name = "WHICH", default_value = "usual")]
     pub(crate) cdi_devices: String,
-    /// also give the devices that annotations "cdi.k8s.io/..." ask for
+    /// also add the devices that annotations "cdi.k8s.io/..." request
     #[arg(long)]
     pub(crate) cdi_annotations: bool,
-    /// give the container GPUs: 'all', how many, or which, as '0,1' or 'GPU-...' (a single number
-    /// is how many; 'device=0' is the first)
+    /// add GPUs: 'all', a count, or a list such as '0,1' or 'GPU-...' (a single number is a count;
+    /// 'device=0' is the first GPU)
     #[arg(long, value_name = "WHICH")]
     pub(crate) gpus: Option<String>,
     #[command(flatten)]
     pub(crate) driver: DriverArgs,
-    /// what becomes of the hook that Docker has run for --gpus: 'take', to give the GPUs it is asked
-    /// for, 'keep' or 'refuse' (default: 'take' where a driver of NVIDIA is loaded, else 'keep')
+    /// the hook that Docker adds for --gpus: 'take' adds the requested GPUs without the hook, 'keep'
+    /// runs it, 'refuse' refuses the container (default: 'take' if an NVIDIA driver is loaded, else
+    /// 'keep')
     #[arg(long, value_name = "WHAT")]
     pub(crate) nvidia_hook: Option<String>,
-    /// when NVIDIA_VISIBLE_DEVICES and AMD_VISIBLE_DEVICES, which images may set, ask for GPUs:
+    /// when NVIDIA_VISIBLE_DEVICES and AMD_VISIBLE_DEVICES, which images may set, request GPUs:
     /// 'never', 'privileged' (with CAP_SYS_ADMIN) or 'always'
     #[arg(long, value_name = "WHEN", default_value = "never")]
     pub(crate) gpu_env: String,
 }
 
-// The options of a command that needs no more than a container.
+// The options of a command that needs only a container.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ContainerArgs {
     /// name of the container
@@ -280,7 +281,7 @@ pub(crate) struct RunArgs {
     pub(crate) id: String,
 }
 
-// What is for CRIU, shared by `checkpoint` and `restore`.
+// The flags of `checkpoint` and `restore` for CRIU.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CriuArgs {
     /// directory of the image files (default: "checkpoint" in the current directory)
@@ -289,28 +290,28 @@ pub(crate) struct CriuArgs {
     /// directory of CRIU's log and other work files (default: that of the image files)
     #[arg(long, value_name = "DIR")]
     pub(crate) work_path: Option<OsString>,
-    /// also with open TCP connections
+    /// allow open TCP connections
     #[arg(long)]
     pub(crate) tcp_established: bool,
-    /// also with sockets connected to others outside of the container
+    /// allow sockets that are connected to sockets outside of the container
     #[arg(long)]
     pub(crate) ext_unix_sk: bool,
-    /// also with a terminal or session of the caller's
+    /// allow a terminal or session of the caller
     #[arg(long)]
     pub(crate) shell_job: bool,
-    /// leave memory where it is until it is used, and then fetch it through userfaultfd(2)
+    /// transfer memory only when it is used, through userfaultfd(2)
     #[arg(long)]
     pub(crate) lazy_pages: bool,
-    /// also with file locks
+    /// allow file locks
     #[arg(long)]
     pub(crate) file_locks: bool,
-    /// what CRIU does about cgroups: 'soft', 'full', 'strict' or 'ignore' (default: "soft")
+    /// mode of CRIU for cgroups: 'soft', 'full', 'strict' or 'ignore' (default: "soft")
     #[arg(long, value_name = "MODE")]
     pub(crate) manage_cgroups_mode: Option<String>,
-    /// leave out what is in the namespace; only 'network', which always is
+    /// omit the contents of the namespace; only 'network', which is always omitted
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) empty_ns: Vec<String>,
-    /// keep memory that is in several image files in one of them only
+    /// store memory that is in several image files in only one of them
     #[arg(long)]
     pub(crate) auto_dedup: bool,
 }
@@ -320,25 +321,25 @@ pub(crate) struct CriuArgs {
 pub(crate) struct CheckpointArgs {
     #[command(flatten)]
     pub(crate) criu: CriuArgs,
-    /// directory of the image files of the pre-dump before this, seen from that of this one's
+    /// directory of the image files of the previous pre-dump, relative to --image-path
     #[arg(long, value_name = "DIR")]
     pub(crate) parent_path: Option<OsString>,
     /// leave the container running
     #[arg(long)]
     pub(crate) leave_running: bool,
-    /// leave out TCP connections that are being made
+    /// omit TCP connections that are being established
     #[arg(long)]
     pub(crate) tcp_skip_in_flight: bool,
-    /// link files again that were deleted and are still open
+    /// link deleted files again that are still open
     #[arg(long)]
     pub(crate) link_remap: bool,
-    /// file descriptor to which a NUL byte is written once lazy pages can be fetched
+    /// file descriptor to which a NUL byte is written when lazy pages can be fetched
     #[arg(long, value_name = "FD", default_value = "-1", value_parser = number::<i32>)]
     pub(crate) status_fd: i32,
-    /// send memory to the page server there instead of writing it to files
+    /// send memory to the page server at ADDRESS:PORT instead of writing it to files
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) page_server: Option<String>,
-    /// store only memory and leave the container running
+    /// save only memory and leave the container running
     #[arg(long)]
     pub(crate) pre_dump: bool,
     /// name of the container
@@ -364,17 +365,17 @@ pub(crate) struct RestoreArgs {
     /// do not become the parent of the container's orphaned processes
     #[arg(long)]
     pub(crate) no_subreaper: bool,
-    /// without effect: CRIU changes the root
+    /// no effect, because CRIU changes the root
     #[arg(long)]
     pub(crate) no_pivot: bool,
     #[command(flatten)]
     pub(crate) criu: CriuArgs,
     #[command(flatten)]
     pub(crate) devices: DeviceArgs,
-    /// security profile to use instead of that in the image files, as "apparmor:NAME"
+    /// security profile that replaces the profile in the image files, as "apparmor:NAME"
     #[arg(long, value_name = "TYPE:NAME")]
     pub(crate) lsm_profile: Option<String>,
-    /// SELinux context of the mounts, instead of that in the image files
+    /// SELinux context of the mounts, which replaces the context in the image files
     #[arg(long, value_name = "CONTEXT")]
     pub(crate) lsm_mount_context: Option<String>,
     /// name of the new container
@@ -386,12 +387,12 @@ pub(crate) struct RestoreArgs {
 #[command(
     long_about = "Runs a further process in a created or running container. It is the process of \
                   the bundle's\n\"config.json\" with <command> as its program and no terminal, \
-                  unless the options say otherwise;\nor, with --process, the one in that file, \
-                  and then the options that describe a process have\nno effect.",
+                  unless the options say otherwise.\nWith --process it is the process in that file, \
+                  and options that describe a process have no effect.",
     after_help = "<container-id> is the name the container was created with. Everything after it \
                   belongs to the\ncommand.\n\nEXIT STATUS:\n\
-                  That of the command, 128 and the number of the signal that ended it, or 255 if \
-                  it could not be\nrun. 0 with --detach.\n\nEXAMPLE:\n\
+                  The exit status of the command, 128 and the number of the signal that killed it, or 255 if \
+                  it could\nnot be run. 0 with --detach.\n\nEXAMPLE:\n\
                   To see the processes of the container \"ubuntu01\":\n\n       \
                   # teu exec ubuntu01 ps"
 )]
@@ -411,7 +412,7 @@ pub(crate) struct ExecArgs {
     /// give the process a terminal
     #[arg(long, short)]
     pub(crate) tty: bool,
-    /// user, and group if given, by number or by the container's name for it
+    /// user, and group if given, by number or by name in the container
     #[arg(long, short, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
     /// add a supplementary group; may be given several times
@@ -432,16 +433,16 @@ pub(crate) struct ExecArgs {
     /// AppArmor profile of the process
     #[arg(long, value_name = "PROFILE")]
     pub(crate) apparmor: Option<String>,
-    /// let neither the process nor its children gain privileges by execve(2)
+    /// prevent the process and its children from gaining privileges by execve(2)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_new_privs: Option<bool>,
     /// add a capability; may be given several times
     #[arg(long, short, value_name = "CAPABILITY")]
     pub(crate) cap: Vec<String>,
-    /// pass N more file descriptors to the process, beyond standard input, output and error
+    /// pass N more file descriptors to the process, in addition to standard input, output and error
     #[arg(long, value_name = "N", default_value = "0", value_parser = number::<u32>)]
     pub(crate) preserve_fds: u32,
-    /// run in a cgroup below the container's, of all controllers or of those given; may be given
+    /// run in a cgroup below the container's, for all controllers or for those given; may be given
     /// several times
     #[arg(long, value_name = "[CONTROLLER[,CONTROLLER...]:]PATH")]
     pub(crate) cgroup: Vec<String>,
@@ -458,14 +459,14 @@ pub(crate) struct ExecArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Sends a signal to the process that the container began with.",
+    long_about = "Sends a signal to the first process of the container.",
     after_help = "<container-id> is the name the container was created with. [signal] is a number \
                   or a name, with or\nwithout SIG; SIGTERM if not given. Everything after the \
                   container's name is read as the signal.\n\nEXAMPLE:\n\
                   To send SIGKILL to the container \"ubuntu01\":\n\n       # teu kill ubuntu01 KILL"
 )]
 pub(crate) struct KillArgs {
-    /// succeed also if the container does not run
+    /// succeed if the container is not running
     #[arg(long, short, hide = true)]
     pub(crate) all: bool,
     /// name of the container
@@ -479,14 +480,14 @@ pub(crate) struct KillArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Deletes containers whose program has ended or was never started, with their \
-                  state, their cgroups\nand what else is held for them.",
+                  state, their cgroups\nand everything else that teu made for them.",
     after_help = "Each <container-id> is the name a container was created with.\n\nEXAMPLE:\n\
                   To delete the stopped container \"ubuntu01\":\n\n       # teu delete ubuntu01\n\n\
                   To delete every container that has stopped:\n\n       \
                   # teu delete $(teu list -q --filter status=stopped)"
 )]
 pub(crate) struct DeleteArgs {
-    /// also delete a container that still runs, with SIGKILL, and one that does not exist
+    /// kill the container with SIGKILL if it is running; succeed if it does not exist
     #[arg(long, short)]
     pub(crate) force: bool,
     /// names of the containers
@@ -496,13 +497,13 @@ pub(crate) struct DeleteArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Shows the devices that files of the Container Device Interface (CDI) describe, which \
-                  containers get\nby their names with --device. \"list\" prints the names and where \
-                  they come from, \"inspect\" what\nthe devices of the names given bring, and \
-                  \"validate\" what is wrong with the files given, or with\nall that are found.",
+    long_about = "Shows the devices that files of the Container Device Interface (CDI) describe. \
+                  Containers get them by\ntheir names with --device. \"list\" prints the names and their \
+                  files, \"inspect\" the edits of the named\ndevices, and \"validate\" the \
+                  problems of the given files, or of all files found.",
     after_help = "EXIT STATUS:\n\
-                  1 if a file is wrong (validate) or a device unknown (inspect).\n\nEXAMPLE:\n\
-                  To see what the device \"vendor.com/gpu=0\" would bring:\n\n       \
+                  1 if a file is invalid (validate) or a device is unknown (inspect).\n\nEXAMPLE:\n\
+                  To see the edits of the device \"vendor.com/gpu=0\":\n\n       \
                   # teu devices inspect vendor.com/gpu=0"
 )]
 pub(crate) struct DevicesArgs {
@@ -521,17 +522,17 @@ pub(crate) struct DevicesArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "\"list\" prints the GPUs of this machine. \"check\" looks for what is wrong with \
-                  them, their driver and the\nCDI files, or, with a container, with the devices \
-                  that it was given: whether they are there and\nwhether the kernel lets it use \
-                  them; each line is something wrong and what to do about it.\n\"cdi\" writes \
-                  a CDI file of them, for engines that read such files. It is made for images \
-                  of\nthe same family (Debian's, or others) as this machine.",
+    long_about = "\"list\" prints the GPUs of this machine. \"check\" finds problems of the GPUs, \
+                  their driver and the CDI\nfiles, or, with a container, of the container's \
+                  devices: whether they exist and whether the kernel\nallows to use them. Each \
+                  line is a problem with advice. \"cdi\" writes a CDI file of the GPUs, for\n\
+                  engines that read such files. It is made for images of the same family \
+                  (Debian's, or others) as this\nmachine.",
     after_help = "<container-id> is the name the container was created with; only for check.\n\n\
-                  EXIT STATUS:\n1 if something is wrong (check).\n\nEXAMPLES:\n\
-                  To write a CDI file where engines look for it:\n\n       \
+                  EXIT STATUS:\n1 if there is a problem (check).\n\nEXAMPLES:\n\
+                  To write a CDI file into a directory that engines read:\n\n       \
                   # teu gpu cdi --output /etc/cdi/nvidia.yaml\n\n\
-                  To see why the container \"my-box\" does not reach its GPU:\n\n       \
+                  To see why the container \"my-box\" cannot use its GPU:\n\n       \
                   # teu gpu check my-box"
 )]
 pub(crate) struct GpuArgs {
@@ -542,13 +543,13 @@ pub(crate) struct GpuArgs {
     /// print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// write to FILE, which is replaced as a whole; as JSON if its name ends in ".json" (cdi)
+    /// replace FILE by the output, in JSON if its name ends in ".json" (cdi)
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<OsString>,
-    /// only GPUs of 'nvidia', 'amd', 'intel' or, for any other with nodes in /dev/dri, 'drm' (cdi)
+    /// only GPUs of 'nvidia', 'amd', 'intel', or 'drm' for other vendors with nodes in /dev/dri (cdi)
     #[arg(long, value_name = "VENDOR")]
     pub(crate) vendor: Option<String>,
-    /// what NVIDIA's driver will be used for, with commas: compute, utility, graphics, video,
+    /// files of NVIDIA's driver by their use, separated by commas: compute, utility, graphics, video,
     /// display, ngx, compat32, or all (cdi)
     #[arg(long, value_name = "LIST", default_value = "compute,utility")]
     pub(crate) capabilities: String,
@@ -562,9 +563,9 @@ pub(crate) struct GpuArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Prints the containers that have their state below the root, with their status \
+    long_about = "Prints the containers with a state below the root directory, and their status \
                   and bundle.",
-    after_help = "The root is that of the global option --root.\n\nEXAMPLES:\n\
+    after_help = "The global option --root names the root directory.\n\nEXAMPLES:\n\
                   To list the containers below the default root:\n\n       # teu list\n\n\
                   To print the names of the containers that have stopped:\n\n       \
                   # teu list -q --filter status=stopped"
@@ -577,16 +578,16 @@ pub(crate) struct ListArgs {
     #[arg(long, short)]
     pub(crate) quiet: bool,
     /// only containers whose status, bundle or annotation KEY is VALUE; may be given several
-    /// times, and then all must hold
+    /// times, and all must match
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Prints the processes of the container as the ps of this machine shows them.",
+    long_about = "Prints the processes of the container in the format of this machine's ps(1).",
     after_help = "<container-id> is the name the container was created with. Everything after it \
-                  is for ps; \"-ef\" if\nnothing is given. One of the columns must be PID."
+                  is passed to ps,\nby default \"-ef\". One of the columns must be PID."
 )]
 pub(crate) struct PsArgs {
     /// 'table' or 'json'
@@ -602,13 +603,13 @@ pub(crate) struct PsArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Writes a specification file named \"config.json\" to begin with. Its program is \
+    long_about = "Writes a template of the specification file \"config.json\". Its program is \
                   \"sh\", its root\nfilesystem the directory \"rootfs\" of the bundle; edit the \
                   file to your needs. A file that exists\nis never overwritten.\n\n\
                   Running a container needs root privileges, unless the \
                   specification was written with --rootless:\nthen the container's root is the \
-                  user who wrote it. As root of a user namespace that an\nunprivileged user \
-                  made, --rootless is not needed.\n\nEXAMPLE:\n\
+                  user who wrote it. The root user of a user namespace that\nan unprivileged user \
+                  made does not need --rootless.\n\nEXAMPLE:\n\
                   To run the program \"/hello\" from an archive of a root filesystem:\n\n    \
                   mkdir -p hello/rootfs\n    cd hello\n    tar -C rootfs -xf ../hello.tar\n    \
                   teu spec\n    sed -i 's;\"sh\";\"/hello\";' config.json\n    \
@@ -625,25 +626,26 @@ pub(crate) struct SpecArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Shows the CPU time, memory, processes and block I/O of the containers that run, \
-                  until they have\nended. On a terminal the table is drawn again in its place; \
-                  elsewhere each look is a line of JSON.\n\nCPU % is that of one processor, so \
-                  that two busy ones make 200. MEMORY leaves out pages of files\nthat have not \
+    long_about = "Shows the CPU time, memory, processes and block I/O of running containers, \
+                  until they have ended.\nOn a terminal it redraws a table; \
+                  elsewhere it prints a line of JSON each time.\n\n\
+                  CPU % refers to a single processor, so \
+                  two busy processors make 200. MEMORY excludes pages of\nfiles that have not \
                   been used for a while. READ and WRITTEN are bytes since the container was \
                   created.",
-    after_help = "Each <container-id> is the name a container was created with; all that run, if \
-                  none is given.\n\nEXAMPLE:\n\
+    after_help = "Each <container-id> is the name a container was created with. The default is all running \
+                  containers.\n\nEXAMPLE:\n\
                   To write the numbers of the container \"ubuntu01\" to a file every ten \
                   seconds:\n\n       # teu stats --interval 10s ubuntu01 >numbers"
 )]
 pub(crate) struct StatsArgs {
-    /// 'table' or 'json' (default: as standard output is a terminal or not)
+    /// 'table' or 'json' (default: 'table' if standard output is a terminal, else 'json')
     #[arg(long, short, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
-    /// time from one look to the next, such as '500ms' or '1m'
+    /// time between updates, such as '500ms' or '1m'
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     pub(crate) interval: String,
-    /// look once and exit
+    /// print once and exit
     #[arg(long)]
     pub(crate) no_stream: bool,
     /// names of the containers
@@ -653,9 +655,9 @@ pub(crate) struct StatsArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Prints lines of JSON until the container ends: of the type \"stats\" in \
-                  intervals, and of the type\n\"oom\" for each process that the kernel kills \
-                  because the container's memory is used up.",
+    long_about = "Prints lines of JSON until the container ends: lines of the type \"stats\" in \
+                  intervals, and a line of\nthe type \"oom\" for each process that the kernel \
+                  OOM-kills.",
     after_help = EXPLAINS_ID
 )]
 pub(crate) struct EventsArgs {
@@ -672,8 +674,8 @@ pub(crate) struct EventsArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Changes the limits of a created, running or paused container, and the devices \
-                  that it was given.\nWhat is not named stays as it is. If one of the new limits is refused, all old ones \
+    long_about = "Changes the limits of a created, running or paused container, and its \
+                  devices. Other limits stay\nas they are. If a new limit is refused, all old limits \
                   stay in force.\n\nWith --resources limits come from a file, as JSON like linux.resources \
                   in \"config.json\":\n\n    \
                   {\n      \"memory\": {\"limit\": 67108864, \"reservation\": 33554432},\n      \
@@ -682,22 +684,22 @@ pub(crate) struct EventsArgs {
                   \"pids\": {\"limit\": 100},\n      \
                   \"blockIO\": {\"weight\": 500},\n      \
                   \"devices\": [{\"allow\": true, \"type\": \"c\", \"major\": 10, \"minor\": 229,\n\
-                  \x20                  \"access\": \"rwm\"}]\n    }\n\nAny part may be left out. Rules and rates for a \
-                  device are added to those it has, or replace them.",
+                  \x20                  \"access\": \"rwm\"}]\n    }\n\nAny part may be omitted. Rules and rates of \
+                  devices are added, or replace those of the same device.",
     after_help = "<container-id> is the name the container was created with.\n\nEXAMPLE:\n\
-                  To give the container \"ubuntu01\" a device, and to take it away:\n\n       \
+                  To add a device to the container \"ubuntu01\", and to remove it:\n\n       \
                   # teu update --device-add vendor.com/gpu=0 ubuntu01\n       \
                   # teu update --device-rm vendor.com/gpu=0 ubuntu01"
 )]
 pub(crate) struct UpdateArgs {
-    /// read the limits from FILE, or from standard input for '-'; other options for limits have
-    /// no effect then
+    /// read the limits from FILE, or from standard input for '-'; then other options for limits have
+    /// no effect
     #[arg(long, short, value_name = "FILE")]
     pub(crate) resources: Option<OsString>,
     /// share of block I/O, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub(crate) blkio_weight: Option<String>,
-    /// microseconds after which the CPU quota begins anew
+    /// length of the period of the CPU quota in microseconds
     #[arg(long, value_name = "MICROSECONDS")]
     pub(crate) cpu_period: Option<String>,
     /// microseconds of CPU time in a period; -1 for no limit
@@ -706,10 +708,10 @@ pub(crate) struct UpdateArgs {
     /// microseconds of unused CPU time that may be saved up
     #[arg(long, value_name = "MICROSECONDS")]
     pub(crate) cpu_burst: Option<String>,
-    /// share of CPU time against other cgroups, 2 to 262144
+    /// share of CPU time relative to other cgroups, 2 to 262144
     #[arg(long, value_name = "SHARES")]
     pub(crate) cpu_share: Option<String>,
-    /// microseconds after which the real-time budget begins anew (cgroup v1)
+    /// length of the period of the real-time budget in microseconds (cgroup v1)
     #[arg(long, value_name = "MICROSECONDS")]
     pub(crate) cpu_rt_period: Option<String>,
     /// microseconds of real-time scheduling in a period (cgroup v1)
@@ -718,22 +720,22 @@ pub(crate) struct UpdateArgs {
     /// CPUs to run on, such as '0-2,7'
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_cpus: Option<String>,
-    /// memory nodes to take memory from, such as '0-1'
+    /// memory nodes to allocate memory from, such as '0-1'
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
-    /// obsolete, without effect
+    /// obsolete, no effect
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(crate) kernel_memory: Option<String>,
-    /// obsolete, without effect
+    /// obsolete, no effect
     #[arg(long, value_name = "BYTES", hide = true)]
     pub(crate) kernel_memory_tcp: Option<String>,
-    /// memory, as a number with or without a unit such as '50M'; -1 for no limit
+    /// limit of memory, with or without a unit such as '50M'; -1 for no limit
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory: Option<String>,
-    /// memory that is left to the container when memory is short, like --memory
+    /// memory that the container keeps when the machine is short of memory, like --memory
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_reservation: Option<String>,
-    /// memory and swap together, like --memory
+    /// limit of memory and swap together, like --memory
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_swap: Option<String>,
     /// number of processes and threads; -1 for no limit
@@ -745,14 +747,14 @@ pub(crate) struct UpdateArgs {
     /// memory bandwidth (Intel RDT), such as 'MB:0=20;1=70'
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) mem_bw_schema: Option<String>,
-    /// 1 to run only when nothing else wants to, 0 not to
+    /// 1 to use only idle CPU time, 0 for normal scheduling
     #[arg(long, value_name = "0|1")]
     pub(crate) cpu_idle: Option<String>,
-    /// give the container a device: '/dev/PATH' or '/dev/PATH:PATH-INSIDE:rwm' of the host's, or a
-    /// CDI name; may be given several times
+    /// add a device: '/dev/PATH' or '/dev/PATH:PATH-INSIDE:rwm' of the host, or a CDI name; may be
+    /// given several times
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device_add: Vec<String>,
-    /// take a device away that was given like that or with 'create --device': its path in the
+    /// remove a device that was added by --device-add or 'create --device': its path in the
     /// container, or its CDI name; may be given several times
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device_rm: Vec<String>,
@@ -760,11 +762,11 @@ pub(crate) struct UpdateArgs {
     pub(crate) cdi: CdiArgs,
     #[command(flatten)]
     pub(crate) driver: DriverArgs,
-    /// 'all' refuses a device that has hooks, since they run when a container is made; 'none' gives
-    /// it without them
+    /// 'all' refuses a device with hooks, because hooks run only when a container is made; 'none'
+    /// adds it without its hooks
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) cdi_hooks: String,
-    /// which device nodes CDI files may give: 'usual' or 'any', also disks and memory
+    /// device nodes that CDI files may add: 'usual', or 'any', which includes disks and memory
     #[arg(long, value_name = "WHICH", default_value = "usual")]
     pub(crate) cdi_devices: String,
     /// name of the container
@@ -772,8 +774,8 @@ pub(crate) struct UpdateArgs {
     pub(crate) id: String,
 }
 
-/// Reads a number as Go's `strconv.ParseInt` with base 0 does: decimal, or
-/// with a prefix hexadecimal, octal or binary.
+/// Parses a number as Go's `strconv.ParseInt` does with base 0: decimal, or with a prefix
+/// hexadecimal, octal or binary.
 fn number<T: TryFrom<i64, Error: Display>>(text: &str) -> Result<T, String> {
     let (sign, digits) = match text.as_bytes() {
         [b'-', ..] => ("-", &text[1..]),
