@@ -1,5 +1,5 @@
-"""Containers that go through verbs at random, by the command line and by the shim, each
-with a picture of what state it has to be in, and what is left of them on the host."""
+"""Containers that go through random commands, by the command line and by the shim, each with
+its expected state; and the search for what is left of them on the host."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Containers that stay, half of them by a shim each, and calls to them for a long time."""
+"""The soak: containers that stay, half of them with a shim each, and calls to them for a long time."""
 
 import random
 import statistics
