@@ -362,7 +362,7 @@ fn check_hooks(edits: &Edits, allowed: CdiHooks) -> Result<()> {
             // The hook is replaced and does not run.
             CdiHooks::Known if teu_gpu::is_known_hook(*moment, hook) => continue,
             CdiHooks::Known => {
-                bail!("it has the hook {path:?}, and --cdi-hooks \"known\" allows none that is not")
+                bail!("teu does not know the hook {path:?}, and --cdi-hooks is \"known\"")
             }
             CdiHooks::None | CdiHooks::LeftOut => {
                 bail!("it has the hook {path:?}, and --cdi-hooks is \"none\"")

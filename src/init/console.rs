@@ -77,7 +77,7 @@ fn open_ptmx(root: &Root) -> Result<OwnedFd> {
         || stat.st_rdev != makedev(5, 2)
         || stat.st_ino != DEVPTS_PTMX_INODE
     {
-        bail!("it is no ptmx");
+        bail!("it is not a ptmx");
     }
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // Refuse a file that is mounted over the ptmx (`NO_XDEV`).

@@ -64,7 +64,7 @@ fn home<'a>(
     let file = ordinary_file::open(handle.as_fd(), procfs()?, LONGEST_PASSWD)
         .with_context(|| format!("open {passwd:?}"))?;
     let Some(file) = file else {
-        bail!("{passwd:?} is no regular file of an ordinary filesystem");
+        bail!("{passwd:?} is not a regular file of an ordinary filesystem");
     };
     let wanted = uid.to_string();
     for line in BufReader::new(file).split(b'\n') {
