@@ -52,7 +52,7 @@ vm-test: binary
 races: binary
 	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli change killed any_order
 
-# All benchmarks of runtimes and shims, seven minutes, and docs/bench-*.svg. Backtraces
+# All benchmarks of runtimes and shims, in some minutes, and docs/bench-*.svg. Backtraces
 # would be a part of what is measured.
 bench: export RUST_BACKTRACE := 0
 bench: binary
