@@ -12,7 +12,7 @@ REQUEST, RESPONSE = 1, 2
 
 
 class Refused(Exception):
-    """What a shim answered to a call in the place of a result."""
+    """The error that a shim answered to a call."""
 
 
 def varint(number):
@@ -24,7 +24,7 @@ def varint(number):
 
 
 def message(**fields):
-    """A message of protobuf: `_1="text"`, a number or another message."""
+    """Encodes a protobuf message. `_1` is field 1: a text, a number or another message."""
     out = b""
     for name, value in fields.items():
         number = int(name[1:])
@@ -37,7 +37,7 @@ def message(**fields):
 
 
 def fields(data):
-    """The last value of each field of a message."""
+    """Decodes a protobuf message. Returns the last value of each field."""
     found, at = {}, 0
 
     def number():
@@ -71,7 +71,7 @@ def read_frame(connection):
 
 
 def receive_events(path):
-    """Answers whatever a shim sends; in a process of its own."""
+    """Answers all calls of shims as containerd's event service; runs in a process of its own."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
@@ -97,15 +97,15 @@ def environment(events):
 
 
 def options(runtime, root):
-    """Those of a task, which `start` reads, too; without a runtime it is the shim's own."""
+    """The options of a task, which `start` reads as well. An empty `runtime` means teu itself."""
     return message(_1="containerd.runc.v1.Options", _2=message(_6=runtime, _7=root))
 
 
 class Connection:
-    """To a shim whose `start` answered so."""
+    """A connection to the shim whose `start` gave this answer."""
 
     def __init__(self, answer, timeout=None):
-        # A bare address is that of version 2.
+        # An address alone means version 2 of the task service.
         found = json.loads(answer) if answer[:1] == b"{" else {"version": 2, "address": answer.decode()}
         self.service = f"containerd.task.v{found['version']}.Task"
         self.path = found["address"].removeprefix("unix://")
@@ -120,7 +120,7 @@ class Connection:
         self.socket.sendall(struct.pack(">IIBB", len(call), self.stream, REQUEST, 0) + call)
 
     def receive(self):
-        """The reply to the last call."""
+        """Waits for the reply to the last call, and returns its payload."""
         frame = read_frame(self.socket)
         if frame is None:
             raise ConnectionError("the shim closed the connection")
@@ -135,12 +135,12 @@ class Connection:
         return self.receive()
 
     def wait_for_close(self):
-        """Until the shim has gone; answers that are on their way are dropped."""
+        """Waits until the shim closes the connection. Drops answers that arrive before."""
         try:
             while self.socket.recv(4096):
                 pass
         except ConnectionResetError:
-            # It has gone without reading a call.
+            # The shim ended without reading a call.
             pass
 
     def close(self):
@@ -148,7 +148,8 @@ class Connection:
 
 
 def weight(pids):
-    """KiB resident and in proportion, and threads, of these processes together."""
+    """The resident and the proportional memory in KiB, and the number of threads, of all these
+    processes together."""
     resident = proportional = threads = 0
     for pid in pids:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:

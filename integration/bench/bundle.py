@@ -50,14 +50,14 @@ def specification(rootfs, args):
 
 
 def compile_program(name, directory):
-    """Static, from the source of that name. Returns its path."""
+    """Compiles NAME.c into a static program. Returns its path."""
     path = f"{directory}/{name}"
     subprocess.run(["cc", "-O2", "-static", "-o", path, f"{HERE}/{name}.c"], check=True)
     return path
 
 
 def make_rootfs(path):
-    """With the container's program. Returns where that is."""
+    """Makes a root filesystem with the container's program. Returns the path of the program."""
     for name in ("proc", "sys", "dev"):
         os.makedirs(f"{path}/{name}")
     return compile_program("programs", path)

@@ -13,7 +13,7 @@ FLOOR = "floor"
 
 
 def parse(parser):
-    """The arguments, with those that all benchmarks of runtimes have."""
+    """Adds the arguments that all benchmarks of runtimes have, and parses the command line."""
     parser.add_argument("--v1", action="store_true",
                         help="hide the cgroup v2 hierarchy of a hybrid system, which crun refuses")
     parser.add_argument("--results", help="file to write all that was measured to, as JSON")
@@ -31,7 +31,7 @@ def parse(parser):
 
 
 def hide_v2():
-    """Starts this program anew, in a mount namespace of its own; crun looks only at the path."""
+    """Executes this program again in a new mount namespace in which the v2 hierarchy is covered."""
     hide = 'mount --make-rprivate /; mount -t tmpfs none /sys/fs/cgroup/unified; exec "$@"'
     again = [word for word in sys.argv if word != "--v1"]
     os.execvp("unshare", ["unshare", "-m", "sh", "-c", hide, "sh", *again])
@@ -55,13 +55,13 @@ def cgroups(name):
                 is_it = (kind == "cgroup2" and not controllers
                          or kind == "cgroup" and set(controllers.split(",")) <= set(options))
                 parent = f"{top}{own}".rstrip("/")
-                # One that is hidden by another mount has no such file.
+                # A hierarchy that is covered by another mount has no such file.
                 if is_it and os.path.exists(f"{parent}/cgroup.procs"):
                     yield f"{parent}/{name}"
 
 
 class Bench:
-    """The bundles, and the commands that are measured in them."""
+    """The bundles, and the commands to measure."""
 
     def __init__(self, directory, given):
         self.directory = directory
@@ -77,16 +77,17 @@ class Bench:
         return [self.given.runtimes[name], "--root", f"{self.directory}/root-{name}", *words]
 
     def run_floor(self, *program):
-        """The command by which the floor runs a program."""
+        """The command line of floor.c that runs this program in a container."""
         return [self.floor, self.rootfs, *cgroups(self.floors), "--", *program]
 
     def measure(self, command, pause=0.0):
-        """Microseconds of wall time and CPU time, KiB of memory, wait status."""
+        """Runs a command. Returns its wall time and CPU time in microseconds, peak memory in KiB, and
+        wait status."""
         time.sleep(pause)
         done = subprocess.run([self.programs, "measure", *command], capture_output=True, check=True)
         return [int(number) for number in done.stdout.split()]
 
     def clean(self):
-        """Removes what a floor that failed has left."""
+        """Removes the cgroups that a failed floor.c has left."""
         for path in filter(os.path.exists, cgroups(self.floors)):
             os.rmdir(path)

@@ -15,14 +15,15 @@ from container import command as command_line
 from container import configuration, hierarchies, wait
 from shims import Connection, Refused, message
 
-# Machines under emulation take longer to do what is waited for.
+# By how much an emulated machine is slower; time limits grow by it.
 SLOWNESS = float(os.environ.get("TEU_TEST_SLOWNESS", "1"))
 
 ABSENT, CREATED, RUNNING, STOPPED = "absent", "created", "running", "stopped"
 PAUSED = {status: f"paused {status}" for status in (CREATED, RUNNING)}
 ALIVE = [*PAUSED, *PAUSED.values()]
 
-# Which status follows from which; without an entry, the verb has to be refused.
+# For each command, the status that follows from a status. Where there is no entry, the command
+# must be refused.
 AFTER = {
     "create": {ABSENT: CREATED},
     "start": {CREATED: RUNNING},
@@ -35,20 +36,21 @@ AFTER = {
     "delete": {CREATED: ABSENT, STOPPED: ABSENT},
     "delete --force": dict.fromkeys([ABSENT, *ALIVE, STOPPED], ABSENT),
 }
-# How often a verb is chosen that has to be refused.
+# The share of commands that must be refused.
 SHARE_REFUSED = 0.15
 
 
 class Broken(Exception):
-    """Something that must not be."""
+    """The runtime did something wrong, or left something behind."""
 
 
 class Host:
-    """What all containers of a run share."""
+    """The programs, directories and counters that all containers of a run share."""
 
     def __init__(self, runtime, directory, cgroup):
         self.directory, self.cgroup = directory, cgroup
-        # A copy: of memory in proportion nobody else shall have a part.
+        # Copy the runtime, because processes elsewhere that execute the same file would lower
+        # the proportional memory (PSS) of the shims.
         self.runtime = shutil.copy(runtime, directory / "teu")
         self.shim = str(directory / "containerd-shim-teu-v2")
         os.symlink(self.runtime, self.shim)
@@ -61,7 +63,7 @@ class Host:
             directory.mkdir(parents=True)
         shutil.copy(shutil.which("busybox"), self.rootfs / "busybox")
         self.outcomes = Counter()
-        # Seconds a verb has taken lately, so that it can be cut off in its midst.
+        # The recent duration of each command in seconds, from which the moment of a kill is chosen.
         self.usual = Counter()
 
     def root_of(self, is_shim):
@@ -72,7 +74,7 @@ class Host:
         path.mkdir()
         spec = configuration(f"/{self.cgroup}/{name}", user_namespace)
         spec["process"]["args"] = ["/busybox", "sh", "-c", "busybox sleep 10000 & exec busybox sleep 10000"]
-        # One user has many containers here.
+        # All containers have the same user, whose processes this limit would count together.
         limits = [limit for limit in spec["process"]["rlimits"] if limit["type"] != "RLIMIT_NPROC"]
         spec["process"]["rlimits"] = limits
         spec["root"]["path"] = str(self.rootfs)
@@ -81,19 +83,19 @@ class Host:
         return path
 
     def teu(self, is_shim, *words, stderr=subprocess.STDOUT):
-        """Undisturbed. Exit status and output."""
+        """Runs a command of teu to its end. Returns its exit status and output."""
         command = [self.runtime, "--root", str(self.root_of(is_shim)), *words]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
                              timeout=60 * SLOWNESS)
         return done.returncode, done.stdout
 
     def limit(self, name):
-        """Of processes, as the container's cgroup has it."""
+        """The limit of processes in the container's cgroup."""
         files = [top / self.cgroup / name / "pids.max" for top in hierarchies()]
         return next(file.read_text().strip() for file in files if file.exists())
 
     def leftovers(self, name, is_shim):
-        """What is there of a container that must be gone."""
+        """Lists what is left of a container that was deleted."""
         def found():
             paths = [self.root_of(is_shim) / name, *(top / self.cgroup / name for top in hierarchies())]
             mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -110,7 +112,7 @@ def pids():
 
 
 def processes_of(name):
-    """Those in a container's cgroup."""
+    """The processes in a container's cgroup."""
     for pid in pids():
         try:
             cgroups = Path(f"/proc/{pid}/cgroup").read_text()
@@ -131,16 +133,16 @@ def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
-        # It has ended meanwhile.
+        # The process has ended meanwhile.
         pass
 
 
 class Container:
-    """A container, its picture, and what happened to it so far."""
+    """A container, its expected status, and the commands that it has seen."""
 
     is_shim = False
     after = AFTER
-    # How often one is cut off by SIGKILL.
+    # The share of commands that are killed.
     share_cut = 0.2
 
     def __init__(self, host, name, chance):
@@ -149,12 +151,12 @@ class Container:
         self.bundle = host.bundle(name, user_namespace=chance.random() < 0.25)
 
     def choose(self):
-        """A verb, mostly one that has to work now."""
+        """Chooses a command, mostly one that must succeed in the present status."""
         works = [verb for verb in self.after if self.status in self.after[verb]]
         refused = [verb for verb in self.after if verb not in works]
         if self.chance.random() < SHARE_REFUSED and refused:
             return self.chance.choice(refused)
-        # A long life, since a forced end fits everywhere.
+        # Prefer the others to kill and delete, which would end most lives early.
         weights = [1 if verb.startswith(("kill", "delete")) else 4 for verb in works]
         return self.chance.choices(works, weights)[0]
 
@@ -180,16 +182,16 @@ class Container:
         self.check()
 
     def moment(self, verb):
-        """Waits for any moment of a verb's time."""
+        """Sleeps for a random part of the command's usual duration."""
         time.sleep(self.chance.random() * 1.2 * (self.host.usual[verb] or 0.005))
 
     def check(self):
-        """The status is that of the picture, also in the list."""
+        """Checks that `state`, and sometimes `list` and `ps`, say what is expected."""
         expected = self.status.split()[0]
         if not wait(lambda: self.state() == expected, 10 * SLOWNESS):
             raise Broken(f"state: {self.state()}, not {expected}")
         if self.chance.random() < 0.3:
-            # It warns of those that come or go meanwhile.
+            # On standard error, `list` warns about containers that are made or deleted meanwhile.
             status, listed = self.host.teu(self.is_shim, "list", "--format", "json", stderr=subprocess.DEVNULL)
             if status != 0:
                 raise Broken(f"list: {status}, {listed}")
@@ -202,7 +204,7 @@ class Container:
                 raise Broken(f"ps: {status}, {listed}")
 
     def runtime_state(self):
-        """As the command line says it."""
+        """The status that `teu state` prints."""
         status, said = self.host.teu(self.is_shim, "state", self.name)
         if status == 0:
             return json.loads(said)["status"]
@@ -211,7 +213,7 @@ class Container:
         return ABSENT
 
     def abandon(self):
-        """After a failure: what was found is not hidden by what comes of it."""
+        """Removes the container after a failure, so that its remains are not reported as well."""
         self.host.teu(self.is_shim, "delete", "--force", self.name)
 
     def assert_gone(self):
@@ -220,9 +222,9 @@ class Container:
 
 
 class CommandLine(Container):
-    """One that `teu` makes, whose commands are killed at any moment."""
+    """A container made by the command line, whose commands are killed at random moments."""
 
-    # Of processes that are added to it, how many stay.
+    # The share of `exec` whose process stays.
     detached_share = 0.5
 
     def life(self, steps):
@@ -244,13 +246,13 @@ class CommandLine(Container):
         }.get(verb, [verb, name])
 
     def begin(self, words):
-        """The command on its way. Its output is a file, as a container keeps it open."""
+        """Starts a command. Its output goes to a file, because a container keeps it open."""
         with open(self.bundle / "output", "wb") as output:
             command = [self.host.runtime, "--root", str(self.host.root), *words]
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     def perform(self, verb):
-        """Why it was refused, or nothing."""
+        """Runs a command. Returns why it was refused, or None."""
         words = self.words(verb)
         status = self.begin(words).wait(60 * SLOWNESS)
         output = (self.bundle / "output").read_text(errors="replace")
@@ -267,16 +269,16 @@ class CommandLine(Container):
         return None
 
     def cut(self, verb):
-        """Kills the command, or a process that it has made."""
+        """Kills the command, or one of its children, at a random moment."""
         process = self.begin(self.words(verb))
         self.moment(verb)
         kill(self.chance.choice([process.pid, *children(process.pid)]))
         process.wait(60 * SLOWNESS)
 
     def settle(self, verb):
-        """Finds out what a command has done that was killed."""
+        """Finds out what a killed command did."""
         if verb in ("kill", "delete", "delete --force"):
-            # Its signal may be on its way; another one is told of.
+            # The command may have sent its signal, which takes effect later: make sure that it does.
             self.host.teu(False, "kill", self.name, "KILL")
             wait(lambda: self.left() in (STOPPED, ABSENT), 10 * SLOWNESS)
         else:
@@ -288,7 +290,7 @@ class CommandLine(Container):
             self.status = PAUSED[self.status.removeprefix("paused ")] if found == "paused" else found
 
     def left(self):
-        """The status, which is absent where it is half made or half removed."""
+        """The status; absent also if the container is half made or half removed."""
         try:
             found = self.state()
         except Broken:
@@ -299,7 +301,7 @@ class CommandLine(Container):
         return self.runtime_state()
 
     def finish(self):
-        """By force, whatever its status."""
+        """Deletes the container by force, and checks that nothing is left of it."""
         status, said = self.host.teu(False, "delete", "--force", self.name)
         if status != 0:
             raise Broken(f"delete --force: {status}, {said}")
@@ -308,12 +310,12 @@ class CommandLine(Container):
 
 
 class Task(Container):
-    """One of a shim's."""
+    """A container that is a task of a shim."""
 
     is_shim = True
-    # That is the end of the shim.
+    # A killed command means a killed shim, which ends the life of all its tasks.
     share_cut = 0.03
-    # As with containerd's own shim, and without force.
+    # The differences are those of containerd's own shim; a task has no deletion by force.
     after = {verb: follows for verb, follows in AFTER.items() if verb != "delete --force"}
     after["pause"] = {RUNNING: PAUSED[RUNNING]}
     after["stats"] = AFTER["stats"] | {STOPPED: STOPPED}
@@ -324,7 +326,7 @@ class Task(Container):
         self.shim, self.executed = shim, 0
 
     def calls(self, verb):
-        """The calls that make up a verb."""
+        """The calls to the shim that make up a command."""
         task = message(_1=self.name)
         if verb == "exec":
             self.executed += 1
@@ -356,14 +358,14 @@ class Task(Container):
         return None
 
     def cut(self, verb):
-        """Kills the shim."""
+        """Kills the shim at a random moment of the command."""
         for method, request in self.calls(verb)[:self.chance.randint(1, 4)]:
             self.shim.connection.send(method, request)
         self.moment(verb)
         self.shim.kill()
 
     def settle(self, verb):
-        """Nothing is left to ask."""
+        """Does nothing, because no shim is left to ask."""
 
     def state(self):
         try:
@@ -378,7 +380,7 @@ class Task(Container):
 
 
 class Shim:
-    """A shim and its tasks."""
+    """A shim, a connection to it, and its tasks."""
 
     def __init__(self, host, name, chance, count):
         self.host, self.chance = host, chance
@@ -389,16 +391,16 @@ class Shim:
         os.mkfifo(first.bundle / "log")
         self.log = open(first.bundle / "log", "r+b", buffering=0)
         self.connection = Connection(self.run(first, "start"), 60 * SLOWNESS)
-        # Some of its descriptors are there from the first task on.
+        # With the first task, the shim opens descriptors that it keeps.
         for verb in ("create", "delete"):
             if refusal := first.perform(verb):
                 raise Broken(f"{verb}, at first: {refusal}")
-        # The server and the spawner.
+        # They are the server and the spawner.
         self.processes = [pid for pid in pids() if f" -id {first.name} " in command_line(pid)]
         self.descriptors = self.count_descriptors()
 
     def run(self, task, *words):
-        """The shim's program, as containerd runs it for a task."""
+        """Runs the shim's program as containerd does for a task. Returns its output."""
         command = shims.command(self.host.shim, self.host.containerd, task.name, *words)
         done = subprocess.run(command, input=self.options, capture_output=True, cwd=task.bundle,
                               env=shims.environment(self.host.events), timeout=60 * SLOWNESS)
@@ -410,7 +412,7 @@ class Shim:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.processes)
 
     def kill(self):
-        """The server or the spawner: neither lives without the other."""
+        """Kills the server or the spawner; the other one then ends by itself."""
         self.is_killed = True
         kill(self.chance.choice(self.processes))
 
@@ -429,7 +431,8 @@ class Shim:
             self.run(task, "-bundle", str(task.bundle), "delete")
 
     def finish(self):
-        """As containerd does it, with a shim that is there and with one that is not."""
+        """Deletes all tasks and ends the shim, or cleans up after a killed shim, as containerd does.
+        Checks that nothing is left."""
         for task in () if self.is_killed else self.tasks:
             for verb in ("kill", "delete"):
                 if task.status in ALIVE or task.status == STOPPED and verb == "delete":
@@ -438,7 +441,7 @@ class Shim:
                     task.status = task.after[verb][task.status]
                     task.check()
         if self.is_killed:
-            # containerd notices by this.
+            # A closed connection is how containerd learns of the end of a shim.
             self.connection.wait_for_close()
         else:
             if not wait(lambda: self.count_descriptors() == self.descriptors, 2 * SLOWNESS):

@@ -11,16 +11,16 @@ from shims import weight
 
 OTHER = "true"
 VERBS = ["exec", "update", "pause", "resume", "stats"]
-# How much more in the last third of the time than in the first is no growth. Each is a median
-# of minutes. The machine may have other work meanwhile, so times are medians in parts of that
-# of another program, which is started between the calls.
+# The allowed ratio of the last third of the time to the first third, each a median of minutes.
+# Times are compared in multiples of the time of `busybox true`, which runs between the calls,
+# because the machine may have other work meanwhile.
 TIME, MEMORY = 2.0, 1.05
-# Seconds between two calls, in which others have the machine.
+# Seconds between two calls, so that the machine has time for other work.
 PAUSE = 0.02
 
 
 def soak(host, count, minutes):
-    """What has grown, or was wrong."""
+    """Runs the soak. Returns what has grown or failed."""
     units = [(Shim(host, f"soak-{number}-", random.Random(number), 1) if number % 2 else
               CommandLine(host, f"soak-{number}-", random.Random(number))) for number in range(count)]
     boxes = [unit.tasks[0] if isinstance(unit, Shim) else unit for unit in units]
@@ -46,7 +46,7 @@ def soak(host, count, minutes):
 
 
 def call(box, verb):
-    """Milliseconds."""
+    """Runs a command that must succeed. Returns its duration in milliseconds."""
     begin = time.perf_counter()
     refusal = box.perform(verb)
     took = (time.perf_counter() - begin) * 1000
@@ -57,7 +57,8 @@ def call(box, verb):
 
 
 def times(boxes, chance, seconds):
-    """Of each verb, by the command line and by the shim."""
+    """Calls containers for some time. Returns the median duration of each command, by the command
+    line and by the shim."""
     taken = {(verb, is_shim): [] for is_shim in (False, True) for verb in VERBS}
     others = []
     end = time.monotonic() + seconds
@@ -73,7 +74,7 @@ def times(boxes, chance, seconds):
 
 
 def sizes(shims):
-    """What must not grow at all, but for memory."""
+    """The memory and descriptors of the shims, and the numbers of all processes and mounts."""
     return {
         "PSS KiB": weight(shims)[1],
         "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in shims),
@@ -83,7 +84,7 @@ def sizes(shims):
 
 
 def growth(rows):
-    """What is more in the last third than in the first by more than its limit."""
+    """Compares the last third of the rows with the first. Returns the values that have grown."""
     third = len(rows) // 3
     print(f"{'':32}{'first third':>12}{'last third':>12}{'ratio':>8}{'limit':>8}")
     failures = []
