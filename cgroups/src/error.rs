@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use teu_cgroups_types::PlanError;
+
 /// The result of the fallible functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -113,13 +115,8 @@ pub enum Error {
     },
     /// Neither cgroup v1 nor v2 is mounted.
     NotMounted,
-    /// A path cannot be that of a container's cgroup.
-    Path {
-        /// The path.
-        path: PathBuf,
-        /// The reason.
-        reason: &'static str,
-    },
+    /// The plan of the cgroup is not valid.
+    Plan(PlanError),
     /// A path below the container's cgroup leads out of it.
     OutOfCgroup {
         /// The path.
@@ -134,18 +131,6 @@ pub enum Error {
     NoSystemd,
     /// A user's systemd makes cgroups on hosts with cgroup v2 only.
     NoUserManagerOnV1,
-    /// The name or the slice of a unit is not valid.
-    Unit {
-        /// The reason.
-        reason: String,
-    },
-    /// An annotation does not set a property of the unit.
-    Annotation {
-        /// The annotation.
-        key: String,
-        /// The reason.
-        reason: String,
-    },
     /// systemd refused a call, could not be reached, or did not answer.
     Systemd {
         /// The operation.
@@ -180,13 +165,6 @@ impl Error {
     pub(crate) fn refused(field: impl Into<String>, reason: impl Into<String>) -> Error {
         Error::Refused {
             field: field.into(),
-            reason: reason.into(),
-        }
-    }
-
-    pub(crate) fn annotation(key: impl Into<String>, reason: impl Into<String>) -> Error {
-        Error::Annotation {
-            key: key.into(),
             reason: reason.into(),
         }
     }
@@ -232,6 +210,12 @@ impl Error {
             self.raw_os_error(),
             Some(libc::EPERM | libc::EACCES | libc::EROFS)
         )
+    }
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Error {
+        Error::Plan(error)
     }
 }
 
@@ -300,11 +284,7 @@ impl fmt::Display for Error {
             Error::NotMounted => {
                 formatter.write_str("find cgroups: no cgroup hierarchy is mounted")
             }
-            Error::Path { path, reason } => write!(formatter, "{path:?} {reason}"),
-            Error::Unit { reason } => formatter.write_str(reason),
-            Error::Annotation { key, reason } => {
-                write!(formatter, "annotation {key:?}: {reason}")
-            }
+            Error::Plan(error) => error.fmt(formatter),
             Error::NoSystemd => formatter
                 .write_str("systemd not running on this host, cannot use systemd cgroups manager"),
             Error::NoUserManagerOnV1 => {

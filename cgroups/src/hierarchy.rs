@@ -3,13 +3,14 @@
 //!
 //! It matches two files: /proc/self/mountinfo has the mounts, of which hidden ones are
 //! left out, and /proc/PID/cgroup has the controllers and the path of each hierarchy.
-//! Which hierarchies a container uses, and where its cgroup is, is decided in `path`.
+//! Where a container's cgroup is in them is decided in `teu-cgroups-types`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
+use teu_cgroups_types::{Hierarchies, Hierarchy};
 use teu_mountinfo::Mount as Line;
 
 use crate::error::{Error, Result};
@@ -18,92 +19,68 @@ use crate::file;
 /// The usual mountpoint of cgroups. Mounts there win over mounts elsewhere.
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
 
-/// A mounted hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hierarchy {
-    /// Controller names as in /proc/self/cgroup ("cpu", "name=systemd"). Empty for cgroup
-    /// v2.
-    pub(crate) controllers: Vec<String>,
-    pub(crate) mountpoint: PathBuf,
-    /// The process's own cgroup, relative to the mountpoint. Empty if the cgroup is not
-    /// visible through the mount, as in a container that sees another part of the tree.
-    pub(crate) own: PathBuf,
-    /// The mount options of a v2 hierarchy as a whole, such as `nsdelegate` (cgroups(7),
-    /// "Cgroups delegation").
-    pub(crate) flags: Vec<String>,
+/// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
+pub(crate) fn of_this_process() -> Result<Hierarchies> {
+    of("/proc/self/cgroup")
 }
 
-/// All hierarchies that a container can use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hierarchies {
-    pub(crate) v1: Vec<Hierarchy>,
-    pub(crate) v2: Option<Hierarchy>,
+/// Finds the hierarchies, with the cgroups of process `pid` as `own`.
+pub(crate) fn of_process(pid: Pid) -> Result<Hierarchies> {
+    of(&format!("/proc/{pid}/cgroup"))
 }
 
-impl Hierarchies {
-    /// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
-    pub(crate) fn of_this_process() -> Result<Hierarchies> {
-        Hierarchies::of("/proc/self/cgroup")
-    }
+fn of(cgroups: &str) -> Result<Hierarchies> {
+    let read = |path: &str| {
+        let path = Path::new(path);
+        file::read(path).map_err(|cause| Error::system("read", path, cause))
+    };
+    parse(&read("/proc/self/mountinfo")?, &read(cgroups)?)
+}
 
-    /// Finds the hierarchies, with the cgroups of process `pid` as `own`.
-    pub(crate) fn of_process(pid: Pid) -> Result<Hierarchies> {
-        Hierarchies::of(&format!("/proc/{pid}/cgroup"))
-    }
-
-    fn of(cgroups: &str) -> Result<Hierarchies> {
-        let read = |path: &str| {
-            let path = Path::new(path);
-            file::read(path).map_err(|cause| Error::system("read", path, cause))
+/// Matches the texts of mountinfo and /proc/PID/cgroup (proc_pid_mountinfo(5),
+/// cgroups(7)).
+fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
+    let mounts = cgroup_mounts(mountinfo);
+    let unified_only = mounts
+        .iter()
+        .any(|mount| mount.v2 && mount.point == USUAL_PLACE);
+    let mut found = Hierarchies {
+        v1: Vec::new(),
+        v2: None,
+    };
+    for line in own.split(|&byte| byte == b'\n') {
+        let mut fields = line.splitn(3, |&byte| byte == b':');
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
         };
-        Hierarchies::parse(&read("/proc/self/mountinfo")?, &read(cgroups)?)
-    }
-
-    /// Matches the texts of mountinfo and /proc/PID/cgroup (proc_pid_mountinfo(5),
-    /// cgroups(7)).
-    fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
-        let mounts = cgroup_mounts(mountinfo);
-        let unified_only = mounts
-            .iter()
-            .any(|mount| mount.v2 && mount.point == USUAL_PLACE);
-        let mut found = Hierarchies {
-            v1: Vec::new(),
-            v2: None,
+        let controllers: Vec<String> = String::from_utf8_lossy(controllers)
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let Some(mount) = mount_of(&mounts, &controllers) else {
+            continue;
         };
-        for line in own.split(|&byte| byte == b'\n') {
-            let mut fields = line.splitn(3, |&byte| byte == b':');
-            let (Some(_), Some(controllers), Some(path)) =
-                (fields.next(), fields.next(), fields.next())
-            else {
-                continue;
-            };
-            let controllers: Vec<String> = String::from_utf8_lossy(controllers)
-                .split(',')
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned)
-                .collect();
-            let Some(mount) = mount_of(&mounts, &controllers) else {
-                continue;
-            };
-            let own = below_root(&mount.root, Path::new(OsStr::from_bytes(path)));
-            let is_v2 = controllers.is_empty();
-            let hierarchy = Hierarchy {
-                controllers,
-                mountpoint: mount.point.clone().into(),
-                own,
-                flags: if is_v2 { mount.flags() } else { Vec::new() },
-            };
-            if is_v2 {
-                found.v2 = Some(hierarchy);
-            } else if !unified_only {
-                found.v1.push(hierarchy);
-            }
+        let own = below_root(&mount.root, Path::new(OsStr::from_bytes(path)));
+        let is_v2 = controllers.is_empty();
+        let hierarchy = Hierarchy {
+            controllers,
+            mountpoint: mount.point.clone().into(),
+            own,
+            flags: if is_v2 { mount.flags() } else { Vec::new() },
+        };
+        if is_v2 {
+            found.v2 = Some(hierarchy);
+        } else if !unified_only {
+            found.v1.push(hierarchy);
         }
-        if found.v1.is_empty() && found.v2.is_none() {
-            return Err(Error::NotMounted);
-        }
-        Ok(found)
     }
+    if found.v1.is_empty() && found.v2.is_none() {
+        return Err(Error::NotMounted);
+    }
+    Ok(found)
 }
 
 /// A mount of a cgroup hierarchy.
@@ -225,7 +202,7 @@ mod tests {
     #[test]
     fn hybrid_has_both() {
         let own = b"4:memory:/m\n2:cpu,cpuacct:/a/b\n1:name=systemd:/s\n0::/u\n";
-        let found = Hierarchies::parse(HYBRID, own).unwrap();
+        let found = parse(HYBRID, own).unwrap();
         assert_eq!(
             found.v1,
             [
@@ -255,7 +232,7 @@ mod tests {
 99 23 0:77 / /mnt/freezer rw - cgroup cgroup rw,freezer
 ";
         let own = b"1:freezer:/\n0::/user.slice/session-1.scope\n";
-        let found = Hierarchies::parse(mountinfo, own).unwrap();
+        let found = parse(mountinfo, own).unwrap();
         assert_eq!(found.v1, []);
         let v2 = found.v2.unwrap();
         assert_eq!(v2.own, Path::new("user.slice/session-1.scope"));
@@ -269,7 +246,7 @@ mod tests {
 31 30 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
 ";
-        let found = Hierarchies::parse(mountinfo, b"3:pids:/\n0::/\n").unwrap();
+        let found = parse(mountinfo, b"3:pids:/\n0::/\n").unwrap();
         assert_eq!(found.v2, None);
         assert_eq!(found.v1.len(), 1);
     }
@@ -279,7 +256,7 @@ mod tests {
         let hybrid = String::from_utf8(HYBRID.to_vec()).unwrap();
         let mountinfo = format!("{hybrid}60 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
         let own = b"2:cpu,cpuacct:/a\n0::/u\n";
-        let found = Hierarchies::parse(mountinfo.as_bytes(), own).unwrap();
+        let found = parse(mountinfo.as_bytes(), own).unwrap();
         assert_eq!(found.v1, []);
         assert_eq!(found.v2.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
     }
@@ -293,7 +270,7 @@ mod tests {
 31 70 0:9 / /sys/fs rw - tmpfs hidden-below-sys rw
 70 1 8:1 / / rw - ext4 /dev/sda1 rw
 ";
-        let found = Hierarchies::parse(mountinfo, b"0::/\n").unwrap();
+        let found = parse(mountinfo, b"0::/\n").unwrap();
         assert_eq!(found.v2.unwrap().mountpoint, Path::new("/sys/fs/cgroup"));
     }
 
@@ -303,12 +280,12 @@ mod tests {
 50 23 0:29 / /var/lib/x/pids rw - cgroup cgroup rw,pids
 51 23 0:29 /docker/1 /sys/fs/cgroup/pi\\040ds rw - cgroup cgroup rw,pids
 ";
-        let found = Hierarchies::parse(mountinfo, b"3:pids:/docker/1/sub\n").unwrap();
+        let found = parse(mountinfo, b"3:pids:/docker/1/sub\n").unwrap();
         assert_eq!(found.v1[0].mountpoint, Path::new("/sys/fs/cgroup/pi ds"));
         assert_eq!(found.v1[0].own, Path::new("sub"));
-        let found = Hierarchies::parse(mountinfo, b"3:pids:/docker/2\n").unwrap();
+        let found = parse(mountinfo, b"3:pids:/docker/2\n").unwrap();
         assert_eq!(found.v1[0].own, Path::new(""));
-        let found = Hierarchies::parse(HYBRID, b"0::/../other\n").unwrap();
+        let found = parse(HYBRID, b"0::/../other\n").unwrap();
         assert_eq!(found.v2.unwrap().own, Path::new(""));
     }
 
@@ -321,7 +298,7 @@ mod tests {
 35 31 0:32 / /cg/named rw - cgroup none rw,xattr,name=mine
 ";
         let own = b"5:net_cls,net_prio:/n\n4:name=mine:/m\n3:cpuset:/s\n2:cpu,cpuacct:/c\n";
-        let found = Hierarchies::parse(mountinfo, own).unwrap();
+        let found = parse(mountinfo, own).unwrap();
         let places: Vec<String> = found
             .v1
             .iter()
@@ -352,7 +329,7 @@ mod tests {
 32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
 41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 ";
-        let found = Hierarchies::parse(mountinfo, b"2:pids:/p\n0::/u\n").unwrap();
+        let found = parse(mountinfo, b"2:pids:/p\n0::/u\n").unwrap();
         assert_eq!(found.v1.len(), 1);
         assert_eq!(found.v2.unwrap().own, Path::new("u"));
     }
@@ -362,25 +339,25 @@ mod tests {
     #[test]
     fn inside_a_container() {
         let bound = b"50 23 0:26 /docker/1 /sys/fs/cgroup ro - cgroup2 cgroup2 rw,nsdelegate\n";
-        let found = Hierarchies::parse(bound, b"0::/docker/1\n").unwrap();
+        let found = parse(bound, b"0::/docker/1\n").unwrap();
         assert_eq!(found.v2.unwrap().own, Path::new(""));
         let own = b"50 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
-        let found = Hierarchies::parse(own, b"0::/init\n").unwrap();
+        let found = parse(own, b"0::/init\n").unwrap();
         assert_eq!(found.v2.unwrap().own, Path::new("init"));
         // The host's mounts, seen from a cgroup namespace.
         let above = b"50 23 0:26 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        let found = Hierarchies::parse(above, b"0::/\n").unwrap();
+        let found = parse(above, b"0::/\n").unwrap();
         assert_eq!(found.v2.unwrap().own, Path::new(""));
         // A delegated part: a user's own, by its service manager.
         let delegated = b"30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let path = b"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n";
-        let own = Hierarchies::parse(delegated, path).unwrap().v2.unwrap().own;
+        let own = parse(delegated, path).unwrap().v2.unwrap().own;
         assert!(own.ends_with("app.slice/x.scope"));
     }
 
     #[test]
     fn nothing_mounted_is_an_error() {
-        let error = Hierarchies::parse(b"", b"0::/\n").unwrap_err();
+        let error = parse(b"", b"0::/\n").unwrap_err();
         assert_eq!(
             error.to_string(),
             "find cgroups: no cgroup hierarchy is mounted"

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::Cgroup;
 use crate::error::{Error, Result};
 use crate::file::Directory;
-use crate::hierarchy::Hierarchies;
+use crate::hierarchy;
 use crate::saved::SavedPaths;
 
 impl Cgroup {
@@ -61,7 +61,7 @@ impl Cgroup {
     /// # Errors
     /// Returns an error if the process has exited, or if its cgroup cannot be found.
     pub fn v2_of(pid: Pid) -> Result<Option<Cgroup>> {
-        let hierarchies = Hierarchies::of_process(pid)?;
+        let hierarchies = hierarchy::of_process(pid)?;
         let v2 = hierarchies.v2.filter(|_| hierarchies.v1.is_empty());
         let directory = v2.map(|own| Directory::new(own.mountpoint.join(own.own)));
         Ok(directory.map(|directory| Cgroup::of(Vec::new(), Some(directory))))

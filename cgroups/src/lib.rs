@@ -1,7 +1,7 @@
 //! Makes, joins, limits, freezes, signals and removes the cgroups of a container, on hosts
 //! with cgroup v1, hybrid hosts, and hosts with cgroup v2.
 //!
-//! [`Location::find`] finds the hierarchies (`hierarchy`), [`Cgroup::prepare`] makes the
+//! [`locate`] finds the hierarchies (`hierarchy`), [`Cgroup::prepare`] makes the
 //! directories of a [`CgroupPlan`], [`Cgroup::enter`] moves a process into them, and
 //! [`Cgroup::apply`] sets the [`Limits`], which `v1` and `v2` turn into writes. The caller
 //! stores [`SavedPaths`], with which [`Cgroup::open`] finds the cgroup later.
@@ -11,7 +11,7 @@
 //! # Example
 //!
 //! ```no_run
-//! use teu_cgroups::{Cgroup, CgroupPath, CgroupPlan, Driver, Entered, Limits, Location};
+//! use teu_cgroups::{Cgroup, CgroupPath, CgroupPlan, Driver, Entered, Limits};
 //!
 //! let plan = CgroupPlan {
 //!     driver: Driver::Filesystem,
@@ -22,7 +22,7 @@
 //!     },
 //!     rootless: false,
 //! };
-//! let mut cgroup = Cgroup::prepare(&plan, &Location::find()?)?;
+//! let mut cgroup = Cgroup::prepare(&plan, &teu_cgroups::locate()?, None)?;
 //! cgroup.enter(nix::unistd::Pid::this(), Entered::default())?;
 //! for ignored in cgroup.apply(&plan.limits)? {
 //!     eprintln!("{ignored}");
@@ -33,6 +33,7 @@
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod controller;
 mod convert;
 mod cpu_list;
 mod devices;
@@ -43,11 +44,8 @@ mod freeze;
 mod hierarchy;
 mod join;
 mod kill;
-mod layout;
-mod limits;
 mod location;
 mod oom;
-mod path;
 mod saved;
 pub mod stats;
 mod sys;
@@ -62,63 +60,26 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
+use crate::controller::Controller;
 use crate::file::{Directory, Steps};
-use crate::hierarchy::{Hierarchies, Hierarchy};
-use crate::limits::Controller;
 use crate::unit_cgroup::UnitOfCgroup;
 
-pub use crate::devices::{
-    Access, DeviceKind, DeviceRule, are_allowing as rules_allow,
-    default_rules as default_device_rules,
-};
+pub use crate::devices::are_allowing as rules_allow;
 pub use crate::entrance::{Entered, Entrance};
 pub use crate::error::{Error, Result};
 pub use crate::file::Ignored;
-pub use crate::layout::{HierarchyView, Layout};
-pub use crate::limits::{
-    BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
-    NetworkLimits, RdmaLimit,
-};
-pub use crate::location::Location;
+pub use crate::location::{locate, locate_if_any, locate_with_systemd};
 pub use crate::oom::OomWatch;
-pub use crate::path::CgroupPath;
 pub use crate::saved::SavedPaths;
 pub use crate::stats::{Stats, Usage};
-pub use crate::systemd::{Manager, Unit, owner_of_user_manager};
+pub use crate::systemd::{Systemd, owner_of_user_manager};
 pub use crate::update::Update;
-
-/// The maker of a cgroup's directories.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Driver {
-    /// This crate makes them in the cgroup file system, at [`CgroupPlan::path`].
-    #[default]
-    Filesystem,
-    /// systemd makes them, as this unit.
-    Systemd(Box<Unit>),
-    /// There are none: the container stays in the cgroup of the process that makes it.
-    Disabled,
-}
-
-/// The decisions about a container's cgroup before it exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgroupPlan {
-    /// The maker of the cgroup's directories.
-    pub driver: Driver,
-    /// The cgroup's path, if systemd does not make it.
-    pub path: CgroupPath,
-    /// The limits of the container.
-    pub limits: Limits,
-    /// Whether the user may lack the permission to make cgroups. Without an explicit path,
-    /// such hierarchies are left out, and only a limit that needs one of them is an error.
-    pub rootless: bool,
-}
-
-impl CgroupPlan {
-    /// Returns whether hierarchies that the user may not use are left out.
-    fn is_lenient(&self) -> bool {
-        self.driver == Driver::Filesystem && self.rootless && !self.path.is_explicit()
-    }
-}
+pub use teu_cgroups_types::{
+    Access, BlockIoLimits, CgroupPath, CgroupPlan, CpuLimits, DeviceKind, DeviceRate, DeviceRule,
+    DeviceWeight, Directories, Driver, Hierarchies, Hierarchy, HierarchyView, HugepageLimit,
+    Layout, Limits, Location, Manager, MemoryLimits, NetworkLimits, PlanError, Property, RdmaLimit,
+    Unit, default_device_rules,
+};
 
 /// A container's cgroup: a directory in every hierarchy.
 ///
@@ -144,16 +105,21 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes the container's directory in every hierarchy, and prepares it to take processes:
     /// on v1 with processors and memory nodes, on v2 with controllers. If systemd makes the
-    /// cgroup, [`Cgroup::enter`] does that.
+    /// cgroup, [`Cgroup::enter`] does that, over the connection of [`locate_with_systemd`] if
+    /// that is given.
     ///
     /// # Errors
     /// Returns an error if a directory cannot be made, has processes in it, or is frozen, also
     /// by a cgroup above it. On v1, real-time and cpuset limits are set before the first process
     /// joins, and may fail.
-    pub fn prepare(plan: &CgroupPlan, location: &Location) -> Result<Cgroup> {
+    pub fn prepare(
+        plan: &CgroupPlan,
+        location: &Location,
+        systemd: Option<Systemd>,
+    ) -> Result<Cgroup> {
         let mut cgroup = Cgroup::of(Vec::new(), None);
         match &plan.driver {
-            Driver::Systemd(unit) => return Cgroup::prepare_unit(plan, unit, location),
+            Driver::Systemd(unit) => return Cgroup::prepare_unit(plan, unit, location, systemd),
             Driver::Disabled => {
                 cgroup.disabled = true;
                 return Ok(cgroup);
@@ -529,7 +495,7 @@ impl Cgroup {
     /// # Errors
     /// Returns an error if the process has exited, or if there is no hierarchy.
     pub fn of_process(pid: Pid) -> Result<Cgroup> {
-        let Hierarchies { v1, v2 } = Hierarchies::of_process(pid)?;
+        let Hierarchies { v1, v2 } = hierarchy::of_process(pid)?;
         let directory =
             |hierarchy: &Hierarchy| Directory::new(hierarchy.mountpoint.join(&hierarchy.own));
         let is_named = |hierarchy: &Hierarchy| {

@@ -1,104 +1,87 @@
-//! The hierarchies of this machine, and where a container's cgroup is to be in them.
+//! Finds the facts about a machine on which the place of a container's cgroup depends.
+//! Finding them reads /proc, and may ask systemd. Nothing is made.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+use teu_cgroups_types::{Hierarchy, Location, Manager};
 
 use crate::error::{Error, Result};
-use crate::file::Directory;
-use crate::hierarchy::Hierarchies;
-use crate::layout::Layout;
-use crate::saved::SavedPaths;
-use crate::systemd::Manager;
-use crate::unit_cgroup::Asked;
-use crate::v1;
-use crate::{CgroupPlan, Driver};
+use crate::hierarchy;
+use crate::systemd::{self, Systemd};
 
-/// The hierarchies of the machine, as this process sees them. Finding them reads /proc and
-/// makes nothing.
-#[derive(Debug)]
-pub struct Location {
-    pub(crate) hierarchies: Hierarchies,
-    pub(crate) systemd: Option<Asked>,
+/// Finds the hierarchies, as this process sees them.
+///
+/// # Errors
+/// Returns an error if /proc/self/mountinfo or /proc/self/cgroup cannot be read, or if
+/// there is no hierarchy.
+pub fn locate() -> Result<Location> {
+    Ok(Location {
+        hierarchies: hierarchy::of_this_process()?,
+        manager: PathBuf::new(),
+    })
 }
 
-impl Location {
-    /// Finds the hierarchies.
-    ///
-    /// # Errors
-    /// Returns an error if /proc/self/mountinfo or /proc/self/cgroup cannot be read, or if
-    /// there is no hierarchy.
-    pub fn find() -> Result<Location> {
-        Ok(Location {
-            hierarchies: Hierarchies::of_this_process()?,
-            systemd: None,
-        })
+/// Finds the hierarchies, if there are any: for
+/// [`Driver::Disabled`](crate::Driver::Disabled).
+///
+/// # Errors
+/// As [`locate`], but succeeds if there is no hierarchy.
+pub fn locate_if_any() -> Result<Location> {
+    match locate() {
+        Err(Error::NotMounted) => Ok(Location::none()),
+        found => found,
     }
+}
 
-    /// Finds the hierarchies, if there are any: for [`Driver::Disabled`].
-    ///
-    /// # Errors
-    /// As [`Location::find`], but succeeds if there is no hierarchy.
-    pub fn find_if_any() -> Result<Location> {
-        match Location::find() {
-            Err(Error::NotMounted) => Ok(Location::none()),
-            found => found,
+/// Finds the hierarchies, and the cgroup below which a systemd manager makes its units.
+/// The manager is asked over the connection that is returned, which
+/// [`Cgroup::prepare`](crate::Cgroup::prepare) takes.
+///
+/// # Errors
+/// As [`locate`]. Also returns an error if there is no such manager, if it does not answer,
+/// or if a user's manager does not make cgroups on this host.
+pub fn locate_with_systemd(manager: Manager) -> Result<(Location, Systemd)> {
+    let mut location = locate()?;
+    if !systemd::is_running() {
+        return Err(Error::NoSystemd);
+    }
+    let mut systemd = Systemd::new(manager);
+    location.manager = match manager {
+        Manager::System => cgroup_of_system_manager()?,
+        Manager::User if !location.hierarchies.v1.is_empty() => {
+            return Err(Error::NoUserManagerOnV1);
         }
-    }
+        Manager::User => systemd.control_group()?,
+    };
+    Ok((location, systemd))
+}
 
-    /// Finds the hierarchies, and asks a systemd manager where it makes cgroups.
-    ///
-    /// # Errors
-    /// As [`Location::find`]. Also returns an error if there is no such manager, or if it does
-    /// not answer.
-    pub fn find_with_systemd(manager: Manager) -> Result<Location> {
-        let mut location = Location::find()?;
-        location.systemd = Some(Asked::ask(manager, &location.hierarchies)?);
-        Ok(location)
+/// Returns the cgroup below which the system manager makes units. It is the root, except
+/// for a systemd in a container that sees the host's cgroups. The manager itself is in
+/// "init.scope" below it.
+fn cgroup_of_system_manager() -> Result<PathBuf> {
+    const OWN: &str = "/init.scope";
+    let cgroups = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let is_elsewhere = |line: &str| {
+        let path = line.splitn(3, ':').nth(2);
+        path.is_some_and(|path| path != OWN && path.ends_with(OWN))
+    };
+    if !cgroups.lines().any(is_elsewhere) {
+        return Ok(PathBuf::new());
     }
-
-    /// Returns a location without hierarchies.
-    pub fn none() -> Location {
-        Location {
-            hierarchies: Hierarchies {
-                v1: Vec::new(),
-                v2: None,
-            },
-            systemd: None,
-        }
-    }
-
-    /// Returns the paths at which [`Cgroup::prepare`](crate::Cgroup::prepare) will make the cgroup. With them,
-    /// [`Cgroup::open`](crate::Cgroup::open) finds a cgroup whose making was interrupted.
-    pub fn paths(&self, plan: &CgroupPlan) -> SavedPaths {
-        match &plan.driver {
-            Driver::Filesystem => {}
-            Driver::Disabled => return SavedPaths::default(),
-            Driver::Systemd(unit) => {
-                let (v1, v2) = self.paths_of_unit(unit);
-                return SavedPaths::new(&v1, v2.as_ref()).with_unit(unit.saved());
-            }
-        }
-        let members: Vec<v1::Member> = self
-            .hierarchies
-            .v1
+    let hierarchies = hierarchy::of_process(Pid::from_raw(1))?;
+    let is_systemds = |hierarchy: &&Hierarchy| {
+        hierarchy
+            .controllers
             .iter()
-            .map(|hierarchy| v1::Member {
-                controllers: hierarchy.controllers.clone(),
-                directory: Directory::new(plan.path.below_own(hierarchy)),
-            })
-            .collect();
-        let v2 = self
-            .hierarchies
-            .v2
-            .as_ref()
-            .map(|hierarchy| Directory::new(plan.path.on_v2(hierarchy, !members.is_empty())));
-        SavedPaths::new(&members, v2.as_ref())
-    }
-
-    /// Describes the hierarchies for a mount of type "cgroup" in the container.
-    pub fn layout(&self, plan: &CgroupPlan) -> Layout {
-        // The hierarchies may be left out, so show this process's own cgroup.
-        let paths = match plan.is_lenient() {
-            true => SavedPaths::default(),
-            false => self.paths(plan),
-        };
-        Layout::new(&self.hierarchies, &paths)
-    }
+            .any(|name| name == "name=systemd")
+    };
+    let hierarchy = hierarchies
+        .v1
+        .iter()
+        .find(is_systemds)
+        .or(hierarchies.v2.as_ref());
+    let own = hierarchy.and_then(|hierarchy| hierarchy.own.parent());
+    Ok(own.unwrap_or(Path::new("")).to_owned())
 }

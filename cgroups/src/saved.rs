@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use teu_cgroups_types::{CgroupPlan, Driver, Location};
 
 use crate::file::Directory;
 use crate::systemd::SavedUnit;
@@ -31,6 +32,18 @@ impl SavedPaths {
         }
         paths.extend(v2.map(|directory| (String::new(), directory.path.clone())));
         SavedPaths { unit: None, paths }
+    }
+
+    /// Returns the paths at which [`Cgroup::prepare`](crate::Cgroup::prepare) will make the
+    /// cgroup. With them, [`Cgroup::open`](crate::Cgroup::open) finds a cgroup whose making
+    /// was interrupted.
+    pub fn planned(plan: &CgroupPlan, location: &Location) -> SavedPaths {
+        let (v1, v2) = members_of(plan, location);
+        let paths = SavedPaths::new(&v1, v2.as_ref());
+        match &plan.driver {
+            Driver::Systemd(unit) => paths.with_unit(SavedUnit::of(unit)),
+            Driver::Filesystem | Driver::Disabled => paths,
+        }
     }
 
     pub(crate) fn with_unit(self, unit: SavedUnit) -> SavedPaths {
@@ -81,46 +94,25 @@ impl SavedPaths {
     }
 }
 
+/// Returns the v1 members and the v2 directory of a plan's cgroup.
+pub(crate) fn members_of(
+    plan: &CgroupPlan,
+    location: &Location,
+) -> (Vec<Member>, Option<Directory>) {
+    let directories = location.directories(plan);
+    let hierarchies = location.hierarchies.v1.iter();
+    let members = hierarchies
+        .zip(directories.v1)
+        .map(|(hierarchy, directory)| Member {
+            controllers: hierarchy.controllers.clone(),
+            directory: Directory::new(directory),
+        });
+    (members.collect(), directories.v2.map(Directory::new))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::{DeviceRule, default_rules};
-    use crate::limits::Limits;
-
-    #[test]
-    fn limits_are_stored_without_defaults() {
-        use crate::devices::rules::tests::rule;
-        let user = ["deny a", "allow c 195:* rw", "allow b 8:0 r"].map(rule);
-        let limits = |rules: Vec<DeviceRule>| Limits {
-            pids: Some(7),
-            devices: Some(rules),
-            ..Limits::default()
-        };
-        let with_default = limits(user.into_iter().chain(default_rules()).collect());
-        let text = serde_json::to_string(&with_default).unwrap();
-        assert_eq!(
-            text,
-            r#"{"pids":7,"devices":["-a *:* rwm","+c 195:* rw","+b 8:0 r","default"]}"#
-        );
-        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), with_default);
-        let bare = limits(user.to_vec());
-        let text = serde_json::to_string(&bare).unwrap();
-        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), bare);
-        // Without the field, the next update would not restrict devices.
-        let none = r#"{"devices":null}"#;
-        assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), none);
-        assert_eq!(
-            serde_json::from_str::<Limits>(none).unwrap(),
-            Limits::default()
-        );
-        let error = serde_json::from_str::<Limits>("{}").unwrap_err();
-        assert!(
-            error.to_string().contains("missing field `devices`"),
-            "{error}"
-        );
-        let error = serde_json::from_str::<Limits>(r#"{"devices":["+x 1:3 r"]}"#).unwrap_err();
-        assert!(error.to_string().contains("not a device rule"), "{error}");
-    }
 
     #[test]
     fn paths_are_stored_and_read() {

@@ -1,7 +1,7 @@
 //! The part of [`Cgroup`]'s work for a cgroup that systemd makes as a unit.
 //!
 //! systemd makes a scope around an existing process, so the cgroup cannot be made before
-//! the process. [`Asked::ask`] asks systemd where the unit's cgroup will be. When the
+//! the process. `location` asks systemd where the unit's cgroup will be. When the
 //! process enters, systemd starts the unit and moves the process into the unified
 //! hierarchy, or into the v1 hierarchies that systemd manages; the other v1 hierarchies
 //! are joined here. Limits are written to the files and told to systemd.
@@ -12,15 +12,14 @@ use std::cell::RefCell;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Pid;
+use teu_cgroups_types::{CgroupPlan, Hierarchies, Limits, Location, Unit};
 
+use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::file::{self, Directory, Ignored};
-use crate::hierarchy::Hierarchies;
-use crate::limits::{Controller, Limits};
-use crate::systemd::{self, Manager, SavedUnit, Systemd, Unit};
+use crate::systemd::{self, SavedUnit, Systemd};
 use crate::update::Files;
-use crate::{Cgroup, CgroupPlan, Location, devices, v1, v2};
+use crate::{Cgroup, devices, saved, v1, v2};
 
 /// The unit of a cgroup, and what systemd was told of it.
 #[derive(Debug)]
@@ -96,97 +95,18 @@ impl UnitOfCgroup {
     }
 }
 
-/// The facts about systemd that are needed before a container's cgroup is made.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    /// The manager's own cgroup, relative to the mountpoints.
-    pub(crate) base: PathBuf,
-    /// The connection to the manager.
-    systemd: RefCell<Option<Systemd>>,
-}
-
-impl Asked {
-    /// Asks systemd for the facts.
-    ///
-    /// # Errors
-    /// Returns an error if the machine does not run systemd, or if a user's systemd does
-    /// not make cgroups on this host.
-    pub(crate) fn ask(manager: Manager, hierarchies: &Hierarchies) -> Result<Asked> {
-        if !systemd::is_running() {
-            return Err(Error::NoSystemd);
-        }
-        let mut systemd = Systemd::new(manager);
-        let base = match manager {
-            Manager::System => base_of_system_manager()?,
-            Manager::User if !hierarchies.v1.is_empty() => return Err(Error::NoUserManagerOnV1),
-            Manager::User => systemd.control_group()?,
-        };
-        Ok(Asked {
-            base,
-            systemd: RefCell::new(Some(systemd)),
-        })
-    }
-}
-
-/// Returns the cgroup below which the system manager makes units. It is the root, except
-/// for a systemd in a container that sees the host's cgroups. The manager itself is in
-/// "init.scope" below it.
-fn base_of_system_manager() -> Result<PathBuf> {
-    const OWN: &str = "/init.scope";
-    let cgroups = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
-    let is_elsewhere = |line: &str| {
-        let path = line.splitn(3, ':').nth(2);
-        path.is_some_and(|path| path != OWN && path.ends_with(OWN))
-    };
-    if !cgroups.lines().any(is_elsewhere) {
-        return Ok(PathBuf::new());
-    }
-    let hierarchies = Hierarchies::of_process(Pid::from_raw(1))?;
-    let is_systemds = |hierarchy: &&crate::hierarchy::Hierarchy| {
-        hierarchy
-            .controllers
-            .iter()
-            .any(|name| name == "name=systemd")
-    };
-    let hierarchy = hierarchies
-        .v1
-        .iter()
-        .find(is_systemds)
-        .or(hierarchies.v2.as_ref());
-    let own = hierarchy.and_then(|hierarchy| hierarchy.own.parent());
-    Ok(own.unwrap_or(Path::new("")).to_owned())
-}
-
-impl Location {
-    pub(crate) fn paths_of_unit(&self, unit: &Unit) -> (Vec<v1::Member>, Option<Directory>) {
-        let base = self
-            .systemd
-            .as_ref()
-            .map_or(Path::new(""), |asked| &asked.base);
-        let place = base.join(unit.path());
-        let member = |hierarchy: &crate::hierarchy::Hierarchy| v1::Member {
-            controllers: hierarchy.controllers.clone(),
-            directory: Directory::new(hierarchy.mountpoint.join(&place)),
-        };
-        let v2 = self.hierarchies.v2.as_ref();
-        (
-            self.hierarchies.v1.iter().map(member).collect(),
-            v2.map(|hierarchy| Directory::new(hierarchy.mountpoint.join(&place))),
-        )
-    }
-}
-
 impl Cgroup {
     /// Checks whether the unit can be made. Makes nothing.
     pub(crate) fn prepare_unit(
         plan: &CgroupPlan,
         unit: &Unit,
         location: &Location,
+        systemd: Option<Systemd>,
     ) -> Result<Cgroup> {
-        let (v1, v2) = location.paths_of_unit(unit);
+        let (v1, v2) = saved::members_of(plan, location);
         let limits = systemd::rounded(&plan.limits);
         systemd::check(&limits)?;
-        let saved = unit.saved();
+        let saved = SavedUnit::of(unit);
         let hierarchies = &location.hierarchies;
         let v1_tops = hierarchies.v1.iter().map(|one| one.mountpoint.clone());
         let mut of_cgroup = UnitOfCgroup::open(&saved, v2.as_ref().map(|one| one.path.as_path()));
@@ -196,8 +116,7 @@ impl Cgroup {
             v1_tops: v1_tops.collect(),
             v2_top: hierarchies.v2.as_ref().map(|one| one.mountpoint.clone()),
         }));
-        let asked = location.systemd.as_ref();
-        if let Some(systemd) = asked.and_then(|asked| asked.systemd.borrow_mut().take()) {
+        if let Some(systemd) = systemd {
             of_cgroup.systemd = RefCell::new(systemd);
         }
         let mut cgroup = Cgroup::of(v1, v2);

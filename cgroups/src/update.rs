@@ -9,13 +9,15 @@
 mod merge;
 mod undo;
 
+use crate::controller::Controller;
 use crate::cpu_list;
-use crate::devices::{self, DeviceRule, Rules};
+use crate::devices::{self, Rules};
 use crate::error::{Error, Result};
 use crate::file::{Directory, Ignored};
-use crate::limits::{Controller, Limits};
 use crate::v1::cpuset::Cpuset;
 use crate::{Cgroup, v1, v2};
+use teu_cgroups_types::DeviceRule;
+use teu_cgroups_types::Limits;
 use undo::Undo;
 
 pub(crate) use undo::Files;

@@ -5,7 +5,6 @@
 //! specification elsewhere.
 
 mod file;
-mod name;
 mod object;
 mod plain;
 mod version;
@@ -20,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use file::{
     ContainerEdits, Device, DeviceNode, File, FileMode, Hook, IntelRdt, Mount, NetDevice,
 };
-pub use name::{DeviceName, InvalidName};
+pub use teu_gpu_types::{DeviceName, InvalidName};
 pub use version::NEWEST as NEWEST_VERSION;
 
 use serde::Serialize;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Edits;
-use crate::edits::{Access, Link, Node};
-use crate::gpu::{DrmNode, Gpu, Vendor};
+use crate::edits::{Access, numbered_node};
+use crate::gpu::{DrmNode, Gpu};
 use crate::roots::{self, Roots};
+use crate::{Edits, Link, Vendor};
 
 /// The directory of graphics cards below /sys.
 const CLASS: &str = "class/drm";
@@ -200,7 +200,7 @@ pub(crate) fn common(roots: &Roots, gpus: &[Gpu]) -> Result<Edits, String> {
     if gpus.iter().any(|gpu| gpu.kfd) {
         let number = number_at(&roots.sys.join("class/kfd/kfd"))?;
         let number = number.ok_or("the number of /dev/kfd is not in /sys/class/kfd/kfd")?;
-        edits.add_node(Node::numbered(&roots.dev, "kfd", number, PRIVATE)?);
+        edits.add_node(numbered_node(&roots.dev, "kfd", number, PRIVATE)?);
     }
     Ok(edits)
 }
@@ -214,7 +214,7 @@ pub(crate) fn nodes(roots: &Roots, gpu: &Gpu) -> Result<Edits, String> {
     for node in &gpu.drm {
         let name = format!("dri/{}", node.name);
         let number = (node.major, node.minor);
-        edits.add_node(Node::numbered(&roots.dev, &name, number, PRIVATE)?);
+        edits.add_node(numbered_node(&roots.dev, &name, number, PRIVATE)?);
         let kind = match node.name.starts_with("card") {
             true => "card",
             false => "render",

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::cdi::{self, ContainerEdits, Device, DeviceNode, File};
-use crate::edits::Node;
 use crate::gpu::Selected;
-use crate::{Capabilities, Edits, LibraryDirs, Provider, Request, Roots, Vendor};
+use crate::{Capabilities, Edits, LibraryDirs, Node, Provider, Request, Roots, Vendor};
 
 /// Returns a file for each vendor whose GPUs the machine has. A file has a device for each name
 /// of a GPU, and the device "all".

@@ -78,46 +78,48 @@ fn link(text: &str) -> Option<Link> {
     })
 }
 
-/// Returns whether [`Edits::take_known_hooks`] removes this hook.
+/// Returns whether [`take_known_hooks`] removes this hook.
 #[must_use]
 pub fn is_known_hook(moment: Moment, hook: &Hook) -> bool {
     Work::of(moment, hook).is_some()
 }
 
-impl Edits {
-    /// Removes known hooks, and adds edits with the same effect.
-    ///
-    /// # Errors
-    /// Returns an error if the kernel's files about the GPUs cannot be read or parsed.
-    pub fn take_known_hooks(&mut self, roots: &Roots, dirs: &LibraryDirs) -> Result<(), String> {
-        let mut shown = None;
-        for (moment, hook) in std::mem::take(&mut self.hooks) {
-            match Work::of(moment, &hook) {
-                None => self.hooks.push((moment, hook)),
-                Some(Work::Links(links)) => self.links.extend(links),
-                Some(Work::Libraries(directories)) => {
-                    let of_libraries = library_links(&self.mounts, &directories, dirs);
-                    self.links.extend(of_libraries);
-                }
-                Some(Work::Params) => {
-                    shown.get_or_insert(Capabilities::UTILITY);
-                }
-                Some(Work::Profile) => shown = Some(Capabilities::GRAPHICS),
-                Some(Work::Nothing) => {}
+/// Removes known hooks, and adds edits with the same effect.
+///
+/// # Errors
+/// Returns an error if the kernel's files about the GPUs cannot be read or parsed.
+pub fn take_known_hooks(
+    edits: &mut Edits,
+    roots: &Roots,
+    dirs: &LibraryDirs,
+) -> Result<(), String> {
+    let mut shown = None;
+    for (moment, hook) in std::mem::take(&mut edits.hooks) {
+        match Work::of(moment, &hook) {
+            None => edits.hooks.push((moment, hook)),
+            Some(Work::Links(links)) => edits.links.extend(links),
+            Some(Work::Libraries(directories)) => {
+                let of_libraries = library_links(&edits.mounts, &directories, dirs);
+                edits.links.extend(of_libraries);
             }
+            Some(Work::Params) => {
+                shown.get_or_insert(Capabilities::UTILITY);
+            }
+            Some(Work::Profile) => shown = Some(Capabilities::GRAPHICS),
+            Some(Work::Nothing) => {}
         }
-        if let (Some(asked), Some(module)) = (shown, Module::find(roots)?) {
-            let has_node = |gpu: &&Gpu| {
-                let name = gpu.minor.map(|minor| format!("nvidia{minor}"));
-                let mut paths = self.nodes.iter().map(|node| node.device.path());
-                paths.any(|path| path.file_name().and_then(|n| n.to_str()) == name.as_deref())
-            };
-            let gpus = module.gpus.iter().filter(has_node);
-            let gpus: Vec<Selected<'_>> = gpus.map(Selected::whole).collect();
-            self.covers = module.covers(&gpus, asked)?;
-        }
-        Ok(())
     }
+    if let (Some(asked), Some(module)) = (shown, Module::find(roots)?) {
+        let has_node = |gpu: &&Gpu| {
+            let name = gpu.minor.map(|minor| format!("nvidia{minor}"));
+            let mut paths = edits.nodes.iter().map(|node| node.device.path());
+            paths.any(|path| path.file_name().and_then(|n| n.to_str()) == name.as_deref())
+        };
+        let gpus = module.gpus.iter().filter(has_node);
+        let gpus: Vec<Selected<'_>> = gpus.map(Selected::whole).collect();
+        edits.covers = module.covers(&gpus, asked)?;
+    }
+    Ok(())
 }
 
 /// Returns links with which the dynamic linker finds the libraries that are bound into

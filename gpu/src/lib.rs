@@ -35,17 +35,17 @@ mod gpu;
 mod known_hooks;
 mod ld_cache;
 mod nvidia;
-mod request;
 mod roots;
 
 use std::path::PathBuf;
 
-pub use edits::{Content, Cover, Edits, Link, Moment, Node};
 pub use generate::generate;
-pub use gpu::{DrmNode, Gpu, Instance, Vendor};
-pub use known_hooks::is_known_hook;
-pub use request::{Capabilities, Request, Which};
+pub use gpu::{DrmNode, Gpu, Instance};
+pub use known_hooks::{is_known_hook, take_known_hooks};
 pub use roots::Roots;
+pub use teu_gpu_types::{
+    Capabilities, Content, Cover, Edits, Link, Moment, Node, Request, Vendor, Which,
+};
 
 use gpu::{Selected, select};
 use nvidia::{Module, wsl};

@@ -10,11 +10,10 @@ pub(crate) mod wsl;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::edits::{Access, Content, Cover, Node};
-use crate::gpu::{Gpu, Instance, Selected, Vendor};
-use crate::request::{Capabilities, Request};
+use crate::edits::{Access, numbered_node};
+use crate::gpu::{Gpu, Instance, Selected};
 use crate::roots::{self, Roots};
-use crate::{Edits, LibraryDirs, drm};
+use crate::{Capabilities, Content, Cover, Edits, LibraryDirs, Node, Request, Vendor, drm};
 
 pub(crate) use tables::SEEN;
 
@@ -133,11 +132,11 @@ impl<'a> Module<'a> {
         };
         let name = format!("nvidia-caps/nvidia-cap{minor}");
         let major = self.major("nvidia-caps")?;
-        Node::numbered(&self.roots.dev, &name, (major, minor), access)
+        numbered_node(&self.roots.dev, &name, (major, minor), access)
     }
 
     fn node(&self, name: &str, major: u32, minor: u32) -> Result<Node, String> {
-        Node::numbered(&self.roots.dev, name, (major, minor), self.access)
+        numbered_node(&self.roots.dev, name, (major, minor), self.access)
     }
 
     /// Returns the major number of the GPUs' nodes. Before version 550 the driver had another

@@ -35,6 +35,7 @@ use crate::Kind;
 use crate::clone::{
     Child, clone, clone_into, receive, send, set_dumpable, set_root_ids, socketpair, tell_error,
 };
+use crate::clone_flags::flag;
 use crate::error::{Error, Result};
 use crate::sys::{self, Cloned, Parent};
 
@@ -68,7 +69,7 @@ impl Neighbour {
             let theirs = identity(&theirs, kind)
                 .map_err(|err| Error::new(format!("{name} namespace of process {pid}"), err))?;
             if own != theirs {
-                others |= kind.flag();
+                others |= flag(kind);
             }
         }
         Ok(Neighbour { pid, pidfd, others })
@@ -82,7 +83,7 @@ impl Neighbour {
     /// Returns whether the neighbour's namespace of this kind differs from the
     /// caller's.
     pub fn has_own(&self, kind: Kind) -> bool {
-        self.others.contains(kind.flag())
+        self.others.contains(flag(kind))
     }
 
     /// Joins the neighbour's namespaces and becomes root of its user namespace. The

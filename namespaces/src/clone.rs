@@ -30,6 +30,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 
+use crate::clone_flags::flag;
 use crate::error::{Error, Result};
 use crate::join::{self, Target};
 use crate::sys::{self, Cloned, Parent};
@@ -226,7 +227,7 @@ fn clone_flags(plan: &NamespacePlan, kinds: &[Kind]) -> CloneFlags {
     kinds
         .iter()
         .filter(|kind| plan.is_new(**kind))
-        .fold(CloneFlags::empty(), |flags, kind| flags | kind.flag())
+        .fold(CloneFlags::empty(), |flags, kind| flags | flag(*kind))
 }
 
 /// Returns the clone flags for all namespaces that clone3 makes, except a user
@@ -245,7 +246,7 @@ fn unshare_network(plan: &NamespacePlan) -> Result<()> {
     if plan.network_at_once || !plan.is_new(Kind::Network) {
         return Ok(());
     }
-    unshare(Kind::Network.flag()).map_err(|err| Error::new("unshare the network namespace", err))
+    unshare(flag(Kind::Network)).map_err(|err| Error::new("unshare the network namespace", err))
 }
 
 fn unshare_late(flags: CloneFlags) -> Result<()> {
@@ -348,7 +349,7 @@ pub(crate) fn clone(flags: CloneFlags, parent: Parent) -> Result<Cloned> {
 fn names(flags: CloneFlags) -> String {
     let names: Vec<_> = Kind::ALL
         .into_iter()
-        .filter(|kind| flags.contains(kind.flag()))
+        .filter(|kind| flags.contains(flag(*kind)))
         .map(Kind::spec_name)
         .collect();
     if names.is_empty() {
@@ -538,7 +539,7 @@ fn enter_in_middle(
     others.sort_by_key(|target| target.kind == Kind::Mount);
     let later = join::join_permitted(others)?;
     if plan.is_new(Kind::User) {
-        unshare(Kind::User.flag()).map_err(|err| Error::new("unshare the user namespace", err))?;
+        unshare(flag(Kind::User)).map_err(|err| Error::new("unshare the user namespace", err))?;
         ask(socket, b'm')?;
     }
     for target in &user {

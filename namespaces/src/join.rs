@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sched::setns;
 
+use crate::clone_flags::flag;
 use crate::error::{Error, Result};
 use crate::{Kind, NamespacePlan, sys};
 
@@ -49,7 +50,7 @@ pub(crate) fn open(kind: Kind, path: PathBuf) -> Result<Target> {
         .open(&path)
         .map_err(|err| Error::new(doing(), err))?;
     match sys::namespace_type(&file) {
-        Ok(flag) if flag == kind.flag() => Ok(Target { kind, path, file }),
+        Ok(found) if found == flag(kind) => Ok(Target { kind, path, file }),
         Ok(_) => Err(Error::message(format!(
             "{}: it is a namespace of another kind",
             doing()
@@ -66,7 +67,7 @@ impl Target {
     /// Joins the namespace. A pid namespace takes effect for the next child only.
     pub(crate) fn join(&self) -> Result<()> {
         let doing = || format!("join {} namespace {:?}", self.kind.spec_name(), self.path);
-        setns(self.file.as_fd(), self.kind.flag()).map_err(|err| Error::new(doing(), err))
+        setns(self.file.as_fd(), flag(self.kind)).map_err(|err| Error::new(doing(), err))
     }
 
     /// Returns whether the namespace is known to be this process's own. If that
@@ -79,7 +80,7 @@ impl Target {
 
     /// Joins the namespace. Returns false if the caller is not permitted to.
     pub(crate) fn try_join(&self) -> Result<bool> {
-        match setns(self.file.as_fd(), self.kind.flag()) {
+        match setns(self.file.as_fd(), flag(self.kind)) {
             Ok(()) => Ok(true),
             Err(Errno::EPERM) => Ok(false),
             Err(err) => Err(Error::new(

@@ -7,12 +7,13 @@ use std::fs;
 use nix::sched::unshare;
 use nix::unistd::Pid;
 
+use crate::clone_flags::flag;
 use crate::error::{Error, Result};
 use crate::{Kind, TimeOffset};
 
 /// Makes a time namespace for the caller's next child.
 pub(crate) fn unshare_for_children() -> Result<()> {
-    unshare(Kind::Time.flag()).map_err(|err| Error::new("unshare the time namespace", err))
+    unshare(flag(Kind::Time)).map_err(|err| Error::new("unshare the time namespace", err))
 }
 
 /// Writes the offsets of the time namespace that process `pid` made for its children.

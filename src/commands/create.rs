@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use teu_cgroups::{Cgroup, Entered};
+use teu_cgroups::{Cgroup, Entered, Systemd};
 
 use super::resources;
 use crate::bundle::Bundle;
@@ -112,7 +112,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     // Never free these three, because the clone shares their pages, and freeing them
     // would copy each page.
     let bundle = ManuallyDrop::new(Bundle::open(&options.bundle)?);
-    let (seen, plan) = decide(&bundle, &options.for_plan(purpose, listen_fds))?;
+    let (seen, systemd, plan) = decide(&bundle, &options.for_plan(purpose, listen_fds))?;
     let (seen, plan) = (ManuallyDrop::new(seen), ManuallyDrop::new(plan));
 
     log::debug!(
@@ -136,7 +136,7 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     // creation.
     state_dir.begin(&state)?;
     log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
-    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups).map_err(resources::named)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups, systemd).map_err(resources::named)?;
     if plan.notifies {
         notify::make_directory(state_dir.path())?;
     }
@@ -185,15 +185,19 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     }
 }
 
-/// Looks at the machine once, and decides everything before anything is changed.
+/// Looks at the machine once, and decides everything before anything is changed. Returns
+/// the facts, the connection to the systemd manager if one was asked, and the plan.
 ///
 /// # Errors
 /// The specification is invalid, or asks for something that is impossible on this
 /// machine.
-pub(super) fn decide(bundle: &Bundle, options: &PlanOptions) -> Result<(Seen, Box<Plan>)> {
-    let seen = Host::new().look(&bundle.spec, &bundle.dir, options)?;
+pub(super) fn decide(
+    bundle: &Bundle,
+    options: &PlanOptions,
+) -> Result<(Seen, Option<Systemd>, Box<Plan>)> {
+    let (seen, systemd) = Host::new().look(&bundle.spec, &bundle.dir, options)?;
     let plan = Plan::new(&bundle.spec, &bundle.dir, options, &seen)?;
-    Ok((seen, plan))
+    Ok((seen, systemd, plan))
 }
 
 fn init_failed(why: &str) -> anyhow::Error {

@@ -105,7 +105,7 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
         may_lack_process: false,
         ..create.for_plan(Purpose::Create, ListenFds::default())
     };
-    let (seen, plan) = create::decide(&bundle, &planned)?;
+    let (seen, systemd, plan) = create::decide(&bundle, &planned)?;
     refuse_what_criu_cannot(&plan)?;
     let namespaces = Namespaces::open(&plan.namespaces)?;
     let has_terminal = plan.process.terminal.is_some();
@@ -124,7 +124,7 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     if !has_terminal {
         state.external.pipes = external::pipes_of_this_process();
     }
-    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups).map_err(resources::named)?;
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups, systemd).map_err(resources::named)?;
     let mut restoration = Restoration {
         options,
         plan: &plan,

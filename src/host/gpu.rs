@@ -63,7 +63,7 @@ impl Host {
             let (described, own) = by_files_or_not(&cdi, &asked.names);
             let mut all = described_edits(&cdi, &described, wishes)?;
             if wishes.hooks == CdiHooks::Known {
-                let taken = all.take_known_hooks(&roots, &directories);
+                let taken = teu_gpu::take_known_hooks(&mut all, &roots, &directories);
                 taken.map_err(Error::msg)?;
             }
             for request in asked.gpus.iter().chain(&own) {

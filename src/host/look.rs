@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec};
 use rustix::thread::CapabilitySet;
-use teu_cgroups::Location;
+use teu_cgroups::{Location, Systemd};
 use teu_gpu::{Edits, Vendor};
 use teu_namespaces::{IdMaps, Kind};
 
@@ -22,11 +22,17 @@ use crate::plan::{
 };
 
 impl Host {
-    /// Looks at everything on which the plan of a container of `spec` depends.
+    /// Looks at everything on which the plan of a container of `spec` depends. Also
+    /// returns the connection to systemd, if the look needed one.
     ///
     /// # Errors
     /// A fact cannot be read, or a requested object does not exist.
-    pub(crate) fn look(&self, spec: &Spec, bundle: &Path, options: &PlanOptions) -> Result<Seen> {
+    pub(crate) fn look(
+        &self,
+        spec: &Spec,
+        bundle: &Path,
+        options: &PlanOptions,
+    ) -> Result<(Seen, Option<Systemd>)> {
         let devices = self.devices(spec, bundle, &options.devices)?;
         let linux = spec.linux().as_ref();
         let user = namespace(spec, LinuxNamespaceType::User);
@@ -37,21 +43,25 @@ impl Host {
             && self.is_served_by_users_systemd();
         let filter = linux.and_then(|linux| linux.seccomp().as_ref());
         let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
-        Ok(Seen {
+        let joined_id_maps = self.joined_id_maps(user)?;
+        let joins_own_network = self.joins_own_network(spec)?;
+        let (cgroups, systemd) = cgroups(options, &caller)?;
+        let seen = Seen {
             rootfs: match rootfs::root_path(spec, bundle) {
                 Some(path) => self.check_path_without_links(&path).map_err(Into::into),
                 None => Err(io::ErrorKind::NotFound.into()),
             },
-            joined_id_maps: self.joined_id_maps(user)?,
-            joins_own_network: self.joins_own_network(spec)?,
-            cgroups: cgroups(options, &caller)?,
+            joined_id_maps,
+            joins_own_network,
+            cgroups,
             has_kcore: self.path("proc/kcore").exists(),
             knows_wait_killable: filter.is_some_and(seccomp::waits_killable)
                 && self.knows_wait_killable(),
             resctrl: rdt.map_or(Ok(None), |_| self.resctrl())?,
             caller,
             devices,
-        })
+        };
+        Ok((seen, systemd))
     }
 
     /// Looks at this process, as far as the plan of `process`, which it will start,
@@ -130,13 +140,15 @@ fn namespace(spec: &Spec, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
     namespaces.find(|namespace| namespace.typ() == kind)
 }
 
-fn cgroups(options: &PlanOptions, caller: &Caller) -> Result<Location> {
+fn cgroups(options: &PlanOptions, caller: &Caller) -> Result<(Location, Option<Systemd>)> {
     Ok(match options.cgroup_manager {
-        CgroupManager::Filesystem => Location::find()?,
-        CgroupManager::Disabled => Location::find_if_any()?,
+        CgroupManager::Filesystem => (teu_cgroups::locate()?, None),
+        CgroupManager::Disabled => (teu_cgroups::locate_if_any()?, None),
         CgroupManager::Systemd => {
             let rootless = cgroup::is_rootless(options, caller);
-            Location::find_with_systemd(cgroup::unit_manager(rootless))?
+            let manager = cgroup::unit_manager(rootless);
+            let (location, systemd) = teu_cgroups::locate_with_systemd(manager)?;
+            (location, Some(systemd))
         }
     })
 }

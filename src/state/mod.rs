@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use teu_cgroups::Location;
+use teu_cgroups::{Location, SavedPaths};
 use teu_namespaces::Kind;
 
 use crate::plan::Plan;
@@ -52,7 +52,7 @@ pub(crate) struct ContainerState {
     pub(crate) rootfs: PathBuf,
     pub(crate) annotations: BTreeMap<String, String>,
     /// The paths of the container's cgroup.
-    pub(crate) cgroup: teu_cgroups::SavedPaths,
+    pub(crate) cgroup: SavedPaths,
     /// The limits in force, with which the next update begins.
     pub(crate) limits: teu_cgroups::Limits,
     /// Whether killing init kills all other processes with it.
@@ -90,7 +90,7 @@ impl ContainerState {
             bundle: plan.bundle.clone(),
             rootfs: plan.rootfs.path.clone(),
             annotations: plan.annotations.clone(),
-            cgroup: cgroups.paths(&plan.cgroup),
+            cgroup: SavedPaths::planned(&plan.cgroup, cgroups),
             limits: plan.cgroup.limits.clone(),
             private_pid_namespace: plan.namespaces.is_new(Kind::Pid),
             rootless: plan.rootless,

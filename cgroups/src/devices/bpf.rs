@@ -1,7 +1,9 @@
 //! Compiles device rules to a program of type BPF_PROG_TYPE_CGROUP_DEVICE, which is the
 //! device controller of cgroup v2. `attach` loads it.
 
-use crate::devices::{DeviceKind, Entry, Rules};
+use teu_cgroups_types::DeviceKind;
+
+use crate::devices::{Entry, Rules};
 
 /// An instruction (kernel, bpf/standardization/instruction-set.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,7 @@ pub(crate) mod bpf;
 #[cfg(test)]
 mod proof;
 pub(crate) mod rules;
-pub(crate) mod saved;
 pub(crate) mod v1;
 
-pub use rules::{Access, DeviceKind, DeviceRule, are_allowing, default_rules};
+pub use rules::are_allowing;
 pub(crate) use rules::{Entry, Rules};

@@ -20,12 +20,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{AccessFlags, access, unlink};
+use teu_cgroups_types::{Access, DeviceKind, DeviceRule};
 
 use super::bpf::{program, tests::run};
 use super::rules::tests::rule;
-use super::{Access, DeviceKind, DeviceRule, Rules, attach, v1};
+use super::{Rules, attach, v1};
 use crate::file::{self, Directory};
-use crate::hierarchy::Hierarchies;
+use crate::hierarchy;
 use crate::sys;
 
 /// Devices, each with whether open(2) is safe. Opening others might load a module or make a
@@ -191,7 +192,7 @@ impl Asked {
     /// Starts the process. Prints a skip and returns `None` without the hierarchy or without
     /// permission.
     fn new(controller: &str, job: &str) -> Option<Asked> {
-        let found = Hierarchies::of_this_process().unwrap();
+        let found = hierarchy::of_this_process().unwrap();
         let hierarchy = match controller {
             "" => found.v2,
             name => found

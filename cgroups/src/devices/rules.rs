@@ -10,141 +10,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-/// A device rule (runtime-spec, config-linux.md, "Allowed Device list").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceRule {
-    /// Whether the rule allows or denies.
-    pub allow: bool,
-    /// The kind of device; `None` stands for both kinds, "a" in the specification.
-    pub kind: Option<DeviceKind>,
-    /// The major number; `None` stands for every number.
-    pub major: Option<u32>,
-    /// The minor number; `None` stands for every number.
-    pub minor: Option<u32>,
-    /// The access bits that the rule allows or denies.
-    pub access: Access,
-}
-
-/// The kinds of device that rules are about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceKind {
-    /// Block devices.
-    Block,
-    /// Character devices.
-    Character,
-}
-
-/// A set of access bits. It is never empty in a valid rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Access(u8);
-
-impl Access {
-    /// Making a device node (BPF_DEVCG_ACC_MKNOD of linux/bpf.h).
-    pub const MKNOD: Access = Access(1);
-    /// Opening the device for reading (BPF_DEVCG_ACC_READ).
-    pub const READ: Access = Access(2);
-    /// Opening the device for writing (BPF_DEVCG_ACC_WRITE).
-    pub const WRITE: Access = Access(4);
-    /// All three.
-    pub const ALL: Access = Access(7);
-
-    /// Parses the specification's letters `r`, `w` and `m`. Returns `None` for an empty text
-    /// and for other letters.
-    pub fn from_letters(letters: &str) -> Option<Access> {
-        let mut bits = 0;
-        for letter in letters.chars() {
-            bits |= match letter {
-                'r' => Access::READ.0,
-                'w' => Access::WRITE.0,
-                'm' => Access::MKNOD.0,
-                _ => return None,
-            };
-        }
-        (bits != 0).then_some(Access(bits))
-    }
-
-    /// Makes a set from the kernel's bits. Returns `None` if no bit is set.
-    pub(crate) fn from_bits(bits: u8) -> Option<Access> {
-        let bits = bits & Access::ALL.0;
-        (bits != 0).then_some(Access(bits))
-    }
-
-    /// Returns the kernel's bits of the set.
-    pub fn bits(self) -> u8 {
-        self.0
-    }
-
-    fn overlaps(self, other: Access) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    fn without(self, other: Access) -> Access {
-        Access(self.0 & !other.0)
-    }
-
-    fn with(self, other: Access) -> Access {
-        Access(self.0 | other.0)
-    }
-
-    fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    pub(crate) fn is_all(self) -> bool {
-        self == Access::ALL
-    }
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (bit, letter) in [
-            (Access::READ, "r"),
-            (Access::WRITE, "w"),
-            (Access::MKNOD, "m"),
-        ] {
-            if self.overlaps(bit) {
-                formatter.write_str(letter)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Returns the rules that every container has, which follow its own rules. They allow the
-/// default devices of the specification and making any node. The list is runc's; 10:200 is
-/// /dev/net/tun, which programs in containers have come to expect.
-pub fn default_rules() -> Vec<DeviceRule> {
-    use DeviceKind::{Block, Character};
-    let allow = |kind, major, minor, access| DeviceRule {
-        allow: true,
-        kind: Some(kind),
-        major,
-        minor,
-        access,
-    };
-    let mut rules = vec![
-        allow(Character, None, None, Access::MKNOD),
-        allow(Block, None, None, Access::MKNOD),
-    ];
-    let usual = [
-        (1, 3),
-        (1, 5),
-        (1, 7),
-        (1, 8),
-        (1, 9),
-        (5, 0),
-        (5, 2),
-        (10, 200),
-    ];
-    for (major, minor) in usual {
-        rules.push(allow(Character, Some(major), Some(minor), Access::ALL));
-    }
-    rules.push(allow(Character, Some(136), None, Access::ALL));
-    rules
-}
+use teu_cgroups_types::{Access, DeviceKind, DeviceRule};
 
 /// Returns whether the rules allow the access to a device.
 pub fn are_allowing(
@@ -266,11 +132,11 @@ impl Rules {
         for entry in self.entries.iter_mut().filter(|entry| new.contains(entry)) {
             // An older entry with the same verdict is kept unless it is covered whole,
             // because it may be the only one that covers a request by itself.
-            if entry.allow != new.allow || entry.access.without(new.access).is_none() {
+            if entry.allow != new.allow || entry.access.without(new.access).is_empty() {
                 entry.access = entry.access.without(new.access);
             }
         }
-        self.entries.retain(|entry| !entry.access.is_none());
+        self.entries.retain(|entry| !entry.access.is_empty());
         // Join entries for the same devices. Entries between the two that deny still decide.
         let mut said = None;
         for (position, entry) in self.entries.iter_mut().enumerate() {
@@ -300,7 +166,7 @@ impl Rules {
         let decides = |entry: &&Entry| {
             entry.contains(&device)
                 && match entry.allow {
-                    true => access.without(entry.access).is_none(),
+                    true => access.without(entry.access).is_empty(),
                     false => entry.access.overlaps(access),
                 }
         };
@@ -340,6 +206,10 @@ pub(crate) mod tests {
         Rules::new(&list.iter().map(|text| rule(text)).collect::<Vec<_>>())
     }
 
+    fn access(bits: u8) -> Access {
+        Access::from_bits(bits).unwrap()
+    }
+
     /// Makes a random list from a fixed seed, with overlaps of every kind.
     pub(crate) fn random_list(seed: u64) -> Vec<DeviceRule> {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -357,7 +227,7 @@ pub(crate) mod tests {
                     [usize::try_from(next(3)).unwrap()],
                 major: number(next(3)),
                 minor: number(next(3)),
-                access: Access(u8::try_from(next(7) + 1).unwrap()),
+                access: access(u8::try_from(next(7) + 1).unwrap()),
             })
             .collect()
     }
@@ -368,19 +238,11 @@ pub(crate) mod tests {
         for kind in [DeviceKind::Block, DeviceKind::Character] {
             for major in 1..=3 {
                 for minor in 1..=3 {
-                    all.extend((1..=7).map(|bits| (kind, major, minor, Access(bits))));
+                    all.extend((1..=7).map(|bits| (kind, major, minor, access(bits))));
                 }
             }
         }
         all
-    }
-
-    #[test]
-    fn letters() {
-        assert_eq!(Access::from_letters("rwm"), Some(Access::ALL));
-        assert_eq!(Access::from_letters("mr").unwrap().to_string(), "rm");
-        assert_eq!(Access::from_letters(""), None);
-        assert_eq!(Access::from_letters("x"), None);
     }
 
     #[test]
@@ -474,13 +336,15 @@ pub(crate) mod tests {
                         && rule.minor.is_none_or(|one| one == minor)
                 };
                 let bit = |bit: u8| {
-                    let names = |rule: &&DeviceRule| rule.access.0 & bit != 0 && fits(rule);
+                    let names = |rule: &&DeviceRule| rule.access.bits() & bit != 0 && fits(rule);
                     list.iter().rev().find(names).is_some_and(|rule| rule.allow)
                 };
-                let each = [1, 2, 4].iter().all(|&one| asked.0 & one == 0 || bit(one));
+                let each = [1, 2, 4]
+                    .iter()
+                    .all(|&one| asked.bits() & one == 0 || bit(one));
                 let answer = rules.decide(kind, major, minor, asked);
                 assert!(!answer || each, "{list:?} {kind:?} {major}:{minor} {asked}");
-                if asked.0.count_ones() == 1 {
+                if asked.bits().count_ones() == 1 {
                     assert_eq!(answer, each, "{list:?} {kind:?} {major}:{minor} {asked}");
                 }
             }

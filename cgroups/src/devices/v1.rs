@@ -3,7 +3,9 @@
 
 use std::io::{self, Write};
 
-use crate::devices::{Access, DeviceKind, Entry, Rules};
+use teu_cgroups_types::{Access, DeviceKind};
+
+use crate::devices::{Entry, Rules};
 use crate::error::{Error, Result};
 use crate::file::Directory;
 

@@ -22,9 +22,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 use serde::Serialize;
+use teu_cgroups_types::Manager;
 use zbus::{DynamicType, ObjectPath};
 
-use crate::systemd::Manager;
 use crate::systemd::message::{self, BEGINNING, ERROR, Message, Method, RETURN, SIGNAL};
 use crate::systemd::problem::{Address, PATIENCE, Problem, SERVICE};
 

@@ -1,9 +1,9 @@
 //! Starts, changes and stops the transient unit of a container over D-Bus
 //! (org.freedesktop.systemd1(5)).
 //!
-//! `scope` decides the unit's name and place, `properties` turns limits into properties,
-//! `bus` and `message` carry the calls, and `text` parses annotations. A call is repeated
-//! while the manager is away, because it re-executes itself during upgrades.
+//! `unit` and `properties` decide the unit's properties, `bus` and `message` carry the
+//! calls. A call is repeated while the manager is away, because it re-executes itself
+//! during upgrades.
 //!
 //! The files of the unit's cgroup are written by `Cgroup`.
 
@@ -11,7 +11,6 @@ mod bus;
 mod message;
 mod problem;
 mod properties;
-mod text;
 mod unit;
 
 use std::path::{Path, PathBuf};
@@ -23,37 +22,24 @@ use zbus::{DynamicType, Variant, as_variant};
 use crate::devices::Rules;
 use crate::error::{Error, Result};
 use crate::file::Ignored;
-use crate::limits::Limits;
 use bus::{Bus, MANAGER};
 use message::Message;
 use problem::{Address, PATIENCE, Problem};
-use properties::Property;
 
 pub(crate) use properties::{check, rounded};
-pub use unit::Unit;
+use teu_cgroups_types::{Limits, Manager, Property, Unit};
+use unit::start_properties;
 
 /// The pause between two attempts to reach a manager that went away.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A systemd manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Manager {
-    /// The system's manager, which obeys root only.
-    System,
-    /// The manager of a logged-in user.
-    User,
-}
-
-impl Manager {
-    /// Returns how long to wait for a manager that went away. It goes away for a moment
-    /// when it re-executes itself (`systemctl daemon-reexec`, which upgrades do). The wait
-    /// for a user's manager is short, because a user may have a bus without a systemd.
-    fn absence(self) -> Duration {
-        match self {
-            Manager::System => PATIENCE,
-            Manager::User => Duration::from_secs(5),
-        }
+/// Returns how long to wait for a manager that went away. It goes away for a moment when
+/// it re-executes itself (`systemctl daemon-reexec`, which upgrades do). The wait for a
+/// user's manager is short, because a user may have a bus without a systemd.
+fn absence(manager: Manager) -> Duration {
+    match manager {
+        Manager::System => PATIENCE,
+        Manager::User => Duration::from_secs(5),
     }
 }
 
@@ -94,9 +80,18 @@ pub(crate) struct SavedUnit {
     pub(crate) manager: Manager,
 }
 
+impl SavedUnit {
+    pub(crate) fn of(unit: &Unit) -> SavedUnit {
+        SavedUnit {
+            name: unit.name().to_owned(),
+            manager: unit.manager(),
+        }
+    }
+}
+
 /// The conversation with a manager. The first call connects.
 #[derive(Debug)]
-pub(crate) struct Systemd {
+pub struct Systemd {
     manager: Manager,
     addresses: Vec<Address>,
     bus: Option<Bus>,
@@ -137,7 +132,7 @@ impl Systemd {
         limits: &Limits,
         is_v2: bool,
     ) -> Result<()> {
-        let mut properties = unit.start_properties(pid, limits, is_v2, &mut || self.version());
+        let mut properties = start_properties(unit, pid, limits, is_v2, &mut || self.version());
         properties.extend(self.limit_properties(limits, is_v2));
         unit.refuse_overridden(&properties)?;
         let others: Vec<(&str, Vec<(&str, Variant)>)> = Vec::new();
@@ -177,7 +172,7 @@ impl Systemd {
         pid: i32,
         arguments: &A,
     ) -> std::result::Result<String, Problem> {
-        let deadline = Instant::now() + self.manager.absence();
+        let deadline = Instant::now() + absence(self.manager);
         let mut was_lost = false;
         loop {
             let result = self.try_job("StartTransientUnit", arguments);
@@ -355,7 +350,7 @@ impl Systemd {
     }
 
     fn may_come_back(&self) -> bool {
-        let patience = self.manager.absence();
+        let patience = absence(self.manager);
         self.away_since
             .is_some_and(|since| since.elapsed() < patience)
     }
@@ -632,9 +627,8 @@ mod tests {
 
     impl ProcessAndCgroup {
         fn new(name: &str) -> std::io::Result<ProcessAndCgroup> {
-            let hierarchies = crate::hierarchy::Hierarchies::of_this_process().unwrap();
-            let has_pids =
-                |one: &&crate::hierarchy::Hierarchy| one.controllers.contains(&"pids".into());
+            let hierarchies = crate::hierarchy::of_this_process().unwrap();
+            let has_pids = |one: &&crate::Hierarchy| one.controllers.contains(&"pids".into());
             let v1 = hierarchies.v1.iter().find(has_pids);
             let hierarchy = v1.or(hierarchies.v2.as_ref()).unwrap();
             let directory = hierarchy.mountpoint.join(name);

@@ -4,14 +4,13 @@
 //! changes the unit. The files are written too, after systemd, because some limits have no
 //! property, or none in older versions. Pure; the module above sends the properties.
 
-use zbus::Variant;
+use teu_cgroups_types::{Access, CpuLimits, DeviceKind, Limits, Property};
 
 use crate::convert::weight_from_shares;
 use crate::cpu_list;
-use crate::devices::{Access, DeviceKind, Entry, Rules};
+use crate::devices::{Entry, Rules};
 use crate::error::{Error, Result};
 use crate::file::Ignored;
-use crate::limits::{CpuLimits, Limits};
 
 /// systemd's spelling of "no limit".
 const INFINITY: u64 = u64::MAX;
@@ -28,32 +27,6 @@ const DEFAULT_PERIOD: u64 = 100_000;
 /// Returns the version of the running systemd. Called only if the version matters, because
 /// it takes a call to systemd.
 pub(crate) type Version<'a> = &'a mut dyn FnMut() -> u32;
-
-/// A property and its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Property {
-    pub(crate) name: String,
-    pub(crate) value: Variant<'static>,
-}
-
-impl Property {
-    pub(crate) fn new(name: &str, value: impl Into<Variant<'static>>) -> Property {
-        Property {
-            name: name.to_owned(),
-            value: value.into(),
-        }
-    }
-
-    pub(crate) fn number(name: &str, number: u64) -> Property {
-        Property::new(name, number)
-    }
-
-    /// Returns the property as "Name=type value", for tests.
-    #[cfg(test)]
-    pub(crate) fn line(&self) -> String {
-        format!("{}={}", self.name, tests::shown(&self.value))
-    }
-}
 
 /// Rounds the quota up to whole percents of a processor, as systemd does, because systemd
 /// writes its own number sooner or later. The quota is never rounded down: cgroups below
@@ -388,12 +361,18 @@ pub(crate) fn check(limits: &Limits) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::devices::rules::tests::rules;
-    use crate::limits::MemoryLimits;
+    use teu_cgroups_types::MemoryLimits;
+    use zbus::Variant;
 
-    pub(super) fn shown(value: &Variant) -> String {
+    /// Returns the property as "Name=type value".
+    pub(in crate::systemd) fn line(property: &Property) -> String {
+        format!("{}={}", property.name, shown(&property.value))
+    }
+
+    fn shown(value: &Variant) -> String {
         let list = |values: &[Variant]| values.iter().map(shown).collect::<Vec<_>>().join(", ");
         let text = match value {
             Variant::U8(number) => number.to_string(),
@@ -411,7 +390,7 @@ mod tests {
     }
 
     fn lines(properties: &[Property]) -> Vec<String> {
-        properties.iter().map(Property::line).collect()
+        properties.iter().map(line).collect()
     }
 
     fn unified_limits(pairs: &[(&str, &str)]) -> Limits {

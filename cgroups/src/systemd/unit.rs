@@ -1,421 +1,67 @@
-//! Decides the unit of a container: its name, its slice, its properties from annotations,
-//! and the cgroup that systemd gives it (systemd.unit(5), systemd.slice(5)). Makes no call
-//! to systemd.
+//! The properties with which the unit of a container is started.
 
-use std::path::{Path, PathBuf};
+use teu_cgroups_types::{Limits, Property, Unit};
 
-use crate::error::{Error, Result};
-use crate::limits::Limits;
-use crate::systemd::properties::Property;
-use crate::systemd::text;
-use crate::systemd::{Manager, SavedUnit};
-
-/// The prefix of annotations that set properties of the unit.
-const ANNOTATION: &str = "org.systemd.property.";
-
-/// systemd's UNIT_NAME_MAX.
-const LONGEST_NAME: usize = 255;
-
-/// The unit of a container: a transient scope, or a slice if the configuration names one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unit {
-    name: String,
-    slice: String,
-    /// The unit's cgroup, relative to the manager's.
-    path: PathBuf,
-    manager: Manager,
-    description: String,
-    properties: Vec<Property>,
-    owner: Option<u32>,
-}
-
-impl Unit {
-    /// Makes the unit from `linux.cgroupsPath`, which has the form "slice:prefix:name" with
-    /// systemd. If it is empty, the unit is the scope "PROGRAM-ID.scope". If the slice is
-    /// empty, it is system.slice or, for a user's manager, user.slice.
-    ///
-    /// # Errors
-    /// Returns an error if the path has another form, or if a name is not valid for a slice
-    /// or unit.
-    pub fn new(
-        cgroups_path: &str,
-        program: &str,
-        container_id: &str,
-        manager: Manager,
-    ) -> Result<Unit> {
-        let refuse = |reason: String| Err(Error::Unit { reason });
-        let default_slice = match manager {
-            Manager::System => "system.slice",
-            Manager::User => "user.slice",
-        };
-        let words: Vec<&str> = cgroups_path.split(':').collect();
-        let (slice, prefix, own_name) = match words[..] {
-            [""] => ("", program, escape(container_id)),
-            [slice, prefix, name] => (slice, prefix, name.to_owned()),
-            _ => {
-                return refuse(format!(
-                    "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd \
-                     cgroups, got {cgroups_path:?} instead"
-                ));
-            }
-        };
-        let slice = if slice.is_empty() {
-            default_slice
-        } else {
-            slice
-        };
-        let name = match own_name.ends_with(".slice") {
-            true => own_name.clone(),
-            false => format!("{prefix}-{own_name}.scope"),
-        };
-        let path = expand_slice(slice)?;
-        let path = match name.ends_with(".slice") {
-            true => expand_slice(&name)?,
-            false if is_unit_name(&name) => path.join(&name),
-            false => return refuse(format!("{name:?} is not a valid name of a unit")),
-        };
-        Ok(Unit {
-            description: format!("{program} container {own_name}"),
-            name,
-            slice: slice.to_owned(),
-            path,
-            manager,
-            properties: Vec::new(),
-            owner: None,
-        })
+/// Returns the properties with which a unit is started, without those of the limits.
+/// `version` is systemd's.
+pub(crate) fn start_properties(
+    unit: &Unit,
+    pid: i32,
+    limits: &Limits,
+    is_v2: bool,
+    version: &mut dyn FnMut() -> u32,
+) -> Vec<Property> {
+    let mut all = vec![Property::new("Description", unit.description().to_owned())];
+    if unit.is_slice() {
+        all.push(Property::new("Wants", vec![unit.slice().to_owned()]));
+    } else {
+        all.push(Property::new("Slice", unit.slice().to_owned()));
+        all.push(Property::new("Delegate", true));
+        all.push(Property::new("PIDs", vec![pid.unsigned_abs()]));
     }
-
-    /// Adds the property of the annotation `org.systemd.property.NAME`, whose value is in
-    /// GVariant's text format. Ignores other annotations. A name that ends in "Sec", such as
-    /// TimeoutStopSec, takes seconds as in unit files, and becomes the manager's property in
-    /// microseconds.
-    ///
-    /// # Errors
-    /// Returns an error if the name is not valid, if annotations may not set the property,
-    /// or if the value cannot be parsed.
-    pub fn annotate(&mut self, key: &str, value: &str) -> Result<()> {
-        let Some(name) = key.strip_prefix(ANNOTATION) else {
-            return Ok(());
-        };
-        let refuse = |reason: String| Err(Error::annotation(key, reason));
-        if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-            return refuse("a property's name has at least three letters and nothing else".into());
-        }
-        let decided = match name {
-            "Slice" => Some("the unit's name"),
-            "DeviceAllow" | "DevicePolicy" => Some("the device rules"),
-            "Delegate" | "PIDs" | "PIDFDs" => Some("the runtime"),
-            _ => None,
-        };
-        if let Some(decided) = decided {
-            return refuse(format!("the property is set by {decided}"));
-        }
-        let seconds = name
-            .strip_suffix("Sec")
-            .filter(|stem| stem.ends_with(|letter: char| letter.is_ascii_lowercase()));
-        let (name, value) = match seconds {
-            Some(stem) => (format!("{stem}USec"), text::parse_seconds(value)),
-            None => (name.to_owned(), text::parse(value)),
-        };
-        match value {
-            Ok(value) => {
-                self.properties.push(Property { name, value });
-                Ok(())
-            }
-            Err(reason) => refuse(reason),
-        }
-    }
-
-    /// Refuses an annotation whose property is set again in `all`: systemd would use the
-    /// later value.
-    pub(crate) fn refuse_overridden(&self, all: &[Property]) -> Result<()> {
-        let last = |name: &str| all.iter().rfind(|property| property.name == name);
-        match self
-            .properties
-            .iter()
-            .find(|own| last(&own.name) != Some(own))
-        {
-            Some(own) => Err(Error::annotation(
-                format!("{ANNOTATION}{}", own.name),
-                "a limit or another annotation sets another value of the property",
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// Delegates the cgroup to this user of the host on v2, so that the container may make
-    /// cgroups below it.
-    pub fn delegate_to(&mut self, owner: u32) {
-        self.owner = Some(owner);
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn owner(&self) -> Option<u32> {
-        self.owner
-    }
-
-    /// Returns whether the unit is a slice. systemd does not start a slice with a process.
-    pub(crate) fn is_slice(&self) -> bool {
-        self.name.ends_with(".slice")
-    }
-
-    /// Returns the unit's cgroup, relative to the manager's.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn saved(&self) -> SavedUnit {
-        SavedUnit {
-            name: self.name.clone(),
-            manager: self.manager,
-        }
-    }
-
-    /// Returns the properties with which the unit is started, without those of the limits.
-    /// `version` is systemd's.
-    pub(crate) fn start_properties(
-        &self,
-        pid: i32,
-        limits: &Limits,
-        is_v2: bool,
-        version: &mut dyn FnMut() -> u32,
-    ) -> Vec<Property> {
-        let mut all = vec![Property::new("Description", self.description.clone())];
-        if self.is_slice() {
-            all.push(Property::new("Wants", vec![self.slice.clone()]));
-        } else {
-            all.push(Property::new("Slice", self.slice.clone()));
-            all.push(Property::new("Delegate", true));
-            all.push(Property::new("PIDs", vec![pid.unsigned_abs()]));
-        }
-        let block_io = match is_v2 {
-            true => "IOAccounting",
-            false => "BlockIOAccounting",
-        };
-        for name in [
-            "MemoryAccounting",
-            "CPUAccounting",
-            block_io,
-            "TasksAccounting",
-        ] {
-            all.push(Property::new(name, true));
-        }
-        all.push(Property::new("DefaultDependencies", false));
-        all.extend(self.properties.iter().cloned());
-        // Set at the start, because a running scope cannot change it.
-        let group = limits.unified.get("memory.oom.group").filter(|_| is_v2);
-        let policy = match group.map(|text| text.trim()) {
-            Some("0") => Some("continue"),
-            Some("1") => Some("kill"),
-            _ => None,
-        };
-        if let Some(policy) = policy.filter(|_| !self.is_slice() && version() >= 253) {
-            all.push(Property::new("OOMPolicy", policy));
-        }
-        all
-    }
-}
-
-/// Returns the path of a slice: "a-b.slice" is in "a.slice", and "-.slice" is the root.
-fn expand_slice(slice: &str) -> Result<PathBuf> {
-    let refuse = || Error::Unit {
-        reason: format!("invalid slice name: {slice}"),
+    let block_io = match is_v2 {
+        true => "IOAccounting",
+        false => "BlockIOAccounting",
     };
-    let stem = slice.strip_suffix(".slice").ok_or_else(refuse)?;
-    if stem == "-" {
-        return Ok(PathBuf::new());
+    for name in [
+        "MemoryAccounting",
+        "CPUAccounting",
+        block_io,
+        "TasksAccounting",
+    ] {
+        all.push(Property::new(name, true));
     }
-    if !is_unit_name(slice) || stem.split('-').any(str::is_empty) {
-        return Err(refuse());
+    all.push(Property::new("DefaultDependencies", false));
+    all.extend(unit.properties().iter().cloned());
+    // Set at the start, because a running scope cannot change it.
+    let group = limits.unified.get("memory.oom.group").filter(|_| is_v2);
+    let policy = match group.map(|text| text.trim()) {
+        Some("0") => Some("continue"),
+        Some("1") => Some("kill"),
+        _ => None,
+    };
+    if let Some(policy) = policy.filter(|_| !unit.is_slice() && version() >= 253) {
+        all.push(Property::new("OOMPolicy", policy));
     }
-    let dashes = stem.match_indices('-').map(|(at, _)| at);
-    let ends = dashes.chain([stem.len()]);
-    Ok(ends.map(|end| format!("{}.slice", &stem[..end])).collect())
-}
-
-/// Checks a unit's name as systemd does (basic/unit-name.c), so that an error names the
-/// field and comes before anything is made.
-fn is_unit_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
-    name.len() <= LONGEST_NAME
-        && !stem.is_empty()
-        && !stem.starts_with('@')
-        && name.bytes().all(is_allowed)
-}
-
-/// Escapes a container's id for a unit's name. Of the characters of an id, only "+" has to
-/// be escaped (systemd-escape(1)).
-fn escape(id: &str) -> String {
-    id.replace('+', "\\x2b")
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn unit(path: &str) -> Result<Unit> {
-        Unit::new(path, "box", "a+1", Manager::System)
-    }
-
-    #[test]
-    fn names_and_places() {
-        // (cgroupsPath, unit, place)
-        let table = [
-            ("", "box-a\\x2b1.scope", "system.slice/box-a\\x2b1.scope"),
-            (
-                "system.slice:docker:1234",
-                "docker-1234.scope",
-                "system.slice/docker-1234.scope",
-            ),
-            (":p:n", "p-n.scope", "system.slice/p-n.scope"),
-            ("-.slice:p:n", "p-n.scope", "p-n.scope"),
-            (
-                "a-b-c.slice:p:n",
-                "p-n.scope",
-                "a.slice/a-b.slice/a-b-c.slice/p-n.scope",
-            ),
-            // A slice is where its name puts it.
-            (
-                "a.slice:ignored:a-b.slice",
-                "a-b.slice",
-                "a.slice/a-b.slice",
-            ),
-        ];
-        for (path, name, place) in table {
-            let unit = unit(path).unwrap();
-            assert_eq!(unit.name(), name, "{path}");
-            assert_eq!(unit.path(), PathBuf::from(place), "{path}");
-        }
-        let unit = Unit::new("", "box", "c", Manager::User).unwrap();
-        assert_eq!(unit.path(), PathBuf::from("user.slice/box-c.scope"));
-    }
-
-    #[test]
-    fn invalid_names_are_refused() {
-        let long = format!("a.slice:p:{}", "x".repeat(300));
-        let table = [
-            (
-                "/a/b",
-                "expected cgroupsPath to be of format \"slice:prefix:name\"",
-            ),
-            ("a:b", "expected cgroupsPath to be of format"),
-            ("a:b:c:d", "expected cgroupsPath to be of format"),
-            ("a.scope:p:n", "invalid slice name: a.scope"),
-            (".slice:p:n", "invalid slice name: .slice"),
-            ("a--b.slice:p:n", "invalid slice name: a--b.slice"),
-            ("-a.slice:p:n", "invalid slice name: -a.slice"),
-            ("a/b.slice:p:n", "invalid slice name: a/b.slice"),
-            (
-                "..slice:p:../../x",
-                "\"p-../../x.scope\" is not a valid name of a unit",
-            ),
-            (
-                "a.slice:p:n n",
-                "\"p-n n.scope\" is not a valid name of a unit",
-            ),
-            ("a.slice:p:x/.slice", "invalid slice name: x/.slice"),
-            (&long, "is not a valid name of a unit"),
-        ];
-        for (path, words) in table {
-            let error = unit(path).unwrap_err().to_string();
-            assert!(error.contains(words), "{path}: {error}");
-        }
-    }
-
-    #[test]
-    fn annotations_become_properties() {
-        let mut unit = unit("").unwrap();
-        unit.annotate("org.example.x", "what").unwrap();
-        unit.annotate("org.systemd.property.TimeoutStopSec", "2")
-            .unwrap();
-        unit.annotate("org.systemd.property.CollectMode", "'inactive-or-failed'")
-            .unwrap();
-        // The letter before "Sec" is upper case, so the name is not changed.
-        unit.annotate("org.systemd.property.ASec", "2").unwrap();
-        let lines: Vec<String> = unit.properties.iter().map(Property::line).collect();
-        assert_eq!(
-            lines,
-            [
-                "TimeoutStopUSec=t 2000000",
-                "CollectMode=s inactive-or-failed",
-                "ASec=i 2"
-            ]
-        );
-        for (key, value, words) in [
-            (
-                "org.systemd.property.Slice",
-                "'x.slice'",
-                "the property is set by the unit's name",
-            ),
-            (
-                "org.systemd.property.PIDs",
-                "[uint32 1]",
-                "the property is set by the runtime",
-            ),
-            (
-                "org.systemd.property.Delegate",
-                "false",
-                "the property is set by the runtime",
-            ),
-            (
-                "org.systemd.property.DeviceAllow",
-                "[]",
-                "the property is set by the device rules",
-            ),
-            (
-                "org.systemd.property.",
-                "1",
-                "a property's name has at least three letters",
-            ),
-            (
-                "org.systemd.property.A-b",
-                "1",
-                "a property's name has at least three letters",
-            ),
-            (
-                "org.systemd.property.Abc",
-                "x",
-                "\"x\" is neither a value nor a type",
-            ),
-            ("org.systemd.property.AbSec", "'1'", "'1' is not a number"),
-        ] {
-            let error = unit.annotate(key, value).unwrap_err().to_string();
-            let words = format!("annotation {key:?}: {words}");
-            assert!(error.starts_with(&words), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_annotation_is_obeyed_or_refused() {
-        let mut unit = unit("").unwrap();
-        unit.annotate("org.systemd.property.Description", "'mine'")
-            .unwrap();
-        unit.annotate("org.systemd.property.TasksMax", "uint64 5")
-            .unwrap();
-        let limits = Limits::default();
-        let mut all = unit.start_properties(7, &limits, true, &mut || 253);
-        unit.refuse_overridden(&all).unwrap();
-        all.push(Property::number("TasksMax", 5));
-        unit.refuse_overridden(&all).unwrap();
-        all.push(Property::number("TasksMax", 6));
-        let error = unit.refuse_overridden(&all).unwrap_err().to_string();
-        let field = "annotation \"org.systemd.property.TasksMax\": ";
-        assert!(error.starts_with(field), "{error}");
-    }
+    use crate::systemd::properties::tests::line;
+    use teu_cgroups_types::Manager;
 
     #[test]
     fn what_a_unit_starts_with() {
-        let mut unit = unit("a.slice:p:n").unwrap();
-        unit.annotate("org.systemd.property.KillMode", "'mixed'")
+        let unit = |path: &str| Unit::new(path, "box", "a", Manager::System).unwrap();
+        let mut own = unit("a.slice:p:n");
+        own.annotate("org.systemd.property.KillMode", "'mixed'")
             .unwrap();
         let mut limits = Limits::default();
         let lines = |unit: &Unit, limits: &Limits, is_v2| {
-            let all = unit.start_properties(7, limits, is_v2, &mut || 253);
-            all.iter().map(Property::line).collect::<Vec<_>>()
+            let all = start_properties(unit, 7, limits, is_v2, &mut || 253);
+            all.iter().map(line).collect::<Vec<_>>()
         };
         let mut expected = vec![
             "Description=s box container n",
@@ -429,11 +75,11 @@ mod tests {
             "DefaultDependencies=b false",
             "KillMode=s mixed",
         ];
-        assert_eq!(lines(&unit, &limits, true), expected);
+        assert_eq!(lines(&own, &limits, true), expected);
         limits.unified.insert("memory.oom.group".into(), "1".into());
         expected.push("OOMPolicy=s kill");
-        assert_eq!(lines(&unit, &limits, true), expected);
-        let slice = self::unit("a.slice::a-b.slice").unwrap();
+        assert_eq!(lines(&own, &limits, true), expected);
+        let slice = unit("a.slice::a-b.slice");
         let lines = lines(&slice, &limits, false);
         assert_eq!(lines[1], "Wants=as [s a.slice]");
         assert!(lines.contains(&"BlockIOAccounting=b true".to_owned()));

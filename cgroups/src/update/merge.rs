@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::devices::{DeviceRule, default_rules};
-use crate::limits::{
+use teu_cgroups_types::{
     BlockIoLimits, CpuLimits, DeviceRate, DeviceWeight, HugepageLimit, Limits, MemoryLimits,
     NetworkLimits, RdmaLimit,
 };
+use teu_cgroups_types::{DeviceRule, default_device_rules};
+
 use crate::v2::unified::{IDLE, WEIGHT, end_of_idleness};
 
 /// Returns the old limits with the change applied.
@@ -48,7 +49,7 @@ pub(super) fn merged(old: &Limits, change: &Limits) -> Limits {
 pub(super) fn without(old: &Limits, ended: &[DeviceRule]) -> Limits {
     let mut limits = old.clone();
     if let Some(rules) = &mut limits.devices {
-        let default = default_rules();
+        let default = default_device_rules();
         let own = rules
             .strip_suffix(default.as_slice())
             .map_or(rules.len(), <[_]>::len);
@@ -214,7 +215,7 @@ fn with<T: Clone, K: PartialEq>(old: &[T], new: &[T], key: impl Fn(&T) -> K) -> 
 /// order, which is that of creation. Rules that no longer decide any request are dropped, so
 /// that the list does not grow with each update.
 fn devices(old: &[DeviceRule], change: &[DeviceRule]) -> Vec<DeviceRule> {
-    let default = default_rules();
+    let default = default_device_rules();
     let (old, default) = match old.strip_suffix(default.as_slice()) {
         Some(old) => (old, default.as_slice()),
         None => (old, [].as_slice()),
@@ -348,11 +349,11 @@ mod tests {
     fn rules_of_every_container_do_not_end() {
         let own = ["deny a", "allow c 1:3 rwm", "allow c 239:1 rw"].map(rule);
         let old = Limits {
-            devices: Some([&own[..], &default_rules()].concat()),
+            devices: Some([&own[..], &default_device_rules()].concat()),
             ..Limits::default()
         };
         let left = without(&old, &own[1..]).devices.unwrap();
-        assert_eq!(left, [&own[..1], &default_rules()].concat());
+        assert_eq!(left, [&own[..1], &default_device_rules()].concat());
         assert_eq!(without(&old, &[]), old);
         assert_eq!(without(&Limits::default(), &own).devices, None);
     }
@@ -378,7 +379,7 @@ mod tests {
     #[test]
     fn no_rule_gets_lost() {
         let list = |words: &[&str]| words.iter().map(|word| rule(word)).collect::<Vec<_>>();
-        let with_default = |words: &[&str]| [list(words), default_rules()].concat();
+        let with_default = |words: &[&str]| [list(words), default_device_rules()].concat();
         for (old, change, expected) in [
             (
                 &["deny a", "allow c 195:0 rw"][..],

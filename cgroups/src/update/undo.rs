@@ -7,11 +7,12 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+use teu_cgroups_types::Limits;
+
 use crate::Cgroup;
 use crate::devices::{self, Rules};
 use crate::error::{Error, Result};
 use crate::file::{Directory, Step, Steps, Write};
-use crate::limits::Limits;
 use crate::v1;
 use crate::v1::cpuset::{Cpuset, FILES};
 

@@ -1,7 +1,8 @@
 //! Turns limits of block I/O into writes for the v1 controller blkio.
 
+use teu_cgroups_types::{BlockIoLimits, DeviceRate};
+
 use crate::file::{Steps, Write};
-use crate::limits::{BlockIoLimits, DeviceRate};
 
 pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     let mut steps = Steps::default();
@@ -63,7 +64,7 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
 mod tests {
     use super::*;
     use crate::file::{Missing, Step};
-    use crate::limits::DeviceWeight;
+    use teu_cgroups_types::DeviceWeight;
 
     #[test]
     fn table() {

@@ -1,10 +1,11 @@
 //! Turns limits of processor time into writes for the v1 controller cpu: shares, bandwidth,
 //! idle and real-time budgets.
 
+use teu_cgroups_types::CpuLimits;
+
 use crate::convert::{LARGEST_SHARES, SMALLEST_SHARES};
 use crate::error::{Error, Result};
 use crate::file::{Missing, Steps, Write};
-use crate::limits::CpuLimits;
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     let mut steps = Steps::default();

@@ -7,10 +7,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use teu_cgroups_types::CpuLimits;
+
 use crate::cpu_list;
 use crate::error::{Error, Result};
 use crate::file::{self, Directory, Steps, Write};
-use crate::limits::CpuLimits;
 
 pub(crate) const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 

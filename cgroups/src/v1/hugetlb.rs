@@ -1,9 +1,10 @@
 //! Turns limits of huge pages into writes. The files of v1 and v2 differ only in the end of
 //! their names.
 
+use teu_cgroups_types::HugepageLimit;
+
 use crate::error::{Error, Result};
 use crate::file::{Missing, Steps, Write};
-use crate::limits::HugepageLimit;
 
 pub(crate) fn steps(limits: &[HugepageLimit]) -> Result<Steps> {
     steps_for(limits, "limit_in_bytes")

@@ -1,8 +1,9 @@
 //! Turns memory limits into writes for the v1 controller memory.
 
+use teu_cgroups_types::MemoryLimits;
+
 use crate::error::{Error, Result};
 use crate::file::{Directory, Missing, Steps, Write};
-use crate::limits::MemoryLimits;
 
 const LIMIT: &str = "memory.limit_in_bytes";
 const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";

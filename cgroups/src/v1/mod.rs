@@ -14,9 +14,11 @@ pub(crate) mod pids;
 pub(crate) mod rdma;
 pub(crate) mod stats;
 
+use teu_cgroups_types::Limits;
+
+use crate::controller::Controller;
 use crate::error::Result;
 use crate::file::{Directory, Steps};
-use crate::limits::{Controller, Limits};
 pub(crate) use stats::{stats, usage};
 
 /// The container's directory in one v1 hierarchy.

@@ -1,8 +1,9 @@
 //! Turns network limits into writes for net_cls and net_prio, which only v1 has.
 
+use teu_cgroups_types::NetworkLimits;
+
 use crate::error::{Error, Result};
 use crate::file::{Steps, Write};
-use crate::limits::NetworkLimits;
 
 pub(crate) fn class_steps(network: &NetworkLimits) -> Steps {
     let mut steps = Steps::default();

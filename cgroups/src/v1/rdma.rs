@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use teu_cgroups_types::RdmaLimit;
+
 use crate::error::{Error, Result};
 use crate::file::{Steps, Write};
-use crate::limits::RdmaLimit;
 
 pub(crate) fn steps(limits: &BTreeMap<String, RdmaLimit>) -> Result<Steps> {
     let mut steps = Steps::default();

@@ -1,9 +1,10 @@
 //! Turns limits of processor time into writes for the v2 controller cpu.
 
+use teu_cgroups_types::CpuLimits;
+
 use super::ONLY_V1;
 use crate::convert::weight_from_shares;
 use crate::file::{Missing, Steps, Write};
-use crate::limits::CpuLimits;
 use crate::v1::cpu::idle_write;
 
 /// The kernel's default period (cgroup-v2.rst, "cpu.max"), in microseconds.

@@ -1,10 +1,11 @@
 //! Turns processors and memory nodes into writes for the v2 controller cpuset. An empty
 //! file means the parent's set, so a new cgroup needs no filling.
 
+use teu_cgroups_types::CpuLimits;
+
 use crate::cpu_list;
 use crate::error::{Error, Result};
 use crate::file::{Directory, Steps, Write};
-use crate::limits::CpuLimits;
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();

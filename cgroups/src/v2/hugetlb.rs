@@ -1,8 +1,9 @@
 //! Turns limits of huge pages into writes for the v2 controller hugetlb.
 
+use teu_cgroups_types::HugepageLimit;
+
 use crate::error::Result;
 use crate::file::Steps;
-use crate::limits::HugepageLimit;
 use crate::v1::hugetlb::steps_for;
 
 pub(crate) fn steps(limits: &[HugepageLimit]) -> Result<Steps> {

@@ -1,10 +1,11 @@
 //! Turns limits of block I/O into writes for the v2 controller io.
 
+use teu_cgroups_types::{BlockIoLimits, DeviceRate};
+
 use super::ONLY_V1;
 use super::convert::io_weight_from_block_weight;
 
 use crate::file::{Steps, Write};
-use crate::limits::{BlockIoLimits, DeviceRate};
 
 /// The weight of the BFQ scheduler takes the specification's numbers. `io.weight`, of the
 /// I/O cost controller, takes other numbers.
@@ -68,7 +69,7 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
 mod tests {
     use super::*;
     use crate::file::{Missing, Step};
-    use crate::limits::DeviceWeight;
+    use teu_cgroups_types::DeviceWeight;
 
     #[test]
     fn table() {

@@ -1,12 +1,13 @@
 //! Turns memory limits into writes for the v2 controller memory, and compares new limits
 //! with the memory in use.
 
+use teu_cgroups_types::MemoryLimits;
+
 use super::ONLY_V1;
 use super::convert::maximum;
 use crate::convert::swap_only;
 use crate::error::{Error, Result};
 use crate::file::{Directory, Missing, Steps, Write};
-use crate::limits::MemoryLimits;
 
 pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
     let mut steps = Steps::default();

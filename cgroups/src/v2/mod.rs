@@ -18,9 +18,11 @@ pub(crate) mod unified;
 
 use std::path::Path;
 
+use teu_cgroups_types::Limits;
+
+use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::file::{Directory, Steps};
-use crate::limits::{Controller, Limits};
 use crate::v1;
 pub(crate) use stats::{stats, usage};
 
@@ -165,7 +167,7 @@ fn words(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::NetworkLimits;
+    use teu_cgroups_types::NetworkLimits;
 
     #[test]
     fn network_limits_are_reported() {

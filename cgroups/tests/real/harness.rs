@@ -30,7 +30,7 @@ pub(crate) fn plan(path: &str, limits: Limits) -> CgroupPlan {
 }
 
 pub(crate) fn prepare(plan: &CgroupPlan) -> Result<Cgroup> {
-    Cgroup::prepare(plan, &Location::find().unwrap())
+    Cgroup::prepare(plan, &teu_cgroups::locate().unwrap(), None)
 }
 
 /// Returns whether the machine has these controllers of cgroup v1, and a v2 hierarchy for "".

@@ -493,7 +493,7 @@ fn the_layout_names_the_hosts_hierarchies() {
     }
     let name = unique("layout");
     let plan = plan(&name, Limits::default());
-    let layout = Location::find().unwrap().layout(&plan);
+    let layout = teu_cgroups::locate().unwrap().layout(&plan);
     let _cgroup = prepare(&plan).unwrap();
     let Layout::V1(views) = layout else {
         panic!("{layout:?}");

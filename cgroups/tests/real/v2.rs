@@ -136,7 +136,7 @@ fn pure_a_cgroup_is_made_joined_and_removed() {
         seen.lines().any(|line| line == format!("0::/{name}/a")),
         "{seen}"
     );
-    let layout = Location::find()
+    let layout = teu_cgroups::locate()
         .unwrap()
         .layout(&plan(&format!("{name}/a"), Limits::default()));
     let Layout::V2 {

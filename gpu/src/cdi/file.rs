@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde::de::{Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use teu_gpu_types::{check_device, check_kind};
 
-use super::name::{check_device, check_kind};
 use super::object::{Check, object};
 use super::plain;
 use crate::Moment;

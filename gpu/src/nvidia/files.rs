@@ -10,11 +10,9 @@ use super::tables::{
     CORE, DATA, DATA_DIRECTORIES, LIBRARIES, LIBRARY_DIRECTORIES, LINKS, PROGRAM_DIRECTORIES,
     PROGRAMS, SOCKETS,
 };
-use crate::edits::Link;
 use crate::ld_cache;
-use crate::request::Capabilities;
 use crate::roots::{self, DriverRoot, Roots};
-use crate::{Edits, LibraryDirs};
+use crate::{Capabilities, Edits, LibraryDirs, Link};
 
 /// The mount options of files.
 pub(super) const FILE: [&str; 5] = ["ro", "nosuid", "nodev", "bind", "rprivate"];

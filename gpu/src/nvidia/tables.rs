@@ -1,6 +1,6 @@
 //! Lists the files of NVIDIA's driver, with the capabilities that need them.
 
-use crate::request::Capabilities;
+use crate::Capabilities;
 
 const COMPUTE: Capabilities = Capabilities::COMPUTE;
 const UTILITY: Capabilities = Capabilities::UTILITY;

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::files::FILE;
 use super::tables::{LIBRARIES, SEEN};
-use crate::edits::{Access, Link, Node};
-use crate::gpu::{Gpu, Vendor};
-use crate::request::Capabilities;
+use crate::edits::{Access, numbered_node};
+use crate::gpu::Gpu;
 use crate::roots::{self, DriverRoot, Roots};
-use crate::{Edits, LibraryDirs};
+use crate::{Capabilities, Edits, LibraryDirs, Link, Vendor};
 
 const LIBRARY_DIRECTORY: &str = "/usr/lib/wsl/lib";
 /// The directory from which libraries load further files, also in the container.
@@ -69,7 +68,7 @@ pub(crate) fn node(roots: &Roots) -> Result<Edits, String> {
     };
     let mut edits = Edits::default();
     if let Some(number) = number(roots)? {
-        edits.add_node(Node::numbered(&roots.dev, "dxg", number, FOR_ALL)?);
+        edits.add_node(numbered_node(&roots.dev, "dxg", number, FOR_ALL)?);
     }
     Ok(edits)
 }

@@ -474,7 +474,7 @@ fn known_hooks_become_edits() {
             .container_edits
             .on_this_machine()
             .expect("edits");
-        edits.take_known_hooks(&tree.roots(), dirs).expect("taken");
+        teu_gpu::take_known_hooks(&mut edits, &tree.roots(), dirs).expect("taken");
         let left: Vec<_> = edits
             .hooks
             .iter()

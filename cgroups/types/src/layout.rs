@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::SavedPaths;
-use crate::hierarchy::{Hierarchies, Hierarchy};
+use crate::hierarchy::{Directories, Hierarchies, Hierarchy};
 
 /// The host's hierarchies, as plain data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,16 +41,24 @@ pub struct HierarchyView {
 }
 
 impl Layout {
-    pub(crate) fn new(hierarchies: &Hierarchies, paths: &SavedPaths) -> Layout {
+    /// Describes the hierarchies. `directories` are those of the container's cgroup, if it
+    /// has one of its own.
+    pub(crate) fn new(hierarchies: &Hierarchies, directories: Directories) -> Layout {
         match (&hierarchies.v2, hierarchies.v1.is_empty()) {
             (Some(hierarchy), true) => Layout::V2 {
-                directory: paths.get("").map_or_else(|| own(hierarchy), Path::to_owned),
+                directory: directories.v2.unwrap_or_else(|| own(hierarchy)),
                 mountpoint: hierarchy.mountpoint.clone(),
                 flags: hierarchy.flags.clone(),
             },
             _ => {
-                let views = hierarchies.v1.iter();
-                Layout::V1(views.map(|hierarchy| view(hierarchy, paths)).collect())
+                let made = directories.v1.into_iter().map(Some);
+                let made = made.chain(std::iter::repeat(None));
+                let views = hierarchies.v1.iter().zip(made);
+                Layout::V1(
+                    views
+                        .map(|(hierarchy, made)| view(hierarchy, made))
+                        .collect(),
+                )
             }
         }
     }
@@ -62,15 +69,12 @@ fn own(hierarchy: &Hierarchy) -> PathBuf {
     hierarchy.mountpoint.join(&hierarchy.own)
 }
 
-fn view(hierarchy: &Hierarchy, paths: &SavedPaths) -> HierarchyView {
+fn view(hierarchy: &Hierarchy, made: Option<PathBuf>) -> HierarchyView {
     let Hierarchy {
         controllers,
         mountpoint,
         ..
     } = hierarchy;
-    let made = controllers
-        .first()
-        .and_then(|controller| paths.get(controller));
     let name = mountpoint.file_name().unwrap_or(Path::new("").as_os_str());
     let name = name.to_string_lossy().into_owned();
     let links = match controllers.len() {
@@ -84,7 +88,7 @@ fn view(hierarchy: &Hierarchy, paths: &SavedPaths) -> HierarchyView {
     HierarchyView {
         options: controllers.join(","),
         name,
-        directory: made.map_or_else(|| own(hierarchy), Path::to_owned),
+        directory: made.unwrap_or_else(|| own(hierarchy)),
         links,
     }
 }
@@ -92,8 +96,6 @@ fn view(hierarchy: &Hierarchy, paths: &SavedPaths) -> HierarchyView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::Directory;
-    use crate::v1::Member;
 
     fn hierarchy(controllers: &[&str], mountpoint: &str) -> Hierarchy {
         Hierarchy {
@@ -105,32 +107,42 @@ mod tests {
     }
 
     #[test]
-    fn v1_with_a_shared_and_a_missing_hierarchy() {
-        let cpu = hierarchy(&["cpu", "cpuacct"], "/cg/cpu,cpuacct");
-        let member = Member {
-            controllers: cpu.controllers.clone(),
-            directory: Directory::new("/cg/cpu,cpuacct/c"),
-        };
+    fn v1_with_a_shared_hierarchy() {
         let hierarchies = Hierarchies {
-            v1: vec![cpu, hierarchy(&["name=systemd"], "/cg/systemd")],
+            v1: vec![
+                hierarchy(&["cpu", "cpuacct"], "/cg/cpu,cpuacct"),
+                hierarchy(&["name=systemd"], "/cg/systemd"),
+            ],
             v2: Some(hierarchy(&[], "/cg/unified")),
         };
-        assert_eq!(
-            Layout::new(&hierarchies, &SavedPaths::new(&[member], None)),
+        let views = |shared: &str, named: &str| {
             Layout::V1(vec![
                 HierarchyView {
                     options: "cpu,cpuacct".into(),
                     name: "cpu,cpuacct".into(),
-                    directory: "/cg/cpu,cpuacct/c".into(),
+                    directory: shared.into(),
                     links: vec!["cpu".into(), "cpuacct".into()],
                 },
                 HierarchyView {
                     options: "name=systemd".into(),
                     name: "systemd".into(),
-                    directory: "/cg/systemd/user".into(),
+                    directory: named.into(),
                     links: Vec::new(),
                 },
             ])
+        };
+        let made = Directories {
+            v1: vec!["/cg/cpu,cpuacct/c".into(), "/cg/systemd/c".into()],
+            v2: Some("/cg/unified/c".into()),
+        };
+        assert_eq!(
+            Layout::new(&hierarchies, made),
+            views("/cg/cpu,cpuacct/c", "/cg/systemd/c")
+        );
+        // The container has no cgroup of its own.
+        assert_eq!(
+            Layout::new(&hierarchies, Directories::default()),
+            views("/cg/cpu,cpuacct/user", "/cg/systemd/user")
         );
     }
 
@@ -141,9 +153,12 @@ mod tests {
             v2: Some(hierarchy(&[], "/cg")),
         };
         let directory = PathBuf::from("/cg/c");
-        let paths = SavedPaths::new(&[], Some(&Directory::new(&directory)));
+        let made = Directories {
+            v1: Vec::new(),
+            v2: Some(directory.clone()),
+        };
         assert_eq!(
-            Layout::new(&hierarchies, &paths),
+            Layout::new(&hierarchies, made),
             Layout::V2 {
                 directory,
                 mountpoint: "/cg".into(),

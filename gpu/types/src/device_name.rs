@@ -1,4 +1,4 @@
-//! Names of devices: `vendor/class=name`.
+//! Names of devices in files of the Container Device Interface: `vendor/class=name`.
 
 use std::error;
 use std::fmt;
@@ -52,7 +52,7 @@ impl FromStr for DeviceName {
 ///
 /// # Errors
 /// The kind is invalid; the error is the reason.
-pub(super) fn check_kind(kind: &str) -> Result<(), String> {
+pub fn check_kind(kind: &str) -> Result<(), String> {
     let (vendor, class) = kind
         .split_once('/')
         .ok_or_else(|| format!("{kind:?} is not of the form vendor/class"))?;
@@ -64,7 +64,7 @@ pub(super) fn check_kind(kind: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// The name is invalid; the error is the reason.
-pub(super) fn check_device(name: &str) -> Result<(), String> {
+pub fn check_device(name: &str) -> Result<(), String> {
     check("name", name, |first| first.is_ascii_alphanumeric(), "-_.:")
 }
 

@@ -5,13 +5,13 @@
 //! unchanged, as does 0 where runc treats it so; -1 removes a limit. There is no field
 //! that is ignored on both cgroup versions.
 //!
-//! `v1` and `v2` turn limits into writes to files.
+//! The crate `teu-cgroups` turns limits into writes to files.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::devices::DeviceRule;
+use crate::device_rule::DeviceRule;
 
 /// All limits of one container. In the JSON, limits that are not set are left out;
 /// `devices` is always there.
@@ -46,7 +46,7 @@ pub struct Limits {
     pub unified: BTreeMap<String, String>,
     /// The device rules, in the specification's order. `None` does not restrict devices:
     /// for a rootless user and in a user namespace, because the kernel would refuse.
-    #[serde(with = "crate::devices::saved")]
+    #[serde(with = "crate::saved_rules")]
     pub devices: Option<Vec<DeviceRule>>,
 }
 
@@ -193,67 +193,4 @@ pub struct RdmaLimit {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// The controllers, in the order in which limits are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Controller {
-    Cpuset,
-    Pids,
-    Memory,
-    BlockIo,
-    Cpu,
-    Hugetlb,
-    NetworkClass,
-    NetworkPriority,
-    Rdma,
-}
-
-impl Controller {
-    pub(crate) const ALL: [Controller; 9] = [
-        Controller::Cpuset,
-        Controller::Pids,
-        Controller::Memory,
-        Controller::BlockIo,
-        Controller::Cpu,
-        Controller::Hugetlb,
-        Controller::NetworkClass,
-        Controller::NetworkPriority,
-        Controller::Rdma,
-    ];
-
-    pub(crate) fn v1_name(self) -> &'static str {
-        match self {
-            Controller::Cpuset => "cpuset",
-            Controller::Pids => "pids",
-            Controller::Memory => "memory",
-            Controller::BlockIo => "blkio",
-            Controller::Cpu => "cpu",
-            Controller::Hugetlb => "hugetlb",
-            Controller::NetworkClass => "net_cls",
-            Controller::NetworkPriority => "net_prio",
-            Controller::Rdma => "rdma",
-        }
-    }
-
-    /// Returns whether the controller works in threaded cgroups (cgroup-v2.rst,
-    /// "Threads").
-    pub(crate) fn is_threaded(self) -> bool {
-        matches!(
-            self,
-            Controller::Cpu | Controller::Cpuset | Controller::Pids
-        )
-    }
-
-    /// Returns whether only cgroup v1 has the controller.
-    pub(crate) fn is_v1_only(self) -> bool {
-        matches!(self, Controller::NetworkClass | Controller::NetworkPriority)
-    }
-
-    pub(crate) fn v2_name(self) -> &'static str {
-        match self {
-            Controller::BlockIo => "io",
-            other => other.v1_name(),
-        }
-    }
 }

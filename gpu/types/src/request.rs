@@ -122,7 +122,9 @@ impl Request {
         Some(Request::named(Some(vendor), names))
     }
 
-    pub(crate) fn capabilities(&self) -> Capabilities {
+    /// Returns the capabilities, which may be the default.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
         self.capabilities.unwrap_or_default()
     }
 }

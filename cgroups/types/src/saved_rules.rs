@@ -5,7 +5,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
-use super::{Access, DeviceKind, DeviceRule, default_rules};
+use crate::device_rule::{Access, DeviceKind, DeviceRule, default_device_rules};
 
 const DEFAULT: &str = "default";
 
@@ -28,7 +28,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     let mut rules = Vec::with_capacity(words.len() + 16);
     for word in words {
         if word == DEFAULT {
-            rules.extend(default_rules());
+            rules.extend(default_device_rules());
         } else {
             let rule = parse(&word);
             rules.push(
@@ -40,7 +40,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
 }
 
 fn words(rules: &[DeviceRule]) -> Vec<String> {
-    match rules.strip_suffix(default_rules().as_slice()) {
+    match rules.strip_suffix(default_device_rules().as_slice()) {
         Some(rules) => {
             let default = std::iter::once(DEFAULT.to_owned());
             rules.iter().map(word).chain(default).collect()
@@ -81,4 +81,44 @@ fn parse(word: &str) -> Option<DeviceRule> {
         minor: number(minor)?,
         access: Access::from_letters(parts.next()?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    #[test]
+    fn limits_are_stored_without_defaults() {
+        let user = ["-a *:* rwm", "+c 195:* rw", "+b 8:0 r"].map(|text| parse(text).unwrap());
+        let limits = |rules: Vec<DeviceRule>| Limits {
+            pids: Some(7),
+            devices: Some(rules),
+            ..Limits::default()
+        };
+        let with_default = limits(user.into_iter().chain(default_device_rules()).collect());
+        let text = serde_json::to_string(&with_default).unwrap();
+        assert_eq!(
+            text,
+            r#"{"pids":7,"devices":["-a *:* rwm","+c 195:* rw","+b 8:0 r","default"]}"#
+        );
+        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), with_default);
+        let bare = limits(user.to_vec());
+        let text = serde_json::to_string(&bare).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), bare);
+        // Without the field, the next update would not restrict devices.
+        let none = r#"{"devices":null}"#;
+        assert_eq!(serde_json::to_string(&Limits::default()).unwrap(), none);
+        assert_eq!(
+            serde_json::from_str::<Limits>(none).unwrap(),
+            Limits::default()
+        );
+        let error = serde_json::from_str::<Limits>("{}").unwrap_err();
+        assert!(
+            error.to_string().contains("missing field `devices`"),
+            "{error}"
+        );
+        let error = serde_json::from_str::<Limits>(r#"{"devices":["+x 1:3 r"]}"#).unwrap_err();
+        assert!(error.to_string().contains("not a device rule"), "{error}");
+    }
 }

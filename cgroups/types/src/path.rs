@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::PlanError;
 use crate::hierarchy::Hierarchy;
 
 /// The path of a container's cgroup, which applies to every hierarchy (runtime-spec,
@@ -25,19 +25,19 @@ impl CgroupPath {
     ///
     /// ```
     /// use std::path::Path;
-    /// use teu_cgroups::CgroupPath;
+    /// use teu_cgroups_types::CgroupPath;
     ///
     /// assert!(CgroupPath::new(Some(Path::new("/pods/a")), "id")?.is_explicit());
     /// assert!(CgroupPath::new(Some(Path::new("/pods/..")), "id").is_err());
-    /// # Ok::<(), teu_cgroups::Error>(())
+    /// # Ok::<(), teu_cgroups_types::PlanError>(())
     /// ```
-    pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<CgroupPath> {
+    pub fn new(cgroups_path: Option<&Path>, container_id: &str) -> Result<CgroupPath, PlanError> {
         let given = cgroups_path.filter(|path| !path.as_os_str().is_empty());
         let path = given.unwrap_or(Path::new(container_id));
         let inner = clean(path);
         if inner.as_os_str().is_empty() {
             let reason = "is the root of the hierarchy, which no container can have";
-            return Err(Error::Path {
+            return Err(PlanError::Path {
                 path: path.to_owned(),
                 reason,
             });
@@ -57,7 +57,7 @@ impl CgroupPath {
 
     /// Returns the directory in a cgroup v1 hierarchy, or in the v2 hierarchy of a hybrid
     /// host. A relative path begins at this process's own cgroup.
-    pub(crate) fn below_own(&self, hierarchy: &Hierarchy) -> PathBuf {
+    pub fn below_own(&self, hierarchy: &Hierarchy) -> PathBuf {
         let start = if self.absolute {
             Path::new("")
         } else {
@@ -67,7 +67,7 @@ impl CgroupPath {
     }
 
     /// Returns the directory in the v2 hierarchy.
-    pub(crate) fn on_v2(&self, hierarchy: &Hierarchy, is_hybrid: bool) -> PathBuf {
+    pub fn on_v2(&self, hierarchy: &Hierarchy, is_hybrid: bool) -> PathBuf {
         if is_hybrid {
             self.below_own(hierarchy)
         } else {
@@ -79,7 +79,7 @@ impl CgroupPath {
     /// parent of this process's own cgroup. The own cgroup has processes in it, so it
     /// cannot enable controllers for cgroups below it (kernel, cgroup-v2.rst, "No Internal
     /// Process Constraint").
-    pub(crate) fn beside_own(&self, hierarchy: &Hierarchy) -> PathBuf {
+    pub fn beside_own(&self, hierarchy: &Hierarchy) -> PathBuf {
         let parent = hierarchy.own.parent().unwrap_or(Path::new(""));
         let start = if self.absolute { Path::new("") } else { parent };
         hierarchy.mountpoint.join(start).join(&self.inner)

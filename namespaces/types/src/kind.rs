@@ -1,9 +1,6 @@
 //! The eight kinds of namespace (namespaces(7)).
 
-use nix::sched::CloneFlags;
-
 /// A kind of namespace.
-#[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// User and group ids, and capabilities (user_namespaces(7)).
@@ -68,21 +65,6 @@ impl Kind {
             Kind::Uts => "uts",
             Kind::Cgroup => "cgroup",
             Kind::Time => "time",
-        }
-    }
-
-    /// Returns the `CLONE_NEW*` flag for clone(2), unshare(2) and setns(2).
-    pub fn flag(self) -> CloneFlags {
-        match self {
-            Kind::User => CloneFlags::CLONE_NEWUSER,
-            Kind::Mount => CloneFlags::CLONE_NEWNS,
-            Kind::Pid => CloneFlags::CLONE_NEWPID,
-            Kind::Network => CloneFlags::CLONE_NEWNET,
-            Kind::Ipc => CloneFlags::CLONE_NEWIPC,
-            Kind::Uts => CloneFlags::CLONE_NEWUTS,
-            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
-            // nix has no CLONE_NEWTIME (Linux 5.6).
-            Kind::Time => CloneFlags::from_bits_retain(libc::CLONE_NEWTIME),
         }
     }
 
