@@ -11,9 +11,9 @@ use log::Level;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use teu_plan::document::unknown_fields::{UnknownField, warn};
+use teu_plan::document::{self, Place};
 
-use crate::document::unknown_fields::{UnknownField, warn};
-use crate::document::{self, Place};
 use crate::errno;
 use crate::known_failures::Failure;
 

@@ -309,10 +309,10 @@ mod tests {
 
     use super::*;
     use crate::commands::{create, update};
-    use crate::plan::CgroupManager;
-    use crate::plan::gpu::CdiHooks;
     use crate::state::root::Root;
     use std::os::unix::ffi::OsStringExt;
+    use teu_plan::CgroupManager;
+    use teu_plan::gpu::CdiHooks;
 
     fn read(line: &str) -> Cli {
         let words = line

@@ -23,8 +23,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 use serde::Serialize;
 use teu_gpu::Moment;
+use teu_plan::hooks::Hook;
 
-use crate::plan::hooks::Hook;
 use crate::{errno, sys};
 
 /// The most bytes of a hook's output that an error quotes.

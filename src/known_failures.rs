@@ -84,7 +84,7 @@ impl fmt::Display for Failure {
             Failure::NoSpecification(file) => {
                 write!(f, "JSON specification file {file} not found")
             }
-            Failure::NoProcess => f.write_str("process property must not be empty"),
+            Failure::NoProcess => f.write_str(teu_plan::NO_PROCESS),
             Failure::InitOutOfMemory(limit) => {
                 f.write_str("container init was OOM-killed (memory limit too low?)")?;
                 match limit {

@@ -9,7 +9,6 @@ mod bundle;
 mod cli;
 mod commands;
 mod criu;
-mod document;
 mod errno;
 mod exeseal;
 mod fd_socket;
@@ -21,7 +20,6 @@ mod known_failures;
 mod logger;
 mod parent;
 mod pipe;
-mod plan;
 mod procfs;
 mod shim;
 mod signals;
@@ -40,13 +38,13 @@ use crate::commands::{
 };
 use crate::logger::STEP;
 use crate::parent::listen_fds::ListenFds;
-use crate::plan::gpu_request::NVIDIA_HOOK;
 use crate::state::root::Root;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use teu_plan::gpu_request::NVIDIA_HOOK;
 
 /// The exit status of a failed command.
 const FAILED: u8 = 1;

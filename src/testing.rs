@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{document, errno};
+use teu_plan::document;
+
+use crate::errno;
 
 /// A directory that is removed when dropped.
 #[derive(Debug)]

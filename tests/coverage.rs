@@ -93,7 +93,7 @@ const LACKING: [&str; 3] = [
 /// The table's row of a field.
 struct Row {
     does: String,
-    /// Tests, such as `src/plan/hooks.rs::what_is_no_hook`.
+    /// Tests, such as `plan/src/hooks.rs::what_is_no_hook`.
     tests: Vec<String>,
 }
 
@@ -349,11 +349,11 @@ fn a_type_tells_its_fields() {
     ] {
         assert!(names.contains(name), "{name} is not among {names:#?}");
     }
-    assert!(is_test("src/plan/hooks.rs::what_is_no_hook"));
+    assert!(is_test("plan/src/hooks.rs::what_is_no_hook"));
     assert!(is_test("tests/coverage.rs::a_type_tells_its_fields"));
     for name in [
         "tests/coverage.rs::fields",
-        "src/plan/hooks.rs::list",
+        "plan/src/hooks.rs::list",
         "src/nowhere.rs::x",
     ] {
         assert!(!is_test(name), "{name}");

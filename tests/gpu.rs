@@ -1,5 +1,5 @@
 //! Devices by name (CDI), as the container and the kernel see them. The contents of CDI files are
-//! tested in gpu/src/cdi/, and their effect on config.json in src/plan/gpu.rs.
+//! tested in gpu/src/cdi/, and their effect on config.json in plan/src/gpu.rs.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

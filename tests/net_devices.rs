@@ -1,5 +1,5 @@
 //! Network devices of the host that move into a container (`linux.netDevices`). More cases
-//! are in the unit tests of `src/plan/net_devices.rs` and `src/parent/net_devices.rs`.
+//! are in the unit tests of `plan/src/net_devices.rs` and `src/parent/net_devices.rs`.
 
 use std::fs;
 use std::path::PathBuf;

@@ -10,6 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use jiff::SignedDuration;
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
+use teu_plan::CgroupManager;
+use teu_plan::exec::Replacements;
+use teu_plan::gpu::{CdiHooks, DeviceWishes};
+use teu_plan::gpu_request::GpuWishes;
+use teu_plan::hotplug::HotplugWishes;
 
 use super::definition::{self, GlobalArgs};
 use super::go::truth;
@@ -18,11 +23,6 @@ use crate::commands::{
     stats, update,
 };
 use crate::criu::rpc::{self, CgroupMode, PageServer};
-use crate::plan::CgroupManager;
-use crate::plan::exec::Replacements;
-use crate::plan::gpu::{CdiHooks, DeviceWishes};
-use crate::plan::gpu_request::GpuWishes;
-use crate::plan::hotplug::HotplugWishes;
 use crate::size;
 use crate::state::root::Root;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use rustix::fs::{OFlags, fcntl_getfl};
 use teu_cgroups::Cgroup;
+use teu_plan::named_devices::NamedDevices;
 
 use crate::criu::images::{self, Images};
 use crate::criu::process::{self, Criu, Start};
@@ -17,7 +18,6 @@ use crate::criu::{configuration, external};
 use crate::host::Host;
 use crate::known_failures::Failure;
 use crate::parent::cleanup;
-use crate::plan::named_devices::NamedDevices;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 use crate::{errno, sys};
 
@@ -232,8 +232,8 @@ fn remove(mut dir: StateDir, state: &ContainerState, init: &OwnedFd) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::devices::DeviceKind;
-    use crate::plan::named_devices::{BroughtNode, NamedDevice};
+    use teu_plan::devices::DeviceKind;
+    use teu_plan::named_devices::{BroughtNode, NamedDevice};
 
     #[test]
     fn devices_with_nodes_are_named() {

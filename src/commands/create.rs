@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{Cgroup, Entered, Systemd};
+use teu_plan::gpu::DeviceWishes;
+use teu_plan::seen::Seen;
+use teu_plan::{CgroupManager, Plan, PlanOptions, Service};
 
 use super::resources;
 use crate::bundle::Bundle;
@@ -28,9 +31,6 @@ use crate::parent::{
     seccomp_agent,
 };
 use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
-use crate::plan::gpu::DeviceWishes;
-use crate::plan::seen::Seen;
-use crate::plan::{CgroupManager, Plan, PlanOptions, Service};
 use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use teu_gpu::cdi::{Cdi, File, Problem, Standing};
+use teu_plan::gpu::DeviceWishes;
 
 use super::output::{print, print_json};
 use crate::host::{Host, faults, parts_of};
-use crate::plan::gpu::DeviceWishes;
 
 /// The arguments of `devices`.
 #[derive(Debug, Clone)]

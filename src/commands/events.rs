@@ -10,12 +10,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::time::Timespec;
 use serde::Serialize;
 use teu_cgroups::{Cgroup, OomWatch, Stats};
+use teu_plan::seen::Resctrl;
 
 use super::output::write_unless_closed;
 use crate::host::Host;
 use crate::json;
 use crate::parent::intel_rdt::{self, RdtStats};
-use crate::plan::seen::Resctrl;
 use crate::state::{ContainerState, StateDir, init_process};
 
 /// The arguments of `events`.

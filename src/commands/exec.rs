@@ -16,6 +16,8 @@ use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use teu_cgroups::{Cgroup, Entered};
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, Pending, spawn_beside};
+use teu_plan::exec::{ExecPlan, Replacements};
+use teu_plan::scheduling::Affinity;
 
 use crate::bundle::{self, Bundle};
 use crate::host::Host;
@@ -28,8 +30,6 @@ use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
 use crate::parent::{affinity, oom_score, seccomp_agent, users};
 use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
-use crate::plan::exec::{ExecPlan, Replacements};
-use crate::plan::scheduling::Affinity;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, init_process};
 

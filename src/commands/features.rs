@@ -5,15 +5,15 @@
 
 use super::output::print;
 use crate::host::Host;
-use crate::plan::seccomp::words as seccomp;
-use crate::{json, plan, version};
+use crate::{json, version};
 use anyhow::{Context, Result};
 use oci_spec::runtime::{
     Cgroup, IntelRdt, LinuxFeature, LinuxNamespaceType, MemoryPolicy, Seccomp,
 };
-use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use teu_plan::capability_set::CapabilitySet;
+use teu_plan::seccomp::words as seccomp;
 
 /// The oldest version of the specification whose bundles run.
 const OLDEST_SPECIFICATION: &str = "1.0.0";
@@ -44,7 +44,7 @@ const NAMESPACES: [LinuxNamespaceType; 8] = [
 const UNSAFE_ANNOTATIONS: &[&str] = &[
     "org.systemd.property.",
     "org.criu.config",
-    plan::gpu::ANNOTATION,
+    teu_plan::gpu::ANNOTATION,
 ];
 
 /// The output, field by field, in the order of features.md. Not oci-spec's type, which
@@ -77,7 +77,7 @@ fn built() -> Features {
         oci_version_min: OLDEST_SPECIFICATION,
         oci_version_max: version::SPECIFICATION,
         hooks: HOOKS,
-        mount_options: plan::mount_options::words().collect(),
+        mount_options: teu_plan::mount_options::words().collect(),
         linux: linux(),
         annotations: annotations.into_iter().flatten().collect(),
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
@@ -110,13 +110,13 @@ fn linux() -> LinuxFeature {
         .set_monitoring(Some(true));
     let mut memory_policy = MemoryPolicy::default();
     memory_policy
-        .set_modes(Some(sorted(plan::memory_policy::modes())))
-        .set_flags(Some(sorted(plan::memory_policy::flags())));
+        .set_modes(Some(sorted(teu_plan::memory_policy::modes())))
+        .set_flags(Some(sorted(teu_plan::memory_policy::flags())));
     let mut linux = LinuxFeature::default();
     linux
         .set_namespaces(Some(NAMESPACES.into()))
         .set_capabilities(Some(
-            plan::capabilities::names(CapabilitySet::all()).collect(),
+            teu_plan::capabilities::names(CapabilitySet::all()).collect(),
         ))
         .set_cgroup(Some(cgroup))
         .set_seccomp(Some(filter))

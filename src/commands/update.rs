@@ -8,16 +8,16 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 use teu_cgroups::{Cgroup, Limits};
 use teu_namespaces::Neighbour;
+use teu_plan::hotplug::{Container, Hotplug, HotplugWishes};
 
 use super::{exec, resources};
 use crate::host::Host;
 use crate::known_failures::Failure;
 use crate::parent::hotplug::Inside;
 use crate::parent::intel_rdt::{self, NewSchemata};
-use crate::plan::hotplug::{Container, Hotplug, HotplugWishes};
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, init_process};
-use crate::{bundle, errno, plan};
+use crate::{bundle, errno};
 
 /// The arguments of `update`.
 #[derive(Debug, Clone)]
@@ -213,7 +213,7 @@ fn tell_kills(cgroup: &Cgroup, before: u64) -> bool {
 /// change removes.
 fn change(change: &Change, plan: Option<&Hotplug>, state: &ContainerState) -> Result<Limits> {
     let mut limits = match change {
-        Change::File(path) => plan::cgroup::change(&bundle::read_resources(path)?)?,
+        Change::File(path) => teu_plan::cgroup::change(&bundle::read_resources(path)?)?,
         Change::Limits(limits) => Limits::clone(limits),
     };
     if limits.devices.is_some() && state.limits.devices.is_none() {

@@ -1,6 +1,6 @@
 //! Translates the container's external mounts, namespaces and streams into CRIU's
 //! terms, and looks up where they are. Not for deciding which they are: see
-//! `plan/external.rs`.
+//! `plan/src/external.rs`.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,11 +12,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::stdio::{stderr, stdin, stdout};
 use teu_namespaces::{Kind, Namespace, NamespacePlan};
+use teu_plan::external::{EXTERNAL_NAMESPACES, External, ExternalMount};
 
 use super::process::FIRST_DESCRIPTOR;
 use super::rpc::{self, CgroupRoot, Inherited, JoinedNamespace, MountMap, Options};
 use crate::init::paths::{Root, is_directory};
-use crate::plan::external::{EXTERNAL_NAMESPACES, External, ExternalMount};
 
 /// The file that covers masked files.
 const NULL: &str = "/dev/null";

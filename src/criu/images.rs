@@ -8,11 +8,11 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use teu_plan::mounts::clean;
 
 use super::logfile;
 use super::rpc::Options;
 use crate::errno;
-use crate::plan::mounts::clean;
 
 /// The file in the images' directory with the names of the container's standard
 /// streams. It is runc's file.

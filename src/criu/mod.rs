@@ -4,7 +4,7 @@
 //! Each command starts one `criu swrk 3`. Requests, notifications and responses are
 //! protocol buffers that go over a SOCK_SEQPACKET pair.
 //!
-//! Not for deciding which parts of a container are external (`plan/external.rs`), nor
+//! Not for deciding which parts of a container are external (`plan/src/external.rs`), nor
 //! for handling CRIU's notifications (the commands).
 
 pub(crate) mod external;

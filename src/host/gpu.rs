@@ -14,15 +14,14 @@ use teu_gpu::cdi::{
     Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, File, Part, Problem, Unresolved,
 };
 use teu_gpu::{Edits, Finder, LibraryDirs, Moment, Request, Roots, Vendor};
+use teu_plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
+use teu_plan::gpu_request::GpuWishes;
+use teu_plan::hotplug::AskedNode;
+use teu_plan::mounts::clean;
+use teu_plan::seen::{AllEdits, FileId};
 
 use super::Host;
 use crate::host::trusted_path;
-use crate::plan;
-use crate::plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
-use crate::plan::gpu_request::GpuWishes;
-use crate::plan::hotplug::AskedNode;
-use crate::plan::mounts::clean;
-use crate::plan::seen::{AllEdits, FileId};
 
 impl Host {
     /// Reads the CDI files in these directories, or in the default directories if
@@ -261,7 +260,7 @@ fn check_nodes(edits: &Edits) -> Result<()> {
             "{}: {mode:#o} is no mode of a file",
             doing()
         );
-        plan::devices::DeviceNode::new(device).with_context(doing)?;
+        teu_plan::devices::DeviceNode::new(device).with_context(doing)?;
     }
     Ok(())
 }
@@ -368,7 +367,7 @@ fn check_hooks(edits: &Edits, allowed: CdiHooks) -> Result<()> {
                 bail!("it has the hook {path:?}, and --cdi-hooks is \"none\"")
             }
         }
-        plan::hooks::Hook::new(hook).with_context(|| format!("the hook {path:?}"))?;
+        teu_plan::hooks::Hook::new(hook).with_context(|| format!("the hook {path:?}"))?;
         if *moment != Moment::StartContainer && trusted_path::others_could_write(path) {
             bail!("others than root can write to the hook {path:?} or put another in its place");
         }

@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec};
-use rustix::thread::CapabilitySet;
 use teu_cgroups::{Location, Systemd};
 use teu_gpu::{Edits, Vendor};
 use teu_namespaces::{IdMaps, Kind};
-
-use super::Host;
-use crate::plan::gpu::{self, DeviceWishes};
-use crate::plan::hotplug::{AskedNode, LookOutside};
-use crate::plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
-use crate::plan::{
+use teu_plan::capability_set::CapabilitySet;
+use teu_plan::gpu::{self, DeviceWishes};
+use teu_plan::hotplug::{AskedNode, LookOutside};
+use teu_plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
+use teu_plan::{
     CgroupManager, PlanOptions, cgroup, gpu_request, process_labels, rootfs, seccomp, sysctl,
 };
+
+use super::Host;
 
 impl Host {
     /// Looks at everything on which the plan of a container of `spec` depends. Also

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use teu_plan::seen::Resctrl;
 
 use super::Host;
-use crate::plan::seen::Resctrl;
 
 impl Host {
     /// Finds the mounted resctrl filesystem; `None` if there is none.

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::thread::CapabilitySet;
+use teu_plan::capability_set::CapabilitySet;
 
 use super::Host;
 use crate::procfs::status::Status;
@@ -46,30 +46,33 @@ mod tests {
     use super::*;
     use crate::sys;
     use crate::testing;
-    use rustix::thread::{capability_is_in_bounding_set, remove_capability_from_bounding_set};
+    use rustix::thread::{
+        CapabilitySet as Kernels, capability_is_in_bounding_set,
+        remove_capability_from_bounding_set,
+    };
 
     #[test]
     fn what_the_kernel_itself_says() {
         testing::in_child(|| {
             sys::ignore_for_test(libc::SIGHUP);
             sys::ignore_for_test(libc::SIGRTMAX());
-            remove_capability_from_bounding_set(CapabilitySet::SYS_BOOT).expect("drop");
+            remove_capability_from_bounding_set(Kernels::SYS_BOOT).expect("drop");
             let status = Host::new().status().expect("status");
             assert_eq!(status.ignored_signals & (1 | 1 << 63), 1 | 1 << 63);
             assert!(!status.bounding.contains(CapabilitySet::SYS_BOOT));
-            for capability in status.bounding.iter() {
+            for capability in Kernels::from_bits_retain(status.bounding.bits()).iter() {
                 assert_eq!(capability_is_in_bounding_set(capability), Ok(true));
             }
             let sets = rustix::thread::capabilities(None).expect("capget");
-            assert_eq!(status.effective, sets.effective);
+            assert_eq!(status.effective.bits(), sets.effective.bits());
         });
     }
 
     #[test]
     fn the_kernels_last_capability_is_the_last_bit() {
         let known = Host::new().known_capabilities().expect("known").bits();
-        let last = CapabilitySet::from_bits_retain(1 << known.ilog2());
-        let next = CapabilitySet::from_bits_retain(1 << (known.ilog2() + 1));
+        let last = Kernels::from_bits_retain(1 << known.ilog2());
+        let next = Kernels::from_bits_retain(1 << (known.ilog2() + 1));
         assert!(capability_is_in_bounding_set(last).is_ok());
         assert!(capability_is_in_bounding_set(next).is_err());
 

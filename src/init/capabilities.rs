@@ -4,13 +4,14 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
-    clear_ambient_capability_set, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+    CapabilitySets, capabilities, capability_is_in_ambient_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities,
 };
+use teu_plan::capabilities::{CapabilitiesPlan, names};
+use teu_plan::capability_set::CapabilitySet;
 
 use crate::errno;
-use crate::plan::capabilities::{CapabilitiesPlan, names};
 use crate::procfs::status::Status;
 
 /// Drops the capabilities of `plan.dropped` from the bounding set, and no others, because
@@ -24,7 +25,7 @@ use crate::procfs::status::Status;
 pub(crate) fn limit_bounding_set(plan: &CapabilitiesPlan, status: impl AsFd) -> Result<()> {
     const DOING: &str = "unable to apply bounding set";
     for capability in each(plan.dropped) {
-        remove_capability_from_bounding_set(capability)
+        remove_capability_from_bounding_set(kernels(capability))
             .with_context(|| format!("{DOING}: drop {}", name(capability)))?;
     }
     let now = Status::read(status).with_context(|| format!("{DOING}: read it"))?;
@@ -52,12 +53,13 @@ pub(crate) fn drop_kept(plan: &CapabilitiesPlan) -> Result<()> {
 fn set(plan: &CapabilitiesPlan, mut kept: CapabilitySet) -> Result<CapabilitySets> {
     const DOING: &str = "unable to apply caps: can't apply capabilities";
     if !kept.is_empty() {
-        kept &= capabilities(None).context(DOING)?.permitted;
+        let permitted = capabilities(None).context(DOING)?.permitted;
+        kept &= CapabilitySet::from_bits_retain(permitted.bits());
     }
     let sets = CapabilitySets {
-        effective: plan.effective | kept,
-        permitted: plan.permitted | kept,
-        inheritable: plan.inheritable,
+        effective: kernels(plan.effective | kept),
+        permitted: kernels(plan.permitted | kept),
+        inheritable: kernels(plan.inheritable),
     };
     set_capabilities(None, sets).context(DOING)?;
     Ok(sets)
@@ -74,7 +76,7 @@ pub(crate) fn apply(plan: &CapabilitiesPlan) -> Result<()> {
     for capability in each(plan.ambient) {
         // Only warn, as runc does: engines ask for ambient capabilities that are not
         // inheritable, and mean no harm.
-        if let Err(err) = configure_capability_in_ambient_set(capability, true) {
+        if let Err(err) = configure_capability_in_ambient_set(kernels(capability), true) {
             log::warn!(
                 "can't raise ambient capability {}: {}",
                 name(capability),
@@ -93,8 +95,9 @@ fn check(sets: CapabilitySets, ambient: CapabilitySet) -> Result<()> {
     if now != sets {
         bail!("unable to apply caps: they are {now:?}, not {sets:?}");
     }
-    for capability in each((sets.permitted & sets.inheritable) - ambient) {
-        match capability_is_in_ambient_set(capability) {
+    let may_be = sets.permitted & sets.inheritable;
+    for capability in each(CapabilitySet::from_bits_retain(may_be.bits()) - ambient) {
+        match capability_is_in_ambient_set(kernels(capability)) {
             Ok(false) => {}
             Ok(true) => bail!("unable to apply caps: {} is ambient", name(capability)),
             Err(err) => {
@@ -112,6 +115,11 @@ fn each(set: CapabilitySet) -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS)
         .map(|number| CapabilitySet::from_bits_retain(1 << number))
         .filter(move |capability| set.contains(*capability))
+}
+
+/// Returns a set as the system calls take it.
+fn kernels(set: CapabilitySet) -> rustix::thread::CapabilitySet {
+    rustix::thread::CapabilitySet::from_bits_retain(set.bits())
 }
 
 fn name(capability: CapabilitySet) -> String {
@@ -148,7 +156,7 @@ mod tests {
             inheritable: set("CapInh:"),
             permitted: set("CapPrm:"),
             ambient: set("CapAmb:"),
-            ..CapabilitiesPlan::EMPTY
+            ..CapabilitiesPlan::default()
         }
     }
 
@@ -183,7 +191,7 @@ mod tests {
                 dropped: sets().bounding - CHOWN,
                 permitted: CHOWN,
                 ambient: CHOWN,
-                ..CapabilitiesPlan::EMPTY
+                ..CapabilitiesPlan::default()
             };
             limit_bounding_set(&plan, status()).expect("bounding");
             apply(&plan).expect("apply");
@@ -199,10 +207,10 @@ mod tests {
     #[test]
     fn what_is_not_permitted_cannot_be_applied() {
         testing::in_child(|| {
-            apply(&CapabilitiesPlan::EMPTY).expect("drop all");
+            apply(&CapabilitiesPlan::default()).expect("drop all");
             let plan = CapabilitiesPlan {
                 permitted: CHOWN,
-                ..CapabilitiesPlan::EMPTY
+                ..CapabilitiesPlan::default()
             };
             let error = apply(&plan).expect_err("refused");
             assert!(

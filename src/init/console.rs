@@ -16,11 +16,11 @@ use rustix::fs::{
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::termios::{Winsize, tcsetwinsize};
+use teu_plan::process::Terminal;
 
 use super::detached::{attach, clone_handle};
 use super::paths::{Root, file_to_cover};
 use crate::fd_socket;
-use crate::plan::process::Terminal;
 
 /// From linux/magic.h.
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;

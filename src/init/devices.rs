@@ -11,14 +11,14 @@ use rustix::fs::{
     symlinkat, unlinkat,
 };
 use rustix::io::Errno;
+use teu_plan::devices::{DeviceKind, DeviceNode};
+use teu_plan::rootfs::Devices;
 
 use super::detached::{attach, clone_tree};
 use super::mount_attributes::Kernel;
 use super::paths::{Root, file_to_cover, mknod};
 use crate::errno;
 use crate::pipe::InitEnd;
-use crate::plan::devices::{DeviceKind, DeviceNode};
-use crate::plan::rootfs::Devices;
 
 /// The reason why the host's own node stands in for a node that the parent does not
 /// make.

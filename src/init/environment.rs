@@ -8,11 +8,11 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use teu_plan::process::{Environment, ProcessPlan};
 
 use super::ordinary_file;
 use super::procfs::Procfs;
 use crate::errno;
-use crate::plan::process::{Environment, ProcessPlan};
 
 /// Bytes of /etc/passwd that are read at most, because the file is the container's and
 /// may be anything.
@@ -84,18 +84,18 @@ fn home<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::process::ForEveryProcess;
-    use crate::plan::seen::Caller;
+    use crate::host::Host;
     use crate::testing;
     use std::fs;
     use teu_namespaces::NamespacePlan;
+    use teu_plan::process::ForEveryProcess;
 
     fn plan(process: &str) -> ProcessPlan {
         let process = testing::read(&format!(r#"{{"args":["x"],{process}}}"#));
         ProcessPlan::of(
             &process,
             &ForEveryProcess::default(),
-            &Caller::root(),
+            &Host::new().caller(None, false).expect("the caller"),
             &NamespacePlan::default(),
             false,
         )

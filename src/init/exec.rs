@@ -15,6 +15,8 @@ use anyhow::{Context, Result};
 use rustix::fs::OFlags;
 use rustix::process::{Signal, chroot, fchdir};
 use teu_cgroups::Entrance;
+use teu_plan::exec::ExecPlan;
+use teu_plan::seccomp::Timing;
 
 use super::paths::Root;
 use super::procfs::Procfs;
@@ -24,8 +26,6 @@ use super::{
 };
 use crate::logger::STEP;
 use crate::pipe::{InitEnd, ToParent};
-use crate::plan::exec::ExecPlan;
-use crate::plan::seccomp::Timing;
 use crate::{errno, sys};
 
 /// Descriptors that the process inherits from the parent.

@@ -14,8 +14,8 @@ use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat};
 use rustix::io::Errno;
+use teu_plan::mounts::clean;
 
-use crate::plan::mounts::clean;
 use crate::{errno, pipe, sys};
 
 /// The byte that is written to `watched` if the program cannot run: a failure without a

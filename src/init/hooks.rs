@@ -6,9 +6,9 @@ use std::ffi::CString;
 
 use anyhow::Result;
 use teu_gpu::Moment;
+use teu_plan::Plan;
 
 use crate::hook::{self, State};
-use crate::plan::Plan;
 use crate::version;
 
 /// Runs the createContainer hooks, in an empty environment.

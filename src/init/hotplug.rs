@@ -19,6 +19,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use teu_gpu::{Content, Cover, Link};
+use teu_plan::hotplug::Addition;
+use teu_plan::mount_options::{Attributes, attributes_of};
+use teu_plan::named_devices::{Brought, BroughtMount, BroughtNode};
 
 use super::detached::clone_handle;
 use super::devices::{check, make_nodes};
@@ -27,9 +30,6 @@ use super::mount_attributes::Kernel;
 use super::mounts::{Kept, Mounter};
 use super::paths::Root;
 use crate::pipe::InitEnd;
-use crate::plan::hotplug::Addition;
-use crate::plan::mount_options::{Attributes, attributes_of};
-use crate::plan::named_devices::{Brought, BroughtMount, BroughtNode};
 
 /// The reason why a node or mount is not taken out.
 const ANOTHER: &str = "something else is there by now";

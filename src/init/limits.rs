@@ -5,38 +5,67 @@ use std::ffi::CStr;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-
-use crate::plan::process::ResourceLimit;
+use teu_plan::process::{Resource as PlanResource, ResourceLimit};
 
 /// Sets the limits of the process `pid`; 0 is this process.
 pub(crate) fn set(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
     let pid = Pid::from_raw(pid);
     for limit in limits {
-        prlimit(pid, limit.resource, limit.limit)
+        prlimit(pid, resource(limit), rlimit(limit))
             .with_context(|| format!("error setting rlimit {}", limit.name))?;
     }
     Ok(())
 }
 
+fn rlimit(limit: &ResourceLimit) -> Rlimit {
+    Rlimit {
+        current: limit.soft,
+        maximum: limit.hard,
+    }
+}
+
+fn resource(limit: &ResourceLimit) -> Resource {
+    match limit.resource {
+        PlanResource::As => Resource::As,
+        PlanResource::Core => Resource::Core,
+        PlanResource::Cpu => Resource::Cpu,
+        PlanResource::Data => Resource::Data,
+        PlanResource::Fsize => Resource::Fsize,
+        PlanResource::Locks => Resource::Locks,
+        PlanResource::Memlock => Resource::Memlock,
+        PlanResource::Msgqueue => Resource::Msgqueue,
+        PlanResource::Nice => Resource::Nice,
+        PlanResource::Nofile => Resource::Nofile,
+        PlanResource::Nproc => Resource::Nproc,
+        PlanResource::Rss => Resource::Rss,
+        PlanResource::Rtprio => Resource::Rtprio,
+        PlanResource::Rttime => Resource::Rttime,
+        PlanResource::Sigpending => Resource::Sigpending,
+        PlanResource::Stack => Resource::Stack,
+    }
+}
+
 /// Raises the limits of this process to the given limits where its own are lower, for a
 /// child without the privilege to set them.
 pub(crate) fn raise(limits: &[ResourceLimit]) -> Result<()> {
-    for ResourceLimit {
-        name,
-        resource,
-        limit,
-    } in limits
-    {
-        let own = getrlimit(*resource);
+    for limit in limits {
+        let own = getrlimit(resource(limit));
         // `None` means unlimited.
         let higher = |one: Option<u64>, other| Some(one?.max(other?));
         let higher = Rlimit {
-            current: higher(own.current, limit.current),
-            maximum: higher(own.maximum, limit.maximum),
+            current: higher(own.current, limit.soft),
+            maximum: higher(own.maximum, limit.hard),
         };
-        prlimit(None, *resource, higher).with_context(|| format!("error setting rlimit {name}"))?;
+        prlimit(None, resource(limit), higher)
+            .with_context(|| format!("error setting rlimit {}", limit.name))?;
     }
     Ok(())
+}
+
+fn of_processes(limits: &[ResourceLimit]) -> Option<&ResourceLimit> {
+    limits
+        .iter()
+        .find(|limit| limit.resource == PlanResource::Nproc)
 }
 
 /// Runs `become_user` with the limit of processes in force, and fails if execve(2)
@@ -50,23 +79,17 @@ pub(crate) fn within_limit_of_processes(
     limits: &[ResourceLimit],
     become_user: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
-    let Some(ResourceLimit {
-        resource,
-        name,
-        limit,
-    }) = limit
-    else {
+    let Some(limit) = of_processes(limits) else {
         return become_user();
     };
-    let own = getrlimit(*resource);
-    let doing = || format!("error setting rlimit {name}");
+    let own = getrlimit(Resource::Nproc);
+    let doing = || format!("error setting rlimit {}", limit.name);
     let lower = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     };
-    let current = lower(limit.current, own.maximum);
-    prlimit(None, *resource, Rlimit { current, ..own }).with_context(doing)?;
+    let current = lower(limit.soft, own.maximum);
+    prlimit(None, Resource::Nproc, Rlimit { current, ..own }).with_context(doing)?;
     become_user()?;
     // Execute a file that does not exist: this only asks whether the kernel would look
     // for it.
@@ -76,7 +99,7 @@ pub(crate) fn within_limit_of_processes(
     {
         return Err(Errno::AGAIN).context("exec");
     }
-    prlimit(None, *resource, own).with_context(doing)?;
+    prlimit(None, Resource::Nproc, own).with_context(doing)?;
     Ok(())
 }
 
@@ -84,9 +107,8 @@ pub(crate) fn within_limit_of_processes(
 /// whose other limits the parent sets afterwards: the kernel compares the limit of
 /// processes at the change of user, and refuses execve(2) because of it (EAGAIN).
 pub(crate) fn limit_processes(limits: &[ResourceLimit]) -> Result<()> {
-    let limit = limits.iter().find(|one| one.resource == Resource::Nproc);
-    match limit.map_or(Ok(()), |one| {
-        prlimit(None, one.resource, one.limit).map(drop)
+    match of_processes(limits).map_or(Ok(()), |limit| {
+        prlimit(None, Resource::Nproc, rlimit(limit)).map(drop)
     }) {
         // The limit is higher than that of this process. The parent may set it, and it
         // cannot be exceeded yet.
@@ -103,11 +125,9 @@ mod tests {
     fn limits_of_another_process() {
         let limit = ResourceLimit {
             name: "RLIMIT_NOFILE",
-            resource: Resource::Nofile,
-            limit: Rlimit {
-                current: Some(99),
-                maximum: Some(100),
-            },
+            resource: PlanResource::Nofile,
+            soft: Some(99),
+            hard: Some(100),
         };
         let mut child = std::process::Command::new("sleep")
             .arg("60")

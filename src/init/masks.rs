@@ -9,12 +9,12 @@ use anyhow::{Context, Result, bail};
 use libc::MS_RDONLY;
 use rustix::fs::{FileType, OFlags, ResolveFlags, Stat, fstat};
 use rustix::io::Errno;
+use teu_plan::rootfs::{Inside, RestrictedPath};
 
 use super::detached::{attach, clone_handle, empty_directory, make_readonly};
 use super::mount_attributes::Kernel;
 use super::mounts::Kept;
 use super::paths::{Root, is_directory, open_beneath};
-use crate::plan::rootfs::{Inside, RestrictedPath};
 
 /// The places in which restricted paths are looked up.
 #[derive(Debug)]

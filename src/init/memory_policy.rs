@@ -1,8 +1,8 @@
 //! Sets the NUMA memory policy of the process (set_mempolicy(2)).
 
 use anyhow::{Context, Result};
+use teu_plan::memory_policy::MemoryPolicyPlan;
 
-use crate::plan::memory_policy::MemoryPolicyPlan;
 use crate::sys;
 
 /// Sets the policy of the calling process. Its children inherit the policy.

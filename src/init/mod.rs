@@ -54,14 +54,14 @@ use teu_namespaces::Kind;
 
 use crate::logger::{self, STEP};
 use crate::pipe::{InitEnd, ToParent};
-use crate::plan::Plan;
-use crate::plan::process::ProcessPlan;
-use crate::plan::seccomp::Timing;
 use crate::signals::Signals;
 use crate::{errno, sys};
 use mount_attributes::Kernel;
 use procfs::Procfs;
 use rootfs::Rootfs;
+use teu_plan::Plan;
+use teu_plan::process::ProcessPlan;
+use teu_plan::seccomp::Timing;
 
 /// The exit status of a process that did not become the program; runc's.
 pub(crate) const FAILED: i32 = 255;

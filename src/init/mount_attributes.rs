@@ -13,11 +13,11 @@ use libc::{
 use nix::mount::{MntFlags, MsFlags};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::io::Errno;
+use teu_plan::mount_options::{Attributes, attributes_of};
+use teu_plan::mounts::{BindFlags, Filesystem};
 
 use super::procfs::Procfs;
 use crate::errno;
-use crate::plan::mount_options::{Attributes, attributes_of};
-use crate::plan::mounts::{BindFlags, Filesystem};
 use crate::sys::{self, MountChange};
 
 /// The ways in which this kernel changes mounts.

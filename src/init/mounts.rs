@@ -25,11 +25,11 @@ use super::detached::{attach, clone_handle, clone_tree, cover, make_readonly};
 use super::mount_attributes::Kernel;
 use super::paths::{Root, is_directory};
 use crate::pipe::InitEnd;
-use crate::plan::mount_options::{attributes_of, filesystem_words};
-use crate::plan::mounts::{
+use teu_cgroups::HierarchyView;
+use teu_plan::mount_options::{attributes_of, filesystem_words};
+use teu_plan::mounts::{
     Bind, BindFlags, CgroupV1, CgroupV2, Filesystem, Mount, MountKind, OverProc, Place, Remount,
 };
-use teu_cgroups::HierarchyView;
 
 /// The longest value that fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
@@ -608,12 +608,12 @@ fn set_label(mount: BorrowedFd<'_>, label: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::init::paths::tests::private_root;
-    use crate::plan::mounts::{Surroundings, mounts};
     use crate::testing::words;
     use std::fs;
     use std::io::ErrorKind;
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
     use teu_namespaces::NamespacePlan;
+    use teu_plan::mounts::{Surroundings, mounts};
 
     /// Makes the mounts of `json` below `root`, and then changes those that are kept
     /// for the end.

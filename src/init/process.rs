@@ -15,10 +15,10 @@ use rustix::process::{
 };
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
+use teu_plan::process::{Credentials, ProcessPlan};
 
 use super::capabilities;
 use super::masks::is_null_device;
-use crate::plan::process::{Credentials, ProcessPlan};
 
 /// Starts a new session, so that the container does not have the caller's controlling
 /// terminal.
@@ -198,13 +198,13 @@ fn setgroups_is_denied(procfs: BorrowedFd<'_>) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::host::Host;
-    use crate::plan::process::ForEveryProcess;
     use crate::testing;
     use std::ffi::CString;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::path::Path;
     use teu_namespaces::NamespacePlan;
+    use teu_plan::process::ForEveryProcess;
 
     fn plan(process: &str) -> ProcessPlan {
         let process = testing::read(&format!(r#"{{"args":["x"],{process}}}"#));

@@ -9,13 +9,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use libc::{MS_REC, MS_SLAVE};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use teu_plan::mounts::{Mount, MountKind};
+use teu_plan::rootfs::RootfsPlan;
 
 use super::detached::{attach, clone_handle, clone_tree, make_readonly};
 use super::mount_attributes::Kernel;
 use super::paths::{Root, is_directory};
 use super::rootfs::{change_propagation, unmount};
-use crate::plan::mounts::{Mount, MountKind};
-use crate::plan::rootfs::RootfsPlan;
 
 /// Makes the mountpoints that the container needs, and mounts its root filesystem at
 /// `place`, an empty directory, because CRIU requires a mount whose parents are not

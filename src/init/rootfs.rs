@@ -28,6 +28,7 @@ use rustix::io::Errno;
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use teu_mountinfo::Mount;
+use teu_plan::rootfs::{Entrance, RootfsPlan};
 
 use super::detached::{attach, clone_handle, cover, make_readonly};
 use super::masks::{self, Places, is_null, open_null};
@@ -39,7 +40,6 @@ use super::{devices, gpu};
 use crate::errno;
 use crate::logger::STEP;
 use crate::pipe::InitEnd;
-use crate::plan::rootfs::{Entrance, RootfsPlan};
 
 /// The root filesystem while init sets it up.
 #[derive(Debug)]

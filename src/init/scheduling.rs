@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
+use teu_plan::scheduling::SchedulingPlan;
 
-use crate::plan::scheduling::SchedulingPlan;
 use crate::sys;
 
 /// Sets the I/O priority of `pid` (ioprio_set(2)).
@@ -41,8 +41,8 @@ pub(crate) fn set_scheduler(pid: i32, plan: &SchedulingPlan) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::scheduling::Scheduler;
     use crate::testing;
+    use teu_plan::scheduling::Scheduler;
 
     #[test]
     fn the_kernel_shows_scheduler_and_io_priority() {

@@ -4,9 +4,9 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use teu_plan::seccomp::{SeccompPlan, Timing};
 
 use crate::pipe::InitEnd;
-use crate::plan::seccomp::{SeccompPlan, Timing};
 use crate::sys;
 
 /// Logs the flags with which the filter is loaded.

@@ -7,8 +7,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-
-use crate::plan::sysctl::Sysctl;
+use teu_plan::sysctl::Sysctl;
 
 /// Writes the parameters. `procfs` is the root of a new, unmasked procfs, because the
 /// container's own /proc may have anything mounted over `sys` (CVE-2025-52881). The

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use teu_plan::id_list::IdList;
 
-use crate::plan::id_list::IdList;
 use crate::{errno, sys};
 
 /// One bit for each CPU, more than any kernel supports (`NR_CPUS` is at most 8192).

@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, XattrFlags, lsetxattr, mknodat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
+use teu_plan::rootfs::Devices;
 
 use crate::errno;
 use crate::init::detached::clone_tree;
 use crate::init::devices::kind_and_number;
 use crate::pipe::ToInit;
-use crate::plan::rootfs::Devices;
 use crate::sys::{self, MountChange};
 
 /// The directory of the nodes, below the state directory. Only root may enter it,

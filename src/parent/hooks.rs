@@ -4,9 +4,9 @@
 
 use anyhow::Result;
 use teu_gpu::Moment;
+use teu_plan::hooks::{Hook, HooksPlan};
 
 use crate::hook::{self, State};
-use crate::plan::hooks::{Hook, HooksPlan};
 
 /// Runs the prestart and createRuntime hooks. They see the namespaces made, and the
 /// container's root not entered yet.

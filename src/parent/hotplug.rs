@@ -10,6 +10,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor, openat};
 use rustix::io::Errno;
 use teu_gpu::Cover;
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, Neighbour, spawn_inside};
+use teu_plan::devices::DeviceKind;
+use teu_plan::hotplug::{Addition, Found, Look};
+use teu_plan::named_devices::Brought;
 
 use crate::errno;
 use crate::host::Host;
@@ -19,9 +22,6 @@ use crate::init::paths::Root;
 use crate::init::procfs::Procfs;
 use crate::parent::{device_source, mount_source};
 use crate::pipe::{self, InitEnd, Outcome, ParentEnd, ToInit, ToParent};
-use crate::plan::devices::DeviceKind;
-use crate::plan::hotplug::{Addition, Found, Look};
-use crate::plan::named_devices::Brought;
 
 /// A running container whose devices change.
 #[derive(Debug)]

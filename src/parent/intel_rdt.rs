@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-
-use crate::plan::intel_rdt::{Group, IntelRdtPlan};
-use crate::plan::seen::Resctrl;
+use teu_plan::intel_rdt::{Group, IntelRdtPlan};
+use teu_plan::seen::Resctrl;
 
 /// Makes the group and its monitoring group as planned, and moves the process `pid`
 /// into them. Must come before `pid` has children, because these start in its group.

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountAttrFlags;
 use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
+use teu_plan::mount_options::IdMapped;
+use teu_plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
+use teu_plan::rootfs::RootfsPlan;
 
 use crate::init::detached::clone_tree;
 use crate::pipe::{self, ParentEnd, ToInit};
-use crate::plan::mount_options::IdMapped;
-use crate::plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
-use crate::plan::rootfs::RootfsPlan;
 use crate::sys::{self, MountChange};
 
 /// Makes a detached clone of the source of mount `index` of the plan, in the mount

@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use teu_plan::net_devices::NetDevice;
 
 use crate::parent::netlink::Netlink;
-use crate::plan::net_devices::NetDevice;
 
 /// Moves the devices into the network namespace of the process `pid` and switches them
 /// on there. They keep their hardware address, MTU and permanent addresses. The runtime

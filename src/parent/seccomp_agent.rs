@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use serde::Serialize;
 use teu_namespaces::Child;
+use teu_plan::seccomp::SeccompPlan;
 
-use crate::plan::seccomp::SeccompPlan;
 use crate::{fd_socket, hook, json, version};
 
 /// The message that the agent gets with the listener.

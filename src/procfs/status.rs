@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use rustix::buffer::spare_capacity;
-use rustix::thread::CapabilitySet;
+use teu_plan::capability_set::CapabilitySet;
 
 /// The used fields of `/proc/PID/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

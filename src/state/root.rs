@@ -8,8 +8,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use teu_namespaces::id_maps;
-
-use crate::plan::mounts::clean;
+use teu_plan::mounts::clean;
 
 /// The default for root of the host.
 const DEFAULT: &str = "/run/teu";

@@ -9,10 +9,10 @@ use anyhow::Result;
 use serde::Serialize;
 use teu_gpu::Roots;
 use teu_gpu::cdi::{Cdi, DeviceName, Part, Standing};
+use teu_plan::gpu_request::NVIDIA_HOOK;
 
 use super::super::output::{print, print_json};
 use crate::host::Host;
-use crate::plan::gpu_request::NVIDIA_HOOK;
 
 /// The result of a check.
 #[derive(Debug, Default, Serialize)]

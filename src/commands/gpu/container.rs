@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, accessat, fstat};
 use rustix::io::Errno;
 use teu_cgroups::{Access, Cgroup, DeviceRule, Entered, rules_allow};
 use teu_namespaces::{NamespacePlan, spawn};
+use teu_plan::devices::{DeviceKind, device_nodes};
 
 use super::check::Report;
 use crate::bundle::Bundle;
@@ -21,7 +22,6 @@ use crate::errno;
 use crate::init::devices::{check as check_node, describe};
 use crate::init::paths::Root;
 use crate::known_failures::Failure;
-use crate::plan::devices::{DeviceKind, device_nodes};
 use crate::state::{ContainerState, StateDir, init_process};
 
 /// A device that the container was given.

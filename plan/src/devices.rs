@@ -1,0 +1,228 @@
+//! DECIDE: the device nodes of the container: the default ones of every Linux
+//! container (config-linux.md, "Default Devices") and `linux.devices`.
+//!
+//! Device cgroup rules are made from the same list, so that a node and its
+//! rule cannot disagree.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use teu_namespaces_types::IdMaps;
+
+use super::mounts::{clean, has_nul};
+use crate::prelude::*;
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+    /// Where the host has it, if that may stand in for it.
+    pub host_path: Option<PathBuf>,
+    pub kind: DeviceKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner, as ids inside the container.
+    pub uid: u32,
+    pub gid: u32,
+    /// Mode or owner were asked for: the host's node cannot stand in for it
+    /// without a word.
+    pub asked: bool,
+    /// Its owner and group as ids of the host, if the host is to make it: the
+    /// container's user namespace may not.
+    pub made_by_parent: Option<(u32, u32)>,
+}
+
+/// What a node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    Character { major: u32, minor: u32 },
+    Block { major: u32, minor: u32 },
+    Fifo,
+}
+
+/// Mode of a node that says nothing about it.
+const DEFAULT_MODE: u32 = 0o666;
+/// The default nodes: path below /dev, major, minor.
+const DEFAULTS: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+/// The default devices and those of `linux.devices`; an entry for the path of
+/// a default one takes its place.
+///
+/// # Errors
+/// An entry that is no device: the error names it.
+pub fn device_nodes(devices: &[LinuxDevice]) -> Result<Vec<DeviceNode>> {
+    let mut nodes: Vec<DeviceNode> = DEFAULTS.iter().map(DeviceNode::default_one).collect();
+    for (index, device) in devices.iter().enumerate() {
+        let node = DeviceNode::new(device)
+            .with_context(|| format!("linux.devices[{index}] ({:?})", device.path()))?;
+        // A devpts instance has its own: /dev/ptmx is a link into it.
+        if node.path == Path::new("/dev/ptmx") {
+            continue;
+        }
+        nodes.retain(|other| other.path != node.path);
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+impl DeviceNode {
+    fn default_one(&(name, major, minor): &(&str, u32, u32)) -> DeviceNode {
+        let path = Path::new("/dev").join(name);
+        DeviceNode {
+            host_path: Some(path.clone()),
+            path,
+            kind: DeviceKind::Character { major, minor },
+            mode: DEFAULT_MODE,
+            uid: 0,
+            gid: 0,
+            asked: false,
+            made_by_parent: None,
+        }
+    }
+
+    /// # Errors
+    /// It is no device.
+    pub fn new(device: &LinuxDevice) -> Result<DeviceNode> {
+        ensure!(!has_nul(device.path()), "path contains null byte");
+        let path = clean(device.path());
+        ensure!(path != Path::new("/"), "path is empty");
+        let number = || -> Result<(u32, u32)> {
+            let major = u32::try_from(device.major()).context("major")?;
+            let minor = u32::try_from(device.minor()).context("minor")?;
+            Ok((major, minor))
+        };
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => {
+                let (major, minor) = number()?;
+                DeviceKind::Character { major, minor }
+            }
+            LinuxDeviceType::B => {
+                let (major, minor) = number()?;
+                DeviceKind::Block { major, minor }
+            }
+            LinuxDeviceType::P => DeviceKind::Fifo,
+            LinuxDeviceType::A => bail!("invalid device type \"a\""),
+        };
+        Ok(DeviceNode {
+            host_path: Some(path.clone()),
+            path,
+            kind,
+            mode: device.file_mode().unwrap_or(DEFAULT_MODE) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+            asked: device.file_mode().is_some() || device.uid().is_some() || device.gid().is_some(),
+            made_by_parent: None,
+        })
+    }
+
+    /// Whether the host has to make it for a container in a user namespace of
+    /// these id maps: the node was asked for as it is to be. A fifo can be made
+    /// there.
+    pub(super) fn leave_to_host(&mut self, maps: &IdMaps) {
+        if self.asked && self.kind != DeviceKind::Fifo {
+            let owner = (maps.host_uid(self.uid), maps.host_gid(self.gid));
+            self.made_by_parent = owner.0.zip(owner.1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teu_namespaces_types::IdMap;
+
+    fn device(path: &str, kind: &str, major: i64, minor: i64) -> LinuxDevice {
+        crate::testing::read(&format!(
+            r#"{{"path":"{path}","type":"{kind}","major":{major},"minor":{minor}}}"#
+        ))
+    }
+
+    #[test]
+    fn the_defaults_are_there() {
+        let nodes = device_nodes(&[]).expect("nodes");
+        let paths: Vec<_> = nodes.iter().map(|node| node.path.to_str()).collect();
+        assert_eq!(
+            paths,
+            ["null", "zero", "full", "random", "urandom", "tty"]
+                .map(|name| format!("/dev/{name}"))
+                .iter()
+                .map(|path| Some(path.as_str()))
+                .collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn an_entry_takes_the_place_of_a_default() {
+        let mut null = device("/dev/../dev/null", "c", 1, 5);
+        null.set_file_mode(Some(0o100_600));
+        let nodes = device_nodes(&[null]).expect("nodes");
+        assert_eq!(nodes.len(), 6);
+        assert_eq!(nodes[5].kind, DeviceKind::Character { major: 1, minor: 5 });
+        assert_eq!(nodes[5].mode, 0o600);
+    }
+
+    #[test]
+    fn ptmx_stays_a_link() {
+        let nodes = device_nodes(&[device("/dev/ptmx", "c", 5, 2)]).expect("nodes");
+        assert_eq!(nodes.len(), 6);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_the_hosts_to_make() {
+        let maps = |host| {
+            vec![IdMap {
+                container: 5,
+                host,
+                size: 10,
+            }]
+        };
+        let maps = IdMaps {
+            uid: maps(1000),
+            gid: maps(2000),
+            deny_setgroups: false,
+        };
+        let made = |kind, uid, gid| {
+            let mut entry = device("/dev/x", kind, 1, 3);
+            entry.set_uid(uid).set_gid(gid);
+            let mut node = DeviceNode::new(&entry).expect("node");
+            node.leave_to_host(&maps);
+            node.made_by_parent
+        };
+        assert_eq!(made("c", Some(5), Some(14)), Some((1000, 2009)));
+        // Asked for nothing, or an owner that the namespace does not have.
+        assert_eq!(made("c", None, None), None);
+        assert_eq!(made("c", Some(5), Some(15)), None);
+        assert_eq!(made("c", Some(4), Some(5)), None);
+        assert_eq!(made("p", Some(5), Some(5)), None);
+    }
+
+    #[test]
+    fn faulty_entries_are_named() {
+        for (entry, words) in [
+            (
+                device("/dev/x", "a", 1, 1),
+                "linux.devices[0] (\"/dev/x\"): invalid device type \"a\"",
+            ),
+            (
+                device("/dev/x", "c", -1, 1),
+                "linux.devices[0] (\"/dev/x\"): major: ",
+            ),
+            (
+                device("", "c", 1, 1),
+                "linux.devices[0] (\"\"): path is empty",
+            ),
+        ] {
+            let error = device_nodes(&[entry]).expect_err("refused");
+            assert!(format!("{error:#}").starts_with(words), "{error:#}");
+        }
+    }
+}
