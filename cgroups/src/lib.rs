@@ -33,6 +33,7 @@
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod both;
 mod controller;
 mod convert;
 mod cpu_list;

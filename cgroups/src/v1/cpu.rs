@@ -3,14 +3,15 @@
 
 use teu_cgroups_types::CpuLimits;
 
+use crate::both;
 use crate::convert::{LARGEST_SHARES, SMALLEST_SHARES};
 use crate::error::{Error, Result};
-use crate::file::{Missing, Steps, Write};
+use crate::file::{Steps, Write};
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     let mut steps = Steps::default();
     let shares = shares(cpu)?;
-    let idle = cpu.idle.map(idle_write);
+    let idle = cpu.idle.map(both::cpu::idle);
     // An idle cgroup refuses shares: write idle=0 before the shares, and idle=1 after
     // them.
     if cpu.idle == Some(1) {
@@ -31,28 +32,11 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
         bandwidth.push(Write::new("cpu.quota", "cpu.cfs_quota_us", quota));
     }
     if let Some(burst) = cpu.burst {
-        // Since kernel 5.14.
-        let missing = if burst == 0 {
-            Missing::Skip
-        } else {
-            Missing::Report
-        };
-        bandwidth.push(Write::new("cpu.burst", "cpu.cfs_burst_us", burst).if_missing(missing));
+        bandwidth.push(both::cpu::burst("cpu.cfs_burst_us", burst));
     }
     steps.in_any_order(bandwidth);
     steps.steps.extend(realtime_steps(cpu).steps);
     Ok(steps)
-}
-
-/// Returns the write of `cpu.idle`, which v1 and v2 share. The file exists since kernel
-/// 5.15; without it no cgroup is idle.
-pub(crate) fn idle_write(idle: i64) -> Write {
-    let missing = if idle == 0 {
-        Missing::Skip
-    } else {
-        Missing::Fail
-    };
-    Write::new("cpu.idle", "cpu.idle", idle).if_missing(missing)
 }
 
 /// Returns the writes of real-time budgets. They are also made before the first process

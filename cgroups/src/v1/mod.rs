@@ -7,15 +7,13 @@ pub(crate) mod blkio;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
 pub(crate) mod freezer;
-pub(crate) mod hugetlb;
 pub(crate) mod memory;
 pub(crate) mod network;
-pub(crate) mod pids;
-pub(crate) mod rdma;
 pub(crate) mod stats;
 
 use teu_cgroups_types::Limits;
 
+use crate::both;
 use crate::controller::Controller;
 use crate::error::Result;
 use crate::file::{Directory, Steps};
@@ -38,13 +36,13 @@ impl Member {
 pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
     match controller {
         Controller::Cpuset => Ok(cpuset::steps(&limits.cpu)),
-        Controller::Pids => Ok(pids::steps(limits.pids)),
+        Controller::Pids => Ok(both::pids::steps(limits.pids)),
         Controller::Memory => memory::steps(&limits.memory),
         Controller::BlockIo => Ok(blkio::steps(&limits.block_io)),
         Controller::Cpu => cpu::steps(&limits.cpu),
-        Controller::Hugetlb => hugetlb::steps(&limits.hugetlb),
+        Controller::Hugetlb => both::hugetlb::steps(&limits.hugetlb, "limit_in_bytes"),
         Controller::NetworkClass => Ok(network::class_steps(&limits.network)),
         Controller::NetworkPriority => network::priority_steps(&limits.network),
-        Controller::Rdma => rdma::steps(&limits.rdma),
+        Controller::Rdma => both::rdma::steps(&limits.rdma),
     }
 }

@@ -3,9 +3,9 @@
 use teu_cgroups_types::CpuLimits;
 
 use super::ONLY_V1;
+use crate::both;
 use crate::convert::weight_from_shares;
-use crate::file::{Missing, Steps, Write};
-use crate::v1::cpu::idle_write;
+use crate::file::{Steps, Write};
 
 /// The kernel's default period (cgroup-v2.rst, "cpu.max"), in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -13,7 +13,7 @@ const DEFAULT_PERIOD: u64 = 100_000;
 pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();
     if let Some(idle) = cpu.idle {
-        steps.write(idle_write(idle));
+        steps.write(both::cpu::idle(idle));
     }
     match cpu.shares.map(weight_from_shares) {
         None | Some(0) => {}
@@ -28,13 +28,7 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     }
     let mut bandwidth = Vec::new();
     if let Some(burst) = cpu.burst {
-        // Since kernel 5.14.
-        let missing = if burst == 0 {
-            Missing::Skip
-        } else {
-            Missing::Report
-        };
-        bandwidth.push(Write::new("cpu.burst", "cpu.max.burst", burst).if_missing(missing));
+        bandwidth.push(both::cpu::burst("cpu.max.burst", burst));
     }
     bandwidth.extend(maximum(cpu));
     steps.in_any_order(bandwidth);

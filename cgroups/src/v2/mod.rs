@@ -10,7 +10,6 @@ mod convert;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
 pub(crate) mod freezer;
-pub(crate) mod hugetlb;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod stats;
@@ -20,10 +19,10 @@ use std::path::Path;
 
 use teu_cgroups_types::Limits;
 
+use crate::both;
 use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::file::{Directory, Steps};
-use crate::v1;
 pub(crate) use stats::{stats, usage};
 
 const ONLY_V1: &str = "cgroup v2 has no such setting";
@@ -33,12 +32,12 @@ pub(crate) fn steps(controller: Controller, limits: &Limits) -> Result<Steps> {
     let mut steps = Steps::default();
     match controller {
         Controller::Cpuset => steps = cpuset::steps(&limits.cpu),
-        Controller::Pids => steps = v1::pids::steps(limits.pids),
+        Controller::Pids => steps = both::pids::steps(limits.pids),
         Controller::Memory => steps = memory::steps(&limits.memory)?,
         Controller::BlockIo => steps = io::steps(&limits.block_io),
         Controller::Cpu => steps = cpu::steps(&limits.cpu),
-        Controller::Hugetlb => steps = hugetlb::steps(&limits.hugetlb)?,
-        Controller::Rdma => steps = v1::rdma::steps(&limits.rdma)?,
+        Controller::Hugetlb => steps = both::hugetlb::steps(&limits.hugetlb, "max")?,
+        Controller::Rdma => steps = both::rdma::steps(&limits.rdma)?,
         Controller::NetworkClass if limits.network.class_id.is_some_and(|id| id != 0) => {
             steps.ignore("network.classID", ONLY_V1);
         }
@@ -167,6 +166,7 @@ fn words(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v1;
     use teu_cgroups_types::NetworkLimits;
 
     #[test]

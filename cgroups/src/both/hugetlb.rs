@@ -6,11 +6,8 @@ use teu_cgroups_types::HugepageLimit;
 use crate::error::{Error, Result};
 use crate::file::{Missing, Steps, Write};
 
-pub(crate) fn steps(limits: &[HugepageLimit]) -> Result<Steps> {
-    steps_for(limits, "limit_in_bytes")
-}
-
-pub(crate) fn steps_for(limits: &[HugepageLimit], file: &str) -> Result<Steps> {
+/// Returns the writes. The names of the files end in `file`.
+pub(crate) fn steps(limits: &[HugepageLimit], file: &str) -> Result<Steps> {
     let mut steps = Steps::default();
     let field = "hugepageLimits";
     for HugepageLimit { page_size, limit } in limits {
@@ -51,19 +48,21 @@ mod tests {
             page_size: "2MB".into(),
             limit: 4096,
         }];
-        assert_eq!(
-            steps(&limits).unwrap().lines(),
-            [
-                "hugetlb.2MB.limit_in_bytes=4096",
-                "hugetlb.2MB.rsvd.limit_in_bytes=4096"
-            ]
-        );
+        for file in ["limit_in_bytes", "max"] {
+            assert_eq!(
+                steps(&limits, file).unwrap().lines(),
+                [
+                    format!("hugetlb.2MB.{file}=4096"),
+                    format!("hugetlb.2MB.rsvd.{file}=4096")
+                ]
+            );
+        }
         for page_size in ["2M", "02MB", "../2MB", "MB", "", "2/MB"] {
             let limits = [HugepageLimit {
                 page_size: page_size.into(),
                 limit: 0,
             }];
-            let error = steps(&limits).unwrap_err().to_string();
+            let error = steps(&limits, "max").unwrap_err().to_string();
             assert!(error.starts_with("hugepageLimits: page size"), "{error}");
         }
     }
