@@ -13,7 +13,7 @@ use teu_gpu_types::DeviceName;
 use teu_gpu_types::{Capabilities, Edits, Moment, Node, Request};
 use teu_namespaces_types::Kind;
 
-use super::gpu_request::{self, GpuWishes};
+use super::gpu_request::{self, GpuOptions};
 use super::mounts::clean;
 use super::namespaces;
 use super::seen::{AllEdits, Seen};
@@ -28,7 +28,7 @@ const CDI_ANNOTATIONS: &str = "cdi.k8s.io/";
 
 /// What the command line says about devices.
 #[derive(Debug, Clone, Default)]
-pub struct DeviceWishes {
+pub struct DeviceOptions {
     /// Those asked for, as they were typed.
     pub names: Vec<String>,
     /// Where CDI files are; the usual places if there are none.
@@ -39,7 +39,7 @@ pub struct DeviceWishes {
     pub cdi_annotations: bool,
     /// Where the state of containers is, of which no container gets any.
     pub state: PathBuf,
-    pub gpus: GpuWishes,
+    pub gpus: GpuOptions,
 }
 
 /// What a container asks for.
@@ -140,11 +140,11 @@ pub struct ForProcesses {
 pub fn asked(
     spec: &Spec,
     bundle: &Path,
-    wishes: &DeviceWishes,
+    options: &DeviceOptions,
     has_nvidia_driver: bool,
 ) -> Result<Option<Asked>> {
-    let names = names(spec, wishes)?;
-    let gpus = gpu_request::requests(spec, &wishes.gpus, !names.is_empty(), has_nvidia_driver)?;
+    let names = names(spec, options)?;
+    let gpus = gpu_request::requests(spec, &options.gpus, !names.is_empty(), has_nvidia_driver)?;
     if names.is_empty() && gpus.is_empty() {
         return Ok(None);
     }
@@ -163,8 +163,8 @@ pub fn asked(
 ///
 /// # Errors
 /// They bring what they may not; the hook is refused.
-pub fn edit(spec: &mut Cow<'_, Spec>, wishes: &GpuWishes, seen: &Seen) -> Result<AllEdits> {
-    if gpu_request::takes_hook(spec, wishes, seen.devices.has_nvidia_driver)? {
+pub fn edit(spec: &mut Cow<'_, Spec>, options: &GpuOptions, seen: &Seen) -> Result<AllEdits> {
+    if gpu_request::takes_hook(spec, options, seen.devices.has_nvidia_driver)? {
         gpu_request::remove_hook(spec.to_mut());
     }
     let Some(mut edits) = seen.devices.edits.clone() else {
@@ -203,11 +203,12 @@ fn leave_out_unmapped_groups(edits: &mut AllEdits, spec: &Spec, seen: &Seen) -> 
 ///
 /// # Errors
 /// A name that is none.
-pub fn names(spec: &Spec, wishes: &DeviceWishes) -> Result<Vec<DeviceName>> {
+pub fn names(spec: &Spec, options: &DeviceOptions) -> Result<Vec<DeviceName>> {
     let annotations: BTreeMap<_, _> = spec.annotations().iter().flatten().collect();
-    let counts =
-        |key: &str| key == ANNOTATION || wishes.cdi_annotations && key.starts_with(CDI_ANNOTATIONS);
-    let typed = wishes
+    let counts = |key: &str| {
+        key == ANNOTATION || options.cdi_annotations && key.starts_with(CDI_ANNOTATIONS)
+    };
+    let typed = options
         .names
         .iter()
         .map(|name| ("--device".to_owned(), name.as_str()));
@@ -439,29 +440,29 @@ mod tests {
         once
     }
 
-    fn asked(annotations: &Value, wishes: &DeviceWishes) -> Result<Vec<String>, String> {
+    fn asked(annotations: &Value, options: &DeviceOptions) -> Result<Vec<String>, String> {
         let spec: Spec = read(&json!({ "annotations": annotations }).to_string());
-        let names = names(&spec, wishes).map_err(|err| format!("{err:#}"))?;
+        let names = names(&spec, options).map_err(|err| format!("{err:#}"))?;
         Ok(names.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn devices_are_asked_for_by_options_and_annotations() {
-        let mut wishes = DeviceWishes {
+        let mut options = DeviceOptions {
             names: vec!["v/c=1".into(), "v/c=2".into()],
-            ..DeviceWishes::default()
+            ..DeviceOptions::default()
         };
         let annotations = json!({
             "cdi.k8s.io/b": "v/c=5", "cdi.k8s.io/a": "v/c=4", "run.teu/devices": "v/c=2,v/c=3",
             "cdi.k8s.iox": "v/c=6", "run.teu/device": "v/c=7",
         });
-        let names = asked(&annotations, &wishes);
+        let names = asked(&annotations, &options);
         assert_eq!(
             names.as_deref(),
             Ok(&["v/c=1", "v/c=2", "v/c=3"].map(String::from)[..])
         );
-        wishes.cdi_annotations = true;
-        let names = asked(&annotations, &wishes).expect("names");
+        options.cdi_annotations = true;
+        let names = asked(&annotations, &options).expect("names");
         assert_eq!(names, ["v/c=1", "v/c=2", "v/c=4", "v/c=5", "v/c=3"]);
         for (value, reason) in [
             (
@@ -479,13 +480,13 @@ mod tests {
         ] {
             let error = asked(
                 &json!({ "run.teu/devices": value }),
-                &DeviceWishes::default(),
+                &DeviceOptions::default(),
             );
             let error = error.expect_err(value);
             assert!(error.starts_with(reason), "{error}");
         }
-        wishes.names = vec!["/dev/null".into()];
-        let error = asked(&json!({}), &wishes).expect_err("a path");
+        options.names = vec!["/dev/null".into()];
+        let error = asked(&json!({}), &options).expect_err("a path");
         assert_eq!(
             error,
             "--device: invalid CDI device name \"/dev/null\": it is a path"
@@ -495,12 +496,12 @@ mod tests {
     #[test]
     fn what_an_image_sets_asks_for_nothing() {
         let config = json!({ "process": { "env": ["NVIDIA_VISIBLE_DEVICES=all", "run.teu/devices=v/c=1"] } });
-        let wishes = DeviceWishes {
+        let options = DeviceOptions {
             cdi_annotations: true,
-            ..DeviceWishes::default()
+            ..DeviceOptions::default()
         };
         assert_eq!(
-            names(&read(&config.to_string()), &wishes).expect("names"),
+            names(&read(&config.to_string()), &options).expect("names"),
             []
         );
     }

@@ -21,7 +21,7 @@ const AMD_DEVICES: &str = "AMD_VISIBLE_DEVICES";
 
 /// What the command line says about GPUs.
 #[derive(Debug, Clone, Default)]
-pub struct GpuWishes {
+pub struct GpuOptions {
     /// Those of --gpus.
     pub request: Option<Request>,
     /// Where the files of drivers are, if not in the root of the host.
@@ -81,15 +81,15 @@ impl FromStr for GpuEnv {
 /// The hook is refused.
 pub fn requests(
     spec: &Spec,
-    wishes: &GpuWishes,
+    options: &GpuOptions,
     others: bool,
     has_nvidia_driver: bool,
 ) -> Result<Vec<Request>> {
-    let mut requests: Vec<Request> = wishes.request.clone().into_iter().collect();
-    if takes_hook(spec, wishes, has_nvidia_driver)? {
+    let mut requests: Vec<Request> = options.request.clone().into_iter().collect();
+    if takes_hook(spec, options, has_nvidia_driver)? {
         // Whoever puts in the hook sets the variable after those of the image.
         requests.extend(asked_by(spec, Vendor::Nvidia, NVIDIA_DEVICES));
-    } else if requests.is_empty() && !others && variables_count(spec, wishes.env) {
+    } else if requests.is_empty() && !others && variables_count(spec, options.env) {
         requests.extend(asked_by(spec, Vendor::Nvidia, NVIDIA_DEVICES));
         requests.extend(asked_by(spec, Vendor::Amd, AMD_DEVICES));
     }
@@ -126,8 +126,8 @@ pub fn warn_if_privileged(spec: &Spec, requests: &[Request]) {
 }
 
 /// Whether it depends on NVIDIA's driver what becomes of NVIDIA's hook.
-pub fn needs_driver(spec: &Spec, wishes: &GpuWishes) -> bool {
-    wishes.hook.is_none() && nvidias_hook(spec).is_some()
+pub fn needs_driver(spec: &Spec, options: &GpuOptions) -> bool {
+    options.hook.is_none() && nvidias_hook(spec).is_some()
 }
 
 fn nvidias_hook(spec: &Spec) -> Option<&Hook> {
@@ -139,11 +139,15 @@ fn nvidias_hook(spec: &Spec) -> Option<&Hook> {
 ///
 /// # Errors
 /// The hook is refused.
-pub(super) fn takes_hook(spec: &Spec, wishes: &GpuWishes, has_nvidia_driver: bool) -> Result<bool> {
+pub(super) fn takes_hook(
+    spec: &Spec,
+    options: &GpuOptions,
+    has_nvidia_driver: bool,
+) -> Result<bool> {
     let Some(hook) = nvidias_hook(spec) else {
         return Ok(false);
     };
-    match wishes.hook {
+    match options.hook {
         Some(NvidiaHook::Take) => Ok(true),
         Some(NvidiaHook::Keep) => Ok(false),
         Some(NvidiaHook::Refuse) => bail!(

@@ -12,7 +12,7 @@ use teu_gpu_types::{Cover, Edits};
 use teu_namespaces_types::{Kind, NamespacePlan};
 
 use super::devices::{DeviceKind, DeviceNode};
-use super::gpu::{self, DeviceWishes};
+use super::gpu::{self, DeviceOptions};
 use super::mounts::{Mount, MountKind, Surroundings, clean, mounts};
 use super::named_devices::{Brought, BroughtMount, NamedDevice, NamedDevices};
 use super::rootfs::Devices;
@@ -22,12 +22,12 @@ use crate::prelude::*;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
-pub struct HotplugWishes {
+pub struct HotplugOptions {
     /// As they were typed, and so may be wrong.
     pub add: Vec<String>,
     pub remove: Vec<String>,
     /// Where devices are looked for; it names none.
-    pub devices: DeviceWishes,
+    pub devices: DeviceOptions,
 }
 
 /// A device that is asked for.
@@ -58,7 +58,7 @@ pub struct Found {
 /// Looks for devices of the host.
 pub trait LookOutside {
     /// The edits of the devices that are asked for by name.
-    fn edits(&self, asked: &gpu::Asked, wishes: &DeviceWishes) -> Result<AllEdits>;
+    fn edits(&self, asked: &gpu::Asked, options: &DeviceOptions) -> Result<AllEdits>;
     /// The edits that a device node needs.
     fn node_edits(&self, node: &AskedNode) -> Result<Edits>;
     /// Which files the sources of the mounts are, from the bundle on.
@@ -151,7 +151,12 @@ impl Asked {
         }
     }
 
-    fn edits(&self, host: &dyn LookOutside, rootfs: &Path, wishes: &DeviceWishes) -> Result<Edits> {
+    fn edits(
+        &self,
+        host: &dyn LookOutside,
+        rootfs: &Path,
+        options: &DeviceOptions,
+    ) -> Result<Edits> {
         match self {
             Asked::Named(name) => {
                 let asked = gpu::Asked {
@@ -160,7 +165,7 @@ impl Asked {
                     capabilities: None,
                     rootfs: rootfs.to_owned(),
                 };
-                Ok(host.edits(&asked, wishes)?.together)
+                Ok(host.edits(&asked, options)?.together)
             }
             Asked::Node(node) => host.node_edits(node),
         }
@@ -174,23 +179,23 @@ impl Hotplug {
     /// A device that there is not, that the container has already or has not, or
     /// that brings what a container which runs cannot get.
     pub fn new(
-        wishes: &HotplugWishes,
+        options: &HotplugOptions,
         container: &Container<'_>,
         host: &dyn LookOutside,
         look: &dyn Look,
     ) -> Result<Hotplug> {
         let mut named = container.named.clone();
-        let gone = remove(&mut named.list, &wishes.remove)?;
+        let gone = remove(&mut named.list, &options.remove)?;
         let mut spec = container.as_specification()?;
         let mut added: Vec<NamedDevice> = Vec::new();
-        for word in &wishes.add {
+        for word in &options.add {
             let asked = Asked::new(word)?;
             let name = asked.name();
             let mut all = named.list.iter().chain(&added);
             if all.any(|device| device.name == name) {
                 bail!("the container has the device {name:?} already");
             }
-            let edits = asked.edits(host, container.rootfs, &wishes.devices)?;
+            let edits = asked.edits(host, container.rootfs, &options.devices)?;
             refuse_impossible(&edits).with_context(|| format!("device {name:?}"))?;
             gpu::apply(&mut spec, &edits, container.may_map_owners)?;
             added.push(NamedDevice::new(
@@ -493,7 +498,7 @@ mod tests {
     struct Outside;
 
     impl LookOutside for Outside {
-        fn edits(&self, _: &gpu::Asked, _: &DeviceWishes) -> Result<AllEdits> {
+        fn edits(&self, _: &gpu::Asked, _: &DeviceOptions) -> Result<AllEdits> {
             bail!("no device has a name here")
         }
 
@@ -554,10 +559,10 @@ mod tests {
     ) -> Result<Hotplug, String> {
         let there: BTreeMap<_, _> = there.iter().copied().collect();
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-        let wishes = HotplugWishes {
+        let options = HotplugOptions {
             add: words(add),
             remove: words(remove),
-            devices: DeviceWishes::default(),
+            devices: DeviceOptions::default(),
         };
         let container = Container {
             named,
@@ -566,7 +571,7 @@ mod tests {
             namespaces: &NamespacePlan::default(),
             may_map_owners: true,
         };
-        let plan = Hotplug::new(&wishes, &container, &Outside, &Seen(there));
+        let plan = Hotplug::new(&options, &container, &Outside, &Seen(there));
         plan.map_err(|err| format!("{err:#}"))
     }
 

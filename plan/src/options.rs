@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::gpu::DeviceWishes;
+use super::gpu::DeviceOptions;
 use crate::prelude::*;
 
 /// Who makes cgroups, as the command line says it.
@@ -32,7 +32,7 @@ pub struct PlanOptions {
     /// What a service manager started us with.
     pub service: Service,
     /// Devices that are asked for by name.
-    pub devices: DeviceWishes,
+    pub devices: DeviceOptions,
     /// This process stays with the container and is in front of its user.
     pub foreground: bool,
     /// Its program is not started by this command, and may be missing.

@@ -12,9 +12,9 @@ use jiff::SignedDuration;
 use teu_cgroups::{BlockIoLimits, CpuLimits, Limits, MemoryLimits};
 use teu_plan::CgroupManager;
 use teu_plan::exec::Replacements;
-use teu_plan::gpu::{CdiHooks, DeviceWishes};
-use teu_plan::gpu_request::GpuWishes;
-use teu_plan::hotplug::HotplugWishes;
+use teu_plan::gpu::{CdiHooks, DeviceOptions};
+use teu_plan::gpu_request::GpuOptions;
+use teu_plan::hotplug::HotplugOptions;
 
 use super::definition::{self, GlobalArgs};
 use super::go::truth;
@@ -53,26 +53,26 @@ impl definition::BundleArgs {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
-            devices: self.devices.wishes(root)?,
+            devices: self.devices.options(root)?,
         })
     }
 }
 
 impl definition::DeviceArgs {
-    fn wishes(self, root: &Root) -> Result<DeviceWishes> {
+    fn options(self, root: &Root) -> Result<DeviceOptions> {
         let gpus = non_empty(self.gpus).map(|words| {
             let request = words.parse().map_err(Error::msg);
             request.with_context(|| format!("--gpus {words:?}"))
         });
         let hook = non_empty(self.nvidia_hook);
-        Ok(DeviceWishes {
+        Ok(DeviceOptions {
             names: self.device,
             directories: self.cdi.directories()?,
             hooks: self.cdi_hooks.parse()?,
             nodes: self.cdi_devices.parse()?,
             cdi_annotations: self.cdi_annotations,
             state: root.path.clone(),
-            gpus: GpuWishes {
+            gpus: GpuOptions {
                 request: gpus.transpose()?,
                 driver_root: self.driver.root()?,
                 hook: hook.map(|word| word.parse()).transpose()?,
@@ -426,10 +426,10 @@ fn interval(word: &str) -> Result<Duration> {
 impl definition::UpdateArgs {
     pub(crate) fn options(self, root: &Root) -> Result<update::Options> {
         let id = self.id.clone();
-        let devices = HotplugWishes {
+        let devices = HotplugOptions {
             add: self.device_add.clone(),
             remove: self.device_rm.clone(),
-            devices: DeviceWishes {
+            devices: DeviceOptions {
                 directories: self.cdi.directories()?,
                 hooks: match self.cdi_hooks.parse()? {
                     CdiHooks::None => CdiHooks::LeftOut,
@@ -437,11 +437,11 @@ impl definition::UpdateArgs {
                 },
                 nodes: self.cdi_devices.parse()?,
                 state: root.path.clone(),
-                gpus: GpuWishes {
+                gpus: GpuOptions {
                     driver_root: self.driver.root()?,
-                    ..GpuWishes::default()
+                    ..GpuOptions::default()
                 },
-                ..DeviceWishes::default()
+                ..DeviceOptions::default()
             },
         };
         let l3_cache_schema = self.l3_cache_schema.clone().unwrap_or_default();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use teu_cgroups::{Cgroup, Entered, Systemd};
-use teu_plan::gpu::DeviceWishes;
+use teu_plan::gpu::DeviceOptions;
 use teu_plan::seen::Seen;
 use teu_plan::{CgroupManager, Plan, PlanOptions, Service};
 
@@ -62,7 +62,7 @@ pub(crate) struct Options {
     /// streams and `$LISTEN_FDS`.
     pub(crate) preserve_fds: u32,
     /// Devices that are requested by name.
-    pub(crate) devices: DeviceWishes,
+    pub(crate) devices: DeviceOptions,
 }
 
 /// The value of `--rootless`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use teu_gpu::cdi::{Cdi, File, Problem, Standing};
-use teu_plan::gpu::DeviceWishes;
+use teu_plan::gpu::DeviceOptions;
 
 use super::output::{print, print_json};
 use crate::host::{Host, faults, parts_of};
@@ -73,11 +73,11 @@ pub(crate) fn devices(options: &Options) -> Result<u8> {
 
 /// Returns the errors in these files, or in all files that are found.
 fn problems(cdi: &Cdi, files: &[PathBuf], state: &Path) -> Vec<Problem> {
-    let wishes = DeviceWishes {
+    let options = DeviceOptions {
         state: state.to_owned(),
-        ..DeviceWishes::default()
+        ..DeviceOptions::default()
     };
-    let of = |path: &Path, file: &File| faults(path, file, &wishes);
+    let of = |path: &Path, file: &File| faults(path, file, &options);
     if files.is_empty() {
         let faults = cdi.files().flat_map(|(path, file)| of(path, file));
         return cdi.problems().iter().cloned().chain(faults).collect();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 use teu_cgroups::{Cgroup, Limits};
 use teu_namespaces::Neighbour;
-use teu_plan::hotplug::{Container, Hotplug, HotplugWishes};
+use teu_plan::hotplug::{Container, Hotplug, HotplugOptions};
 
 use super::{exec, resources};
 use crate::host::Host;
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) id: String,
     pub(crate) change: Change,
     /// Devices to add and to remove.
-    pub(crate) devices: HotplugWishes,
+    pub(crate) devices: HotplugOptions,
     /// Lines for the schemata of the container's resctrl group. Empty lines change
     /// nothing.
     pub(crate) l3_cache_schema: String,
@@ -166,8 +166,8 @@ fn hotplug(
     dir: &StateDir,
     state: &ContainerState,
 ) -> Result<Option<(Inside, Hotplug)>> {
-    let wishes = &options.devices;
-    if wishes.add.is_empty() && wishes.remove.is_empty() {
+    let devices = &options.devices;
+    if devices.add.is_empty() && devices.remove.is_empty() {
         return Ok(None);
     }
     if state.limits.devices.is_none() {
@@ -186,7 +186,7 @@ fn hotplug(
         namespaces: &inside.namespaces(&host)?,
         may_map_owners: !host.is_rootless(),
     };
-    let plan = Hotplug::new(wishes, &container, &host, &inside)?;
+    let plan = Hotplug::new(devices, &container, &host, &inside)?;
     Ok(Some((inside, plan)))
 }
 

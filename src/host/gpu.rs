@@ -14,8 +14,8 @@ use teu_gpu::cdi::{
     Cdi, ContainerEdits, DIRECTORIES, DeviceName, DeviceNode, File, Part, Problem, Unresolved,
 };
 use teu_gpu::{Edits, Finder, LibraryDirs, Moment, Request, Roots, Vendor};
-use teu_plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceWishes};
-use teu_plan::gpu_request::GpuWishes;
+use teu_plan::gpu::{Asked, CdiHooks, CdiNodes, DeviceOptions};
+use teu_plan::gpu_request::GpuOptions;
 use teu_plan::hotplug::AskedNode;
 use teu_plan::mounts::clean;
 use teu_plan::seen::{AllEdits, FileId};
@@ -41,12 +41,12 @@ impl Host {
     ///
     /// # Errors
     /// A device does not exist, the host lacks its node, or its edits are not allowed.
-    pub(crate) fn edits(&self, asked: &Asked, wishes: &DeviceWishes) -> Result<AllEdits> {
+    pub(crate) fn edits(&self, asked: &Asked, options: &DeviceOptions) -> Result<AllEdits> {
         let cdi = match asked.names.is_empty() {
             true => Cdi::default(),
-            false => self.cdi(&wishes.directories),
+            false => self.cdi(&options.directories),
         };
-        let roots = self.roots(wishes.gpus.driver_root.as_deref())?;
+        let roots = self.roots(options.gpus.driver_root.as_deref())?;
         let directories = library_dirs(&asked.rootfs)?;
         let mut finder = Finder::new(&roots, &directories);
         let with_capabilities = |request: &Request| Request {
@@ -60,8 +60,8 @@ impl Host {
         }
         let mut edits_of = |asked: &Asked| -> Result<Edits> {
             let (described, own) = by_files_or_not(&cdi, &asked.names);
-            let mut all = described_edits(&cdi, &described, wishes)?;
-            if wishes.hooks == CdiHooks::Known {
+            let mut all = described_edits(&cdi, &described, options)?;
+            if options.hooks == CdiHooks::Known {
                 let taken = teu_gpu::take_known_hooks(&mut all, &roots, &directories);
                 taken.map_err(Error::msg)?;
             }
@@ -127,8 +127,8 @@ impl Host {
     ///
     /// # Errors
     /// The kernel's data about them is not understood.
-    pub(crate) fn has_gpus(&self, vendor: Vendor, wishes: &GpuWishes) -> Result<bool> {
-        teu_gpu::has(&self.roots(wishes.driver_root.as_deref())?, vendor).map_err(Error::msg)
+    pub(crate) fn has_gpus(&self, vendor: Vendor, options: &GpuOptions) -> Result<bool> {
+        teu_gpu::has(&self.roots(options.driver_root.as_deref())?, vendor).map_err(Error::msg)
     }
 
     /// Returns the directories in which GPUs and the files of their drivers are looked
@@ -149,27 +149,27 @@ impl Host {
     }
 }
 
-fn described_edits(cdi: &Cdi, names: &[DeviceName], wishes: &DeviceWishes) -> Result<Edits> {
+fn described_edits(cdi: &Cdi, names: &[DeviceName], options: &DeviceOptions) -> Result<Edits> {
     let mut all = Edits::default();
     for part in parts_of(cdi, names)? {
-        all.append(allowed(&part, wishes)?);
+        all.append(allowed(&part, options)?);
     }
     Ok(all)
 }
 
 /// Returns the edits of a part, if a container may have them.
-fn allowed(part: &Part<'_>, wishes: &DeviceWishes) -> Result<Edits> {
+fn allowed(part: &Part<'_>, options: &DeviceOptions) -> Result<Edits> {
     let mut edits = part.edits().map_err(Error::msg)?;
-    if wishes.hooks == CdiHooks::LeftOut {
+    if options.hooks == CdiHooks::LeftOut {
         edits.hooks.clear();
     }
-    check(&edits, wishes).with_context(|| part.of.clone())?;
+    check(&edits, options).with_context(|| part.of.clone())?;
     Ok(edits)
 }
 
 /// Returns the reasons why the devices of the file at `path` are refused. A node that
 /// this host lacks is no fault of the file.
-pub(crate) fn faults(path: &Path, file: &File, wishes: &DeviceWishes) -> Vec<Problem> {
+pub(crate) fn faults(path: &Path, file: &File, options: &DeviceOptions) -> Vec<Problem> {
     let fault = |part: Part<'_>| {
         let mut edits = part.edits.clone();
         edits.device_nodes.retain(|node| !node.is_missing());
@@ -177,7 +177,7 @@ pub(crate) fn faults(path: &Path, file: &File, wishes: &DeviceWishes) -> Vec<Pro
             of: part.of,
             edits: &edits,
         };
-        let reason = format!("{:#}", allowed(&there, wishes).err()?);
+        let reason = format!("{:#}", allowed(&there, options).err()?);
         Some(Problem {
             path: path.to_owned(),
             reason,
@@ -239,13 +239,13 @@ pub(crate) fn parts_of<'a>(cdi: &'a Cdi, names: &[DeviceName]) -> Result<Vec<Par
 }
 
 /// Checks that a file may bring these edits, regardless of its author.
-fn check(edits: &Edits, wishes: &DeviceWishes) -> Result<()> {
+fn check(edits: &Edits, options: &DeviceOptions) -> Result<()> {
     check_nodes(edits)?;
-    if wishes.nodes == CdiNodes::Usual {
+    if options.nodes == CdiNodes::Usual {
         refuse_unusual_nodes(edits)?;
     }
-    check_mounts(edits, &wishes.state)?;
-    check_hooks(edits, wishes.hooks)
+    check_mounts(edits, &options.state)?;
+    check_hooks(edits, options.hooks)
 }
 
 fn check_nodes(edits: &Edits) -> Result<()> {

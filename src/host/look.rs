@@ -12,7 +12,7 @@ use teu_cgroups::{Location, Systemd};
 use teu_gpu::{Edits, Vendor};
 use teu_namespaces::{IdMaps, Kind};
 use teu_plan::capability_set::CapabilitySet;
-use teu_plan::gpu::{self, DeviceWishes};
+use teu_plan::gpu::{self, DeviceOptions};
 use teu_plan::hotplug::{AskedNode, LookOutside};
 use teu_plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
 use teu_plan::{
@@ -118,11 +118,11 @@ impl Host {
         }
     }
 
-    fn devices(&self, spec: &Spec, bundle: &Path, wishes: &DeviceWishes) -> Result<DevicesSeen> {
-        let has_nvidia_driver = gpu_request::needs_driver(spec, &wishes.gpus)
-            && self.has_gpus(Vendor::Nvidia, &wishes.gpus)?;
-        let asked = gpu::asked(spec, bundle, wishes, has_nvidia_driver)?;
-        let edits = asked.map(|asked| self.edits(&asked, wishes)).transpose()?;
+    fn devices(&self, spec: &Spec, bundle: &Path, options: &DeviceOptions) -> Result<DevicesSeen> {
+        let has_nvidia_driver = gpu_request::needs_driver(spec, &options.gpus)
+            && self.has_gpus(Vendor::Nvidia, &options.gpus)?;
+        let asked = gpu::asked(spec, bundle, options, has_nvidia_driver)?;
+        let edits = asked.map(|asked| self.edits(&asked, options)).transpose()?;
         let each = edits.iter().flat_map(|edits| &edits.of_each);
         let files = each.flat_map(|(_, edits)| self.sources(edits, bundle));
         Ok(DevicesSeen {
@@ -154,8 +154,8 @@ fn cgroups(options: &PlanOptions, caller: &Caller) -> Result<(Location, Option<S
 }
 
 impl LookOutside for Host {
-    fn edits(&self, asked: &gpu::Asked, wishes: &DeviceWishes) -> Result<AllEdits> {
-        Host::edits(self, asked, wishes)
+    fn edits(&self, asked: &gpu::Asked, options: &DeviceOptions) -> Result<AllEdits> {
+        Host::edits(self, asked, options)
     }
 
     fn node_edits(&self, node: &AskedNode) -> Result<Edits> {
