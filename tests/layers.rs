@@ -18,6 +18,7 @@ tests![
     only_main_ends_the_process,
     no_module_uses_what_uses_it,
     top_of_the_sources_is_small,
+    hops_to_the_program_are_those_of_the_documentation,
 ];
 
 /// The directories with sources of several modules: the binary and some crates.
@@ -501,4 +502,39 @@ fn top_of_the_sources_is_small() {
     let top = files.keys().filter(|name| name.matches('/').count() == 1);
     let top: Vec<_> = top.collect();
     assert!(top.len() <= 20, "{}: {top:?}", top.len());
+}
+
+/// The body of a function at the top of a file, or in an `impl` block.
+fn body<'a>(code: &'a str, function: &str) -> &'a str {
+    let start = code
+        .match_indices(&format!("fn {function}"))
+        .map(|(at, name)| at + name.len())
+        .find(|at| code[*at..].starts_with(['(', '<']));
+    let start = start.unwrap_or_else(|| panic!("there is no function {function}"));
+    let end = code[start..].find("\n}\n").unwrap();
+    &code[start..start + end]
+}
+
+/// docs/architecture.md counts the functions from `main` to execve. Each is called by one
+/// that comes before it.
+fn hops_to_the_program_are_those_of_the_documentation() {
+    needs(&[]);
+    let text = fs::read_to_string(repository("docs/architecture.md")).unwrap();
+    let (count, list) = text.split_once(" functions call each other").unwrap();
+    let lines = list.lines().skip_while(|line| !line.starts_with("    "));
+    let lines = lines.take_while(|line| line.starts_with("    "));
+    let mut bodies: Vec<String> = Vec::new();
+    for line in lines {
+        let (file, functions) = line.trim().split_once(' ').unwrap();
+        let code = without_comments(&repository(file));
+        let functions = functions.split(':').next().unwrap().split(',');
+        for function in functions.map(str::trim) {
+            let is_called = bodies.iter().any(|body| names(body, function));
+            assert!(bodies.is_empty() || is_called, "none calls {function}");
+            bodies.push(body(&code, function).to_owned());
+        }
+    }
+    assert!(bodies.last().unwrap().contains("execve("));
+    let count: usize = count.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(count, bodies.len());
 }

@@ -1,7 +1,7 @@
 //! DECIDE: makes plain data, which `init/` and `parent/` of the runtime carry out, from the
 //! bundle's specification and from what was seen of the machine.
 //!
-//! [`Plan::new`] reads the order of the decisions; each file decides about one thing, and
+//! [`Plan::new`] is the order of the decisions; each file decides about one thing, and
 //! `seen` says what was seen. The crate cannot look at the machine: it is `no_std` but for
 //! what `prelude` lists, and depends on no crate that makes system calls. `Hotplug` asks
 //! the caller, through the traits of `hotplug`, because it depends on what is at paths that
