@@ -29,7 +29,9 @@ tests![
     view_of_another_file_is_not_used,
     overlay_that_can_be_written_to_is_no_sealed_view,
     restore_runs_from_a_sealed_copy,
+    exec_asks_by_no_file_of_the_container,
     log_follows_no_link_of_others,
+    a_user_namespace_trusts_nobodys_directory,
     capability_is_not_kept_for_want_of_an_answer,
     ambient_capability_is_not_kept_for_want_of_an_answer,
     nobody_looks_into_an_init_that_waits,
@@ -351,6 +353,24 @@ fn restore_runs_from_a_sealed_copy() {
     assert_eq!(exe.trim_end(), SEALED_COPY);
 }
 
+/// The middle process of exec asks the kernel whether it could execute, and is not yet in the
+/// container's pid namespace nor under its filter.
+fn exec_asks_by_no_file_of_the_container() {
+    needs(&[Root]);
+    let limit = json!([{ "type": "RLIMIT_NPROC", "hard": 4096, "soft": 4096 }]);
+    let bundle = Bundle::new().set("/process/rlimits", limit);
+    let container = Container::new(bundle.probe("sleep"));
+    container.detach(container.command("create", NO_FLAGS)).ok();
+    container.start().ok();
+    let root = format!("/proc/{}/root", container.pid());
+    let null = Path::new(&root).join("dev/null");
+    fs::remove_file(&null).unwrap();
+    fs::create_dir(&null).unwrap();
+    fs::copy(Path::new(&root).join("probe"), null.join("none")).unwrap();
+    let exec = container.command("exec", NO_FLAGS);
+    exec.args(["/probe", "exit", "3"]).output().exits(3);
+}
+
 /// The log would be appended to a file of root's.
 fn log_follows_no_link_of_others() {
     needs(&[Root, Teu]);
@@ -400,6 +420,35 @@ fn log_follows_no_link_of_others() {
     );
     let output = log(Path::new("/dev/stderr")).says("does not exist");
     assert!(output.stderr.starts_with("time="), "{output}");
+}
+
+/// There every user of the machine outside of the namespace has one number, root too.
+fn a_user_namespace_trusts_nobodys_directory() {
+    needs(&[Root, Teu, UserNamespaces, Tool("unshare"), Tool("setpriv")]);
+    let sticky = scratch().join("sticky");
+    let theirs = sticky.join("theirs");
+    fs::create_dir_all(&theirs).unwrap();
+    fs::set_permissions(&sticky, Permissions::from_mode(0o1777)).unwrap();
+    let file = scratch().join("file");
+    fs::write(&file, "").unwrap();
+    symlink(&file, theirs.join("log")).unwrap();
+    chown(&theirs, Some(54321), Some(54321)).unwrap();
+    for path in [&file, &scratch()] {
+        chown(path, Some(54322), Some(54322)).unwrap();
+    }
+    let user =
+        "exec setpriv --reuid 54322 --regid 54322 --clear-groups unshare --map-root-user \"$@\"";
+    let call = Invocation::new("sh")
+        .args(["-c", user, "sh"])
+        .arg(runtime());
+    let call = call
+        .arg("--root")
+        .arg(state_root())
+        .arg("--log")
+        .arg(theirs.join("log"));
+    let output = call.args(["state", "never-was"]).output();
+    output.says("links lead there through a directory that others can write to");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "");
 }
 
 fn created_with(environment: &[&str], program: PathBuf) -> Container {

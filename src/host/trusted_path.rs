@@ -67,7 +67,9 @@ fn others_can_replace(directory: &Path, entry: &Path) -> bool {
         return true;
     }
     let sticky = 0o1000;
-    let stays = || fs::symlink_metadata(entry).is_ok_and(|entry| is_ours(entry.uid()));
+    // In a user namespace the overflow uid is that of every user outside, root and others.
+    let is_surely_ours = |user| [0, geteuid().as_raw()].contains(&user);
+    let stays = || fs::symlink_metadata(entry).is_ok_and(|entry| is_surely_ours(entry.uid()));
     is_open(&directory) && !(directory.mode() & sticky != 0 && stays())
 }
 

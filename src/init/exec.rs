@@ -69,7 +69,7 @@ pub(crate) fn prepare(
     let prepared = end_with_parent(&parent)
         .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
-        .and_then(|()| become_process(plan, given));
+        .and_then(|()| become_process(plan, given, &parent));
     let closed = prepared.and_then(|prepared| {
         log::trace!(target: STEP, "the middle process has what its child inherits");
         leave_parent(plan.preserved_fds, &[parent.as_fd(), spared])?;
@@ -97,7 +97,7 @@ pub(crate) fn main(plan: &ExecPlan, mut prepared: Prepared) -> i32 {
     // The parent no longer listens, so the failure goes to standard error.
     execute::fail(None, &err);
     // Run no destructors, because the descriptors that they would close may be closed.
-    sys::exit(FAILED)
+    teu_namespaces::exit_now(FAILED)
 }
 
 /// Tells the parent of the failure. Returns the exit status of this process.
@@ -110,7 +110,11 @@ fn fail(parent: &InitEnd, err: &anyhow::Error) -> i32 {
 /// Sets everything that the process inherits. Returns its environment, and whether the
 /// middle process could enter the working directory. Meanwhile the parent moves the
 /// middle process into the container's cgroup.
-fn become_process(plan: &ExecPlan, given: FromParent) -> Result<(Vec<CString>, bool)> {
+fn become_process(
+    plan: &ExecPlan,
+    given: FromParent,
+    parent: &InitEnd,
+) -> Result<(Vec<CString>, bool)> {
     if let Some(root) = &given.root {
         fchdir(root).context("enter the container's root")?;
         chroot(".").context("chroot")?;
@@ -144,7 +148,7 @@ fn become_process(plan: &ExecPlan, given: FromParent) -> Result<(Vec<CString>, b
     let status = procfs
         .open_file(Path::new("self/status"), OFlags::RDONLY)
         .context("open \"/proc/self/status\"")?;
-    limits::within_limit_of_processes(&process.rlimits, || {
+    limits::within_limit_of_processes(&process.rlimits, parent.as_fd(), || {
         process::become_user(process, status, || Ok(procfs), true)
     })?;
     seccomp::log_flags(process.seccomp.as_ref());

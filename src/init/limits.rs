@@ -1,8 +1,10 @@
 //! Sets resource limits (setrlimit(2)), of this process or of another.
 
 use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
+use nix::fcntl::AtFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use teu_plan::process::{Resource as PlanResource, ResourceLimit};
@@ -71,12 +73,14 @@ fn of_processes(limits: &[ResourceLimit]) -> Option<&ResourceLimit> {
 /// Runs `become_user` with the limit of processes in force, and fails if execve(2)
 /// would fail because of that limit. Lifts the limit again afterwards, so that the
 /// child can be made even if the user has no place for it beside this process.
+/// `no_program` is a descriptor of a socket.
 ///
 /// The kernel compares the limit when a process changes its user, and then refuses
 /// execve(2) to this process (EAGAIN) but not to its children. So the child would not
 /// notice.
 pub(crate) fn within_limit_of_processes(
     limits: &[ResourceLimit],
+    no_program: BorrowedFd<'_>,
     become_user: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let Some(limit) = of_processes(limits) else {
@@ -91,11 +95,11 @@ pub(crate) fn within_limit_of_processes(
     let current = lower(limit.soft, own.maximum);
     prlimit(None, Resource::Nproc, Rlimit { current, ..own }).with_context(doing)?;
     become_user()?;
-    // Execute a file that does not exist: this only asks whether the kernel would look
-    // for it.
-    let nothing: [&CStr; 0] = [];
+    // Execute what is no program: this only asks whether the kernel would look at it. Not by
+    // a path, where the container could put one: this process is not in its pid namespace.
+    let (nothing, itself): ([&CStr; 0], _) = ([], AtFlags::AT_EMPTY_PATH);
     if let Err(nix::errno::Errno::EAGAIN) =
-        nix::unistd::execve(c"/dev/null/none", &nothing, &nothing)
+        nix::unistd::execveat(no_program, c"", &nothing, &nothing, itself)
     {
         return Err(Errno::AGAIN).context("exec");
     }
