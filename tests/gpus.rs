@@ -39,6 +39,7 @@ tests![
     a_failure_takes_gpus_back,
     links_of_the_image_stay,
     egl_is_told_of_the_gpus_that_are_left,
+    a_mask_is_not_taken_for_a_cover,
     a_user_namespace_gets_another_gpu,
 ];
 
@@ -886,6 +887,31 @@ fn links_of_the_image_stay() {
     assert_eq!(left("libcuda.so.1"), Some(name.into()));
     assert_eq!(left("libnvidia-ml.so.1"), Some("other".into()));
     assert_eq!(left("libcuda.so"), None);
+}
+
+/// Its cover was not made, and the container leads the path to the tmpfs over what is masked.
+fn a_mask_is_not_taken_for_a_cover() {
+    needs(&[Root, Teu, Tool("unshare")]);
+    let machine = Machine::new();
+    let bundle = Bundle::new().set("/linux/maskedPaths", json!(["/masked"]));
+    fs::create_dir(bundle.rootfs().join("masked")).unwrap();
+    fs::write(bundle.rootfs().join("masked/secret"), "").unwrap();
+    let options = ["--gpus", "all,capabilities=graphics"];
+    let container = running(&machine, bundle, &options);
+    let directory = container.bundle.rootfs().join("etc/nvidia");
+    let profiles = directory.join("nvidia-application-profiles-rc.d");
+    assert!(!profiles.exists());
+    fs::create_dir_all(&directory).unwrap();
+    symlink("/masked", profiles).unwrap();
+    let devices = [
+        "--device-rm=nvidia.com/gpu=0",
+        "--device-rm=nvidia.com/gpu=1",
+    ];
+    update(&machine, &container, &devices).ok();
+    assert!(mounts(&container).contains(" /masked "));
+    let exec = container.command("exec", NO_FLAGS);
+    let seen = exec.args(["/probe", "list", "/masked"]).output().ok();
+    assert!(!seen.stdout.contains("secret"), "{seen}");
 }
 
 fn egl_is_told_of_the_gpus_that_are_left() {

@@ -96,7 +96,7 @@ pub(crate) fn take_out(
 
 fn put_cover(root: &Root, kernel: &Kernel, addition: &Addition, cover: &Cover) -> Result<()> {
     if let Some(before) = of_same_path(&addition.covers_before, cover)
-        && let Some(found) = find_cover(root, cover)?
+        && let Some(found) = find_cover(root, before)?
     {
         let new = cover
             .files
@@ -126,14 +126,22 @@ fn of_same_path<'a>(covers: &'a [Cover], like: &Cover) -> Option<&'a Cover> {
     covers.iter().find(|cover| cover.path == like.path)
 }
 
-/// Finds the mount of the cover, unless the container has unmounted it.
-fn find_cover(root: &Root, cover: &Cover) -> Result<Option<OwnedFd>> {
-    let found = match root.resolve(&cover.path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+/// Finds the mount of the cover, unless the container has unmounted it. The container could
+/// lead the path to the empty tmpfs of a mask: by a link, or by another name of a directory.
+fn find_cover(root: &Root, cover: &Cover) -> Result<Option<Root>> {
+    let no_links = ResolveFlags::NO_SYMLINKS;
+    let found = match root.open(&cover.path, OFlags::PATH, no_links) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
         found => found.context("look up")?,
     };
     let is_tmpfs = fstatfs(&found).context("fstatfs")?.f_type == libc::TMPFS_MAGIC;
-    Ok((is_tmpfs && is_mount(found.as_fd())?).then_some(found))
+    if !is_tmpfs || !is_mount(found.as_fd())? {
+        return Ok(None);
+    }
+    let tmpfs = Root::new(found);
+    let mut files = cover.files.keys();
+    let has_files = files.all(|file| tmpfs.open(file, OFlags::PATH, no_links).is_ok());
+    Ok((has_files && !cover.files.is_empty()).then_some(tmpfs))
 }
 
 /// Changes files of a cover. A file with the content `None` is removed. The kernel's
