@@ -116,16 +116,6 @@ pub(crate) fn keep_over_exec(number: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process at once, without destructors and buffers (exit_group(2)).
-///
-/// A system call filter may forbid this call. musl's _exit(3) would repeat it for ever,
-/// while abort(3) then executes an illegal instruction, which ends the process.
-pub(crate) fn exit(status: i32) -> ! {
-    // SAFETY: the call takes a number and touches no memory.
-    unsafe { libc::syscall(libc::SYS_exit_group, status) };
-    std::process::abort()
-}
-
 /// The kernel's `struct sigaction`, which has four words on every 64-bit machine.
 /// Zeroed it means SIG_DFL without flags and mask.
 const DEFAULT_ACTION: [u64; 4] = [0; 4];
@@ -294,7 +284,11 @@ pub(crate) fn join_session_keyring(name: &CStr) -> io::Result<Key> {
             name.as_ptr(),
         )
     })?;
-    Ok(Key(key))
+    // The kernel returns 0 if the caller has this keyring already.
+    Ok(match key {
+        0 => Key(libc::KEY_SPEC_SESSION_KEYRING.into()),
+        key => Key(key),
+    })
 }
 
 /// Returns the description of `key`, `type;uid;gid;permissions;name`
@@ -431,7 +425,7 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
             }
             let text = format!("{info}\n");
             nix::unistd::write(std::io::stderr(), text.as_bytes()).ok();
-            exit(101);
+            teu_namespaces::exit_now(101);
         }));
     });
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
@@ -444,7 +438,7 @@ pub(crate) fn fork_for_test(body: impl FnOnce()) -> (i32, String) {
             rustix::stdio::dup2_stderr(&write).expect("dup2");
             drop((read, write));
             body();
-            exit(0)
+            teu_namespaces::exit_now(0)
         }
         -1 => panic!("fork: {}", io::Error::last_os_error()),
         pid => {

@@ -2,8 +2,9 @@
 
 use std::ffi::CString;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
+use rustix::process::getuid;
 
 use crate::{errno, sys};
 
@@ -24,10 +25,14 @@ pub(crate) fn join_new(container_id: &str, in_user_namespace: bool) -> Result<()
     } else {
         USER_MAY_SEARCH
     };
-    let permissions = sys::describe_key(key)
-        .map_err(anyhow::Error::from)
-        .and_then(permissions);
-    permissions
+    let description = sys::describe_key(key).context("describe the session keyring")?;
+    let description = String::from_utf8_lossy(&description);
+    // Another user's keyring of this name would be joined, too, and that user reads its keys.
+    let owner = getuid().as_raw().to_string();
+    if field(&description, 1)? != owner {
+        bail!("the session keyring _ses.{container_id} is another user's");
+    }
+    permissions(&description)
         .and_then(|now| Ok(sys::set_key_permissions(key, now | search)?))
         .context("unable to mod keyring permissions")
 }
@@ -51,14 +56,16 @@ fn join_named(container_id: &str) -> Result<Option<sys::Key>> {
     }
 }
 
-/// Parses the fourth field of a key's description, in hexadecimal.
-fn permissions(description: Vec<u8>) -> Result<u32> {
-    let description = String::from_utf8_lossy(&description);
-    let field = description
-        .split(';')
-        .nth(3)
-        .context("key description is too short")?;
+/// Returns the permissions in a key's description (keyctl_describe(3)): its fourth field, in
+/// hexadecimal.
+fn permissions(description: &str) -> Result<u32> {
+    let field = field(description, 3)?;
     u32::from_str_radix(field, 16).with_context(|| format!("key permissions {field:?}"))
+}
+
+fn field(description: &str, index: usize) -> Result<&str> {
+    let field = description.split(';').nth(index);
+    field.with_context(|| format!("key description {description:?}"))
 }
 
 #[cfg(test)]
@@ -81,6 +88,24 @@ mod tests {
             let permissions = line.split_whitespace().nth(4).expect("permissions");
             let permissions = u32::from_str_radix(permissions, 16).expect("hex");
             assert_ne!(permissions & 0x8_0000, 0, "{line}");
+        });
+    }
+
+    #[test]
+    fn a_keyring_of_another_user_is_refused() {
+        testing::in_child(|| {
+            let name = CString::new("_ses.b.test").expect("name");
+            let (root, nobody) = (0.into(), 65534.into());
+            nix::unistd::setresuid(nobody, nobody, root).expect("setresuid");
+            let key = sys::join_session_keyring(&name).expect("join");
+            // Others may look at it and search it, hence join it.
+            sys::set_key_permissions(key, 0x3f3f_0009).expect("permissions");
+            nix::unistd::setresuid(root, root, root).expect("setresuid");
+            let refused = join_new("b.test", false).expect_err("joined");
+            assert!(
+                refused.to_string().contains("another user's"),
+                "{refused:?}"
+            );
         });
     }
 }
