@@ -153,7 +153,7 @@ impl Mounter<'_> {
         let (onto, mode) = self.place(mount, filesystem)?;
         let tree = self.new_mount(filesystem, mode, onto.as_fd())?;
         if filesystem.copy_up {
-            copy_up(onto.as_fd(), tree.as_fd())
+            copy_up(onto.as_fd(), tree.as_fd(), self.kernel.procfs()?)
                 .with_context(|| format!("tmpcopyup: copy {:?}", mount.destination))?;
         }
         attach(tree.as_fd(), onto.as_fd())?;
