@@ -42,6 +42,7 @@ use crate::state::root::Root;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use teu_plan::gpu_request::NVIDIA_HOOK;
@@ -61,7 +62,16 @@ const NOT_A_HOOK: &str = "nvidia-container-runtime-hook: this is teu, which give
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+/// The exit status after a panic: a shell's for SIGABRT.
+const PANICKED: i32 = 134;
+
 fn main() -> ExitCode {
+    // In a cloned child, abort(3) of musl would send its signal to another process.
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        print(info);
+        teu_namespaces::exit_now(PANICKED)
+    }));
     match name().as_deref() {
         Some(NVIDIA_HOOK) => {
             eprintln!("{NOT_A_HOOK}");

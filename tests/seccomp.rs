@@ -1,8 +1,9 @@
 //! The system call filter of `linux.seccomp`: its effects in containers.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,6 +16,7 @@ use crate::harness::*;
 tests![
     calls_fail_as_the_profile_says,
     init_ends_though_it_may_not,
+    init_that_may_not_end_ends_nobody_else,
     killing_actions_end_the_process,
     arguments_are_compared_as_asked,
     masked_comparison_takes_the_first_value_as_the_mask,
@@ -88,6 +90,20 @@ fn init_ends_though_it_may_not() {
     let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO" });
     let bundle = Bundle::new().set("/linux/seccomp", profile);
     bundle.run().exits(1).says("container init ended");
+}
+
+/// After its program could not be executed. In musl, abort(3) would then kill the parent.
+fn init_that_may_not_end_ends_nobody_else() {
+    needs(&[Root]);
+    let profile = allowing([rule(&["exit_group"], "SCMP_ACT_ERRNO")]);
+    let bundle = confined(profile);
+    let program = bundle.rootfs().join("no-program");
+    fs::write(&program, "#!/nowhere\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    bundle
+        .args(["/no-program"])
+        .run()
+        .says("no such file or directory");
 }
 
 fn killing_actions_end_the_process() {

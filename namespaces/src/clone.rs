@@ -542,6 +542,11 @@ fn enter_in_middle(
         unshare(flag(Kind::User)).map_err(|err| Error::new("unshare the user namespace", err))?;
         ask(socket, b'm')?;
     }
+    // Root's process must not be traced by those of the user namespace. Another user's has
+    // nothing that they lack, and its parent could not write the time offsets any more.
+    if !user.is_empty() && nix::unistd::geteuid().is_root() {
+        set_dumpable(false)?;
+    }
     for target in &user {
         target.join()?;
     }

@@ -115,7 +115,10 @@ pub fn of_namespace(path: &Path) -> Result<IdMaps> {
 fn read_own_after(target: &crate::join::Target) -> Result<String> {
     // The kernel refuses to join the process's own user namespace (EINVAL). Then the
     // maps are those of the process anyway.
-    let joined = target.join();
+    // Processes of the namespace must not trace this one, which has the caller's rights.
+    let hidden = sys::set_dumpable(false);
+    let hidden = hidden.map_err(|err| Error::new("prctl(PR_SET_DUMPABLE)", err));
+    let joined = hidden.and_then(|()| target.join());
     let read = |file: &str| {
         fs::read_to_string(file).map_err(|err| Error::new(format!("read {file:?}"), err))
     };

@@ -43,4 +43,5 @@ mod wait;
 pub use beside::{Neighbour, Pending, spawn_beside, spawn_inside};
 pub use clone::{Child, spawn};
 pub use error::{Error, Result};
+pub use sys::exit_now;
 pub use teu_namespaces_types::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};

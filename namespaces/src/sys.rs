@@ -77,12 +77,19 @@ fn pid_from(pid: libc::c_long) -> io::Result<Pid> {
 /// Exits with exit_group(2). A forked child must not run its parent's exit handlers or
 /// flush its buffers.
 ///
-/// If a system call filter forbids exit_group(2), the process aborts: the illegal
-/// instruction in abort(3) kills it. musl's _exit(3) would loop forever.
-pub(crate) fn exit_now(status: i32) -> ! {
+/// If a system call filter forbids exit_group(2), an illegal instruction kills the process.
+/// musl's _exit(3) would loop forever. Its abort(3) would first send a signal to the thread id
+/// that it remembers from before clone3(2): the parent's, or another process's by then.
+pub fn exit_now(status: i32) -> ! {
     // SAFETY: the call takes a number and touches no memory.
     unsafe { libc::syscall(libc::SYS_exit_group, status) };
-    std::process::abort()
+    // SAFETY: the instruction raises an exception at once, so nothing after it runs.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!("ud2", options(noreturn));
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("brk #1", options(noreturn));
+    }
 }
 
 /// Calls pidfd_open(2). The kernel makes the descriptor close-on-exec.

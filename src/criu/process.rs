@@ -325,7 +325,7 @@ fn become_criu(
     let Err(err) = execute::exec(program, &args, &environment, preserved, &[], None);
     execute::fail(None, &err);
     // Run no destructors, because the descriptors that they would close are closed.
-    sys::exit(FAILED)
+    teu_namespaces::exit_now(FAILED)
 }
 
 fn pair(name: &OsStr, value: &OsStr) -> Option<CString> {

@@ -107,7 +107,7 @@ pub(crate) fn main(
             };
             // Run no destructors, because the descriptors that they would close are
             // closed.
-            sys::exit(status)
+            teu_namespaces::exit_now(status)
         }
         Err(err) => {
             // If sending fails, the parent is gone, and nobody is left to tell.
