@@ -25,6 +25,11 @@ pub(crate) struct Command {
     making: Vec<String>,
 }
 
+/// Returns the name of an exec among the files of the bundle. The id alone could be "init".
+pub(crate) fn exec_name(exec: &str) -> String {
+    format!("exec-{exec}")
+}
+
 impl Command {
     /// Prepares the flags for a container in one of containerd's namespaces.
     pub(crate) fn new(options: &Options, namespace: &str, bundle: &Path, id: &str) -> Command {
@@ -102,7 +107,8 @@ impl Command {
         work
     }
 
-    /// The path of the file to which the runtime writes the pid of a process.
+    /// The path of the file to which the runtime writes the pid of a process: of "init", or of
+    /// one by its [`exec_name`].
     pub(crate) fn pid_file(&self, process: &str) -> PathBuf {
         self.bundle.join(format!("{process}.pid"))
     }

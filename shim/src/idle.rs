@@ -26,8 +26,10 @@ fn try_to_drop_pages() -> Result<()> {
                 let is_file = inode != "0" && !flags.contains('w');
                 file = range.split_once('-').filter(|_| is_file);
             }
-            // The mapping was not written to before it was write-protected.
-            ["Anonymous:", "0", "kB"] => {
+            // The mapping was written to before it was write-protected.
+            ["Anonymous:", size, "kB"] if size != "0" => file = None,
+            // No page that was written to was swapped out, either.
+            ["Swap:", "0", "kB"] => {
                 if let Some((start, end)) = file.take() {
                     let address = |word| usize::from_str_radix(word, 16).context("an address");
                     let (start, end) = (address(start)?, address(end)?);

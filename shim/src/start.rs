@@ -134,6 +134,10 @@ fn start_server(
         .args(["-address", &bootstrap.address])
         .args(bootstrap.debug.then_some("-debug"))
         .env(EVENTS_ADDRESS, &bootstrap.events_address)
+        // Those of containerd as a service: its containers would say that it is ready.
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_PID")
         .current_dir(&invocation.bundle)
         .process_group(0)
         .stdin(listening.descriptor()?)

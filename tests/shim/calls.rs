@@ -32,6 +32,7 @@ tests![
     oom_is_told_before_the_exit,
     all_who_wait_are_told,
     kill_of_all_reaches_execs,
+    the_socket_of_containerds_service_is_not_handed_on,
     end_of_init_ends_what_shares_the_pid_namespace,
     pause_stops_a_program,
     update_reaches_the_cgroup,
@@ -141,6 +142,20 @@ fn all_who_wait_are_told() {
     }
     assert_eq!(shim.delete(id, "exec"), 143);
     assert_eq!(shim.delete(id, ""), 137);
+}
+
+/// Or a container would say for containerd that it is ready, and its start wait for that.
+fn the_socket_of_containerds_service_is_not_handed_on() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let socket = scratch().join("notify.sock");
+    let mut shim = engine.start_with(&container, ("NOTIFY_SOCKET", socket.as_os_str()));
+    let pid = shim.create(&engine, &container);
+    shim.start(&container.id, "");
+    let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    assert!(!environment.contains("NOTIFY_SOCKET"), "{environment:?}");
+    shim.remove(&container.id);
 }
 
 fn kill_of_all_reaches_execs() {
@@ -310,7 +325,7 @@ fn checkpoint_and_restore() {
     let _options = KeptOptions::new();
     let engine = Engine::new();
     let container = Container::new(Bundle::new().probe("count /tmp/number"));
-    let mut shim = engine.start_with_path(&container, &criu_path());
+    let mut shim = engine.start_with(&container, ("PATH", &criu_path()));
     let id = &container.id;
     shim.create(&engine, &container);
     shim.start(id, "");

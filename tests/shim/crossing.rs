@@ -245,19 +245,21 @@ fn names_of_execs_are_names_of_files() {
     let engine = Engine::new();
     let container = sleeping();
     let id = &container.id;
-    let (mut shim, _) = running(&engine, &container);
+    let (mut shim, pid) = running(&engine, &container);
     for name in ["", "../outside", "/tmp/x", "a\0b"] {
         let request = exec_request(id, name, "exit 3", &Streams::default());
         const INVALID: i32 = 3;
         let refused = shim.call(&request).expect_err(name);
         assert_eq!(refused.code, INVALID, "{name:?}: {refused:?}");
     }
-    for name in ["with space", "new\nline", "-x", "%s"] {
+    for name in ["with space", "new\nline", "-x", "%s", "init", "spawner"] {
         shim.add(id, name, "exit 3");
         shim.start(id, name);
         assert_eq!(shim.wait(id, name), 3, "{name:?}");
         shim.delete(id, name);
     }
+    let pid_of_init = fs::read_to_string(container.bundle.directory.join("init.pid")).unwrap();
+    assert_eq!(pid_of_init, pid.to_string());
     let name = "x".repeat(300);
     shim.add(id, &name, "exit 3");
     shim.call(&start(id, &name)).expect_err("too long");

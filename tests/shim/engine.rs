@@ -123,11 +123,11 @@ impl Engine {
         self.start_by(self.command(container), container, bootstrap)
     }
 
-    /// Calls `start` with another $PATH.
+    /// Starts a shim with another variable in its environment.
     #[track_caller]
-    pub(crate) fn start_with_path(&self, container: &Container, path: &OsStr) -> Shim {
+    pub(crate) fn start_with(&self, container: &Container, variable: (&str, &OsStr)) -> Shim {
         let mut command = self.command(container);
-        command.env("PATH", path);
+        command.env(variable.0, variable.1);
         self.start_by(command, container, Bootstrap::Flags).0
     }
 

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::{Service, already_finished, deleted};
 use crate::caller::Caller;
+use crate::command::exec_name;
 use crate::io::Streams;
 use crate::job::{self, JobId, Work};
 use crate::proto::events::{
@@ -291,7 +292,10 @@ impl Service {
     }
 
     fn exec_started(&mut self, caller: Caller, id: &str, exec: &str, failure: Option<String>) {
-        let pid = self.task(id).ok().and_then(|task| task.command.pid(exec));
+        let pid = self
+            .task(id)
+            .ok()
+            .and_then(|task| task.command.pid(&exec_name(exec)));
         let failure = match (failure, pid) {
             (None, Some(pid)) => {
                 self.claim(id, exec, pid);

@@ -15,7 +15,7 @@ use super::jobs::Then;
 use super::loggers::{Deferred, LOGGER, READY_LIMIT};
 use super::{Service, failed};
 use crate::caller::Caller;
-use crate::command::flag;
+use crate::command::{exec_name, flag};
 use crate::io::{ChildEnds, Streams};
 use crate::job::Work;
 use crate::poll::EventFlags;
@@ -135,7 +135,7 @@ impl Service {
     ) -> Result<(), Status> {
         let ends = self.open_streams(id, exec)?;
         let task = self.task(id)?;
-        let pid_file = task.command.pid_file(exec);
+        let pid_file = task.command.pid_file(&exec_name(exec));
         let process = task.process(exec)?;
         process.stage = Stage::Starting;
         process.has_failed = false;
