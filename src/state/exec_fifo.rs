@@ -68,8 +68,13 @@ pub(crate) fn release(state_dir: &Path) -> Result<Released> {
 }
 
 /// Returns whether the container waits for its start.
-pub(crate) fn is_there(state_dir: &Path) -> bool {
-    path_in(state_dir).exists()
+///
+/// # Errors
+/// The fifo cannot be looked up.
+pub(crate) fn is_there(state_dir: &Path) -> Result<bool> {
+    let path = path_in(state_dir);
+    path.try_exists()
+        .with_context(|| format!("look up the fifo {path:?}"))
 }
 
 fn path_in(state_dir: &Path) -> PathBuf {
@@ -100,6 +105,12 @@ impl Released {
 mod tests {
     use super::*;
     use crate::testing;
+
+    #[test]
+    fn a_fifo_that_cannot_be_looked_up_is_not_absent() {
+        assert!(!is_there(Path::new("/nowhere")).expect("look up"));
+        is_there(Path::new("/dev/null")).expect_err("not a directory");
+    }
 
     #[test]
     fn a_container_starts_once() {

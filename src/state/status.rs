@@ -60,7 +60,7 @@ impl StateDir {
         {
             return Ok(Status::Paused);
         }
-        Ok(match exec_fifo::is_there(self.path()) {
+        Ok(match exec_fifo::is_there(self.path())? {
             true => Status::Created,
             false => Status::Running,
         })
