@@ -12,6 +12,8 @@ mod criu;
 mod errno;
 mod exeseal;
 mod fd_socket;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hook;
 mod host;
 mod init;

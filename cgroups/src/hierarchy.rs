@@ -39,7 +39,7 @@ fn of(cgroups: &str) -> Result<Hierarchies> {
 
 /// Matches the texts of mountinfo and /proc/PID/cgroup (proc_pid_mountinfo(5),
 /// cgroups(7)).
-fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
+pub(crate) fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
     let mounts = cgroup_mounts(mountinfo);
     let unified_only = mounts
         .iter()

@@ -42,6 +42,8 @@ mod entrance;
 mod error;
 mod file;
 mod freeze;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hierarchy;
 mod join;
 mod kill;

@@ -30,6 +30,8 @@
 pub mod cdi;
 mod drm;
 mod edits;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod generate;
 mod gpu;
 mod known_hooks;

@@ -158,7 +158,11 @@ impl StateDir {
         self.parse(&text).context(NoState(path))
     }
 
-    fn parse(&self, text: &[u8]) -> Result<Box<ContainerState>> {
+    /// Parses the text of a state.
+    ///
+    /// # Errors
+    /// Returns an error if it is not a state of this container, or not all of it.
+    pub(crate) fn parse(&self, text: &[u8]) -> Result<Box<ContainerState>> {
         let state: Box<ContainerState> = serde_json::from_slice(text)?;
         if state.version != VERSION {
             let version = state.version;
@@ -179,7 +183,11 @@ impl StateDir {
         self.parse_remains(&text).context(NoState(path))
     }
 
-    fn parse_remains(&self, text: &[u8]) -> Result<ContainerState> {
+    /// Parses as much of a state as [`StateDir::read_remains`] returns.
+    ///
+    /// # Errors
+    /// Returns an error if the text tells less than that.
+    pub(crate) fn parse_remains(&self, text: &[u8]) -> Result<ContainerState> {
         let remains: Remains = serde_json::from_slice(text)?;
         self.check_owner(&remains.id, remains.pid, remains.start_time)?;
         Ok(ContainerState {

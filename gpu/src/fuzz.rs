@@ -1,0 +1,49 @@
+//! The targets of `integration/fuzz` that read files of other programs: each panics if
+//! something does not hold that the reader promises. See `src/fuzz/`.
+
+use crate::cdi::{DeviceName, File};
+use crate::ld_cache;
+
+/// A CDI file is read the same by the quick and by the complete reader, and as it was
+/// written; its devices have names that can be asked for.
+pub fn cdi(text: &[u8]) -> Option<()> {
+    let file = File::parse(std::str::from_utf8(text).ok()?).ok()?;
+    if let Ok(complete) = serde_yaml_ng::from_slice::<File>(text) {
+        assert_eq!(file, complete);
+    }
+    let written = file.to_yaml().expect("written");
+    assert_eq!(File::parse(&written).as_ref(), Ok(&file), "{written}");
+    for device in &file.devices {
+        let name = format!("{}={}", file.kind, device.name);
+        assert!(name.parse::<DeviceName>().is_ok(), "{name}");
+    }
+    Some(())
+}
+
+/// The names and paths in a cache of the dynamic linker are in the file, each with an end,
+/// and no more of them than have room there.
+pub fn ld_cache(file: &[u8]) -> Option<()> {
+    let entries = ld_cache::entries(file).ok()?;
+    assert!(entries.len() <= file.len() / 24);
+    for entry in &entries {
+        for text in [entry.name, entry.path] {
+            let start = text.as_ptr().addr() - file.as_ptr().addr();
+            assert_eq!(file.get(start + text.len()), Some(&0));
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+#[path = "../../integration/fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_hold_for_their_seeds() {
+        replay::replay(&[("cdi", cdi), ("ld_cache", ld_cache)]);
+    }
+}
