@@ -304,10 +304,12 @@ impl Version {
     /// the later release.
     pub(crate) fn number(&self) -> u32 {
         let (minor, sublevel) = match self.commit {
-            Some(_) => (self.minor + 1, 0),
+            Some(_) => (self.minor.saturating_add(1), 0),
             None => (self.minor, self.sublevel),
         };
-        self.major * 10_000 + minor * 100 + sublevel
+        let major = self.major.saturating_mul(10_000);
+        let minor = minor.saturating_mul(100);
+        major.saturating_add(minor).saturating_add(sublevel)
     }
 }
 
