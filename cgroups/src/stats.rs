@@ -421,7 +421,9 @@ fn pressure(text: &str) -> Option<Pressure> {
             _ => continue,
         };
         for (name, value) in words.filter_map(|word| word.split_once('=')) {
-            let share = || value.parse().unwrap_or(0.0);
+            // "NaN" is a number to Rust, and null in JSON.
+            let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+            let share = || number.unwrap_or(0.0);
             match name {
                 "avg10" => place.avg10 = share(),
                 "avg60" => place.avg60 = share(),

@@ -50,7 +50,9 @@ pub(crate) fn usage<'a>(of: &dyn Fn(&str) -> Option<&'a Directory>) -> Usage {
     });
     let sum = |operation| {
         let entries = bytes.iter().filter(|entry| entry.operation == operation);
-        entries.map(|entry| entry.value).sum()
+        entries
+            .map(|entry| entry.value)
+            .fold(0, u64::saturating_add)
     };
     Usage {
         cpu: read("cpuacct", "cpuacct.usage"),
@@ -104,7 +106,10 @@ fn cpu_usage(directory: &Directory) -> CpuUsage {
     /// A tick of cpuacct.stat is a hundredth of a second (USER_HZ).
     const NANOSECONDS_PER_TICK: u64 = 10_000_000;
     let stat = table(directory, "cpuacct.stat");
-    let ticks = |name| stat.get(name).copied().unwrap_or(0) * NANOSECONDS_PER_TICK;
+    let ticks = |name| {
+        let ticks = stat.get(name).copied().unwrap_or(0);
+        ticks.saturating_mul(NANOSECONDS_PER_TICK)
+    };
     let mut usage = CpuUsage {
         total: number(directory, "cpuacct.usage"),
         kernel: ticks("system"),

@@ -50,14 +50,16 @@ pub(crate) fn usage(directory: &Directory) -> Usage {
     let sum = |operation| {
         let entries = all.block_io.bytes.iter();
         let entries = entries.filter(|entry| entry.operation == operation);
-        entries.map(|entry| entry.value).sum()
+        entries
+            .map(|entry| entry.value)
+            .fold(0, u64::saturating_add)
     };
     let inactive = table(directory, "memory.stat")
         .get("inactive_file")
         .copied();
     let cpu = table(directory, "cpu.stat").get("usage_usec").copied();
     Usage {
-        cpu: cpu.unwrap_or(0) * NANOSECONDS_PER_MICROSECOND,
+        cpu: cpu.unwrap_or(0).saturating_mul(NANOSECONDS_PER_MICROSECOND),
         memory: number(directory, "memory.current").saturating_sub(inactive.unwrap_or(0)),
         memory_limit: limit(number(directory, "memory.max")).filter(|limit| *limit != 0),
         pids: number(directory, "pids.current"),
@@ -69,8 +71,8 @@ pub(crate) fn usage(directory: &Directory) -> Usage {
 
 fn cpu(directory: &Directory, stats: &mut Stats) {
     let stat = table(directory, "cpu.stat");
-    let count = |name| stat.get(name).copied().unwrap_or(0);
-    let time = |name| count(name) * NANOSECONDS_PER_MICROSECOND;
+    let count = |name: &str| stat.get(name).copied().unwrap_or(0);
+    let time = |name| count(name).saturating_mul(NANOSECONDS_PER_MICROSECOND);
     stats.cpu.usage = CpuUsage {
         total: time("usage_usec"),
         kernel: time("system_usec"),
@@ -111,8 +113,8 @@ fn memory(directory: &Directory, stats: &mut Stats) {
     let (swap, usage) = (&memory.swap_alone, &memory.usage);
     memory.swap = MemoryUsage {
         limit: swap.limit.saturating_add(usage.limit),
-        usage: swap.usage + usage.usage,
-        max: swap.max + usage.max,
+        usage: swap.usage.saturating_add(usage.usage),
+        max: swap.max.saturating_add(usage.max),
         failures: swap.failures,
     };
     memory.events = events;
