@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::Pid;
 use teu_cgroups_types::{Hierarchies, Hierarchy};
@@ -179,11 +179,13 @@ fn mount_of<'a>(mounts: &'a [Mount], controllers: &[String]) -> Option<&'a Mount
         .or_else(|| mounts.iter().find(fits))
 }
 
-/// Returns `path` relative to the part of the hierarchy that is mounted.
+/// Returns `path` relative to the part of the hierarchy that is mounted. The result never
+/// leads above that.
 fn below_root(root: &Path, path: &Path) -> PathBuf {
+    let is_name = |part| matches!(part, Component::Normal(_));
     match path.strip_prefix(root) {
         // The kernel writes "/../x" for a cgroup outside the reader's cgroup namespace.
-        Ok(own) if !own.starts_with("..") => own.to_owned(),
+        Ok(own) if own.components().all(is_name) => own.to_owned(),
         Ok(_) | Err(_) => PathBuf::new(),
     }
 }
