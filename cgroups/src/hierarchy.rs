@@ -6,6 +6,7 @@
 //! Where a container's cgroup is in them is decided in `teu-cgroups-types`.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -18,6 +19,8 @@ use crate::file;
 
 /// The usual mountpoint of cgroups. Mounts there win over mounts elsewhere.
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// Reads /proc/self/mountinfo and /proc/self/cgroup, each once.
 pub(crate) fn of_this_process() -> Result<Hierarchies> {
@@ -34,13 +37,13 @@ fn of(cgroups: &str) -> Result<Hierarchies> {
         let path = Path::new(path);
         file::read(path).map_err(|cause| Error::system("read", path, cause))
     };
-    parse(&read("/proc/self/mountinfo")?, &read(cgroups)?)
+    parse(&read(MOUNTINFO)?, &read(cgroups)?)
 }
 
 /// Matches the texts of mountinfo and /proc/PID/cgroup (proc_pid_mountinfo(5),
 /// cgroups(7)).
 pub(crate) fn parse(mountinfo: &[u8], own: &[u8]) -> Result<Hierarchies> {
-    let mounts = cgroup_mounts(mountinfo);
+    let mounts = cgroup_mounts(mountinfo)?;
     let unified_only = mounts
         .iter()
         .any(|mount| mount.v2 && mount.point == USUAL_PLACE);
@@ -117,15 +120,18 @@ impl Mount {
 }
 
 /// Returns the cgroup mounts that can be reached by their paths.
-fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
-    let all: Vec<Line> = teu_mountinfo::mounts(mountinfo).collect();
+fn cgroup_mounts(mountinfo: &[u8]) -> Result<Vec<Mount>> {
+    let all = teu_mountinfo::mounts(mountinfo).map_err(|cause| {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, cause);
+        Error::system("read", Path::new(MOUNTINFO), cause)
+    })?;
     let is_cgroup = |line: &&Line| matches!(line.kind, b"cgroup" | b"cgroup2");
     let cgroups: Vec<&Line> = all.iter().filter(is_cgroup).collect();
     // Only mounts above a cgroup mount can hide it. A host may have thousands of others.
     let is_above = |line: &&Line| cgroups.iter().any(|cgroup| is_at_or_above(line, cgroup));
     let above: Vec<&Line> = all.iter().filter(is_above).collect();
     let visible = cgroups.iter().filter(|line| !is_hidden(line, &above));
-    visible.map(|line| Mount::new(line)).collect()
+    Ok(visible.map(|line| Mount::new(line)).collect())
 }
 
 fn is_at_or_above(upper: &Line, lower: &Line) -> bool {
@@ -355,6 +361,17 @@ mod tests {
         let path = b"0::/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope\n";
         let own = parse(delegated, path).unwrap().v2.unwrap().own;
         assert!(own.ends_with("app.slice/x.scope"));
+    }
+
+    #[test]
+    fn a_mount_that_cannot_be_read_is_an_error() {
+        let mountinfo = [HYBRID, b"42 31 0:39 /sys/fs/cgroup/pids\n"].concat();
+        let error = parse(&mountinfo, b"3:pids:/\n0::/\n").unwrap_err();
+        assert_eq!(
+            teu_errno::line(&error),
+            "read \"/proc/self/mountinfo\": not a line of mountinfo: \
+             \"42 31 0:39 /sys/fs/cgroup/pids\""
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Parses the text of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 //!
-//! [`mounts`] splits the lines into fields and copies nothing; [`Mount::point`] and
+//! [`mounts`] splits the lines into fields and copies no text; [`Mount::point`] and
 //! [`Mount::root`] decode the octal escapes of a path. The caller reads the file, because it
 //! may have to do so through a descriptor of /proc.
 //!
@@ -8,7 +8,8 @@
 //!
 //! ```
 //! let text = b"31 23 0:28 / /mnt/a\\040b rw,relatime shared:3 - tmpfs none rw,mode=755\n";
-//! let mount = teu_mountinfo::mounts(text).next().expect("a mount");
+//! let mounts = teu_mountinfo::mounts(text).expect("mountinfo");
+//! let [mount] = mounts[..] else { panic!("{mounts:?}") };
 //! assert_eq!(mount.point(), std::path::Path::new("/mnt/a b"));
 //! assert_eq!(mount.kind, b"tmpfs");
 //! assert!(mount.has_option("relatime"));
@@ -16,7 +17,9 @@
 
 #![warn(missing_docs)]
 
+use std::error::Error;
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -40,9 +43,33 @@ pub struct Mount<'a> {
     pub super_options: &'a [u8],
 }
 
-/// Returns the mounts of a text, in its order. Skips lines of another form.
-pub fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> {
-    text.split(|byte| *byte == b'\n').filter_map(parse)
+/// A line that is not one of mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    line: String,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a line of mountinfo: {:?}", self.line)
+    }
+}
+
+impl Error for Malformed {}
+
+/// Returns the mounts of a text, in its order.
+///
+/// # Errors
+/// Returns an error if a line has another form.
+pub fn mounts(text: &[u8]) -> Result<Vec<Mount<'_>>, Malformed> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let lines = lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line));
+    let mount = |line| {
+        parse(line).ok_or_else(|| Malformed {
+            line: String::from_utf8_lossy(line).into_owned(),
+        })
+    };
+    lines.map(mount).collect()
 }
 
 fn parse(line: &[u8]) -> Option<Mount<'_>> {
@@ -119,12 +146,13 @@ mod tests {
 
     #[test]
     fn fields_of_a_line() {
-        let text = b"no mount\n\
+        let text = b"\
             41 31 0:38 /a\\011b /sys/fs/x rw,idmapped shared:3 master:2 - cgroup2 none rw,nsdelegate\n\
             22 1 8:1 / / ro - ext4 - rw\n";
-        let found: Vec<Mount> = mounts(text).collect();
-        assert_eq!(found.len(), 2);
-        let [first, second] = [found[0], found[1]];
+        let found = mounts(text).expect("mountinfo");
+        let [first, second] = found[..] else {
+            panic!("{found:?}")
+        };
         assert_eq!((first.id, first.parent), (41, 31));
         assert_eq!(first.root(), Path::new("/a\tb"));
         assert_eq!(first.point(), Path::new("/sys/fs/x"));
@@ -135,6 +163,22 @@ mod tests {
             (second.kind, second.super_options),
             (&b"ext4"[..], &b"rw"[..])
         );
+    }
+
+    #[test]
+    fn a_line_of_another_form_is_an_error() {
+        const LINE: &str = "22 1 8:1 / /mnt rw shared:1 - ext4 /dev/sda1 rw";
+        assert_eq!(mounts(b""), Ok(Vec::new()));
+        mounts(LINE.as_bytes()).expect("without a newline at the end");
+        let cut = LINE.match_indices(' ').map(|(end, _)| &LINE[..end]);
+        for line in cut.chain(["", "x 1 8:1 / /mnt rw - ext4 - rw"]) {
+            let text = format!("{LINE}\n{line}\n{LINE}\n");
+            let error = mounts(text.as_bytes()).expect_err(line);
+            assert_eq!(
+                error.to_string(),
+                format!("not a line of mountinfo: {line:?}")
+            );
+        }
     }
 
     #[test]
@@ -153,6 +197,6 @@ mod tests {
     fn the_own_mounts_are_parsed() {
         let text = std::fs::read("/proc/self/mountinfo").expect("read");
         let lines = text.iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!(mounts(&text).count(), lines);
+        assert_eq!(mounts(&text).expect("mountinfo").len(), lines);
     }
 }

@@ -124,8 +124,8 @@ fn group_of_root(state: &ContainerState) -> Result<Option<u32>> {
 fn refuse_idmapped_mounts(state: &ContainerState) -> Result<()> {
     let path = format!("/proc/{}/mountinfo", state.pid);
     let table = std::fs::read(&path).with_context(|| format!("read {path:?}"))?;
-    let mut mounts = teu_mountinfo::mounts(&table);
-    if let Some(mount) = mounts.find(|mount| mount.has_option("idmapped")) {
+    let mounts = teu_mountinfo::mounts(&table)?;
+    if let Some(mount) = mounts.iter().find(|mount| mount.has_option("idmapped")) {
         let point = mount.point();
         bail!("mount {point:?} is idmapped: CRIU cannot restore such mounts");
     }

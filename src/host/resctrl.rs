@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use teu_mountinfo::Mount;
 use teu_plan::seen::Resctrl;
 
 use super::Host;
@@ -35,8 +36,9 @@ impl Host {
         }
         let mounts = self.path("proc/self/mountinfo");
         let mounts = fs::read(&mounts).with_context(|| format!("read {mounts:?}"))?;
-        let mount = teu_mountinfo::mounts(&mounts).find(|mount| mount.kind == b"resctrl");
-        Ok(mount.map(|mount| mount.point()))
+        let mounts = teu_mountinfo::mounts(&mounts)?;
+        let mount = mounts.iter().find(|mount| mount.kind == b"resctrl");
+        Ok(mount.map(Mount::point))
     }
 }
 

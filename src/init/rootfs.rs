@@ -354,10 +354,10 @@ fn complete_kernel_mounts(procfs: &Procfs, rootfs: &Path) -> Result<Vec<PathBuf>
         .read_to_end(&mut table)
         .context("read mountinfo")?;
     let is_complete =
-        |mount: &Mount<'_>| mount.escaped_root == b"/" && matches!(mount.kind, b"proc" | b"sysfs");
-    let mounts = teu_mountinfo::mounts(&table).filter(is_complete);
-    let outside = |point: &PathBuf| !point.starts_with(rootfs);
-    Ok(mounts.map(|mount| mount.point()).filter(outside).collect())
+        |mount: &&Mount<'_>| mount.escaped_root == b"/" && matches!(mount.kind, b"proc" | b"sysfs");
+    let mounts = teu_mountinfo::mounts(&table)?;
+    let points = mounts.iter().filter(is_complete).map(Mount::point);
+    Ok(points.filter(|point| !point.starts_with(rootfs)).collect())
 }
 
 /// Unmounts `path`, or covers it if unmounting is not allowed.

@@ -47,8 +47,8 @@ pub(crate) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) ->
 /// # Errors
 /// A mount is busy or cannot be found.
 pub(crate) fn unmount_below(rootfs: &Path) -> Result<()> {
-    let mounts = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-    for mount in teu_mountinfo::mounts(&mounts).rev() {
+    let table = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    for mount in teu_mountinfo::mounts(&table)?.into_iter().rev() {
         let point = mount.point();
         if point != rootfs && point.starts_with(rootfs) {
             nix::mount::umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
+use teu_mountinfo::Mount;
 
 /// How often to retry a busy mount, for example until a killed process has ended.
 const PATIENCE: u32 = 50;
@@ -35,7 +36,8 @@ fn mount_points(path: &Path) -> Result<Vec<PathBuf>> {
     // /proc/thread-self, because each thread of the tests has its own namespace.
     let table = "/proc/thread-self/mountinfo";
     let table = fs::read(table).with_context(|| format!("read {table:?}"))?;
-    let points = teu_mountinfo::mounts(&table).map(|mount| mount.point());
+    let mounts = teu_mountinfo::mounts(&table)?;
+    let points = mounts.iter().map(Mount::point);
     let mut points: Vec<PathBuf> = points.filter(|point| point.starts_with(path)).collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     points.dedup();
