@@ -388,7 +388,7 @@ mod tests {
             .expect_err("refused")
             .to_string();
         assert!(
-            error.starts_with("annotation \"org.systemd.property.KillMode\": "),
+            error.starts_with("annotations[\"org.systemd.property.KillMode\"]: "),
             "{error}"
         );
         plan_of(wrong).expect("only systemd reads it");

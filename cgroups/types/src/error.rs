@@ -34,7 +34,7 @@ impl fmt::Display for PlanError {
             PlanError::Path { path, reason } => write!(formatter, "{path:?} {reason}"),
             PlanError::Unit { reason } => formatter.write_str(reason),
             PlanError::Annotation { key, reason } => {
-                write!(formatter, "annotation {key:?}: {reason}")
+                write!(formatter, "annotations[{key:?}]: {reason}")
             }
         }
     }

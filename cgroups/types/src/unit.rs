@@ -401,7 +401,7 @@ mod tests {
             ("org.systemd.property.AbSec", "'1'", "'1' is not a number"),
         ] {
             let error = unit.annotate(key, value).unwrap_err().to_string();
-            let words = format!("annotation {key:?}: {words}");
+            let words = format!("annotations[{key:?}]: {words}");
             assert!(error.starts_with(&words), "{error}");
         }
     }
@@ -420,7 +420,7 @@ mod tests {
         unit.refuse_overridden(&all).unwrap();
         all.push(Property::number("TasksMax", 6));
         let error = unit.refuse_overridden(&all).unwrap_err().to_string();
-        let field = "annotation \"org.systemd.property.TasksMax\": ";
+        let field = "annotations[\"org.systemd.property.TasksMax\"]: ";
         assert!(error.starts_with(field), "{error}");
     }
 }
