@@ -143,19 +143,21 @@ fn parse_both(text: &str) -> Option<IdMaps> {
 }
 
 /// Returns whether a `uid_map` file maps all ids to themselves, as that of the initial user
-/// namespace does (user_namespaces(7)). A kernel without user namespaces does not
-/// have the file, so the result is true if it cannot be read.
-#[must_use]
-pub fn is_initial(uid_map: &Path) -> bool {
+/// namespace does (user_namespaces(7)). A kernel without user namespaces does not have
+/// the file, so the result is true if the file does not exist.
+///
+/// # Errors
+/// Returns an error if the file cannot be read.
+pub fn is_initial(uid_map: &Path) -> Result<bool> {
     // One read: the line that is looked for is shorter than this.
     let mut map = [0; 64];
-    let length = File::open(uid_map).and_then(|mut file| file.read(&mut map));
-    match length {
+    match File::open(uid_map).and_then(|mut file| file.read(&mut map)) {
         Ok(length) => {
             let map = String::from_utf8_lossy(&map[..length]);
-            map.split_whitespace().eq(["0", "0", "4294967295"])
+            Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
         }
-        Err(_) => true,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(err) => Err(Error::new(format!("read {uid_map:?}"), err)),
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
     #[test]
     fn only_the_initial_namespace_maps_all_ids_to_themselves() {
         let file = std::env::temp_dir().join(format!("teu-uid-map-{}", std::process::id()));
-        assert!(is_initial(&file));
+        assert!(is_initial(&file).expect("no such file"));
         for (map, initial) in [
             ("         0          0 4294967295\n", true),
             ("0 100000 65536\n", false),
@@ -208,7 +210,7 @@ mod tests {
             ("", false),
         ] {
             fs::write(&file, map).expect("write");
-            assert_eq!(is_initial(&file), initial, "{map:?}");
+            assert_eq!(is_initial(&file).expect(map), initial, "{map:?}");
         }
         fs::remove_file(&file).expect("remove");
     }
@@ -220,3 +222,5 @@ mod tests {
         assert_eq!(Some(maps.uid), parse(&own));
     }
 }
+        let error = is_initial(&std::env::temp_dir()).expect_err("a directory");
+        assert!(teu_errno::line(&error).ends_with(": is a directory"));

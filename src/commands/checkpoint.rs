@@ -56,7 +56,7 @@ pub(crate) struct Options {
 /// suitable CRIU. The container then runs as before.
 #[inline(never)]
 pub(crate) fn checkpoint(options: &Options) -> Result<()> {
-    warn_if_rootless("checkpoint");
+    warn_if_rootless("checkpoint")?;
     let (dir, state) = StateDir::load(&options.root, &options.id)?;
     let init = find_init(&dir, &state)?;
     if let Some(parent) = &options.parent {
@@ -93,14 +93,15 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
 }
 
 /// Warns as runc does. It may work, and otherwise CRIU gives the reason.
-pub(super) fn warn_if_rootless(command: &str) {
-    if Host::new().is_rootless() {
+pub(super) fn warn_if_rootless(command: &str) -> Result<()> {
+    if Host::new().is_rootless()? {
         log::warn!("teu {command} is untested with rootless containers");
     }
 }
 
 fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
     let refused = |status: Status| Failure::CheckpointInState(status.word().to_owned());
+    Ok(())
     match dir.status(state)? {
         Status::Running | Status::Paused => {
             let init = init_process::open(state)?;

@@ -68,7 +68,7 @@ pub(crate) struct Options {
 /// The container cannot be restored. Nothing of it is left.
 #[inline(never)]
 pub(crate) fn restore(options: &Options) -> Result<u8> {
-    checkpoint::warn_if_rootless("restore");
+    checkpoint::warn_if_rootless("restore")?;
     if options.detach {
         let (mut container, _) = make(options)?;
         container.keep();

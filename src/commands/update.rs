@@ -184,7 +184,7 @@ fn hotplug(
         bundle: &state.bundle,
         rootfs: &state.rootfs,
         namespaces: &inside.namespaces(&host)?,
-        may_map_owners: !host.is_rootless(),
+        may_map_owners: !host.is_rootless()?,
     };
     let plan = Hotplug::new(devices, &container, &host, &inside)?;
     Ok(Some((inside, plan)))

@@ -74,7 +74,7 @@ impl Host {
         let label = process.and_then(|process| process.selinux_label().as_deref());
         Ok(Caller {
             is_unprivileged: self.is_unprivileged(),
-            in_user_namespace: self.in_user_namespace(),
+            in_user_namespace: self.in_user_namespace()?,
             has_users_systemd: false,
             group: match self.is_unprivileged() {
                 true => self.egid(),

@@ -1,4 +1,4 @@
-//! Facts about this host, each probed once and only on request. Not for decisions: see
+//! Facts about this host, each looked at only on request. Not for decisions: see
 //! `plan/`.
 
 mod gpu;
@@ -10,7 +10,6 @@ pub(crate) mod trusted_path;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -28,7 +27,6 @@ use crate::sys;
 pub(crate) struct Host {
     sysroot: PathBuf,
     euid: Uid,
-    in_user_namespace: OnceLock<bool>,
 }
 
 impl Host {
@@ -42,7 +40,6 @@ impl Host {
         Host {
             sysroot: sysroot.to_owned(),
             euid: rustix::process::geteuid(),
-            in_user_namespace: OnceLock::new(),
         }
     }
 
@@ -52,8 +49,11 @@ impl Host {
     }
 
     /// Returns whether the caller lacks the privileges of root of the host.
-    pub(crate) fn is_rootless(&self) -> bool {
-        self.is_unprivileged() || self.in_user_namespace()
+    ///
+    /// # Errors
+    /// The id map of this process cannot be read.
+    pub(crate) fn is_rootless(&self) -> Result<bool> {
+        Ok(self.is_unprivileged() || self.in_user_namespace()?)
     }
 
     /// The caller's effective group id.
@@ -63,9 +63,11 @@ impl Host {
 
     /// Returns whether this process runs in a user namespace other than the initial
     /// one.
-    pub(crate) fn in_user_namespace(&self) -> bool {
-        let is_initial = || id_maps::is_initial(&self.path("proc/self/uid_map"));
-        *self.in_user_namespace.get_or_init(|| !is_initial())
+    ///
+    /// # Errors
+    /// The id map of this process cannot be read.
+    pub(crate) fn in_user_namespace(&self) -> Result<bool> {
+        Ok(!id_maps::is_initial(&self.path("proc/self/uid_map"))?)
     }
 
     /// Returns whether root of this user namespace is a user of the host, with that
@@ -162,7 +164,8 @@ mod tests {
         fs::create_dir_all(sysroot.join("proc/self")).expect("mkdir");
         for (map, expected) in [("0 0 4294967295\n", false), ("0 100000 65536\n", true)] {
             fs::write(sysroot.join("proc/self/uid_map"), map).expect("write");
-            assert_eq!(Host::below(&sysroot).in_user_namespace(), expected, "{map}");
+            let found = Host::below(&sysroot).in_user_namespace();
+            assert_eq!(found.expect(map), expected, "{map}");
         }
         fs::remove_dir_all(&sysroot).expect("remove");
     }

@@ -30,14 +30,14 @@ impl Root {
     /// Directory Specification).
     ///
     /// # Errors
-    /// `--root` is `/` in any spelling, or the directory below `$XDG_RUNTIME_DIR`
-    /// cannot be made.
+    /// `--root` is `/` in any spelling, the directory below `$XDG_RUNTIME_DIR` cannot be
+    /// made, or the id map of this process cannot be read.
     pub(crate) fn choose(given: Option<&OsStr>) -> Result<Root> {
         if let Some(path) = given {
             return Root::given(Path::new(path));
         }
         match env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-            Some(dir) if honours_runtime_dir() => {
+            Some(dir) if honours_runtime_dir()? => {
                 let path = Path::new(&dir).join("teu");
                 make_sticky(&path)
                     .with_context(|| format!("make {path:?} below $XDG_RUNTIME_DIR"))?;
@@ -67,12 +67,12 @@ impl Root {
 /// Returns whether `$XDG_RUNTIME_DIR` belongs to this user. Root of the host may have
 /// inherited it from a user (`su`, `sudo -E`), and so always uses `/run`. The same
 /// holds for root of a user namespace who logged in there as root.
-fn honours_runtime_dir() -> bool {
+fn honours_runtime_dir() -> Result<bool> {
     if !nix::unistd::geteuid().is_root() {
-        return true;
+        return Ok(true);
     }
-    let is_in_user_namespace = !id_maps::is_initial(Path::new("/proc/self/uid_map"));
-    is_in_user_namespace && env::var_os("USER").is_none_or(|user| user != "root")
+    let is_in_user_namespace = !id_maps::is_initial(Path::new("/proc/self/uid_map"))?;
+    Ok(is_in_user_namespace && env::var_os("USER").is_none_or(|user| user != "root"))
 }
 
 fn make_sticky(path: &Path) -> std::io::Result<()> {
