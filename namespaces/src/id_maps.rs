@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sched::CloneFlags;
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
@@ -97,17 +98,26 @@ pub fn of_namespace(path: &Path) -> Result<IdMaps> {
         .map_err(|err| Error::new(doing(), err))?
     {
         Cloned::Child => {
-            let sent = read_own_after(&target).map(|text| child.write_all(text.as_bytes()));
-            sys::exit_now(i32::from(!matches!(sent, Ok(Ok(())))))
+            let (text, status) = match read_own_after(&target) {
+                Ok(maps) => (maps, 0),
+                Err(err) => (teu_errno::line(&err), 1),
+            };
+            let sent = child.write_all(text.as_bytes());
+            sys::exit_now(sent.map_or(1, |()| status))
         }
         Cloned::Parent(pid, _) => pid,
     };
     drop(child);
     let mut text = String::new();
     let read = host.read_to_string(&mut text);
-    crate::wait::wait(reader)?;
+    let status = crate::wait::wait(reader)?;
     read.map_err(|err| Error::new(doing(), err))?;
-    parse_both(&text).ok_or_else(|| Error::new(doing(), io::Error::from_raw_os_error(libc::EPERM)))
+    match status {
+        WaitStatus::Exited(_, 0) => parse_both(&text)
+            .ok_or_else(|| Error::message(format!("{}: not id maps: {text:?}", doing()))),
+        WaitStatus::Exited(..) => Err(Error::message(format!("{}: {text}", doing()))),
+        status => Err(Error::message(format!("{}: {status:?}", doing()))),
+    }
 }
 
 /// In the child: joins the namespace and returns both maps, separated by an empty
@@ -213,6 +223,8 @@ mod tests {
             assert_eq!(is_initial(&file).expect(map), initial, "{map:?}");
         }
         fs::remove_file(&file).expect("remove");
+        let error = is_initial(&std::env::temp_dir()).expect_err("a directory");
+        assert!(teu_errno::line(&error).ends_with(": is a directory"));
     }
 
     #[test]
@@ -222,5 +234,3 @@ mod tests {
         assert_eq!(Some(maps.uid), parse(&own));
     }
 }
-        let error = is_initial(&std::env::temp_dir()).expect_err("a directory");
-        assert!(teu_errno::line(&error).ends_with(": is a directory"));
