@@ -26,6 +26,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstatat};
 use nix::sys::wait::WaitStatus;
@@ -72,7 +73,24 @@ impl Neighbour {
                 others |= flag(kind);
             }
         }
-        Ok(Neighbour { pid, pidfd, others })
+        let neighbour = Neighbour { pid, pidfd, others };
+        neighbour.check_running()?;
+        Ok(neighbour)
+    }
+
+    /// Checks that the neighbour has not exited. What was read of its pid in /proc before
+    /// was then of the neighbour, and not of a later process with the same pid.
+    ///
+    /// # Errors
+    /// Returns an error if the neighbour has exited.
+    pub fn check_running(&self) -> Result<()> {
+        let mut exited = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let cause = match poll(&mut exited, PollTimeout::ZERO) {
+            Ok(0) => return Ok(()),
+            Ok(_) => Errno::ESRCH,
+            Err(err) => err,
+        };
+        Err(Error::new(format!("look at process {}", self.pid), cause))
     }
 
     /// Returns the neighbour's pid in the caller's pid namespace.
@@ -261,5 +279,16 @@ mod tests {
         let neighbour = Neighbour::new(parent, pidfd(parent)).expect("look");
         assert!(neighbour.others.is_empty());
         assert_eq!(neighbour.pid(), parent);
+    }
+
+    #[test]
+    fn namespaces_of_a_later_process_with_the_pid_are_refused() {
+        let mut exited = std::process::Command::new("true").spawn().expect("spawn");
+        let exited_pid = Pid::from_raw(exited.id().try_into().expect("a pid"));
+        let exited_pidfd = pidfd(exited_pid);
+        exited.wait().expect("wait");
+        let later = nix::unistd::getppid();
+        let error = Neighbour::new(later, exited_pidfd).expect_err("another process");
+        assert_eq!(error.errno(), Some(libc::ESRCH));
     }
 }

@@ -80,6 +80,10 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     if !options.pre_dump {
         images.write_streams(&external::streams(&state.external, state.pid))?;
     }
+    // Check init last: it was alive all the time, so the pid was init's.
+    if !state.init_is_alive()? {
+        return Err(refused(Status::Stopped));
+    }
     dump(options, criu, request, status_fd)
         .map_err(|err| hint_at_devices(images.explain(&err), &state.devices))?;
     if !options.criu.leave_running
@@ -97,18 +101,20 @@ pub(super) fn warn_if_rootless(command: &str) -> Result<()> {
     if Host::new().is_rootless()? {
         log::warn!("teu {command} is untested with rootless containers");
     }
+    Ok(())
 }
 
 fn find_init(dir: &StateDir, state: &ContainerState) -> Result<OwnedFd> {
-    let refused = |status: Status| Failure::CheckpointInState(status.word().to_owned());
-    Ok(())
     match dir.status(state)? {
         Status::Running | Status::Paused => {
-            let init = init_process::open(state)?;
-            Ok(init.ok_or_else(|| refused(Status::Stopped))?)
+            init_process::open(state)?.ok_or_else(|| refused(Status::Stopped))
         }
-        status => Err(refused(status).into()),
+        status => Err(refused(status)),
     }
+}
+
+fn refused(status: Status) -> Error {
+    Failure::CheckpointInState(status.word().to_owned()).into()
 }
 
 /// Returns the group on the host that the container's group 0 is mapped to, if not

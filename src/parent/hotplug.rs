@@ -67,7 +67,7 @@ impl Inside {
     /// Returns the namespaces of the container that matter for putting in devices.
     ///
     /// # Errors
-    /// The id maps cannot be read.
+    /// The id maps cannot be read, or the container has ended.
     pub(crate) fn namespaces(&self, host: &Host) -> Result<NamespacePlan> {
         let mut namespaces = NamespacePlan::default();
         if self.init.has_own(Kind::User) {
@@ -79,6 +79,8 @@ impl Inside {
             let path = PathBuf::from(format!("/proc/{}/ns/mnt", self.init.pid()));
             namespaces.set(Kind::Mount, Namespace::Joined(path));
         }
+        // Check init last: it was alive all the time, so the pid was init's.
+        self.init.check_running()?;
         Ok(namespaces)
     }
 

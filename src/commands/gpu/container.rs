@@ -22,7 +22,7 @@ use crate::errno;
 use crate::init::devices::{check as check_node, describe};
 use crate::init::paths::Root;
 use crate::known_failures::Failure;
-use crate::state::{ContainerState, StateDir, init_process};
+use crate::state::{ContainerState, StateDir};
 
 /// A device that the container was given.
 #[derive(Debug)]
@@ -40,8 +40,6 @@ struct Device {
 /// The container does not exist, does not run, or cannot be examined.
 pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
     let (_, state) = StateDir::load(root, id)?;
-    // Hold init's pidfd, so that the pid stays init's.
-    let _init = init_process::open(&state)?.ok_or(Failure::NotRunning)?;
     let root = open_root(&state)?;
     let drivers = fs::read_to_string("/proc/devices").context("read \"/proc/devices\"")?;
     let mut report = Report::default();
@@ -77,7 +75,10 @@ impl Device {
 
 fn open_root(state: &ContainerState) -> Result<Root> {
     let path = format!("/proc/{}/root", state.pid);
-    Root::at(Path::new(&path)).with_context(|| format!("open {path:?}"))
+    let root = Root::at(Path::new(&path));
+    // Check init last: it was alive all the time, so the pid was init's.
+    ensure!(state.init_is_alive()?, Failure::NotRunning);
+    root.with_context(|| format!("open {path:?}"))
 }
 
 /// Returns the nodes that named devices brought, and other nodes of the container's
@@ -204,6 +205,8 @@ fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
     let mut cgroup = match Cgroup::v2_of(init)? {
         Some(cgroup) => cgroup,
         None => Cgroup::open(&state.cgroup),
+    // Check init last: it was alive all the time, so the pid was init's.
+    ensure!(state.init_is_alive()?, Failure::NotRunning);
     };
     let ends = UnixStream::pair().context("make a pair of sockets")?;
     let child = |mut childs: UnixStream, _| {
