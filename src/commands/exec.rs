@@ -90,8 +90,7 @@ fn find_init(options: &Options, state: &ContainerState) -> Result<Neighbour> {
     let Some(init) = init_process::open(state)? else {
         return Err(Failure::ExecStopped.into());
     };
-    // A cgroup without a freezer is never frozen, as in the status.
-    if !options.ignore_paused && Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
+    if !options.ignore_paused && state.is_frozen()? {
         return Err(Failure::ExecPaused.into());
     }
     Neighbour::new(Pid::from_raw(state.pid), init).map_err(|err| unless_stopped(err, state))

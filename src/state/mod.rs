@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use teu_cgroups::{Location, SavedPaths};
+use teu_cgroups::{Cgroup, Location, SavedPaths};
 use teu_namespaces::Kind;
 use teu_plan::Plan;
 use teu_plan::external::External;
@@ -153,11 +153,46 @@ mod tests {
             path: "/hook".into(),
             args: vec!["hook".into()],
             env: None,
+
+    /// Whether the container's cgroup is frozen. One without a freezer never is, nor is one
+    /// that has been removed.
+    ///
+    /// # Errors
+    /// That cannot be known.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        match Cgroup::open(&self.cgroup).is_frozen() {
+            Err(teu_cgroups::Error::NoFreezer) => Ok(false),
+            Err(err) if err.is_gone() => Ok(false),
+            frozen => Ok(frozen?),
+        }
+    }
             timeout: None,
         };
         let state = ContainerState {
             poststart: vec![hook],
             ..ContainerState::default()
+    use crate::testing;
+
+    #[test]
+    fn a_freezer_that_cannot_be_read_is_an_error() {
+        let directory = testing::Directory::new("freezer");
+        let cgroup = serde_json::json!({ "unit": null, "": directory.path() });
+        let state = ContainerState {
+            cgroup: serde_json::from_value(cgroup).expect("paths"),
+            ..ContainerState::default()
+        };
+        let file = directory.path().join("cgroup.events");
+        for (events, frozen) in [("frozen 1\n", true), ("frozen 0\n", false)] {
+            std::fs::write(&file, events).expect("write");
+            assert_eq!(state.is_frozen().expect(events), frozen);
+        }
+        std::fs::remove_file(&file).expect("remove");
+        assert!(!state.is_frozen().expect("gone"));
+        std::fs::create_dir(&file).expect("mkdir");
+        let error = testing::words(&state.is_frozen().expect_err("a directory"));
+        assert!(error.ends_with(": is a directory"), "{error}");
+        assert!(!ContainerState::default().is_frozen().expect("no cgroup"));
+    }
         };
         let whole = serde_json::to_value(&state).expect("JSON");
         let read = serde_json::from_value::<ContainerState>;

@@ -43,7 +43,7 @@ impl StateDir {
     /// Returns the container's status now.
     ///
     /// # Errors
-    /// Init cannot be examined.
+    /// Init or the container's freezer cannot be examined.
     pub(crate) fn status(&self, state: &ContainerState) -> Result<Status> {
         if state.pid == 0 {
             return Ok(match self.is_locked_by_another() {
@@ -54,10 +54,7 @@ impl StateDir {
         if !state.init_is_alive()? {
             return Ok(Status::Stopped);
         }
-        if teu_cgroups::Cgroup::open(&state.cgroup)
-            .is_frozen()
-            .unwrap_or(false)
-        {
+        if state.is_frozen()? {
             return Ok(Status::Paused);
         }
         Ok(match exec_fifo::is_there(self.path())? {

@@ -154,8 +154,7 @@ fn check_rules(
         report.note("it has no cgroup with device rules".to_owned());
         return Ok(());
     };
-    // A cgroup without a freezer is never frozen.
-    if Cgroup::open(&state.cgroup).is_frozen().unwrap_or(false) {
+    if state.is_frozen()? {
         report.note("it is paused, so nobody can ask for its device rules".to_owned());
         return Ok(());
     }
@@ -205,9 +204,9 @@ fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
     let mut cgroup = match Cgroup::v2_of(init)? {
         Some(cgroup) => cgroup,
         None => Cgroup::open(&state.cgroup),
+    };
     // Check init last: it was alive all the time, so the pid was init's.
     ensure!(state.init_is_alive()?, Failure::NotRunning);
-    };
     let ends = UnixStream::pair().context("make a pair of sockets")?;
     let child = |mut childs: UnixStream, _| {
         let asked = childs.read_exact(&mut [0]).and_then(|()| {
