@@ -15,7 +15,7 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -111,14 +111,22 @@ impl StateDir {
                 return Err(err).with_context(|| format!("make the state directory {path:?}"));
             }
         }
+        StateDir::take(path)
+    }
+
+    /// Locks a directory that this process has just made. Refuses a directory that is not
+    /// empty: another command made it, after this process's was removed.
+    fn take(path: PathBuf) -> Result<StateDir> {
         let mut dir = StateDir {
             path,
             lock: RefCell::default(),
             remove_on_drop: false,
         };
-        // Until it is locked, the directory may be another command's, which made it
-        // after this one was removed.
         dir.lock()?;
+        let entries = fs::read_dir(&dir.path).with_context(|| format!("read {:?}", dir.path));
+        if entries?.next().is_some() {
+            return Err(Failure::AlreadyExists.into());
+        }
         dir.remove_on_drop = true;
         Ok(dir)
     }
@@ -263,8 +271,7 @@ impl StateDir {
     }
 
     fn lock_within(&mut self, patience: Duration) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = match rustix::fs::open(&self.path, flags, Mode::empty()) {
+        let fd = match self.open() {
             Ok(fd) => fd,
             Err(rustix::io::Errno::NOENT) => return Err(Failure::NotFound.into()),
             Err(err) => return Err(err).with_context(|| format!("open {:?}", self.path)),
@@ -294,6 +301,12 @@ impl StateDir {
         }
         *self.lock.get_mut() = Some(fd);
         Ok(())
+    }
+
+    /// Opens the directory itself, not the target of a link in its place.
+    fn open(&self) -> Result<OwnedFd, rustix::io::Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&self.path, flags, Mode::empty())
     }
 
     /// Locks the directory again after a time without a lock. Returns `false` if the
@@ -326,9 +339,9 @@ impl StateDir {
         if self.lock.borrow().is_some() {
             return false;
         }
-        let dir = match File::open(&self.path) {
+        let dir = match self.open() {
             Ok(dir) => dir,
-            Err(err) => return err.kind() != io::ErrorKind::NotFound,
+            Err(err) => return err != rustix::io::Errno::NOENT,
         };
         rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
     }
@@ -446,6 +459,33 @@ mod tests {
         assert!(!root.join("a").exists());
         StateDir::reserve(&root, "a").expect("reserve").keep();
         assert!(StateDir::reserve(&root, "a").is_err(), "taken");
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_directory_of_another_is_not_reserved() {
+        let root = root();
+        // Made after ours was removed, and left by a command that has ended.
+        for name in ["state.json", ".state.json"] {
+            let path = root.join("a");
+            fs::create_dir(&path).expect("mkdir");
+            fs::write(path.join(name), "").expect("write");
+            let refused = StateDir::take(path.clone()).expect_err("another's");
+            assert_eq!(refused.downcast_ref(), Some(&Failure::AlreadyExists));
+            assert!(path.join(name).exists(), "{name} was removed");
+            fs::remove_dir_all(path).expect("remove");
+        }
+        fs::remove_dir_all(root).expect("remove");
+    }
+
+    #[test]
+    fn a_link_to_a_directory_is_not_locked() {
+        let root = root();
+        let _held = StateDir::reserve(&root, "a").expect("reserve");
+        std::os::unix::fs::symlink("a", root.join("b")).expect("symlink");
+        let mut dir = StateDir::find(&root, "b").expect("find");
+        let error = dir.lock_within(Duration::ZERO).expect_err("a link");
+        assert!(crate::errno::chain(&error).ends_with(": not a directory"));
         fs::remove_dir_all(root).expect("remove");
     }
 
