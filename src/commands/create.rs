@@ -31,7 +31,6 @@ use crate::parent::{
     seccomp_agent,
 };
 use crate::pipe::{self, Outcome, ParentEnd, ToInit, ToParent};
-use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id, exec_fifo};
 
@@ -324,10 +323,8 @@ impl Creation<'_> {
 
     /// Saves in the state which process is init, and its cgroup.
     fn note_init(&mut self) -> Result<()> {
-        self.container.state.pid = self.container.init.child.pid().as_raw();
-        let stat =
-            ProcessStat::read(self.container.state.pid)?.context("container init is gone")?;
-        self.container.state.start_time = stat.start_time;
+        let pid = self.container.init.child.pid();
+        self.container.state.note_init(pid.as_raw())?;
         self.container.state.cgroup = self.container.cgroup.saved_paths();
         Ok(())
     }

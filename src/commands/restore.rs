@@ -32,7 +32,6 @@ use crate::parent::notify::{self, NotifySocket};
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
 use crate::parent::{foreground, hooks, intel_rdt};
-use crate::procfs::stat::ProcessStat;
 use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id};
 use crate::{errno, fd_socket, init};
@@ -287,9 +286,7 @@ impl Restoration<'_> {
                 hooks::run_before_root(&self.plan.hooks, &state)
             }
             "post-restore" => {
-                state.pid = notification.pid;
-                let stat = ProcessStat::read(state.pid)?.context("container init is gone")?;
-                state.start_time = stat.start_time;
+                state.note_init(notification.pid)?;
                 match self.plan.rootfs.readonly {
                     true => make_root_readonly(notification.pid),
                     false => Ok(()),

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use teu_cgroups::{Cgroup, Location, SavedPaths};
 use teu_namespaces::Kind;
@@ -130,6 +130,18 @@ impl ContainerState {
         }
     }
 
+    /// Notes the process of init.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn note_init(&mut self, pid: i32) -> Result<()> {
+        let stat = ProcessStat::read(pid)?;
+        let stat = stat.with_context(|| format!("container init, process {pid}, is gone"))?;
+        self.pid = pid;
+        self.start_time = stat.start_time;
+        Ok(())
+    }
+
     /// Returns whether init is still the same process, and alive.
     ///
     /// # Errors
@@ -141,24 +153,12 @@ impl ContainerState {
         let stat = ProcessStat::read(self.pid)?;
         Ok(stat.is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive()))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_of_a_state_may_be_missing() {
-        let hook = Hook {
-            path: "/hook".into(),
-            args: vec!["hook".into()],
-            env: None,
-
-    /// Whether the container's cgroup is frozen. One without a freezer never is, nor is one
-    /// that has been removed.
+    /// Returns whether the container's cgroup is frozen. A cgroup without a freezer never
+    /// is, nor is a cgroup that was removed.
     ///
     /// # Errors
-    /// That cannot be known.
+    /// The freezer cannot be examined.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match Cgroup::open(&self.cgroup).is_frozen() {
             Err(teu_cgroups::Error::NoFreezer) => Ok(false),
@@ -166,11 +166,11 @@ mod tests {
             frozen => Ok(frozen?),
         }
     }
-            timeout: None,
-        };
-        let state = ContainerState {
-            poststart: vec![hook],
-            ..ContainerState::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
     use crate::testing;
 
     #[test]
@@ -193,6 +193,18 @@ mod tests {
         assert!(error.ends_with(": is a directory"), "{error}");
         assert!(!ContainerState::default().is_frozen().expect("no cgroup"));
     }
+
+    #[test]
+    fn nothing_of_a_state_may_be_missing() {
+        let hook = Hook {
+            path: "/hook".into(),
+            args: vec!["hook".into()],
+            env: None,
+            timeout: None,
+        };
+        let state = ContainerState {
+            poststart: vec![hook],
+            ..ContainerState::default()
         };
         let whole = serde_json::to_value(&state).expect("JSON");
         let read = serde_json::from_value::<ContainerState>;
