@@ -27,7 +27,7 @@ use crate::log_fifo;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::publisher::Publisher;
 use crate::sandbox;
-use crate::service::{FIRST_STREAM, Service};
+use crate::service::{FIRST_STREAM, LAST_EVENTS, Service};
 use crate::socket::Socket;
 use crate::spawner::Spawner;
 use crate::ttrpc::Status;
@@ -46,9 +46,6 @@ const FIRST_CONNECTION: Token = 16;
 
 /// The pause before the next accept(2) when there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The time limit for sending waiting events after a signal to end; containerd's shim has
-/// the same.
-const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 struct Server {
     listener: UnixListener,
@@ -155,11 +152,11 @@ impl Server {
     /// are sent; or the time limit is over.
     fn may_end(&self) -> bool {
         let mut connections = self.connections.values();
-        let is_needed = !self.service.is_over && self.end_at.is_none();
-        let is_late = self.end_at.is_some_and(|time| time <= Instant::now());
+        let end_at = self.end_at.into_iter().chain(self.service.end_at).min();
+        let is_late = end_at.is_some_and(|time| time <= Instant::now());
         let all_is_sent =
             self.service.events.is_done() && connections.all(|connection| !connection.has_unsent());
-        is_late || (all_is_sent && !is_needed)
+        is_late || (all_is_sent && end_at.is_some())
     }
 
     fn ready(&mut self, token: Token, flags: EventFlags) -> Result<()> {

@@ -19,7 +19,7 @@ mod streams;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 
@@ -37,6 +37,10 @@ use loggers::Deferred;
 
 /// The names of the service. Both have the same messages.
 const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+/// The time limit for sending waiting events after the server was told to end; containerd's
+/// shim has the same.
+pub(crate) const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 /// The answer to a call: a message, or nothing if the answer follows later.
 type Answer = Result<Option<Vec<u8>>, Status>;
@@ -68,8 +72,9 @@ pub(crate) struct Service {
     /// still running.
     unclaimed: Vec<(u32, Exit)>,
     answers: Vec<(Caller, Result<Vec<u8>, Status>)>,
-    /// Whether the server is no longer needed.
-    pub(crate) is_over: bool,
+    /// The time at which the server ends at the latest, because it was told to end and has
+    /// no task.
+    pub(crate) end_at: Option<Instant>,
 }
 
 impl Service {
@@ -94,7 +99,7 @@ impl Service {
             stopping_loggers: Vec::new(),
             unclaimed: Vec::new(),
             answers: Vec::new(),
-            is_over: false,
+            end_at: None,
         }
     }
 
@@ -177,7 +182,7 @@ impl Service {
         let ooms = ooms.filter_map(|task| task.oom.as_ref()?.deadline());
         let deferred = self.deferred.values().map(|deferred| deferred.give_up_at);
         let all = processes.chain(loggers).chain(ooms).chain(deferred);
-        all.chain(self.events.deadline()).min()
+        all.chain(self.events.deadline()).chain(self.end_at).min()
     }
 
     /// Handles everything of which the time has come.

@@ -34,6 +34,7 @@ tests![
     version_is_told,
     wrong_words_of_the_shim_are_refused,
     shutdown_waits_for_the_last_container,
+    shutdown_waits_for_no_engine_that_stands_still,
     shutdown_ends_all_that_was_started,
     signal_ends_a_shim,
     delete_cleans_up_after_a_killed_shim,
@@ -261,6 +262,17 @@ fn shutdown_waits_for_the_last_container() {
     // The shim sends its events before it ends.
     engine.events.wait_for("/tasks/delete", &container.id);
     engine.events.assert_in_order();
+}
+
+fn shutdown_waits_for_no_engine_that_stands_still() {
+    needs(&[Root, Teu]);
+    let engine = Engine::new();
+    let container = sleeping();
+    let mut shim = engine.start(&container, Bootstrap::Flags);
+    shim.create(&engine, &container);
+    engine.events.stall();
+    shim.remove(&container.id);
+    shim.shutdown();
 }
 
 fn shutdown_ends_all_that_was_started() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::jobs::Then;
 use super::processes::memory_file;
-use super::{Answer, Service, already_finished, done, ended, failed, reply, time_of};
+use super::{Answer, LAST_EVENTS, Service, already_finished, done, ended, failed, reply, time_of};
 use crate::caller::Caller;
 use crate::command::{Command, flag};
 use crate::config::Config;
@@ -81,7 +81,7 @@ impl Service {
             ends_others: false,
         };
         self.tasks.insert(id.clone(), task);
-        self.is_over = false;
+        self.end_at = None;
         let begun = self.begin_creation(caller, &request);
         if begun.is_err() {
             self.forget(&request.id);
@@ -372,7 +372,9 @@ impl Service {
     }
 
     pub(super) fn shut_down(&mut self, _: &ShutdownRequest) -> Answer {
-        self.is_over |= self.tasks.is_empty();
+        if self.tasks.is_empty() {
+            self.end_at.get_or_insert(Instant::now() + LAST_EVENTS);
+        }
         done()
     }
 }
