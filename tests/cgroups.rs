@@ -194,6 +194,7 @@ fn nobody_is_moved_to_a_v1_cgroup() {
             "{seen}"
         );
         let log = fs::read_to_string(log).unwrap();
+        assert!(log.contains("/tasks\", O_WRONLY"), "{log}");
         assert!(!log.contains("cgroup.procs\", O_WRONLY"), "{log}");
     }
 }

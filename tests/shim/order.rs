@@ -120,7 +120,7 @@ fn repeat(
 ) {
     let containers: Vec<Container> = (0..CLIENTS).map(|_| Container::new(bundle())).collect();
     let shim = engine.start(&containers[0], Bootstrap::Flags);
-    let end = Instant::now() + ENOUGH;
+    let end = Instant::now() + patience(ENOUGH);
     std::thread::scope(|scope| {
         for container in containers {
             let mut client = shim.connect(shim.version);
