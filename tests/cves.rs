@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_wi
 use serde_json::{Value, json};
 
 use crate::harness::*;
+use crate::rootless;
 
 tests![
     cve_2019_5736_a_program_that_is_the_runtime_cannot_change_it,
@@ -242,29 +243,51 @@ fn cve_2022_29162_exec_gives_no_inheritable_capability() {
     assert_eq!(inherited(&report), [&json!([]); 2]);
 }
 
-/// A container without a cgroup namespace, whose root user is the host's, sees the cgroups of
-/// other containers but may not write there.
-fn cve_2023_25809_cgroups_of_others_cannot_be_written_to() {
-    needs(&[Root]);
-    let places = ["", "/pids", "/memory", "/systemd", "/unified"];
-    let modes = places.map(|place| {
-        let place = format!("/sys/fs/cgroup{place}");
-        format!("stat {place}/cgroup.procs; write {place}/cgroup.procs 1; mkdir {place}/made")
-    });
-    let bundle = Bundle::new().without_namespace("cgroup");
-    let answers = bundle.probe(&modes.join("; ")).run().answers();
-    let mut seen = 0;
-    for answers in answers
-        .chunks(3)
-        .filter(|answers| answers[0]["ok"].is_object())
-    {
-        seen += 1;
-        assert_eq!(
-            answers[1..],
-            [json!({ "errno": "EROFS" }), json!({ "errno": "EROFS" })]
-        );
+/// A cgroup that a user owns, as a service manager delegates it. When dropped, removes the
+/// cgroup and what a container has made in it.
+struct UsersCgroup(PathBuf);
+
+impl UsersCgroup {
+    fn new() -> UsersCgroup {
+        let own = CgroupFiles::of(std::process::id().cast_signed());
+        let path = own.make_below("pids", &marker());
+        for path in [path.clone(), path.join("cgroup.procs")] {
+            chown(path, Some(rootless::USER), Some(rootless::USER)).unwrap();
+        }
+        UsersCgroup(path)
     }
-    assert!(seen > 0, "{answers:?}");
+}
+
+impl Drop for UsersCgroup {
+    fn drop(&mut self) {
+        // Exists only if a container could make it.
+        fs::remove_dir(self.0.join("made")).ok();
+        fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+/// A container of a user, without a cgroup namespace, sees the cgroups of the host but may
+/// not write there, not even where the user may.
+fn cve_2023_25809_cgroups_of_others_cannot_be_written_to() {
+    needs(&[Root, UserNamespaces, Controller("pids")]);
+    let cgroup = UsersCgroup::new();
+    // On v1 the container sees the cgroup of its caller in the place of the hierarchy.
+    let below = Path::new("/sys/fs/cgroup/pids").join(cgroup.0.file_name().unwrap());
+    let modes = [&cgroup.0, &below].map(|path| {
+        let path = path.display();
+        format!("stat {path}/cgroup.procs; write {path}/cgroup.procs 1; mkdir {path}/made")
+    });
+    let bundle = rootless::rootless_bundle(&modes.join("; ")).without_namespace("cgroup");
+    let container = Container::new(bundle);
+    let run = rootless::call(["run", "--bundle"]).arg(&container.bundle.directory);
+    let answers = run.arg(&container.id).output().answers();
+    let is_seen = |answers: &&[Value]| answers[0]["ok"].is_object();
+    let seen: Vec<&[Value]> = answers.chunks(3).filter(is_seen).collect();
+    for answers in &seen {
+        let refused = json!({ "errno": "EROFS" });
+        assert_eq!(answers[1..], [refused.clone(), refused]);
+    }
+    assert!(!seen.is_empty(), "{answers:?}");
 }
 
 /// Missing mount points are made for directories and files, and nodes for devices.

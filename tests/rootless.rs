@@ -19,7 +19,7 @@ tests![
 ];
 
 /// A user without privileges; it needs no entry in /etc/passwd.
-const USER: u32 = 1234;
+pub(crate) const USER: u32 = 1234;
 
 /// The output of `spec --rootless` as the user, with modes of the probe.
 pub(crate) fn rootless_bundle(modes: &str) -> Bundle {
