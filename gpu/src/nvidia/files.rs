@@ -166,9 +166,15 @@ impl<'a> Files<'a> {
             }
             self.bind(edits, &library.path, place.join(&library.name));
         }
-        self.add_programs(edits, asked)?;
+        // Beside the libraries first: in other directories there may be a script that
+        // executes the program beside the libraries, where the container does not have it.
+        let programs = PROGRAMS.iter().filter(|(_, of)| of.intersects(asked));
+        let programs = programs.map(|(name, _)| ("/usr/bin", *name));
+        self.add_first(edits, &["bin"], PROGRAM_DIRECTORIES, programs)?;
         self.add_firmware(edits)?;
-        self.add_data(edits, asked)?;
+        let data = DATA.iter().filter(|(.., of)| of.intersects(asked));
+        let data = data.map(|(place, name, _)| (*place, *name));
+        self.add_first(edits, &["share", "etc"], DATA_DIRECTORIES, data)?;
         self.add_sockets(edits, asked)
     }
 
@@ -258,28 +264,27 @@ impl<'a> Files<'a> {
             .map(|bytes| u16::from_le_bytes(*bytes)))
     }
 
-    fn add_programs(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
-        // Search beside the libraries first. In other directories there may be a script that
-        // executes the program beside the libraries, where the container does not have it.
-        let beside = self.prefixes.iter().map(|prefix| prefix.join("bin"));
-        let usual = PROGRAM_DIRECTORIES.iter().map(PathBuf::from);
-        let directories: Vec<PathBuf> = beside.chain(usual).collect();
-        for (name, _) in PROGRAMS.iter().filter(|(_, of)| of.intersects(asked)) {
-            if let Some(path) = self.first(&directories, name)? {
-                self.bind(edits, &path, Path::new("/usr/bin").join(name));
+    /// Adds the first file of each name below the directories: those beside the libraries,
+    /// then the usual ones. A file is a directory of the container and the path below it.
+    fn add_first<'n>(
+        &self,
+        edits: &mut Edits,
+        beside: &[&str],
+        usual: &[&str],
+        files: impl Iterator<Item = (&'n str, &'n str)>,
+    ) -> Result<(), String> {
+        let prefixes = self.prefixes.iter();
+        let beside = prefixes.flat_map(|prefix| beside.iter().map(|name| prefix.join(name)));
+        let directories: Vec<PathBuf> = beside.chain(usual.iter().map(PathBuf::from)).collect();
+        for (place, name) in files {
+            for directory in &directories {
+                if let Some(path) = self.root.file(&directory.join(name))? {
+                    self.bind(edits, &path, Path::new(place).join(name));
+                    break;
+                }
             }
         }
         Ok(())
-    }
-
-    /// Returns the first file with this name below one of the directories.
-    fn first(&self, directories: &[PathBuf], name: &str) -> Result<Option<PathBuf>, String> {
-        for directory in directories {
-            if let Some(path) = self.root.file(&directory.join(name))? {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
     }
 
     /// Adds the firmware that the driver loads into the GPU.
@@ -315,19 +320,6 @@ impl<'a> Files<'a> {
                         self.bind(edits, &path, place);
                     }
                 }
-            }
-        }
-        Ok(())
-    }
-
-    fn add_data(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
-        let beside = self.prefixes.iter();
-        let beside = beside.flat_map(|prefix| [prefix.join("share"), prefix.join("etc")]);
-        let usual = DATA_DIRECTORIES.iter().map(PathBuf::from);
-        let directories: Vec<PathBuf> = beside.chain(usual).collect();
-        for (place, name, _) in DATA.iter().filter(|(.., of)| of.intersects(asked)) {
-            if let Some(path) = self.first(&directories, name)? {
-                self.bind(edits, &path, Path::new(place).join(name));
             }
         }
         Ok(())
