@@ -84,24 +84,26 @@ fn run_in(
     state: &State<'_>,
     environment: Option<&[CString]>,
 ) -> Result<()> {
-    if hooks.is_empty() {
-        return Ok(());
-    }
+    let mut hooks = hooks.iter().enumerate();
+    hooks.try_for_each(|numbered| run_numbered(moment, numbered, state, environment))
+}
+
+fn run_numbered(
+    moment: Moment,
+    (number, hook): (usize, &Hook),
+    state: &State<'_>,
+    environment: Option<&[CString]>,
+) -> Result<()> {
     let state = serde_json::to_vec(state).context("state for hooks")?;
-    for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state, environment)
-            .with_context(|| format!("error running {} hook #{index}", moment.name()))?;
-    }
-    Ok(())
+    run_one(hook, &state, environment)
+        .with_context(|| format!("error running {} hook #{number}", moment.name()))
 }
 
 /// Runs every hook. Warns of a failure and goes on with the next hook.
 pub(crate) fn run_each(moment: Moment, hooks: &[Hook], state: &State<'_>) {
-    for (index, hook) in hooks.iter().enumerate() {
-        if let Err(err) = run(moment, std::slice::from_ref(hook), state) {
-            // The text counts from the start of this slice.
-            let text = errno::chain(&err).replacen("hook #0", &format!("hook #{index}"), 1);
-            log::warn!("{text}");
+    for numbered in hooks.iter().enumerate() {
+        if let Err(err) = run_numbered(moment, numbered, state, None) {
+            log::warn!("{}", errno::chain(&err));
         }
     }
 }
