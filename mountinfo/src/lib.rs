@@ -31,14 +31,20 @@ pub struct Mount<'a> {
     pub id: u64,
     /// The id of the parent mount.
     pub parent: u64,
+    /// The number of the device, as in `8:1`.
+    pub device: &'a [u8],
     /// The path in the filesystem that is mounted, with escapes.
     pub escaped_root: &'a [u8],
     /// The path of the mountpoint, with escapes.
     pub escaped_point: &'a [u8],
     /// The options of the mount, separated by commas.
     pub options: &'a [u8],
+    /// Optional fields, separated by blanks, such as `shared:3`.
+    pub optional: &'a [u8],
     /// The type of the filesystem.
     pub kind: &'a [u8],
+    /// The source of the mount, with escapes.
+    pub escaped_source: &'a [u8],
     /// The options of the filesystem, separated by commas.
     pub super_options: &'a [u8],
 }
@@ -73,23 +79,23 @@ pub fn mounts(text: &[u8]) -> Result<Vec<Mount<'_>>, Malformed> {
 }
 
 fn parse(line: &[u8]) -> Option<Mount<'_>> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
-    let _device = fields.next()?;
-    let (escaped_root, escaped_point) = (fields.next()?, fields.next()?);
-    let options = fields.next()?;
-    // Optional fields end with a hyphen.
-    fields.find(|field| *field == b"-")?;
-    let kind = fields.next()?;
-    let _source = fields.next()?;
+    // The end of the optional fields. No field before it is a hyphen.
+    const END: &[u8] = b" - ";
+    let is_blank = |byte: &u8| *byte == b' ';
+    let end = line.windows(END.len()).position(|part| part == END)?;
+    let mut before = line[..end].splitn(7, is_blank);
+    let mut after = line[end + END.len()..].split(is_blank);
     Some(Mount {
-        id,
-        parent,
-        escaped_root,
-        escaped_point,
-        options,
-        kind,
-        super_options: fields.next()?,
+        id: number(before.next()?)?,
+        parent: number(before.next()?)?,
+        device: before.next()?,
+        escaped_root: before.next()?,
+        escaped_point: before.next()?,
+        options: before.next()?,
+        optional: before.next().unwrap_or_default(),
+        kind: after.next()?,
+        escaped_source: after.next()?,
+        super_options: after.next()?,
     })
 }
 
@@ -108,6 +114,12 @@ impl Mount<'_> {
     #[must_use]
     pub fn point(&self) -> PathBuf {
         unescape(self.escaped_point)
+    }
+
+    /// Returns the source of the mount, a path or another word.
+    #[must_use]
+    pub fn source(&self) -> PathBuf {
+        unescape(self.escaped_source)
     }
 
     /// Returns whether the mount itself has an option, such as `ro`.
@@ -147,7 +159,7 @@ mod tests {
     #[test]
     fn fields_of_a_line() {
         let text = b"\
-            41 31 0:38 /a\\011b /sys/fs/x rw,idmapped shared:3 master:2 - cgroup2 none rw,nsdelegate\n\
+            41 31 0:38 /a\\011b /sys/fs/x rw,idmapped shared:3 master:2 - cgroup2 no\\040ne rw,nsdelegate\n\
             22 1 8:1 / / ro - ext4 - rw\n";
         let found = mounts(text).expect("mountinfo");
         let [first, second] = found[..] else {
@@ -158,11 +170,11 @@ mod tests {
         assert_eq!(first.point(), Path::new("/sys/fs/x"));
         assert_eq!(first.kind, b"cgroup2");
         assert_eq!(first.super_options, b"rw,nsdelegate");
+        assert_eq!((first.device, first.optional), (&b"0:38"[..], &b"shared:3 master:2"[..]));
+        assert_eq!(first.source(), Path::new("no ne"));
         assert!(first.has_option("idmapped") && !first.has_option("ro"));
-        assert_eq!(
-            (second.kind, second.super_options),
-            (&b"ext4"[..], &b"rw"[..])
-        );
+        assert_eq!((second.kind, second.super_options), (&b"ext4"[..], &b"rw"[..]));
+        assert_eq!((second.optional, second.escaped_source), (&b""[..], &b"-"[..]));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, major, minor, umask};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{getegid, geteuid, getgid, getgroups, getpid, getppid, getuid};
 use serde_json::{Map, Value, json};
+use teu_mountinfo::Mount;
 
 use crate::sys;
 
@@ -392,42 +393,29 @@ fn terminal() -> Value {
 
 /// The mounts of /proc/self/mountinfo in order, as objects (proc_pid_mountinfo(5)).
 pub(crate) fn mounts() -> Option<Vec<Value>> {
-    Some(
-        text("/proc/self/mountinfo")?
-            .lines()
-            .filter_map(mount)
-            .collect(),
-    )
+    let table = fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = teu_mountinfo::mounts(&table).expect("a table of mounts");
+    Some(mounts.iter().map(mount).collect())
 }
 
-fn mount(line: &str) -> Option<Value> {
-    let (before, after) = line.split_once(" - ")?;
-    let fields: Vec<&str> = before.split(' ').collect();
-    let [id, parent, device, root, target, options, propagation @ ..] = fields.as_slice() else {
-        return None;
+fn mount(mount: &Mount) -> Value {
+    let words = |field: &[u8], separator| -> Vec<String> {
+        let field = String::from_utf8_lossy(field);
+        let words = field.split(separator).map(str::to_owned);
+        words.filter(|word| !word.is_empty()).collect()
     };
-    let mut after = after.splitn(3, ' ');
-    Some(json!({
-        "id": id.parse::<u32>().ok()?,
-        "parent": parent.parse::<u32>().ok()?,
-        "device": device,
-        "root": unescape(root),
-        "target": unescape(target),
-        "options": options.split(',').collect::<Vec<_>>(),
-        "propagation": propagation,
-        "type": after.next()?,
-        "source": unescape(after.next()?),
-        "super_options": after.next().unwrap_or_default().split(',').collect::<Vec<_>>(),
-    }))
-}
-
-/// Decodes the octal escapes of white space and `\`.
-fn unescape(field: &str) -> String {
-    field
-        .replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\")
+    json!({
+        "id": mount.id,
+        "parent": mount.parent,
+        "device": String::from_utf8_lossy(mount.device),
+        "root": mount.root().to_string_lossy(),
+        "target": mount.point().to_string_lossy(),
+        "options": words(mount.options, ','),
+        "propagation": words(mount.optional, ' '),
+        "type": String::from_utf8_lossy(mount.kind),
+        "source": mount.source().to_string_lossy(),
+        "super_options": words(mount.super_options, ','),
+    })
 }
 
 fn network() -> Option<Value> {
