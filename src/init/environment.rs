@@ -2,10 +2,9 @@
 //! Not for deciding its variables: `plan/process.rs` does that.
 
 use std::ffi::{CStr, CString};
-use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use teu_plan::process::{Environment, ProcessPlan};
@@ -61,15 +60,10 @@ fn home<'a>(
         Err(Errno::NOENT) => return Ok(None),
         handle => handle.with_context(|| format!("open {passwd:?}"))?,
     };
-    let file = ordinary_file::open(handle.as_fd(), procfs()?, LONGEST_PASSWD)
-        .with_context(|| format!("open {passwd:?}"))?;
-    let Some(file) = file else {
-        bail!("{passwd:?} is not a regular file of an ordinary filesystem");
-    };
+    let lines = ordinary_file::lines(handle.as_fd(), procfs()?, LONGEST_PASSWD);
     let wanted = uid.to_string();
-    for line in BufReader::new(file).split(b'\n') {
+    for line in lines.with_context(|| format!("open {passwd:?}"))? {
         let line = line.with_context(|| format!("read {passwd:?}"))?;
-        let line = String::from_utf8_lossy(&line);
         let mut fields = line.trim().split(':').skip(2);
         if fields.next() == Some(&*wanted) {
             return Ok(fields

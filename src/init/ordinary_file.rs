@@ -2,9 +2,10 @@
 //! has put in its place: devices, fifos, and files of the kernel are refused.
 
 use std::fs::File;
-use std::io::{Read, Take};
+use std::io::{self, BufRead, BufReader, Read, Take};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use anyhow::Context;
 use nix::sys::statfs::{self, FsType};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Result;
@@ -36,6 +37,21 @@ const KERNELS_OWN: [FsType; 17] = [
     FsType(0x1980_0202),
     FsType(0x6165_676c),
 ];
+
+/// Returns the lines of the regular file that `handle` (O_PATH) is on, opened by [`open`].
+///
+/// # Errors
+/// `handle` is on another kind of file, or the file cannot be opened.
+pub(crate) fn lines(
+    handle: BorrowedFd<'_>,
+    procfs: &Procfs,
+    longest: u64,
+) -> anyhow::Result<impl Iterator<Item = io::Result<String>>> {
+    let file = open(handle, procfs, longest)?;
+    let file = file.context("not a regular file of an ordinary filesystem")?;
+    let lines = BufReader::new(file).split(b'\n');
+    Ok(lines.map(|line| Ok(String::from_utf8_lossy(&line?).into_owned())))
+}
 
 /// Opens the regular file that `handle` (O_PATH) is on. Limits reading to the file's
 /// length and to `longest` bytes. Returns `None` for another kind of file, because

@@ -5,7 +5,7 @@
 //!
 //! Not for the home directory, which a process looks up from inside.
 
-use std::io::{BufRead, BufReader};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -131,15 +131,9 @@ fn lines(path: &str, root: &Root) -> Result<Vec<String>> {
     let context = || format!("read {path:?} of the container");
     let handle = root.resolve(Path::new(path)).with_context(context)?;
     let procfs = Procfs::of_the_mount_namespace().with_context(context)?;
-    let file = ordinary_file::open(handle.as_fd(), &procfs, LONGEST_FILE).with_context(context)?;
-    let file = file
-        .context("not a regular file of an ordinary filesystem")
-        .with_context(context)?;
-    let lines = BufReader::new(file).split(b'\n').map(|line| {
-        let line = line.with_context(context)?;
-        Ok(String::from_utf8_lossy(&line).into_owned())
-    });
-    lines.collect()
+    let lines = ordinary_file::lines(handle.as_fd(), &procfs, LONGEST_FILE);
+    let lines = lines.with_context(context)?;
+    lines.collect::<io::Result<_>>().with_context(context)
 }
 
 #[cfg(test)]
