@@ -22,7 +22,7 @@ use crate::host::Host;
 use crate::init::{self, FromParent, limits};
 use crate::known_failures::{Failure, START};
 use crate::logger::STEP;
-use crate::parent::container::Container;
+use crate::parent::container::{Container, Held};
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
@@ -122,33 +122,20 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     );
 
     // From here, each step leaves something behind, and each owner undoes its own step
-    // when dropped, until `keep`. Block signals, so that none ends this process in
-    // between. Do not block them before, because a signal must end this process while
-    // it waits there.
-    let signals = Signals::block()?;
-    let state_dir = StateDir::reserve(&options.root, &options.id)?;
-    let mut state = ContainerState::planned(&plan, &seen.cgroups);
-    if plan.process.terminal.is_none() {
-        state.external.pipes = external::pipes_of_this_process();
-    }
-    // Save the state first, so that `delete --force` finds the remains of a killed
-    // creation.
-    state_dir.begin(&state)?;
-    log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
-    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups, systemd).map_err(resources::named)?;
+    // when dropped, until `keep`.
+    let held = hold(options, &plan, &seen, systemd)?;
     if plan.notifies {
-        notify::make_directory(state_dir.path())?;
+        notify::make_directory(held.state_dir.path())?;
     }
-    log::debug!(target: STEP, "made its cgroup");
-    let (given, front) = for_init(options, &plan, purpose, &state_dir, &cgroup, &signals)?;
-    let cgroup_fd = cgroup.clone_target()?;
+    let (given, front) = for_init(options, &plan, purpose, &held)?;
+    let cgroup_fd = held.cgroup.clone_target()?;
     let enters_v1 = given.entrance.is_some();
     let (child, pipe) = teu_namespaces::spawn(
         &plan.namespaces,
         cgroup_fd.as_ref().map(AsFd::as_fd),
         pipe::pair()?,
         |pipe, joined| {
-            state_dir.leave_lock_to_parent();
+            held.state_dir.leave_lock_to_parent();
             init::main(&plan, pipe, given, joined)
         },
     )?;
@@ -161,27 +148,59 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
     );
 
     let mut creation = Creation {
-        container: Container {
-            init: Started::new(child),
-            cgroup,
-            state_dir,
-            state,
-            signals,
-        },
+        init: Started::new(child),
+        held,
         pipe,
         plan: &plan,
     };
-    match creation.bring_up(options, enters_v1, front) {
-        Ok(()) => Ok((creation.container, creation.pipe)),
+    let brought_up = creation.bring_up(options, enters_v1, front);
+    let Creation {
+        init, held, pipe, ..
+    } = creation;
+    let container = Container { init, held };
+    match brought_up {
+        Ok(()) => Ok((container, pipe)),
         Err(err) => {
-            let err = match creation.pipe.last_words() {
+            let err = match pipe.last_words() {
                 Some(why) => init_failed(&why).context(START),
                 None => err,
             };
-            creation.container.undo();
+            container.undo();
             Err(err)
         }
     }
+}
+
+/// Makes the state directory and the cgroup of a container. Blocks signals first, so that
+/// none ends this process from here on. Do not block them before, because a signal must
+/// end this process while it waits there.
+///
+/// # Errors
+/// One of them cannot be made. Nothing of the container is left then.
+pub(super) fn hold(
+    options: &Options,
+    plan: &Plan,
+    seen: &Seen,
+    systemd: Option<Systemd>,
+) -> Result<Held> {
+    let signals = Signals::block()?;
+    let state_dir = StateDir::reserve(&options.root, &options.id)?;
+    let mut state = ContainerState::planned(plan, &seen.cgroups);
+    if plan.process.terminal.is_none() {
+        state.external.pipes = external::pipes_of_this_process();
+    }
+    // Save the state first, so that `delete --force` finds the remains of a killed
+    // creation.
+    state_dir.begin(&state)?;
+    log::debug!(target: STEP, "reserved {:?} for its state", state_dir.path());
+    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups, systemd).map_err(resources::named)?;
+    log::debug!(target: STEP, "made its cgroup");
+    Ok(Held {
+        cgroup,
+        state_dir,
+        state,
+        signals,
+    })
 }
 
 /// Looks at the machine once, and decides everything before anything is changed. Returns
@@ -209,12 +228,10 @@ fn for_init<'a>(
     options: &Options,
     plan: &Plan,
     purpose: Purpose,
-    state_dir: &StateDir,
-    cgroup: &Cgroup,
-    signals: &'a Signals,
+    held: &'a Held,
 ) -> Result<(FromParent<'a>, Option<Front>)> {
     let exec_fifo = match purpose {
-        Purpose::Create => Some(exec_fifo::make(state_dir.path())?),
+        Purpose::Create => Some(exec_fifo::make(held.state_dir.path())?),
         Purpose::RunDetached | Purpose::RunForeground => None,
     };
     let foreground = purpose == Purpose::RunForeground;
@@ -223,10 +240,10 @@ fn for_init<'a>(
         terminal::sockets(has_terminal, foreground, options.console_socket.as_deref())?;
     Ok((
         FromParent {
-            entrance: cgroup.entrance(),
+            entrance: held.cgroup.entrance(),
             console_socket,
             exec_fifo,
-            signals,
+            signals: &held.signals,
         },
         front,
     ))
@@ -272,7 +289,8 @@ impl Options {
 
 /// A creation in progress, while init works in its new namespaces.
 struct Creation<'a> {
-    container: Container,
+    init: Started,
+    held: Held,
     pipe: ParentEnd,
     plan: &'a Plan,
 }
@@ -280,14 +298,14 @@ struct Creation<'a> {
 impl Creation<'_> {
     /// Does the parent's part while init works.
     fn bring_up(&mut self, options: &Options, enters_v1: bool, front: Option<Front>) -> Result<()> {
-        let pid = self.container.init.child.pid();
+        let pid = self.init.child.pid();
         let entered = Entered {
             v1: enters_v1 && self.pipe.has_entered_cgroup()?,
-            v2: self.container.init.child.is_in_cgroup(),
+            v2: self.init.child.is_in_cgroup(),
         };
         log::trace!(target: STEP, "waited for init to enter its cgroup");
         // Meanwhile init makes its mounts.
-        let entered = self.container.cgroup.enter(pid, entered);
+        let entered = self.held.cgroup.enter(pid, entered);
         entered.map_err(resources::named)?;
         self.pipe.send(ToInit::EnteredCgroup)?;
         self.note_init()?;
@@ -296,9 +314,9 @@ impl Creation<'_> {
         affinity::reset(pid.as_raw());
         net_devices::move_into(&self.plan.net_devices, pid.as_raw())?;
         if let Some(rdt) = &self.plan.intel_rdt {
-            intel_rdt::enter(rdt, pid.as_raw(), &mut self.container.state.resctrl)?;
+            intel_rdt::enter(rdt, pid.as_raw(), &mut self.held.state.resctrl)?;
         }
-        let ignored = self.container.cgroup.apply(&self.plan.cgroup.limits);
+        let ignored = self.held.cgroup.apply(&self.plan.cgroup.limits);
         resources::warn_of(&ignored.map_err(resources::named)?);
         log::debug!(target: STEP, "init is in its cgroup, which has its limits");
 
@@ -311,10 +329,10 @@ impl Creation<'_> {
         if self.plan.parent_sets_limits {
             limits::set(pid.as_raw(), &self.plan.process.rlimits)?;
         }
-        self.container.init.show_terminal(front)?;
-        self.container.state_dir.save(&self.container.state)?;
+        self.init.show_terminal(front)?;
+        self.held.state_dir.save(&self.held.state)?;
         log::debug!(target: STEP, "saved the state");
-        self.container.init.announce(
+        self.init.announce(
             b"standard",
             options.pidfd_socket.as_deref(),
             options.pid_file.as_deref(),
@@ -323,9 +341,9 @@ impl Creation<'_> {
 
     /// Saves in the state which process is init, and its cgroup.
     fn note_init(&mut self) -> Result<()> {
-        let pid = self.container.init.child.pid();
-        self.container.state.note_init(pid.as_raw())?;
-        self.container.state.cgroup = self.container.cgroup.saved_paths();
+        let pid = self.init.child.pid();
+        self.held.state.note_init(pid.as_raw())?;
+        self.held.state.cgroup = self.held.cgroup.saved_paths();
         Ok(())
     }
 
@@ -337,7 +355,7 @@ impl Creation<'_> {
             Outcome::Ready => {
                 log::trace!(target: STEP, "waited for init to get ready");
                 if let Some(devices) = &self.plan.rootfs.devices {
-                    device_source::remove(devices, self.container.state_dir.path())?;
+                    device_source::remove(devices, self.held.state_dir.path())?;
                 }
                 self.restrict_devices()
             }
@@ -350,7 +368,7 @@ impl Creation<'_> {
         Ok(match asked {
             ToParent::OpenMountSource(index) => {
                 let source =
-                    mount_source::open(&self.plan.rootfs, index, &self.container.init.child);
+                    mount_source::open(&self.plan.rootfs, index, &self.init.child);
                 Some(ToInit::answer(source.map(ToInit::Tree)))
             }
             ToParent::MakeDevice(index) => {
@@ -362,21 +380,21 @@ impl Creation<'_> {
                     .context("the plan has no /dev");
                 let label = self.plan.rootfs.mount_label.as_deref();
                 let node = devices.and_then(|devices| {
-                    device_source::make(devices, label, index, self.container.state_dir.path())
+                    device_source::make(devices, label, index, self.held.state_dir.path())
                 });
                 Some(ToInit::answer(node))
             }
             ToParent::RunHooks => {
                 self.restrict_devices()?;
-                let state = self.container.state.for_hooks(Status::Creating);
+                let state = self.held.state.for_hooks(Status::Creating);
                 hooks::run_before_root(&self.plan.hooks, &state)?;
                 log::debug!(target: STEP, "ran the hooks before the container's root");
                 Some(ToInit::HooksDone)
             }
             ToParent::SeccompListener(number) => {
-                let state = self.container.state.for_hooks(Status::Creating);
+                let state = self.held.state.for_hooks(Status::Creating);
                 let filter = self.plan.process.seccomp.as_ref();
-                seccomp_agent::give_listener(filter, &self.container.init.child, number, state)?;
+                seccomp_agent::give_listener(filter, &self.init.child, number, state)?;
                 None
             }
             other => bail!("unexpected message from init: {other:?}"),
@@ -385,22 +403,20 @@ impl Creation<'_> {
 
     fn restrict_devices(&self) -> Result<()> {
         let limits = &self.plan.cgroup.limits;
-        let ignored = self.container.cgroup.restrict_devices(limits);
+        let ignored = self.held.cgroup.restrict_devices(limits);
         resources::warn_of(&ignored.map_err(resources::named)?);
         Ok(())
     }
 
     /// Init died without a message, most often by the OOM killer.
     fn why_init_ended(&self) -> anyhow::Error {
-        if self
-            .container
-            .cgroup
+        if self.held.cgroup
             .oom_kills()
             .is_ok_and(|kills| kills > 0)
         {
-            return Failure::InitOutOfMemory(self.container.state.limits.memory.limit).into();
+            return Failure::InitOutOfMemory(self.held.state.limits.memory.limit).into();
         }
-        match self.container.init.child.wait() {
+        match self.init.child.wait() {
             Ok(status) => anyhow!("container init ended before it was ready: {status:?}"),
             Err(err) => err.into(),
         }

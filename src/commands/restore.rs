@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use teu_cgroups::{Cgroup, Entered};
+use teu_cgroups::Entered;
 use teu_namespaces::{Child, Kind as NamespaceKind, Namespace, NamespacePlan};
 use teu_plan::external::external_mounts;
 use teu_plan::mounts::MountKind;
@@ -26,13 +26,12 @@ use crate::criu::external::{self, Namespaces};
 use crate::criu::images::Images;
 use crate::criu::process::{self, Criu, Start};
 use crate::criu::rpc::{self, Kind, Notification, Request};
-use crate::parent::container::{self, Container};
+use crate::parent::container::{self, Container, Held};
 use crate::parent::listen_fds::ListenFds;
 use crate::parent::notify::{self, NotifySocket};
 use crate::parent::started::Started;
 use crate::parent::terminal::{self, Front};
 use crate::parent::{foreground, hooks, intel_rdt};
-use crate::signals::Signals;
 use crate::state::{ContainerState, StateDir, Status, container_id};
 use crate::{errno, fd_socket, init};
 
@@ -80,16 +79,6 @@ pub(crate) fn restore(options: &Options) -> Result<u8> {
     container.wait_in_front(notify.as_ref(), false)
 }
 
-/// The parts of a container without its processes.
-#[derive(Debug)]
-struct Parts {
-    cgroup: Cgroup,
-    state_dir: StateDir,
-    state: Box<ContainerState>,
-    /// The blocked signals that would have ended this process meanwhile.
-    signals: Signals,
-}
-
 fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
     let create = &options.create;
     container_id::check(&create.id)?;
@@ -114,34 +103,23 @@ fn make(options: &Options) -> Result<(Container, Option<NotifySocket>)> {
         create.console_socket.as_deref(),
     )?;
 
-    // From here, each step leaves something behind, which its owner undoes. Block
-    // signals, so that none ends this process in between.
-    let signals = Signals::block()?;
-    let state_dir = StateDir::reserve(&create.root, &create.id)?;
-    let mut state = ContainerState::planned(&plan, &seen.cgroups);
-    state_dir.begin(&state)?;
-    if !has_terminal {
-        state.external.pipes = external::pipes_of_this_process();
-    }
-    let cgroup = Cgroup::prepare(&plan.cgroup, &seen.cgroups, systemd).map_err(resources::named)?;
+    // From here, each step leaves something behind, which its owner undoes.
     let mut restoration = Restoration {
         options,
         plan: &plan,
         console,
-        parts: Parts {
-            cgroup,
-            state_dir,
-            state,
-            signals,
-        },
+        held: create::hold(create, &plan, &seen, systemd)?,
     };
     let restored = restoration
         .run(program, &mut images, &streams, &namespaces)
         .and_then(|notify| restoration.bring_up(front).map(|up| (up, notify)));
     match restored {
-        Ok((init, notify)) => Ok((restoration.parts.with(init), notify)),
+        Ok((init, notify)) => {
+            let held = restoration.held;
+            Ok((Container { init, held }, notify))
+        }
         Err(err) => {
-            restoration.parts.undo();
+            undo(restoration.held);
             Err(err)
         }
     }
@@ -169,7 +147,7 @@ struct Restoration<'a> {
     plan: &'a Plan,
     /// The socket for the container's terminal.
     console: Option<OwnedFd>,
-    parts: Parts,
+    held: Held,
 }
 
 impl Restoration<'_> {
@@ -193,7 +171,7 @@ impl Restoration<'_> {
             namespaces: its_namespaces,
         };
         let (criu, directories) = Criu::start(program, &start, || {
-            self.parts.state_dir.leave_lock_to_parent();
+            self.held.state_dir.leave_lock_to_parent();
             init::restore::prepare(&self.plan.rootfs, &root)?;
             images.reopen()
         })?;
@@ -218,7 +196,7 @@ impl Restoration<'_> {
         if !self.plan.notifies {
             return Ok(None);
         }
-        let directory = self.parts.state_dir.path();
+        let directory = self.held.state_dir.path();
         notify::make_directory(directory)?;
         if self.options.detach {
             return Ok(None);
@@ -228,7 +206,7 @@ impl Restoration<'_> {
 
     /// Makes the directory for the root filesystem. Returns its path without links.
     fn make_root(&self) -> Result<PathBuf> {
-        let root = self.parts.state_dir.path().join(ROOT);
+        let root = self.held.state_dir.path().join(ROOT);
         fs::create_dir(&root)
             .and_then(|()| fs::canonicalize(&root))
             .with_context(|| format!("make the directory {root:?}"))
@@ -237,7 +215,7 @@ impl Restoration<'_> {
     /// Moves criu into the container's cgroup and sets the limits, so that restored
     /// processes are in the cgroup, with its limits, from the beginning.
     fn enter_cgroup(&mut self, pid: Pid) -> Result<()> {
-        let Parts { cgroup, state, .. } = &mut self.parts;
+        let Held { cgroup, state, .. } = &mut self.held;
         let entered = cgroup.enter(pid, Entered::default());
         entered.map_err(resources::named)?;
         state.cgroup = cgroup.saved_paths();
@@ -278,7 +256,7 @@ impl Restoration<'_> {
 
     /// Handles a notification of CRIU: the runtime has to act at this point.
     fn notified(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<()> {
-        let state = &mut self.parts.state;
+        let state = &mut self.held.state;
         match notification.script.as_str() {
             "setup-namespaces" => {
                 state.pid = notification.pid;
@@ -305,9 +283,9 @@ impl Restoration<'_> {
 
     /// Does the rest once the container runs.
     fn bring_up(&mut self, front: Option<Front>) -> Result<Started> {
-        let Parts {
+        let Held {
             state_dir, state, ..
-        } = &mut self.parts;
+        } = &mut self.held;
         let pid = Pid::from_raw(state.pid);
         let mut init = Started::new(Child::adopt(pid)?);
         // The time of the restore, not of the first creation.
@@ -355,32 +333,13 @@ fn make_root_readonly(pid: i32) -> Result<()> {
     }
 }
 
-impl Parts {
-    /// Returns the container, once CRIU has made its init.
-    fn with(self, init: Started) -> Container {
-        let Parts {
-            cgroup,
-            state_dir,
-            state,
-            signals,
-        } = self;
-        Container {
-            init,
-            cgroup,
-            state_dir,
-            state,
-            signals,
-        }
+/// Kills the processes that may be left of the container and removes the rest, as
+/// `delete` does.
+fn undo(held: Held) {
+    let state = held.state.clone();
+    if let Err(err) = held.cgroup.kill_all(libc::SIGKILL) {
+        log::warn!("{}", errno::chain(&err.into()));
     }
-
-    /// Kills the processes that may be left of the container and removes the rest, as
-    /// `delete` does.
-    fn undo(self) {
-        let state = self.state.clone();
-        if let Err(err) = self.cgroup.kill_all(libc::SIGKILL) {
-            log::warn!("{}", errno::chain(&err.into()));
-        }
-        drop(self);
-        container::undo_outside(&state);
-    }
+    drop(held);
+    container::undo_outside(&state);
 }

@@ -35,9 +35,9 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         let (mut container, notify) = start(options, Purpose::RunDetached)?;
         if let Some(notify) = notify {
             // The container is complete. Waiting for readiness may take long.
-            container.signals.unblock()?;
+            container.held.signals.unblock()?;
             container.share();
-            if let Err(err) = notify.wait_until_ready(container.state.pid) {
+            if let Err(err) = notify.wait_until_ready(container.held.state.pid) {
                 container.end();
                 return Err(err);
             }
@@ -67,14 +67,14 @@ fn start(options: &Options, purpose: Purpose) -> Result<(Container, Option<Notif
 
 /// Lets init execute the program, and runs the poststart hooks.
 fn start_program(container: &Container, pipe: &ParentEnd) -> Result<Option<NotifySocket>> {
-    let notify = NotifySocket::bind(container.state_dir.path())?;
+    let notify = NotifySocket::bind(container.held.state_dir.path())?;
     pipe.send(ToInit::Execute)?;
     log::debug!(target: STEP, "started its program");
-    if !container.state.poststart.is_empty() {
+    if !container.held.state.poststart.is_empty() {
         // Poststart hooks run after the program's start (runtime.md, "Lifecycle").
         let executed = pipe.wait_for_exec();
         if executed.context("wait for the program to start")? {
-            let state = &container.state;
+            let state = &container.held.state;
             hooks::run_poststart(&state.poststart, &state.for_hooks(Status::Running))?;
         }
     }

@@ -18,6 +18,12 @@ pub(crate) struct Container {
     // Fields are dropped in this order: first the process, then its cgroup and
     // directory.
     pub(crate) init: Started,
+    pub(crate) held: Held,
+}
+
+/// What is held for a container besides its init.
+#[derive(Debug)]
+pub(crate) struct Held {
     pub(crate) cgroup: Cgroup,
     pub(crate) state_dir: StateDir,
     pub(crate) state: Box<ContainerState>,
@@ -39,7 +45,7 @@ impl Container {
         stays: bool,
     ) -> Result<u8> {
         self.share();
-        let status = match self.init.wait_in_front(&self.signals, notify) {
+        let status = match self.init.wait_in_front(&self.held.signals, notify) {
             Ok(status) => status,
             Err(err) => {
                 self.end();
@@ -48,7 +54,7 @@ impl Container {
         };
         log::trace!(target: STEP, "waited for init to end");
         if !stays {
-            cleanup::destroy_ended(self.state_dir, &self.state)?;
+            cleanup::destroy_ended(self.held.state_dir, &self.held.state)?;
         }
         Ok(status)
     }
@@ -56,7 +62,7 @@ impl Container {
     /// Kills the container and removes everything that is held for it, as `delete`
     /// does.
     pub(crate) fn undo(self) {
-        let state = self.state.clone();
+        let state = self.held.state.clone();
         drop(self);
         if state.mounts_on_host
             && let Err(err) = cleanup::unmount_below(&state.rootfs)
@@ -69,13 +75,13 @@ impl Container {
     /// Lets other commands use the container, and possibly delete it. From now on
     /// nothing is undone by the container's name.
     pub(crate) fn share(&mut self) {
-        self.cgroup.keep();
-        self.state_dir.keep();
+        self.held.cgroup.keep();
+        self.held.state_dir.keep();
     }
 
     /// Kills and deletes a shared container, if it still exists.
     pub(crate) fn end(self) {
-        cleanup::end_shared(self.init.child, self.state_dir, &self.state);
+        cleanup::end_shared(self.init.child, self.held.state_dir, &self.held.state);
     }
 
     /// Lets the container outlive this process.
