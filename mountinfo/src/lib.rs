@@ -170,11 +170,20 @@ mod tests {
         assert_eq!(first.point(), Path::new("/sys/fs/x"));
         assert_eq!(first.kind, b"cgroup2");
         assert_eq!(first.super_options, b"rw,nsdelegate");
-        assert_eq!((first.device, first.optional), (&b"0:38"[..], &b"shared:3 master:2"[..]));
+        assert_eq!(
+            (first.device, first.optional),
+            (&b"0:38"[..], &b"shared:3 master:2"[..])
+        );
         assert_eq!(first.source(), Path::new("no ne"));
         assert!(first.has_option("idmapped") && !first.has_option("ro"));
-        assert_eq!((second.kind, second.super_options), (&b"ext4"[..], &b"rw"[..]));
-        assert_eq!((second.optional, second.escaped_source), (&b""[..], &b"-"[..]));
+        assert_eq!(
+            (second.kind, second.super_options),
+            (&b"ext4"[..], &b"rw"[..])
+        );
+        assert_eq!(
+            (second.optional, second.escaped_source),
+            (&b""[..], &b"-"[..])
+        );
     }
 
     #[test]

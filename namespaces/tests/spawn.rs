@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use teu_namespaces::{Child, IdMap, Kind, Namespace, NamespacePlan, TimeOffset, spawn};
+use teu_namespaces::{Child, IdMap, Kind, Namespace, NamespacePlan, TimeOffset, id_maps, spawn};
 
 fn main() {
-    let cases: [(&str, fn()); 11] = [
+    let cases: [(&str, fn()); 12] = [
         (
             "only the new namespaces differ from the parent's",
             only_new_namespaces_differ,
@@ -41,6 +41,10 @@ fn main() {
         (
             "time offsets apply in a user namespace",
             time_offsets_apply_in_a_user_namespace,
+        ),
+        (
+            "the reason why id maps cannot be read is told",
+            unreadable_id_maps_are_explained,
         ),
         (
             "no child is left if a map is refused",
@@ -272,6 +276,29 @@ fn time_offsets_apply_in_a_user_namespace() {
     assert!(
         (inside - before - 86400).abs() < 10,
         "{inside} after {before}"
+    );
+}
+
+fn unreadable_id_maps_are_explained() {
+    let (owner, _) = child_of(&plan_of(&[Kind::User]));
+    let namespace = fs::File::open(format!("/proc/{}/ns/user", owner.pid())).expect("open");
+    let path = PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd()));
+    let ends = UnixStream::pair().expect("socketpair");
+    let plan = NamespacePlan::default();
+    let (child, mut host) = spawn(&plan, None, ends, |mut inside, _| {
+        nix::unistd::setuid(1000.into()).expect("setuid");
+        let error = id_maps::of_namespace(&path).expect_err("not permitted");
+        let line = teu_errno::line(&error);
+        inside.write_all(line.as_bytes()).expect("write");
+        0
+    })
+    .expect("spawn");
+    let mut text = String::new();
+    host.read_to_string(&mut text).expect("read");
+    child.wait().expect("wait");
+    assert!(
+        text.contains("join user namespace") && text.ends_with(": operation not permitted"),
+        "{text}"
     );
 }
 

@@ -367,8 +367,7 @@ impl Creation<'_> {
     fn answer(&self, asked: ToParent) -> Result<Option<ToInit>> {
         Ok(match asked {
             ToParent::OpenMountSource(index) => {
-                let source =
-                    mount_source::open(&self.plan.rootfs, index, &self.init.child);
+                let source = mount_source::open(&self.plan.rootfs, index, &self.init.child);
                 Some(ToInit::answer(source.map(ToInit::Tree)))
             }
             ToParent::MakeDevice(index) => {
@@ -410,10 +409,7 @@ impl Creation<'_> {
 
     /// Init died without a message, most often by the OOM killer.
     fn why_init_ended(&self) -> anyhow::Error {
-        if self.held.cgroup
-            .oom_kills()
-            .is_ok_and(|kills| kills > 0)
-        {
+        if self.held.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
             return Failure::InitOutOfMemory(self.held.state.limits.memory.limit).into();
         }
         match self.init.child.wait() {
