@@ -3,8 +3,10 @@
 //! lists all.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, chown, symlink};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -82,6 +84,19 @@ fn assert_enough_started(started: u32, rounds: u32) {
     );
 }
 
+/// A fifo that is full: a process that writes to it waits until the fifo is closed.
+fn full_fifo(place: &Path) -> File {
+    mknodat(CWD, place, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK);
+    let mut fifo = options.open(place).unwrap();
+    while fifo.write(&[0]).is_ok() {}
+    fifo
+}
+
 /// The container's program is the runtime's executable: by name, by link and as an interpreter,
 /// for run, for exec, and from within. A process that keeps it open could write to it when no
 /// process runs it any more. CVE-2020-14298 was this vulnerability in another build of runc.
@@ -101,20 +116,23 @@ fn cve_2019_5736_a_program_that_is_the_runtime_cannot_change_it() {
     container.start().ok();
     for program in ["/proc/self/exe", "/link", "/script"] {
         let mut kept = Vec::new();
-        // The process may end before it is seen, so try again.
-        for _ in 0..100 {
-            let exec = call("exec", &[]).args([program, "--version"]).spawn();
-            while is_alive(exec.pid) {
-                for pid in exec.children() {
-                    kept.extend(File::open(format!("/proc/{pid}/exe")));
-                }
-            }
-            exec.wait();
-            if !kept.is_empty() {
-                break;
-            }
-        }
-        assert!(!kept.is_empty(), "nobody was seen");
+        let place = scratch().join(format!("full{}", program.replace('/', "-")));
+        let full = full_fifo(&place);
+        let exec = call("exec", &[]).args([program, "--version"]);
+        let output = format!("exec >{} 2>&1", place.display());
+        let exec = exec.after_shell(&output).spawn();
+        let is_program = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            !line.is_empty() && !line.starts_with(copy.as_os_str().as_bytes())
+        };
+        wait_until("the process waits as the program", || {
+            let pids = exec.children();
+            let open = |pid| File::open(format!("/proc/{pid}/exe"));
+            kept.extend(pids.iter().flat_map(open));
+            pids.iter().any(is_program)
+        });
+        drop(full);
+        exec.wait();
         for kept in kept {
             let again = format!("/proc/self/fd/{}", kept.as_raw_fd());
             let file = File::options().write(true).open(again);
