@@ -20,7 +20,7 @@
 //! [`spawn_inside`] leaves the pid namespace out, and needs no middle process. The
 //! module does not exec.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
@@ -152,12 +152,22 @@ impl Pending {
     /// prepare, or was killed, the inner `Err` is its wait status.
     ///
     /// # Errors
-    /// Returns an error if the middle process could not clone the child.
+    /// Returns an error if the middle process could not clone the child, or cannot be talked to.
     pub fn start(mut self) -> Result<std::result::Result<Child, WaitStatus>> {
-        // If the middle process has exited, its status tells why.
-        send(&mut self.socket, b'g', 0).ok();
-        let mut message = [0; 5];
-        let told = self.socket.read_exact(&mut message);
+        // If the middle process has exited, its status tells why. On another error it would
+        // wait for ever: it is killed as `self` is dropped.
+        let has_exited = |err: &io::Error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&err.kind())
+        };
+        let mut message = [b'g', 0, 0, 0, 0];
+        let sent = self.socket.write_all(&message);
+        let told = match sent.and_then(|()| self.socket.read_exact(&mut message)) {
+            Err(err) if !has_exited(&err) => {
+                return Err(Error::new("talk to the middle process", err));
+            }
+            told => told,
+        };
         let status = self.middle.wait()?;
         // The middle process is reaped, so its pid may be reused: do not kill it.
         self.middle.keep();
