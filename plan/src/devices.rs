@@ -1,5 +1,6 @@
-//! DECIDE: the device nodes of the container: the default ones of every Linux
-//! container (config-linux.md, "Default Devices") and `linux.devices`.
+//! DECIDE: the container's /dev: its links, and its device nodes, which are the
+//! default ones of every Linux container (config-linux.md, "Default Devices") and
+//! `linux.devices`.
 //!
 //! Device cgroup rules are made from the same list, so that a node and its
 //! rule cannot disagree.
@@ -7,11 +8,22 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use teu_namespaces_types::IdMaps;
+use teu_namespaces_types::{IdMaps, Kind};
 
 use super::mounts::{clean, has_nul};
+use super::rootfs::RootfsInput;
 use crate::prelude::*;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+
+/// The container's /dev.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Devices {
+    pub nodes: Vec<DeviceNode>,
+    /// Bind the host's nodes: there is no mknod(2) in a user namespace.
+    pub bind: bool,
+    /// Symbolic links: path, target.
+    pub links: Vec<(&'static str, &'static str)>,
+}
 
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +65,48 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
+
+/// Links of every container's /dev (config-linux.md, "Dev symbolic links").
+const LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+const CORE_LINK: (&str, &str) = ("/dev/core", "/proc/kcore");
+
+/// What to set up below /dev, with the nodes of `listed`.
+///
+/// # Errors
+/// An entry that is no device: the error names it.
+pub(super) fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
+    let mut nodes = device_nodes(listed)?;
+    for node in &mut nodes {
+        let mut known = input.edits.nodes.iter().rev();
+        if let Some(known) = known.find(|known| clean(known.device.path()) == node.path) {
+            node.host_path = Some(known.host_path.clone());
+        }
+    }
+    let (seen, namespaces) = (input.seen, input.namespaces);
+    if namespaces.is_private(Kind::User) && seen.caller.may_map_owners() {
+        for node in &mut nodes {
+            node.leave_to_host(&namespaces.id_maps);
+        }
+    }
+    Ok(Devices {
+        nodes,
+        bind: namespaces.is_private(Kind::User) || seen.caller.in_user_namespace,
+        links: links(seen.has_kcore),
+    })
+}
+
+fn links(has_kcore: bool) -> Vec<(&'static str, &'static str)> {
+    let mut links = LINKS.to_vec();
+    if has_kcore {
+        links.push(CORE_LINK);
+    }
+    links
+}
 
 /// The default devices and those of `linux.devices`; an entry for the path of
 /// a default one takes its place.

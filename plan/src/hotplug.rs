@@ -11,11 +11,10 @@ use teu_gpu_types::DeviceName;
 use teu_gpu_types::{Cover, Edits};
 use teu_namespaces_types::{Kind, NamespacePlan};
 
-use super::devices::{DeviceKind, DeviceNode};
+use super::devices::{DeviceKind, DeviceNode, Devices};
 use super::gpu::{self, DeviceOptions};
 use super::mounts::{Mount, MountKind, Surroundings, clean, mounts};
 use super::named_devices::{Brought, BroughtMount, NamedDevice, NamedDevices};
-use super::rootfs::Devices;
 use super::seen::{AllEdits, FileId};
 use crate::document;
 use crate::prelude::*;

@@ -1,18 +1,18 @@
 //! DECIDE: the container's root filesystem: where it is, what is mounted in
-//! it, its devices, how the process gets into it, and what is hidden there.
+//! it, how the process gets into it, and what is hidden there.
 
 use anyhow::{Context, Result, bail, ensure};
 use teu_cgroups_types::Layout;
 use teu_gpu_types::{Cover, Edits, Link};
 use teu_namespaces_types::{Kind, NamespacePlan};
 
-use super::devices::{DeviceNode, device_nodes};
+use super::devices::{Devices, devices};
 use super::mount_options::MountOptions;
 use super::mounts::{Mount, Surroundings, clean, has_nul, is_at_or_below, mounts};
 use super::seen::Seen;
 use crate::mount_flags::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 use crate::prelude::*;
-use oci_spec::runtime::{LinuxDevice, Spec};
+use oci_spec::runtime::Spec;
 
 /// Everything about the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,16 +71,6 @@ pub struct Inside {
     pub path: PathBuf,
 }
 
-/// The container's /dev.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Devices {
-    pub nodes: Vec<DeviceNode>,
-    /// Bind the host's nodes: there is no mknod(2) in a user namespace.
-    pub bind: bool,
-    /// Symbolic links: path, target.
-    pub links: Vec<(&'static str, &'static str)>,
-}
-
 /// How the process gets into its root filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entrance {
@@ -107,15 +97,6 @@ pub struct RootfsInput<'a> {
     /// What has been put into `spec` already, for what that cannot say.
     pub edits: &'a Edits,
 }
-
-/// Links of every container's /dev (config-linux.md, "Dev symbolic links").
-const LINKS: [(&str, &str); 4] = [
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-];
-const CORE_LINK: (&str, &str) = ("/dev/core", "/proc/kcore");
 
 impl RootfsPlan {
     /// Decides on everything.
@@ -156,8 +137,8 @@ impl RootfsPlan {
         let readonly_paths = readonly_paths(readonly, &mounts);
         let masked_paths = masked_paths(masked, &mounts, &readonly_paths);
         hold(&mut mounts, readonly_paths.iter().chain(&masked_paths));
-        let devices = linux.and_then(|linux| linux.devices().as_deref());
-        let devices = self::devices(devices.unwrap_or_default(), input)?;
+        let listed = linux.and_then(|linux| linux.devices().as_deref());
+        let devices = devices(listed.unwrap_or_default(), input)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
         // Else it would be the host that sees less.
         let covers = private.then(|| input.edits.covers.clone());
@@ -237,35 +218,6 @@ fn propagation(word: &str, entrance: Entrance) -> Result<Option<u64>> {
         bail!("rootfsPropagation of [r]private is not safe without pivot_root");
     }
     Ok(Some(propagation))
-}
-
-fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
-    let mut nodes = device_nodes(listed)?;
-    for node in &mut nodes {
-        let mut known = input.edits.nodes.iter().rev();
-        if let Some(known) = known.find(|known| clean(known.device.path()) == node.path) {
-            node.host_path = Some(known.host_path.clone());
-        }
-    }
-    let (seen, namespaces) = (input.seen, input.namespaces);
-    if namespaces.is_private(Kind::User) && seen.caller.may_map_owners() {
-        for node in &mut nodes {
-            node.leave_to_host(&namespaces.id_maps);
-        }
-    }
-    Ok(Devices {
-        nodes,
-        bind: namespaces.is_private(Kind::User) || seen.caller.in_user_namespace,
-        links: links(seen.has_kcore),
-    })
-}
-
-fn links(has_kcore: bool) -> Vec<(&'static str, &'static str)> {
-    let mut links = LINKS.to_vec();
-    if has_kcore {
-        links.push(CORE_LINK);
-    }
-    links
 }
 
 fn readonly_paths(paths: &[String], mounts: &[Mount]) -> Vec<RestrictedPath> {

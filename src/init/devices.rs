@@ -11,8 +11,7 @@ use rustix::fs::{
     symlinkat, unlinkat,
 };
 use rustix::io::Errno;
-use teu_plan::devices::{DeviceKind, DeviceNode};
-use teu_plan::rootfs::Devices;
+use teu_plan::devices::{DeviceKind, DeviceNode, Devices};
 
 use super::detached::{attach, clone_tree};
 use super::mount_attributes::Kernel;

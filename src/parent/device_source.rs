@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, XattrFlags, lsetxattr, mknodat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
-use teu_plan::rootfs::Devices;
+use teu_plan::devices::Devices;
 
 use crate::errno;
 use crate::init::detached::clone_tree;
