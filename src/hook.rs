@@ -2,7 +2,7 @@
 //! a time limit, and the first failure ends the series.
 //!
 //! Used by the parent and by init. Starts no thread: one poll(2) waits for the hook's
-//! pipes and its end. Not for deciding which hooks run: see `plan/hooks.rs`.
+//! pipes and its end. Not for deciding which hooks run: see `plan/src/hooks.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};

@@ -1,4 +1,5 @@
-//! The container's cgroup: where it is, and what `linux.resources` limits.
+//! Decides where the container's cgroup is and which limits of `linux.resources` it gets.
+//! Not for making the cgroup: see the crate `teu-cgroups`.
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{
@@ -17,16 +18,15 @@ use super::seen::Caller;
 use super::sorted::sorted;
 use crate::prelude::*;
 
-/// What the units of containers begin with that are not told another name.
+/// The prefix of a systemd unit's name if `linux.cgroupsPath` is empty.
 const PROGRAM: &str = "teu";
 
-/// Decides the place and the limits.
+/// Decides the place of the container's cgroup and its limits.
 ///
-/// The kernel allows device rules only to the machine's root, so a rootless
-/// container gets none.
+/// A rootless container gets no device rules, because only the machine's root may set them.
 ///
 /// # Errors
-/// A field with a value that means nothing.
+/// Returns an error that names the field if a value is not valid.
 pub fn plan(
     spec: &Spec,
     namespaces: &NamespacePlan,
@@ -66,10 +66,12 @@ pub fn plan(
     })
 }
 
-/// Whether a missing permission for cgroups is no error: as the command line says, or,
-/// if it says nothing, for a caller who lacks the privileges of the machine's root. Root
-/// of a user namespace who is nobody's user is that of a container with a systemd of its
-/// own, which makes cgroups for it.
+/// Returns whether a container may lack a cgroup because teu has no permission to make one.
+/// The command line decides. If it does not, the container is rootless if the caller lacks
+/// the privileges of the machine's root.
+///
+/// Exception: the root user of a container that runs its own systemd. This user may be root
+/// of a user namespace, but can ask that systemd for a cgroup.
 pub fn is_rootless(options: &PlanOptions, caller: &Caller) -> bool {
     let has_own_systemd = options.cgroup_manager == CgroupManager::Systemd
         && !caller.is_unprivileged
@@ -79,7 +81,8 @@ pub fn is_rootless(options: &PlanOptions, caller: &Caller) -> bool {
         .unwrap_or(caller.is_rootless() && !has_own_systemd)
 }
 
-/// Whose systemd makes the unit.
+/// Returns the systemd instance that makes the unit: the user's for a rootless container,
+/// otherwise the system's.
 pub fn unit_manager(rootless: bool) -> Manager {
     match rootless {
         true => Manager::User,
@@ -87,7 +90,7 @@ pub fn unit_manager(rootless: bool) -> Manager {
     }
 }
 
-/// The unit that systemd will make: the machine's systemd, or the user's.
+/// Describes the unit that systemd will make, with the properties that annotations set.
 fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Unit> {
     let unit = Unit::new(cgroups_path, PROGRAM, id, unit_manager(rootless));
     let mut unit = unit.context("linux.cgroupsPath")?;
@@ -97,13 +100,14 @@ fn unit(spec: &Spec, id: &str, cgroups_path: &str, rootless: bool) -> Result<Uni
     Ok(unit)
 }
 
-/// Whose the container's cgroup is to be, by the host's user id: its program's,
-/// if that sees nothing but its own cgroups and may write there.
+/// Returns the host uid that owns the container's cgroup: the uid of the container's
+/// program, if the container has its own cgroup namespace and mounts cgroups writable at
+/// /sys/fs/cgroup. Otherwise returns `None`, and the cgroup is not delegated.
 fn owner(spec: &Spec, namespaces: &NamespacePlan) -> Option<u32> {
     let is_writable_view = |mount: &Mount| {
         let source = mount.source().as_deref().map(Path::as_os_str);
         let mut options = mount.options().iter().flatten();
-        // The destination by its components: slashes at the end do not count.
+        // Compare paths by components, because config.json may have slashes at the end.
         source == Some("cgroup".as_ref())
             && mount.destination() == Path::new("/sys/fs/cgroup")
             && !options.any(|option| option == "ro" || option == "rro")
@@ -120,11 +124,11 @@ fn owner(spec: &Spec, namespaces: &NamespacePlan) -> Option<u32> {
     namespaces.id_maps.host_uid(user)
 }
 
-/// Decides what an update of a container's resources means. Device rules are
-/// those that are added: no list changes none.
+/// Decides which limits an update of a container's resources changes. An empty list of
+/// device rules changes no device rule.
 ///
 /// # Errors
-/// A field with a value that means nothing.
+/// Returns an error that names the field if a value is not valid.
 pub fn change(resources: &LinuxResources) -> Result<Limits> {
     let rules = resources.devices().as_deref().unwrap_or_default();
     let devices = match rules.is_empty() {
@@ -200,7 +204,7 @@ fn cpu(cpu: &LinuxCpu) -> CpuLimits {
 }
 
 fn memory(memory: &LinuxMemory) -> Result<MemoryLimits> {
-    // The kernel dropped both; runc warns too (since 1.0).
+    // Linux has no separate limits for kernel memory any more; runc warns, too (since 1.0).
     for (field, value) in [
         ("kernel", memory.kernel()),
         ("kernelTCP", memory.kernel_tcp()),
@@ -269,8 +273,9 @@ fn network(network: &LinuxNetwork) -> NetworkLimits {
     }
 }
 
-/// The specification's rules, then those that every container has. A node of
-/// `linux.devices` brings no rule with it: config.json says both.
+/// Returns the device rules of `linux.resources.devices`, followed by the default rules of
+/// every container. A node in `linux.devices` adds no rule: config.json has to list the
+/// rule separately.
 fn device_rules(rules: &[LinuxDeviceCgroup]) -> Result<Vec<DeviceRule>> {
     let mut all = given_rules(rules)?;
     all.extend(teu_cgroups_types::default_device_rules());
@@ -298,7 +303,7 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {
     let Some(access) = Access::from_letters(&known) else {
         bail!("access {letters:?} is not made of the letters r, w and m");
     };
-    // As in runc, whose own tests have one too many.
+    // Ignore unknown letters as runc does: even runc's tests have such a letter.
     if !others.is_empty() {
         log::warn!("linux.resources.devices: access {letters:?}: ignored: {others:?}");
     }
@@ -311,7 +316,7 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {
     })
 }
 
-/// Absent and -1 both mean every number.
+/// Parses a device number. An absent number and -1 both mean every number.
 fn number(number: Option<i64>) -> Result<Option<u32>> {
     match number {
         None | Some(-1) => Ok(None),
@@ -368,7 +373,7 @@ mod tests {
             format!("{error:#}").starts_with("linux.cgroupsPath: expected"),
             "{error}"
         );
-        // Where there is to be none, no path can be wrong.
+        // Without cgroups, `linux.cgroupsPath` is not read, so a wrong path is not refused.
         for manager in [CgroupManager::Disabled, CgroupManager::Filesystem] {
             plan_with(&config("a:b"), manager, &nothing, false).expect("plan");
         }

@@ -1,9 +1,9 @@
-//! DECIDE: the container's /dev: its links, and its device nodes, which are the
-//! default ones of every Linux container (config-linux.md, "Default Devices") and
+//! DECIDE: the container's /dev: its links and its device nodes. The nodes are the default
+//! ones of every Linux container (config-linux.md, "Default Devices") and those of
 //! `linux.devices`.
 //!
-//! Device cgroup rules are made from the same list, so that a node and its
-//! rule cannot disagree.
+//! Not for device rules: a node brings no permission to use the device, so config.json
+//! lists the rule separately (`cgroup.rs`).
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -28,25 +28,25 @@ pub struct Devices {
 /// A device node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceNode {
-    /// Absolute path in the container.
+    /// The absolute path in the container.
     pub path: PathBuf,
-    /// Where the host has it, if that may stand in for it.
+    /// The path of the host's node that may be bound instead; `None` if none may.
     pub host_path: Option<PathBuf>,
     pub kind: DeviceKind,
-    /// Permission bits.
+    /// The permission bits.
     pub mode: u32,
-    /// Owner, as ids inside the container.
+    /// The owner, as ids inside the container.
     pub uid: u32,
     pub gid: u32,
-    /// Mode or owner were asked for: the host's node cannot stand in for it
-    /// without a word.
+    /// Whether config.json sets the mode or the owner. If so, teu warns when it binds the
+    /// host's node instead and that has another mode or owner.
     pub asked: bool,
-    /// Its owner and group as ids of the host, if the host is to make it: the
+    /// The owner and group as ids of the host, if the parent makes the node because the
     /// container's user namespace may not.
     pub made_by_parent: Option<(u32, u32)>,
 }
 
-/// What a node stands for.
+/// The kind of a node, and the numbers of its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceKind {
     Character { major: u32, minor: u32 },
@@ -54,9 +54,9 @@ pub enum DeviceKind {
     Fifo,
 }
 
-/// Mode of a node that says nothing about it.
+/// The mode of a node if config.json does not set one.
 const DEFAULT_MODE: u32 = 0o666;
-/// The default nodes: path below /dev, major, minor.
+/// The default nodes: name below /dev, major, minor.
 const DEFAULTS: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -66,7 +66,7 @@ const DEFAULTS: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Links of every container's /dev (config-linux.md, "Dev symbolic links").
+/// The links of every container's /dev (config-linux.md, "Dev symbolic links").
 const LINKS: [(&str, &str); 4] = [
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -75,10 +75,10 @@ const LINKS: [(&str, &str); 4] = [
 ];
 const CORE_LINK: (&str, &str) = ("/dev/core", "/proc/kcore");
 
-/// What to set up below /dev, with the nodes of `listed`.
+/// Decides about the container's /dev. `listed` is `linux.devices`.
 ///
 /// # Errors
-/// An entry that is no device: the error names it.
+/// Returns an error that names the entry if it does not describe a device.
 pub(super) fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
     let mut nodes = device_nodes(listed)?;
     for node in &mut nodes {
@@ -108,17 +108,18 @@ fn links(has_kcore: bool) -> Vec<(&'static str, &'static str)> {
     links
 }
 
-/// The default devices and those of `linux.devices`; an entry for the path of
-/// a default one takes its place.
+/// Returns the default nodes and those of `linux.devices`. An entry of `linux.devices`
+/// replaces a default node of the same path.
 ///
 /// # Errors
-/// An entry that is no device: the error names it.
+/// Returns an error that names the entry if it does not describe a device.
 pub fn device_nodes(devices: &[LinuxDevice]) -> Result<Vec<DeviceNode>> {
     let mut nodes: Vec<DeviceNode> = DEFAULTS.iter().map(DeviceNode::default_one).collect();
     for (index, device) in devices.iter().enumerate() {
         let node = DeviceNode::new(device)
             .with_context(|| format!("linux.devices[{index}] ({:?})", device.path()))?;
-        // A devpts instance has its own: /dev/ptmx is a link into it.
+        // Skip /dev/ptmx: every devpts instance has a ptmx of its own, and /dev/ptmx is a
+        // link to it.
         if node.path == Path::new("/dev/ptmx") {
             continue;
         }
@@ -144,7 +145,7 @@ impl DeviceNode {
     }
 
     /// # Errors
-    /// It is no device.
+    /// Returns an error if the entry does not describe a device.
     pub fn new(device: &LinuxDevice) -> Result<DeviceNode> {
         ensure!(!has_nul(device.path()), "path contains null byte");
         let path = clean(device.path());
@@ -178,9 +179,9 @@ impl DeviceNode {
         })
     }
 
-    /// Whether the host has to make it for a container in a user namespace of
-    /// these id maps: the node was asked for as it is to be. A fifo can be made
-    /// there.
+    /// Lets the parent make the node if its mode or owner is set, because a container in a
+    /// user namespace cannot make device nodes. A fifo is not left to the parent, because
+    /// it can be made there.
     pub(super) fn leave_to_host(&mut self, maps: &IdMaps) {
         if self.asked && self.kind != DeviceKind::Fifo {
             let owner = (maps.host_uid(self.uid), maps.host_gid(self.gid));
@@ -252,7 +253,7 @@ mod tests {
             node.made_by_parent
         };
         assert_eq!(made("c", Some(5), Some(14)), Some((1000, 2009)));
-        // Asked for nothing, or an owner that the namespace does not have.
+        // Nothing is set, or the namespace does not have the owner's id.
         assert_eq!(made("c", None, None), None);
         assert_eq!(made("c", Some(5), Some(15)), None);
         assert_eq!(made("c", Some(4), Some(5)), None);

@@ -1,6 +1,7 @@
-//! Which devices a container is to have by name, and what the specification is with
-//! them. The ordinary ways lead from there: a device is a node and a rule, a mount a
-//! mount.
+//! Decides which devices a container gets by name, and adds their edits to the
+//! specification. From there on they are planned as if config.json had them: a node by
+//! `devices.rs` and `cgroup.rs`, a mount by `mounts.rs`. Not for finding devices: see
+//! `host/gpu.rs`.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -23,39 +24,42 @@ use crate::prelude::*;
 /// The annotation that asks for devices, with commas between their names.
 pub const ANNOTATION: &str = "run.teu/devices";
 
-/// How annotations begin that engines understand themselves.
+/// The prefix of annotations that ask engines for devices.
 const CDI_ANNOTATIONS: &str = "cdi.k8s.io/";
 
-/// What the command line says about devices.
+/// The options of the command line for devices.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceOptions {
-    /// Those asked for, as they were typed.
+    /// The names of the devices, as they were typed.
     pub names: Vec<String>,
-    /// Where CDI files are; the usual places if there are none.
+    /// The directories of CDI files; empty means the usual directories.
     pub directories: Vec<PathBuf>,
     pub hooks: CdiHooks,
     pub nodes: CdiNodes,
-    /// Whether annotations ask that are for engines.
+    /// Whether annotations that are meant for engines ask for devices, too.
     pub cdi_annotations: bool,
-    /// Where the state of containers is, of which no container gets any.
+    /// The directory with the state of containers. A device must not bring a mount of any
+    /// part of it.
     pub state: PathBuf,
     pub gpus: GpuOptions,
 }
 
-/// What a container asks for.
+/// The devices and GPUs that a container asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     pub names: Vec<DeviceName>,
     pub gpus: Vec<Request>,
-    /// Of GPUs with which no others were asked for.
+    /// The driver capabilities for requests of GPUs that do not name capabilities
+    /// themselves.
     pub capabilities: Option<Capabilities>,
-    /// The container's root, which says where it looks for libraries.
+    /// The container's root directory, which tells where the container looks for libraries.
     pub rootfs: PathBuf,
 }
 
 impl Asked {
-    /// Each device, as if it was the only one. `gpus`: those that were asked for without
-    /// a name, by the one that they have.
+    /// Splits the request: returns each device or GPU by its name, as if it was the only
+    /// one requested. `gpus` has the GPUs that were requested without a name, with the
+    /// names they got.
     pub fn each(&self, gpus: Vec<(String, Request)>) -> Vec<(String, Asked)> {
         let names = self.names.iter().map(|name| {
             let one = Asked {
@@ -77,17 +81,17 @@ impl Asked {
     }
 }
 
-/// Which hooks of devices run.
+/// The hooks of devices that run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CdiHooks {
     #[default]
     All,
-    /// Those of NVIDIA's files whose work is done here, instead of running them; a
-    /// device that has others is refused.
+    /// The known hooks of NVIDIA's CDI files, whose work teu does itself. A device with
+    /// another hook is refused.
     Known,
-    /// A device that has some is refused.
+    /// No hooks; a device that has one is refused.
     None,
-    /// Those of a device are left out.
+    /// No hooks; those of a device are ignored.
     LeftOut,
 }
 
@@ -104,10 +108,10 @@ impl FromStr for CdiHooks {
     }
 }
 
-/// Which device nodes may come with devices.
+/// The device nodes that devices may bring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CdiNodes {
-    /// Neither disks nor the memory of the machine.
+    /// All nodes except for disks and the machine's memory.
     #[default]
     Usual,
     Any,
@@ -125,7 +129,8 @@ impl FromStr for CdiNodes {
     }
 }
 
-/// What devices bring that every process of the container has; kept in its state.
+/// The variables and groups that devices bring for every process of the container.
+/// state.json keeps them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForProcesses {
@@ -133,10 +138,11 @@ pub struct ForProcesses {
     additional_gids: Vec<u32>,
 }
 
-/// The devices and GPUs asked for, if any are.
+/// Returns the devices and GPUs that the container asks for, or `None` if it asks for none.
 ///
 /// # Errors
-/// A name or a variable with a word that nobody knows; NVIDIA's hook is refused.
+/// Returns an error if a name or a variable has an unknown word, or if NVIDIA's hook is
+/// refused.
 pub fn asked(
     spec: &Spec,
     bundle: &Path,
@@ -158,11 +164,11 @@ pub fn asked(
     }))
 }
 
-/// Puts what devices and GPUs bring into the specification, and takes NVIDIA's hook out
-/// of it if its work is done here. Returns what the container has of what they bring.
+/// Adds the edits of devices and GPUs to the specification, and removes NVIDIA's hook if
+/// teu does its work. Returns the edits, without the groups that the container cannot have.
 ///
 /// # Errors
-/// They bring what they may not; the hook is refused.
+/// Returns an error if an edit is not possible or NVIDIA's hook is refused.
 pub fn edit(spec: &mut Cow<'_, Spec>, options: &GpuOptions, seen: &Seen) -> Result<AllEdits> {
     if gpu_request::takes_hook(spec, options, seen.devices.has_nvidia_driver)? {
         gpu_request::remove_hook(spec.to_mut());
@@ -175,7 +181,8 @@ pub fn edit(spec: &mut Cow<'_, Spec>, options: &GpuOptions, seen: &Seen) -> Resu
     Ok(edits)
 }
 
-/// Without privileges a process keeps the groups of its caller.
+/// Removes groups that the process cannot have: without privileges it keeps the groups of
+/// its caller, and in a user namespace a group has to be mapped.
 fn leave_out_unmapped_groups(edits: &mut AllEdits, spec: &Spec, seen: &Seen) -> Result<()> {
     if edits.together.additional_gids.is_empty() {
         return Ok(());
@@ -198,11 +205,12 @@ fn leave_out_unmapped_groups(edits: &mut AllEdits, spec: &Spec, seen: &Seen) -> 
     Ok(())
 }
 
-/// The devices asked for, each once: by the command line, and by annotations in the
-/// order of their names. Nothing of the image asks for any.
+/// Returns the devices that are requested by name, each once: first those of the command
+/// line, then those of annotations in the order of the annotations' names. Environment
+/// variables do not count, because the image may set them.
 ///
 /// # Errors
-/// A name that is none.
+/// Returns an error if a name is not valid.
 pub fn names(spec: &Spec, options: &DeviceOptions) -> Result<Vec<DeviceName>> {
     let annotations: BTreeMap<_, _> = spec.annotations().iter().flatten().collect();
     let counts = |key: &str| {
@@ -229,11 +237,13 @@ pub fn names(spec: &Spec, options: &DeviceOptions) -> Result<Vec<DeviceName>> {
     Ok(names)
 }
 
-/// Puts edits into the specification. Done twice, it is as done once: an engine may
-/// have put in the same before. `may_idmap`: mounts can have other owners here.
+/// Adds edits to the specification. Adding the same edits twice has the effect of adding
+/// them once, because an engine may have added them before. `may_idmap` says that mounts
+/// can be idmapped.
 ///
 /// # Errors
-/// None that is known; it is that of an empty part of a specification.
+/// Returns an error only if `document::nothing` cannot make an empty part of a
+/// specification, for which no case is known.
 pub fn apply(spec: &mut Spec, edits: &Edits, may_idmap: bool) -> Result<()> {
     let user = spec
         .process()
@@ -274,8 +284,9 @@ fn linux(spec: &mut Spec) -> Result<&mut spec::Linux> {
     Ok(spec.linux_mut().insert(nothing))
 }
 
-/// A node takes the place of one of the same path; its rule comes last, so that it
-/// counts. Who owns it if nobody says is the user of the process.
+/// Adds a node, in place of any node of the same path. Adds its rule as the last one,
+/// because the last matching rule decides. If the edit does not name an owner, the node
+/// belongs to the user of the process.
 fn add_node(linux: &mut spec::Linux, node: &Node, user: Option<&spec::User>) -> Result<()> {
     let mut device = node.device.clone();
     let of_user = |id: fn(&spec::User) -> u32| user.map(id).filter(|id| *id > 0);
@@ -300,10 +311,10 @@ fn add_node(linux: &mut spec::Linux, node: &Node, user: Option<&spec::User>) -> 
     Ok(())
 }
 
-/// A mount takes the place of one at the same destination; then all are in the
-/// order of how deep they are. None brings device nodes or programs that give
-/// privileges. In a user namespace the owners of what is bound are those of the
-/// container.
+/// Adds mounts, each in place of any mount at the same destination, and then sorts all
+/// mounts by the depth of their destinations. The added mounts get nosuid and nodev, so
+/// that they bring no privileges. In a user namespace, bind mounts are idmapped with the
+/// container's ids.
 fn add_mounts(spec: &mut Spec, added: &[Mount], may_idmap: bool) {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
@@ -314,7 +325,7 @@ fn add_mounts(spec: &mut Spec, added: &[Mount], may_idmap: bool) {
     let places: BTreeMap<PathBuf, usize> = added.iter().map(place).zip(0..).collect();
     let mounts = spec.mounts_mut().get_or_insert_default();
     mounts.retain(|other| !places.contains_key(&place(other)));
-    // Of two at one place the last counts.
+    // Of two mounts with the same destination, the last one counts.
     let counts = |(number, mount): &(usize, &Mount)| places.get(&place(mount)) == Some(number);
     for (_, mount) in added.iter().enumerate().filter(counts) {
         let mut mount = mount.clone();
@@ -365,8 +376,8 @@ impl ForProcesses {
         }
     }
 
-    /// Adds what another device brings. What a file says for all its devices comes
-    /// with each of them, and counts where it comes first.
+    /// Adds the variables and groups of another device. A variable that a CDI file sets for
+    /// all its devices comes with each of them, and is added only once.
     pub(super) fn add(&mut self, other: &ForProcesses) {
         let is_new = |variable: &&String| !self.env.contains(variable);
         let new: Vec<String> = other.env.iter().filter(is_new).cloned().collect();
@@ -374,11 +385,12 @@ impl ForProcesses {
         self.additional_gids.extend(&other.additional_gids);
     }
 
-    /// Gives it to the container's own process, where it replaces variables.
+    /// Adds the variables and groups to the container's own process. A variable replaces
+    /// one of the same name.
     pub fn replace_in(&self, process: &mut Process) {
         let env = process.env_mut().get_or_insert_default();
         for variable in &self.env {
-            // The last of several is the one that counts.
+            // If a name occurs several times, the last variable counts.
             let mut known = env.iter_mut().rev();
             match known.find(|other| name(other) == name(variable)) {
                 Some(other) => other.clone_from(variable),
@@ -388,10 +400,11 @@ impl ForProcesses {
         self.add_groups(process);
     }
 
-    /// Gives it to a process that may have been told otherwise.
+    /// Adds the variables and groups to a further process. A variable of the process itself
+    /// is kept.
     pub fn complete(&self, process: &mut Process) {
         let env = process.env_mut().get_or_insert_default();
-        // Of two of the same name the last counts.
+        // If a name occurs several times, the last variable counts.
         for variable in self.env.iter().rev() {
             if !env.iter().any(|other| name(other) == name(variable)) {
                 env.push(variable.clone());
@@ -423,7 +436,8 @@ mod tests {
     use serde_json::{Value, json};
     use teu_gpu::cdi::File;
 
-    /// The specification `config` with edits in CDI's words, put in once and twice.
+    /// Returns the specification `config` with these edits, which are written as in CDI
+    /// files. Checks that adding them twice has the same result.
     fn applied(config: &Value, edits: &Value) -> Value {
         let file = json!({
             "cdiVersion": "1.1.0", "kind": "v/c",

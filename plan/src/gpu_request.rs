@@ -1,5 +1,6 @@
-//! Which GPUs a container is to have of those that this machine has: asked for by
-//! --gpus, by NVIDIA's hook in config.json, or, if that is allowed, by variables.
+//! Decides which of the machine's GPUs a container gets. A request for GPUs comes from
+//! `--gpus`, from NVIDIA's hook in config.json, or, if `--gpu-env` allows it, from
+//! environment variables. Not for finding GPUs: see the crate `teu-gpu`.
 
 use core::str::FromStr;
 
@@ -9,29 +10,32 @@ use teu_gpu_types::{Capabilities, Request, Vendor, Which};
 
 use crate::prelude::*;
 
-/// The program that Docker has run for --gpus. Its work is ours: it changes device
-/// rules behind the runtime's back, so that the next update takes them back.
+/// The hook that Docker adds to config.json for `docker run --gpus`. teu does the work of
+/// this hook itself, because the hook changes the cgroup's device rules without teu's
+/// knowledge, and the next update of the container would revert the change.
 pub const NVIDIA_HOOK: &str = "nvidia-container-runtime-hook";
-/// The same by an older name.
+/// An older name of [`NVIDIA_HOOK`].
 const OLDER_HOOK: &str = "nvidia-container-toolkit";
 
 const NVIDIA_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 const NVIDIA_CAPABILITIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 const AMD_DEVICES: &str = "AMD_VISIBLE_DEVICES";
 
-/// What the command line says about GPUs.
+/// The options of the command line for GPUs.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
-    /// Those of --gpus.
+    /// The GPUs that `--gpus` asks for.
     pub request: Option<Request>,
-    /// Where the files of drivers are, if not in the root of the host.
+    /// The directory with the driver's files; `None` means the root of the host.
     pub driver_root: Option<PathBuf>,
-    /// Without it, it depends on whether there is a driver of NVIDIA's.
+    /// `--nvidia-hook`; `None` means [`NvidiaHook::Take`] if the host has NVIDIA's driver,
+    /// otherwise [`NvidiaHook::Keep`].
     pub hook: Option<NvidiaHook>,
     pub env: GpuEnv,
 }
 
-/// What becomes of NVIDIA's hook.
+/// The treatment of NVIDIA's hook: teu does its work (`Take`), runs it (`Keep`), or refuses
+/// the container (`Refuse`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NvidiaHook {
     Take,
@@ -52,12 +56,14 @@ impl FromStr for NvidiaHook {
     }
 }
 
-/// When variables ask for GPUs, which may be the image's.
+/// Says when environment variables may ask for GPUs. The variables may come from the image,
+/// which is not trusted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum GpuEnv {
     #[default]
     Never,
-    /// With the privilege that gives all others.
+    /// Variables count if the bounding set has CAP_SYS_ADMIN, because a process with this
+    /// capability can get everything else.
     Privileged,
     Always,
 }
@@ -75,10 +81,11 @@ impl FromStr for GpuEnv {
     }
 }
 
-/// The GPUs asked for. `others`: devices are asked for by name, too.
+/// Returns the requests for GPUs. `others` says whether devices are requested by name, too;
+/// if so, environment variables count only together with NVIDIA's hook.
 ///
 /// # Errors
-/// The hook is refused.
+/// Returns an error if `--nvidia-hook refuse` refuses the hook.
 pub fn requests(
     spec: &Spec,
     options: &GpuOptions,
@@ -87,7 +94,8 @@ pub fn requests(
 ) -> Result<Vec<Request>> {
     let mut requests: Vec<Request> = options.request.clone().into_iter().collect();
     if takes_hook(spec, options, has_nvidia_driver)? {
-        // Whoever puts in the hook sets the variable after those of the image.
+        // The variable comes from the engine that added the hook: it sets the variable
+        // after those of the image.
         requests.extend(asked_by(spec, Vendor::Nvidia, NVIDIA_DEVICES));
     } else if requests.is_empty() && !others && variables_count(spec, options.env) {
         requests.extend(asked_by(spec, Vendor::Nvidia, NVIDIA_DEVICES));
@@ -96,18 +104,18 @@ pub fn requests(
     Ok(requests)
 }
 
-/// Which files of the driver the container is to have, if nobody says so with the GPUs.
+/// Returns the driver capabilities that NVIDIA_DRIVER_CAPABILITIES asks for. They select
+/// the driver's files for requests that do not name capabilities themselves.
 ///
 /// # Errors
-/// The variable for it has a word that nobody knows.
+/// Returns an error if the variable has an unknown word.
 pub fn capabilities(spec: &Spec) -> Result<Option<Capabilities>> {
     let words = variable(spec, NVIDIA_CAPABILITIES);
     let parsed = words.map(|words| words.parse().map_err(Error::msg));
     parsed.transpose().context(NVIDIA_CAPABILITIES)
 }
 
-/// Tells who asked for some of the GPUs if the container may use all devices there
-/// are.
+/// Warns if a container that gets only some of the GPUs may use all devices of the host.
 pub fn warn_if_privileged(spec: &Spec, requests: &[Request]) {
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let rules = resources.and_then(|resources| resources.devices().as_ref());
@@ -125,7 +133,8 @@ pub fn warn_if_privileged(spec: &Spec, requests: &[Request]) {
     }
 }
 
-/// Whether it depends on NVIDIA's driver what becomes of NVIDIA's hook.
+/// Returns whether teu has to look for NVIDIA's driver in order to decide about NVIDIA's
+/// hook: config.json has the hook, and `--nvidia-hook` is not given.
 pub fn needs_driver(spec: &Spec, options: &GpuOptions) -> bool {
     options.hook.is_none() && nvidias_hook(spec).is_some()
 }
@@ -135,10 +144,11 @@ fn nvidias_hook(spec: &Spec) -> Option<&Hook> {
     hooks.into_iter().flatten().find(|hook| is_nvidias(hook))
 }
 
-/// Whether the work of NVIDIA's hook is done here.
+/// Returns whether teu does the work of NVIDIA's hook. Returns false if config.json does
+/// not have the hook.
 ///
 /// # Errors
-/// The hook is refused.
+/// Returns an error if `--nvidia-hook refuse` refuses the hook.
 pub(super) fn takes_hook(
     spec: &Spec,
     options: &GpuOptions,
@@ -163,7 +173,7 @@ fn is_nvidias(hook: &Hook) -> bool {
     name.is_some_and(|name| name == NVIDIA_HOOK || name == OLDER_HOOK)
 }
 
-/// Takes NVIDIA's hook out of the specification.
+/// Removes NVIDIA's hook from the specification.
 pub(super) fn remove_hook(spec: &mut Spec) {
     let hooks = spec.hooks_mut().as_mut();
     if let Some(hooks) = hooks.and_then(|hooks| hooks.prestart_mut().as_mut()) {
@@ -188,7 +198,8 @@ fn asked_by(spec: &Spec, vendor: Vendor, name: &str) -> Option<Request> {
     Request::from_variable(vendor, variable(spec, name)?)
 }
 
-/// The value of a variable of the process; the last of several, as the process has it.
+/// Returns the value of a variable of the process. If the name occurs several times, the
+/// last one counts.
 fn variable<'a>(spec: &'a Spec, name: &str) -> Option<&'a str> {
     let env = spec.process().as_ref()?.env().as_ref()?;
     let mut values = env

@@ -1,5 +1,5 @@
-//! The hooks: which programs run at which moment (config.md, "POSIX-platform
-//! Hooks"). `hooks.rs` runs them.
+//! Reads the hooks: which programs run at which moment (config.md, "POSIX-platform Hooks").
+//! `src/hook.rs` runs them, called by `parent/hooks.rs` and `init/hooks.rs`.
 
 use core::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use oci_spec::runtime as spec;
 
 use crate::prelude::*;
 
-/// Hooks by their moment, each list in order.
+/// The hooks of each moment, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HooksPlan {
     pub prestart: Vec<Hook>,
@@ -21,28 +21,29 @@ pub struct HooksPlan {
     pub poststop: Vec<Hook>,
 }
 
-/// One program to run. Kept in state.json for the moments that come later.
+/// A program to run. state.json keeps it for moments after the creation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// Absolute.
+    /// The absolute path of the program.
     pub path: PathBuf,
-    /// With the program's name first; never empty.
+    /// The arguments, of which the first is the program's name; never empty.
     pub args: Vec<String>,
-    /// `None`: what the moment says. An empty list counts as none, since Go
-    /// programs that write a specification cannot tell them apart.
+    /// The environment. `None` means the environment that hooks of the moment get by
+    /// default. An empty list in config.json becomes `None`, because programs in Go cannot
+    /// tell an empty list from a missing one.
     #[serde(deserialize_with = "Option::deserialize")]
     pub env: Option<Vec<String>>,
-    /// Seconds after which the hook is killed.
+    /// The time in seconds after which the hook is killed.
     #[serde(deserialize_with = "Option::deserialize")]
     pub timeout: Option<NonZeroU32>,
 }
 
 impl HooksPlan {
-    /// Checks the hooks.
+    /// Reads and checks the hooks.
     ///
     /// # Errors
-    /// A path that is not absolute, a time-out that is not above zero, or a NUL
-    /// byte, naming the hook.
+    /// Returns an error that names the hook if a path is not absolute, a timeout is not
+    /// above zero, or a string has a NUL byte.
     pub fn new(hooks: &spec::Hooks) -> Result<HooksPlan> {
         Ok(HooksPlan {
             prestart: list("prestart", hooks.prestart())?,
@@ -54,8 +55,9 @@ impl HooksPlan {
         })
     }
 
-    /// Whether init waits for the host before it enters the root filesystem:
-    /// for the host's hooks, or for the device rules, under which its own run.
+    /// Returns whether init waits for the parent before it enters the root filesystem. The
+    /// parent runs its hooks then, and sets the device rules, which must hold for init's
+    /// createContainer hooks.
     pub fn any_before_entering(&self) -> bool {
         let lists = [&self.prestart, &self.create_runtime, &self.create_container];
         lists.iter().any(|list| !list.is_empty())
@@ -71,7 +73,7 @@ fn list(moment: &str, hooks: &Option<Vec<spec::Hook>>) -> Result<Vec<Hook>> {
 
 impl Hook {
     /// # Errors
-    /// What [`HooksPlan::new`] refuses.
+    /// Returns the errors of [`HooksPlan::new`].
     pub fn new(hook: &spec::Hook) -> Result<Hook> {
         let path = hook.path();
         if !path.is_absolute() {

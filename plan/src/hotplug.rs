@@ -1,5 +1,5 @@
-//! DECIDE: devices for a container that runs, and away with them: what is to be put
-//! into it, and what taken out.
+//! DECIDE: the devices to add to a running container and those to remove, with their nodes,
+//! mounts, links, covers and rules. `parent/` and `commands/gpu/` carry it out.
 
 use alloc::collections::BTreeMap;
 
@@ -19,66 +19,67 @@ use super::seen::{AllEdits, FileId};
 use crate::document;
 use crate::prelude::*;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct HotplugOptions {
-    /// As they were typed, and so may be wrong.
+    /// The devices to add, as they were typed. They may be wrong.
     pub add: Vec<String>,
     pub remove: Vec<String>,
-    /// Where devices are looked for; it names none.
+    /// Where to look for devices. Its list of names is empty.
     pub devices: DeviceOptions,
 }
 
-/// A device that is asked for.
+/// A requested device.
 #[derive(Debug, PartialEq)]
 enum Asked {
     Named(DeviceName),
     Node(AskedNode),
 }
 
-/// A device node of the host, asked for by its path.
+/// A device node of the host, requested by its path.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AskedNode {
     pub on_host: PathBuf,
-    /// In the container.
+    /// The path in the container.
     pub path: PathBuf,
-    /// Letters of `rwm`.
+    /// The access to allow: letters of `rwm`.
     pub access: String,
 }
 
-/// What is at a path in the container.
+/// The file at a path in the container.
 #[derive(Debug)]
 pub struct Found {
     pub id: FileId,
-    /// `None`: it is no device node.
+    /// The kind of the node; `None` if the file is not a device node.
     pub kind: Option<DeviceKind>,
 }
 
 /// Looks for devices of the host.
 pub trait LookOutside {
-    /// The edits of the devices that are asked for by name.
+    /// Returns the edits of the devices that are requested by name.
     fn edits(&self, asked: &gpu::Asked, options: &DeviceOptions) -> Result<AllEdits>;
-    /// The edits that a device node needs.
+    /// Returns the edits that add a device node.
     fn node_edits(&self, node: &AskedNode) -> Result<Edits>;
-    /// Which files the sources of the mounts are, from the bundle on.
+    /// Returns the files that are the sources of the edits' mounts. A relative source is
+    /// relative to the bundle.
     fn sources(&self, edits: &Edits, bundle: &Path) -> BTreeMap<PathBuf, FileId>;
 }
 
 /// Looks at paths in the container.
 pub trait Look {
-    /// What is there, links followed.
+    /// Returns the file at the path, after following links.
     fn find(&self, path: &Path) -> Result<Option<Found>>;
-    /// Where the link at the path leads, if there is one.
+    /// Returns the target of the link at the path, or `None` if there is no link.
     fn link_target(&self, path: &Path) -> Result<Option<PathBuf>>;
 }
 
-/// The container, and whether mounts of it can have other owners.
+/// The container, and whether its mounts can be idmapped.
 #[derive(Debug)]
 pub struct Container<'a> {
     pub named: &'a NamedDevices,
     pub bundle: &'a Path,
     pub rootfs: &'a Path,
-    /// With the id maps of its user namespace.
+    /// The namespaces, with the id maps of its user namespace.
     pub namespaces: &'a NamespacePlan,
     pub may_map_owners: bool,
 }
@@ -92,7 +93,8 @@ pub struct Hotplug {
     /// The covers that the container has after the change.
     pub covers: Vec<Cover>,
     pub ended_rules: Vec<DeviceRule>,
-    /// The devices to note in the state during the change: those of before and of after.
+    /// The devices to save in the state during the change: those before it and those after
+    /// it.
     pub meanwhile: NamedDevices,
     /// The devices that the container has after the change.
     pub named: NamedDevices,
@@ -108,7 +110,7 @@ pub struct Addition {
     pub covers_before: Vec<Cover>,
     /// The SELinux context of the covers.
     pub mount_label: Option<String>,
-    /// Everything that this addition makes: taking it out undoes the addition.
+    /// Everything that this addition makes. Removing it undoes the addition.
     pub brought: Brought,
 }
 
@@ -116,7 +118,7 @@ impl Asked {
     /// Reads a CDI name, or `/dev/x[:path][:rwm]`.
     ///
     /// # Errors
-    /// It is neither.
+    /// Returns an error if the word has neither form.
     fn new(word: &str) -> Result<Asked> {
         if !word.starts_with('/') {
             return Ok(Asked::Named(word.parse()?));
@@ -142,7 +144,7 @@ impl Asked {
         }))
     }
 
-    /// What the state knows it by.
+    /// Returns the name of the device in the state.
     fn name(&self) -> String {
         match self {
             Asked::Named(name) => name.to_string(),
@@ -172,11 +174,12 @@ impl Asked {
 }
 
 impl Hotplug {
-    /// Decides on everything; `look` tells what is at a path in the container.
+    /// Decides about the whole change. `look` finds files in the container.
     ///
     /// # Errors
-    /// A device that there is not, that the container has already or has not, or
-    /// that brings what a container which runs cannot get.
+    /// Returns an error if a device to add does not exist, is already part of the container
+    /// or brings something that a running container cannot get, or if a device to remove is
+    /// not part of the container.
     pub fn new(
         options: &HotplugOptions,
         container: &Container<'_>,
@@ -272,7 +275,8 @@ fn refuse_impossible(edits: &Edits) -> Result<()> {
     Ok(())
 }
 
-/// What those that are gone have brought, and none of those that are left.
+/// Returns what the devices `gone` have brought, without anything that a device of `left`
+/// has brought, too.
 fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
     let mut removal = Brought::default();
     for Brought {
@@ -301,7 +305,8 @@ fn no_longer(gone: &[NamedDevice], left: &[NamedDevice]) -> Brought {
 }
 
 impl Container<'_> {
-    /// A specification with all that edits depend on.
+    /// Returns a specification that has the facts about the container on which edits
+    /// depend: its user, and whether it has a user namespace.
     fn as_specification(&self) -> Result<Spec> {
         fn nothing<T: DeserializeOwned>() -> Result<T> {
             document::nothing().map_err(anyhow::Error::msg)
@@ -335,7 +340,8 @@ impl Container<'_> {
         for mount in &mut mounts {
             match &mut mount.kind {
                 MountKind::Bind(bind) => bind.out_of_sight = true,
-                // Nothing tells it from another one when it is to be taken out.
+                // A mount of another kind has no source to recognize it by when it is to be
+                // removed.
                 _ => bail!(
                     "mount on {:?}: it is no bind, which a container that runs cannot get",
                     mount.destination
@@ -345,7 +351,8 @@ impl Container<'_> {
         Ok(mounts)
     }
 
-    /// In a user namespace the parent makes them all: its own are out of sight.
+    /// Plans the nodes. For a container in a user namespace the parent makes all of them,
+    /// because init is no longer there to do so and the container may not.
     fn nodes(&self, spec: &Spec) -> Result<Devices> {
         let listed = spec
             .linux()
@@ -369,12 +376,12 @@ impl Container<'_> {
         })
     }
 
-    /// What other devices have brought.
+    /// Iterates over the changes that the container's present devices have brought.
     fn brought(&self) -> impl Iterator<Item = &Brought> {
         self.named.list.iter().map(|device| &device.brought)
     }
 
-    /// Those of the nodes that are there already.
+    /// Returns the paths of the nodes that exist already.
     fn nodes_there(&self, devices: &Devices, look: &dyn Look) -> Result<Vec<PathBuf>> {
         let mut there = Vec::new();
         for node in &devices.nodes {
@@ -391,8 +398,10 @@ impl Container<'_> {
         Ok(there)
     }
 
-    /// Whether a mount is there already, one of `all`. If not, its mountpoint may be
-    /// missing; what is missing in another of them is not ours to take away.
+    /// Returns whether the mount exists already; `all` has all mounts to add. If it does
+    /// not, notes whether its mountpoint has to be made. A mountpoint that is missing in
+    /// another of the new mounts is not noted, because it must not be removed later: it
+    /// belongs to the source of that mount.
     fn is_there(&self, mount: &mut BroughtMount, all: &[Mount], look: &dyn Look) -> Result<bool> {
         let path = &mount.destination;
         let is_below =
@@ -409,7 +418,8 @@ impl Container<'_> {
         Ok(false)
     }
 
-    /// Leaves a device those links that it brings, or another device has brought.
+    /// Removes from the device's record the links that exist already, unless another device
+    /// has brought them.
     fn retain_own_links(&self, device: &mut NamedDevice, look: &dyn Look) -> Result<()> {
         let mut links = Vec::new();
         for link in core::mem::take(&mut device.brought.links) {
@@ -424,9 +434,9 @@ impl Container<'_> {
 }
 
 impl Addition {
-    /// What the edited specification has and the container has not. What is there
-    /// already is taken off what the devices `added` have brought, unless another
-    /// device brought it.
+    /// Returns the mounts and nodes of the edited specification that the container does not
+    /// have. Removes from the records of the devices `added` what exists already, unless
+    /// another device has brought it.
     fn new(
         spec: &Spec,
         container: &Container<'_>,
@@ -452,7 +462,8 @@ impl Addition {
                 links,
                 covers,
             } = &mut device.brought;
-            // Else it would be the host that sees less.
+            // Without a mount namespace of the container, a cover would hide files from the
+            // host.
             covers.retain(|_| container.namespaces.is_private(Kind::Mount));
             brought.covers.extend_from_slice(covers);
             nodes.retain(|node| {
@@ -493,7 +504,7 @@ impl Addition {
 mod tests {
     use super::*;
 
-    /// A host with /dev/null and /dev/zero.
+    /// A host that has /dev/null and /dev/zero.
     struct Outside;
 
     impl LookOutside for Outside {
@@ -531,7 +542,7 @@ mod tests {
         }
     }
 
-    /// At each path a file, or a node of a minor number.
+    /// A container with these files. A file with a minor number is a device node.
     struct Seen<'a>(BTreeMap<&'a str, Option<u32>>);
 
     impl Look for Seen<'_> {
@@ -548,8 +559,8 @@ mod tests {
         }
     }
 
-    /// Decides for a container that runs, has these devices and at these paths a
-    /// file, or a node of a minor number.
+    /// Decides about a running container that has these devices and these files. A file
+    /// with a minor number is a device node.
     fn plan(
         named: &NamedDevices,
         there: &[(&str, Option<u32>)],
@@ -634,7 +645,7 @@ mod tests {
         assert_eq!((&node.host_path, node.made_by_parent), (&None, None));
         assert_eq!(hotplug.named.rules()[0].access.to_string(), "r");
         assert!(hotplug.ended_rules.is_empty());
-        // The same has to be made for the host's own /dev, which stays as it is.
+        // The host's own /dev stays as it is, so the node has to be made elsewhere.
         named.dev_is_the_hosts = true;
         let refused = plan(&named, &[], &["/dev/null:/dev/x"], &[]).expect_err("refused");
         assert_eq!(
@@ -670,7 +681,7 @@ mod tests {
         assert!(both.ended_rules.iter().all(|rule| rule.minor == Some(3)));
         assert!(!both.ended_rules.is_empty());
         assert_eq!(both.named.list.len(), 1);
-        // Gone and back: nothing is to be done.
+        // Removing a device and adding it again changes nothing.
         let back = plan(&named, &there, &["/dev/null:/a"], &["/a"]).expect("planned");
         assert_eq!((paths(&back.removal).len(), back.ended_rules.len()), (0, 0));
         assert!(back.addition.devices.nodes.is_empty());

@@ -1,6 +1,7 @@
-//! The devices that a container has by name, each with its nodes, mounts, links, covers,
-//! rules and variables. The state keeps them, because these go when the device is taken out,
-//! further processes get the variables, and an update of the device rules keeps the rules.
+//! Keeps a record of the devices that a container has by name, each with its nodes, mounts,
+//! links, covers, rules and variables. The record is part of state.json, because later
+//! commands need it: removing a device removes its nodes, mounts, links and covers; further
+//! processes get its variables; and an update of the device rules keeps its rules.
 
 use alloc::collections::BTreeMap;
 
@@ -18,26 +19,27 @@ use super::rootfs::RootfsPlan;
 use super::seen::FileId;
 use crate::prelude::*;
 
-/// The devices, and the facts on which devices that are added later depend.
+/// The devices of a container, and the facts about the container on which later additions
+/// depend.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedDevices {
-    /// In the order in which they came.
+    /// The devices in the order in which they were added.
     pub list: Vec<NamedDevice>,
-    /// User and group of the container's own process.
+    /// The user and group of the container's own process.
     pub user: (u32, u32),
-    /// SELinux context of nodes that the parent makes.
+    /// The SELinux context of nodes that the parent makes.
     #[serde(deserialize_with = "Option::deserialize")]
     pub mount_label: Option<String>,
     /// Whether the container's /dev is that of the host.
     pub dev_is_the_hosts: bool,
 }
 
-/// One device.
+/// A device with its name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamedDevice {
-    /// As `vendor/class=name`; of a single node its path in the container.
+    /// The name: `vendor/class=name` or, for a single node, its path in the container.
     pub name: String,
     pub brought: Brought,
     pub rules: Vec<DeviceRule>,
@@ -53,14 +55,14 @@ pub struct Brought {
     pub covers: Vec<Cover>,
 }
 
-/// A device node.
+/// A device node that a device has brought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BroughtNode {
     pub path: PathBuf,
     pub kind: DeviceKind,
 }
 
-/// A mount.
+/// A mount that a device has brought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BroughtMount {
@@ -73,13 +75,13 @@ pub struct BroughtMount {
 }
 
 impl Brought {
-    /// Whether something was brought to this path.
+    /// Returns whether the device has brought a node or mount at this path.
     pub(super) fn has(&self, path: &Path) -> bool {
         self.nodes.iter().any(|node| node.path == path)
             || self.mounts.iter().any(|mount| mount.destination == path)
     }
 
-    /// The mount of the same at the same place.
+    /// Returns the mount with the source and the destination of `like`.
     pub(super) fn mount(&self, like: &BroughtMount) -> Option<&BroughtMount> {
         let place = |mount: &BroughtMount| (mount.destination.clone(), mount.source);
         self.mounts.iter().find(|mount| place(mount) == place(like))
@@ -87,11 +89,11 @@ impl Brought {
 }
 
 impl NamedDevices {
-    /// Those that a container of this specification is made with: their names, and
-    /// what each brings.
+    /// Returns the devices with which a container is made: their names, and everything that
+    /// each brings. Covers that the plan leaves out are left out here, too.
     ///
     /// # Errors
-    /// A node or a rule that means nothing.
+    /// Returns an error if a node or a rule is not valid.
     pub fn new(
         named: &[(String, Edits)],
         spec: &Spec,
@@ -115,13 +117,15 @@ impl NamedDevices {
         })
     }
 
-    /// The rules that are in force whatever an update says.
+    /// Returns the device rules that stay in force when an update replaces the container's
+    /// rules.
     pub fn rules(&self) -> Vec<DeviceRule> {
         let rules = self.list.iter().flat_map(|device| &device.rules);
         rules.copied().collect()
     }
 
-    /// What is covered, with the files of all of them.
+    /// Returns the covers. Devices with a cover of the same directory share one cover,
+    /// which has the files of all of them.
     pub(super) fn covers(&self) -> Vec<Cover> {
         let mut covers = Vec::new();
         for cover in self.list.iter().flat_map(|device| &device.brought.covers) {
@@ -130,7 +134,7 @@ impl NamedDevices {
         covers
     }
 
-    /// What every process of the container has of them.
+    /// Returns the variables and groups of all devices, for every process of the container.
     pub fn for_processes(&self) -> ForProcesses {
         let mut all = ForProcesses::default();
         for device in &self.list {
@@ -142,7 +146,7 @@ impl NamedDevices {
 
 impl NamedDevice {
     /// # Errors
-    /// A node or a rule that means nothing.
+    /// Returns an error if a node or a rule is not valid.
     pub(super) fn new(
         name: &str,
         edits: &Edits,

@@ -1,6 +1,6 @@
-//! Everything about the container's process but its surroundings: program,
-//! environment, user, limits. `init/process.rs` and `init/execute.rs` carry it
-//! out.
+//! Decides about the container's process: program, environment, user, limits and so on.
+//! `init/process.rs` and `init/execute.rs` carry the decisions out. Not for namespaces,
+//! mounts or cgroups: these have their own files.
 
 use alloc::collections::BTreeSet;
 use alloc::ffi::CString;
@@ -22,22 +22,22 @@ use crate::capability_set::CapabilitySet;
 use crate::document;
 use crate::prelude::*;
 
-/// The mask of a container whose specification names none, as runc has it.
+/// The umask of a container if config.json does not set one, as in runc.
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// `personality(2)`: the domain that shows a 32-bit machine in uname(2).
 const PER_LINUX32: u32 = 0x0008;
 
-/// A process, decided.
+/// The plan of a process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessPlan {
-    /// The program and its arguments; empty if there is none to be started.
+    /// The program and its arguments; empty if config.json has no process.
     pub args: Vec<CString>,
     pub environment: Environment,
     /// Absolute path of the working directory, inside the container.
     pub cwd: CString,
     pub credentials: Credentials,
-    /// `None`: the mask stays what it is.
+    /// `None` keeps the current umask.
     pub umask: Option<u32>,
     pub rlimits: Vec<ResourceLimit>,
     pub no_new_privileges: bool,
@@ -47,27 +47,31 @@ pub struct ProcessPlan {
     /// The persona for personality(2).
     pub personality: Option<u32>,
     pub seccomp: Option<SeccompPlan>,
-    /// Nobody may look into it until it is the program, but for those who may
-    /// look into all. A host that may not could neither move it nor join it.
+    /// Whether init makes itself undumpable (prctl(2), `PR_SET_DUMPABLE`), so that until it
+    /// executes the program only processes with CAP_SYS_PTRACE can access it. False if teu
+    /// lacks CAP_SYS_PTRACE, because teu could then neither move the process to a cgroup
+    /// nor join its namespaces.
     pub is_hidden: bool,
-    /// Those it begins with, which the program must not ignore; the lowest bit is
-    /// signal 1.
+    /// The signals that the process ignores at first, by inheritance. They are reset to the
+    /// default, because the program must not ignore them. The lowest bit is signal 1.
     pub ignored_signals: u64,
     pub capabilities: CapabilitiesPlan,
     pub lsm: LsmPlan,
     pub terminal: Option<Terminal>,
-    /// Its standard streams are those of a person or script in front of it, not made
-    /// for the container.
+    /// Whether the standard streams are those of teu's caller, such as a user's terminal,
+    /// and were not made for the container.
     pub has_callers_streams: bool,
 }
 
-/// What all processes of a container have in common. Its state keeps it for
-/// `exec`, whatever becomes of the bundle. To serde an `Option` that is not there
-/// is `None`, unless it is told how to read it: so it is here.
+/// The settings that all processes of a container share. state.json keeps them for `exec`,
+/// because the bundle may be changed or removed.
+///
+/// serde reads a missing `Option` as `None`, unless the field has a deserializer of its
+/// own. So each has one here: a missing field is an error.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForEveryProcess {
-    /// The mask of a process that names none; `None` leaves it what it is.
+    /// The umask of a process that does not set one; `None` keeps the current umask.
     #[serde(deserialize_with = "Option::deserialize")]
     pub umask: Option<u32>,
     #[serde(deserialize_with = "Option::deserialize")]
@@ -76,17 +80,18 @@ pub struct ForEveryProcess {
     pub personality: Option<u32>,
     #[serde(deserialize_with = "Option::deserialize")]
     pub memory_policy: Option<MemoryPolicyPlan>,
-    /// It has CPUs of its own.
+    /// Whether the container has a cpuset of its own.
     pub has_cpuset: bool,
-    /// It has a session keyring of its own, named after it.
+    /// Whether the container has a session keyring of its own, which has the container's
+    /// name.
     pub new_keyring: bool,
     #[serde(deserialize_with = "Option::deserialize")]
     pub seccomp: Option<SeccompFilter>,
     pub defaults: Defaults,
 }
 
-/// What the container's own process is held to, and with it every further one
-/// whose description does not say otherwise.
+/// The restrictions of the container's own process. They hold for every further process,
+/// too, unless its description has other values.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Defaults {
@@ -107,32 +112,34 @@ pub struct Defaults {
 /// The environment variables of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `NAME=value`, each name once. No empty HOME: see `needs_home`.
+    /// The variables as `NAME=value`, each name once. An empty HOME is left out: see
+    /// `needs_home`.
     pub variables: Vec<CString>,
-    /// HOME is absent or empty: it comes from the container's /etc/passwd.
+    /// Whether HOME is absent or empty, and has to be taken from the container's
+    /// /etc/passwd.
     pub needs_home: bool,
-    /// The value of PATH, where the program is looked for.
+    /// The value of PATH, in which the program is searched.
     pub search_path: Option<String>,
 }
 
-/// Who the process is, in ids of the container.
+/// The user and groups of the process, as ids inside the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub uid: u32,
     pub gid: u32,
-    /// The supplementary groups; `None` leaves the caller's, since setgroups(2)
-    /// is not for this caller (user_namespaces(7)).
+    /// The supplementary groups; `None` keeps those of the caller, because setgroups(2) is
+    /// denied (user_namespaces(7)).
     pub groups: Option<Vec<u32>>,
 }
 
-/// One limit for setrlimit(2).
+/// A limit for setrlimit(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceLimit {
     pub name: &'static str,
     pub resource: Resource,
-    /// `None`: no limit.
+    /// `None` means no limit.
     pub soft: Option<u64>,
-    /// `None`: no limit.
+    /// `None` means no limit.
     pub hard: Option<u64>,
 }
 
@@ -157,21 +164,22 @@ pub enum Resource {
     Stack,
 }
 
-/// The process gets a terminal.
+/// The terminal of a process that gets one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terminal {
-    /// Rows and columns, when the specification says so.
+    /// The rows and columns, if config.json sets them.
     pub size: Option<(u16, u16)>,
 }
 
 impl ProcessPlan {
-    /// Decides about the container's first process; `foreground`: this process stays
-    /// with it and is in front of its user. Without one in the
-    /// specification it is one that can do nothing but wait (config.md,
-    /// "Process": required only when the container is started).
+    /// Decides about the container's first process. `foreground` says that teu stays with
+    /// the process and that its streams are the user's. If config.json has no process, the
+    /// plan is for a process that can only wait (config.md, "Process": required only when
+    /// the container is started).
     ///
     /// # Errors
-    /// Naming the field that is missing, wrong or not possible here.
+    /// Returns an error that names the field if one is missing, wrong or not possible on
+    /// this host.
     pub fn new(
         spec: &Spec,
         shared: &ForEveryProcess,
@@ -200,11 +208,12 @@ impl ProcessPlan {
         Ok(plan)
     }
 
-    /// Decides about a process of the container that `shared` is of, also
-    /// about a further one (`exec`). `namespaces` are those it will be in.
+    /// Decides about a process of the container to which `shared` belongs: its first
+    /// process, or a further one of `exec`. `namespaces` are the namespaces in which the
+    /// process will be.
     ///
     /// # Errors
-    /// As for [`ProcessPlan::new`].
+    /// Returns the errors of [`ProcessPlan::new`].
     pub fn of(
         process: &spec::Process,
         shared: &ForEveryProcess,
@@ -224,8 +233,8 @@ impl ProcessPlan {
         namespaces: &NamespacePlan,
         foreground: bool,
     ) -> Result<ProcessPlan> {
-        // A process in another user namespace than ours has all of its
-        // capabilities at first, whatever ours are.
+        // The first process in a new user namespace has all capabilities there, whatever
+        // teu's own bounding set is.
         let available = if namespaces.is_private(Kind::User) {
             caller.known_capabilities
         } else {
@@ -253,7 +262,7 @@ impl ProcessPlan {
             ignored_signals: caller.ignored_signals,
             capabilities: CapabilitiesPlan::new(process.capabilities().as_ref(), available)?,
             lsm: LsmPlan::new(process, caller)?,
-            // A terminal of its own is on all three.
+            // A process with a terminal of its own has it as all three standard streams.
             has_callers_streams: foreground && !has_terminal,
             terminal: has_terminal
                 .then(|| Terminal::new(process.console_size()))
@@ -263,11 +272,11 @@ impl ProcessPlan {
 }
 
 impl ForEveryProcess {
-    /// What the specification says; `new_keyring`: its creation made a session
-    /// keyring.
+    /// Decides the settings that all processes share. `new_keyring` says that `create`
+    /// makes a session keyring.
     ///
     /// # Errors
-    /// Naming the field that is wrong.
+    /// Returns an error that names the field that is wrong.
     pub fn new(spec: &Spec, new_keyring: bool) -> Result<ForEveryProcess> {
         let process = spec.process().as_ref();
         let linux = spec.linux().as_ref();
@@ -283,7 +292,7 @@ impl ForEveryProcess {
             memory_policy: memory_policy.map(MemoryPolicyPlan::new).transpose()?,
             has_cpuset: cpus.is_some_and(|cpus| !cpus.is_empty()),
             new_keyring,
-            // Decided with what the host can do.
+            // The caller fills this in, because it depends on the kernel's features.
             seccomp: None,
             defaults: process.map(Defaults::of).unwrap_or_default(),
         })
@@ -304,7 +313,8 @@ impl Defaults {
         }
     }
 
-    /// The further process `process`, with what it does not say.
+    /// Returns the further process `process`, with the container's settings in place of
+    /// missing ones.
     pub fn complete(&self, mut process: spec::Process) -> spec::Process {
         let or = |own: &Option<String>, default: &str| {
             let own = own.as_deref().filter(|own| !own.is_empty());
@@ -332,17 +342,18 @@ impl Defaults {
 }
 
 impl Environment {
-    /// The variables of `process.env`: of several with one name the last
-    /// counts, in the place where it stands.
+    /// Reads the variables of `process.env`. If a name occurs several times, only the last
+    /// value is kept, in its place.
     ///
     /// # Errors
-    /// A variable without a name or without `=`, or with a NUL byte.
+    /// Returns an error if a variable has no name, no `=`, or has a NUL byte.
     pub fn new(env: &[String]) -> Result<Environment> {
         let mut environment = Environment {
             needs_home: true,
             ..Default::default()
         };
-        // Last to first, so that the first one met is the one that counts.
+        // Go from last to first, so that the first value found for a name is the one that
+        // counts.
         let mut seen = BTreeSet::new();
         for variable in env.iter().rev() {
             let (name, value) = variable
@@ -380,7 +391,7 @@ impl Credentials {
         if unprivileged && !groups.is_empty() {
             bail!("cannot set any additional groups in a rootless container");
         }
-        // An empty list is set too: it takes the caller's groups away.
+        // Set an empty list, too, because this removes the caller's groups.
         let may_set = !unprivileged && !namespaces.id_maps.deny_setgroups;
         if !may_set && !groups.is_empty() {
             log::warn!("process.user.additionalGids is ignored: setgroups is denied");
@@ -475,7 +486,8 @@ fn resource(kind: PosixRlimitType) -> (&'static str, Resource) {
     }
 }
 
-/// The limits, each resource once (config.md, "POSIX process").
+/// Reads the limits. A resource that is listed twice is an error (config.md, "POSIX
+/// process").
 fn rlimits(rlimits: &[spec::PosixRlimit]) -> Result<Vec<ResourceLimit>> {
     let mut limits: Vec<ResourceLimit> = Vec::with_capacity(rlimits.len());
     for rlimit in rlimits {
@@ -500,7 +512,8 @@ fn rlimits(rlimits: &[spec::PosixRlimit]) -> Result<Vec<ResourceLimit>> {
     Ok(limits)
 }
 
-/// The largest number means "no limit" (getrlimit(2), `RLIM_INFINITY`).
+/// Returns `None` for the largest number, which means "no limit" (getrlimit(2),
+/// `RLIM_INFINITY`).
 fn finite(limit: u64) -> Option<u64> {
     (limit != u64::MAX).then_some(limit)
 }
@@ -564,7 +577,7 @@ mod tests {
         assert_eq!((plan.credentials.uid, plan.credentials.gid), (1, 2));
         let limit = &plan.rlimits[0];
         assert_eq!((limit.soft, limit.hard), (Some(1), None));
-        // None are asked for: all that there are have to go.
+        // The process asks for no capability, so the whole bounding set has to be dropped.
         let none = CapabilitiesPlan {
             dropped: CapabilitySet::all(),
             ..CapabilitiesPlan::default()

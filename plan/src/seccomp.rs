@@ -1,6 +1,6 @@
-//! The system call filter of the container: what its words mean, and the
-//! program made of them (config-linux.md, "Seccomp"; runc's reading of it where
-//! that leaves something open). The crate `teu-seccomp` compiles.
+//! Reads `linux.seccomp` (config-linux.md, "Seccomp") and makes the system call filter of
+//! the container. If the specification is not precise, the meaning is that of runc. The
+//! crate `teu-seccomp` compiles the program.
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{
@@ -12,48 +12,48 @@ use teu_seccomp::{Action, Arch, Comparison, Condition, Filter, Instruction, Rule
 
 use crate::prelude::*;
 
-/// A filter as all processes of the container get it; state.json keeps it for
-/// `exec`.
+/// The filter that all processes of the container get. state.json keeps it for `exec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeccompFilter {
     #[serde(with = "hexadecimal")]
     pub program: Vec<Instruction>,
-    /// Flags of seccomp(2), `SECCOMP_SET_MODE_FILTER`.
+    /// The flags for seccomp(2), `SECCOMP_SET_MODE_FILTER`.
     pub flags: u32,
-    /// Who is asked about the calls of `SCMP_ACT_NOTIFY`.
+    /// The listener for `SCMP_ACT_NOTIFY`.
     pub listener: Option<Listener>,
 }
 
-/// Who answers for a filter.
+/// The process that answers for a filter. teu sends it the filter's descriptor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
-    /// A socket; with `@` at its start an abstract one (unix(7)).
+    /// The path of its socket. If it starts with `@`, the socket is abstract (unix(7)).
     pub path: String,
-    /// Passed on as it is.
+    /// Data for the listener, which teu passes on unchanged.
     pub metadata: String,
 }
 
-/// When a process gets its filter.
+/// The moment at which a process loads its filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
-    /// While there is CAP_SYS_ADMIN, which it then takes (seccomp(2)).
+    /// Before capabilities are dropped, because without no_new_privs the load needs
+    /// CAP_SYS_ADMIN (seccomp(2)).
     BeforeDroppingCapabilities,
-    /// As late as possible, so that it need allow as little as possible: with
-    /// no_new_privs nobody needs a capability for it.
+    /// Immediately before the program is executed, so that the filter has to allow as few
+    /// system calls of teu as possible. With no_new_privs the load needs no capability.
     LastOfAll,
 }
 
-/// The filter of one process.
+/// The filter of one process, and when it is loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeccompPlan {
     pub filter: SeccompFilter,
     pub timing: Timing,
 }
 
-/// The words of `flags` and their bits in linux/seccomp.h. The first is taken
-/// and does nothing: the process has one thread.
+/// The words of `flags` and their bits in linux/seccomp.h. TSYNC is accepted and has the
+/// bit 0, because the process has only one thread.
 const FLAGS: [(Flag, u32); 4] = [
     (Flag::SeccompFilterFlagTsync, 0),
     (Flag::SeccompFilterFlagSpecAllow, SPEC_ALLOW),
@@ -86,8 +86,8 @@ const OPERATORS: [Operator; 7] = [
     Operator::ScmpCmpNe,
 ];
 
-/// Those that have the machine's byte order: no filter is for a machine of the
-/// other one and for one that teu runs on.
+/// The supported architectures. All are little-endian, as every machine that teu runs on
+/// is: a filter cannot be for programs of the other byte order.
 const ARCHITECTURES: [(spec::Arch, Arch); 11] = [
     (spec::Arch::ScmpArchAarch64, Arch::Aarch64),
     (spec::Arch::ScmpArchArm, Arch::Arm),
@@ -102,14 +102,14 @@ const ARCHITECTURES: [(spec::Arch, Arch); 11] = [
     (spec::Arch::ScmpArchX86_64, Arch::X86_64),
 ];
 
-/// The architecture of the machine this was built for.
+/// The architecture for which teu was built.
 const NATIVE: Arch = if cfg!(target_arch = "aarch64") {
     Arch::Aarch64
 } else {
     Arch::X86_64
 };
 
-/// What `features` tells of seccomp.
+/// The words that `teu features` prints about seccomp.
 pub mod words {
     use super::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS, is_known};
     use crate::prelude::*;
@@ -130,7 +130,7 @@ pub mod words {
         FLAGS.iter().map(|(word, _)| word.to_string()).collect()
     }
 
-    /// Those of the flags that this kernel knows.
+    /// Returns the flags that this kernel knows.
     pub fn supported_flags(knows_wait_killable: bool) -> Vec<String> {
         let supported = FLAGS
             .iter()
@@ -140,12 +140,12 @@ pub mod words {
 }
 
 impl SeccompFilter {
-    /// The filter of `linux.seccomp`.
+    /// Makes the filter of `linux.seccomp`.
     ///
     /// # Errors
-    /// A word that is not known, a flag that this kernel does not have, rules
-    /// that contradict each other or make too long a program, `SCMP_ACT_NOTIFY`
-    /// where it cannot be; the error names the field.
+    /// Returns an error that names the field if a word is unknown, if the kernel does not
+    /// have a flag, if rules contradict each other or their program is too long, or if
+    /// `SCMP_ACT_NOTIFY` is not possible for a call.
     pub fn new(seccomp: &spec::LinuxSeccomp, knows_wait_killable: bool) -> Result<SeccompFilter> {
         let default = action(seccomp.default_action(), seccomp.default_errno_ret())
             .context("linux.seccomp.defaultAction")?;
@@ -178,7 +178,7 @@ impl SeccompFilter {
 }
 
 impl SeccompPlan {
-    /// The filter for a process with or without no_new_privs.
+    /// Plans the filter for a process with or without no_new_privs.
     pub fn new(filter: SeccompFilter, no_new_privileges: bool) -> SeccompPlan {
         SeccompPlan {
             filter,
@@ -216,9 +216,9 @@ fn rules(syscalls: &[spec::LinuxSyscall]) -> Result<Vec<Rule<'_>>> {
 }
 
 fn action(word: Word, errno: Option<u32>) -> Result<Action> {
-    /// EPERM of errno(3): runc's default, which the specification took over.
+    /// EPERM (errno(3)): the default of runc, and of the specification.
     const DEFAULT_ERRNO: u32 = 1;
-    /// libseccomp's limit; the kernel has it one higher.
+    /// libseccomp's limit. The kernel's limit is 4095.
     const GREATEST_ERRNO: u32 = 4094;
     let action = match word {
         Word::ScmpActKill | Word::ScmpActKillThread => Action::KillThread,
@@ -262,7 +262,8 @@ fn condition(arg: &spec::LinuxSeccompArg) -> Result<Condition> {
 }
 
 fn architecture(word: &spec::Arch) -> Result<Arch> {
-    /// `__AUDIT_ARCH_LE` of linux/audit.h, whose numbers these are.
+    /// `__AUDIT_ARCH_LE` of linux/audit.h. The values of `spec::Arch` are the numbers of
+    /// that file.
     const LITTLE_ENDIAN: u32 = 0x4000_0000;
     match ARCHITECTURES.iter().find(|(known, _)| known == word) {
         Some((_, arch)) => Ok(*arch),
@@ -273,13 +274,14 @@ fn architecture(word: &spec::Arch) -> Result<Arch> {
     }
 }
 
-/// Who listens, if some call is for a listener.
+/// Returns the listener, or `None` if no rule is for a listener.
 fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Listener>> {
     let mut notifying = rules.iter().filter(|rule| rule.action == Action::Notify);
     let Some(first) = notifying.next() else {
         return Ok(None);
     };
-    // The process tells the host of its listener by this very call.
+    // Init sends the listener's descriptor to the parent with write, so this call cannot
+    // wait for the listener.
     let mut all = core::iter::once(first).chain(notifying);
     if all.any(|rule| rule.names.iter().any(|name| name == "write")) {
         bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall");
@@ -297,12 +299,14 @@ fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<L
     }))
 }
 
-/// Whether the kernel knows the flag: all but one are of Linux 4.17 and older.
+/// Returns whether the kernel knows the flag. Only `WAIT_KILLABLE_RECV` is newer than Linux
+/// 4.17.
 fn is_known(flag: u32, knows_wait_killable: bool) -> bool {
     flag & WAIT_KILLABLE_RECV == 0 || knows_wait_killable
 }
 
-/// Whether the filter asks for a flag that not every kernel knows.
+/// Returns whether the filter asks for `WAIT_KILLABLE_RECV`, which older kernels do not
+/// know.
 pub fn waits_killable(seccomp: &spec::LinuxSeccomp) -> bool {
     let mut words = seccomp.flags().iter().flatten();
     words.any(|word| {
@@ -311,7 +315,8 @@ pub fn waits_killable(seccomp: &spec::LinuxSeccomp) -> bool {
     })
 }
 
-/// The bits for the flags; without any word about them what runc takes then.
+/// Returns the bits of the flags. If config.json has no field `flags`, they are runc's
+/// default.
 fn flags(words: Option<&[Flag]>, listens: bool, knows_wait_killable: bool) -> Result<u32> {
     let mut bits = if words.is_none() { SPEC_ALLOW } else { 0 };
     for word in words.unwrap_or_default() {
@@ -333,7 +338,7 @@ fn flags(words: Option<&[Flag]>, listens: bool, knows_wait_killable: bool) -> Re
     Ok(bits)
 }
 
-/// A program as one word of 16 digits an instruction.
+/// Serializes a program as hexadecimal text, with 16 digits for each instruction.
 mod hexadecimal {
     use core::fmt::Write;
     use serde::de::Error;
@@ -496,7 +501,7 @@ mod tests {
         );
     }
 
-    /// Words and numbers as they may stand in a profile, and others.
+    /// Words and numbers that may be in a profile, and others that may not.
     fn arbitrary(next: &mut impl FnMut(usize) -> usize, depth: usize) -> serde_json::Value {
         use serde_json::json;
         const KEYS: [&str; 14] = [
@@ -542,7 +547,7 @@ mod tests {
         }
     }
 
-    /// A profile that is nearly right: one member of it is anything.
+    /// Makes a profile that is valid except for one member, which is arbitrary.
     fn nearly_right(next: &mut impl FnMut(usize) -> usize) -> serde_json::Value {
         use serde_json::json;
         const NAMES: [&str; 4] = ["read", "socket", "mmap2", "clone"];
@@ -584,8 +589,8 @@ mod tests {
         profile
     }
 
-    /// What integration/fuzz looks for longer: anything is a filter, none, or an
-    /// error, and a filter is one that the kernel could take.
+    /// Does briefly what integration/fuzz does at length: every input is a filter, no
+    /// filter or an error, and the kernel accepts the filters.
     #[test]
     fn anything_is_a_filter_or_an_error() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;

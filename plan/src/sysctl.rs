@@ -1,5 +1,5 @@
-//! Kernel parameters of the container: which may be set at all, because they
-//! belong to one of its own namespaces.
+//! Checks the kernel parameters (sysctls) of the container: a parameter may be set only if
+//! it belongs to one of the container's own namespaces. `init/sysctl.rs` sets them.
 
 use alloc::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use teu_namespaces_types::{Kind, Namespace, NamespacePlan};
 
 use crate::prelude::*;
 
-/// Parameters of the IPC namespace besides those of `fs.mqueue`.
+/// The parameters of the IPC namespace, except for those of `fs.mqueue`.
 const IPC: [&str; 8] = [
     "kernel.msgmax",
     "kernel.msgmnb",
@@ -20,22 +20,23 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// One parameter to set.
+/// A kernel parameter to set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sysctl {
-    /// As the specification spells it.
+    /// The name, as config.json spells it.
     pub key: String,
-    /// Below `/proc/sys`, such as `net/ipv4/ip_forward`.
+    /// The path below `/proc/sys`, such as `net/ipv4/ip_forward`.
     pub path: String,
     pub value: String,
 }
 
-/// Decides about `linux.sysctl`, in the order of the names.
+/// Decides about `linux.sysctl`. The result is in the order of the names.
 ///
-/// `joins_own_network`: the network namespace to join is the caller's own.
+/// `joins_own_network` says that the network namespace to join is the caller's own.
 ///
 /// # Errors
-/// A parameter that is not the container's own, in runc's words.
+/// Returns an error, in runc's words, if a parameter does not belong to a namespace of the
+/// container.
 pub fn plan(
     sysctl: &BTreeMap<&str, &String>,
     namespaces: &NamespacePlan,
@@ -51,7 +52,7 @@ pub fn plan(
         let name = dotted(key);
         check(&name, namespaces, host_network)?;
         let path = path(&name);
-        // A name of dots only could climb out of /proc/sys.
+        // Without this check, a name that consists of dots could lead out of /proc/sys.
         if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             bail!("sysctl {key:?} is not a valid name");
         }
@@ -64,12 +65,12 @@ pub fn plan(
     Ok(settings)
 }
 
-/// Whether one of them is of the network namespace.
+/// Returns whether a key belongs to the network namespace.
 pub fn concern_network<'a>(mut keys: impl Iterator<Item = &'a String>) -> bool {
     keys.any(|key| dotted(key).starts_with("net."))
 }
 
-/// Whether the parameter belongs to a namespace of the container's own.
+/// Refuses a parameter that does not belong to a namespace of the container's own.
 fn check(name: &str, namespaces: &NamespacePlan, host_network: bool) -> Result<()> {
     let private = |kind| namespaces.is_private(kind);
     if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
@@ -93,9 +94,10 @@ fn check(name: &str, namespaces: &NamespacePlan, host_network: bool) -> Result<(
     Ok(())
 }
 
-/// The name with `.` between its parts, and `/` for a `.` within one, as
-/// sysctl(8) has it: the separator that comes first decides which of the two a
-/// name was written with.
+/// Writes a name with `.` between its parts and `/` for a dot within a part, as sysctl(8)
+/// does: `net/ipv4/conf/eth0.1/x` becomes `net.ipv4.conf.eth0/1.x`, and
+/// `net.ipv4.conf.eth0/1.x` stays as it is. The first separator of a name says in which of
+/// the two ways it is written.
 fn dotted(key: &str) -> String {
     match key.find(['.', '/']) {
         Some(at) if key[at..].starts_with('/') => swapped(key),
@@ -103,7 +105,8 @@ fn dotted(key: &str) -> String {
     }
 }
 
-/// The file of a dotted name: the same exchange the other way.
+/// Returns the path below /proc/sys of a name that [`dotted`] returned:
+/// `net.ipv4.conf.eth0/1.x` is at `net/ipv4/conf/eth0.1/x`.
 fn path(name: &str) -> String {
     swapped(name)
 }

@@ -1,6 +1,6 @@
 //! Looks up the devices that CDI files describe and the GPUs of this host, refuses
 //! edits that a container may not have, and returns the others. Not for changing the
-//! specification: see `plan/gpu.rs`.
+//! specification: see `plan/src/gpu.rs`.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Makes the nodes and links of the container's /dev, as `plan/devices.rs` decided. Not
+//! Makes the nodes and links of the container's /dev, as `plan/src/devices.rs` decided. Not
 //! for permissions to use the devices: those are rules of the cgroup.
 
 use std::ffi::OsStr;

@@ -1,5 +1,5 @@
 //! Makes the environment of the program, with HOME from the container's /etc/passwd.
-//! Not for deciding its variables: `plan/process.rs` does that.
+//! Not for deciding its variables: `plan/src/process.rs` does that.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! Loads the system call filter of this process. Not for its time: `plan/seccomp.rs`
+//! Loads the system call filter of this process. Not for its time: `plan/src/seccomp.rs`
 //! decides that.
 
 use std::os::fd::{AsRawFd, OwnedFd};

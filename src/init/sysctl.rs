@@ -1,5 +1,5 @@
 //! Sets kernel parameters (sysctls) of the container's namespaces. Not for checking
-//! them: `plan/sysctl.rs` does that.
+//! them: `plan/src/sysctl.rs` does that.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,5 +1,5 @@
 //! Puts a container into a group of the resctrl filesystem, changes and reads the
-//! group, and removes it. Not for decisions: see `plan/intel_rdt.rs`.
+//! group, and removes it. Not for decisions: see `plan/src/intel_rdt.rs`.
 
 use std::fs;
 use std::io;
