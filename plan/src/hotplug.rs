@@ -1,5 +1,5 @@
 //! DECIDE: the devices to add to a running container and those to remove, with their nodes,
-//! mounts, links, covers and rules. `parent/` and `commands/gpu/` carry it out.
+//! mounts, links, covers and rules. `commands/update.rs` has the changes made.
 
 use alloc::collections::BTreeMap;
 

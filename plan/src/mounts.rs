@@ -1,5 +1,4 @@
-//! DECIDE: what is mounted in the container, from `mounts` of config.json
-//! (config.md, "Mounts").
+//! DECIDE: the mounts of the container, from `mounts` of config.json (config.md, "Mounts").
 //!
 //! Not for: the root filesystem itself and /dev; see `rootfs.rs` and
 //! `devices.rs`.
@@ -17,59 +16,59 @@ use crate::mount_flags::{
 use crate::prelude::*;
 use oci_spec::runtime as spec;
 
-/// One mount of the container.
+/// A mount of the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What config.json calls the source; for messages.
+    /// The source as config.json has it, for messages.
     pub source: String,
-    /// Where, as an absolute path without `.` and `..` inside the root filesystem.
+    /// The mountpoint, as an absolute path without `.` and `..` inside the root filesystem.
     pub destination: PathBuf,
     pub kind: MountKind,
     /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, with `MS_REC`
     /// or without, applied in this order after the mount is made.
     pub propagation: Vec<u64>,
-    /// For the mount and everything below it; last of all.
+    /// Attributes for the mount and everything below it, set last of all.
     pub recursive: Option<Attributes>,
-    /// To be made read-only only when everything inside has been set up.
+    /// Whether the mount becomes read-only only after everything inside has been set up.
     pub readonly_at_end: bool,
-    /// Paths that are masked or made read-only are looked up below it.
+    /// Whether masked or read-only paths are looked up below the mount.
     pub holds_restricted_paths: bool,
 }
 
-/// What kind of mount.
+/// The kind of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
     Bind(Bind),
     Filesystem(Filesystem),
     /// Changes a mount that is there already (`remount`).
     Remount(Remount),
-    /// The container's cgroup, on a machine with cgroup v1 hierarchies.
+    /// Shows the container's cgroup, on a machine with cgroup v1 hierarchies.
     CgroupV1(CgroupV1),
-    /// The container's cgroup, on a machine with cgroup v2 only.
+    /// Shows the container's cgroup, on a machine with cgroup v2 only.
     CgroupV2(CgroupV2),
 }
 
-/// A directory or file of the host.
+/// A bind mount of a directory or file of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
-    /// Absolute path on the host.
+    /// The absolute path on the host.
     pub source: PathBuf,
-    /// With everything mounted below the source (`rbind`).
+    /// Whether the bind includes everything that is mounted below the source (`rbind`).
     pub recursive: bool,
-    /// Flags to give it; `None` keeps those of the source.
+    /// The flags of the bind; `None` keeps those of the source.
     pub flags: Option<BindFlags>,
-    /// Whose ids files on it show; such a source is opened by the parent.
+    /// The id map of an idmapped mount, whose source the parent opens.
     pub id_map: Option<BindIdMap>,
-    /// It is out of sight from inside: the container runs already.
+    /// Whether the parent has to open the source: a running container cannot see it.
     pub out_of_sight: bool,
 }
 
 /// Flags of a bind mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindFlags {
-    /// Asked for.
+    /// The flags to set.
     pub set: u64,
-    /// Asked not to be there.
+    /// The flags to clear.
     pub cleared: u64,
 }
 
@@ -80,44 +79,45 @@ pub struct BindIdMap {
     pub scope: IdMapped,
 }
 
-/// Where the id map comes from.
+/// The origin of an id map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BindIdMapSource {
     FromParent(IdMaps),
-    /// The user namespace of the container.
+    /// The map of the container's user namespace.
     Container,
 }
 
 /// A new instance of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
-    /// As in /proc/filesystems.
+    /// The type, as in /proc/filesystems.
     pub kind: String,
-    /// The source: a device, or just a name.
+    /// The source: a device, or only a name.
     pub source: String,
-    /// Flags of the mount and its superblock.
+    /// The flags of the mount and its superblock.
     pub flags: u64,
-    /// The filesystem's own options, in order; one without `=` is a flag.
+    /// The filesystem's own options, in order. An option without `=` is a flag.
     pub options: Vec<String>,
     /// The SELinux context of all its files (`mountLabel`).
     pub context: Option<String>,
     pub place: Place,
-    /// Filled with what it covers (`tmpcopyup`).
+    /// Whether the filesystem starts with a copy of the directory that it covers
+    /// (`tmpcopyup`).
     pub copy_up: bool,
-    /// SELinux label to be set on the root directory once it is mounted.
+    /// The SELinux label that the root directory gets after the mount.
     pub root_label: Option<String>,
 }
 
-/// What is asked of the place a filesystem is mounted on.
+/// The requirements for the mountpoint of a filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Any directory, also through links inside the root filesystem.
+    /// Any directory. The path may lead through links inside the root filesystem.
     Any,
-    /// Any, and the filesystem's root gets the mode of what it covers: a tmpfs
-    /// without a `mode` of its own.
+    /// Any directory, whose mode the filesystem's root gets: for a tmpfs without an option
+    /// `mode`.
     KeepMode,
-    /// No link as its last component: runc refuses to mount proc and sysfs
-    /// elsewhere than where the container will look (CVE-2019-19921).
+    /// A directory whose path does not end with a link. runc refuses to mount proc and
+    /// sysfs at another place than where the container will look for them (CVE-2019-19921).
     OrdinaryDirectory,
 }
 
@@ -125,7 +125,8 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remount {
     pub flags: BindFlags,
-    /// Also of the superblock, with these options: the word `bind` was not there.
+    /// The options for the superblock, which changes, too, if the word `bind` is missing.
+    /// `None` changes only the mount.
     pub superblock: Option<Vec<String>>,
 }
 
@@ -133,9 +134,9 @@ pub struct Remount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupV1 {
     pub hierarchies: Vec<HierarchyView>,
-    /// In a cgroup namespace the hierarchies themselves are mounted, which show
-    /// only what is below the container's cgroup; else the container's own
-    /// directories are bound.
+    /// Whether the container has a cgroup namespace. If so, the hierarchies themselves are
+    /// mounted, because there they show only the part below the container's cgroup. If not,
+    /// the container's own directories are bound.
     pub in_namespace: bool,
     pub flags: u64,
 }
@@ -143,38 +144,38 @@ pub struct CgroupV1 {
 /// A `cgroup` mount of the v2 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupV2 {
-    /// The mount to try.
+    /// The mount that is tried first.
     pub filesystem: Filesystem,
-    /// What is bound when the kernel does not allow the mount: in a user
-    /// namespace without a cgroup namespace of its own.
+    /// The bind that replaces the mount if the kernel does not allow it, which is so in a
+    /// user namespace without a new cgroup namespace.
     pub fallback: Bind,
-    /// A caller that does not see the directory (rootless, outside of the
-    /// host's cgroup mount) gets an empty read-only directory instead, so that
-    /// the host's tree behind it stays out of reach (CVE-2023-25809).
+    /// Whether an empty read-only directory replaces the mount if the caller does not see
+    /// the cgroup's directory (rootless, outside of the host's cgroup mount). Otherwise the
+    /// container could reach the host's tree (CVE-2023-25809).
     pub hide_if_missing: bool,
 }
 
-/// What the mounts depend on besides themselves.
+/// Facts on which the mounts depend besides config.json's list.
 #[derive(Debug)]
 pub struct Surroundings<'a> {
     pub bundle_dir: &'a Path,
-    /// Absolute path of the root filesystem.
+    /// The absolute path of the root filesystem.
     pub rootfs: &'a Path,
     pub namespaces: &'a NamespacePlan,
-    /// `None` leaves `cgroup` mounts refused.
+    /// The cgroups to show; with `None`, mounts of the type `cgroup` are refused.
     pub cgroup: Option<&'a Layout>,
-    /// The caller's user id is not 0.
+    /// Whether the caller's user id is not 0.
     pub unprivileged: bool,
-    /// The caller is not the machine's root.
+    /// Whether the caller is not the machine's root.
     pub rootless: bool,
     /// `linux.mountLabel`.
     pub label: &'a str,
 }
 
-/// Decides on all `mounts`.
+/// Decides about all mounts, in their order.
 ///
 /// # Errors
-/// A mount that cannot be made as it is written; the error names it.
+/// Returns an error that names the mount if one cannot be made as config.json has it.
 pub fn mounts(mounts: &[spec::Mount], around: &Surroundings<'_>) -> Result<Vec<Mount>> {
     let mut planned = Vec::with_capacity(mounts.len());
     for (index, mount) in mounts.iter().enumerate() {
@@ -216,13 +217,13 @@ impl Mount {
         })
     }
 
-    /// Whether this binds something of the host's onto the container's /dev,
-    /// which is then none of our business.
+    /// Returns whether the mount binds a directory of the host on the container's /dev. If
+    /// so, teu sets up nothing in /dev.
     pub fn is_bind_on_dev(&self) -> bool {
         matches!(self.kind, MountKind::Bind(_)) && self.destination == Path::new("/dev")
     }
 
-    /// The part of the host it shows, or may have to.
+    /// Returns the bind that the mount is, or may have to fall back to.
     pub fn bind(&self) -> Option<&Bind> {
         match &self.kind {
             MountKind::Bind(bind) => Some(bind),
@@ -231,13 +232,13 @@ impl Mount {
         }
     }
 
-    /// Whether it is one that was not there before.
+    /// Returns whether the mount is new, and not a change of an existing mount.
     pub fn is_new(&self) -> bool {
         !matches!(self.kind, MountKind::Remount(_))
     }
 
-    /// Whether it is a procfs or sysfs, in which only the kernel renames
-    /// anything.
+    /// Returns whether the mount is a procfs or sysfs, in which nobody but the kernel
+    /// renames files.
     pub fn is_of_the_kernel(&self) -> bool {
         match &self.kind {
             MountKind::Filesystem(filesystem) => filesystem.place == Place::OrdinaryDirectory,
@@ -248,10 +249,10 @@ impl Mount {
         }
     }
 
-    /// Whether it has to wait for the cgroup namespace: it shows the container
-    /// its cgroup, or changes a filesystem that may be of the host's cgroups.
-    /// Outside, the whole hierarchy would be shown, and the host's own mount
-    /// lose its options (nsdelegate).
+    /// Returns whether the mount has to wait for the cgroup namespace, because it shows the
+    /// container's cgroup or changes a filesystem that may be one of cgroups. Outside of
+    /// the cgroup namespace, the mount would show the whole hierarchy, and change the
+    /// options of the host's own mount (it would lose nsdelegate).
     pub fn needs_cgroup_namespace(&self) -> bool {
         match &self.kind {
             MountKind::CgroupV1(_) | MountKind::CgroupV2(_) => true,
@@ -270,16 +271,16 @@ fn type_of(mount: &spec::Mount) -> &str {
     mount.typ().as_deref().unwrap_or_default()
 }
 
-/// Whether no path can be so.
+/// Returns whether the path has a NUL byte, which no path of a system call can have.
 pub(super) fn has_nul(path: &Path) -> bool {
     path.as_os_str().as_bytes().contains(&0)
 }
 
-/// A destination as a clean absolute path inside the root filesystem. One that
-/// starts with the path of the root filesystem itself means what is below it.
+/// Returns a destination as a clean absolute path inside the root filesystem. If the
+/// destination starts with the host's path of the root filesystem, this prefix is removed.
 pub(super) fn destination(path: &Path, rootfs: &Path) -> PathBuf {
     let clean = clean(path);
-    // By bytes, which is quick: both are clean.
+    // Compare bytes, which is faster than components. Both paths are clean.
     let below = clean
         .as_os_str()
         .as_bytes()
@@ -291,8 +292,8 @@ pub(super) fn destination(path: &Path, rootfs: &Path) -> PathBuf {
     }
 }
 
-/// Whether `path` is `directory` or below it, both clean. By bytes, which is
-/// quick.
+/// Returns whether `path` is `directory` or below it. Both must be clean, because their
+/// bytes are compared, which is faster than comparing components.
 pub fn is_at_or_below(path: &Path, directory: &Path) -> bool {
     let (path, directory) = (
         path.as_os_str().as_bytes(),
@@ -304,7 +305,8 @@ pub fn is_at_or_below(path: &Path, directory: &Path) -> bool {
     }
 }
 
-/// `path` below "/", without `.`, `..` and doubled slashes, by its letters only.
+/// Returns `path` as an absolute path without `.`, `..` and doubled slashes. Changes only
+/// the text: links are not looked at.
 pub fn clean(path: &Path) -> PathBuf {
     if is_clean(path.as_os_str().as_bytes()) {
         return path.to_owned();
@@ -322,7 +324,7 @@ pub fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// Whether nothing would change, as nearly always.
+/// Returns whether [`clean`] would change nothing, which is the usual case.
 fn is_clean(path: &[u8]) -> bool {
     path.strip_prefix(b"/").is_some_and(|path| {
         path.split(|byte| *byte == b'/')
@@ -352,8 +354,8 @@ fn kind(
         id_map.is_none(),
         "id-mapped mounts are only supported for bind-mounts"
     );
-    // On a machine with cgroup v2 only both are the same; beside v1 hierarchies
-    // a cgroup2 is a filesystem like others.
+    // If the machine has only cgroup v2, "cgroup" and "cgroup2" mean the same. Beside v1
+    // hierarchies, a cgroup2 is a filesystem like others.
     let v2_alone = matches!(around.cgroup, Some(Layout::V2 { .. }));
     if type_of(mount) == "cgroup" || (type_of(mount) == "cgroup2" && v2_alone) {
         return cgroup(mount, options, around);
@@ -420,7 +422,7 @@ fn filesystem(
     let kind = type_of(mount);
     let mut flags = options.set;
     if kind == "tmpfs" || destination == Path::new("/dev") {
-        // Read-only comes later: see `readonly_at_end`.
+        // The mount becomes read-only later: see `readonly_at_end`.
         flags &= !MS_RDONLY;
     }
     let label = (!around.label.is_empty()).then(|| around.label.to_owned());
@@ -444,9 +446,9 @@ fn filesystem(
     }
 }
 
-/// The filesystem's options one by one. mount(2) takes them as one string and
-/// splits it at commas, so an option may hold several; overlay escapes commas
-/// of file names with a backslash, and a security context may be in quotes.
+/// Splits the filesystem's options. mount(2) takes them as one string and splits it at
+/// commas, so a string of config.json may have several options. overlay escapes commas of
+/// file names with a backslash, and a security context may be in quotes.
 fn split_options(options: &[String], kind: &str) -> Vec<String> {
     let mut split = Vec::new();
     for option in options {
@@ -469,7 +471,7 @@ fn split_options(options: &[String], kind: &str) -> Vec<String> {
     split
 }
 
-/// The id map of a mount, if it has one.
+/// Returns the id map of a mount, or `None` if it has none.
 fn id_map(
     mount: &spec::Mount,
     options: &MountOptions,
@@ -540,8 +542,8 @@ fn cgroup(
     }
 }
 
-/// The options of a cgroup2 mount. Outside a cgroup namespace they are those of
-/// the machine's own mount as well, so those it has are asked for again.
+/// Returns the options of a cgroup2 mount. Outside of a cgroup namespace, they change the
+/// machine's own mount, too. So the options of that mount are added, or it would lose them.
 fn cgroup2_options(data: &[String], in_namespace: bool, of_machine: &[String]) -> Vec<String> {
     let mut options = split_options(data, "cgroup2");
     for flag in of_machine.iter().filter(|_| !in_namespace) {
@@ -552,12 +554,13 @@ fn cgroup2_options(data: &[String], in_namespace: bool, of_machine: &[String]) -
     options
 }
 
-/// Flags which a mount keeps from its creator's user namespace
+/// The flags that a mount keeps from the user namespace in which it was made
 /// (mount_namespaces(7), "Restrictions on mount namespaces").
 const LOCKABLE: u64 = MS_RDONLY | MS_NODEV | MS_NOEXEC | MS_NOSUID | ACCESS_TIME;
 
 impl BindFlags {
-    /// `None` when no word is about flags: the bind then looks like its source.
+    /// Returns the flags, or `None` if no word sets or clears one. The bind then keeps the
+    /// flags of its source.
     fn new(options: &MountOptions) -> Option<BindFlags> {
         let flags = BindFlags {
             set: options.set & !(MS_BIND | MS_REC | MS_REMOUNT),
@@ -566,11 +569,13 @@ impl BindFlags {
         (flags.set != 0 || flags.cleared != 0).then_some(flags)
     }
 
-    /// What to ask for after the kernel refused `set` because the mount has
-    /// locked flags: those of `current`, the flags it has, as well.
+    /// Returns the flags for a second try, after the kernel refused to set these flags
+    /// because the mount has locked ones. `current` has the present flags of the mount; the
+    /// locked ones among them are added.
     ///
     /// # Errors
-    /// A locked flag was asked to be cleared, or changed.
+    /// Returns an error if a flag to clear is locked, or if config.json sets another access
+    /// time than the locked one.
     pub fn with_locked(self, current: u64) -> Result<BindFlags> {
         let refused = current & self.cleared & LOCKABLE;
         if refused != 0 {
@@ -587,7 +592,7 @@ impl BindFlags {
     }
 }
 
-/// Flags by the names mount(8) gives them.
+/// Returns the flags as words of mount(8), with commas between them.
 fn words(flags: u64) -> String {
     let named = [
         (MS_RDONLY, "ro"),
@@ -607,7 +612,7 @@ fn words(flags: u64) -> String {
     words.join(",")
 }
 
-/// Files below /proc that lxcfs and its like may cover.
+/// The files below /proc over which lxcfs and similar programs may mount.
 const COVERABLE: [&str; 10] = [
     "/proc/cpuinfo",
     "/proc/sys/crypto/fips_enabled",
@@ -621,21 +626,22 @@ const COVERABLE: [&str; 10] = [
     "/proc/uptime",
 ];
 
-/// Whether a mount may be on /proc or in it.
+/// Says whether a mount may be on /proc or in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverProc {
-    /// It is elsewhere.
+    /// The mount is outside of /proc.
     Outside,
-    /// It is /proc itself: only a procfs may be mounted there.
+    /// The mount is on /proc itself, where only a procfs may be mounted.
     OnProc,
-    /// One of the files that may be covered.
+    /// The mount is on one of the files that may be covered.
     Coverable,
-    /// No: the container's /proc could lie to the runtime.
+    /// The mount is refused, because it could make the container's /proc lie to the
+    /// runtime.
     Refused,
 }
 
 impl OverProc {
-    /// What holds for `destination`, a path without links.
+    /// Decides about `destination`, a path without links.
     pub fn of(destination: &Path) -> OverProc {
         if !destination.starts_with("/proc") {
             OverProc::Outside
