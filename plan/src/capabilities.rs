@@ -1,5 +1,5 @@
-//! The five capability sets of the process (capabilities(7)), from names to
-//! bits.
+//! Decides the five capability sets of the process (capabilities(7)): turns names into
+//! bits, and leaves out capabilities that the process cannot have.
 
 use anyhow::{Result, bail};
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
@@ -7,28 +7,28 @@ use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 use crate::capability_set::CapabilitySet;
 use crate::prelude::*;
 
-/// The five sets. One may have capabilities of a newer kernel, which no name here
-/// is of.
+/// The five sets. A set may have capabilities of a newer kernel, for which teu has no name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CapabilitiesPlan {
     pub bounding: CapabilitySet,
-    /// What has to leave the bounding set that the process begins with.
+    /// The capabilities to drop from the bounding set with which the process starts.
     pub dropped: CapabilitySet,
     pub effective: CapabilitySet,
     pub inheritable: CapabilitySet,
     pub permitted: CapabilitySet,
     pub ambient: CapabilitySet,
-    /// Effective and permitted, too, until the last steps that need them.
+    /// Capabilities that stay effective and permitted until the last steps, which need
+    /// them.
     pub kept: CapabilitySet,
 }
 
 impl CapabilitiesPlan {
-    /// The sets of `process.capabilities`, of which only those in `available`
-    /// can be had. The others are left out with one warning, as the
-    /// specification asks (config.md, "Linux Process").
+    /// Reads the sets of `process.capabilities`. Capabilities that are not in `available`
+    /// are left out, with one warning, as the specification wants it (config.md, "Linux
+    /// Process").
     ///
     /// # Errors
-    /// A capability is to be effective without being permitted.
+    /// Returns an error if a capability is in the effective but not in the permitted set.
     pub fn new(
         wanted: Option<&LinuxCapabilities>,
         available: CapabilitySet,
@@ -40,14 +40,14 @@ impl CapabilitiesPlan {
                 ignored.join(" ")
             );
         }
-        // capset(2) would say no more than "operation not permitted".
+        // Check this here, because capset(2) would only return "operation not permitted".
         if let Some(name) = names(plan.effective - plan.permitted).next() {
             bail!("process.capabilities.effective: {name} is not in permitted");
         }
         Ok(plan)
     }
 
-    /// The sets, and the names left out, in order and each once.
+    /// Returns the sets, and the names that were left out, sorted and each once.
     fn of_available(
         wanted: Option<&LinuxCapabilities>,
         available: CapabilitySet,
@@ -80,7 +80,7 @@ impl CapabilitiesPlan {
     }
 }
 
-/// The names of the capabilities in `set`, of those that have one.
+/// Returns the names of the capabilities in `set`. A capability without a name is left out.
 pub fn names(set: CapabilitySet) -> impl Iterator<Item = String> {
     set.iter_names().map(|(name, _)| format!("CAP_{name}"))
 }
@@ -89,7 +89,7 @@ pub fn names(set: CapabilitySet) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
-    /// With one that is newer than all names.
+    /// The kernel has a capability for which teu has no name.
     const ALL: CapabilitySet = CapabilitySet::from_bits_retain((1 << 42) - 1);
 
     #[test]

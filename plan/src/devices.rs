@@ -19,9 +19,10 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
     pub nodes: Vec<DeviceNode>,
-    /// Bind the host's nodes: there is no mknod(2) in a user namespace.
+    /// Whether the host's nodes are bound, because mknod(2) is not allowed in a user
+    /// namespace.
     pub bind: bool,
-    /// Symbolic links: path, target.
+    /// The symbolic links: path, target.
     pub links: Vec<(&'static str, &'static str)>,
 }
 

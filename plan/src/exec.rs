@@ -1,5 +1,6 @@
-//! A further process of a running container: which one, from a file or from
-//! the container's own with what the command line puts in its place.
+//! Decides about a further process of a running container. Its description comes from a
+//! file, or is that of the container's own process with the replacements of the command
+//! line.
 
 use alloc::ffi::CString;
 
@@ -15,7 +16,7 @@ use crate::capability_set::CapabilitySet;
 use crate::document;
 use crate::prelude::*;
 
-/// What the command line puts in the place of the container's own process.
+/// The values of the command line that replace those of the container's own process.
 #[derive(Debug, Clone, Default)]
 pub struct Replacements {
     /// The program and its arguments.
@@ -23,9 +24,10 @@ pub struct Replacements {
     pub cwd: Option<String>,
     /// Variables to add.
     pub env: Vec<String>,
-    /// Whether the process gets a terminal, whatever the container's has.
+    /// Whether the process gets a terminal. The container's own process does not matter
+    /// here.
     pub terminal: bool,
-    /// By numbers: `UID[:GID]`.
+    /// The user as numbers: `UID[:GID]`.
     pub user: Option<String>,
     /// Groups to add.
     pub additional_gids: Vec<u32>,
@@ -36,26 +38,27 @@ pub struct Replacements {
     pub capabilities: Vec<String>,
 }
 
-/// Everything decided about a further process.
+/// The plan of a further process.
 #[derive(Debug)]
 pub struct ExecPlan {
     /// The name of the container.
     pub id: String,
     pub process: ProcessPlan,
-    /// The container has a session keyring for it.
+    /// Whether the process joins the container's session keyring.
     pub keyring: bool,
-    /// Descriptors from 3 on that the program gets.
+    /// The number of descriptors from 3 on that the program inherits.
     pub preserved_fds: u32,
     /// See `Plan::parent_sets_limits`.
     pub parent_sets_limits: bool,
 }
 
 impl ExecPlan {
-    /// Decides about `process` in the container `id`. `foreground`: this
-    /// command stays with it and is in front of its user.
+    /// Decides about `process` in the container `id`. `foreground` says that this command
+    /// stays with the process and that its streams are the user's.
     ///
     /// # Errors
-    /// Naming the field that is missing, wrong or not possible here.
+    /// Returns an error that names the field if one is missing, wrong or not possible on
+    /// this host.
     pub fn new(
         id: &str,
         process: &Process,
@@ -75,15 +78,16 @@ impl ExecPlan {
         })
     }
 
-    /// The CPUs that the process runs on, if they were chosen.
+    /// Returns the CPUs for the process, or `None` if it has no CPU affinity of its own.
     pub fn affinity(&self) -> Option<&Affinity> {
         self.process.scheduling.affinity.as_ref()
     }
 
-    /// The program's arguments byte by byte, where some are no text.
+    /// Sets the program's arguments as bytes, because arguments of the command line may not
+    /// be UTF-8.
     ///
     /// # Errors
-    /// One has a NUL byte.
+    /// Returns an error if an argument has a NUL byte.
     pub fn set_args(&mut self, args: Vec<OsString>) -> Result<()> {
         let args = args.into_iter().map(|arg| CString::new(arg.into_vec()));
         self.process.args = args.collect::<Result<_, _>>().context("process.args")?;
@@ -91,15 +95,17 @@ impl ExecPlan {
     }
 }
 
-/// What the process needs beyond its own capabilities when it is in the
-/// container's pid namespace already, where others may be able to take it.
+/// Returns the capabilities that the process needs, beyond its own, for its last steps in
+/// the container's pid namespace. They are as few as possible, because processes of the
+/// container may be able to take the process over.
 fn kept_capabilities(process: &ProcessPlan) -> CapabilitySet {
     let timing = process.seccomp.as_ref().map(|seccomp| seccomp.timing);
     let mut kept = CapabilitySet::empty();
     if timing == Some(Timing::BeforeDroppingCapabilities) {
         kept |= CapabilitySet::SYS_ADMIN;
     }
-    // Not every scheduler is inherited (sched(7)).
+    // The process has to set its scheduler itself, because not every scheduler is inherited
+    // (sched(7)).
     if process.scheduling.scheduler.is_some() {
         kept |= CapabilitySet::SYS_NICE;
     }
@@ -107,10 +113,11 @@ fn kept_capabilities(process: &ProcessPlan) -> CapabilitySet {
 }
 
 impl Replacements {
-    /// The container's `process` with all that is replaced.
+    /// Returns the container's own `process` with these replacements.
     ///
     /// # Errors
-    /// There is no program, or the user is no number, in runc's words.
+    /// Returns an error, in runc's words, if there is no program or if the user is not a
+    /// number.
     pub fn apply(&self, mut process: Process) -> Result<Process> {
         if self.args.is_empty() {
             bail!("exec args cannot be empty");
@@ -162,8 +169,9 @@ fn set_user(user: &mut User, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Never to the inheritable set: programs with file capabilities would get
-/// them (CVE-2022-29162). Without that set there is no ambient one either.
+/// Adds capabilities to all sets except for the inheritable one, because programs with file
+/// capabilities would get them (CVE-2022-29162). The ambient set is extended only if the
+/// inheritable set is not empty, because an ambient capability must be inheritable.
 fn add_capabilities(sets: &mut LinuxCapabilities, names: &[String]) {
     let mut added = Vec::with_capacity(names.len());
     for name in names {

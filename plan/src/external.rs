@@ -1,6 +1,6 @@
-//! DECIDE: what of a container is not its own but the host's: CRIU neither
-//! stores it on a checkpoint nor makes it on a restore, but is told where it
-//! is. Not for: asking CRIU; see `commands/checkpoint.rs`.
+//! DECIDE: the parts of a container that belong to the host. CRIU neither saves them at a
+//! checkpoint nor makes them at a restore, but has to be told where they are. Not for
+//! calling CRIU: see `commands/checkpoint.rs`.
 
 use serde::{Deserialize, Serialize};
 use teu_namespaces_types::{Kind, NamespacePlan};
@@ -9,41 +9,42 @@ use super::mounts::{Mount, MountKind};
 use super::rootfs::RootfsPlan;
 use crate::prelude::*;
 
-/// What the state of a container keeps of it, for `checkpoint`.
+/// The external parts of a container, which its state keeps for `checkpoint`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct External {
-    /// Where the host's files are mounted in the container, as config.json has
-    /// it: links may be in it.
+    /// The mountpoints of the host's files, as config.json has them: their paths may have
+    /// links.
     pub mounts: Vec<PathBuf>,
-    /// The masked paths, of which files have the host's /dev/null over them.
+    /// The masked paths. Files among them are covered by the host's /dev/null.
     pub masked: Vec<PathBuf>,
-    /// The kinds of namespaces that it joined and that CRIU may leave alone.
+    /// The kinds of joined namespaces that CRIU may leave alone.
     pub namespaces: Vec<String>,
-    /// The caller's pipes among the standard streams, as `pipe:[7]`, and empty
-    /// words for other streams.
+    /// The caller's pipes among the standard streams, such as `pipe:[7]`. Empty for other
+    /// streams.
     pub pipes: [String; 3],
 }
 
-/// Files of the host that are mounted in the container.
+/// A file or directory of the host that is mounted in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalMount {
-    /// Where in the container.
+    /// The mountpoint in the container.
     pub destination: PathBuf,
-    /// What, on the host.
+    /// The path on the host.
     pub source: PathBuf,
 }
 
-/// The namespaces that CRIU can leave alone; the name it has for each with the
-/// oldest version that knows it. Others that a container joined are joined
-/// again by CRIU on a restore.
+/// The namespaces that CRIU can leave alone: kind, name in /proc/PID/ns, CRIU's key, and
+/// the oldest version of CRIU that knows it. Other namespaces that the container joined are
+/// joined by CRIU at a restore.
 pub const EXTERNAL_NAMESPACES: [(Kind, &str, &str, u32); 2] = [
     (Kind::Network, "net", "extRootNetNS", 31_100),
     (Kind::Pid, "pid", "extRootPidNS", 31_500),
 ];
 
 impl External {
-    /// What holds for a container of this plan; the streams are known later.
+    /// Returns the external parts of a container of this plan. The streams are set later,
+    /// because they are not known yet.
     pub fn new(rootfs: &RootfsPlan, namespaces: &NamespacePlan) -> External {
         let joined = EXTERNAL_NAMESPACES
             .iter()
@@ -66,15 +67,15 @@ impl External {
     }
 }
 
-/// All that may have been external at the checkpoint from which a container of
-/// this plan is restored.
+/// Returns everything that may have been external in the checkpoint from which a container
+/// of this plan is restored.
 pub fn external_mounts(rootfs: &RootfsPlan, namespaces: &NamespacePlan) -> Vec<ExternalMount> {
     let same = |path: PathBuf| ExternalMount {
         destination: path.clone(),
         source: path,
     };
     let nodes = rootfs.devices.iter().flat_map(|devices| &devices.nodes);
-    // What covers masked files has one name for all of them.
+    // CRIU gets one name for /dev/null, which covers all masked files.
     let null = (!rootfs.masked_paths.is_empty()).then(|| same("/dev/null".into()));
     mounts(&rootfs.mounts, namespaces)
         .chain(null)
@@ -82,11 +83,11 @@ pub fn external_mounts(rootfs: &RootfsPlan, namespaces: &NamespacePlan) -> Vec<E
         .collect()
 }
 
-/// The mounts whose source is the host's.
+/// Returns the mounts whose source belongs to the host.
 fn mounts(mounts: &[Mount], namespaces: &NamespacePlan) -> impl Iterator<Item = ExternalMount> {
-    // Without a cgroup namespace it shows the host's hierarchy. A mount of that
-    // would give the host CRIU's options (nsdelegate gone), and a user namespace
-    // may not make one: the host's is bound.
+    // Without a cgroup namespace, a cgroup2 mount shows the host's hierarchy, so the host's
+    // mount is bound. A new mount would set CRIU's options on the host's (without
+    // nsdelegate), and is not allowed in a user namespace.
     let binds_cgroup2 = !namespaces.is_private(Kind::Cgroup);
     mounts.iter().flat_map(move |mount| match &mount.kind {
         MountKind::Bind(bind) => vec![ExternalMount {
@@ -105,7 +106,7 @@ fn mounts(mounts: &[Mount], namespaces: &NamespacePlan) -> impl Iterator<Item = 
                 source: hierarchy.directory.clone(),
             })
             .collect(),
-        // Mounts of the container's own.
+        // These are mounts of the container's own.
         MountKind::CgroupV1(_)
         | MountKind::CgroupV2(_)
         | MountKind::Filesystem(_)

@@ -567,7 +567,8 @@ mod tests {
             (&devices[2]["uid"], &devices[2]["gid"]),
             (&json!(8), &json!(9))
         );
-        // It comes after what denies it, and none means none.
+        // The rule comes after rules that deny the device. A node without access has no
+        // rule.
         let rules = spec["linux"]["resources"]["devices"]
             .as_array()
             .expect("rules");
@@ -577,7 +578,7 @@ mod tests {
             rules[1],
             json!({ "allow": true, "type": "c", "major": 200, "minor": 1, "access": "rw" })
         );
-        // There may be nothing of Linux before.
+        // The specification may lack the section `linux`.
         let spec = applied(&json!({}), &edits);
         assert_eq!(spec["linux"]["devices"].as_array().map(Vec::len), Some(2));
         assert_eq!(spec["linux"].get("seccomp"), None);
@@ -620,19 +621,19 @@ mod tests {
             options.join(",")
         };
         assert_eq!(options(&spec, 2), "ro,bind,nosuid,nodev");
-        // The owners are the container's in a user namespace.
+        // In a user namespace, bind mounts are idmapped.
         let mut config = config;
         config["linux"] = json!({ "namespaces": [{ "type": "user" }] });
         let spec = applied(&config, &edits);
         assert_eq!(options(&spec, 2), "ro,bind,nosuid,nodev,idmap");
         assert_eq!(options(&spec, 3), "ro,rbind,nosuid,nodev,ridmap");
         assert_eq!(options(&spec, 5), "ro,x,nosuid,nodev");
-        // Nothing brings privileges, whatever it says.
+        // No mount brings privileges, whatever its options are.
         let mut edits = edits;
         edits["mounts"][1]["options"] = json!(["suid", "bind", "nodev", "dev", "rsuid", "rdev"]);
         let spec = applied(&json!({}), &edits);
         assert_eq!(options(&spec, 1), "bind,nodev,nosuid");
-        // Without mounts nothing is put in another order.
+        // Edits without mounts leave the order of the mounts as it is.
         let spec = applied(
             &json!({ "mounts": [mount("u", "/a/b"), mount("u", "/c")] }),
             &json!({ "env": ["A=b"] }),

@@ -645,7 +645,7 @@ mod tests {
         assert_eq!((&node.host_path, node.made_by_parent), (&None, None));
         assert_eq!(hotplug.named.rules()[0].access.to_string(), "r");
         assert!(hotplug.ended_rules.is_empty());
-        // The host's own /dev stays as it is, so the node has to be made elsewhere.
+        // A node cannot be added to the host's own /dev.
         named.dev_is_the_hosts = true;
         let refused = plan(&named, &[], &["/dev/null:/dev/x"], &[]).expect_err("refused");
         assert_eq!(

@@ -1,6 +1,6 @@
-//! Cache and memory bandwidth allocation (config-linux.md, "IntelRdt"; kernel:
-//! Documentation/filesystems/resctrl.rst): which group of the resctrl file
-//! system the container goes to. `parent/intel_rdt.rs` carries it out.
+//! Decides to which group of the resctrl filesystem the container goes, for the allocation
+//! of cache and memory bandwidth (config-linux.md, "IntelRdt"; kernel:
+//! Documentation/filesystems/resctrl.rst). `parent/intel_rdt.rs` moves it there.
 
 use anyhow::{Result, bail};
 
@@ -8,13 +8,13 @@ use super::seen::Resctrl;
 use crate::prelude::*;
 use oci_spec::runtime::LinuxIntelRdt;
 
-/// Decided.
+/// The resctrl group of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntelRdtPlan {
-    /// Where resctrl is mounted.
+    /// The mountpoint of resctrl.
     pub root: PathBuf,
     pub group: Group,
-    /// The lines for the group's `schemata`; empty leaves the file alone.
+    /// The lines to write to the group's `schemata`. If empty, the file is not written.
     pub schemata: Vec<String>,
     /// The name of the monitoring group to make in the group.
     pub monitoring: Option<String>,
@@ -23,11 +23,12 @@ pub struct IntelRdtPlan {
 /// The control group (CLOS) of the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Group {
-    /// The one all processes are in at first.
+    /// The default group, in which every process starts.
     Default,
-    /// The container's own, by its id: goes with the container.
+    /// A group for this container only, with its id as name. It is removed with the
+    /// container.
     Own(String),
-    /// One that others may use too: stays.
+    /// A group that other containers may use, too. It is not removed with the container.
     Shared { name: String, must_exist: bool },
 }
 
@@ -35,7 +36,7 @@ impl IntelRdtPlan {
     /// Decides about `linux.intelRdt` of the container `id`.
     ///
     /// # Errors
-    /// The machine has none of it, or a value that cannot be.
+    /// Returns an error if the machine lacks the feature, or if a value is not valid.
     pub fn new(rdt: &LinuxIntelRdt, id: &str, resctrl: Option<&Resctrl>) -> Result<IntelRdtPlan> {
         let Some(resctrl) = resctrl else {
             bail!("intelRdt is specified in config, but Intel RDT is not enabled");
@@ -77,7 +78,7 @@ impl IntelRdtPlan {
         })
     }
 
-    /// The directory of the group.
+    /// Returns the directory of the group.
     pub fn directory(&self) -> PathBuf {
         match &self.group {
             Group::Default => self.root.clone(),
@@ -90,7 +91,7 @@ fn is_set(schema: &Option<String>) -> bool {
     schema.as_ref().is_some_and(|schema| !schema.is_empty())
 }
 
-/// The lines in the order the specification wants them written.
+/// Returns the lines in the order in which the specification wants them written.
 fn schemata(rdt: &LinuxIntelRdt) -> Result<Vec<String>> {
     if let Some(schema) = rdt.mem_bw_schema()
         && !schema.is_empty()

@@ -70,7 +70,7 @@ use crate::prelude::*;
 /// The error of a specification without a process. Engines match these words.
 pub const NO_PROCESS: &str = "process property must not be empty";
 
-/// Everything decided about a container.
+/// The plan of a container.
 #[derive(Debug)]
 pub struct Plan {
     pub id: String,
@@ -86,26 +86,26 @@ pub struct Plan {
     pub sysctls: Vec<Sysctl>,
     pub net_devices: Vec<NetDevice>,
     pub intel_rdt: Option<IntelRdtPlan>,
-    /// Resource limits are set from outside: root of a user namespace may not
-    /// raise them, and the parent may set those of its own namespace's processes.
+    /// Whether the parent sets the resource limits. Root of a user namespace may not raise
+    /// them, but the parent may, for processes that it has started.
     pub parent_sets_limits: bool,
-    /// Empty: not set.
+    /// If empty, the name is not set.
     pub hostname: String,
-    /// Empty: not set.
+    /// If empty, the name is not set.
     pub domainname: String,
     pub new_keyring: bool,
     pub preserved_fds: u32,
     pub rootless: bool,
-    /// The container's sd_notify messages are passed on.
+    /// Whether the container's sd_notify messages are forwarded.
     pub notifies: bool,
 }
 
 impl Plan {
-    /// Decides everything; each step uses only what was decided before it.
+    /// Decides everything, in an order in which each step uses only earlier decisions.
     ///
     /// # Errors
-    /// A field that is missing, wrong, or asks for what this host or this teu
-    /// cannot do; the error names it.
+    /// Returns an error that names the field if one is missing or wrong, or if this host or
+    /// teu cannot do what it asks for.
     pub fn new(
         spec: &Spec,
         bundle: &Path,
@@ -125,7 +125,7 @@ impl Plan {
         }
         let mut namespaces = namespaces::plan(spec, seen)?;
         let net_devices = sorted(linux.and_then(|linux| linux.net_devices().as_ref()));
-        // The parent moves the devices there at once.
+        // The parent moves the devices to this namespace immediately after the clone.
         namespaces.network_at_once = !net_devices.is_empty();
         let rootless = cgroup::is_rootless(options, &seen.caller);
         let cgroup = cgroup::plan(spec, &namespaces, options, rootless)?;

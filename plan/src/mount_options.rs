@@ -1,12 +1,11 @@
-//! What the words in a mount's `options` mean.
+//! Reads the words in a mount's `options`.
 //!
-//! The words are those of mount(8) and of the runtime specification
-//! (config.md, "Linux mount options"), as runc knows them. One table says what
-//! each means; `features` shows its words and `MountOptions::parse` follows it.
-//! Every other word is for the filesystem. What is done with the result is
-//! decided in `plan/src/mounts.rs`.
+//! The words are those of mount(8) and of the specification (config.md, "Linux mount
+//! options"), as runc knows them. One table has the meaning of each word:
+//! `MountOptions::parse` uses it, and `teu features` prints its words. Any other word is an
+//! option of the filesystem. Not for deciding about mounts: see `plan/src/mounts.rs`.
 
-/// What one word means.
+/// The meaning of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     /// Sets flags of mount(2).
@@ -19,12 +18,12 @@ enum Meaning {
     SetAll(u64),
     /// Clears an attribute of mount_setattr(2) on the mount and all below it.
     ClearAll(u64),
-    /// Fills a tmpfs with what it covers.
+    /// Copies the directory that a tmpfs covers into the tmpfs.
     CopyUp,
     /// Maps the ids of the mount.
     MapIds(IdMapped),
-    /// Nothing: "defaults" stands for the absence of options. runc gives it to
-    /// the filesystem, which refuses it.
+    /// Has no effect: "defaults" means that no option is set. runc passes the word to the
+    /// filesystem, which refuses it.
     Nothing,
 }
 
@@ -40,9 +39,8 @@ use crate::mount_flags::{
 };
 use crate::prelude::*;
 
-/// Every word, in alphabetical order. "acl" and "noacl" are not among them
-/// although mount(8) has them: `MS_POSIXACL` is not for user space, so they are
-/// left to the filesystem.
+/// All words, in alphabetical order. "acl" and "noacl" are left to the filesystem although
+/// mount(8) has them, because `MS_POSIXACL` is only for use in the kernel.
 const TABLE: &[(&str, Meaning)] = &[
     ("async", Clear(MS_SYNCHRONOUS)),
     ("atime", Clear(MS_NOATIME)),
@@ -108,9 +106,9 @@ const TABLE: &[(&str, Meaning)] = &[
     ("unbindable", Propagation(MS_UNBINDABLE)),
 ];
 
-/// The flags of mount(2) that are attributes of one mount, and these
-/// attributes for mount_setattr(2). The access time is not here, being one
-/// attribute with several values.
+/// The flags of mount(2) that are attributes of one mount, with the attributes of
+/// mount_setattr(2). Access times are missing here, because they are one attribute with
+/// several values.
 const ATTRIBUTES: &[(u64, u64)] = &[
     (MS_RDONLY, MOUNT_ATTR_RDONLY),
     (MS_NOSUID, MOUNT_ATTR_NOSUID),
@@ -120,9 +118,9 @@ const ATTRIBUTES: &[(u64, u64)] = &[
     (MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
 ];
 
-/// The flags of mount(2) that are of the filesystem, shared by all its mounts,
-/// and their words for fsconfig(2) (`FSCONFIG_SET_FLAG`). `MS_RDONLY` is both;
-/// `MS_SILENT` and `MS_I_VERSION` have no word there.
+/// The flags of mount(2) that belong to the filesystem, and so to all its mounts, with
+/// their words for fsconfig(2) (`FSCONFIG_SET_FLAG`). `MS_RDONLY` is a flag of the mount
+/// and of the filesystem. `MS_SILENT` and `MS_I_VERSION` have no word there.
 const FILESYSTEM_FLAGS: &[(u64, &str)] = &[
     (MS_RDONLY, "ro"),
     (MS_SYNCHRONOUS, "sync"),
@@ -131,12 +129,12 @@ const FILESYSTEM_FLAGS: &[(u64, &str)] = &[
     (MS_LAZYTIME, "lazytime"),
 ];
 
-/// Every word that is understood, in alphabetical order.
+/// Returns all known words, in alphabetical order.
 pub fn words() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(word, _)| *word)
 }
 
-/// How far a mapping of ids reaches.
+/// The mounts that an id map applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdMapped {
     /// The mount itself: "idmap".
@@ -148,14 +146,14 @@ pub enum IdMapped {
 /// Attributes to change with mount_setattr(2): `attr_set` and `attr_clr`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// `MOUNT_ATTR_*` to set.
+    /// The `MOUNT_ATTR_*` to set.
     pub set: u64,
-    /// `MOUNT_ATTR_*` to clear; done before `set`.
+    /// The `MOUNT_ATTR_*` to clear, before those of `set` are set.
     pub clear: u64,
 }
 
 impl Attributes {
-    /// Whether there is nothing to change.
+    /// Returns whether there is nothing to change.
     pub fn is_empty(self) -> bool {
         self == Attributes::default()
     }
@@ -178,47 +176,47 @@ impl Attributes {
         }
     }
 
-    /// The access time is one attribute with several values: choosing one, the
-    /// kernel wants all of it cleared (mount_setattr(2)), and none other set.
+    /// Removes any choice of access times. They are one attribute with several values: to
+    /// choose one, the kernel requires that the whole attribute is cleared
+    /// (mount_setattr(2)).
     fn clear_access_time(&mut self) {
         self.set &= !MOUNT_ATTR__ATIME;
         self.clear |= MOUNT_ATTR__ATIME;
     }
 }
 
-/// Whether it is a value of the access time. `MOUNT_ATTR_RELATIME` is 0.
+/// Returns whether the attribute is a value of the access time. `MOUNT_ATTR_RELATIME` is 0.
 fn is_access_time(attribute: u64) -> bool {
     attribute & !MOUNT_ATTR__ATIME == 0
 }
 
-/// The options of one mount, understood.
+/// The parsed options of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountOptions {
-    /// `MS_*` to set, those of bind and remount among them. Of contradicting
-    /// words the last counts.
+    /// The `MS_*` flags to set, including those for a bind and a remount. Of words that
+    /// contradict each other, the last one counts.
     pub set: u64,
-    /// `MS_*` that a word asked to clear and no later word to set. For a bind
-    /// mount this differs from their mere absence: a flag that the kernel does
-    /// not let go of is an error only for who asked for it.
+    /// The `MS_*` flags that a word clears and no later word sets. For a bind mount, a
+    /// cleared flag differs from a flag that is not mentioned: if the kernel does not let
+    /// teu clear the flag, only the former is an error.
     pub cleared: u64,
-    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, each with
-    /// `MS_REC` or without, to apply one after the other: a mount can be slave
-    /// and shared.
+    /// The propagation changes to apply one after the other: each is `MS_SHARED`,
+    /// `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, with or without `MS_REC`. There may be
+    /// several, because a mount can be slave and shared.
     pub propagation: Vec<u64>,
-    /// What to change on the mount and all below it.
+    /// The attributes to change on the mount and on all mounts below it.
     pub recursive: Attributes,
-    /// Whether a tmpfs begins with a copy of what it covers.
+    /// Whether a tmpfs starts with a copy of the directory that it covers.
     pub copy_up: bool,
-    /// Whether the ids of the mount are mapped although it has no mappings of
-    /// its own.
+    /// The scope in which ids are mapped, if a word asks for it.
     pub id_mapped: Option<IdMapped>,
-    /// The words for the filesystem, in their order.
+    /// The filesystem's own options, in their order.
     pub data: Vec<String>,
 }
 
 impl MountOptions {
-    /// Understands the words of a mount's `options`. No word is refused here:
-    /// one that is not in the table is for the filesystem, which will tell.
+    /// Parses the words of a mount's `options`. Never fails: a word that is not in the
+    /// table is an option of the filesystem, which accepts or refuses it.
     pub fn parse(options: &[String]) -> MountOptions {
         let mut parsed = MountOptions::default();
         for word in options {
@@ -249,23 +247,24 @@ impl MountOptions {
         }
     }
 
-    /// Whether it is a bind mount, whatever its type says.
+    /// Returns whether the options ask for a bind mount. The type of the mount does not
+    /// matter here.
     pub fn is_bind(&self) -> bool {
         self.set & MS_BIND != 0
     }
 
-    /// Whether a bind mount takes along what is mounted below its source.
+    /// Returns whether a bind mount includes the mounts below its source.
     pub fn is_recursive(&self) -> bool {
         self.set & MS_REC != 0
     }
 }
 
-/// The flags of mount(2) that say how access times are kept.
+/// The flags of mount(2) for access times.
 pub const ACCESS_TIME: u64 = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
 
 impl Attributes {
-    /// What makes a mount have `flags` of mount(2) and no others. How access
-    /// times are kept changes only if a flag is about it, as with a remount.
+    /// Returns the attributes that give a mount exactly `flags` of mount(2). The mode of
+    /// access times changes only if `flags` has one, as in a remount.
     pub fn exactly(flags: u64) -> Attributes {
         let set = attributes_of(flags);
         let all = ATTRIBUTES
@@ -279,12 +278,12 @@ impl Attributes {
     }
 }
 
-/// The attributes that `flags` of mount(2) are, for fsmount(2).
+/// Returns `flags` of mount(2) as attributes for fsmount(2).
 pub fn attributes_of(flags: u64) -> u64 {
     let has = |flag: &u64| flags & flag != 0;
     let bits = ATTRIBUTES.iter().filter(|(flag, _)| has(flag));
     let set = bits.fold(0, |set, (_, attribute)| set | attribute);
-    // Of several modes the kernel lets the strict one win (path_mount).
+    // If several modes are set, the strictest one wins, as in the kernel (path_mount).
     if has(&MS_STRICTATIME) {
         set | MOUNT_ATTR_STRICTATIME
     } else if has(&MS_NOATIME) {
@@ -294,8 +293,7 @@ pub fn attributes_of(flags: u64) -> u64 {
     }
 }
 
-/// The part of `flags` of mount(2) that is of the filesystem, as words for
-/// fsconfig(2).
+/// Returns the flags of the filesystem among `flags` of mount(2), as words for fsconfig(2).
 pub fn filesystem_words(flags: u64) -> impl Iterator<Item = &'static str> {
     FILESYSTEM_FLAGS
         .iter()

@@ -1,4 +1,4 @@
-//! Network devices of the host that the container gets (config-linux.md,
+//! Decides which network devices of the host move to the container (config-linux.md,
 //! "Network Devices").
 
 use alloc::collections::BTreeMap;
@@ -10,24 +10,24 @@ use oci_spec::runtime::LinuxNetDevice;
 
 use crate::prelude::*;
 
-/// The longest name a network device can have (`IFNAMSIZ` with its NUL is 16).
+/// The length of the longest name of a network device (`IFNAMSIZ` is 16, with the NUL).
 const LONGEST_NAME: usize = 15;
 
-/// One device to move.
+/// A network device to move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetDevice {
-    /// Its name in the host's network namespace.
+    /// The name in the host's network namespace.
     pub host_name: String,
-    /// Its name in the container's; `%d` in it stands for the first number
-    /// that makes it unique.
+    /// The name in the container's network namespace. The kernel replaces `%d` by the first
+    /// number that makes the name unique.
     pub name: String,
 }
 
-/// Decides about `linux.netDevices`, in the order of the names.
+/// Decides about `linux.netDevices`. The result is in the order of the names.
 ///
 /// # Errors
-/// No network namespace to move to, a caller without the privilege, or a name
-/// no device can have.
+/// Returns an error if the container has no network namespace of its own, if the caller
+/// lacks the privilege, or if a name is not valid for a network device.
 pub fn plan(
     devices: &BTreeMap<&str, &LinuxNetDevice>,
     namespaces: &NamespacePlan,
@@ -64,7 +64,7 @@ pub fn plan(
     Ok(plan)
 }
 
-/// What the kernel takes for a name (`dev_valid_name`).
+/// Returns whether the kernel accepts the name (`dev_valid_name`).
 fn is_valid(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && name.len() <= LONGEST_NAME

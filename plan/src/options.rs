@@ -1,11 +1,11 @@
-//! What the command line and a service manager say about a container to be made.
+//! The options for a new container, from the command line and from a service manager.
 
 use oci_spec::runtime::{Mount, Spec};
 
 use super::gpu::DeviceOptions;
 use crate::prelude::*;
 
-/// Who makes cgroups, as the command line says it.
+/// The value of the option that selects how cgroups are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CgroupManager {
     #[default]
@@ -14,47 +14,48 @@ pub enum CgroupManager {
     Disabled,
 }
 
-/// What the command line says about a container.
+/// The options of the command line for a container.
 #[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
-    /// Its name.
+    /// The name of the container.
     pub id: String,
-    /// Who makes the cgroup.
+    /// The way in which the cgroup is made.
     pub cgroup_manager: CgroupManager,
-    /// Missing permission for cgroups is no error; `None` decides by the user.
+    /// Whether a container may lack a cgroup because permission for it is missing; `None`
+    /// decides by the user.
     pub rootless: Option<bool>,
-    /// Move the root mount and chroot instead of pivot_root.
+    /// Whether init moves the root mount and calls chroot, instead of pivot_root.
     pub no_pivot: bool,
-    /// Stay in the caller's session keyring.
+    /// Whether the container stays in the caller's session keyring.
     pub no_new_keyring: bool,
-    /// Descriptors from 3 on that the program gets.
+    /// The number of descriptors from 3 on that the program inherits.
     pub preserved_fds: u32,
-    /// What a service manager started us with.
+    /// The settings of the service manager that started teu.
     pub service: Service,
-    /// Devices that are asked for by name.
+    /// The options for devices.
     pub devices: DeviceOptions,
-    /// This process stays with the container and is in front of its user.
+    /// Whether teu stays with the container, and the streams are the user's.
     pub foreground: bool,
-    /// Its program is not started by this command, and may be missing.
+    /// Whether config.json may lack a process: this command does not start the program.
     pub may_lack_process: bool,
 }
 
-/// What a service manager gives its services, as the container gets it.
+/// The settings that a service manager gives its services, as the container gets them.
 #[derive(Debug, Clone, Default)]
 pub struct Service {
-    /// Environment variables.
+    /// The environment variables.
     pub variables: Vec<(&'static str, String)>,
-    /// The directory of the notify socket on the host, and where it is mounted.
+    /// The directory of the notify socket on the host, and its mountpoint in the container.
     pub mount: Option<(PathBuf, PathBuf)>,
 }
 
 impl Service {
-    /// Whether there is one.
+    /// Returns whether a service manager has given any settings.
     pub(super) fn is_one(&self) -> bool {
         !self.variables.is_empty() || self.mount.is_some()
     }
 
-    /// Adds what it gives.
+    /// Adds the variables and the mount to the specification.
     pub(super) fn add_to(&self, spec: &mut Spec) {
         if let Some(process) = spec.process_mut() {
             let pairs = self

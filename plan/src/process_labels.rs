@@ -8,14 +8,15 @@ use super::seen::Caller;
 use crate::prelude::*;
 use oci_spec::runtime::Process;
 
-/// The labels of the process. At most one module is in use on a machine, but
-/// the specification may name both.
+/// The labels of the process. The specification may set both, although a machine usually
+/// has only one of the two modules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LsmPlan {
     /// The AppArmor profile (`process.apparmorProfile`).
     pub apparmor_profile: Option<CString>,
-    /// The profile is put on top of the runtime's own, and both bind: without
-    /// new privileges the kernel lets no confined process leave its profile.
+    /// Whether the profile is stacked on teu's own profile, so that both apply. This is
+    /// needed with no_new_privs, because the kernel then lets no confined process leave its
+    /// profile.
     pub stacks_apparmor_profile: bool,
     /// The SELinux label (`process.selinuxLabel`).
     pub selinux_label: Option<CString>,
@@ -25,8 +26,8 @@ impl LsmPlan {
     /// Decides about the labels.
     ///
     /// # Errors
-    /// A SELinux label where SELinux is off. An AppArmor profile is tried in
-    /// any case: the kernel's answer is the error engines know.
+    /// Returns an error if a SELinux label is set and SELinux is off. An AppArmor profile
+    /// is not checked here, because engines know the kernel's error for it.
     pub fn new(process: &Process, caller: &Caller) -> Result<LsmPlan> {
         let selinux_label = process.selinux_label().as_deref().unwrap_or_default();
         let apparmor_profile = process.apparmor_profile().as_deref().unwrap_or_default();
@@ -41,7 +42,8 @@ impl LsmPlan {
     }
 }
 
-/// Whether a process could not leave the runtime's own profile for another.
+/// Returns whether the process can use its AppArmor profile only stacked on teu's own, if
+/// teu has one.
 pub fn must_stay(process: &Process) -> bool {
     let profile = process.apparmor_profile().as_deref().unwrap_or_default();
     process.no_new_privileges() == Some(true) && !profile.is_empty()

@@ -1,5 +1,6 @@
-//! What was seen of the machine before anything is decided: facts, which `host/look.rs`
-//! collects. Those that only few containers depend on are looked at for those only.
+//! The facts about the machine that are collected before anything is decided.
+//! `host/look.rs` collects them. A fact on which only few containers depend is collected
+//! only for those containers; else its field has a default.
 
 use alloc::collections::BTreeMap;
 
@@ -10,64 +11,69 @@ use teu_namespaces_types::IdMaps;
 use crate::capability_set::CapabilitySet;
 use crate::prelude::*;
 
-/// Device and number of a file's inode.
+/// The device and the inode number of a file.
 pub type FileId = (u64, u64);
 
-/// What a plan depends on beside config.json and the command line.
+/// All facts on which a plan depends, besides config.json and the command line.
 #[derive(Debug)]
 pub struct Seen {
     pub caller: Caller,
-    /// Where the root filesystem is: ELOOP for a path with a link, ENOTDIR for anything
-    /// but a directory.
+    /// The result of looking at the root filesystem's path: ELOOP if the path has a link,
+    /// ENOTDIR if the path is not a directory.
     pub rootfs: Result<(), IoError>,
-    /// The cgroup hierarchies, and what systemd has said.
+    /// The cgroup hierarchies, and systemd's answers about them.
     pub cgroups: Location,
-    /// /proc has the memory of the kernel.
+    /// Whether /proc has the kernel's memory (kcore).
     pub has_kcore: bool,
-    /// Of the user namespace to join, if there is one.
+    /// The id maps of the user namespace to join, if there is one.
     pub joined_id_maps: Option<IdMaps>,
-    /// The network namespace to join is the caller's own. Only with sysctls of it.
+    /// Whether the network namespace to join is the caller's own. Collected only if sysctls
+    /// of the network are set.
     pub joins_own_network: bool,
-    /// The kernel has `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`. Only if it is asked for.
+    /// Whether the kernel has `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`. Collected only if
+    /// config.json asks for the flag.
     pub knows_wait_killable: bool,
-    /// `None`: there is no such filesystem. Only if it is asked for.
+    /// The resctrl filesystem; `None` if it is not mounted. Collected only if config.json
+    /// has intelRdt.
     pub resctrl: Option<Resctrl>,
     pub devices: DevicesSeen,
 }
 
-/// This process: what it may, and what those that it starts begin with.
+/// This process of teu: its privileges, and the attributes that its children inherit.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Its user id is not 0.
+    /// Whether the user id is not 0.
     pub is_unprivileged: bool,
-    /// It is in another user namespace than the machine's first.
+    /// Whether teu is in a user namespace other than the machine's first one.
     pub in_user_namespace: bool,
-    /// Root of its user namespace is a user of the machine, whose systemd it can ask. Only
-    /// in a user namespace, for a container that systemd makes the cgroup of.
+    /// Whether root of teu's user namespace is an ordinary user of the machine whose
+    /// systemd teu can reach. Collected only in a user namespace, for a container whose
+    /// cgroup systemd makes.
     pub has_users_systemd: bool,
-    /// Its effective group id. Only of an unprivileged user.
+    /// The effective group id. Collected only for an unprivileged user.
     pub group: u32,
-    /// No process in its user namespace can get another capability.
+    /// The bounding set: processes in teu's user namespace cannot get other capabilities.
     pub bounding: CapabilitySet,
     pub effective: CapabilitySet,
-    /// The lowest bit is signal 1.
+    /// The ignored signals, which children inherit. The lowest bit is signal 1.
     pub ignored_signals: u64,
-    /// What a process in another user namespace may have: all that the kernel knows. Only
-    /// if there will be such a process.
+    /// The capabilities that a process in another user namespace can have: all that the
+    /// kernel knows. Collected only if there will be such a process.
     pub known_capabilities: CapabilitySet,
-    /// SELinux is on. Only if there is a label.
+    /// Whether SELinux is on. Collected only if a label is set.
     pub has_selinux: bool,
-    /// An AppArmor profile binds it. Only for a process that cannot leave it.
+    /// Whether an AppArmor profile confines teu. Collected only for a process that cannot
+    /// leave the profile.
     pub is_confined_by_apparmor: bool,
 }
 
 impl Caller {
-    /// Whether it may give files and mounts any owner of the machine's.
+    /// Returns whether teu may give files and mounts any owner.
     pub fn may_map_owners(&self) -> bool {
         !self.is_rootless()
     }
 
-    /// Whether it lacks the privileges of the machine's root.
+    /// Returns whether teu lacks the privileges of the machine's root.
     pub fn is_rootless(&self) -> bool {
         self.is_unprivileged || self.in_user_namespace
     }
@@ -76,7 +82,7 @@ impl Caller {
 /// The mounted resctrl filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resctrl {
-    /// Where it is mounted.
+    /// The mountpoint.
     pub root: PathBuf,
     /// Whether parts of the L3 cache can be allocated.
     pub has_cache_allocation: bool,
@@ -84,29 +90,31 @@ pub struct Resctrl {
     pub has_bandwidth_allocation: bool,
 }
 
-/// What the devices and GPUs bring that are asked for.
+/// The facts about the requested devices and GPUs.
 #[derive(Debug, Default)]
 pub struct DevicesSeen {
-    /// There is a driver of NVIDIA's. Only if config.json has NVIDIA's hook.
+    /// Whether the host has NVIDIA's driver. Collected only if config.json has NVIDIA's
+    /// hook.
     pub has_nvidia_driver: bool,
-    /// `None`: nothing is asked for.
+    /// The edits; `None` if no device is requested.
     pub edits: Option<AllEdits>,
-    /// Which files the sources of their mounts are.
+    /// The files that are the sources of the edits' mounts.
     pub files: BTreeMap<PathBuf, FileId>,
 }
 
-/// What devices bring.
+/// The edits of devices.
 #[derive(Debug, Clone, Default)]
 pub struct AllEdits {
-    /// What a file says for all its devices once.
+    /// The edits of all devices together. Edits that a CDI file has for all its devices are
+    /// in here once.
     pub together: Edits,
-    /// By name, each with that.
+    /// The edits of each device by its name, each with the edits of its file.
     pub of_each: Vec<(String, Edits)>,
 }
 
 #[cfg(test)]
 impl Caller {
-    /// Root of a machine without security modules.
+    /// Returns root of a machine without security modules.
     pub fn root() -> Caller {
         Caller {
             is_unprivileged: false,
@@ -125,7 +133,7 @@ impl Caller {
 
 #[cfg(test)]
 impl Seen {
-    /// A machine without cgroups and devices.
+    /// Returns a machine without cgroups and devices.
     pub fn nothing() -> Seen {
         Seen {
             caller: Caller::root(),

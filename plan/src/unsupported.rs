@@ -1,14 +1,14 @@
-//! Refuses, by name, what the specification asks for and teu cannot do: no
-//! field is passed over in silence.
+//! Refuses settings that teu does not support, and names the field, so that no field is
+//! ignored silently. Not for fields that another file of the plan reads.
 
 use anyhow::{Result, bail};
 
 use oci_spec::runtime::Spec;
 
-/// Refuses fields that nothing else looks at.
+/// Refuses fields that no other file reads.
 ///
 /// # Errors
-/// The first such field that is set.
+/// Returns an error that names the first such field.
 pub fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let process = spec.process().as_ref();
     let command_line = process.and_then(|process| process.command_line().as_deref());
