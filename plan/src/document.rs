@@ -29,15 +29,16 @@ use mend::{TEXTS, mend, refusal, spelled};
 
 use crate::prelude::*;
 
-/// Called for a field that its object does not have, with the place of the field and
-/// the fields of the object.
+/// The function that is called for a field that its object does not have. It gets the place
+/// of the field and the fields of the object.
 pub type TellUnknown<'a> = &'a dyn Fn(&Place<'_>, &[&'static str]);
 
 /// Parses a JSON text. Calls `unknown` for every field that the type does not have,
 /// because such fields are allowed (config.md, "Extensibility").
 ///
 /// # Errors
-/// The text is not JSON, or a field has the wrong type; the error names the field.
+/// Returns an error that names the field if the text is not JSON or the field has the wrong
+/// type.
 pub fn read<T: DeserializeOwned>(text: &[u8], unknown: TellUnknown<'_>) -> Result<T, String> {
     let Tree(value) = serde_json::from_slice(text).map_err(|err| err.to_string())?;
     let place = Place {
@@ -57,13 +58,13 @@ pub fn read<T: DeserializeOwned>(text: &[u8], unknown: TellUnknown<'_>) -> Resul
 /// 0.
 ///
 /// # Errors
-/// The type has no such value, because a word in it must be one of a list.
-/// Parses the name of a capability. oci-spec's reader would accept other spellings,
-/// too.
+/// Returns an error if the type has no such value, because a word in it must be one of a
+/// list.
 pub fn nothing<T: DeserializeOwned>() -> Result<T, String> {
     read(b"null", &|_, _| {})
 }
 
+/// Parses the name of a capability. oci-spec's reader would accept other spellings, too.
 pub fn capability(name: &str) -> Option<Capability> {
     name.strip_prefix("CAP_")?.parse().ok()
 }

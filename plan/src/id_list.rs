@@ -1,4 +1,4 @@
-//! Lists of CPUs and memory nodes in the kernel's "list format" (cpuset(7)):
+//! Parses lists of CPUs and memory nodes in the kernel's "list format" (cpuset(7)), such as
 //! `0-3,5`.
 
 use core::fmt;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
 
-/// The largest number the kernel's own list can hold is far below this; it
-/// keeps a mistyped range from taking all memory.
+/// The largest number that is accepted, far more than the kernel's own limit. Without it, a
+/// mistyped range could use up all memory.
 const LARGEST: u32 = 65_535;
 
 /// A set of small numbers.
@@ -19,10 +19,11 @@ pub struct IdList {
 }
 
 impl IdList {
-    /// Parses a list; the empty list has no numbers.
+    /// Parses a list. The empty list has no numbers.
     ///
     /// # Errors
-    /// A part is no number or range, or a number is above 65535.
+    /// Returns an error if a part is not a number or a range, or if a number is above
+    /// 65535.
     pub fn parse(text: &str) -> Result<IdList> {
         let mut list = IdList::default();
         // sched.h's list format allows spaces and empty parts ("0, 1,").
@@ -53,18 +54,20 @@ impl IdList {
         self.words[word] |= 1 << (id % u64::BITS);
     }
 
-    /// How many numbers are in the set.
+    /// Returns how many numbers are in the set.
     pub fn count(&self) -> u32 {
         self.words.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// The set as the kernel takes it: bit `n % 64` of word `n / 64` is `n`.
+    /// Returns the set as a bit mask, as the kernel expects it: bit `n % 64` of word `n /
+    /// 64` stands for `n`.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 }
 
-/// As one number with a bit for each, as CPU masks are shown.
+/// Prints the set as one hexadecimal number with a bit for each CPU, as CPU masks are
+/// usually shown.
 impl fmt::LowerHex for IdList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = self.words.iter().rev();

@@ -1,5 +1,5 @@
-//! The NUMA memory policy of the process (set_mempolicy(2);
-//! config-linux.md, "Memory policy").
+//! Decides about the NUMA memory policy of the process (set_mempolicy(2); config-linux.md,
+//! "Memory policy").
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::id_list::IdList;
 use crate::prelude::*;
 
-/// What set_mempolicy(2) is called with.
+/// The arguments of set_mempolicy(2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPolicyPlan {
-    /// The mode and its flags, in one number as the kernel takes them.
+    /// The mode and its flags as one number, as the kernel expects them.
     pub mode: i32,
     pub nodes: IdList,
 }
 
-/// How many nodes a mode takes.
+/// The number of nodes that a mode expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Nodes {
     None,
@@ -26,7 +26,7 @@ enum Nodes {
     Some,
 }
 
-/// Modes with their numbers in `linux/mempolicy.h`.
+/// The modes, with their numbers in `linux/mempolicy.h`.
 const MODES: [(Mode, i32, Nodes); 7] = [
     (Mode::MpolDefault, 0, Nodes::None),
     (Mode::MpolPreferred, 1, Nodes::Any),
@@ -47,8 +47,8 @@ impl MemoryPolicyPlan {
     /// Decides about `linux.memoryPolicy`.
     ///
     /// # Errors
-    /// An unknown mode or flag, nodes that are no list, or a number of nodes
-    /// the mode does not take.
+    /// Returns an error if the mode or a flag is unknown, if the nodes are not a list, or
+    /// if the mode does not allow this number of nodes.
     pub fn new(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicyPlan> {
         let known = MODES.iter().find(|(mode, ..)| *mode == policy.mode());
         let (_, mode, takes) = known.context("linux.memoryPolicy.mode")?;
@@ -75,12 +75,12 @@ impl MemoryPolicyPlan {
     }
 }
 
-/// The modes the specification knows, for `features`.
+/// Returns the modes of the specification, for `teu features`.
 pub fn modes() -> impl Iterator<Item = String> {
     MODES.iter().map(|(mode, ..)| mode.to_string())
 }
 
-/// The flags the specification knows, for `features`.
+/// Returns the flags of the specification, for `teu features`.
 pub fn flags() -> impl Iterator<Item = String> {
     FLAGS.iter().map(|(flag, _)| flag.to_string())
 }

@@ -1,5 +1,6 @@
-//! Which namespaces the container gets: new, joined by path, or its caller's,
-//! with id maps and time offsets.
+//! Decides which namespaces the container gets: each is new, joined by path, or the
+//! caller's. Decides its id maps and time offsets, too. The crate `teu-namespaces` makes
+//! them.
 
 use anyhow::{Context, Result, bail};
 use teu_namespaces_types::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};
@@ -12,8 +13,8 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceTyp
 /// Decides the namespaces.
 ///
 /// # Errors
-/// An unknown or repeated kind, or a setting that needs a namespace the
-/// container does not have; the words are runc's.
+/// Returns an error, in runc's words, if a kind is unknown or repeated, or if a setting
+/// needs a namespace that the container does not have.
 pub fn plan(spec: &Spec, seen: &Seen) -> Result<NamespacePlan> {
     let linux = spec.linux().as_ref();
     let mut plan = NamespacePlan::default();
@@ -69,13 +70,12 @@ fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, seen: &Seen) -> Result<I
     let mapped = !maps.uid.is_empty() || !maps.gid.is_empty();
     match plan.get(Kind::User) {
         Namespace::Inherited => {
-            // Without privileges nothing works outside a user namespace of our own.
+            // An unprivileged caller can make a container only in a new user namespace.
             if seen.caller.is_unprivileged {
                 bail!("rootless container requires user namespaces");
             }
-            // runc 1.3 runs such a container, without a word: there is
-            // nothing that the maps could be of. A refusal would stop what runs
-            // with them.
+            // Only warn, because runc 1.3 runs such a container silently, and an error
+            // would stop containers that work with runc.
             if mapped {
                 log::warn!(
                     "linux.uidMappings and gidMappings are ignored: there is no user namespace"
@@ -99,7 +99,7 @@ fn id_maps(plan: &NamespacePlan, linux: Option<&Linux>, seen: &Seen) -> Result<I
     Ok(maps)
 }
 
-/// The id map of `uidMappings` or `gidMappings`.
+/// Reads `uidMappings` or `gidMappings`.
 pub(super) fn maps_from(mappings: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMap> {
     let mappings = mappings.into_iter().flatten();
     mappings
@@ -126,15 +126,15 @@ fn check_complete(maps: &IdMaps) -> Result<()> {
     Ok(())
 }
 
-/// A caller without CAP_SETGID may map only its own group, and only after
-/// giving up setgroups(2) in the new namespace (user_namespaces(7)).
+/// Returns whether setgroups(2) has to be denied in the new user namespace: a caller
+/// without CAP_SETGID may map only its own group, and only after that (user_namespaces(7)).
 fn must_deny_setgroups(caller: &Caller, gid: &[IdMap]) -> bool {
     let own_group_only = matches!(gid, [only] if only.size == 1 && only.host == caller.group);
     caller.is_unprivileged && own_group_only
 }
 
-/// containerd and CRI-O give both the path and the maps it has; anything else
-/// than those is a contradiction.
+/// Returns the maps of the user namespace to join. config.json may have maps, too, because
+/// containerd and CRI-O write the path and the maps. They must be equal.
 fn maps_of_joined(theirs: IdMaps, given: IdMaps) -> Result<IdMaps> {
     if given.uid.is_empty() && given.gid.is_empty() {
         return Ok(theirs);

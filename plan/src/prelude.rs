@@ -1,8 +1,8 @@
-//! All that the plan may use of the standard library, beside `core` and `alloc`.
+//! Has everything that the plan may use of the standard library, `core` and `alloc` aside.
 //!
-//! The crate is `no_std`: no other file can name `std`, and so no file, process, socket,
-//! environment or clock. Of paths, whose methods can look at the machine, clippy.toml
-//! forbids those methods.
+//! The crate is `no_std`. So no other file can name `std`, with its files, processes,
+//! sockets, environment and clocks. A path has methods that look at the machine;
+//! clippy.toml forbids those.
 
 extern crate std;
 
@@ -17,5 +17,5 @@ pub(crate) use std::ffi::{OsStr, OsString};
 pub(crate) use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub(crate) use std::path::{Component, Path, PathBuf};
 
-/// An error of a system call, as it was seen.
+/// The error of a system call that `host/` made.
 pub(crate) use std::io::Error as IoError;

@@ -42,8 +42,9 @@ impl LsmPlan {
     }
 }
 
-/// Returns whether the process can use its AppArmor profile only stacked on teu's own, if
-/// teu has one.
+/// Returns whether teu, if an AppArmor profile confines it, has to stack the process's
+/// profile on its own: with no_new_privs the kernel does not let the process leave teu's
+/// profile.
 pub fn must_stay(process: &Process) -> bool {
     let profile = process.apparmor_profile().as_deref().unwrap_or_default();
     process.no_new_privileges() == Some(true) && !profile.is_empty()

@@ -1,5 +1,6 @@
-//! DECIDE: the container's root filesystem: where it is, what is mounted in
-//! it, how the process gets into it, and what is hidden there.
+//! DECIDE: the container's root filesystem: its place, its mounts, the way in which the
+//! process enters it, and the paths that are hidden or read-only. Not for /dev: see
+//! `devices.rs`.
 
 use anyhow::{Context, Result, bail, ensure};
 use teu_cgroups_types::Layout;
@@ -14,96 +15,101 @@ use crate::mount_flags::{MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE}
 use crate::prelude::*;
 use oci_spec::runtime::Spec;
 
-/// Everything about the root filesystem.
+/// The plan of the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootfsPlan {
-    /// Absolute path on the host, without symbolic links.
+    /// The absolute path on the host, without symbolic links.
     pub path: PathBuf,
-    /// Propagation (`MS_*`) of the host's mounts as the container's mount namespace has
-    /// them; `None` where that namespace is the host's own.
+    /// The propagation (`MS_*`) that the host's mounts get in the container's mount
+    /// namespace. `None` if the container has no mount namespace of its own.
     pub host_propagation: Option<u64>,
-    /// Whether that may leave the mount which holds the root filesystem shared.
+    /// Whether the mount that holds the root filesystem may still be shared after that.
     pub host_mounts_may_be_shared: bool,
-    /// What the host mounts in the root filesystem later shows up in the
+    /// Whether mounts that the host makes later in the root filesystem appear in the
     /// container (`rootfsPropagation: slave`).
     pub follows_host_mounts: bool,
-    /// Propagation (`MS_*`) of the container's "/" when it is in place.
+    /// The propagation (`MS_*`) that the container's "/" gets when it is in place.
     pub propagation: Option<u64>,
     /// In this order.
     pub mounts: Vec<Mount>,
-    /// What to set up below /dev; `None` when it is the host's.
+    /// The plan of /dev; `None` if /dev is the host's.
     pub devices: Option<Devices>,
-    /// Made when all is mounted.
+    /// The links to make after all mounts.
     pub links: Vec<Link>,
-    /// Directories that show other files; those that are not there are skipped.
+    /// Directories to cover, so that they show other files. A directory that does not exist
+    /// is skipped.
     pub covers: Vec<Cover>,
     pub entrance: Entrance,
-    /// To be unshared before a `cgroup` mount, at the latest before the hooks.
+    /// Whether init unshares the cgroup namespace, which must be done before a `cgroup`
+    /// mount and before the hooks.
     pub unshare_cgroup_namespace: bool,
-    /// Make "/" read-only.
+    /// Whether "/" becomes read-only.
     pub readonly: bool,
-    /// In this order, and before the masked ones; none twice.
+    /// The read-only paths, each once. They are set up in this order and before the masked
+    /// paths.
     pub readonly_paths: Vec<RestrictedPath>,
-    /// In this order, none twice.
+    /// The masked paths, each once. They are set up in this order.
     pub masked_paths: Vec<RestrictedPath>,
-    /// SELinux context of what the runtime itself puts there: the filesystem that
-    /// masks directories, and device nodes made by the host.
+    /// The SELinux context of files that teu itself makes: the filesystem that masks
+    /// directories, and device nodes that the parent makes.
     pub mount_label: Option<String>,
 }
 
-/// A path that is hidden from the container, or that it may only read.
+/// A path that the container may not see, or may only read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestrictedPath {
-    /// Clean and absolute, in the container.
+    /// The path in the container, clean and absolute.
     pub path: PathBuf,
-    /// The procfs or sysfs it is looked up in. By its name it could be found
-    /// missing: somebody who can write to the root filesystem may put another
-    /// directory in the place of /proc for a moment.
+    /// The procfs or sysfs in which the path is looked up. If it was looked up by name, a
+    /// process that can write to the root filesystem could replace /proc by another
+    /// directory for a moment, and the path would seem to be missing.
     pub inside: Option<Inside>,
 }
 
-/// A place in a mount of the plan.
+/// A path in a mount of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inside {
-    /// The number of the mount.
+    /// The index of the mount.
     pub mount: usize,
-    /// From its root.
+    /// The path, relative to the root of the mount.
     pub path: PathBuf,
 }
 
-/// How the process gets into its root filesystem.
+/// The way in which the process enters its root filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entrance {
-    /// pivot_root(2).
+    /// Uses pivot_root(2).
     Pivot,
-    /// `--no-pivot`: for a host whose root cannot be pivoted away from (ramfs).
+    /// Moves the root filesystem's mount to "/" (`--no-pivot`), for hosts on which
+    /// pivot_root is not possible because their root is a ramfs.
     Move,
-    /// chroot(2): there is no mount namespace to move anything in.
+    /// Uses chroot(2), because without a mount namespace no mount can be moved.
     Chroot,
 }
 
-/// What the root filesystem's plan is made from.
+/// The facts from which the root filesystem's plan is made.
 #[derive(Debug)]
 pub struct RootfsInput<'a> {
     pub spec: &'a Spec,
-    /// Absolute.
+    /// The absolute path of the bundle.
     pub bundle_dir: &'a Path,
     pub seen: &'a Seen,
     pub namespaces: &'a NamespacePlan,
-    /// For mounts of type `cgroup`.
+    /// The cgroups that mounts of the type `cgroup` show.
     pub cgroup: Option<&'a Layout>,
-    /// `--no-pivot`.
+    /// Whether `--no-pivot` is set.
     pub no_pivot: bool,
-    /// What has been put into `spec` already, for what that cannot say.
+    /// The edits that `spec` already has, for their parts that a specification cannot
+    /// express.
     pub edits: &'a Edits,
 }
 
 impl RootfsPlan {
-    /// Decides on everything.
+    /// Decides about the root filesystem.
     ///
     /// # Errors
-    /// A field that is missing, contradicts another or cannot be had on this
-    /// host; the error names it.
+    /// Returns an error that names the field if one is missing, contradicts another or is
+    /// not possible on this host.
     pub fn new(input: &RootfsInput<'_>) -> Result<RootfsPlan> {
         let spec = input.spec;
         let root = spec.root().as_ref().context("root must be specified")?;
@@ -140,14 +146,15 @@ impl RootfsPlan {
         let listed = linux.and_then(|linux| linux.devices().as_deref());
         let devices = devices(listed.unwrap_or_default(), input)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
-        // Else it would be the host that sees less.
+        // Without a mount namespace of the container, a cover would hide files from the
+        // host.
         let covers = private.then(|| input.edits.covers.clone());
         Ok(RootfsPlan {
             path,
             host_propagation: private.then_some(host_propagation),
             host_mounts_may_be_shared: !leaves_nothing_shared(host_propagation),
             follows_host_mounts: propagation.is_some_and(|flags| flags & MS_SLAVE != 0),
-            // A slave or private "/" is one already from `host_propagation`.
+            // A slave or private "/" has this propagation already from `host_propagation`.
             propagation: propagation
                 .filter(|flags| private && flags & (MS_SHARED | MS_UNBINDABLE) != 0),
             devices: (!mounts.iter().any(Mount::is_bind_on_dev)).then_some(devices),
@@ -170,14 +177,15 @@ fn leaves_nothing_shared(propagation: u64) -> bool {
     propagation & MS_REC != 0 && propagation & (MS_SLAVE | MS_PRIVATE) != 0
 }
 
-/// Where the root filesystem is, of the bundle in `bundle_dir`.
+/// Returns the path of the root filesystem of the bundle in `bundle_dir`, or `None` if the
+/// specification has no valid path.
 pub fn root_path(spec: &Spec, bundle_dir: &Path) -> Option<PathBuf> {
     let path = spec.root().as_ref()?.path();
     let is_path = !path.as_os_str().is_empty() && !has_nul(path);
     is_path.then(|| clean(&bundle_dir.join(path)))
 }
 
-/// A path has a link (openat2(2), `RESOLVE_NO_SYMLINKS`).
+/// The error for a path that has a symbolic link (openat2(2), `RESOLVE_NO_SYMLINKS`).
 const ELOOP: i32 = linux_raw_sys::errno::ELOOP as i32;
 
 fn rootfs_path(found: &Result<(), IoError>, bundle_dir: &Path, path: &Path) -> Result<PathBuf> {
@@ -205,7 +213,7 @@ fn entrance(input: &RootfsInput<'_>) -> Entrance {
     }
 }
 
-/// `linux.rootfsPropagation`.
+/// Parses `linux.rootfsPropagation`.
 fn propagation(word: &str, entrance: Entrance) -> Result<Option<u64>> {
     if word.is_empty() {
         return Ok(None);
@@ -241,7 +249,7 @@ fn masked_paths(
     planned.collect()
 }
 
-/// Marks the mounts that the paths are looked up in.
+/// Marks the mounts in which the paths are looked up.
 fn hold<'a>(mounts: &mut [Mount], paths: impl Iterator<Item = &'a RestrictedPath>) {
     for inside in paths.filter_map(|path| path.inside.as_ref()) {
         mounts[inside.mount].holds_restricted_paths = true;
@@ -249,8 +257,9 @@ fn hold<'a>(mounts: &mut [Mount], paths: impl Iterator<Item = &'a RestrictedPath
 }
 
 impl Inside {
-    /// Where `path` is in a procfs or sysfs of `mounts` once the paths `readonly`
-    /// are read-only. `None` if it is in neither, or another mount covers that.
+    /// Returns the place of `path` in a procfs or sysfs of `mounts`, once the paths
+    /// `readonly` are read-only. Returns `None` if `path` is in neither, or if another
+    /// mount covers the place.
     fn kernel_mount(path: &Path, mounts: &[Mount], readonly: &[RestrictedPath]) -> Option<Inside> {
         let mut outer: Option<(usize, &Mount)> = None;
         for (number, mount) in mounts.iter().enumerate() {
@@ -263,7 +272,7 @@ impl Inside {
             }
         }
         let (number, Mount { destination, .. }) = outer?;
-        // To make a path read-only covers all mounts below it.
+        // Making a path read-only binds it over itself, which covers all mounts below it.
         let is_covered = readonly.iter().any(|readonly| {
             readonly.path != *destination && is_at_or_below(destination, &readonly.path)
         });
@@ -274,7 +283,7 @@ impl Inside {
         })
     }
 
-    /// Whether it is the whole mount.
+    /// Returns whether the place is the root of the mount.
     pub fn is_the_mount(&self) -> bool {
         self.path.as_os_str().is_empty()
     }
@@ -458,13 +467,14 @@ mod tests {
             (&[PROC, SYS], "/none", "/proc", Some((0, ""))),
             (&[PROC, SYS], "/none", "/process/x", None),
             (&[PROC, REMOUNT], "/none", "/proc/a", Some((0, "a"))),
-            // The last one covers the others, also what is mounted in them.
+            // The last mount covers the earlier ones, and everything that is mounted in
+            // them.
             (&[PROC, PROC], "/none", "/proc/a/b", Some((1, "a/b"))),
             (&[SYS, OVER], "/none", "/sys/a", None),
             (&[OVER, BIND], "/none", "/sys/a", Some((1, "a"))),
             (&[SYS, CGROUP], "/none", "/sys/fs/a", Some((0, "fs/a"))),
             (&[CGROUP, SYS], "/none", "/sys/fs/a", Some((1, "fs/a"))),
-            // So does a path above that was made read-only.
+            // A read-only path above it covers the mount, too.
             (&[DEEP], "/none", "/a/sys/b", Some((0, "b"))),
             (&[DEEP], "/a/sys/b", "/a/sys/b/c", Some((0, "b/c"))),
             (&[DEEP], "/a/sys", "/a/sys/b", Some((0, "b"))),

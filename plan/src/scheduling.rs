@@ -1,4 +1,4 @@
-//! When the process runs: CPU and I/O scheduling, CPU affinity.
+//! Decides about the scheduling of the process: CPU and I/O scheduling, and CPU affinity.
 
 use anyhow::{Context, Result, bail};
 use oci_spec::runtime::{
@@ -9,40 +9,40 @@ use oci_spec::runtime::{
 use super::id_list::IdList;
 use crate::prelude::*;
 
-/// Scheduling of the process, decided.
+/// The scheduling of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchedulingPlan {
     pub scheduler: Option<Scheduler>,
     /// The priority for ioprio_set(2): class and level in one number.
     pub io_priority: Option<u16>,
-    /// CPUs for `exec`: before and after the process enters the cgroup.
+    /// The CPUs for `exec`, before and after the process enters the cgroup.
     pub affinity: Option<Affinity>,
-    /// The container has its own CPUs, which the kernel may find at odds with
-    /// the scheduler (deadline scheduling needs all of a root domain).
+    /// Whether the container has a cpuset of its own. The kernel may refuse a scheduler
+    /// with it (deadline scheduling needs all CPUs of a root domain).
     pub has_cpuset: bool,
 }
 
-/// What sched_setattr(2) is called with.
+/// The arguments of sched_setattr(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scheduler {
     pub policy: u32,
     pub flags: u64,
     pub nice: i32,
     pub priority: u32,
-    /// Nanoseconds, as are the next two.
+    /// The runtime in nanoseconds, as are the deadline and the period.
     pub runtime: u64,
     pub deadline: u64,
     pub period: u64,
 }
 
-/// `process.execCPUAffinity`.
+/// The CPUs of `process.execCPUAffinity`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Affinity {
     pub initial: Option<IdList>,
     pub last: Option<IdList>,
 }
 
-/// The number in `linux/sched.h`.
+/// Returns the policy's number in `linux/sched.h`.
 fn number(policy: LinuxSchedulerPolicy) -> u32 {
     match policy {
         LinuxSchedulerPolicy::SchedOther => 0,
@@ -55,7 +55,7 @@ fn number(policy: LinuxSchedulerPolicy) -> u32 {
     }
 }
 
-/// The bit in `linux/sched.h`.
+/// Returns the flag's bit in `linux/sched.h`.
 fn bit(flag: LinuxSchedulerFlag) -> u64 {
     match flag {
         LinuxSchedulerFlag::SchedResetOnFork => 0x01,
@@ -68,15 +68,15 @@ fn bit(flag: LinuxSchedulerFlag) -> u64 {
     }
 }
 
-/// The class is in the bits above the level (`IOPRIO_CLASS_SHIFT`).
+/// The number of bits below the I/O class, which are for the level (`IOPRIO_CLASS_SHIFT`).
 const IO_CLASS_SHIFT: u32 = 13;
 
 impl SchedulingPlan {
-    /// Decides about the scheduling of `process`, whose container has CPUs of
-    /// its own (`has_cpuset`) or not.
+    /// Decides about the scheduling of `process`. `has_cpuset` says whether its container
+    /// has a cpuset of its own.
     ///
     /// # Errors
-    /// An unknown word, or values that do not belong to the policy.
+    /// Returns an error if a word is unknown or a value is not possible for the policy.
     pub fn new(process: &spec::Process, has_cpuset: bool) -> Result<SchedulingPlan> {
         Ok(SchedulingPlan {
             scheduler: process
@@ -160,7 +160,7 @@ fn io_priority(priority: &LinuxIOPriority) -> Result<u16> {
         Ok(level) if level <= 7 => level,
         _ => bail!("invalid ioPriority.Priority: {}", priority.priority()),
     };
-    // The number in `linux/ioprio.h`.
+    // The class has this number in `linux/ioprio.h`.
     let class = match priority.class() {
         IOPriorityClass::IoprioClassRt => 1,
         IOPriorityClass::IoprioClassBe => 2,

@@ -1,4 +1,4 @@
-//! What the unit tests share.
+//! Has functions that several unit tests use.
 
 use crate::document;
 
@@ -7,7 +7,7 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
     document::read(json.as_bytes(), &|_, _| {}).expect(json)
 }
 
-/// Returns the error as a person sees it: layers joined, errno in plain words.
+/// Returns the error as teu prints it: with its causes joined, and errno in plain words.
 pub(crate) fn words(error: &anyhow::Error) -> String {
     teu_errno::chain(error)
 }

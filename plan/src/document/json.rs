@@ -15,7 +15,7 @@ use crate::prelude::*;
 /// callers of runc may write it.
 ///
 /// # Errors
-/// The field exists in both spellings, with different values.
+/// Returns an error if a field exists in both spellings, with different values.
 pub(super) fn ignore_case(
     object: &mut Map<String, Value>,
     names: &[&'static str],
@@ -64,7 +64,7 @@ fn add<E: serde::de::Error>(
     Ok(())
 }
 
-/// The tree of a text.
+/// The tree that a text becomes.
 pub(super) struct Tree(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Tree {

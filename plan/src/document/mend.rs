@@ -13,7 +13,8 @@ use crate::prelude::*;
 /// Mends an object for oci-spec's type of the name `kind`.
 ///
 /// # Errors
-/// The object has a section for another platform, or a device without a type.
+/// Returns an error if the object has a section for another platform, or a device without a
+/// type.
 pub(super) fn mend(
     kind: &str,
     object: &mut Map<String, Value>,
@@ -140,8 +141,8 @@ pub(super) fn spelled(word: &str) -> &str {
     }
 }
 
-/// The optional fields that are texts or words: an empty text means absent, as for Go.
-/// In any other field an empty text has the wrong type.
+/// The optional fields that are texts or words. An empty text in them means that the field
+/// is absent, as for Go. In any other field an empty text has the wrong type.
 pub(super) const TEXTS: &[&str] = &[
     "access",
     "apparmorProfile",
