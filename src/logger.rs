@@ -217,7 +217,7 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= self.level || self.trace.is_some() && metadata.target() == STEP
     }
 
     fn log(&self, record: &Record<'_>) {

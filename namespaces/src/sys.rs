@@ -89,6 +89,8 @@ pub fn exit_now(status: i32) -> ! {
         std::arch::asm!("ud2", options(noreturn));
         #[cfg(target_arch = "aarch64")]
         std::arch::asm!("brk #1", options(noreturn));
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        std::process::abort()
     }
 }
 

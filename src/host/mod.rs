@@ -7,6 +7,7 @@ mod resctrl;
 mod status;
 pub(crate) mod trusted_path;
 
+use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::sys;
 pub(crate) struct Host {
     sysroot: PathBuf,
     euid: Uid,
+    in_user_namespace: OnceCell<bool>,
 }
 
 impl Host {
@@ -40,6 +42,7 @@ impl Host {
         Host {
             sysroot: sysroot.to_owned(),
             euid: rustix::process::geteuid(),
+            in_user_namespace: OnceCell::new(),
         }
     }
 
@@ -67,7 +70,11 @@ impl Host {
     /// # Errors
     /// The id map of this process cannot be read.
     pub(crate) fn in_user_namespace(&self) -> Result<bool> {
-        Ok(!id_maps::is_initial(&self.path("proc/self/uid_map"))?)
+        if let Some(known) = self.in_user_namespace.get() {
+            return Ok(*known);
+        }
+        let found = !id_maps::is_initial(&self.path("proc/self/uid_map"))?;
+        Ok(*self.in_user_namespace.get_or_init(|| found))
     }
 
     /// Returns whether root of this user namespace is a user of the host, with that

@@ -139,9 +139,17 @@ fn find_cover(root: &Root, cover: &Cover) -> Result<Option<Root>> {
         return Ok(None);
     }
     let tmpfs = Root::new(found);
-    let mut files = cover.files.keys();
-    let has_files = files.all(|file| tmpfs.open(file, OFlags::PATH, no_links).is_ok());
-    Ok((has_files && !cover.files.is_empty()).then_some(tmpfs))
+    // A change that failed may have left some of them out.
+    for file in cover.files.keys() {
+        match tmpfs.open(file, OFlags::PATH, no_links) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            found => {
+                found.with_context(|| format!("look up {file:?}"))?;
+                return Ok(Some(tmpfs));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Changes files of a cover. A file with the content `None` is removed. The kernel's

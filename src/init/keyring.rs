@@ -25,14 +25,8 @@ pub(crate) fn join_new(container_id: &str, in_user_namespace: bool) -> Result<()
     } else {
         USER_MAY_SEARCH
     };
-    let description = sys::describe_key(key).context("describe the session keyring")?;
-    let description = String::from_utf8_lossy(&description);
-    // Another user's keyring of this name would be joined, too, and that user reads its keys.
-    let owner = getuid().as_raw().to_string();
-    if field(&description, 1)? != owner {
-        bail!("the session keyring _ses.{container_id} is another user's");
-    }
-    permissions(&description)
+    describe(key)
+        .and_then(|description| permissions(&description))
         .and_then(|now| Ok(sys::set_key_permissions(key, now | search)?))
         .context("unable to mod keyring permissions")
 }
@@ -47,13 +41,25 @@ pub(crate) fn join_again(container_id: &str) -> Result<()> {
 fn join_named(container_id: &str) -> Result<Option<sys::Key>> {
     let name = CString::new(format!("_ses.{container_id}")).context("session keyring name")?;
     match sys::join_session_keyring(&name) {
-        Ok(key) => Ok(Some(key)),
+        Ok(key) => {
+            // The kernel joins a keyring of this name that another user made, too. That user
+            // can read its keys.
+            if field(&describe(key)?, 1)? != getuid().as_raw().to_string() {
+                bail!("the session keyring _ses.{container_id} is another user's");
+            }
+            Ok(Some(key))
+        }
         Err(err) if Errno::from_io_error(&err) == Some(Errno::NOSYS) => {
             log::warn!("join session keyring: {}", errno::text(err));
             Ok(None)
         }
         Err(err) => Err(err).context("unable to join session keyring"),
     }
+}
+
+fn describe(key: sys::Key) -> Result<String> {
+    let description = sys::describe_key(key).context("describe the session keyring")?;
+    Ok(String::from_utf8_lossy(&description).into_owned())
 }
 
 /// Returns the permissions in a key's description (keyctl_describe(3)): its fourth field, in
@@ -106,6 +112,7 @@ mod tests {
                 refused.to_string().contains("another user's"),
                 "{refused:?}"
             );
+            join_again("b.test").expect_err("joined again");
         });
     }
 }
