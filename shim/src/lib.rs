@@ -15,7 +15,7 @@ mod caller;
 mod command;
 mod config;
 mod delete;
-mod idle;
+mod drop_pages;
 mod info;
 mod invocation;
 pub mod io;

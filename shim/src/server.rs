@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
 use crate::caller::Caller;
-use crate::idle;
+use crate::drop_pages::drop_pages;
 use crate::invocation::Invocation;
 use crate::log_fifo;
 use crate::poll::{EventFlags, Poll, Token};
@@ -98,7 +98,7 @@ pub(crate) fn serve(
         end_at: None,
     };
     sandbox::enter()?;
-    idle::drop_pages();
+    drop_pages();
     let served = server.begin().and_then(|()| server.serve());
     if let Some(socket) = socket {
         socket.remove()?;

@@ -22,10 +22,11 @@ use rustix::process::{
 };
 use teu_namespaces::{Child, NamespacePlan, spawn};
 
+use crate::drop_pages::drop_pages;
 use crate::job::{Answer, JobId, Request, Work};
 use crate::packets::{Packets, Received};
 use crate::poll::{EventFlags, Poll, Token};
-use crate::{PROCESS_NAME, Runtime, idle, mounts, sys};
+use crate::{PROCESS_NAME, Runtime, mounts, sys};
 
 /// The file in the bundle with the spawner's pid, for a `delete` after the server's end.
 const FILE: &str = "spawner.pid";
@@ -202,7 +203,7 @@ impl<'a> Jobs<'a> {
 
     /// Serves requests until the server has ended. Ending the spawner then ends all jobs.
     fn serve(&mut self) -> Result<()> {
-        idle::drop_pages();
+        drop_pages();
         loop {
             for (token, _) in self.poll.wait(None).context("epoll_wait")? {
                 match token {
