@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::Cgroup;
+use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file::Directory;
 use crate::{v1, v2};
 
 impl Cgroup {

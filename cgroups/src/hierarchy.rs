@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use teu_cgroups_types::{Hierarchies, Hierarchy};
 use teu_mountinfo::Mount as Line;
 
+use crate::directory;
 use crate::error::{Error, Result};
-use crate::file;
 
 /// The usual mountpoint of cgroups. Mounts there win over mounts elsewhere.
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
@@ -35,7 +35,7 @@ pub(crate) fn of_process(pid: Pid) -> Result<Hierarchies> {
 fn of(cgroups: &str) -> Result<Hierarchies> {
     let read = |path: &str| {
         let path = Path::new(path);
-        file::read(path).map_err(|cause| Error::system("read", path, cause))
+        directory::read(path).map_err(|cause| Error::system("read", path, cause))
     };
     parse(&read(MOUNTINFO)?, &read(cgroups)?)
 }

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::unistd::Pid;
 
 use crate::Cgroup;
+use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file::Directory;
 use crate::hierarchy;
 use crate::saved::SavedPaths;
 

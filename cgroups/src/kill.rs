@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::Cgroup;
 use crate::error::{Error, Result};
-use crate::{file, sys};
+use crate::{directory, sys};
 
 impl Cgroup {
     /// Sends `signal` to every process. No process can escape by forking: SIGKILL is sent with
@@ -57,7 +57,7 @@ impl Cgroup {
             Ok(()) if self.v1_directory("freezer").is_some() => self.thaw_tree().map(|()| true),
             Ok(()) => Ok(true),
             // The kernel is older, or the cgroup is threaded or was removed.
-            Err(error) if file::is_gone(&error) => Ok(false),
+            Err(error) if directory::is_gone(&error) => Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(cause) => Err(Error::system(
                 "write",

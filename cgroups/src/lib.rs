@@ -38,9 +38,9 @@ mod controller;
 mod convert;
 mod cpu_list;
 mod devices;
+mod directory;
 mod entrance;
 mod error;
-mod file;
 mod freeze;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -64,13 +64,13 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 
 use crate::controller::Controller;
-use crate::file::{Directory, Steps};
+use crate::directory::{Directory, Steps};
 use crate::unit_cgroup::UnitOfCgroup;
 
 pub use crate::devices::are_allowing as rules_allow;
+pub use crate::directory::Ignored;
 pub use crate::entrance::{Entered, Entrance};
 pub use crate::error::{Error, Result};
-pub use crate::file::Ignored;
 pub use crate::location::{locate, locate_if_any, locate_with_systemd};
 pub use crate::oom::OomWatch;
 pub use crate::saved::SavedPaths;
@@ -166,7 +166,7 @@ impl Cgroup {
                 self.cpus_and_mems = Some((cpu.cpus.clone(), cpu.mems.clone()));
                 existed
             }
-            false => file::make(&path, top, &mut self.made)?,
+            false => directory::make(&path, top, &mut self.made)?,
         };
         if existed {
             refuse_processes(&member.directory)?;
@@ -191,7 +191,7 @@ impl Cgroup {
     ) -> Result<()> {
         let path = plan.path.on_v2(hierarchy, is_hybrid);
         let directory = Directory::new(&path);
-        let existed = file::make(&path, &hierarchy.mountpoint, &mut self.made)?;
+        let existed = directory::make(&path, &hierarchy.mountpoint, &mut self.made)?;
         if existed {
             refuse_processes(&directory)?;
         }
@@ -243,7 +243,7 @@ impl Cgroup {
                     .rev()
                     .map(Directory::new)
                     .collect();
-                file::remove(&made)
+                directory::remove(&made)
             }
             other => other,
         }
@@ -324,11 +324,11 @@ impl Cgroup {
         let mut result = directory.enter(pid);
         for _ in 1..TRIES {
             let is_gone =
-                matches!(&result, Err(Error::Enter { cause, .. }) if file::is_gone(cause));
+                matches!(&result, Err(Error::Enter { cause, .. }) if directory::is_gone(cause));
             if !is_gone || !self.made.contains(&directory.path) {
                 break;
             }
-            file::make_again(&directory.path)?;
+            directory::make_again(&directory.path)?;
             result = directory.enter(pid);
         }
         result
@@ -338,7 +338,7 @@ impl Cgroup {
         match self.made.iter().position(|path| *path == directory.path) {
             Some(position) => {
                 self.made.remove(position);
-                file::remove([directory])
+                directory::remove([directory])
             }
             None => Ok(()),
         }
@@ -554,7 +554,7 @@ impl Cgroup {
     pub fn remove(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), UnitOfCgroup::stop);
         let was_there = self.directories().any(|directory| directory.path.exists());
-        let removed = file::remove(self.directories());
+        let removed = directory::remove(self.directories());
         match was_there {
             true => stopped.and(removed),
             false => removed,
@@ -578,7 +578,7 @@ impl Drop for Cgroup {
         let is_made = |directory: &&Directory| self.made.contains(&directory.path);
         // Drop cannot report an error. A directory that stays has a process that was put there
         // by another process.
-        match file::remove(self.directories().filter(is_made)) {
+        match directory::remove(self.directories().filter(is_made)) {
             Ok(()) | Err(_) => {}
         }
         for path in self.made.iter().rev() {

@@ -12,8 +12,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::Cgroup;
+use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file::Directory;
 
 const CONTROL_V1: &str = "memory.oom_control";
 const EVENTS_V2: &str = "memory.events";

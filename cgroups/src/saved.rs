@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use teu_cgroups_types::{CgroupPlan, Driver, Location};
 
-use crate::file::Directory;
+use crate::directory::Directory;
 use crate::systemd::SavedUnit;
 use crate::v1::Member;
 

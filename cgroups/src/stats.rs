@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Cgroup;
-use crate::file::Directory;
+use crate::directory::Directory;
 use crate::{v1, v2};
 
 /// The statistics of a container's cgroup.

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use teu_cgroups_types::{CgroupPlan, Hierarchies, Limits, Location, Unit};
 
 use crate::controller::Controller;
+use crate::directory::{self, Directory, Ignored};
 use crate::error::{Error, Result};
-use crate::file::{self, Directory, Ignored};
 use crate::systemd::{self, SavedUnit, Systemd};
 use crate::update::Files;
 use crate::{Cgroup, devices, saved, v1, v2};
@@ -185,7 +185,7 @@ impl Cgroup {
         }
         if let (Some(top), Some(directory)) = (&to_start.v2_top, &self.v2) {
             if is_slice {
-                file::make(&directory.path, top, &mut self.made)?;
+                directory::make(&directory.path, top, &mut self.made)?;
                 directory.enter(pid)?;
             }
             if is_v2 {
@@ -208,7 +208,7 @@ impl Cgroup {
             v1::cpuset::make(path, top, cpu, &mut self.made)?;
             self.cpus_and_mems = Some((cpu.cpus.clone(), cpu.mems.clone()));
         } else {
-            file::make(path, top, &mut self.made)?;
+            directory::make(path, top, &mut self.made)?;
         }
         if member.has("cpu") {
             member.directory.carry_out(&v1::cpu::realtime_steps(cpu))?;
@@ -329,13 +329,13 @@ fn delegate(directory: &Path, owner: u32) -> Result<()> {
     const LIST: &str = "/sys/kernel/cgroup/delegate";
     let failed = |path: &Path, cause| Error::system("give to the container", path, cause);
     chown(directory, Some(owner), None).map_err(|cause| failed(directory, cause))?;
-    let list = file::read(Path::new(LIST))
+    let list = directory::read(Path::new(LIST))
         .map_err(|cause| Error::system("read", Path::new(LIST), cause))?;
     for name in String::from_utf8_lossy(&list).lines() {
         let path = directory.join(name);
         match chown(&path, Some(owner), None) {
             // The cgroup does not have the file's controller.
-            Err(cause) if file::is_gone(&cause) => {}
+            Err(cause) if directory::is_gone(&cause) => {}
             result => result.map_err(|cause| failed(&path, cause))?,
         }
     }

@@ -12,8 +12,8 @@ mod undo;
 use crate::controller::Controller;
 use crate::cpu_list;
 use crate::devices::{self, Rules};
+use crate::directory::{Directory, Ignored};
 use crate::error::{Error, Result};
-use crate::file::{Directory, Ignored};
 use crate::v1::cpuset::Cpuset;
 use crate::{Cgroup, v1, v2};
 use teu_cgroups_types::DeviceRule;
@@ -209,7 +209,7 @@ impl Cgroup {
     }
 
     /// Returns the directory and the steps of each controller that `limits` concern.
-    fn all_steps(&self, limits: &Limits) -> Result<Vec<(&Directory, crate::file::Steps)>> {
+    fn all_steps(&self, limits: &Limits) -> Result<Vec<(&Directory, crate::directory::Steps)>> {
         let mut all = Vec::new();
         for controller in Controller::ALL {
             if let Some(directory) = self.v1_directory(controller.v1_name()) {

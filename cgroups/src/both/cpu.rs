@@ -1,6 +1,6 @@
 //! The writes for the controller cpu that v1 and v2 have alike.
 
-use crate::file::{Missing, Write};
+use crate::directory::{Missing, Write};
 
 /// Returns the write of `cpu.idle`. The file exists since kernel 5.15; without it no cgroup
 /// is idle.

@@ -3,8 +3,8 @@
 
 use teu_cgroups_types::HugepageLimit;
 
+use crate::directory::{Missing, Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Missing, Steps, Write};
 
 /// Returns the writes. The names of the files end in `file`.
 pub(crate) fn steps(limits: &[HugepageLimit], file: &str) -> Result<Steps> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use teu_cgroups_types::RdmaLimit;
 
+use crate::directory::{Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Steps, Write};
 
 pub(crate) fn steps(limits: &BTreeMap<String, RdmaLimit>) -> Result<Steps> {
     let mut steps = Steps::default();

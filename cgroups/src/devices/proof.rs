@@ -25,7 +25,7 @@ use teu_cgroups_types::{Access, DeviceKind, DeviceRule};
 use super::bpf::{program, tests::run};
 use super::rules::tests::rule;
 use super::{Rules, attach, v1};
-use crate::file::{self, Directory};
+use crate::directory::{self, Directory};
 use crate::hierarchy;
 use crate::sys;
 
@@ -264,7 +264,7 @@ impl Drop for Asked {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        file::remove([&self.directory]).unwrap();
+        directory::remove([&self.directory]).unwrap();
     }
 }
 

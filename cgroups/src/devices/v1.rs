@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use teu_cgroups_types::{Access, DeviceKind};
 
 use crate::devices::{Entry, Rules};
+use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file::Directory;
 
 const FIELD: &str = "devices";
 const LIST: &str = "devices.list";

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use zbus::{DynamicType, Variant, as_variant};
 
 use crate::devices::Rules;
+use crate::directory::Ignored;
 use crate::error::{Error, Result};
-use crate::file::Ignored;
 use bus::{Bus, MANAGER};
 use message::Message;
 use problem::{Address, PATIENCE, Problem};

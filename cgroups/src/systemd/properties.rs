@@ -9,8 +9,8 @@ use teu_cgroups_types::{Access, CpuLimits, DeviceKind, Limits, Property};
 use crate::convert::weight_from_shares;
 use crate::cpu_list;
 use crate::devices::{Entry, Rules};
+use crate::directory::Ignored;
 use crate::error::{Error, Result};
-use crate::file::Ignored;
 
 /// systemd's spelling of "no limit".
 const INFINITY: u64 = u64::MAX;

@@ -11,8 +11,8 @@ use teu_cgroups_types::Limits;
 
 use crate::Cgroup;
 use crate::devices::{self, Rules};
+use crate::directory::{Directory, Step, Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Directory, Step, Steps, Write};
 use crate::v1;
 use crate::v1::cpuset::{Cpuset, FILES};
 

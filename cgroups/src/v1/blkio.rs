@@ -2,7 +2,7 @@
 
 use teu_cgroups_types::{BlockIoLimits, DeviceRate};
 
-use crate::file::{Steps, Write};
+use crate::directory::{Steps, Write};
 
 pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     let mut steps = Steps::default();
@@ -63,7 +63,7 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::{Missing, Step};
+    use crate::directory::{Missing, Step};
     use teu_cgroups_types::DeviceWeight;
 
     #[test]

@@ -5,8 +5,8 @@ use teu_cgroups_types::CpuLimits;
 
 use crate::both;
 use crate::convert::{LARGEST_SHARES, SMALLEST_SHARES};
+use crate::directory::{Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Steps, Write};
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     let mut steps = Steps::default();

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use teu_cgroups_types::CpuLimits;
 
 use crate::cpu_list;
+use crate::directory::{self, Directory, Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{self, Directory, Steps, Write};
 
 pub(crate) const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
@@ -40,7 +40,7 @@ pub(crate) fn make(
     cpu: &CpuLimits,
     made: &mut Vec<PathBuf>,
 ) -> Result<bool> {
-    let existed = file::make(path, top, made)?;
+    let existed = directory::make(path, top, made)?;
     let directory = Directory::new(path);
     let parent = Directory::new(path.parent().unwrap_or(top));
     for (file, asked) in FILES.iter().zip([&cpu.cpus, &cpu.mems]) {
@@ -58,7 +58,7 @@ pub(crate) fn make(
 /// Copies the set of the parent to `directory` if its own is empty. Returns the set.
 fn fill(directory: &Directory, top: &Path, file: &str) -> Result<String> {
     let (file, set) = match directory.read(file) {
-        Err(error) if file::is_gone(&error) => {
+        Err(error) if directory::is_gone(&error) => {
             let short = file.trim_start_matches("cpuset.");
             (short, directory.read_or_error(short)?)
         }
@@ -142,7 +142,7 @@ pub(crate) fn write_all(file: &str, cpusets: &[Cpuset]) -> Result<()> {
 fn read_set(directory: &Directory, file: &str) -> Result<BTreeSet<u32>> {
     match directory.read(file) {
         Ok(text) => Ok(cpu_list::parse(&text).unwrap_or_default()),
-        Err(error) if file::is_gone(&error) => Ok(BTreeSet::new()),
+        Err(error) if directory::is_gone(&error) => Ok(BTreeSet::new()),
         Err(cause) => Err(Error::system("read", &directory.path.join(file), cause)),
     }
 }

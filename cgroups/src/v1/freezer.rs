@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::directory::{self, Directory};
 use crate::error::{Error, Result};
-use crate::file::{self, Directory};
 
 const STATE: &str = "freezer.state";
 
@@ -54,7 +54,7 @@ pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
     }
     match directory.read(STATE) {
         Ok(state) if state == "THAWED" => Ok(()),
-        Err(error) if file::is_gone(&error) => Ok(()),
+        Err(error) if directory::is_gone(&error) => Ok(()),
         _ => thaw(directory),
     }
 }

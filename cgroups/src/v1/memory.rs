@@ -2,8 +2,8 @@
 
 use teu_cgroups_types::MemoryLimits;
 
+use crate::directory::{Directory, Missing, Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Directory, Missing, Steps, Write};
 
 const LIMIT: &str = "memory.limit_in_bytes";
 const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";

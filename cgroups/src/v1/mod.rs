@@ -15,8 +15,8 @@ use teu_cgroups_types::Limits;
 
 use crate::both;
 use crate::controller::Controller;
+use crate::directory::{Directory, Steps};
 use crate::error::Result;
-use crate::file::{Directory, Steps};
 pub(crate) use stats::{stats, usage};
 
 /// The container's directory in one v1 hierarchy.

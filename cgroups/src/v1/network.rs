@@ -2,8 +2,8 @@
 
 use teu_cgroups_types::NetworkLimits;
 
+use crate::directory::{Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Steps, Write};
 
 pub(crate) fn class_steps(network: &NetworkLimits) -> Steps {
     let mut steps = Steps::default();

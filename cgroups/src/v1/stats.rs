@@ -1,7 +1,7 @@
 //! Reads the statistics of v1, controller by controller.
 
 use crate::cpu_list;
-use crate::file::Directory;
+use crate::directory::Directory;
 use crate::stats::{
     BlockIoEntry, BlockIoStats, CpuUsage, CpusetStats, HugetlbStats, MemoryUsage, PidsStats, Stats,
     Throttling, Usage, limit, number, parse, rdma, table,

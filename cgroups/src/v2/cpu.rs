@@ -5,7 +5,7 @@ use teu_cgroups_types::CpuLimits;
 use super::ONLY_V1;
 use crate::both;
 use crate::convert::weight_from_shares;
-use crate::file::{Steps, Write};
+use crate::directory::{Steps, Write};
 
 /// The kernel's default period (cgroup-v2.rst, "cpu.max"), in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;

@@ -4,8 +4,8 @@
 use teu_cgroups_types::CpuLimits;
 
 use crate::cpu_list;
+use crate::directory::{Directory, Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Directory, Steps, Write};
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
     let mut steps = Steps::default();

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::file::Directory;
 
 /// Freezes the cgroup and waits until the kernel has stopped all its processes. After ten
 /// seconds, thaws the cgroup and fails.

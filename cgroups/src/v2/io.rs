@@ -5,7 +5,7 @@ use teu_cgroups_types::{BlockIoLimits, DeviceRate};
 use super::ONLY_V1;
 use super::convert::io_weight_from_block_weight;
 
-use crate::file::{Steps, Write};
+use crate::directory::{Steps, Write};
 
 /// The weight of the BFQ scheduler takes the specification's numbers. `io.weight`, of the
 /// I/O cost controller, takes other numbers.
@@ -68,7 +68,7 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::{Missing, Step};
+    use crate::directory::{Missing, Step};
     use teu_cgroups_types::DeviceWeight;
 
     #[test]

@@ -21,8 +21,8 @@ use teu_cgroups_types::Limits;
 
 use crate::both;
 use crate::controller::Controller;
+use crate::directory::{Directory, Steps};
 use crate::error::{Error, Result};
-use crate::file::{Directory, Steps};
 pub(crate) use stats::{stats, usage};
 
 const ONLY_V1: &str = "cgroup v2 has no such setting";

@@ -1,7 +1,7 @@
 //! Reads the statistics of v2.
 
 use crate::cpu_list;
-use crate::file::Directory;
+use crate::directory::Directory;
 use crate::stats::{
     BlockIoEntry, CpuUsage, HugetlbStats, MemoryUsage, Stats, Throttling, Usage, limit, number,
     parse, rdma, table,

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::directory::{Steps, Write};
 use crate::error::{Error, Result};
-use crate::file::{Steps, Write};
 
 /// Files that are refused, because they would move, freeze or kill processes.
 const NOT_LIMITS: [&str; 4] = [
