@@ -35,7 +35,6 @@
 
 mod both;
 mod controller;
-mod convert;
 mod cpu_list;
 mod devices;
 mod directory;
@@ -53,6 +52,7 @@ mod saved;
 pub mod stats;
 mod sys;
 mod systemd;
+mod to_v2;
 mod unit_cgroup;
 mod update;
 mod v1;

@@ -1,7 +1,7 @@
 //! Turns the limit of processes into a write for the controller pids, on v1 and v2.
 
-use crate::convert::pids_maximum;
 use crate::directory::{Steps, Write};
+use crate::to_v2::pids_maximum;
 
 pub(crate) fn steps(limit: Option<i64>) -> Steps {
     let mut steps = Steps::default();

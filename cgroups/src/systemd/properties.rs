@@ -6,11 +6,11 @@
 
 use teu_cgroups_types::{Access, CpuLimits, DeviceKind, Limits, Property};
 
-use crate::convert::weight_from_shares;
 use crate::cpu_list;
 use crate::devices::{Entry, Rules};
 use crate::directory::Ignored;
 use crate::error::{Error, Result};
+use crate::to_v2::weight_from_shares;
 
 /// systemd's spelling of "no limit".
 const INFINITY: u64 = u64::MAX;
@@ -89,7 +89,7 @@ pub(crate) fn on_v2(limits: &Limits, version: Version) -> Vec<Property> {
         memory.limit.unwrap_or_default(),
         memory.swap.unwrap_or_default(),
     );
-    if let Ok(Some(swap)) = crate::convert::swap_only(limit, swap)
+    if let Ok(Some(swap)) = crate::to_v2::swap_only(limit, swap)
         && let Some(swap) = maximum(&swap)
     {
         all.push(Property::number("MemorySwapMax", swap));

@@ -4,9 +4,9 @@
 use teu_cgroups_types::CpuLimits;
 
 use crate::both;
-use crate::convert::{LARGEST_SHARES, SMALLEST_SHARES};
 use crate::directory::{Steps, Write};
 use crate::error::{Error, Result};
+use crate::to_v2::{LARGEST_SHARES, SMALLEST_SHARES};
 
 pub(crate) fn steps(cpu: &CpuLimits) -> Result<Steps> {
     let mut steps = Steps::default();

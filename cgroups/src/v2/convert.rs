@@ -1,5 +1,5 @@
 //! Converts the specification's numbers to the words of files that only cgroup v2 has.
-//! Conversions that systemd or v1 needs as well are in the crate's `convert.rs`.
+//! Conversions that systemd or v1 needs as well are in the crate's `to_v2.rs`.
 
 /// Converts the specification's block I/O weight (10 to 1000) to `io.weight` (1 to 10000).
 /// 0 means not set and stays 0.

@@ -4,8 +4,8 @@ use teu_cgroups_types::CpuLimits;
 
 use super::ONLY_V1;
 use crate::both;
-use crate::convert::weight_from_shares;
 use crate::directory::{Steps, Write};
+use crate::to_v2::weight_from_shares;
 
 /// The kernel's default period (cgroup-v2.rst, "cpu.max"), in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;

@@ -5,9 +5,9 @@ use teu_cgroups_types::MemoryLimits;
 
 use super::ONLY_V1;
 use super::convert::maximum;
-use crate::convert::swap_only;
 use crate::directory::{Directory, Missing, Steps, Write};
 use crate::error::{Error, Result};
+use crate::to_v2::swap_only;
 
 pub(crate) fn steps(memory: &MemoryLimits) -> Result<Steps> {
     let mut steps = Steps::default();
