@@ -11,7 +11,7 @@ mod bus;
 mod message;
 mod problem;
 mod properties;
-mod unit;
+mod start_properties;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ use message::Message;
 use problem::{Address, PATIENCE, Problem};
 
 pub(crate) use properties::{check, rounded};
+use start_properties::start_properties;
 use teu_cgroups_types::{Limits, Manager, Property, Unit};
-use unit::start_properties;
 
 /// The pause between two attempts to reach a manager that went away.
 const PAUSE: Duration = Duration::from_millis(50);
