@@ -1,7 +1,7 @@
 //! cgroup v1, where each controller, or a few of them together, has a hierarchy.
 //!
 //! [`steps`] turns limits into writes; the modules are named after the controllers.
-//! Making and removing directories is done in `file` and by `Cgroup`.
+//! Making and removing directories is done in `directory` and by `Cgroup`.
 
 pub(crate) mod blkio;
 pub(crate) mod cpu;

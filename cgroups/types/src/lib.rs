@@ -27,13 +27,13 @@
 
 mod device_rule;
 mod error;
+mod gvariant;
 mod hierarchy;
 mod layout;
 mod limits;
 mod location;
 mod path;
 mod saved_rules;
-mod text;
 mod unit;
 
 pub use device_rule::{Access, DeviceKind, DeviceRule, default_device_rules};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zbus::Variant;
 
 use crate::error::PlanError;
-use crate::text;
+use crate::gvariant;
 
 /// The result of the fallible functions of this module.
 type Result<T> = std::result::Result<T, PlanError>;
@@ -151,8 +151,8 @@ impl Unit {
             .strip_suffix("Sec")
             .filter(|stem| stem.ends_with(|letter: char| letter.is_ascii_lowercase()));
         let (name, value) = match seconds {
-            Some(stem) => (format!("{stem}USec"), text::parse_seconds(value)),
-            None => (name.to_owned(), text::parse(value)),
+            Some(stem) => (format!("{stem}USec"), gvariant::parse_seconds(value)),
+            None => (name.to_owned(), gvariant::parse(value)),
         };
         match value {
             Ok(value) => {
