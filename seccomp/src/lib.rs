@@ -5,7 +5,7 @@
 //! [`Filter::compile`] works in this order. It looks up the number of each name
 //! (`arch.rs`, with the table of `table.rs`), joins the rules of one call into
 //! one tree of tests (`tree.rs`), assigns a result to every number of an
-//! architecture (`space.rs`), and writes the instructions (`program.rs`).
+//! architecture (`call_numbers.rs`), and writes the instructions (`program.rs`).
 //!
 //! Rules have the meaning that they have for runc with libseccomp. Where two
 //! rules overlap, libseccomp's order decides (see [`Filter`]).
@@ -40,8 +40,8 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod arch;
+mod call_numbers;
 mod program;
-mod space;
 mod table;
 mod tree;
 
@@ -50,8 +50,8 @@ pub use program::{Instruction, MOST_INSTRUCTIONS};
 
 use std::fmt;
 
+use call_numbers::Space;
 use program::Builder;
-use space::Space;
 
 /// Returns the names of all system calls that the crate knows, sorted.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -196,9 +196,9 @@ pub struct Rule<'a> {
 /// has no effect except that its names are known.
 ///
 /// A call whose number is greater than every number that the rules name fails
-/// with ENOSYS, so that programs fall back to an older call. This does not
-/// apply if the default action lets calls pass. A call of an architecture that
-/// is not in the filter kills the thread.
+/// with ENOSYS, so that programs fall back to an older call (`call_numbers.rs`).
+/// This does not apply if the default action lets calls pass. A call of an
+/// architecture that is not in the filter kills the thread.
 #[derive(Debug, Clone)]
 pub struct Filter<'a> {
     /// The machine's own architecture. The filter always covers it.

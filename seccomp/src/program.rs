@@ -6,7 +6,7 @@
 //! on a test: when an instruction is written, the places of its targets are
 //! known. If a target is too far away, it gets a copy or a jump nearby.
 //!
-//! Which rule decides is not known here: see `tree.rs` and `space.rs`.
+//! Which rule decides is not known here: see `tree.rs` and `call_numbers.rs`.
 
 use std::collections::BTreeMap;
 
