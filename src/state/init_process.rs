@@ -1,5 +1,5 @@
-//! The init of a container, by a descriptor, because its pid may belong to another
-//! process by now. Opens, signals and waits for init.
+//! The init of a container, by its start time and by a descriptor, because its pid may
+//! belong to another process by now. Notes, opens, signals and waits for init.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -13,10 +13,37 @@ use teu_cgroups::Cgroup;
 
 use super::ContainerState;
 use crate::known_failures::Failure;
+use crate::procfs::stat::ProcessStat;
 use crate::sys;
 
 /// The time that killed processes may take to end.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+impl ContainerState {
+    /// Notes the process of init.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn note_init(&mut self, pid: i32) -> Result<()> {
+        let stat = ProcessStat::read(pid)?;
+        let stat = stat.with_context(|| format!("container init, process {pid}, is gone"))?;
+        self.pid = pid;
+        self.start_time = stat.start_time;
+        Ok(())
+    }
+
+    /// Returns whether init is still the same process, and alive.
+    ///
+    /// # Errors
+    /// The process cannot be examined.
+    pub(crate) fn init_is_alive(&self) -> Result<bool> {
+        if self.pid == 0 {
+            return Ok(false);
+        }
+        let stat = ProcessStat::read(self.pid)?;
+        Ok(stat.is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive()))
+    }
+}
 
 /// Opens init, or returns `None` if it has ended. Never opens another process with the
 /// same pid.

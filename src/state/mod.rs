@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use teu_cgroups::{Cgroup, Location, SavedPaths};
 use teu_namespaces::Kind;
@@ -26,7 +26,6 @@ use teu_plan::intel_rdt::IntelRdtPlan;
 use teu_plan::named_devices::NamedDevices;
 use teu_plan::process::ForEveryProcess;
 
-use crate::procfs::stat::ProcessStat;
 use crate::{hook, version};
 pub(crate) use state_dir::{NoState, StateDir};
 pub(crate) use status::Status;
@@ -128,30 +127,6 @@ impl ContainerState {
             bundle: &self.bundle,
             annotations: &self.annotations,
         }
-    }
-
-    /// Notes the process of init.
-    ///
-    /// # Errors
-    /// There is no such process.
-    pub(crate) fn note_init(&mut self, pid: i32) -> Result<()> {
-        let stat = ProcessStat::read(pid)?;
-        let stat = stat.with_context(|| format!("container init, process {pid}, is gone"))?;
-        self.pid = pid;
-        self.start_time = stat.start_time;
-        Ok(())
-    }
-
-    /// Returns whether init is still the same process, and alive.
-    ///
-    /// # Errors
-    /// The process cannot be examined.
-    pub(crate) fn init_is_alive(&self) -> Result<bool> {
-        if self.pid == 0 {
-            return Ok(false);
-        }
-        let stat = ProcessStat::read(self.pid)?;
-        Ok(stat.is_some_and(|stat| stat.start_time == self.start_time && stat.is_alive()))
     }
 
     /// Returns whether the container's cgroup is frozen. A cgroup without a freezer never
