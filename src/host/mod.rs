@@ -3,6 +3,7 @@
 
 mod gpu;
 mod look;
+mod lsm;
 mod resctrl;
 mod status;
 pub(crate) mod trusted_path;
@@ -89,23 +90,6 @@ impl Host {
     /// The maps cannot be read.
     pub(crate) fn id_maps_of(&self, path: &Path) -> Result<IdMaps> {
         Ok(id_maps::of_namespace(path)?)
-    }
-
-    /// Returns whether SELinux is on. Only then its filesystem exists.
-    pub(crate) fn has_selinux(&self) -> bool {
-        self.path("sys/fs/selinux/enforce").exists()
-    }
-
-    /// Returns whether an AppArmor profile confines this process. A profile in mode
-    /// "unconfined" does not.
-    ///
-    /// # Errors
-    /// The profile cannot be read.
-    pub(crate) fn is_confined_by_apparmor(&self) -> Result<bool> {
-        let label = fs::read_to_string(self.path("proc/self/attr/apparmor/current"));
-        let label = label.context("read the AppArmor profile of this process")?;
-        let label = label.trim_end_matches(['\n', '\0']);
-        Ok(label != "unconfined" && !label.ends_with(" (unconfined)"))
     }
 
     /// Returns whether the kernel knows `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux
