@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod cdi;
 mod cgroups;
 mod checkpoint;
 mod compatibility;
@@ -16,7 +17,6 @@ mod events;
 mod exec;
 mod failures;
 mod features;
-mod gpu;
 mod gpu_commands;
 mod gpus;
 mod hooks;
@@ -53,6 +53,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::main(&[
+        cdi::TESTS,
         cgroups::TESTS,
         checkpoint::TESTS,
         events::TESTS,
@@ -65,7 +66,6 @@ fn main() -> ExitCode {
         devices::TESTS,
         failures::TESTS,
         features::TESTS,
-        gpu::TESTS,
         gpu_commands::TESTS,
         gpus::TESTS,
         hooks::TESTS,

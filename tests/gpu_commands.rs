@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
-use crate::gpu::{NOTHING, describe, directory, errnos, opens};
+use crate::cdi::{NOTHING, describe, directory, errnos, opens};
 use crate::harness::*;
 use crate::machine::{Tree, UUIDS, VERSION};
 

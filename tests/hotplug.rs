@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use rustix::fs::{CWD, RenameFlags};
 use serde_json::{Value, json};
 
-use crate::gpu::{self, NOTHING, describe, errnos, link, names, node, opens};
+use crate::cdi::{self, NOTHING, describe, errnos, link, names, node, opens};
 use crate::harness::*;
 use crate::rootless::{self, rootless_bundle};
 
@@ -72,7 +72,7 @@ fn update<S: AsRef<str>>(container: &Container, option: &str, devices: &[S]) -> 
         .map(|device| format!("--device-{option}={}", device.as_ref()));
     let call = container.command("update", words);
     call.arg_before_last("--cdi-dir")
-        .arg_before_last(gpu::directory())
+        .arg_before_last(cdi::directory())
         .output()
 }
 
@@ -221,7 +221,7 @@ fn created_and_paused_containers_get_devices() {
 fn devices_of_the_creation_go_too() {
     needs(&[Root, Teu]);
     describe_everything();
-    let container = gpu::running(Bundle::new().probe("sleep"));
+    let container = cdi::running(Bundle::new().probe("sleep"));
     assert_eq!(opens(&container, EVERYTHING), THERE);
     remove(&container, "vendor.com/gpu=0");
     // Mount points of the creation stay, as those of other mounts do.
@@ -239,7 +239,7 @@ fn what_protects_stays_when_a_device_goes() {
     describe(&json!({ "mounts": [mount] }));
     let bundle = Bundle::new().set("/linux/readonlyPaths", json!(["/proc/sys"]));
     let rootfs = bundle.rootfs();
-    let container = gpu::running(bundle.probe("sleep"));
+    let container = cdi::running(bundle.probe("sleep"));
     fs::rename(rootfs.join("vendor"), rootfs.join("elsewhere")).unwrap();
     fs::create_dir(rootfs.join("vendor")).unwrap();
     symlink("/proc/sys", rootfs.join("vendor/cache")).unwrap();
@@ -319,7 +319,7 @@ fn what_two_devices_bring_stays_for_the_other() {
             "mounts": [{ "hostPath": library, "containerPath": "/usr/lib/library", "options": ["bind"] }],
         },
     });
-    gpu::write("vendor.json", &file.to_string());
+    cdi::write("vendor.json", &file.to_string());
     let container = Container::running(Bundle::new().probe("sleep"));
     let modes = "open /dev/gpu0 rw; open /dev/gpu1 rw; open /dev/control rw; stat /usr/lib/library";
     let all = || {
@@ -343,7 +343,7 @@ fn what_two_devices_bring_stays_for_the_other() {
         ],
     );
     call.arg_before_last("--cdi-dir")
-        .arg_before_last(gpu::directory())
+        .arg_before_last(cdi::directory())
         .output()
         .ok();
     assert_eq!(opens(&container, modes), ["ENXIO", "ENOENT", "ENXIO", "ok"]);
@@ -496,11 +496,11 @@ fn a_readonly_root_gets_nodes() {
 
 fn no_update_takes_a_device_away() {
     needs(&[Root, Teu, Controller("pids")]);
-    gpu::describe_nodes();
-    let container = gpu::running(bundle_with_nodes(&[9]));
+    cdi::describe_nodes();
+    let container = cdi::running(bundle_with_nodes(&[9]));
     add(&container, &at(8, "/dev/later"));
-    let modes = format!("{}; open /dev/later rw", gpu::OPENS);
-    let there = [&gpu::OPENED[..], &["ENXIO"]].concat();
+    let modes = format!("{}; open /dev/later rw", cdi::OPENS);
+    let there = [&cdi::OPENED[..], &["ENXIO"]].concat();
     assert_eq!(opens(&container, &modes), there);
     let update = |words: &[&str], resources: Value| {
         let call = container.command("update", words);
@@ -552,7 +552,7 @@ fn checkpoints_keep_devices() {
     checkpoint(&["--leave-running"]);
     assert_eq!(opens(&container, EVERYTHING), THERE);
     checkpoint(&[]);
-    let restore = criu(gpu::asking(&container, "restore")).arg_before_last("--detach");
+    let restore = criu(cdi::asking(&container, "restore")).arg_before_last("--detach");
     let restore = restore.arg_before_last("--bundle");
     let restore = restore.arg_before_last(&container.bundle.directory);
     restore.after_shell(silent).output().ok();
@@ -674,7 +674,7 @@ fn what_cannot_be_given_is_told() {
     );
     without
         .arg_before_last("--cdi-dir")
-        .arg_before_last(gpu::directory())
+        .arg_before_last(cdi::directory())
         .output()
         .ok();
     assert_eq!(opens(&container, "open /dev/gpu0 rw"), ["ENXIO"]);
@@ -799,7 +799,7 @@ fn a_rule_that_is_refused_leaves_nothing() {
     container.delete_force().ok();
 }
 
-/// The attacks on a creation in `gpu.rs`, tried on an update.
+/// The attacks on a creation in `cdi.rs`, tried on an update.
 fn paths_lead_nowhere_outside() {
     needs(&[Root, Teu]);
     let bundle = bundle_with_nodes(&[1]);
@@ -893,7 +893,7 @@ fn describe_shared() {
         "devices": [device("0", &[0]), device("1", &[1]), device("both", &[0, 1])],
         "containerEdits": { "deviceNodes": [node("/dev/gpu2", 2, "rw")], "mounts": [mount] },
     });
-    gpu::write("vendor.json", &file.to_string());
+    cdi::write("vendor.json", &file.to_string());
 }
 
 /// The number of minors. Those from the fourth on are nodes of the host.
@@ -964,7 +964,7 @@ fn devices_come_and_go_in_any_order() {
         }
         let call = container.command("update", words);
         let call = call.arg_before_last("--cdi-dir");
-        let output = call.arg_before_last(gpu::directory()).output();
+        let output = call.arg_before_last(cdi::directory()).output();
         assert_eq!(output.status.success(), !fails, "{output}");
         if !fails {
             has = then;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::harness::*;
-use crate::{gpu, hotplug};
+use crate::{cdi, hotplug};
 
 tests![
     without_systemd_it_is_refused,
@@ -518,9 +518,9 @@ fn devices_survive_a_reload() {
 /// Devices of the creation and devices that were added later: systemd knows all of them.
 fn devices_by_name_survive_a_reload() {
     needs(&[Seconds(120), Systemd, Root, Tool("systemctl")]);
-    gpu::describe_nodes();
+    cdi::describe_nodes();
     let container = Container::new(Bundle::new().probe("sleep"));
-    let create = gpu::asking(&container, "create").arg_before_last("--systemd-cgroup");
+    let create = cdi::asking(&container, "create").arg_before_last("--systemd-cgroup");
     container.detach(create).ok();
     container.start().ok();
     let unit = format!("teu-{}.scope", container.id);
@@ -530,18 +530,18 @@ fn devices_by_name_survive_a_reload() {
     let update = |words: &[&str]| container.command("update", words).output().ok();
     let assert_there = |paths: &str, expected: &[&str]| {
         for _ in 0..3 {
-            assert_eq!(gpu::opens(&container, paths), expected);
+            assert_eq!(cdi::opens(&container, paths), expected);
             assert_properties(&unit, &[("NeedDaemonReload", "no")]);
             systemctl(["daemon-reload"]).ok();
         }
     };
-    assert_there(gpu::OPENS, &gpu::OPENED);
+    assert_there(cdi::OPENS, &cdi::OPENED);
     update(&["--device-add", &device]);
-    let modes = format!("{}; open /dev/later rw", gpu::OPENS);
-    let there = [&gpu::OPENED[..], &["ENXIO"]].concat();
+    let modes = format!("{}; open /dev/later rw", cdi::OPENS);
+    let there = [&cdi::OPENED[..], &["ENXIO"]].concat();
     assert_there(&modes, &there);
     let allowed = property(&unit, "DeviceAllow");
-    let named = format!("/dev/char/{}:", gpu::NOTHING);
+    let named = format!("/dev/char/{}:", cdi::NOTHING);
     assert!(allowed.contains(&format!("{named}9 rwm")), "{allowed}");
     update(&["--pids-limit", "40"]);
     assert_there(&modes, &there);
