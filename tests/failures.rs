@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::*;
 
 tests![
+    failed_create_leaves_nothing,
     full_disk_fails_the_creation,
     readonly_state_root_fails_the_creation,
     killed_run_leaves_what_delete_removes,
@@ -29,6 +30,28 @@ tests![
     every_bad_field_is_named,
     missing_bundle_is_named,
 ];
+
+fn failed_create_leaves_nothing() {
+    needs(&[Root]);
+    let before = HostSnapshot::take();
+    let failing = [
+        Bundle::new().set("/process/cwd", "relative"),
+        Bundle::new().set("/root/path", "elsewhere"),
+        Bundle::new().args(["/no/such/program"]),
+        Bundle::new().join_namespace("network", "/run/netns/nowhere"),
+        Bundle::new().mount(json!({
+            "destination": "/mnt", "type": "bind", "source": "/no/such", "options": ["bind"],
+        })),
+        Bundle::new().hook("createRuntime", json!({ "path": "/bin/false" })),
+        Bundle::new().hook("createContainer", json!({ "path": "/bin/false" })),
+    ];
+    for bundle in failing {
+        let container = Container::new(bundle);
+        container.create().exits(1);
+        assert!(!container.has_state());
+    }
+    before.assert_unchanged();
+}
 
 fn full_disk_fails_the_creation() {
     needs(&[Root]);

@@ -27,7 +27,6 @@ tests![
     bad_ids_are_refused,
     unknown_id_does_not_exist,
     create_writes_the_pid_file,
-    failed_create_leaves_nothing,
     killed_create_leaves_what_delete_removes,
     init_ends_with_a_killed_create,
     interrupted_creation_is_finished_or_undone,
@@ -278,28 +277,6 @@ fn create_writes_the_pid_file() {
     container.create_with(["--pid-file", "pid"]).ok();
     let text = fs::read_to_string(scratch().join("pid")).unwrap();
     assert_eq!(text, container.pid().to_string());
-}
-
-fn failed_create_leaves_nothing() {
-    needs(&[Root]);
-    let before = HostSnapshot::take();
-    let failing = [
-        Bundle::new().set("/process/cwd", "relative"),
-        Bundle::new().set("/root/path", "elsewhere"),
-        Bundle::new().args(["/no/such/program"]),
-        Bundle::new().join_namespace("network", "/run/netns/nowhere"),
-        Bundle::new().mount(json!({
-            "destination": "/mnt", "type": "bind", "source": "/no/such", "options": ["bind"],
-        })),
-        Bundle::new().hook("createRuntime", json!({ "path": "/bin/false" })),
-        Bundle::new().hook("createContainer", json!({ "path": "/bin/false" })),
-    ];
-    for bundle in failing {
-        let container = Container::new(bundle);
-        container.create().exits(1);
-        assert!(!container.has_state());
-    }
-    before.assert_unchanged();
 }
 
 fn killed_create_leaves_what_delete_removes() {
