@@ -1,4 +1,4 @@
-//! The loggers of tasks: the jobs that wait for them, and their ends.
+//! The loggers of tasks: their starts, the jobs that wait for them, and their ends.
 //!
 //! Reading the report of a logger that is ready is in `io/logger.rs`.
 
@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::Service;
 use super::jobs::Then;
-use crate::io::Readiness;
+use super::{Service, failed};
+use crate::io::{self, Readiness};
 use crate::job::Work;
-use crate::poll::Token;
+use crate::poll::{EventFlags, Token};
 use crate::task::Logger;
+use crate::ttrpc::Status;
 
 /// The time within which a logger must be ready. containerd's own shim has no limit.
-pub(super) const READY_LIMIT: Duration = Duration::from_secs(20);
+const READY_LIMIT: Duration = Duration::from_secs(20);
 /// The time for which a logger may run after it was asked to end; containerd's shim has the
 /// same.
 const LOGGER_LIMIT: Duration = Duration::from_secs(12);
@@ -34,6 +35,43 @@ pub(super) struct Deferred {
 }
 
 impl Service {
+    /// Starts the logger of a process, and notes the job that makes the process, which
+    /// starts once the logger is ready.
+    pub(super) fn begin_logger(
+        &mut self,
+        id: &str,
+        exec: &str,
+        logger: io::Logger,
+        work: Work,
+        fds: Vec<OwnedFd>,
+        then: Then,
+    ) -> Result<(), Status> {
+        let job = self.spawner.job(logger.work, logger.fds).map_err(failed)?;
+        self.await_end(id, Ok(job), Then::Logged);
+        let poll = &self.poll;
+        let task = self.tasks.get_mut(id);
+        let process = task.and_then(|task| task.process(exec).ok());
+        if let Some(process) = process {
+            process.logger = Some(Logger { job, kill_at: None });
+        }
+        if let Some(token) = self.first_token(id, exec) {
+            poll.add(&logger.readiness, token + LOGGER, EventFlags::IN)
+                .map_err(|err| failed(err.into()))?;
+            let readiness = logger.readiness;
+            self.deferred.insert(
+                token,
+                Deferred {
+                    readiness,
+                    give_up_at: Instant::now() + READY_LIMIT,
+                    work,
+                    fds,
+                    then,
+                },
+            );
+        }
+        Ok(())
+    }
+
     /// Starts the job that waits for this logger if the logger is ready. Fails the job if the
     /// logger has ended.
     pub(super) fn logger_ready(&mut self, token: Token, id: &str) {

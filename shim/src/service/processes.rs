@@ -1,27 +1,24 @@
-//! Starts the jobs that make a process: `create`, `start`, `restore` and `exec`, and first
-//! the logger of the process, if it has one.
+//! Starts the jobs that make a process: `create`, `start`, `restore` and `exec`. If the
+//! process has a logger, the job follows it: see `loggers.rs`.
 
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use prost::Message;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::jobs::Then;
-use super::loggers::{Deferred, LOGGER, READY_LIMIT};
 use super::{Service, failed};
 use crate::caller::Caller;
 use crate::command::{exec_name, flag};
 use crate::io::{ChildEnds, Streams};
 use crate::job::Work;
-use crate::poll::EventFlags;
 use crate::proto::events::{TaskCreate, TaskIO};
 use crate::proto::task::{CreateTaskRequest, CreateTaskResponse};
-use crate::task::{Logger, Process, Stage};
+use crate::task::{Process, Stage};
 use crate::ttrpc::Status;
 
 /// The file with the process of an exec: the first descriptor after its streams.
@@ -46,30 +43,7 @@ impl Service {
             self.await_end(id, begun, then);
             return Ok(());
         };
-        let job = self.spawner.job(logger.work, logger.fds).map_err(failed)?;
-        self.await_end(id, Ok(job), Then::Logged);
-        let poll = &self.poll;
-        let task = self.tasks.get_mut(id);
-        let process = task.and_then(|task| task.process(exec).ok());
-        if let Some(process) = process {
-            process.logger = Some(Logger { job, kill_at: None });
-        }
-        if let Some(token) = self.first_token(id, exec) {
-            poll.add(&logger.readiness, token + LOGGER, EventFlags::IN)
-                .map_err(|err| failed(err.into()))?;
-            let readiness = logger.readiness;
-            self.deferred.insert(
-                token,
-                Deferred {
-                    readiness,
-                    give_up_at: Instant::now() + READY_LIMIT,
-                    work,
-                    fds,
-                    then,
-                },
-            );
-        }
-        Ok(())
+        self.begin_logger(id, exec, logger, work, fds, then)
     }
 
     pub(super) fn begin_creation(
