@@ -1,5 +1,6 @@
-//! The target of `integration/fuzz` for the files in which the hierarchies are: it panics
-//! if something does not hold that the readers promise. See `src/fuzz/`.
+//! Has the target of `integration/fuzz` for the files that tell where the cgroup
+//! hierarchies are. It panics if the result breaks a promise of the readers. See
+//! `src/fuzz/`.
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -8,9 +9,9 @@ use std::path::{Component, Path};
 use crate::cpu_list;
 use crate::hierarchy;
 
-/// Reads mountinfo and, after an empty line, /proc/PID/cgroup. A mount is read as it was
-/// written. Hierarchies are at mountpoints of the text, and the own cgroup is never above
-/// its mountpoint.
+/// Reads mountinfo and, after an empty line, /proc/PID/cgroup. Checks that a mount is the
+/// same after it is written and read again, that hierarchies are at mountpoints of the
+/// text, and that the process's own cgroup is never above its mountpoint.
 pub fn hierarchies(text: &[u8]) -> Option<()> {
     if let Some(numbers) = std::str::from_utf8(text).ok().and_then(cpu_list::parse) {
         assert_eq!(cpu_list::parse(&cpu_list::format(&numbers)), Some(numbers));
@@ -35,7 +36,7 @@ pub fn hierarchies(text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Writes a mount as the kernel does, and reads it.
+/// Writes a mount as the kernel does, reads it, and checks that it is the same.
 fn assert_same(mount: &teu_mountinfo::Mount) {
     let mut line = format!("{} {} 0:1 ", mount.id, mount.parent).into_bytes();
     for path in [mount.root(), mount.point()] {
@@ -59,7 +60,8 @@ fn assert_same(mount: &teu_mountinfo::Mount) {
     assert_eq!(again.super_options, mount.super_options);
 }
 
-/// Octal digits for every byte mean the same as those for the few that need them.
+/// Writes a path with every byte as octal digits. They have the same meaning as octal
+/// digits for only the few bytes that need them.
 fn escaped(path: &Path) -> String {
     let mut text = String::new();
     for byte in path.as_os_str().as_bytes() {

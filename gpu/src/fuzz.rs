@@ -1,11 +1,12 @@
-//! The targets of `integration/fuzz` that read files of other programs: each panics if
-//! something does not hold that the reader promises. See `src/fuzz/`.
+//! Has the targets of `integration/fuzz` that read files of other programs. Each panics if
+//! the result breaks a promise of the reader. See `src/fuzz/`.
 
 use crate::cdi::{DeviceName, File};
 use crate::ld_cache;
 
-/// A CDI file is read the same by the quick and by the complete reader, and as it was
-/// written; its devices have names that can be asked for.
+/// Reads a CDI file. Checks that the fast and the complete reader agree, that the file is
+/// the same after it is written and read again, and that the names of its devices can be
+/// requested.
 pub fn cdi(text: &[u8]) -> Option<()> {
     let file = File::parse(std::str::from_utf8(text).ok()?).ok()?;
     if let Ok(complete) = serde_yaml_ng::from_slice::<File>(text) {
@@ -20,8 +21,8 @@ pub fn cdi(text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// The names and paths in a cache of the dynamic linker are in the file, each with an end,
-/// and no more of them than have room there.
+/// Reads a cache of the dynamic linker. Checks that its names and paths are in the file and
+/// end with a NUL byte, and that there are not more of them than fit into the file.
 pub fn ld_cache(file: &[u8]) -> Option<()> {
     let entries = ld_cache::entries(file).ok()?;
     assert!(entries.len() <= file.len() / 24);

@@ -11,13 +11,13 @@
 //!                                     namespaces, makes its network namespace
 //! ```
 //!
-//! A middle process is needed if a user namespace is combined with joined namespaces
-//! or with a new time namespace: namespaces that the initial user namespace owns must
-//! be joined before the user namespace is entered, the others after it. The middle
-//! process does both, clones the child with CLONE_PARENT, and exits. It is also needed
-//! if the parent could not return to its own pid or time namespace: root of a user
-//! namespace has no privileges over the namespaces in which it was started (rootless
-//! Podman and Docker).
+//! A middle process is needed if a user namespace is combined with joined namespaces or
+//! with a new time namespace. Namespaces that belong to the initial user namespace must be
+//! joined before the process enters its user namespace; the others must be joined after
+//! that. The middle process does both, clones the child with CLONE_PARENT, and exits. A
+//! middle process is also needed if the parent could not return to its own pid or time
+//! namespace: root of a user namespace has no privileges over the namespaces in which it
+//! was started (rootless Podman and Docker).
 //!
 //! The module does not exec. Processes that join the namespaces of another process are
 //! started in `beside.rs`.

@@ -1,7 +1,7 @@
-//! config.json and its parts, and state.json.
+//! Fuzzes the readers of config.json, of its parts, and of state.json.
 //!
-//! What becomes of a document is compared with the document's bare JSON, which knows no
-//! types: a protection that the JSON asks for must be in the plan.
+//! Compares the result with the bare JSON of the document, which knows no types: every
+//! protection that the JSON asks for must be in the plan.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use teu_plan::{CgroupManager, Plan, PlanOptions, cgroup};
 
 use crate::state::{ContainerState, StateDir};
 
-/// The interpreter of filters, which the tests of the crate that compiles them have.
+/// The interpreter of filters. It is part of the tests of the crate teu-seccomp.
 #[allow(dead_code, reason = "those have more to ask")]
 #[path = "../../seccomp/tests/libseccomp/bpf.rs"]
 mod bpf;
@@ -66,18 +66,19 @@ fn renamed(
     Some(renamed)
 }
 
-/// The items of a list; nothing is an empty one.
+/// Returns the items of a list, or none if the value is not a list.
 fn items(list: &Value) -> &[Value] {
     list.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A text that is not empty.
+/// Returns the text, or `None` if it is empty or the value is not a text.
 fn word(text: &Value) -> Option<&str> {
     text.as_str().filter(|text| !text.is_empty())
 }
 
-/// config.json becomes a plan, for root and for a user without privileges: the same each
-/// time and however the names of fields are written, with all the protections it asks for.
+/// Makes a plan of config.json, for root and for a user without privileges. Checks that the
+/// plan is the same a second time and with names of fields in another case, and that it has
+/// all protections that the document asks for.
 pub fn config(text: &[u8]) -> Option<()> {
     let mut accepted = None;
     for is_rootless in [false, true] {
@@ -100,7 +101,8 @@ pub fn config(text: &[u8]) -> Option<()> {
     accepted
 }
 
-/// All that a plan says. Sets of capabilities say it in another order each time.
+/// Returns the plan as text. The defaults are returned separately, because they have sets
+/// of capabilities, whose order differs each time.
 fn said(mut plan: Box<Plan>) -> (Defaults, String) {
     let defaults = std::mem::take(&mut plan.shared.defaults);
     (defaults, format!("{plan:?}"))
@@ -135,7 +137,8 @@ fn plan(text: &[u8], is_rootless: bool) -> Option<Box<Plan>> {
     };
     let options = PlanOptions {
         id: "box".into(),
-        // Its properties are in annotations.
+        // Use a systemd unit for one of the two plans, because annotations set its
+        // properties.
         cgroup_manager: match is_rootless {
             true => CgroupManager::Systemd,
             false => CgroupManager::Filesystem,
@@ -147,7 +150,7 @@ fn plan(text: &[u8], is_rootless: bool) -> Option<Box<Plan>> {
     Plan::new(&spec, Path::new("/bundle"), &options, &seen).ok()
 }
 
-/// Root of a machine with SELinux.
+/// Returns root of a machine with SELinux.
 fn root() -> Caller {
     Caller {
         is_unprivileged: false,
@@ -163,7 +166,7 @@ fn root() -> Caller {
     }
 }
 
-/// The same document with some names of fields in capitals.
+/// Returns the document with some names of fields in capitals.
 fn in_capitals(text: &[u8]) -> Option<Vec<u8>> {
     let capitals = |name: &str| name.to_ascii_uppercase();
     let mut document: Map<String, Value> = read(text)?;
@@ -222,7 +225,8 @@ fn assert_planned(plan: &Plan, asked: &Value, is_rootless: bool) {
     assert_eq!(plan.process.no_new_privileges, no_new_privileges);
 }
 
-/// Of an option and its opposite the last one counts.
+/// Checks that the mount has the protecting options. Of an option and its opposite, the
+/// last one counts.
 fn assert_mounted(mount: &Mount, options: &Value) {
     let options: Vec<&str> = items(options).iter().filter_map(Value::as_str).collect();
     for (set, cleared, flag) in [
@@ -247,7 +251,7 @@ fn assert_mounted(mount: &Mount, options: &Value) {
     }
 }
 
-/// What every process has as its document says it.
+/// Checks the settings that every process must have as its document asks for them.
 fn assert_process(plan: &ProcessPlan, asked: &Value) {
     assert!(plan.no_new_privileges || asked["nonewprivileges"] != true);
     let id = |name: &str| asked["user"][name].as_u64().unwrap_or(0);
@@ -270,7 +274,7 @@ fn assert_process(plan: &ProcessPlan, asked: &Value) {
     }
 }
 
-/// No set has a capability that the document does not name for it.
+/// Checks that no set has a capability that the document does not name for this set.
 fn assert_capabilities(plan: &ProcessPlan, asked: &Value) {
     let planned = &plan.capabilities;
     for (planned, name) in [
@@ -287,8 +291,8 @@ fn assert_capabilities(plan: &ProcessPlan, asked: &Value) {
     }
 }
 
-/// process.json becomes a further process of a container, which has all that the
-/// container's own has and it says nothing else about.
+/// Makes a further process of a container from process.json. Checks that the process has
+/// the container's protections, unless process.json has its own.
 pub fn process(text: &[u8]) -> Option<()> {
     const CONTAINER: &[u8] = br#"{"process": {"cwd": "/", "noNewPrivileges": true,
         "apparmorProfile": "a-profile", "capabilities": {"bounding": ["CAP_KILL"]},
@@ -327,7 +331,8 @@ pub fn process(text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// The resources of an update become limits, which state.json keeps as they are.
+/// Makes limits from the resources of an update. Checks that state.json keeps them
+/// unchanged.
 pub fn resources(text: &[u8]) -> Option<()> {
     let resources: LinuxResources = read(text)?;
     let limits = cgroup::change(&resources).ok()?;
@@ -363,10 +368,10 @@ fn assert_limited(limits: &Limits, asked: &Value) {
     assert_eq!(limits.unified.len(), unified);
 }
 
-/// A filter lets nothing pass that its profile does not name, and is one that the kernel
-/// takes.
+/// Makes a filter from a profile. Checks that the filter allows no call that the profile
+/// does not allow, and that the kernel would accept the filter.
 pub fn seccomp(text: &[u8]) -> Option<()> {
-    /// Some calls of every profile, and a number that no call has.
+    /// Some system calls that usual profiles name, and a number without a call.
     const CALLS: [(&str, i64); 6] = [
         ("read", libc::SYS_read),
         ("getpid", libc::SYS_getpid),
@@ -402,7 +407,8 @@ pub fn seccomp(text: &[u8]) -> Option<()> {
         let mut of_call = rules
             .clone()
             .filter(|rule| rule.names().iter().any(|other| other == name));
-        // Without conditions the first rule decides; with some, one of them may.
+        // The first rule without conditions decides. If there is none, any rule with
+        // conditions may decide.
         let mut for_all = of_call
             .clone()
             .filter(|rule| rule.args().iter().flatten().next().is_none());
@@ -421,14 +427,15 @@ fn passes(action: LinuxSeccompAction) -> bool {
     matches!(action, ScmpActAllow | ScmpActLog | ScmpActTrace)
 }
 
-/// Whether a call goes on with this result: `SECCOMP_RET_TRACE`, `LOG` or `ALLOW` of
-/// linux/seccomp.h.
+/// Returns whether the call is executed with this result: `SECCOMP_RET_TRACE`, `LOG` or
+/// `ALLOW` of linux/seccomp.h.
 fn lets_pass(result: u32) -> bool {
     matches!(result >> 16, 0x7ff0 | 0x7ffc | 0x7fff)
 }
 
-/// What can be read as a state is written as the same, its container can be ended, and
-/// nothing of it may be missing.
+/// Reads a state. Checks that it is the same after it is written and read again, that
+/// enough of it can be read to delete the container, and that reading fails if a field is
+/// missing.
 pub fn state(text: &[u8]) -> Option<()> {
     let document: Value = serde_json::from_slice(text).ok()?;
     let dir = StateDir::find(Path::new("/run/teu"), document["id"].as_str()?).ok()?;
@@ -454,7 +461,8 @@ pub fn state(text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// The JSON of a state. Capabilities are sets, written in another order each time.
+/// Returns the JSON of a state. Sorts the sets of capabilities, because their order differs
+/// each time.
 fn written(state: &ContainerState) -> Value {
     let mut json = serde_json::to_value(state).expect("JSON");
     if let Some(Value::Object(sets)) = json.pointer_mut("/shared/defaults/capabilities") {

@@ -1,4 +1,4 @@
-//! Files of the kernel's that are read.
+//! Fuzzes the readers of the kernel's files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use teu_cgroups::{Cgroup, SavedPaths};
 use teu_namespaces::{IdMap, IdMaps, id_maps as reader};
 
-/// An id map is read as it was written, and an id of the host's is what the kernel makes of
-/// it (user_namespaces(7)).
+/// Reads an id map. Checks that it is the same after it is written and read again, and that
+/// ids are translated to those of the host as the kernel does it (user_namespaces(7)).
 pub fn id_maps(text: &[u8]) -> Option<()> {
     let lines = reader::parse(std::str::from_utf8(text).ok()?)?;
     let mut written = String::new();
@@ -42,8 +42,9 @@ pub fn id_maps(text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// The files of a cgroup, each after a line `== NAME`, are read as statistics of v1 and of
-/// v2: all numbers are numbers, and the quick way to a few of them has the same result.
+/// Reads the files of a cgroup, each after a line `== NAME`, as statistics of cgroup v1 and
+/// v2. Checks that all numbers are numbers, and that the fast way to a few of them has the
+/// same result.
 pub fn statistics(text: &[u8]) -> Option<()> {
     let name = format!("teu-fuzz-{}", std::process::id());
     let directory = Directory(std::env::temp_dir().join(name));
@@ -57,7 +58,7 @@ pub fn statistics(text: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Removed with its value.
+/// A directory that is removed when this value is dropped.
 struct Directory(PathBuf);
 
 impl Drop for Directory {
@@ -86,7 +87,7 @@ fn assert_counted(controllers: &[&str], directory: &Path) {
     let saved: SavedPaths = serde_json::from_value(saved).expect("paths");
     let cgroup = Cgroup::open(&saved);
     let (stats, usage) = (cgroup.stats(), cgroup.usage());
-    // What is not a number is null in JSON.
+    // A float that is not a number becomes null in JSON.
     let json = serde_json::to_string(&stats).expect("JSON");
     assert!(!json.contains("null"), "{json}");
     assert_eq!(usage.cpu, stats.cpu.usage.total);

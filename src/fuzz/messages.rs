@@ -1,4 +1,5 @@
-//! Messages of other processes: of containerd, of CRIU and of a container's init.
+//! Fuzzes the readers of other processes' messages: those of containerd, of CRIU and of a
+//! container's init.
 
 use std::fmt::Debug;
 
@@ -10,8 +11,9 @@ use teu_shim::ttrpc::{self, Answers, Calls, Request, Status};
 use crate::criu::rpc;
 use crate::pipe::{self, ParentEnd, ToParent};
 
-/// Calls are the same however their bytes come, the first of which says in what parts. They
-/// and their answers are read as they were sent; so are the messages in them.
+/// Reads ttrpc calls. Checks that the size of the parts in which the bytes arrive does not
+/// matter (the first byte of the input sets it), and that calls, answers and their messages
+/// are the same after they are written and read again.
 pub fn ttrpc(input: &[u8]) -> Option<()> {
     let (part, bytes) = input.split_first()?;
     messages_of_tasks(bytes);
@@ -49,7 +51,7 @@ fn calls(bytes: &[u8], part: usize) -> Vec<(u32, Result<Request, Status>)> {
     calls
 }
 
-/// Reads a message; it is written as what it was read from means.
+/// Reads a message. Checks that it is the same after it is written and read again.
 fn same<M: Message + Default + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
     let message = M::decode(bytes).ok()?;
     assert_eq!(M::decode(&*message.encode_to_vec()).as_ref(), Ok(&message));
@@ -73,9 +75,10 @@ fn messages_of_tasks(bytes: &[u8]) {
     options_of_the_runtime(same::<Any>(bytes).as_ref());
 }
 
-/// Options are saved in the bundle as JSON.
+/// Reads options. Checks that they are the same after they are saved as JSON, as in the
+/// bundle, and read again.
 fn options_of_the_runtime(any: Option<&Any>) {
-    // A file's name would have that file read.
+    // Skip options with the name of a file, because the reader would open the file.
     let other = any.and_then(|any| any.decode_as::<options::runtime::Options>()?.ok());
     if other.is_some_and(|options| !options.config_path.is_empty()) {
         return;
@@ -87,19 +90,19 @@ fn options_of_the_runtime(any: Option<&Any>) {
     }
 }
 
-/// What CRIU says is read as it was meant, and its version is a number.
+/// Reads a response of CRIU. Checks that it is the same after it is written and read again.
 pub fn criu(input: &[u8]) -> Option<()> {
     same::<rpc::Request>(input);
     let response: rpc::Response = same(input)?;
     let kind = response.kind();
     assert!(kind.is_none_or(|kind| kind as i32 == response.kind));
-    // An overflow would panic.
+    // The calculation of the version panics on overflow.
     response.version.number();
     Some(())
 }
 
-/// What init says, each message after a byte with its length: the parent comes to an end
-/// with it, and what it takes for a message is one that init can send.
+/// Reads messages of init, each after a byte with its length. Checks that the parent comes
+/// to an end, and that it accepts only messages that init can send.
 pub fn pipe(input: &[u8]) -> Option<()> {
     let messages = split(input);
     let mut last = None;
@@ -132,7 +135,8 @@ pub fn pipe(input: &[u8]) -> Option<()> {
     last
 }
 
-/// Splits the input. A message is never empty: that would be an end.
+/// Splits the input into messages. Empty messages are skipped, because they would mean the
+/// end.
 fn split(input: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     let mut rest = input;
@@ -146,11 +150,11 @@ fn split(input: &[u8]) -> Vec<&[u8]> {
     messages
 }
 
-/// The parent's end after an init that said this and ended.
+/// Returns the parent's end of a pipe through which init sent these messages and ended.
 fn said(messages: &[&[u8]]) -> ParentEnd {
     let (parent, init) = pipe::pair().expect("a pair of sockets");
     for message in messages {
-        // What there is no room for is not said.
+        // Stop if the socket is full.
         if rustix::net::send(&init, message, SendFlags::DONTWAIT).is_err() {
             break;
         }
@@ -158,7 +162,7 @@ fn said(messages: &[&[u8]]) -> ParentEnd {
     parent
 }
 
-/// What init sends is what the parent receives.
+/// Checks that the parent receives a message as init sends it.
 fn assert_same(message: ToParent) {
     let said = format!("{message:?}");
     let (parent, init) = pipe::pair().expect("a pair of sockets");

@@ -1,5 +1,5 @@
-//! The targets of `integration/fuzz`: each reads arbitrary bytes as one of the runtime's
-//! readers does, and panics if something does not hold that the reader promises.
+//! Has the targets of `integration/fuzz`. Each reads arbitrary bytes with one of the
+//! runtime's readers, and panics if the result breaks a promise of the reader.
 //!
 //! They are a module of the binary because its readers are private. They are compiled for
 //! fuzzing, which sets `cfg(fuzzing)`, and for the unit tests, which replay the seeds. The

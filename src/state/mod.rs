@@ -30,10 +30,10 @@ use crate::{hook, version};
 pub(crate) use state_dir::{NoState, StateDir};
 pub(crate) use status::Status;
 
-/// The content of `state.json`. Paths are absolute. Reading fails if a field is
-/// missing, except for limits that are not set, because a process of `exec` without its
-/// cgroup or its system call filter, for example, would run outside of them. So each
-/// field that serde would take for `None` if missing has its own deserializer.
+/// The content of `state.json`. Paths are absolute. Reading fails if a field is missing,
+/// except for limits that are not set: a process of `exec` without its cgroup or its system
+/// call filter, for example, would run unconfined. serde reads a missing `Option` as
+/// `None`, so each such field has its own deserializer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerState {

@@ -430,9 +430,9 @@ fn is_missing(text: &io::Result<Vec<u8>>) -> bool {
         .is_err_and(|err| missing.contains(&err.kind()))
 }
 
-/// The flags for opening state.json's temporary file. A file from the beginning of a
-/// creation is overwritten and not truncated, because ext4 writes a file to disk at
-/// once that was truncated, or renamed over another.
+/// The flags for opening state.json's temporary file. The file may be left from the
+/// beginning of the creation. If so, it is overwritten and not truncated: ext4 writes a
+/// file to disk immediately if the file was truncated, or was renamed over another.
 const STATE_FLAGS: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::NOFOLLOW)

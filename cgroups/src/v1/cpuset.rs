@@ -92,8 +92,8 @@ impl Cpuset {
 }
 
 /// Returns the cgroups below `directory` whose sets are not part of `set`, parents before
-/// children, each with its new set: the part that is in `set`, or all of the parent's new
-/// set if no part is.
+/// children. Each comes with its new set: the part of its set that is in `set` or, if that
+/// is empty, all of its parent's new set.
 ///
 /// # Errors
 /// Returns an error if a set cannot be read.
