@@ -145,7 +145,7 @@ fn fields<'a>(
 ) -> Result<Vec<(&'static str, Node<'a>)>, Error> {
     ignore_case(&mut object, names)?;
     mend(kind, &mut object, place)?;
-    // oci-spec's `Spec` has two fields that the specification does not have there.
+    // Drop two fields of oci-spec's `Spec` that the specification does not have there.
     let is_foreign = |name: &&str| kind == "Spec" && name.ends_with("idMappings");
     let own = names.iter().copied().filter(|name| !is_foreign(name));
     let field = |name| {
@@ -629,7 +629,7 @@ mod tests {
             let spec: Spec = testing::read(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#));
             assert_eq!(*spec.linux().as_ref().expect("linux").seccomp(), None);
         }
-        // A limit of 0 is a limit.
+        // A limit of 0 is kept: it does not mean that the limit is missing.
         let pids = |text: &str| {
             let resources: LinuxResources = testing::read(text);
             resources.pids().map(|pids| pids.limit())
@@ -657,7 +657,7 @@ mod tests {
             (cpu.shares(), cpu.cpus().as_deref(), cpu.mems().as_deref()),
             (Some(5), Some("1"), Some("0"))
         );
-        // In maps with names of the user, case matters.
+        // In maps whose keys users choose, case matters.
         let text = r#"{"linux":{"sysctl":{"a":"1","A":"2"}},"Annotations":{"x":"1","X":"2"}}"#;
         let spec: Spec = testing::read(text);
         assert_eq!(spec.annotations().as_ref().map(|all| all.len()), Some(2));

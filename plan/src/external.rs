@@ -16,7 +16,8 @@ pub struct External {
     /// The mountpoints of the host's files, as config.json has them: their paths may have
     /// links.
     pub mounts: Vec<PathBuf>,
-    /// The masked paths. Files among them are covered by the host's /dev/null.
+    /// The masked paths. Files among them are covered by /dev/null, which is external to
+    /// CRIU.
     pub masked: Vec<PathBuf>,
     /// The kinds of joined namespaces that CRIU may leave alone.
     pub namespaces: Vec<String>,
