@@ -8,10 +8,11 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use teu_namespaces_types::{IdMaps, Kind};
+use teu_gpu_types::Edits;
+use teu_namespaces_types::{IdMaps, Kind, NamespacePlan};
 
 use super::mounts::{clean, has_nul};
-use super::rootfs::RootfsInput;
+use super::seen::Seen;
 use crate::prelude::*;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
@@ -80,15 +81,19 @@ const CORE_LINK: (&str, &str) = ("/dev/core", "/proc/kcore");
 ///
 /// # Errors
 /// Returns an error that names the entry if it does not describe a device.
-pub(super) fn devices(listed: &[LinuxDevice], input: &RootfsInput<'_>) -> Result<Devices> {
+pub(super) fn devices(
+    listed: &[LinuxDevice],
+    edits: &Edits,
+    seen: &Seen,
+    namespaces: &NamespacePlan,
+) -> Result<Devices> {
     let mut nodes = device_nodes(listed)?;
     for node in &mut nodes {
-        let mut known = input.edits.nodes.iter().rev();
+        let mut known = edits.nodes.iter().rev();
         if let Some(known) = known.find(|known| clean(known.device.path()) == node.path) {
             node.host_path = Some(known.host_path.clone());
         }
     }
-    let (seen, namespaces) = (input.seen, input.namespaces);
     if namespaces.is_private(Kind::User) && seen.caller.may_map_owners() {
         for node in &mut nodes {
             node.leave_to_host(&namespaces.id_maps);

@@ -144,7 +144,8 @@ impl RootfsPlan {
         let masked_paths = masked_paths(masked, &mounts, &readonly_paths);
         hold(&mut mounts, readonly_paths.iter().chain(&masked_paths));
         let listed = linux.and_then(|linux| linux.devices().as_deref());
-        let devices = devices(listed.unwrap_or_default(), input)?;
+        let listed = listed.unwrap_or_default();
+        let devices = devices(listed, input.edits, input.seen, input.namespaces)?;
         let host_propagation = propagation.unwrap_or(DEFAULT_PROPAGATION);
         // Without a mount namespace of the container, a cover would hide files from the
         // host.
