@@ -377,6 +377,8 @@ fn only_main_ends_the_process() {
     assert_without(&sources, &["process::exit"]);
     assert_without(&self::sources("shim/src"), &["process::exit"]);
     // Functions that end a clone, which does not execve: those called `main`, and CRIU's.
+    // In sys.rs, those of unit tests.
+    sources.remove("src/sys.rs");
     let mut ends = 0;
     for (name, code) in &sources {
         for (place, _) in code.match_indices("exit_now(") {
