@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::process::geteuid;
 
 /// Returns whether a component of `path` may be another user's, so that its links lead
@@ -67,10 +68,21 @@ fn others_can_replace(directory: &Path, entry: &Path) -> bool {
         return true;
     }
     let sticky = 0o1000;
-    // In a user namespace the overflow uid is that of every user outside, root and others.
+    // In a user namespace the overflow uid is that of every user outside, root and others. But
+    // only root of this namespace mounts something here.
     let is_surely_ours = |user| [0, geteuid().as_raw()].contains(&user);
-    let stays = || fs::symlink_metadata(entry).is_ok_and(|entry| is_surely_ours(entry.uid()));
+    let stays = || {
+        fs::symlink_metadata(entry).is_ok_and(|found| {
+            is_surely_ours(found.uid()) || is_ours(found.uid()) && is_mount(entry)
+        })
+    };
     is_open(&directory) && !(directory.mode() & sticky != 0 && stays())
+}
+
+/// Returns whether `path` is the root of a mount (statx(2), Linux 5.8).
+fn is_mount(path: &Path) -> bool {
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Returns whether this user is trusted: root, the user of this process, or the owner
