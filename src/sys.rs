@@ -33,7 +33,7 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 /// Closes the descriptors from `first` to `last` (close_range(2), Linux 5.9).
 ///
 /// Takes descriptors away from their owners. So only for a process that has not opened
-/// any, or that neither uses nor drops its own and ends with execve(2) or [`exit`].
+/// any, or that neither uses nor drops its own and ends with execve(2) or [`teu_namespaces::exit_now`].
 pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: the call takes three numbers and touches no memory. No code that owns a
     // closed descriptor uses it afterwards.
@@ -89,7 +89,7 @@ pub(crate) fn own_inherited_descriptor(number: u32) -> io::Result<OwnedFd> {
 /// Makes `given` the descriptors from 3 on, for the program to be executed, and closes
 /// all others except the standard streams.
 ///
-/// Only before execve(2) or [`exit`], as [`close_from`], which it uses.
+/// Only before execve(2) or [`teu_namespaces::exit_now`], as [`close_from`], which it uses.
 pub(crate) fn leave_only(given: &[BorrowedFd<'_>]) -> io::Result<()> {
     let first_free = c_int::try_from(3 + given.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut copies = Vec::with_capacity(given.len());

@@ -52,9 +52,10 @@ pub(crate) fn switch_on_loopback() -> io::Result<()> {
 /// Gives this thread real-time priority over normal threads (sched_setscheduler(2)), without its
 /// children. musl's own function does nothing.
 pub(crate) fn run_first() -> nix::Result<()> {
-    let priority = libc::sched_param { sched_priority: 1 };
+    // The kernel's `struct sched_param`; musl's has more fields.
+    let priority: libc::c_int = 1;
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: the kernel reads one `sched_param`, which `priority` is, and keeps nothing;
+    // SAFETY: the kernel reads one integer, which `priority` is, and keeps nothing;
     // 0 is this thread.
     let result =
         unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
