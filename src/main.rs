@@ -64,16 +64,11 @@ const NOT_A_HOOK: &str = "nvidia-container-runtime-hook: this is teu, which give
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-/// The exit status after a panic: a shell's for SIGABRT.
+/// The exit status of a cloned child after a panic: a shell's for SIGABRT.
 const PANICKED: i32 = 134;
 
 fn main() -> ExitCode {
-    // In a cloned child, abort(3) of musl would send its signal to another process.
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        print(info);
-        teu_namespaces::exit_now(PANICKED)
-    }));
+    end_clones_after_a_panic();
     match name().as_deref() {
         Some(NVIDIA_HOOK) => {
             eprintln!("{NOT_A_HOOK}");
@@ -85,6 +80,18 @@ fn main() -> ExitCode {
             ExitCode::from(run(std::env::args_os()))
         }
     }
+}
+
+/// Ends a cloned child by exit_group(2) when it panics. Its abort(3), in musl, would signal the
+/// thread id from before the clone, which is another process's. This process itself aborts.
+fn end_clones_after_a_panic() {
+    let (print, own) = (panic::take_hook(), std::process::id());
+    panic::set_hook(Box::new(move |info| {
+        print(info);
+        if std::process::id() != own {
+            teu_namespaces::exit_now(PANICKED);
+        }
+    }));
 }
 
 /// Executes a command line, which begins with the program's name. Returns the exit
