@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -49,9 +50,12 @@ impl Trace {
     /// # Errors
     /// The file cannot be written.
     pub(super) fn begin(mut file: File, words: &str) -> io::Result<Trace> {
+        // Of commands that begin at the same time, one opens the array.
+        flock(&file, FlockOperation::LockExclusive)?;
         if file.metadata()?.len() == 0 {
             file.write_all(b"[\n")?;
         }
+        flock(&file, FlockOperation::Unlock)?;
         let trace = Trace {
             file,
             pid: rustix::process::getpid().as_raw_pid(),
