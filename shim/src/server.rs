@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -80,8 +80,11 @@ pub(crate) fn serve(
     // The kernel lets go of an ended process's descriptors from the last to the first. Who
     // sees a connection closed must find nobody at the socket: `delete` would take the
     // server for one that lives, and leave the socket.
-    let listener = fcntl_dupfd_cloexec(&listener, LISTENER_FD).map(UnixListener::from);
-    let listener = listener.context("move the socket's descriptor")?;
+    let listener = match fcntl_dupfd_cloexec(&listener, LISTENER_FD) {
+        // The limit of open files is that low, and so is the number of connections.
+        Err(Errno::INVAL) => listener,
+        moved => moved.context("move the socket's descriptor")?.into(),
+    };
     let sockets = socket.as_ref().and_then(Socket::directory);
     let sockets = sockets.unwrap_or(Path::new("/run"));
     let events = Publisher::new(&invocation.events_address, &invocation.namespace, EVENTS);
