@@ -301,4 +301,20 @@ mod tests {
         let error = Neighbour::new(later, exited_pidfd).expect_err("another process");
         assert_eq!(error.errno(), Some(libc::ESRCH));
     }
+
+    #[test]
+    fn middle_process_that_cannot_be_told_is_killed() {
+        let (mut socket, _middles) = UnixStream::pair().expect("socketpair");
+        socket.set_nonblocking(true).expect("set O_NONBLOCK");
+        while socket.write(&[0; 4096]).is_ok() {}
+        let sleeping = std::process::Command::new("sleep").arg("1000").spawn();
+        let pid = Pid::from_raw(sleeping.expect("spawn").id().try_into().expect("a pid"));
+        let pending = Pending {
+            middle: Child::new(pid, pidfd(pid), false),
+            socket,
+        };
+        let error = pending.start().expect_err("started");
+        assert_eq!(error.errno(), Some(libc::EAGAIN));
+        assert_eq!(nix::sys::signal::kill(pid, None), Err(Errno::ESRCH));
+    }
 }
