@@ -436,19 +436,30 @@ fn a_user_namespace_trusts_nobodys_directory() {
     for path in [&file, &scratch()] {
         chown(path, Some(54322), Some(54322)).unwrap();
     }
-    let user =
-        "exec setpriv --reuid 54322 --regid 54322 --clear-groups unshare --map-root-user \"$@\"";
-    let call = Invocation::new("sh")
-        .args(["-c", user, "sh"])
-        .arg(runtime());
-    let call = call
-        .arg("--root")
-        .arg(state_root())
-        .arg("--log")
-        .arg(theirs.join("log"));
-    let output = call.args(["state", "never-was"]).output();
+    let log_to = |log: &str, before: &str| {
+        let shell = format!("{before}; exec \"$@\"");
+        let call = Invocation::new("setpriv").args(["--reuid", "54322", "--regid", "54322"]);
+        let call = call.args(["--clear-groups", "unshare", "--map-root-user", "--mount"]);
+        let call = call.args(["sh", "-ec", &shell, "sh"]).arg(runtime());
+        let call = call.arg("--root").arg(state_root()).args(["--log", log]);
+        call.args(["state", "never-was"]).output()
+    };
+    let output = log_to(theirs.join("log").to_str().unwrap(), ":");
     output.says("links lead there through a directory that others can write to");
     assert_eq!(fs::read_to_string(&file).unwrap(), "");
+
+    // What is mounted there, as rootless Docker mounts the host's /run, nobody else can replace.
+    let roots = scratch().join("roots");
+    let own = roots.join("own");
+    fs::create_dir_all(&own).unwrap();
+    chown(&own, Some(54322), Some(54322)).unwrap();
+    let mounts = format!(
+        "mount -t tmpfs -o mode=1777 none /mnt; mkdir /mnt/roots; \
+         mount --bind {} /mnt/roots; ln -s /mnt/roots/own /mnt/link",
+        roots.display()
+    );
+    log_to("/mnt/link/log", &mounts).says("does not exist");
+    assert!(own.join("log").exists());
 }
 
 fn created_with(environment: &[&str], program: PathBuf) -> Container {
