@@ -114,8 +114,8 @@ impl StateDir {
         StateDir::take(path)
     }
 
-    /// Locks a directory that this process has just made. Refuses a directory that is not
-    /// empty: another command made it, after this process's was removed.
+    /// Locks a directory that this process has just made. Refuses a directory with a state:
+    /// another command made it, after this process's was removed.
     fn take(path: PathBuf) -> Result<StateDir> {
         let mut dir = StateDir {
             path,
@@ -123,9 +123,12 @@ impl StateDir {
             remove_on_drop: false,
         };
         dir.lock()?;
-        let entries = fs::read_dir(&dir.path).with_context(|| format!("read {:?}", dir.path));
-        if entries?.next().is_some() {
-            return Err(Failure::AlreadyExists.into());
+        let state = dir.path.join("state.json");
+        for file in [temporary_of(&state)?, state] {
+            let is_there = file.try_exists();
+            if is_there.with_context(|| format!("look up {file:?}"))? {
+                return Err(Failure::AlreadyExists.into());
+            }
         }
         dir.remove_on_drop = true;
         Ok(dir)
