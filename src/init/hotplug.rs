@@ -291,3 +291,45 @@ fn remove_mountpoint(parent: &OwnedFd, name: &OsStr) -> Result<()> {
         removed => removed.context("remove the mountpoint"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::paths::tests::private_root;
+    use std::os::unix::fs::symlink;
+    use std::{fs, io::ErrorKind};
+
+    /// A change that failed between two files is taken back, and the tmpfs of a mask, which is
+    /// empty, is none of a cover.
+    #[test]
+    fn a_cover_is_found_by_any_of_its_files() {
+        private_root("cover", |directory, root| {
+            let cover = |names: &[&str]| Cover {
+                path: "/covered".into(),
+                files: names
+                    .iter()
+                    .map(|name| (name.into(), Content::Text((*name).to_owned())))
+                    .collect(),
+            };
+            let covered = directory.join("covered");
+            fs::create_dir(&covered).expect("mkdir");
+            let kernel = Kernel::default();
+            gpu::cover(root, &kernel, &cover(&["b"]), None).expect("cover");
+            let (both, before) = (cover(&["a", "b"]), cover(&["b"]));
+            take_cover(root, &kernel, &both, &[before]).expect("change");
+            assert_eq!(fs::read_to_string(covered.join("b")).expect("read"), "b");
+            assert!(find_cover(root, &cover(&["a"])).expect("look").is_none());
+
+            fs::create_dir(directory.join("by-link")).expect("mkdir");
+            symlink("../covered", directory.join("by-link/x")).expect("symlink");
+            let by_link = Cover {
+                path: "/by-link/x".into(),
+                ..cover(&["b"])
+            };
+            take_cover(root, &kernel, &by_link, &[]).expect("nothing");
+            take_cover(root, &kernel, &both, &[]).expect("uncover");
+            let gone = fs::read(covered.join("b")).expect_err("uncovered");
+            assert_eq!(gone.kind(), ErrorKind::NotFound);
+        });
+    }
+}
