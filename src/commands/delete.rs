@@ -94,13 +94,17 @@ fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
 }
 
 fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
-    match dir.status(state)? {
-        Status::Stopped | Status::Creating => {}
-        Status::Created => kill_init(state)?,
-        Status::Running | Status::Paused if force => kill_init(state)?,
-        status => {
-            let (id, status) = (state.id.clone(), status.word().to_owned());
-            return Err(Failure::DeleteNotStopped { id, status }.into());
+    if force {
+        // Whatever the status is: its freezer may be one that cannot be read.
+        kill_init(state)?;
+    } else {
+        match dir.status(state)? {
+            Status::Stopped | Status::Creating => {}
+            Status::Created => kill_init(state)?,
+            status => {
+                let (id, status) = (state.id.clone(), status.word().to_owned());
+                return Err(Failure::DeleteNotStopped { id, status }.into());
+            }
         }
     }
     cleanup::destroy(dir, state, force)

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use teu_cgroups::Cgroup;
 
 use crate::known_failures::Failure;
-use crate::state::{ContainerState, StateDir, Status, init_process};
+use crate::state::{ContainerState, StateDir, init_process};
 
 /// The arguments of `kill`.
 #[derive(Debug, Clone)]
@@ -31,17 +31,15 @@ pub(crate) struct Options {
 /// The container does not exist or does not run, or the kernel knows no such signal.
 #[inline(never)]
 pub(crate) fn kill(options: &Options) -> Result<()> {
-    let (dir, state) = StateDir::load(&options.root, &options.id)?;
+    let (_, state) = StateDir::load(&options.root, &options.id)?;
     let everyone = options.signal == libc::SIGKILL && !state.private_pid_namespace;
     if everyone {
         return kill_everyone(&state);
     }
     match init_process::open(&state)? {
-        Some(init) if dir.status(&state)? != Status::Stopped => {
-            init_process::signal(&state, &init, options.signal)
-        }
-        _ if options.all => Ok(()),
-        _ => Err(Failure::NotRunning.into()),
+        Some(init) => init_process::signal(&state, &init, options.signal),
+        None if options.all => Ok(()),
+        None => Err(Failure::NotRunning.into()),
     }
 }
 
