@@ -1,6 +1,7 @@
 //! Sends and receives descriptors over AF_UNIX sockets (SCM_RIGHTS). [`send`] and
-//! [`receive`] are for terminals and pidfds: a stream socket, a name and a descriptor. Not
-//! for the messages of other conversations: see `pipe.rs` and `criu/process.rs`.
+//! [`receive`] are for terminals and pidfds: a stream socket, a name and a descriptor.
+//! [`send_parts`] and [`receive_into`] carry the messages of `pipe.rs` and
+//! `criu/process.rs`, which say what is in them.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -8,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -70,8 +71,11 @@ pub(crate) fn send_parts(
 pub(crate) fn receive(socket: impl AsFd) -> Result<OwnedFd> {
     let mut name = [0; LONGEST_NAME];
     let received = receive_into(socket, &mut name, RecvFlags::empty());
-    let (_, fd) = received.context("receive a descriptor")?;
-    fd.context("receive a descriptor: none came")
+    match received.context("receive a descriptor")? {
+        (_, Some(fd)) => Ok(fd),
+        (0, None) => bail!("receive a descriptor: the peer has closed the socket"),
+        (_, None) => bail!("receive a descriptor: none came"),
+    }
 }
 
 /// Receives a message into `buffer`, with its descriptor if it has one (recvmsg(2)). Returns

@@ -84,25 +84,35 @@ fn run_in(
     state: &State<'_>,
     environment: Option<&[CString]>,
 ) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = serde_json::to_vec(state).context("state for hooks")?;
     let mut hooks = hooks.iter().enumerate();
-    hooks.try_for_each(|numbered| run_numbered(moment, numbered, state, environment))
+    hooks.try_for_each(|numbered| run_numbered(moment, numbered, &state, environment))
 }
 
 fn run_numbered(
     moment: Moment,
     (number, hook): (usize, &Hook),
-    state: &State<'_>,
+    state: &[u8],
     environment: Option<&[CString]>,
 ) -> Result<()> {
-    let state = serde_json::to_vec(state).context("state for hooks")?;
-    run_one(hook, &state, environment)
+    run_one(hook, state, environment)
         .with_context(|| format!("error running {} hook #{number}", moment.name()))
 }
 
 /// Runs every hook. Warns of a failure and goes on with the next hook.
 pub(crate) fn run_each(moment: Moment, hooks: &[Hook], state: &State<'_>) {
+    if hooks.is_empty() {
+        return;
+    }
+    let state = match serde_json::to_vec(state).context("state for hooks") {
+        Ok(state) => state,
+        Err(err) => return log::warn!("{}", errno::chain(&err)),
+    };
     for numbered in hooks.iter().enumerate() {
-        if let Err(err) = run_numbered(moment, numbered, state, None) {
+        if let Err(err) = run_numbered(moment, numbered, &state, None) {
             log::warn!("{}", errno::chain(&err));
         }
     }

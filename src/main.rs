@@ -85,9 +85,9 @@ fn main() -> ExitCode {
 /// Ends a cloned child by exit_group(2) when it panics. Its abort(3), in musl, would signal the
 /// thread id from before the clone, which is another process's. This process itself aborts.
 fn end_clones_after_a_panic() {
-    let (print, own) = (panic::take_hook(), std::process::id());
+    let (report, own) = (panic::take_hook(), std::process::id());
     panic::set_hook(Box::new(move |info| {
-        print(info);
+        report(info);
         if std::process::id() != own {
             teu_namespaces::exit_now(PANICKED);
         }

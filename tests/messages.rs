@@ -367,7 +367,7 @@ fn trace_file_has_the_steps_of_all_processes() {
             &[
                 "init mounted \"/proc\"",
                 "entered the container's root",
-                "init has its limits",
+                "init has its attributes",
             ][..],
         ),
         ("start", &["let init execute the program", "ended"], &[]),

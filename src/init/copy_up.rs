@@ -62,7 +62,7 @@ fn copy_file(
     // Another process may have put a device in place of the file.
     let handle = openat(from, name, OFlags::PATH | flags, Mode::empty()).context("open")?;
     let source = ordinary_file::open(handle.as_fd(), procfs, u64::MAX).context("open")?;
-    let source = source.context("it is no regular file any more")?;
+    let source = source.context("not a regular file of an ordinary filesystem")?;
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
     let target = openat(to, name, create, mode).context("create")?;
     copy_data(source.into_inner(), File::from(target)).context("copy")
@@ -132,7 +132,10 @@ mod tests {
             let procfs = Procfs::open().expect("proc");
             let copied = copy_file(root.as_fd(), to.as_fd(), c"was-a-file", mode, &procfs);
             let refused = copied.expect_err("copied");
-            assert_eq!(refused.to_string(), "it is no regular file any more");
+            assert_eq!(
+                refused.to_string(),
+                "not a regular file of an ordinary filesystem"
+            );
             assert!(!directory.join("to/was-a-file").exists());
         });
     }

@@ -71,7 +71,7 @@ fn permissions(description: &str) -> Result<u32> {
 
 fn field(description: &str, index: usize) -> Result<&str> {
     let field = description.split(';').nth(index);
-    field.with_context(|| format!("key description {description:?}"))
+    field.with_context(|| format!("key description {description:?} has no field {index}"))
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ fn enter_cgroup(entrance: Option<Entrance>, parent: &InitEnd) -> Result<()> {
     match entrance {
         Some(entrance) => {
             let entered = entrance.enter().is_ok();
-            log::trace!(target: STEP, "init entered its cgroup");
+            log::trace!(target: STEP, "entered the cgroup by itself: {entered}");
             parent.send(&ToParent::InCgroup(entered))
         }
         None => Ok(()),
@@ -148,8 +148,8 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
 
     if plan.namespaces.is_new(Kind::Network) {
         loopback::switch_on()?;
+        log::trace!(target: STEP, "init switched the loopback device on");
     }
-    log::trace!(target: STEP, "init started a session and switched the loopback device on");
 
     // The parent attaches this process to its cgroup meanwhile.
     let rootfs = rootfs::prepare(&plan.rootfs, parent)?;
@@ -233,7 +233,7 @@ fn become_process(
     let environment = environment::environment(plan, || kernel.procfs())?;
     let entered = process::enter_cwd(&plan.cwd)?;
     // Log the last step here, because a filter may refuse the write.
-    log::trace!(target: STEP, "init has its limits, labels and working directory");
+    log::trace!(target: STEP, "init has its attributes and working directory");
     let filter = plan.seccomp.as_ref();
     seccomp::log_flags(filter);
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;

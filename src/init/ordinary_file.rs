@@ -50,7 +50,10 @@ pub(crate) fn lines(
     let file = open(handle, procfs, longest)?;
     let file = file.context("not a regular file of an ordinary filesystem")?;
     let lines = BufReader::new(file).split(b'\n');
-    Ok(lines.map(|line| Ok(String::from_utf8_lossy(&line?).into_owned())))
+    let text = |line| {
+        String::from_utf8(line).unwrap_or_else(|err| String::from_utf8_lossy(err.as_bytes()).into())
+    };
+    Ok(lines.map(move |line| line.map(text)))
 }
 
 /// Opens the regular file that `handle` (O_PATH) is on. Limits reading to the file's
