@@ -34,7 +34,7 @@ use crate::ttrpc::Status;
 use connection::Connection;
 use signals::Signals;
 
-/// Above the descriptors of connections: these are made early.
+/// The number of the listener's descriptor, above those of the first connections.
 const LISTENER_FD: i32 = 255;
 
 const LISTENER: Token = 0;
@@ -80,11 +80,12 @@ pub(crate) fn serve(
     // The kernel lets go of an ended process's descriptors from the last to the first. Who
     // sees a connection closed must find nobody at the socket: `delete` would take the
     // server for one that lives, and leave the socket.
-    let listener = match fcntl_dupfd_cloexec(&listener, LISTENER_FD) {
+    let mut listener = listener;
+    match fcntl_dupfd_cloexec(&listener, LISTENER_FD) {
         // The limit of open files is that low, and so is the number of connections.
-        Err(Errno::INVAL) => listener,
-        moved => moved.context("move the socket's descriptor")?.into(),
-    };
+        Err(Errno::INVAL) => {}
+        copy => listener = copy.context("copy the socket's descriptor")?.into(),
+    }
     let sockets = socket.as_ref().and_then(Socket::directory);
     let sockets = sockets.unwrap_or(Path::new("/run"));
     let events = Publisher::new(&invocation.events_address, &invocation.namespace, EVENTS);

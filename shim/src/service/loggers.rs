@@ -46,29 +46,28 @@ impl Service {
         fds: Vec<OwnedFd>,
         then: Then,
     ) -> Result<(), Status> {
+        let no_streams = || failed(anyhow!("the process {exec:?} of {id} has no streams"));
+        let token = self.first_token(id, exec).ok_or_else(no_streams)?;
         let job = self.spawner.job(logger.work, logger.fds).map_err(failed)?;
         self.await_end(id, Ok(job), Then::Logged);
-        let poll = &self.poll;
         let task = self.tasks.get_mut(id);
         let process = task.and_then(|task| task.process(exec).ok());
         if let Some(process) = process {
             process.logger = Some(Logger { job, kill_at: None });
         }
-        if let Some(token) = self.first_token(id, exec) {
-            poll.add(&logger.readiness, token + LOGGER, EventFlags::IN)
-                .map_err(|err| failed(err.into()))?;
-            let readiness = logger.readiness;
-            self.deferred.insert(
-                token,
-                Deferred {
-                    readiness,
-                    give_up_at: Instant::now() + READY_LIMIT,
-                    work,
-                    fds,
-                    then,
-                },
-            );
-        }
+        self.poll
+            .add(&logger.readiness, token + LOGGER, EventFlags::IN)
+            .map_err(|err| failed(err.into()))?;
+        self.deferred.insert(
+            token,
+            Deferred {
+                readiness: logger.readiness,
+                give_up_at: Instant::now() + READY_LIMIT,
+                work,
+                fds,
+                then,
+            },
+        );
         Ok(())
     }
 
