@@ -1,4 +1,4 @@
-//! The paths and device rules of a container's cgroup in the form in which the caller
+//! The paths of a container's cgroup in the form in which the caller
 //! stores them for later commands. Where they are stored is the caller's decision.
 
 use std::collections::BTreeMap;

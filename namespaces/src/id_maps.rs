@@ -123,16 +123,15 @@ pub fn of_namespace(path: &Path) -> Result<IdMaps> {
 /// In the child: joins the namespace and returns both maps, separated by an empty
 /// line.
 fn read_own_after(target: &crate::join::Target) -> Result<String> {
-    // The kernel refuses to join the process's own user namespace (EINVAL). Then the
-    // maps are those of the process anyway.
     // Processes of the namespace must not trace this one, which has the caller's rights.
-    let hidden = sys::set_dumpable(false);
-    let hidden = hidden.map_err(|err| Error::new("prctl(PR_SET_DUMPABLE)", err));
-    let joined = hidden.and_then(|()| target.join());
+    sys::set_dumpable(false).map_err(|err| Error::new("prctl(PR_SET_DUMPABLE)", err))?;
+    let joined = target.join();
     let read = |file: &str| {
         fs::read_to_string(file).map_err(|err| Error::new(format!("read {file:?}"), err))
     };
-    if joined.is_err() && !target.is_own() {
+    // The kernel refuses to join the process's own user namespace (EINVAL). Then the
+    // maps are those of the process anyway.
+    if !target.is_own() {
         joined?;
     }
     Ok(format!(

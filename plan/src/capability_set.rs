@@ -89,5 +89,7 @@ bitflags::bitflags! {
         const BPF = 1 << general::CAP_BPF;
         /// `CAP_CHECKPOINT_RESTORE`.
         const CHECKPOINT_RESTORE = 1 << general::CAP_CHECKPOINT_RESTORE;
+        // Those of a newer kernel: they are in the complement of a set, too.
+        const _ = !0;
     }
 }

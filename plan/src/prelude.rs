@@ -1,8 +1,8 @@
 //! Has everything that the plan may use of the standard library, `core` and `alloc` aside.
 //!
-//! The crate is `no_std`. So no other file can name `std`, with its files, processes,
-//! sockets, environment and clocks. A path has methods that look at the machine;
-//! clippy.toml forbids those.
+//! The crate is `no_std`, and only this file has `extern crate std` (tests/layers.rs). So no
+//! other file can name `std`, with its files, processes, sockets, environment and clocks. A
+//! path has methods that look at the machine; clippy.toml and tests/layers.rs forbid those.
 
 extern crate std;
 

@@ -236,7 +236,8 @@ impl ProcessPlan {
         // The first process in a new user namespace has all capabilities there, whatever
         // teu's own bounding set is.
         let available = if namespaces.is_private(Kind::User) {
-            caller.known_capabilities
+            let known = caller.known_capabilities;
+            known.context("the capabilities that the kernel knows were not read")?
         } else {
             caller.bounding
         };

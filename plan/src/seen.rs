@@ -59,7 +59,7 @@ pub struct Caller {
     pub ignored_signals: u64,
     /// The capabilities that a process in another user namespace can have: all that the
     /// kernel knows. Collected only if there will be such a process.
-    pub known_capabilities: CapabilitySet,
+    pub known_capabilities: Option<CapabilitySet>,
     /// Whether SELinux is on. Collected only if a label is set.
     pub has_selinux: bool,
     /// Whether an AppArmor profile confines teu. Collected only for a process that cannot
@@ -124,7 +124,7 @@ impl Caller {
             bounding: CapabilitySet::all(),
             effective: CapabilitySet::all(),
             ignored_signals: 0,
-            known_capabilities: CapabilitySet::all(),
+            known_capabilities: Some(CapabilitySet::all()),
             has_selinux: false,
             is_confined_by_apparmor: false,
         }

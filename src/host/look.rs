@@ -11,7 +11,6 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec};
 use teu_cgroups::{Location, Systemd};
 use teu_gpu::{Edits, Vendor};
 use teu_namespaces::{IdMaps, Kind};
-use teu_plan::capability_set::CapabilitySet;
 use teu_plan::gpu::{self, DeviceOptions};
 use teu_plan::hotplug::{AskedNode, LookOutside};
 use teu_plan::seen::{AllEdits, Caller, DevicesSeen, FileId, Seen};
@@ -84,8 +83,8 @@ impl Host {
             effective: status.effective,
             ignored_signals: status.ignored_signals,
             known_capabilities: match other_users {
-                true => self.known_capabilities()?,
-                false => CapabilitySet::empty(),
+                true => Some(self.known_capabilities()?),
+                false => None,
             },
             has_selinux: label.is_some_and(|label| !label.is_empty()) && self.has_selinux(),
             // If it cannot be read, take it for confined: stacking a profile gives no

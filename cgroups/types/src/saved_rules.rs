@@ -63,15 +63,20 @@ fn word(rule: &DeviceRule) -> String {
 
 fn parse(word: &str) -> Option<DeviceRule> {
     let mut parts = word.split(' ');
-    let kind = parts.next()?;
+    let (sign, kind) = parts.next()?.split_at_checked(1)?;
     let (major, minor) = parts.next()?.split_once(':')?;
+    let access = Access::from_letters(parts.next()?)?;
     let number = |text: &str| match text {
         "*" => Some(None),
         _ => text.parse().ok().map(Some),
     };
-    Some(DeviceRule {
-        allow: kind.starts_with('+'),
-        kind: match kind.get(1..)? {
+    let rule = DeviceRule {
+        allow: match sign {
+            "+" => true,
+            "-" => false,
+            _ => return None,
+        },
+        kind: match kind {
             "a" => None,
             "b" => Some(DeviceKind::Block),
             "c" => Some(DeviceKind::Character),
@@ -79,14 +84,31 @@ fn parse(word: &str) -> Option<DeviceRule> {
         },
         major: number(major)?,
         minor: number(minor)?,
-        access: Access::from_letters(parts.next()?)?,
-    })
+        access,
+    };
+    parts.next().is_none().then_some(rule)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Limits;
+
+    /// A part that is left out could be of what a rule denies.
+    #[test]
+    fn rules_of_another_form_are_no_rules() {
+        assert!(parse("-c 1:3 rw").is_some());
+        for word in [
+            "-c 1:3 r w",
+            "*c 1:3 rw",
+            "c 1:3 rw",
+            "-",
+            "-c 1:3",
+            "-c 1:3 rx",
+        ] {
+            assert_eq!(parse(word), None, "{word}");
+        }
+    }
 
     #[test]
     fn limits_are_stored_without_defaults() {

@@ -34,13 +34,8 @@ impl Kind {
         Kind::Time,
     ];
 
-    /// Returns the kind for a word of the OCI runtime specification
-    /// (config-linux.md, "Namespaces").
-    pub fn from_spec(word: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.spec_name() == word)
-    }
-
-    /// Returns the specification's word for the kind.
+    /// Returns the word of the OCI runtime specification for the kind (config-linux.md,
+    /// "Namespaces").
     pub fn spec_name(self) -> &'static str {
         match self {
             Kind::User => "user",
