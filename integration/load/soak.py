@@ -38,10 +38,12 @@ def soak(host, count, minutes):
             rows.append(times(boxes, chance, minutes * 60 / parts) | sizes(shims))
             print(line(f"{(number + 1) * minutes / parts:.1f}", rows[-1]), flush=True)
         failures = growth(rows)
-    except Broken as error:
-        failures = [str(error)]
-    for unit in units:
-        unit.finish()
+        for unit in units:
+            unit.finish()
+    except Exception as error:  # noqa: BLE001: whatever it is, the run ends with a result
+        failures = [str(error) if isinstance(error, Broken) else repr(error)]
+        for unit in units:
+            unit.abandon()
     return failures
 
 
