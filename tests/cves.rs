@@ -3,6 +3,7 @@
 //! lists all.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +24,7 @@ tests![
     cve_2022_24769_no_capability_is_inheritable_unless_asked_for,
     cve_2022_29162_exec_gives_no_inheritable_capability,
     cve_2023_25809_cgroups_of_others_cannot_be_written_to,
+    cve_2023_25809_hierarchies_are_read_only_for_root_too,
     cve_2024_45310_nothing_is_made_outside_while_the_way_changes,
     cve_2025_31133_null_device_of_the_image_masks_nothing,
     cve_2025_31133_null_device_that_changes_masks_all_or_nothing_starts,
@@ -287,9 +289,15 @@ impl UsersCgroup {
 
 impl Drop for UsersCgroup {
     fn drop(&mut self) {
-        // Exists only if a container could make it.
-        fs::remove_dir(self.0.join("made")).ok();
-        fs::remove_dir(&self.0).unwrap();
+        // The first exists only if a container could make it.
+        for path in [self.0.join("made"), self.0.clone()] {
+            match fs::remove_dir(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    eprintln!("remove {path:?}: {error}");
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -308,6 +316,25 @@ fn cve_2023_25809_cgroups_of_others_cannot_be_written_to() {
     let container = Container::new(bundle);
     let run = rootless::call(["run", "--bundle"]).arg(&container.bundle.directory);
     let answers = run.arg(&container.id).output().answers();
+    let is_seen = |answers: &&[Value]| answers[0]["ok"].is_object();
+    let seen: Vec<&[Value]> = answers.chunks(3).filter(is_seen).collect();
+    for answers in &seen {
+        let refused = json!({ "errno": "EROFS" });
+        assert_eq!(answers[1..], [refused.clone(), refused]);
+    }
+    assert!(!seen.is_empty(), "{answers:?}");
+}
+
+/// Nor does root, in any hierarchy.
+fn cve_2023_25809_hierarchies_are_read_only_for_root_too() {
+    needs(&[Root]);
+    let places = ["", "/pids", "/memory", "/systemd", "/unified"];
+    let modes = places.map(|place| {
+        let place = format!("/sys/fs/cgroup{place}");
+        format!("stat {place}/cgroup.procs; write {place}/cgroup.procs 1; mkdir {place}/made")
+    });
+    let bundle = Bundle::new().without_namespace("cgroup");
+    let answers = bundle.probe(&modes.join("; ")).run().answers();
     let is_seen = |answers: &&[Value]| answers[0]["ok"].is_object();
     let seen: Vec<&[Value]> = answers.chunks(3).filter(is_seen).collect();
     for answers in &seen {

@@ -151,6 +151,8 @@ fn the_socket_of_containerds_service_is_not_handed_on() {
     let container = sleeping();
     let socket = scratch().join("notify.sock");
     let mut shim = engine.start_with(&container, ("NOTIFY_SOCKET", socket.as_os_str()));
+    let server = fs::read_to_string(format!("/proc/{}/environ", shim.pid)).unwrap();
+    assert!(!server.contains("NOTIFY_SOCKET"), "{server:?}");
     let pid = shim.create(&engine, &container);
     shim.start(&container.id, "");
     let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
