@@ -2,8 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::Mode;
 
 use crate::harness::*;
 
@@ -12,6 +16,7 @@ tests![
     force_delete_ends_processes_in_cgroups_below,
     force_delete_ends_processes_frozen_below,
     kill_ends_processes_frozen_below,
+    a_tree_of_cgroups_is_deeper_than_a_path_is_long,
     paused_container_with_its_hosts_processes_is_deleted,
     somebody_elses_process_goes_only_by_force,
     init_that_cannot_be_looked_at_has_not_ended,
@@ -23,10 +28,11 @@ fn all_directories(pid: i32) -> Vec<PathBuf> {
     let cgroup = CgroupFiles::of(pid);
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let names = text.lines().filter_map(|line| line.split(':').nth(1));
-    let directories = names.map(|name| match name.strip_prefix("name=") {
-        Some(name) => cgroup.directory_at(name, &format!("name={name}")),
+    let directories = names.filter_map(|name| match name.strip_prefix("name=") {
+        Some(name) => Some(cgroup.directory_at(name, &format!("name={name}"))),
+        None if name.is_empty() => cgroup.unified(),
         // The names of controllers that share a hierarchy lead to the same directory.
-        None => cgroup.directory(name.split(',').next().unwrap_or_default()),
+        None => Some(cgroup.directory(name.split(',').next().unwrap_or_default())),
     });
     directories.filter(|directory| directory.exists()).collect()
 }
@@ -152,6 +158,38 @@ fn kill_ends_processes_frozen_below() {
     });
     container.delete().ok();
     assert_gone(&directories, &pids);
+}
+
+/// A container that was given cgroups of its own can nest them deeper than `PATH_MAX`.
+fn a_tree_of_cgroups_is_deeper_than_a_path_is_long() {
+    needs(&[Root]);
+    let (container, pids) = with_children(1);
+    let directories = all_directories(container.pid());
+    let name = "n".repeat(255);
+    for directory in move_below(&container, pids[0], "below") {
+        let mut deepest = open_directory(None, &directory);
+        for _ in 0..40 {
+            nix::sys::stat::mkdirat(&deepest, name.as_str(), Mode::from_bits_retain(0o755))
+                .unwrap();
+            deepest = open_directory(Some(&deepest), Path::new(&name));
+        }
+        // A new cpuset of v1 takes no process.
+        if !directory.join("cpuset.sched_load_balance").exists() {
+            let processes = format!("/proc/self/fd/{}/cgroup.procs", deepest.as_raw_fd());
+            fs::write(processes, pids[0].to_string()).unwrap();
+        }
+    }
+    let shown = container.command("ps", ["--format", "json"]).output().ok();
+    let shown: Vec<i32> = serde_json::from_str(&shown.stdout).unwrap();
+    assert!(shown.contains(&pids[0]), "{shown:?}");
+    container.delete_force().ok();
+    assert_gone(&directories, &pids);
+}
+
+fn open_directory(parent: Option<&OwnedFd>, path: &Path) -> OwnedFd {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let parent = parent.map_or(AT_FDCWD, AsFd::as_fd);
+    nix::fcntl::openat(parent, path, flags, Mode::empty()).unwrap()
 }
 
 fn paused_container_with_its_hosts_processes_is_deleted() {

@@ -4,10 +4,13 @@
 //! [`Steps`] is a list of writes for one controller; [`Directory::carry_out`] writes
 //! them in order. Which values to write is decided in `v1` and `v2`.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write as _};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -17,10 +20,25 @@ use crate::error::{Error, Result};
 
 /// A cgroup directory. Its path begins with a mountpoint from mountinfo, or was saved.
 /// A plain path is safe, because a cgroup file system has no symbolic links.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
+    /// The open directory with which the path begins if the path from the mountpoint is too
+    /// long for the kernel. A container can make such cgroups below its own.
+    above: Option<Arc<OwnedFd>>,
 }
+
+impl PartialEq for Directory {
+    fn eq(&self, other: &Directory) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Directory {}
+
+/// The longest path of a directory, in bytes. It leaves room for a file's name in
+/// `PATH_MAX`.
+const LONGEST_PATH: usize = libc::PATH_MAX as usize - 256;
 
 /// The write of a limit to a file, with the field that the limit comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +168,10 @@ impl Steps {
 
 impl Directory {
     pub(crate) fn new(path: impl Into<PathBuf>) -> Directory {
-        Directory { path: path.into() }
+        Directory {
+            path: path.into(),
+            above: None,
+        }
     }
 
     /// Opens a file without creating it.
@@ -270,12 +291,14 @@ impl Directory {
     /// Returns the processes in this cgroup and in all cgroups below it. A cgroup that
     /// was removed meanwhile has no processes.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
-        let mut pids = Vec::new();
-        self.collect_processes(&mut pids)?;
+        let mut pids = self.own_processes()?;
+        for below in self.all_below()? {
+            pids.extend(below.own_processes()?);
+        }
         Ok(pids)
     }
 
-    fn collect_processes(&self, pids: &mut Vec<i32>) -> Result<()> {
+    fn own_processes(&self) -> Result<Vec<i32>> {
         let text = match self.read("cgroup.procs") {
             // A threaded cgroup lists only threads (cgroup-v2.rst, "Threads").
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -284,20 +307,13 @@ impl Directory {
             other => other,
         };
         match text {
-            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-            Err(error) if is_gone(&error) => return Ok(()),
+            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+            Err(error) if is_gone(&error) => Ok(Vec::new()),
             Err(cause) => {
-                return Err(Error::system(
-                    "read",
-                    &self.path.join("cgroup.procs"),
-                    cause,
-                ));
+                let path = self.path.join("cgroup.procs");
+                Err(Error::system("read", &path, cause))
             }
         }
-        for below in self.below()? {
-            below.collect_processes(pids)?;
-        }
-        Ok(())
     }
 
     /// Returns the cgroups directly below this one.
@@ -311,12 +327,51 @@ impl Directory {
             Err(error) if is_gone(&error) => return Ok(Vec::new()),
             Err(cause) => return Err(Error::system("list cgroup", &self.path, cause)),
         };
-        let mut found = Vec::new();
+        let failed = |cause| Error::system("list cgroup", &self.path, cause);
+        let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|cause| Error::system("list cgroup", &self.path, cause))?;
+            let entry = entry.map_err(failed)?;
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                found.push(Directory::new(entry.path()));
+                names.push(entry.file_name());
             }
+        }
+        self.children(names)
+    }
+
+    /// Returns the directories with these names in this one. If a path becomes too long, it
+    /// begins with this directory as an open file.
+    fn children(&self, names: Vec<OsString>) -> Result<Vec<Directory>> {
+        let longest = names.iter().map(|name| name.len()).max();
+        let Some(longest) = longest else {
+            return Ok(Vec::new());
+        };
+        let (path, above) = match self.path.as_os_str().len() + 1 + longest {
+            ..=LONGEST_PATH => (self.path.clone(), self.above.clone()),
+            _ => match open(&self.path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+                Ok(opened) => {
+                    let path = format!("/proc/self/fd/{}", opened.as_raw_fd()).into();
+                    (path, Some(Arc::new(opened.into())))
+                }
+                Err(error) if is_gone(&error) => return Ok(Vec::new()),
+                Err(cause) => return Err(Error::system("open cgroup", &self.path, cause)),
+            },
+        };
+        let child = |name: OsString| Directory {
+            path: path.join(name),
+            above: above.clone(),
+        };
+        Ok(names.into_iter().map(child).collect())
+    }
+
+    /// Returns all cgroups below this one, parents before children. Does not recurse, because
+    /// a container can nest cgroups without limit.
+    pub(crate) fn all_below(&self) -> Result<Vec<Directory>> {
+        let mut found = self.below()?;
+        let mut listed = 0;
+        while let Some(next) = found.get(listed) {
+            let below = next.below()?;
+            found.extend(below);
+            listed += 1;
         }
         Ok(found)
     }
@@ -324,25 +379,23 @@ impl Directory {
     /// Tries once to remove the cgroup and those below it. Returns whether it is gone;
     /// `false` means EBUSY.
     fn try_remove(&self) -> Result<bool> {
-        let attempt = || match std::fs::remove_dir(&self.path) {
+        if self.try_remove_alone()? {
+            return Ok(true);
+        }
+        for below in self.all_below()?.iter().rev() {
+            if !below.try_remove_alone()? {
+                return Ok(false);
+            }
+        }
+        self.try_remove_alone()
+    }
+
+    fn try_remove_alone(&self) -> Result<bool> {
+        match std::fs::remove_dir(&self.path) {
             Ok(()) => Ok(true),
             Err(error) if is_gone(&error) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
             Err(cause) => Err(Error::system("remove cgroup", &self.path, cause)),
-        };
-        if attempt()? {
-            return Ok(true);
-        }
-        let below = self.below()?;
-        for directory in &below {
-            if !directory.try_remove()? {
-                return Ok(false);
-            }
-        }
-        if below.is_empty() {
-            Ok(false)
-        } else {
-            attempt()
         }
     }
 }

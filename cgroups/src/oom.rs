@@ -201,10 +201,12 @@ fn add_watch(inotify: &Inotify, directory: &Directory) -> nix::Result<()> {
 }
 
 fn kills_below(directory: &Directory) -> u64 {
-    let own = directory.read(CONTROL_V1);
-    let own = own.map_or(0, |text| value(&text, "oom_kill"));
-    let below = directory.below().unwrap_or_default();
-    own + below.iter().map(kills_below).sum::<u64>()
+    let below = directory.all_below().unwrap_or_default();
+    let kills = |cgroup: &Directory| {
+        let text = cgroup.read(CONTROL_V1);
+        text.map_or(0, |text| value(&text, "oom_kill"))
+    };
+    below.iter().chain([directory]).map(kills).sum()
 }
 
 /// Returns the number of the line with this name, or 0 if there is no such line.

@@ -44,9 +44,11 @@ impl CgroupFiles {
         }
     }
 
-    /// The cgroup's directory in the unified hierarchy, if the machine has it.
+    /// The cgroup's directory in the unified hierarchy, if that is mounted. The kernel names it
+    /// in /proc/PID/cgroup ever since it was mounted once.
     pub(crate) fn unified(&self) -> Option<PathBuf> {
-        self.inner("").map(|_| self.directory(""))
+        let is_mounted = super::needs::has_unified_hierarchy();
+        is_mounted.then(|| self.directory(""))
     }
 
     /// The cgroup's directory in a hierarchy whose mount has another name than the controller,

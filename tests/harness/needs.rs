@@ -95,7 +95,7 @@ impl Need {
             Root => nix::unistd::geteuid().is_root(),
             CgroupV1 => !unified(),
             CgroupV2 => unified(),
-            UnifiedHierarchy => unified() || hybrid(),
+            UnifiedHierarchy => has_unified_hierarchy(),
             Controller(name) => controllers().iter().any(|controller| controller == name),
             NoController(name) => !Controller(name).is_met(),
             DomainController => domain_limit().is_some(),
@@ -204,6 +204,10 @@ fn unified() -> bool {
 
 fn hybrid() -> bool {
     Path::new("/sys/fs/cgroup/unified").exists()
+}
+
+pub(crate) fn has_unified_hierarchy() -> bool {
+    unified() || hybrid()
 }
 
 /// A limit for the first controller of the kind: the controller's name, the field below

@@ -49,14 +49,14 @@ pub(crate) fn thaw(directory: &Directory) -> Result<()> {
 /// Thaws the cgroup and its descendants, which the container may have frozen, so that a
 /// pending SIGKILL takes effect.
 pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
-    for below in directory.below()? {
-        thaw_tree(&below)?;
+    for cgroup in std::iter::once(directory).chain(&directory.all_below()?) {
+        match cgroup.read(STATE) {
+            Ok(state) if state == "THAWED" => {}
+            Err(error) if directory::is_gone(&error) => {}
+            _ => thaw(cgroup)?,
+        }
     }
-    match directory.read(STATE) {
-        Ok(state) if state == "THAWED" => Ok(()),
-        Err(error) if directory::is_gone(&error) => Ok(()),
-        _ => thaw(directory),
-    }
+    Ok(())
 }
 
 /// Returns whether the cgroup is frozen or freezing, by itself or by one above it.
