@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         shim::order::TESTS,
         shim::overload::TESTS,
         shim::recovery::TESTS,
-        shim::sandbox::TESTS,
+        shim::confinement::TESTS,
         shim::streams::TESTS,
         shim::transcript::TESTS,
         spec::TESTS,

@@ -123,7 +123,7 @@ impl Cgroup {
         cgroup.unit = Some(of_cgroup);
         cgroup.check_steps(&plan.limits)?;
         for directory in cgroup.directories() {
-            crate::refuse_processes(directory)?;
+            crate::prepare::refuse_processes(directory)?;
         }
         cgroup.refuse_frozen(hierarchies)?;
         Ok(cgroup)

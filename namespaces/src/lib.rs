@@ -5,7 +5,7 @@
 //! It opens the namespaces to join, clones the process into the new ones, writes the
 //! id maps and time offsets, and runs a closure in the child. [`spawn_beside`] and
 //! [`spawn_inside`] start a process in the namespaces of a running one.
-//! [`idmap_mount`] makes a user namespace for the id map of a mount.
+//! [`user_namespace`] makes a user namespace for the id map of a mount.
 //!
 //! The crate does not mount anything, enters no cgroup but the one that it is given,
 //! and does not exec: that is the closure's work. Processes that call it must be
@@ -34,14 +34,14 @@ mod clone;
 mod clone_flags;
 mod error;
 pub mod id_maps;
-pub mod idmap_mount;
 mod join;
 mod sys;
 mod time;
+pub mod user_namespace;
 mod wait;
 
 pub use beside::{Neighbour, Pending, spawn_beside, spawn_inside};
 pub use clone::{Child, spawn};
 pub use error::{Error, Result};
-pub use sys::exit_now;
+pub use sys::{exit_now, is_clone};
 pub use teu_namespaces_types::{IdMap, IdMaps, Kind, Namespace, NamespacePlan, TimeOffset};

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
@@ -23,6 +24,14 @@ pub(crate) enum Parent {
     Caller,
     /// The caller's own parent (`CLONE_PARENT`).
     CallersParent,
+}
+
+static IS_CLONE: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether this process was cloned by a function of this crate, and has not executed
+/// a program since. The pid does not show that: in a new pid namespace it may be the same.
+pub fn is_clone() -> bool {
+    IS_CLONE.load(Ordering::Relaxed)
 }
 
 /// Calls clone3(2) without shared memory: forks into new namespaces and, if given,
@@ -56,7 +65,10 @@ pub(crate) fn clone3(
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match result {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Cloned::Child),
+        0 => {
+            IS_CLONE.store(true, Ordering::Relaxed);
+            Ok(Cloned::Child)
+        }
         pid => {
             // SAFETY: the kernel opened `pidfd` just now for this call
             // (CLONE_PIDFD), so nothing else owns it.

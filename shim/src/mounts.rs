@@ -24,7 +24,7 @@ use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, mount_remount, move_mount, open_tree,
 };
 use rustix::param::page_size;
-use teu_namespaces::idmap_mount;
+use teu_namespaces::user_namespace;
 
 use crate::proto::types::Mount;
 use crate::sys;
@@ -69,7 +69,7 @@ fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
 
 fn attach(mount: &Mount, options: &Options, place: &Place<'_>) -> Result<()> {
     let owners = options.owners.as_ref();
-    let owners = owners.map(idmap_mount::user_namespace_with).transpose()?;
+    let owners = owners.map(user_namespace::with_maps).transpose()?;
     let data = options.data.join(",");
     let is_long = data.len() >= page_size();
     if mount.r#type == "overlay" && (is_long || owners.is_some()) {

@@ -21,12 +21,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
 use crate::caller::Caller;
+use crate::confinement;
 use crate::drop_pages::drop_pages;
 use crate::invocation::Invocation;
 use crate::log_fifo;
 use crate::poll::{EventFlags, Poll, Token};
 use crate::publisher::Publisher;
-use crate::sandbox;
 use crate::service::{FIRST_STREAM, LAST_EVENTS, Service};
 use crate::socket::Socket;
 use crate::spawner::Spawner;
@@ -101,7 +101,7 @@ pub(crate) fn serve(
         accept_at: None,
         end_at: None,
     };
-    sandbox::enter()?;
+    confinement::enter()?;
     drop_pages();
     let served = server.begin().and_then(|()| server.serve());
     if let Some(socket) = socket {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountAttrFlags;
-use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, idmap_mount};
+use teu_namespaces::{Child, Kind, Namespace, NamespacePlan, user_namespace};
 use teu_plan::mount_options::IdMapped;
 use teu_plan::mounts::{Bind, BindIdMap, BindIdMapSource, Mount};
 use teu_plan::rootfs::RootfsPlan;
@@ -106,7 +106,7 @@ fn open_namespace(child: &Child, name: &str) -> Result<File> {
 
 fn map_ids(tree: BorrowedFd<'_>, id_map: &BindIdMap, child: &Child) -> Result<()> {
     let user_namespace = match &id_map.maps {
-        BindIdMapSource::FromParent(maps) => idmap_mount::user_namespace_with(maps)?,
+        BindIdMapSource::FromParent(maps) => user_namespace::with_maps(maps)?,
         BindIdMapSource::Container => open_namespace(child, "user")?.into(),
     };
     let change = MountChange {

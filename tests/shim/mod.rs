@@ -4,6 +4,7 @@
 
 pub(crate) mod calls;
 mod client;
+pub(crate) mod confinement;
 pub(crate) mod crossing;
 mod engine;
 mod events;
@@ -12,6 +13,5 @@ pub(crate) mod leaks;
 pub(crate) mod order;
 pub(crate) mod overload;
 pub(crate) mod recovery;
-pub(crate) mod sandbox;
 pub(crate) mod streams;
 pub(crate) mod transcript;

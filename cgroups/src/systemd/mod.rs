@@ -7,7 +7,7 @@
 //!
 //! The files of the unit's cgroup are written by `Cgroup`.
 
-mod bus;
+mod connection;
 mod message;
 mod problem;
 mod properties;
@@ -22,7 +22,7 @@ use zbus::{DynamicType, Variant, as_variant};
 use crate::devices::Rules;
 use crate::directory::Ignored;
 use crate::error::{Error, Result};
-use bus::{Bus, MANAGER};
+use connection::{Bus, MANAGER};
 use message::Message;
 use problem::{Address, PATIENCE, Problem};
 
@@ -54,10 +54,10 @@ pub(crate) fn is_running() -> bool {
 /// cgroup of the process that listens on the socket. Returns `None` if there is no manager,
 /// or if its cgroup is not in a user's session.
 pub fn owner_of_user_manager() -> Option<u32> {
-    let addresses = bus::addresses(Manager::User, &|name| std::env::var_os(name));
+    let addresses = connection::addresses(Manager::User, &|name| std::env::var_os(name));
     let pid = addresses
         .iter()
-        .find_map(|address| bus::listener(address).ok())?;
+        .find_map(|address| connection::listener(address).ok())?;
     let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     owner_of_session(&cgroups)
 }
@@ -104,7 +104,7 @@ impl Systemd {
     pub(crate) fn new(manager: Manager) -> Systemd {
         Systemd {
             manager,
-            addresses: bus::addresses(manager, &|name| std::env::var_os(name)),
+            addresses: connection::addresses(manager, &|name| std::env::var_os(name)),
             bus: None,
             away_since: None,
             version: None,
@@ -405,7 +405,7 @@ fn version_number(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::bus::tests::{Answers, Fake, error, job, job_removed, refusal, reply};
+    use super::connection::tests::{Answers, Fake, error, job, job_removed, refusal, reply};
     use super::*;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;

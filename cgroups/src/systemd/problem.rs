@@ -1,5 +1,5 @@
-//! The reasons why a call to systemd fails, and the addresses of managers. `bus` makes the
-//! calls.
+//! The reasons why a call to systemd fails, and the addresses of managers. `connection`
+//! makes the calls.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,6 @@
 use teu_cgroups_types::{BlockIoLimits, DeviceRate};
 
 use super::ONLY_V1;
-use super::convert::io_weight_from_block_weight;
 
 use crate::directory::{Steps, Write};
 
@@ -65,6 +64,15 @@ pub(crate) fn steps(block_io: &BlockIoLimits) -> Steps {
     steps
 }
 
+/// Converts the specification's block I/O weight (10 to 1000) to `io.weight` (1 to 10000).
+/// 0 means not set and stays 0.
+fn io_weight_from_block_weight(weight: u16) -> u64 {
+    match weight {
+        0 => 0,
+        _ => 1 + u64::from(weight.saturating_sub(10)) * 9_999 / 990,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +124,12 @@ mod tests {
             ("io.weight", "8:16 10000")
         );
         assert_eq!(steps.ignored[0].field, "blockIO.leafWeight");
+    }
+
+    #[test]
+    fn block_weight_to_io_weight() {
+        for (block, io) in [(0, 0), (10, 1), (500, 4950), (750, 7475), (1000, 10_000)] {
+            assert_eq!(io_weight_from_block_weight(block), io, "{block}");
+        }
     }
 }

@@ -4,7 +4,6 @@
 use teu_cgroups_types::MemoryLimits;
 
 use super::ONLY_V1;
-use super::convert::maximum;
 use crate::directory::{Directory, Missing, Steps, Write};
 use crate::error::{Error, Result};
 use crate::to_v2::swap_only;
@@ -69,6 +68,16 @@ pub(crate) fn check_before_update(directory: &Directory, memory: &MemoryLimits) 
 
 fn number(text: &str) -> i64 {
     text.trim().parse().unwrap_or(0)
+}
+
+/// Returns a number of bytes as v2 spells it. -1 is "max"; 0 means not set and gives
+/// `None`.
+fn maximum(number: i64) -> Option<String> {
+    match number {
+        0 => None,
+        -1 => Some("max".into()),
+        _ => Some(number.to_string()),
+    }
 }
 
 #[cfg(test)]

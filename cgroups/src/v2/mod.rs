@@ -6,7 +6,6 @@
 //! [`follow_threaded`] makes cgroups threaded where the kernel wants it, and [`explain`]
 //! names the controller that a failed write lacked.
 
-mod convert;
 pub(crate) mod cpu;
 pub(crate) mod cpuset;
 pub(crate) mod freezer;

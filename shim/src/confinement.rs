@@ -6,7 +6,7 @@
 //! process, thread, mount or namespace, executes no program, and maps no new code. The
 //! spawner, which was forked before, does that for it.
 //!
-//! The sandbox does not stop an attacker who controls the server and knows the requests of
+//! The confinement does not stop an attacker who controls the server and knows the requests of
 //! the spawner. It stops the first steps of most attacks.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The server's sandbox: its capabilities and filter, and the effect of a forbidden system
+//! The confinement of the server: its capabilities and filter, and the effect of a forbidden system
 //! call. A debugger replaces the server's next system call, so that no bug in the server is
 //! needed to make it.
 

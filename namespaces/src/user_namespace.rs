@@ -22,7 +22,7 @@ use crate::{IdMaps, id_maps};
 ///
 /// # Errors
 /// Returns an error if the kernel refuses the namespace or its maps.
-pub fn user_namespace_with(maps: &IdMaps) -> Result<OwnedFd> {
+pub fn with_maps(maps: &IdMaps) -> Result<OwnedFd> {
     let doing = "make a user namespace for an id map";
     let (caller, mut child) = UnixStream::pair().map_err(|err| Error::new("socketpair", err))?;
     let cloned = sys::clone3(CloneFlags::CLONE_NEWUSER, None, Parent::Caller);
@@ -65,7 +65,7 @@ mod tests {
             gid: line(2000),
             deny_setgroups: false,
         };
-        let namespace = File::from(user_namespace_with(&maps).expect("namespace"));
+        let namespace = File::from(with_maps(&maps).expect("namespace"));
         let own = fs::metadata("/proc/self/ns/user").expect("stat").ino();
         assert_ne!(namespace.metadata().expect("stat").ino(), own);
         let path = format!(
