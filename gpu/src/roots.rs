@@ -12,6 +12,9 @@ use rustix::io::Errno;
 /// The maximum size of a file of the kernel.
 const LARGEST_TEXT: u64 = 1 << 20;
 
+/// The most attempts to open a file while another process renames directories.
+const MOST_ATTEMPTS: u32 = 1000;
+
 /// The directories of the host's files. Tests use other directories.
 #[derive(Debug, Clone)]
 pub struct Roots {
@@ -199,11 +202,13 @@ impl DriverRoot {
     ) -> Result<Option<OwnedFd>, String> {
         let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             match openat2(&self.directory, path, flags, Mode::empty(), resolve) {
                 Ok(file) => return Ok(Some(file)),
                 // Another process renamed a directory meanwhile (openat2(2)).
-                Err(Errno::AGAIN) => {}
+                Err(Errno::AGAIN) if attempts < MOST_ATTEMPTS => {}
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
                 Err(errno) => return Err(self.failed(path, &errno.into())),
             }

@@ -1,6 +1,7 @@
 //! Hosts that are only files below a directory, and edits as lines of text.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,11 +33,17 @@ impl Tree {
     /// A host with nothing.
     pub(crate) fn new() -> Tree {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("teu-gpu-{}-{number}", std::process::id());
-        let root = std::env::temp_dir().join(name);
-        fs::create_dir_all(&root).expect("mkdir");
-        Tree(root.canonicalize().expect("the root"))
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("teu-gpu-{}-{number}", std::process::id());
+            let root = std::env::temp_dir().join(name);
+            match fs::create_dir(&root) {
+                Ok(()) => return Tree(root.canonicalize().expect("the root")),
+                // An earlier process with this pid was killed and left its directory.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("mkdir {root:?}: {error}"),
+            }
+        }
     }
 
     /// A host with the kernel module of `version`, but neither GPUs nor files of the
