@@ -32,7 +32,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::Location;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use trace::Trace;
 
@@ -61,6 +61,8 @@ struct Logger {
     last_step: AtomicU64,
     /// Whether the file is closed, so that messages go to standard error.
     is_left: AtomicBool,
+    /// The seconds by which the local time was last ahead of UTC.
+    utc_offset: AtomicI32,
 }
 
 /// The place in the source of a message, with logrus's names.
@@ -203,6 +205,25 @@ impl Logger {
             start: Instant::now(),
             last_step: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
+            utc_offset: AtomicI32::new(0),
+        }
+    }
+
+    /// Returns the time in seconds in the form of Go's `time.RFC3339`, such as
+    /// `2026-11-22T18:09:19+01:00`, or with `Z` if the local time is UTC or unknown to the
+    /// C library.
+    ///
+    /// A cloned child takes the offset that its parent knew, or UTC: the C library would
+    /// read /etc/localtime, which may be the container's by then.
+    fn local_time(&self) -> String {
+        let now = Timestamp::now();
+        if !teu_namespaces::is_clone() {
+            let offset = sys::utc_offset(now.as_second()).unwrap_or(0);
+            self.utc_offset.store(offset, Ordering::Relaxed);
+        }
+        match Offset::from_seconds(self.utc_offset.load(Ordering::Relaxed)) {
+            Ok(offset) if !offset.is_zero() => format!("{:.0}", now.display_with_offset(offset)),
+            _ => format!("{now:.0}"),
         }
     }
 
@@ -241,9 +262,9 @@ impl Log for Logger {
         let place = is_debug.then(|| Place::of(record));
         let level = record.level();
         let line = match self.format {
-            Format::Text => text(level, &message, place, &local_time()),
+            Format::Text => text(level, &message, place, &self.local_time()),
             Format::Coloured => coloured(level, &message, place, self.start.elapsed().as_secs()),
-            Format::Json => json(level, &message, place, local_time()),
+            Format::Json => json(level, &message, place, self.local_time()),
         };
         let Some(mut file) = self.file.as_ref().filter(|_| !is_left) else {
             return to_stderr(&line);
@@ -269,18 +290,6 @@ fn word(level: Level) -> &'static str {
         Level::Info => "info",
         Level::Debug => "debug",
         Level::Trace => "trace",
-    }
-}
-
-/// Returns the time in seconds in the form of Go's `time.RFC3339`, such as
-/// `2026-11-22T18:09:19+01:00`, or with `Z` if the local time is UTC or unknown to the
-/// C library.
-fn local_time() -> String {
-    let now = Timestamp::now();
-    let offset = sys::utc_offset(now.as_second());
-    match offset.map(Offset::from_seconds) {
-        Some(Ok(offset)) if !offset.is_zero() => format!("{:.0}", now.display_with_offset(offset)),
-        _ => format!("{now:.0}"),
     }
 }
 

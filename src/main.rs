@@ -85,10 +85,10 @@ fn main() -> ExitCode {
 /// Ends a cloned child by exit_group(2) when it panics. Its abort(3), in musl, would signal the
 /// thread id from before the clone, which is another process's. This process itself aborts.
 fn end_clones_after_a_panic() {
-    let (report, own) = (panic::take_hook(), std::process::id());
+    let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         report(info);
-        if std::process::id() != own {
+        if teu_namespaces::is_clone() {
             teu_namespaces::exit_now(PANICKED);
         }
     }));

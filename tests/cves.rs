@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 use serde_json::{Value, json};
 
+use crate::exec::{exec, sleeping};
 use crate::harness::*;
 use crate::rootless;
 
@@ -25,6 +26,10 @@ tests![
     cve_2022_29162_exec_gives_no_inheritable_capability,
     cve_2023_25809_cgroups_of_others_cannot_be_written_to,
     cve_2023_25809_hierarchies_are_read_only_for_root_too,
+    cve_2024_21626_working_directory_does_not_lead_out,
+    cve_2024_21626_working_directory_of_exec_does_not_lead_out,
+    cve_2024_21626_program_of_the_caller_is_not_executed,
+    cve_2024_21626_exec_executes_no_program_of_the_caller,
     cve_2024_45310_nothing_is_made_outside_while_the_way_changes,
     cve_2025_31133_null_device_of_the_image_masks_nothing,
     cve_2025_31133_null_device_that_changes_masks_all_or_nothing_starts,
@@ -560,4 +565,94 @@ fn cve_2026_41579_devices_of_the_image_lead_nowhere() {
         fs::remove_file(kept).unwrap();
     }
     outside.assert_untouched();
+}
+
+/// A working directory through an open descriptor of the caller or of the runtime.
+fn cve_2024_21626_working_directory_does_not_lead_out() {
+    needs(&[Root, Tool("sh")]);
+    let bundle = Bundle::new().probe("list ../../../..");
+    symlink("/proc/self/fd/4", bundle.rootfs().join("mnt/link")).unwrap();
+    let mut container = Container::new(bundle);
+    let own = (3..16).map(|number| format!("/proc/self/fd/{number}"));
+    let mut refused = 0;
+    for directory in own.chain(["/mnt/link".to_owned()]) {
+        container.bundle.spec["process"]["cwd"] = json!(directory);
+        container.bundle.write();
+        let call = container.command("run", ["--preserve-fds", "3"]);
+        let output = call.after_shell(HOST_DIRECTORIES).output();
+        refused += i32::from(output.stderr.contains("possible container breakout"));
+        assert!(leads_nowhere(&output), "{output}");
+    }
+    assert!(refused >= 4, "the host's directories were tried: {refused}");
+}
+
+/// Opens three directories of the host. The started program may be told to preserve them; the
+/// runtime closes the others.
+const HOST_DIRECTORIES: &str = "exec 3</ 4</etc 5</usr";
+
+/// Whether the program ran, if at all, in a directory of the container, whose root contains the
+/// probe.
+fn leads_nowhere(output: &Output) -> bool {
+    output.code() != 0 || output.answer().to_string().contains("\"probe\"")
+}
+
+fn cve_2024_21626_working_directory_of_exec_does_not_lead_out() {
+    needs(&[Root, Tool("sh")]);
+    let container = sleeping(Bundle::new());
+    let mut refused = 0;
+    for number in 3..20 {
+        let directory = format!("/proc/self/fd/{number}");
+        let flags = ["--cwd", &directory, "--preserve-fds", "3"];
+        let call = exec(&container, flags, "/probe list ../../../..");
+        let output = call.after_shell(HOST_DIRECTORIES).output();
+        refused += i32::from(output.stderr.contains("possible container breakout"));
+        assert!(leads_nowhere(&output), "{output}");
+    }
+    assert!(refused >= 3, "the host's directories were tried: {refused}");
+}
+
+/// With `--process`, the caller's descriptors are open until then.
+fn cve_2024_21626_exec_executes_no_program_of_the_caller() {
+    needs(&[Root, Tool("sh")]);
+    let container = sleeping(Bundle::new());
+    let file = scratch().join("process.json");
+    assert_callers_program_is_not_executed(|args, flags| {
+        let process = json!({ "args": args, "cwd": "/" });
+        fs::write(&file, process.to_string()).unwrap();
+        let call = exec(&container, ["--process", file.to_str().unwrap()], "");
+        flags.iter().fold(call, Invocation::arg_before_last)
+    });
+}
+
+/// execve(2) opens its program before it closes descriptors with the flag close-on-exec.
+fn cve_2024_21626_program_of_the_caller_is_not_executed() {
+    needs(&[Root, Tool("sh")]);
+    assert_callers_program_is_not_executed(|args, flags| {
+        let bundle = Bundle::new().set("/process/args", args);
+        Container::new(bundle).command("run", flags)
+    });
+}
+
+/// A preserved descriptor of the caller may be executed. A descriptor with another number, such as
+/// one of the runtime's own, must not be. `call` prepares a call with a program and flags.
+#[track_caller]
+fn assert_callers_program_is_not_executed(call: impl Fn(Value, &[&str]) -> Invocation) {
+    let caller = format!("exec 3<{}", scratch().join("../probe").display());
+    let output = |program: &str, flags: &[&str]| {
+        let call = call(json!([program, "exit", "7"]), flags);
+        call.after_shell(&caller).output()
+    };
+    output("/proc/self/fd/3", &["--preserve-fds", "1"]).exits(7);
+    for number in 3..12 {
+        let program = format!("/proc/self/fd/{number}");
+        let refused = output(&program, &[]).says(&program);
+        let causes = [
+            "no such file or directory",
+            "permission denied",
+            "is a directory",
+        ];
+        let words = refused.stderr.trim_end_matches(['\n', '"']);
+        let is_refused = causes.iter().any(|cause| words.ends_with(cause));
+        assert!(is_refused && matches!(refused.code(), 1 | 255), "{refused}");
+    }
 }

@@ -15,7 +15,6 @@ use nix::sys::socket::{
 use serde_json::{Value, json};
 
 use crate::harness::*;
-use crate::security::{HOST_DIRECTORIES, assert_callers_program_is_not_executed, leads_nowhere};
 
 tests![
     process_is_in_the_container,
@@ -49,8 +48,6 @@ tests![
     terminal_needs_a_place_to_go,
     pidfd_of_the_process_is_sent,
     preserved_descriptors_reach_the_program,
-    working_directory_of_exec_does_not_lead_out,
-    exec_does_not_execute_a_program_of_the_caller,
     others_cannot_look_in_before_the_program_runs,
     nothing_can_be_taken_from_a_process_on_its_way,
     waiting_process_ends_with_its_host,
@@ -63,12 +60,12 @@ tests![
 ];
 
 /// A running container that sleeps.
-fn sleeping(bundle: Bundle) -> Container {
+pub(crate) fn sleeping(bundle: Bundle) -> Container {
     Container::running(bundle.probe("sleep"))
 }
 
 /// Prepares the call `exec FLAGS… ID WORDS…`.
-fn exec<'a>(
+pub(crate) fn exec<'a>(
     container: &Container,
     flags: impl IntoIterator<Item = &'a str>,
     words: &str,
@@ -732,36 +729,6 @@ fn preserved_descriptors_reach_the_program() {
     let call = exec(&container, ["--preserve-fds", "1"], "/probe fds");
     let refused = call.after_shell("exec 3<&-").output().exits(255);
     refused.says("unable to stat preserved-fd 0 (of 1)");
-}
-
-/// CVE-2024-21626.
-fn working_directory_of_exec_does_not_lead_out() {
-    needs(&[Root, Tool("sh")]);
-    let container = sleeping(Bundle::new());
-    let mut refused = 0;
-    for number in 3..20 {
-        let directory = format!("/proc/self/fd/{number}");
-        let flags = ["--cwd", &directory, "--preserve-fds", "3"];
-        let call = exec(&container, flags, "/probe list ../../../..");
-        let output = call.after_shell(HOST_DIRECTORIES).output();
-        refused += i32::from(output.stderr.contains("possible container breakout"));
-        assert!(leads_nowhere(&output), "{output}");
-    }
-    assert!(refused >= 3, "the host's directories were tried: {refused}");
-}
-
-/// CVE-2024-21626: execve(2) opens its program before it closes descriptors with the flag
-/// close-on-exec. With `--process`, the caller's descriptors are open until then.
-fn exec_does_not_execute_a_program_of_the_caller() {
-    needs(&[Root, Tool("sh")]);
-    let container = sleeping(Bundle::new());
-    let file = scratch().join("process.json");
-    assert_callers_program_is_not_executed(|args, flags| {
-        let process = json!({ "args": args, "cwd": "/" });
-        fs::write(&file, process.to_string()).unwrap();
-        let call = exec(&container, ["--process", file.to_str().unwrap()], "");
-        flags.iter().fold(call, Invocation::arg_before_last)
-    });
 }
 
 /// A listening socket with a full backlog: a client blocks until the first connection in the
