@@ -54,8 +54,9 @@ const FAILED: u8 = 1;
 /// The exit status of an `exec` whose program did not run. Engines know it.
 const EXEC_FAILED: u8 = 255;
 
-const NOT_A_HOOK: &str = "nvidia-container-runtime-hook: this is teu, which gives GPUs without \
-    this hook: it was run by another runtime, or teu found no driver of NVIDIA's";
+const NOT_A_HOOK: &str = "nvidia-container-runtime-hook is a link to teu, which gives GPUs \
+    without a hook. It was run because the container's runtime is not teu, or because teu found \
+    no driver of NVIDIA's (`teu gpu check`)";
 
 /// The allocator. musl's makes a system call for most allocations. It works in a child
 /// after a fork without execve, because the process has one thread then. Unit tests

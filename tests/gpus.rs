@@ -355,7 +355,7 @@ fn a_link_for_docker_is_no_hook() {
     symlink(runtime(), &link).unwrap();
     let call = Invocation::new(&link).arg("prestart").stdin("{}");
     let output = call.output().exits(1);
-    output.says("this is teu, which gives GPUs without this hook");
+    output.says("is a link to teu, which gives GPUs without a hook");
 }
 
 /// Mounts the machine's own /proc, because a new procfs lacks the fake driver's files, and because
@@ -889,7 +889,8 @@ fn links_of_the_image_stay() {
     assert_eq!(left("libcuda.so"), None);
 }
 
-/// Its cover was not made, and the container leads the path to the tmpfs over what is masked.
+/// The GPU has no cover, because the image lacks the directory to be covered. The container makes
+/// a link from there to a masked path. Removing the GPU must not unmount the mask.
 fn a_mask_is_not_taken_for_a_cover() {
     needs(&[Root, Teu, Tool("unshare")]);
     let machine = Machine::new();

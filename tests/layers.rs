@@ -19,6 +19,7 @@ tests![
     no_module_uses_what_uses_it,
     top_of_the_sources_is_small,
     hops_to_the_program_are_those_of_the_documentation,
+    index_names_what_exists,
     fuzz_targets_have_the_dependencies_of_the_binary,
 ];
 
@@ -596,4 +597,38 @@ fn hops_to_the_program_are_those_of_the_documentation() {
     assert!(bodies.last().unwrap().contains("execve("));
     let count: usize = count.rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(count, bodies.len());
+}
+
+/// docs/where.md names files, and after a file in parentheses names that occur in it.
+fn index_names_what_exists() {
+    needs(&[]);
+    let text = fs::read_to_string(repository("docs/where.md")).unwrap();
+    let cells = text.lines().filter(|line| line.starts_with("| "));
+    let cells = cells.flat_map(|line| line.split('|').skip(2));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for cell in cells {
+        let mut file = None;
+        // Every second part is between backticks. Parentheses stay open before names.
+        let mut in_parentheses = false;
+        for (number, part) in cell.split('`').enumerate() {
+            if number % 2 == 0 {
+                in_parentheses = (in_parentheses || part.contains('(')) && !part.contains(')');
+            } else if !in_parentheses {
+                let path = repository(part);
+                if !path.exists() {
+                    wrong.push(part.to_owned());
+                }
+                file = Some(path);
+                count += 1;
+            } else if let Some(file) = file.as_ref().filter(|file| file.is_file()) {
+                let name = part.rsplit("::").next().unwrap_or(part);
+                if !fs::read_to_string(file).unwrap().contains(name) {
+                    wrong.push(format!("{part} in {}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(count > 300, "only {count} files are named");
 }

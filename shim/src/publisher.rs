@@ -25,9 +25,9 @@ const MAX_EVENTS: usize = 16 << 10;
 /// The maximum length of all waiting events; a single event of this length fits in a frame.
 const MAX_BYTES: usize = 3 << 20;
 
-/// The time after which an unanswered event is sent again. It covers a containerd that has
-/// lost the call: the socket reports one that has ended, and one that is stopped answers
-/// when it continues.
+/// The time after which an unanswered event is sent again, to a containerd that runs but has
+/// lost the call. If containerd ends, the socket reports it. If containerd is stopped
+/// (SIGSTOP), it answers when it continues.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The pauses after the first failure and, at most, after later ones.

@@ -134,7 +134,8 @@ fn start_server(
         .args(["-address", &bootstrap.address])
         .args(bootstrap.debug.then_some("-debug"))
         .env(EVENTS_ADDRESS, &bootstrap.events_address)
-        // Those of containerd as a service: its containers would say that it is ready.
+        // Remove the variables that systemd has set for containerd's service. With
+        // NOTIFY_SOCKET, a container could tell systemd that containerd is ready.
         .env_remove("NOTIFY_SOCKET")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_PID")

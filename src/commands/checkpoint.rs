@@ -80,7 +80,7 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     if !options.pre_dump {
         images.write_streams(&external::streams(&state.external, state.pid))?;
     }
-    // Check init last: it was alive all the time, so the pid was init's.
+    // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
     if !state.init_is_alive()? {
         return Err(refused(Status::Stopped));
     }

@@ -106,7 +106,7 @@ pub(super) fn open_root(neighbour: &Neighbour, state: &ContainerState) -> Result
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root =
         rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("open {path:?}"));
-    // Check init last: it was alive all the time, so the pid was init's.
+    // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
     match state.init_is_alive()? {
         true => root.map(Some),
         false => Err(Failure::ExecStopped.into()),
@@ -131,7 +131,7 @@ impl Options {
             return Ok(Cow::Borrowed(&self.replacements));
         };
         let user = users::find(named, state.pid).map_err(|err| unless_stopped(err, state))?;
-        // Check init last: it was alive all the time, so the pid was init's.
+        // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
         if !state.init_is_alive()? {
             return Err(Failure::ExecStopped.into());
         }
@@ -376,7 +376,7 @@ fn enter_cgroup(
     };
     if options.sub_cgroups.is_empty()
         && let Ok(Some(mut inits)) = Cgroup::v2_of(Pid::from_raw(state.pid))
-        // Check init last: it was alive all the time, so the pid was init's.
+        // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
         && state.init_is_alive().unwrap_or(false)
         && inits.enter(pid, Entered::default()).is_ok()
     {

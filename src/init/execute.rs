@@ -146,7 +146,7 @@ fn leave_only(
 pub(crate) fn close_all(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let first = 3 + preserved_fds;
     let kept = numbers(kept);
-    // A seccomp profile older than close_range(2) answers what it likes.
+    // A seccomp profile that is older than close_range(2) may make it fail with any error.
     close_from_but(first, &kept).or_else(|_| close_each_from(first, &kept))
 }
 

@@ -299,8 +299,8 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::{fs, io::ErrorKind};
 
-    /// A change that failed between two files is taken back, and the tmpfs of a mask, which is
-    /// empty, is none of a cover.
+    /// A cover is found by any of its files, so a change that failed after the first of two
+    /// files can be undone. The empty tmpfs of a masked directory is not taken for a cover.
     #[test]
     fn a_cover_is_found_by_any_of_its_files() {
         private_root("cover", |directory, root| {

@@ -95,8 +95,10 @@ pub(crate) fn within_limit_of_processes(
     let current = lower(limit.soft, own.maximum);
     prlimit(None, Resource::Nproc, Rlimit { current, ..own }).with_context(doing)?;
     become_user()?;
-    // Execute what is no program: this only asks whether the kernel would look at it. Not by
-    // a path, where the container could put one: this process is not in its pid namespace.
+    // Call execveat(2) on a socket, which is never executed. The kernel checks the limit
+    // before it looks at the file, so EAGAIN means that a program would not be executed
+    // either. Do not use a path: the container could put a program there, which would run
+    // outside its pid namespace.
     let (nothing, itself): ([&CStr; 0], _) = ([], AtFlags::AT_EMPTY_PATH);
     if let Err(nix::errno::Errno::EAGAIN) =
         nix::unistd::execveat(no_program, c"", &nothing, &nothing, itself)

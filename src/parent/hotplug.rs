@@ -79,7 +79,7 @@ impl Inside {
             let path = PathBuf::from(format!("/proc/{}/ns/mnt", self.init.pid()));
             namespaces.set(Kind::Mount, Namespace::Joined(path));
         }
-        // Check init last: it was alive all the time, so the pid was init's.
+        // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
         self.init.check_running()?;
         Ok(namespaces)
     }

@@ -268,7 +268,8 @@ pub(crate) fn devices(
     let mut ignored = Vec::new();
     let mut ignore = |what: String| {
         let field = "devices".to_owned();
-        let reason = format!("systemd cannot be told {what}, and denies it when it is reloaded");
+        let reason =
+            format!("systemd has no rule {what}; after `systemctl daemon-reload` it denies that");
         ignored.push(Ignored { field, reason });
     };
     let mut list = Vec::new();

@@ -12,7 +12,8 @@ use crate::poll::{Poll, Token};
 /// One output of a process.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// No client reads yet. Output that was written to a fifo and closed would be lost.
+    /// No client has opened the fifo to read yet, so nothing is written: the kernel would
+    /// discard it when the fifo is closed.
     Unread {
         from: OwnedFd,
         fifo: OutputFifo,

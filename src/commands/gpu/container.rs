@@ -76,7 +76,7 @@ impl Device {
 fn open_root(state: &ContainerState) -> Result<Root> {
     let path = format!("/proc/{}/root", state.pid);
     let root = Root::at(Path::new(&path));
-    // Check init last: it was alive all the time, so the pid was init's.
+    // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
     ensure!(state.init_is_alive()?, Failure::NotRunning);
     root.with_context(|| format!("open {path:?}"))
 }
@@ -205,7 +205,7 @@ fn ask(state: &ContainerState, nodes: &[&OwnedFd]) -> Result<Vec<u8>> {
         Some(cgroup) => cgroup,
         None => Cgroup::open(&state.cgroup),
     };
-    // Check init last: it was alive all the time, so the pid was init's.
+    // Check init after reading below /proc/PID: if it is alive now, the pid was not reused.
     ensure!(state.init_is_alive()?, Failure::NotRunning);
     let ends = UnixStream::pair().context("make a pair of sockets")?;
     let child = |mut childs: UnixStream, _| {
