@@ -12,8 +12,8 @@ use teu_cgroups_types::{CgroupPlan, Driver, Hierarchy, Limits, Location};
 impl Cgroup {
     /// Makes the container's directory in every hierarchy, and prepares it to take processes:
     /// on v1 with processors and memory nodes, on v2 with controllers. If systemd makes the
-    /// cgroup, [`Cgroup::enter`] does that, over the connection of [`locate_with_systemd`](crate::locate_with_systemd) if
-    /// that is given.
+    /// cgroup, [`Cgroup::enter`] does that, over the connection of
+    /// [`locate_with_systemd`](crate::locate_with_systemd) if that is given.
     ///
     /// # Errors
     /// Returns an error if a directory cannot be made, has processes in it, or is frozen, also
