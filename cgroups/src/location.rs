@@ -39,8 +39,8 @@ pub fn locate_if_any() -> Result<Location> {
 /// [`Cgroup::prepare`](crate::Cgroup::prepare) takes.
 ///
 /// # Errors
-/// As [`locate`]. Also returns an error if there is no such manager, if it does not answer,
-/// or if a user's manager does not make cgroups on this host.
+/// As [`locate`]. Also returns an error if there is no such manager, if its cgroup cannot be
+/// read, if it does not answer, or if a user's manager does not make cgroups on this host.
 pub fn locate_with_systemd(manager: Manager) -> Result<(Location, Systemd)> {
     let mut location = locate()?;
     if !systemd::is_running() {
@@ -62,7 +62,9 @@ pub fn locate_with_systemd(manager: Manager) -> Result<(Location, Systemd)> {
 /// "init.scope" below it.
 fn cgroup_of_system_manager() -> Result<PathBuf> {
     const OWN: &str = "/init.scope";
-    let cgroups = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let path = Path::new("/proc/1/cgroup");
+    let cgroups = std::fs::read_to_string(path);
+    let cgroups = cgroups.map_err(|cause| Error::system("read", path, cause))?;
     let is_elsewhere = |line: &str| {
         let path = line.splitn(3, ':').nth(2);
         path.is_some_and(|path| path != OWN && path.ends_with(OWN))

@@ -116,7 +116,8 @@ impl Cgroup {
             v1_tops: v1_tops.collect(),
             v2_top: hierarchies.v2.as_ref().map(|one| one.mountpoint.clone()),
         }));
-        if let Some(systemd) = systemd {
+        // A connection to another manager would not find the unit.
+        if let Some(systemd) = systemd.filter(|systemd| systemd.manager() == unit.manager()) {
             of_cgroup.systemd = RefCell::new(systemd);
         }
         let mut cgroup = Cgroup::of(v1, v2);

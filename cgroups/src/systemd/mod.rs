@@ -101,6 +101,10 @@ pub struct Systemd {
 }
 
 impl Systemd {
+    pub(crate) fn manager(&self) -> Manager {
+        self.manager
+    }
+
     pub(crate) fn new(manager: Manager) -> Systemd {
         Systemd {
             manager,
