@@ -88,9 +88,9 @@ fn execute_sealed() -> Result<Infallible> {
         nix::unistd::execveat(file, c"", &args, &env, AtFlags::AT_EMPTY_PATH)
             .context("execute it by descriptor")
     };
-    // A file that was executed by descriptor and is not a view may be anybody's. In
-    // that case only a copy is used, because the kernel itself reports that a copy is
-    // sealed.
+    // If this program was executed by descriptor, but not from a view, somebody else may
+    // have chosen the file. Then make a copy: the kernel reports the seals of a memfd, so
+    // they can be checked.
     if !was_executed_by_descriptor() {
         // If this fails, use the copy.
         let Err(_) = view().and_then(execute);
@@ -125,10 +125,10 @@ fn was_executed_by_descriptor() -> bool {
     sys::executed_name().is_some_and(|name| name.to_bytes().starts_with(b"/dev/fd/"))
 }
 
-/// Returns whether this process runs from a view in the form of [`view`]. Another
-/// overlay, with an upper directory that can be written, is attached somewhere, so the
-/// path that the kernel reports leads to the running file. The path of a view starts at
-/// its own root.
+/// Returns whether this process runs from a view in the form of [`view`]. A view is attached
+/// nowhere, so the path that the kernel reports starts at the view's own root and does not
+/// lead to the running file. The path in an attached overlay does, and the upper directory of
+/// that overlay may be written to.
 fn is_view() -> io::Result<bool> {
     let flags = FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
     let filesystem = statfs(EXE)?;

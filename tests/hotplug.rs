@@ -440,7 +440,7 @@ fn a_user_namespace_gets_devices() {
         &json!({ "deviceNodes": [{ "path": "/dev/gpu0", "hostPath": "/dev/zero", "uid": 70_000 }] }),
     );
     let output = update(&container, "add", &["vendor.com/gpu=0"]).exits(1);
-    output.says("in this user namespace nobody may make it for that owner");
+    output.says("in this user namespace it cannot be made with that owner");
     assert_eq!(opens(&container, "stat /dev/gpu0"), ["ENOENT"]);
     assert_eq!(mounts(&container), before);
 }

@@ -1,6 +1,7 @@
 //! Converts the specification's numbers, which are those of cgroup v1, to the numbers of
-//! cgroup v2, such as shares to a weight, where v1 or systemd needs the arithmetic as well.
-//! What v2 alone needs is beside its files, such as the weight of block I/O in `v2/io.rs`.
+//! cgroup v2, such as shares to a weight. This file has only conversions that v1 or systemd
+//! uses, too. Conversions for v2 alone are beside its files, such as the weight of block I/O
+//! in `v2/io.rs`.
 
 use crate::error::{Error, Result};
 

@@ -50,12 +50,13 @@ impl DeviceNode {
         })
     }
 
-    /// Whether the host need not have it.
+    /// Returns whether the description is complete without the host's node.
     fn says_all(&self) -> bool {
         self.kind == "p" || !self.kind.is_empty() && self.major != 0
     }
 
-    /// Whether it is nothing on this machine, but may be something on another.
+    /// Returns whether the node has to be looked up on the host and is not there. The CDI
+    /// file may be for another machine.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         let found = fs::symlink_metadata(self.on_host());

@@ -74,8 +74,9 @@ enum Node {
     },
 }
 
-/// The two entry points of a test: past its load, for a predecessor that has
-/// loaded the same value already, and at its load, for all others.
+/// The two entry points of a test, which first loads a value and then compares it. A jump
+/// from a test that has loaded the same value goes to the comparison (`loaded`). Every
+/// other jump goes to the load (`fresh`).
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// The offset that the test loads and the mask that it applies.

@@ -24,7 +24,7 @@ use teu_plan::{CgroupManager, Plan, PlanOptions, cgroup};
 use crate::state::{ContainerState, StateDir};
 
 /// The interpreter of filters. It is part of the tests of the crate teu-seccomp.
-#[allow(dead_code, reason = "those have more to ask")]
+#[allow(dead_code, reason = "the tests of teu-seccomp use more of it")]
 #[path = "../../seccomp/tests/libseccomp/bpf.rs"]
 mod bpf;
 

@@ -19,9 +19,8 @@ use super::paths::{Root, file_to_cover, mknod};
 use crate::errno;
 use crate::pipe::InitEnd;
 
-/// The reason why the host's own node stands in for a node that the parent does not
-/// make.
-const NOBODYS: &str = "in this user namespace nobody may make it for that owner";
+/// The reason why the host's node is bind-mounted: the parent does not make the node.
+const NOBODYS: &str = "in this user namespace it cannot be made with that owner";
 
 /// The permissions of a mode that have a meaning for devices.
 const READ_AND_WRITE: u32 = 0o666;

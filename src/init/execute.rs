@@ -95,8 +95,9 @@ pub(crate) fn unblock_signals() -> Result<()> {
 /// opens it before it closes anything (CVE-2024-21626). That leaves no way to
 /// tell the parent of a failure: see [`fail`].
 ///
-/// `left` are the descriptors that [`close_all`] has kept. They are closed one by one where
-/// closing all at once fails; some may be closed already.
+/// `left` are the descriptors that [`close_all`] kept open. If closing a range fails, for
+/// example because the filter forbids close_range(2), they are closed one by one. Some may be
+/// closed already.
 ///
 /// `watched` is close-on-exec and stays open until execve(2): its other end is
 /// closed when the program runs, and receives a byte if the program cannot run. It does no

@@ -1,7 +1,7 @@
 //! Encodes and decodes messages of D-Bus (D-Bus Specification 0.43, "Message Protocol").
 //!
 //! The module knows the header and limits the size of messages from a peer; zbus encodes
-//! and decodes the values. `bus` sends and receives the messages.
+//! and decodes the values. `connection` sends and receives the messages.
 
 use serde::{Deserialize, Serialize};
 use zbus::wire::serialized::{Context, Data};

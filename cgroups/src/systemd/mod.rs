@@ -1,16 +1,16 @@
 //! Starts, changes and stops the transient unit of a container over D-Bus
 //! (org.freedesktop.systemd1(5)).
 //!
-//! `unit` and `properties` decide the unit's properties, `bus` and `message` carry the
-//! calls. A call is repeated while the manager is away, because it re-executes itself
-//! during upgrades.
+//! `start_properties` and `limit_properties` decide the unit's properties, with the name and
+//! slice of [`Unit`]. `connection` and `message` carry the calls. A call is repeated while
+//! the manager is away, because it re-executes itself during upgrades.
 //!
 //! The files of the unit's cgroup are written by `Cgroup`.
 
 mod connection;
+mod limit_properties;
 mod message;
 mod problem;
-mod properties;
 mod start_properties;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use connection::{Bus, MANAGER};
 use message::Message;
 use problem::{Address, PATIENCE, Problem};
 
-pub(crate) use properties::{check, rounded};
+pub(crate) use limit_properties::{check, rounded};
 use start_properties::start_properties;
 use teu_cgroups_types::{Limits, Manager, Property, Unit};
 
@@ -212,8 +212,8 @@ impl Systemd {
     fn limit_properties(&mut self, limits: &Limits, is_v2: bool) -> Vec<Property> {
         let version = &mut || self.version();
         match is_v2 {
-            true => properties::on_v2(limits, version),
-            false => properties::on_v1(limits, version),
+            true => limit_properties::on_v2(limits, version),
+            false => limit_properties::on_v1(limits, version),
         }
     }
 
@@ -229,7 +229,7 @@ impl Systemd {
         // devices of a driver.
         let proc_devices = || std::fs::read_to_string("/proc/devices").unwrap_or_default();
         let version = self.version();
-        let (properties, ignored) = properties::devices(rules, is_v2, version, &proc_devices);
+        let (properties, ignored) = limit_properties::devices(rules, is_v2, version, &proc_devices);
         self.set(unit, &properties)?;
         Ok(ignored)
     }

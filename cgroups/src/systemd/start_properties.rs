@@ -49,7 +49,7 @@ pub(crate) fn start_properties(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::systemd::properties::tests::line;
+    use crate::systemd::limit_properties::tests::line;
     use teu_cgroups_types::Manager;
 
     #[test]
