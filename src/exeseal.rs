@@ -30,8 +30,8 @@ const SEALS: SealFlags = SealFlags::SEAL
     .union(SealFlags::SHRINK)
     .union(SealFlags::GROW)
     .union(SealFlags::WRITE);
-/// The second lower directory of the overlay, which needs two. It lies below the
-/// binary's directory and so cannot hide anything.
+/// The bottom layer of the overlay. Without an upper directory an overlay needs two lower
+/// layers. The binary's directory is the layer on top, so this one hides nothing of it.
 const BESIDE: &str = "/dev";
 
 /// The sealed file from which this process runs.

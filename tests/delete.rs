@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 
 use crate::harness::*;
 
@@ -16,7 +16,7 @@ tests![
     force_delete_ends_processes_in_cgroups_below,
     force_delete_ends_processes_frozen_below,
     kill_ends_processes_frozen_below,
-    a_tree_of_cgroups_is_deeper_than_a_path_is_long,
+    deep_cgroups_are_listed_thawed_and_removed,
     paused_container_with_its_hosts_processes_is_deleted,
     somebody_elses_process_goes_only_by_force,
     init_that_cannot_be_looked_at_has_not_ended,
@@ -160,30 +160,48 @@ fn kill_ends_processes_frozen_below() {
     assert_gone(&directories, &pids);
 }
 
-/// A container that was given cgroups of its own can nest them deeper than `PATH_MAX`.
-fn a_tree_of_cgroups_is_deeper_than_a_path_is_long() {
+/// A container that was given cgroups of its own can nest them deeper than `PATH_MAX`, and freeze
+/// its processes there.
+fn deep_cgroups_are_listed_thawed_and_removed() {
     needs(&[Root]);
     let (container, pids) = with_children(1);
     let directories = all_directories(container.pid());
-    let name = "n".repeat(255);
+    let mut deepest = Vec::new();
     for directory in move_below(&container, pids[0], "below") {
-        let mut deepest = open_directory(None, &directory);
-        for _ in 0..40 {
-            nix::sys::stat::mkdirat(&deepest, name.as_str(), Mode::from_bits_retain(0o755))
-                .unwrap();
-            deepest = open_directory(Some(&deepest), Path::new(&name));
-        }
         // A new cpuset of v1 takes no process.
-        if !directory.join("cpuset.sched_load_balance").exists() {
-            let processes = format!("/proc/self/fd/{}/cgroup.procs", deepest.as_raw_fd());
-            fs::write(processes, pids[0].to_string()).unwrap();
+        let takes_processes = !directory.join("cpuset.sched_load_balance").exists();
+        let opened = make_40_below(&directory);
+        let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        if takes_processes {
+            fs::write(path.join("cgroup.procs"), pids[0].to_string()).unwrap();
         }
+        deepest.push((path, opened));
     }
+    let paths: Vec<PathBuf> = deepest.iter().map(|(path, _)| path.clone()).collect();
+    freeze(&paths);
+    drop(deepest);
     let shown = container.command("ps", ["--format", "json"]).output().ok();
     let shown: Vec<i32> = serde_json::from_str(&shown.stdout).unwrap();
     assert!(shown.contains(&pids[0]), "{shown:?}");
-    container.delete_force().ok();
+    container.kill("KILL").ok();
+    wait_until("all have ended", || {
+        !is_alive(pids[0]) && !is_alive(container.pid())
+    });
+    container.delete().ok();
     assert_gone(&directories, &pids);
+}
+
+/// Makes 40 cgroups, one in the other and each with a sibling. Returns the last.
+fn make_40_below(directory: &Path) -> OwnedFd {
+    let names = ["n", "s"].map(|letter| letter.repeat(255));
+    let mut deepest = open_directory(None, directory);
+    for _ in 0..40 {
+        for name in &names {
+            mkdirat(&deepest, name.as_str(), Mode::from_bits_retain(0o755)).unwrap();
+        }
+        deepest = open_directory(Some(&deepest), Path::new(&names[0]));
+    }
+    deepest
 }
 
 fn open_directory(parent: Option<&OwnedFd>, path: &Path) -> OwnedFd {

@@ -621,9 +621,9 @@ fn index_names_what_exists() {
                 }
                 file = Some(path);
                 count += 1;
-            } else if let Some(file) = file.as_ref().filter(|file| file.is_file()) {
+            } else if let Some(file) = &file {
                 let name = part.rsplit("::").next().unwrap_or(part);
-                if !fs::read_to_string(file).unwrap().contains(name) {
+                if !fs::read_to_string(file).is_ok_and(|text| names(&text, name)) {
                     wrong.push(format!("{part} in {}", file.display()));
                 }
             }

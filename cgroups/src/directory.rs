@@ -4,15 +4,15 @@
 //! [`Steps`] is a list of writes for one controller; [`Directory::carry_out`] writes
 //! them in order. Which values to write is decided in `v1` and `v2`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::Mode;
 
@@ -20,24 +20,13 @@ use crate::error::{Error, Result};
 
 /// A cgroup directory. Its path begins with a mountpoint from mountinfo, or was saved.
 /// A plain path is safe, because a cgroup file system has no symbolic links.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
-    /// The open directory with which the path begins if the path from the mountpoint is too
-    /// long for the kernel. A container can make such cgroups below its own.
-    above: Option<Arc<OwnedFd>>,
 }
 
-impl PartialEq for Directory {
-    fn eq(&self, other: &Directory) -> bool {
-        self.path == other.path
-    }
-}
-
-impl Eq for Directory {}
-
-/// The longest path of a directory, in bytes. It leaves room for a file's name in
-/// `PATH_MAX`.
+/// The longest path of a directory that is used as it is, in bytes. It leaves room for a
+/// file's name in `PATH_MAX`.
 const LONGEST_PATH: usize = libc::PATH_MAX as usize - 256;
 
 /// The write of a limit to a file, with the field that the limit comes from.
@@ -168,10 +157,7 @@ impl Steps {
 
 impl Directory {
     pub(crate) fn new(path: impl Into<PathBuf>) -> Directory {
-        Directory {
-            path: path.into(),
-            above: None,
-        }
+        Directory { path: path.into() }
     }
 
     /// Opens a file without creating it.
@@ -291,14 +277,18 @@ impl Directory {
     /// Returns the processes in this cgroup and in all cgroups below it. A cgroup that
     /// was removed meanwhile has no processes.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
-        let mut pids = self.own_processes()?;
-        for below in self.all_below()? {
-            pids.extend(below.own_processes()?);
-        }
+        let Some(mut pids) = self.own_processes()? else {
+            return Ok(Vec::new());
+        };
+        self.for_each_below(|below| {
+            pids.extend(below.own_processes()?.unwrap_or_default());
+            Ok(())
+        })?;
         Ok(pids)
     }
 
-    fn own_processes(&self) -> Result<Vec<i32>> {
+    /// Returns the processes in this cgroup, or `None` if it was removed.
+    fn own_processes(&self) -> Result<Option<Vec<i32>>> {
         let text = match self.read("cgroup.procs") {
             // A threaded cgroup lists only threads (cgroup-v2.rst, "Threads").
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -307,8 +297,10 @@ impl Directory {
             other => other,
         };
         match text {
-            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-            Err(error) if is_gone(&error) => Ok(Vec::new()),
+            Ok(text) => Ok(Some(
+                text.lines().filter_map(|line| line.parse().ok()).collect(),
+            )),
+            Err(error) if is_gone(&error) => Ok(None),
             Err(cause) => {
                 let path = self.path.join("cgroup.procs");
                 Err(Error::system("read", &path, cause))
@@ -318,6 +310,13 @@ impl Directory {
 
     /// Returns the cgroups directly below this one.
     pub(crate) fn below(&self) -> Result<Vec<Directory>> {
+        let names = self.names_below()?.into_iter();
+        Ok(names
+            .map(|name| Directory::new(self.path.join(name)))
+            .collect())
+    }
+
+    fn names_below(&self) -> Result<Vec<OsString>> {
         // A directory has two links, and one more for each directory in it.
         if std::fs::metadata(&self.path).is_ok_and(|this| this.nlink() == 2) {
             return Ok(Vec::new());
@@ -327,53 +326,49 @@ impl Directory {
             Err(error) if is_gone(&error) => return Ok(Vec::new()),
             Err(cause) => return Err(Error::system("list cgroup", &self.path, cause)),
         };
-        let failed = |cause| Error::system("list cgroup", &self.path, cause);
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(failed)?;
+            let entry = entry.map_err(|cause| Error::system("list cgroup", &self.path, cause))?;
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 names.push(entry.file_name());
             }
         }
-        self.children(names)
+        Ok(names)
     }
 
-    /// Returns the directories with these names in this one. If a path becomes too long, it
-    /// begins with this directory as an open file.
-    fn children(&self, names: Vec<OsString>) -> Result<Vec<Directory>> {
-        let longest = names.iter().map(|name| name.len()).max();
-        let Some(longest) = longest else {
-            return Ok(Vec::new());
-        };
-        let (path, above) = match self.path.as_os_str().len() + 1 + longest {
-            ..=LONGEST_PATH => (self.path.clone(), self.above.clone()),
-            _ => match open(&self.path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
-                Ok(opened) => {
-                    let path = format!("/proc/self/fd/{}", opened.as_raw_fd()).into();
-                    (path, Some(Arc::new(opened.into())))
-                }
-                Err(error) if is_gone(&error) => return Ok(Vec::new()),
-                Err(cause) => return Err(Error::system("open cgroup", &self.path, cause)),
-            },
-        };
-        let child = |name: OsString| Directory {
-            path: path.join(name),
-            above: above.clone(),
-        };
-        Ok(names.into_iter().map(child).collect())
-    }
-
-    /// Returns all cgroups below this one, parents before children. Does not recurse, because
-    /// a container can nest cgroups without limit.
-    pub(crate) fn all_below(&self) -> Result<Vec<Directory>> {
-        let mut found = self.below()?;
-        let mut listed = 0;
-        while let Some(next) = found.get(listed) {
-            let below = next.below()?;
-            found.extend(below);
-            listed += 1;
+    /// Visits all cgroups below this one, children before parents, until a visit fails. A
+    /// container can nest cgroups without limit. So this does not recurse, goes from one open
+    /// directory to the next, and has two of them open at most.
+    pub(crate) fn for_each_below(
+        &self,
+        mut visit: impl FnMut(&Directory) -> Result<()>,
+    ) -> Result<()> {
+        let mut names = self.names_below()?;
+        if names.is_empty() {
+            return Ok(());
         }
-        Ok(found)
+        let Some(mut place) = Place::open(self)? else {
+            return Ok(());
+        };
+        // The names not yet visited in each directory above, and the directory's own name.
+        let mut above: Vec<(Vec<OsString>, OsString)> = Vec::new();
+        loop {
+            if let Some(name) = names.pop() {
+                let child = place.child(&name);
+                let below = child.names_below()?;
+                if below.is_empty() {
+                    visit(&child)?;
+                } else if place.enter(&child, &name)? {
+                    above.push((std::mem::replace(&mut names, below), name));
+                }
+            } else if let Some((left, name)) = above.pop() {
+                names = left;
+                place.leave()?;
+                visit(&place.child(&name))?;
+            } else {
+                return Ok(());
+            }
+        }
     }
 
     /// Tries once to remove the cgroup and those below it. Returns whether it is gone;
@@ -382,12 +377,17 @@ impl Directory {
         if self.try_remove_alone()? {
             return Ok(true);
         }
-        for below in self.all_below()?.iter().rev() {
-            if !below.try_remove_alone()? {
-                return Ok(false);
-            }
+        let (mut has_below, mut all_gone) = (false, true);
+        self.for_each_below(|below| {
+            has_below = true;
+            all_gone &= below.try_remove_alone()?;
+            Ok(())
+        })?;
+        if has_below && all_gone {
+            self.try_remove_alone()
+        } else {
+            Ok(false)
         }
-        self.try_remove_alone()
     }
 
     fn try_remove_alone(&self) -> Result<bool> {
@@ -397,6 +397,61 @@ impl Directory {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
             Err(cause) => Err(Error::system("remove cgroup", &self.path, cause)),
         }
+    }
+}
+
+/// A place in a tree of cgroups: an open directory.
+struct Place {
+    opened: OwnedFd,
+    /// Its path, which may be longer than the kernel takes.
+    path: PathBuf,
+}
+
+impl Place {
+    const OPEN: OFlag = OFlag::O_PATH
+        .union(OFlag::O_DIRECTORY)
+        .union(OFlag::O_CLOEXEC);
+
+    /// Opens a directory; `None` if it was removed.
+    fn open(directory: &Directory) -> Result<Option<Place>> {
+        let path = &directory.path;
+        match nix::fcntl::openat(AT_FDCWD, path, Place::OPEN, Mode::empty()) {
+            Ok(opened) => Ok(Some(Place {
+                opened,
+                path: path.clone(),
+            })),
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(Error::system("open cgroup", path, errno)),
+        }
+    }
+
+    /// Returns a directory in this one. Its path leads through the open directory if it would
+    /// be too long otherwise.
+    fn child(&self, name: &OsStr) -> Directory {
+        let path = self.path.join(name);
+        if path.as_os_str().len() <= LONGEST_PATH {
+            return Directory::new(path);
+        }
+        let through = format!("/proc/self/fd/{}", self.opened.as_raw_fd());
+        Directory::new(Path::new(&through).join(name))
+    }
+
+    /// Goes into `child`, which has this name here. Returns whether it still exists.
+    fn enter(&mut self, child: &Directory, name: &OsStr) -> Result<bool> {
+        let Some(Place { opened, .. }) = Place::open(child)? else {
+            return Ok(false);
+        };
+        self.opened = opened;
+        self.path.push(name);
+        Ok(true)
+    }
+
+    /// Goes to the directory above.
+    fn leave(&mut self) -> Result<()> {
+        let above = nix::fcntl::openat(&self.opened, "..", Place::OPEN, Mode::empty());
+        self.opened = above.map_err(|errno| Error::system("leave cgroup", &self.path, errno))?;
+        self.path.pop();
+        Ok(())
     }
 }
 

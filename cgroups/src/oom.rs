@@ -93,7 +93,7 @@ impl OomWatch {
             seen: 0,
             short: None,
         };
-        watch.seen = watch.kills();
+        watch.seen = watch.kills().unwrap_or(0);
         watch
     }
 
@@ -102,7 +102,7 @@ impl OomWatch {
     /// has stopped. `now` is the present time.
     pub fn new_kills(&mut self, now: Instant) -> u64 {
         let is_short = self.take_events();
-        let counter = self.kills();
+        let counter = self.kills().unwrap_or(self.seen);
         // The counter is smaller if the file is new or a cgroup below was removed.
         let new = counter.saturating_sub(self.seen);
         self.seen = counter;
@@ -157,14 +157,14 @@ impl OomWatch {
         value(&text, "oom_kill_disable") == 1 && value(&text, "under_oom") == 1
     }
 
-    /// Reads the kernel's counter of kills.
-    fn kills(&self) -> u64 {
+    /// Reads the kernel's counter of kills. Returns `None` if a part of it cannot be read.
+    fn kills(&self) -> Option<u64> {
         match self.source {
             // On v1, each cgroup counts its own processes only.
             Source::V1(_) => kills_below(&self.directory),
             Source::V2(_) => {
                 let text = self.directory.read(EVENTS_V2);
-                text.map_or(0, |text| value(&text, "oom_kill"))
+                Some(text.map_or(0, |text| value(&text, "oom_kill")))
             }
         }
     }
@@ -200,13 +200,18 @@ fn add_watch(inotify: &Inotify, directory: &Directory) -> nix::Result<()> {
     inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).map(drop)
 }
 
-fn kills_below(directory: &Directory) -> u64 {
-    let below = directory.all_below().unwrap_or_default();
-    let kills = |cgroup: &Directory| {
+/// Returns `None` if the cgroups below cannot be listed.
+fn kills_below(directory: &Directory) -> Option<u64> {
+    let own = |cgroup: &Directory| {
         let text = cgroup.read(CONTROL_V1);
         text.map_or(0, |text| value(&text, "oom_kill"))
     };
-    below.iter().chain([directory]).map(kills).sum()
+    let mut kills = own(directory);
+    let all = directory.for_each_below(|below| {
+        kills += own(below);
+        Ok(())
+    });
+    all.is_ok().then_some(kills)
 }
 
 /// Returns the number of the line with this name, or 0 if there is no such line.

@@ -78,8 +78,9 @@ impl Neighbour {
         Ok(neighbour)
     }
 
-    /// Checks that the neighbour has not exited. What was read of its pid in /proc before
-    /// was then of the neighbour, and not of a later process with the same pid.
+    /// Checks that the neighbour has not exited. Call this after reading files below
+    /// /proc/PID: if the neighbour is still running, its pid was not reused, so the files
+    /// were the neighbour's.
     ///
     /// # Errors
     /// Returns an error if the neighbour has exited.

@@ -193,8 +193,8 @@ fn needs_middle_process(plan: &NamespacePlan) -> bool {
     plan.joined(Kind::User).is_some() || user && (joins_another || plan.is_new(Kind::Time))
 }
 
-/// Opens the caller's own namespaces that [`ParentNamespaces::prepare`] leaves for the
-/// next child. Returns `None` if the caller is not permitted to return to one of them.
+/// Opens the caller's present namespaces that [`ParentNamespaces::prepare`] changes for its
+/// next child, so that the caller can return to them. Returns `None` if the caller is not permitted to return to one of them.
 fn namespaces_to_return_to(plan: &NamespacePlan) -> Result<Option<Vec<Target>>> {
     let is_left = |kind: &Kind| match kind {
         Kind::Time => plan.is_new(Kind::Time),

@@ -89,6 +89,8 @@ fn look() -> Seen {
     }
     seen.insert("uid".into(), nix::unistd::getuid().to_string());
     seen.insert("own pid".into(), nix::unistd::getpid().to_string());
+    let is_clone = teu_namespaces::is_clone();
+    seen.insert("is a clone".into(), is_clone.to_string());
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     seen.insert(
         "uid_map".into(),
@@ -197,6 +199,8 @@ fn only_new_namespaces_differ() {
 fn the_child_is_process_1_of_a_new_pid_namespace() {
     let (child, seen) = child_of(&plan_of(&[Kind::Pid]));
     assert_eq!(seen["own pid"], "1");
+    assert_eq!(seen["is a clone"], "true");
+    assert_eq!(look()["is a clone"], "false");
     assert!(child.pid().as_raw() > 1);
 }
 

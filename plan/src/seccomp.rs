@@ -21,16 +21,17 @@ pub struct SeccompFilter {
     /// The flags for seccomp(2), `SECCOMP_SET_MODE_FILTER`.
     pub flags: u32,
     /// The listener for `SCMP_ACT_NOTIFY`.
-    pub listener: Option<Listener>,
+    pub listener: Option<Agent>,
 }
 
-/// The process that answers for a filter. teu sends it the filter's descriptor.
+/// The seccomp agent: the process that answers the system calls that the filter reports
+/// (`SCMP_ACT_NOTIFY`). teu sends it the filter's listener, a descriptor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Listener {
+pub struct Agent {
     /// The path of its socket. If it starts with `@`, the socket is abstract (unix(7)).
     pub path: String,
-    /// Data for the listener, which teu passes on unchanged.
+    /// Data for the agent, which teu passes on unchanged.
     pub metadata: String,
 }
 
@@ -275,7 +276,7 @@ fn architecture(word: &spec::Arch) -> Result<Arch> {
 }
 
 /// Returns the listener, or `None` if no rule is for a listener.
-fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Listener>> {
+fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Agent>> {
     let mut notifying = rules.iter().filter(|rule| rule.action == Action::Notify);
     let Some(first) = notifying.next() else {
         return Ok(None);
@@ -293,7 +294,7 @@ fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<L
     let Some(path) = path.filter(|path| !path.is_empty()) else {
         bail!("linux.seccomp: seccomp listenerPath is not set");
     };
-    Ok(Some(Listener {
+    Ok(Some(Agent {
         path: path.to_owned(),
         metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
     }))

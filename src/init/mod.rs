@@ -298,8 +298,9 @@ fn leave_parent(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     execute::close_all(preserved_fds, kept).context("close descriptors")
 }
 
-/// The descriptor whose other end is watched for the execve, by the process that lets
-/// this one start and then runs the poststart hooks. `None` if there are no such hooks.
+/// Returns init's end of the exec fifo (after `create`) or of the pipe, if there are poststart
+/// hooks. `start` or `run` watches the other end: the execve closes this one, and then the
+/// hooks have to run.
 fn watched<'a>(
     plan: &Plan,
     parent: &'a InitEnd,

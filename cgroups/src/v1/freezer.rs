@@ -49,14 +49,13 @@ pub(crate) fn thaw(directory: &Directory) -> Result<()> {
 /// Thaws the cgroup and its descendants, which the container may have frozen, so that a
 /// pending SIGKILL takes effect.
 pub(crate) fn thaw_tree(directory: &Directory) -> Result<()> {
-    for cgroup in std::iter::once(directory).chain(&directory.all_below()?) {
-        match cgroup.read(STATE) {
-            Ok(state) if state == "THAWED" => {}
-            Err(error) if directory::is_gone(&error) => {}
-            _ => thaw(cgroup)?,
-        }
-    }
-    Ok(())
+    let thaw_one = |cgroup: &Directory| match cgroup.read(STATE) {
+        Ok(state) if state == "THAWED" => Ok(()),
+        Err(error) if directory::is_gone(&error) => Ok(()),
+        _ => thaw(cgroup),
+    };
+    thaw_one(directory)?;
+    directory.for_each_below(thaw_one)
 }
 
 /// Returns whether the cgroup is frozen or freezing, by itself or by one above it.
