@@ -44,7 +44,7 @@ def system_calls():
 @dataclass(frozen=True)
 class Point:
     """The `nth` call (from 1) of `name` by the process that was the `process`th to be made
-    (from 0); without the two, every call of that name by any of them."""
+    (from 0). If both are None: every call of that name by any process."""
 
     process: int | None
     name: str
@@ -147,7 +147,7 @@ class Tracer:
         return self.outcome.status is not None and (self.is_over() or not self.order)
 
     def is_over(self):
-        """The one call that was to fail has."""
+        """Returns whether the selected call has failed, so that nothing more has to be traced."""
         return self.outcome.reached and self.point.process is not None and not self.failing
 
     def handle(self, pid, status):

@@ -89,7 +89,8 @@ bitflags::bitflags! {
         const BPF = 1 << general::CAP_BPF;
         /// `CAP_CHECKPOINT_RESTORE`.
         const CHECKPOINT_RESTORE = 1 << general::CAP_CHECKPOINT_RESTORE;
-        // Those of a newer kernel: they are in the complement of a set, too.
+        // Declare all other bits as known, so that the complement of a set also contains
+        // capabilities that are newer than this list.
         const _ = !0;
     }
 }

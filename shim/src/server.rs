@@ -77,9 +77,10 @@ pub(crate) fn serve(
     let spawner = Spawner::start(runtime)?;
     log_fifo::open(&invocation.bundle, invocation.debug);
     allow_more_files()?;
-    // The kernel lets go of an ended process's descriptors from the last to the first. Who
-    // sees a connection closed must find nobody at the socket: `delete` would take the
-    // server for one that lives, and leave the socket.
+    // When a process ends, the kernel closes its descriptors from the highest number to the
+    // lowest. So give the listening socket a high number: it must be closed before any
+    // connection. Otherwise `delete`, which a client runs when it has lost its connection,
+    // could connect, take the server for alive, and leave the socket.
     let mut listener = listener;
     match fcntl_dupfd_cloexec(&listener, LISTENER_FD) {
         // The limit of open files is that low, and so is the number of connections.

@@ -1,10 +1,11 @@
 //! DO: a further process of a running container, from the clone to the
-//! program. `init/mod.rs` is the longer way of the container's first one;
+//! program. `init/mod.rs` does that for the container's first process;
 //! `commands/exec.rs` is the parent's half.
 //!
-//! Others in the container may have CAP_SYS_PTRACE, and take what a process
-//! there has. So a middle process does all that takes more than the container's
-//! privileges, outside of the container's pid namespace.
+//! A process of the container with CAP_SYS_PTRACE can take over any process in the
+//! container's pid namespace, with its privileges and descriptors. So a middle process
+//! outside of that pid namespace takes all steps that need more privileges than the
+//! container has.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
