@@ -45,7 +45,8 @@ enum Seal {
 /// line is a command that starts processes in containers. Must come first in `main`,
 /// when the least work is repeated. Returns only if it fails or is not needed.
 pub(crate) fn start_sealed() {
-    // For a container with such a name, this is merely superfluous.
+    // A container may be called like a command, as in `teu state run`. Then the program is
+    // sealed without need, which does no harm.
     let reaches_a_container = |word: OsString| {
         let commands = ["create", "run", "exec", "restore"];
         commands.iter().any(|command| word == *command)

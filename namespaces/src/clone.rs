@@ -423,7 +423,7 @@ pub(crate) fn receive(socket: &mut UnixStream) -> Result<u8> {
     let mut word = [0];
     match socket.read_exact(&mut word) {
         Ok(()) => Ok(word[0]),
-        Err(err) => Err(Error::new("wait for the id maps", err)),
+        Err(err) => Err(Error::new("wait for the parent", err)),
     }
 }
 
@@ -542,8 +542,10 @@ fn enter_in_middle(
         unshare(flag(Kind::User)).map_err(|err| Error::new("unshare the user namespace", err))?;
         ask(socket, b'm')?;
     }
-    // Root's process must not be traced by those of the user namespace. Another user's has
-    // nothing that they lack, and its parent could not write the time offsets any more.
+    // If the caller is root, make this process not dumpable before it joins the user
+    // namespace, so that processes there cannot trace it and take root's privileges. Another
+    // caller has no privilege that they lack, and could not write the time offsets of a child
+    // that is not dumpable.
     if !user.is_empty() && nix::unistd::geteuid().is_root() {
         set_dumpable(false)?;
     }

@@ -68,8 +68,8 @@ impl External {
     }
 }
 
-/// Returns everything that may have been external in the checkpoint from which a container
-/// of this plan is restored.
+/// For a restore: returns every mount that a checkpoint of such a container may have
+/// recorded as external. The list may be too long.
 pub fn external_mounts(rootfs: &RootfsPlan, namespaces: &NamespacePlan) -> Vec<ExternalMount> {
     let same = |path: PathBuf| ExternalMount {
         destination: path.clone(),

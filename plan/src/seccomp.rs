@@ -20,8 +20,9 @@ pub struct SeccompFilter {
     pub program: Vec<Instruction>,
     /// The flags for seccomp(2), `SECCOMP_SET_MODE_FILTER`.
     pub flags: u32,
-    /// The listener for `SCMP_ACT_NOTIFY`.
-    pub listener: Option<Agent>,
+    /// The agent for `SCMP_ACT_NOTIFY`, the listenerPath of config.json.
+    #[serde(rename = "listener")]
+    pub agent: Option<Agent>,
 }
 
 /// The seccomp agent: the process that answers the system calls that the filter reports
@@ -160,10 +161,10 @@ impl SeccompFilter {
             default,
             rules: rules(seccomp.syscalls().as_deref().unwrap_or_default())?,
         };
-        let listener = listener(seccomp, &filter.rules)?;
+        let agent = agent(seccomp, &filter.rules)?;
         let flags = flags(
             seccomp.flags().as_deref(),
-            listener.is_some(),
+            agent.is_some(),
             knows_wait_killable,
         )?;
         let program = filter.compile().context("linux.seccomp.syscalls")?;
@@ -173,7 +174,7 @@ impl SeccompFilter {
         Ok(SeccompFilter {
             program: program.instructions,
             flags,
-            listener,
+            agent,
         })
     }
 }
@@ -275,14 +276,14 @@ fn architecture(word: &spec::Arch) -> Result<Arch> {
     }
 }
 
-/// Returns the listener, or `None` if no rule is for a listener.
-fn listener(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Agent>> {
+/// Returns the agent, or `None` if no rule is for an agent.
+fn agent(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Agent>> {
     let mut notifying = rules.iter().filter(|rule| rule.action == Action::Notify);
     let Some(first) = notifying.next() else {
         return Ok(None);
     };
-    // Init sends the listener's descriptor to the parent with write, so this call cannot
-    // wait for the listener.
+    // Init sends the number of the listener to the parent with write, so this call cannot
+    // wait for the agent.
     let mut all = core::iter::once(first).chain(notifying);
     if all.any(|rule| rule.names.iter().any(|name| name == "write")) {
         bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall");

@@ -30,7 +30,8 @@ use crate::{PROCESS_NAME, Runtime, mounts, sys};
 
 /// The file in the bundle with the spawner's pid, for a `delete` after the server's end.
 const FILE: &str = "spawner.pid";
-/// The time for which `delete` waits at most, because containerd waits five seconds for it.
+/// The longest time for which `delete` waits for the spawner to end. It is less than the five
+/// seconds for which containerd waits for `delete`, so that time is left for the cleanup.
 const LONGEST: Timespec = Timespec {
     tv_sec: 3,
     tv_nsec: 0,

@@ -68,8 +68,9 @@ fn others_can_replace(directory: &Path, entry: &Path) -> bool {
         return true;
     }
     let sticky = 0o1000;
-    // In a user namespace the overflow uid is that of every user outside, root and others. But
-    // only root of this namespace mounts something here.
+    // In a user namespace, files of all unmapped users have the overflow uid, those of the
+    // host's root among them, so it does not prove whose the entry is. A mountpoint is trusted
+    // all the same, because only root of this namespace can have mounted something there.
     let is_surely_ours = |user| [0, geteuid().as_raw()].contains(&user);
     let stays = || {
         fs::symlink_metadata(entry).is_ok_and(|found| {

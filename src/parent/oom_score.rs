@@ -23,8 +23,9 @@ fn write(path: &str, text: &str) -> Result<()> {
 }
 
 /// A changed adjustment of this process, for its next child to inherit. Dropping it
-/// restores the adjustment from before. Needed for a child whose file belongs to root
-/// because the caller may not look into the child.
+/// restores the adjustment from before. `exec` needs this because its child is not dumpable:
+/// the child's /proc/PID/oom_score_adj belongs to root then, and a caller without root could
+/// not write it.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
     /// `None` if there was nothing to change.

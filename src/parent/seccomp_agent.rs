@@ -39,21 +39,21 @@ pub(crate) fn give_listener(
     number: i32,
     state: hook::State<'_>,
 ) -> Result<()> {
-    let listener = plan.and_then(|plan| plan.filter.listener.as_ref());
-    let listener = listener.context("seccomp listenerPath is not set")?;
-    let descriptor = pidfd_getfd(child.pidfd(), number, PidfdGetfdFlags::empty())
+    let agent = plan.and_then(|plan| plan.filter.agent.as_ref());
+    let agent = agent.context("seccomp listenerPath is not set")?;
+    let listener = pidfd_getfd(child.pidfd(), number, PidfdGetfdFlags::empty())
         .context("take the seccomp listener")?;
-    let agent = connect(&listener.path)
+    let socket = connect(&agent.path)
         .context("failed to connect with seccomp agent specified in the seccomp profile")?;
     let message = json::compact(&ContainerProcessState {
         oci_version: version::SPECIFICATION,
         fds: ["seccompFd"],
         pid: child.pid().as_raw(),
-        metadata: &listener.metadata,
+        metadata: &agent.metadata,
         state,
     })?;
-    fd_socket::send(agent, &message, descriptor)
-        .with_context(|| format!("cannot send seccomp fd to {}", listener.path))
+    fd_socket::send(socket, &message, listener)
+        .with_context(|| format!("cannot send seccomp fd to {}", agent.path))
 }
 
 /// Connects to the agent's socket. `@` stands for the zero byte of an abstract name

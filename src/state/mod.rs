@@ -31,8 +31,8 @@ pub(crate) use state_dir::{NoState, StateDir};
 pub(crate) use status::Status;
 
 /// The content of `state.json`. Paths are absolute. Reading fails if a field is missing,
-/// except for limits that are not set: a process of `exec` without its cgroup or its system
-/// call filter, for example, would run unconfined. serde reads a missing `Option` as
+/// because a process of `exec` without its cgroup or its system call filter, for example,
+/// would run unconfined. Only limits that are not set may be missing. serde reads a missing `Option` as
 /// `None`, so each such field has its own deserializer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
