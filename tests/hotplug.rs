@@ -20,6 +20,7 @@ use crate::rootless::{self, rootless_bundle};
 
 tests![
     a_node_comes_and_goes,
+    what_is_open_stays_open,
     what_a_device_brings_comes_and_goes,
     on_v2_alone_it_is_the_same,
     created_and_paused_containers_get_devices,
@@ -139,6 +140,29 @@ fn a_node_comes_and_goes() {
         &format!("{}:/dev/deep/er/gpu", by_name.display()),
     );
     assert_eq!(opens(&container, "open /dev/deep/er/gpu rw"), ["ENXIO"]);
+}
+
+/// The kernel checks the rules when a device is opened.
+fn what_is_open_stays_open() {
+    needs(&[Root, Teu]);
+    let bundle = Bundle::new().probe("sleep");
+    let node = bundle.rootfs().join("etc/kmsg");
+    mknod(
+        &node,
+        SFlag::S_IFCHR,
+        Mode::from_bits_truncate(0o666),
+        makedev(1, 11),
+    )
+    .unwrap();
+    let container = Container::running(bundle);
+    add(&container, "/dev/kmsg");
+    let keep = ["/probe", "keep", "/dev/kmsg", "/dev/shm/removed"];
+    let keeps = container.command("exec", NO_FLAGS).args(keep).spawn();
+    wait_until("it is open", || keeps.stdout().contains("kept"));
+    remove(&container, "/dev/kmsg");
+    let modes = "open /dev/kmsg w; open /etc/kmsg w; write /dev/shm/removed now";
+    assert_eq!(opens(&container, modes), ["ENOENT", "EPERM", "ok"]);
+    keeps.wait().ok();
 }
 
 fn describe_everything() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 use serde_json::{Deserializer, Value};
@@ -17,8 +17,9 @@ tests![
     pages_that_are_named_are_there,
     manual_of_teu_tells_what_options_do_not,
     examples_stay_as_they_are_written,
-    bash_completes_values_and_containers,
+    bash_completes_commands_values_and_containers,
     completion_of_another_form_is_an_error,
+    uninstall_removes_what_install_made,
 ];
 
 fn written() -> PathBuf {
@@ -109,7 +110,7 @@ fn examples_stay_as_they_are_written() {
     assert!(examples["teu-spec(8)"].contains("tar -C rootfs"));
 }
 
-fn bash_completes_values_and_containers() {
+fn bash_completes_commands_values_and_containers() {
     needs(&[Root, Tool("bash")]);
     let container = Container::created(Bundle::new());
     let script = written().join("completions/teu.bash");
@@ -163,6 +164,15 @@ fn bash_completes_values_and_containers() {
             "{option}"
         );
     }
+    let commands = offered("teu");
+    for page in pages().keys() {
+        let Some(command) = page.strip_prefix("teu-") else {
+            continue;
+        };
+        // The commands below `gpu` have pages as well.
+        let command = command.trim_end_matches("(8)").split('-').next().unwrap();
+        assert!(commands.iter().any(|offered| offered == command), "{page}");
+    }
 }
 
 /// A script in which the place for container ids is not found must be an error, because its
@@ -173,4 +183,29 @@ fn completion_of_another_form_is_an_error() {
         let error = docs::with_containers(shell, "complete -c teu").unwrap_err();
         assert!(error.to_string().ends_with("in the completion"), "{error}");
     }
+}
+
+fn uninstall_removes_what_install_made() {
+    needs(&[Tool("make")]);
+    let tree = scratch().join("tree");
+    let manual = written();
+    let make = |goal: &str| {
+        let variable = |name: &str, path: &Path| format!("{name}={}", path.display());
+        let make = Invocation::new("make")
+            .arg("--directory")
+            .arg(repository(""));
+        let make = make.arg(goal).arg(variable("DESTDIR", &tree));
+        let binary = variable("BINARY", &runtime());
+        make.args([binary, variable("MANUAL", &manual)])
+            .output()
+            .ok();
+    };
+    let files = || {
+        let find = Invocation::new("find").arg(&tree).args(["!", "-type", "d"]);
+        find.output().ok().stdout
+    };
+    make("files");
+    assert!(files().lines().count() > 20, "{}", files());
+    make("uninstall");
+    assert_eq!(files(), "");
 }

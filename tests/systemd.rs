@@ -2,6 +2,7 @@
 //! `--cgroup-manager`. The effects are read from systemctl(1), the kernel and the container.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -27,6 +28,7 @@ tests![
     devices_by_name_survive_a_reload,
     denied_devices_stay_denied_after_a_reload,
     a_container_has_every_controller,
+    a_writable_cgroup_belongs_to_the_container,
     annotations_are_properties,
     what_is_decided_elsewhere_is_no_annotation,
     a_unit_that_failed_goes_with_its_container,
@@ -576,7 +578,7 @@ fn denied_devices_stay_denied_after_a_reload() {
     );
     let created = container.create_with(SYSTEMD).ok();
     if !is_v2() {
-        created.says("systemd has no rule to allow everything but a few devices");
+        created.says("systemd cannot express a rule to allow everything but a few devices");
     }
     container.start().ok();
     open(&container, "/dev/null", "rw").ok();
@@ -595,6 +597,33 @@ fn a_container_has_every_controller() {
     let directory = directory(container.pid(), "");
     let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
     assert_file(&directory, "cgroup.controllers", all.trim_end());
+}
+
+/// Only a container with namespaces of its own that mounts its cgroup writable gets it, and only
+/// the files with which it makes cgroups below: its limits stay the host's.
+fn a_writable_cgroup_belongs_to_the_container() {
+    needs(&[Seconds(120), Systemd, Root, CgroupV2, UserNamespaces]);
+    let bundle = |options: &[&str]| {
+        let mount = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options });
+        let bundle = Bundle::new().user_namespace().namespace("cgroup");
+        bundle.without_mount("/sys/fs/cgroup").mount(mount)
+    };
+    let makes = "mkdir /sys/fs/cgroup/below";
+    let limits = "write /sys/fs/cgroup/memory.max max";
+    let owners = |container: &Container| {
+        let directory = directory(container.pid(), "");
+        let files = ["", "cgroup.procs", "cgroup.subtree_control", "memory.max"];
+        files.map(|file| fs::metadata(directory.join(file)).unwrap().uid())
+    };
+    let writable = running(bundle(&["rw"]));
+    assert_eq!(owners(&writable), [100_000, 100_000, 100_000, 0]);
+    assert_eq!(
+        cdi::opens(&writable, &format!("{makes}; {limits}")),
+        ["ok", "EACCES"]
+    );
+    let readonly = running(bundle(&["ro"]));
+    assert_eq!(owners(&readonly), [0; 4]);
+    assert_eq!(cdi::opens(&readonly, makes), ["EROFS"]);
 }
 
 fn annotations_are_properties() {

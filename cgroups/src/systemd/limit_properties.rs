@@ -268,8 +268,9 @@ pub(crate) fn devices(
     let mut ignored = Vec::new();
     let mut ignore = |what: String| {
         let field = "devices".to_owned();
-        let reason =
-            format!("systemd has no rule {what}; after `systemctl daemon-reload` it denies that");
+        let reason = format!(
+            "systemd cannot express a rule {what}; after `systemctl daemon-reload` it denies that"
+        );
         ignored.push(Ignored { field, reason });
     };
     let mut list = Vec::new();

@@ -140,6 +140,7 @@ fn process_mode(words: &[&str]) -> Result<Done, Failure> {
 fn file_mode(words: &[&str]) -> Result<Done, Failure> {
     let done = match words {
         ["open", path, access] => return open(path, access),
+        ["keep", path, until] => return keep(path, Path::new(until)),
         ["reopen", path, seconds] => reopen(path, Duration::from_secs_f64(number(seconds)?)),
         ["stat", path] => Done::Answer(describe(path, &fs::metadata(path)?)),
         ["lstat", path] => Done::Answer(describe(path, &fs::symlink_metadata(path)?)),
@@ -359,6 +360,17 @@ fn run_away(count: usize) -> Result<Done, Failure> {
     loop {
         nix::unistd::pause();
     }
+}
+
+/// Opens `path`, waits until the file `until` exists, and writes to what it opened.
+fn keep(path: &str, until: &Path) -> Result<Done, Failure> {
+    let mut kept = OpenOptions::new().write(true).open(path)?;
+    printed_text("kept\n")?;
+    while !until.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kept.write_all(b"written by a test of teu\n")?;
+    Ok(answer(()))
 }
 
 /// Opens `path` again and again for `wall`. The result counts the successes and, by name, the
