@@ -31,7 +31,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.ptrace.restype = ctypes.c_long
 LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
-# Where a process may wait for whatever comes next: nothing of a command is left to trace.
+# A process that waits in one of these has done its part of the command: tracing can end.
 WAITS = ("poll", "ppoll", "wait4", "epoll_wait", "epoll_pwait")
 
 
