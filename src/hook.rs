@@ -64,8 +64,8 @@ pub(crate) fn run(moment: Moment, hooks: &[Hook], state: &State<'_>) -> Result<(
     run_in(moment, hooks, state, None)
 }
 
-/// Runs hooks with `environment` for hooks without their own: empty for createContainer
-/// hooks, and the program's for startContainer hooks.
+/// Runs hooks. A hook without an `env` of its own gets `environment`, which is empty for
+/// createContainer hooks, and the program's for startContainer hooks.
 ///
 /// # Errors
 /// The errors of [`run`].

@@ -242,8 +242,8 @@ fn runs_the_probe(running: &Running) -> bool {
     running.children().into_iter().any(is_probe)
 }
 
-/// CVE-2019-5736: a process that the container can see has no access to the runtime's file.
-/// Otherwise the process is as if it had executed the file.
+/// CVE-2019-5736: /proc/PID/exe of a process of teu that the container can see does not lead to
+/// the runtime's file. In all other respects the process is as if it had executed that file.
 fn init_runs_from_a_sealed_view() {
     needs(&[Root, Overlayfs]);
     for environment in [&[][..], &["A=1", "B=two"]] {

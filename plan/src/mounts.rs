@@ -1,7 +1,7 @@
 //! DECIDE: the mounts of the container, from `mounts` of config.json (config.md, "Mounts").
 //!
-//! Not for: the root filesystem itself and /dev; see `rootfs.rs` and
-//! `devices.rs`.
+//! Not for: the root filesystem itself, the propagation of all mounts, and /dev; see
+//! `rootfs.rs` and `devices.rs`.
 
 use anyhow::{Context, Result, bail, ensure};
 use teu_cgroups_types::{HierarchyView, Layout};

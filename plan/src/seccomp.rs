@@ -282,8 +282,8 @@ fn agent(seccomp: &spec::LinuxSeccomp, rules: &[Rule<'_>]) -> Result<Option<Agen
     let Some(first) = notifying.next() else {
         return Ok(None);
     };
-    // Init sends the number of the listener to the parent with write, so this call cannot
-    // wait for the agent.
+    // Init tells the parent the number of the listener by write(2), and no agent answers
+    // before that.
     let mut all = core::iter::once(first).chain(notifying);
     if all.any(|rule| rule.names.iter().any(|name| name == "write")) {
         bail!("linux.seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall");

@@ -180,9 +180,8 @@ pub struct Rule<'a> {
     pub names: &'a [String],
     /// The action for these calls.
     pub action: Action,
-    /// The conditions, all of which have to hold. If two of them are on the
-    /// same argument, however, it is enough that one of all the conditions
-    /// holds.
+    /// The conditions. All must hold, if no argument has more than one. If an argument has
+    /// two or more, the rule is for the call as soon as any one of its conditions holds.
     pub conditions: Vec<Condition>,
 }
 

@@ -95,7 +95,7 @@ fn delete_unreadable(mut dir: StateDir, id: &str) -> Result<()> {
 
 fn delete_container(dir: StateDir, state: &ContainerState, force: bool) -> Result<()> {
     if force {
-        // Whatever the status is: its freezer may be one that cannot be read.
+        // Without a look at the status, which needs the freezer: that may be unreadable.
         kill_init(state)?;
     } else {
         match dir.status(state)? {

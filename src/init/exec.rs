@@ -190,7 +190,8 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     capabilities::drop_kept(&process.capabilities)?;
     rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
-    // From here on, all system calls are those of a program or under its control.
+    // This filter applies to all later system calls: the message below, execve(2), and what
+    // comes before it.
     let late = seccomp::load(filter, Timing::LastOfAll, parent)?;
     parent.send(&ToParent::Ready)?;
     Ok((path, early.or(late)))

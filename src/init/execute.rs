@@ -18,8 +18,8 @@ use teu_plan::mounts::clean;
 
 use crate::{errno, pipe, sys};
 
-/// The byte that is written to `watched` if the program cannot run: a failure without a
-/// text.
+/// The byte that is written to `watched` if the program cannot run. It is the tag of the
+/// message `Failed`, without the text.
 const NOT_EXECUTED: [u8; 1] = [pipe::FAILED];
 
 /// Finds the program `name`: as a path if it has a slash, else in the
@@ -95,9 +95,9 @@ pub(crate) fn unblock_signals() -> Result<()> {
 /// opens it before it closes anything (CVE-2024-21626). That leaves no way to
 /// tell the parent of a failure: see [`fail`].
 ///
-/// `left` are the descriptors that [`close_all`] kept open. If closing a range fails, for
-/// example because the filter forbids close_range(2), they are closed one by one. Some may be
-/// closed already.
+/// `left` are the descriptors that [`close_all`] did not close. If close_range(2) fails, for
+/// example because the filter forbids it, this function closes them one by one, and ignores
+/// those that are closed already.
 ///
 /// `watched` is close-on-exec and stays open until execve(2): its other end is
 /// closed when the program runs, and receives a byte if the program cannot run. It does no

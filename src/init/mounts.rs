@@ -275,8 +275,8 @@ impl Mounter<'_> {
     ) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || openat(stage, "mount", flags, Mode::empty()).context("open on the stage");
-        // If `onto` is shared, the stage is shared as well, and so would be the mount
-        // on it.
+        // A mount on a shared mount becomes shared. The stage is shared if `onto` is on a
+        // shared mount.
         self.kernel
             .set_propagation(stage, MS_PRIVATE)
             .context("make the stage private")?;

@@ -129,8 +129,8 @@ fn verify_cwd() -> Result<()> {
 
 /// Makes the user the owner of the standard streams, because they were made outside and
 /// a program that opens /dev/stdout has to own them. The group stays: that of a
-/// terminal is `tty`. The caller's own terminal and files stay the caller's; runc puts
-/// pipes in between for that.
+/// terminal is `tty`. Does not change the owner of the caller's own terminal or files. runc
+/// avoids that change in another way: it gives the container pipes instead.
 fn own_standard_streams(uid: u32, streams_are_the_callers: bool) -> Result<()> {
     for stream in [stdin(), stdout(), stderr()] {
         // The caller may have closed this stream.

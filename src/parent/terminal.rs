@@ -92,9 +92,8 @@ impl Terminal {
         })
     }
 
-    /// Passes all keys to the container. This terminal still adds the carriage return
-    /// to lines of output, and the container's adds none, so that redirected output has
-    /// none.
+    /// Passes all keys to the container. The caller's terminal still turns "\n" into "\r\n" on
+    /// output. The container's does not, so that output redirected to a file has no "\r".
     ///
     /// # Errors
     /// The kernel refuses the change.

@@ -1,5 +1,5 @@
-//! Copies between the container's terminal and the caller's standard streams. Not for
-//! waiting: `foreground.rs` does that.
+//! Copies between the container's terminal and the caller's standard streams, and passes the
+//! size of the window on. Not for waiting: `foreground.rs` does that.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

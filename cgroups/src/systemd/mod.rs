@@ -386,9 +386,9 @@ fn is_there_already(result: &std::result::Result<String, Problem>) -> bool {
     matches!(result, Err(problem) if problem.is("UnitExists"))
 }
 
-/// Returns whether the process was moved into the unit's cgroup. If this process is in a
-/// unit of that name itself, as in a container that has systemd's socket, the other
-/// process was started there and not moved.
+/// Returns whether the process was moved into the unit's cgroup. It was not if this process is
+/// in a unit of that name itself, as in a container that has systemd's socket: then the other
+/// process began in that cgroup.
 fn was_moved(pid: i32, unit: &str) -> bool {
     is_in_unit("self", unit) == Some(false) && is_in_unit(&pid.to_string(), unit) == Some(true)
 }

@@ -138,8 +138,9 @@ pub(super) const PROGRAMS: &[(&str, Capabilities)] = &[
 /// Directories with the files of [`DATA`].
 pub(super) const DATA_DIRECTORIES: &[&str] = &["/usr/local/share", "/usr/share", "/etc"];
 
-/// Files with which other libraries find those of the driver, and files that the driver needs:
-/// the container's directory, the path below it, and the capabilities.
+/// Data files: those that lead other libraries to the driver's, such as OpenCL's nvidia.icd, and
+/// those that the driver reads. Each entry has the container's directory, the path below it, and
+/// the capabilities that need the file.
 pub(super) const DATA: &[(&str, &str, Capabilities)] = &[
     ("/etc", "OpenCL/vendors/nvidia.icd", COMPUTE),
     ("/usr/share", "glvnd/egl_vendor.d/10_nvidia.json", GRAPHICS),

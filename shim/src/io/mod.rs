@@ -5,7 +5,7 @@
 //! these fifos but pipes of the shim, so that output waits there while a client is slow, or
 //! while it is restarted.
 
-mod console;
+mod console_socket;
 mod copy;
 mod fifo;
 mod logger;
@@ -25,7 +25,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::poll::{Poll, Token};
-use console::ConsoleSocket;
+use console_socket::ConsoleSocket;
 use copy::{Copy, Progress};
 use fifo::OutputFifo;
 pub use logger::{Logger, Readiness};
@@ -52,7 +52,8 @@ pub struct Process<'a> {
     pub namespace: &'a str,
     /// The id of the container or of the exec.
     pub id: &'a str,
-    /// The user and group of the pipes, which may reopen `/dev/stdout`.
+    /// The user and group that own the pipes. They are the process's, so that it may open
+    /// `/dev/stdout` again.
     pub owner: (Uid, Gid),
     /// A directory for the socket of the terminal. It has a short path, and no other program
     /// makes files in it.

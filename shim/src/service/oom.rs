@@ -1,5 +1,6 @@
-//! Reports `TaskOOM` to containerd when a cgroup's count of OOM kills has grown. The count
-//! is read when the kernel signals a change, when the watch asks for it, and at init's end.
+//! Reports `TaskOOM` to containerd when a cgroup's count of OOM kills has grown. Reads
+//! the count when the kernel signals a change, at the deadline of an [`OomWatch`] (on v1, the
+//! signal may come before the kill), and when init ends.
 
 use std::time::Instant;
 
