@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         security::TESTS,
         shim::calls::TESTS,
         shim::crossing::TESTS,
+        shim::faults::TESTS,
         shim::invocation::TESTS,
         shim::leaks::TESTS,
         shim::order::TESTS,

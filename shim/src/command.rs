@@ -4,6 +4,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::job::{Rootfs, Work};
@@ -114,10 +115,15 @@ impl Command {
     }
 
     /// Reads the pid file. A number that kill(2) would take for a process group is refused.
-    pub(crate) fn pid(&self, process: &str) -> Option<u32> {
-        let text = regular::read(&self.pid_file(process)).ok()?;
-        let pid: i32 = String::from_utf8(text).ok()?.trim().parse().ok()?;
-        u32::try_from(pid).ok().filter(|pid| *pid > 0)
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not contain a pid.
+    pub(crate) fn pid(&self, process: &str) -> Result<u32> {
+        let text = regular::read(&self.pid_file(process))?;
+        let pid = String::from_utf8_lossy(&text).trim().parse::<i32>().ok();
+        let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+        pid.filter(|pid| *pid > 0)
+            .context("the pid file contains no pid")
     }
 
     /// Reads the last error in the log.

@@ -75,20 +75,30 @@ impl Client {
     /// Connects to the address of a shim, for this version of the service.
     #[track_caller]
     pub(crate) fn connect(address: &str, version: i32) -> Client {
+        Client::try_connect(address, version)
+            .unwrap_or_else(|error| panic!("connect to {address}: {error}"))
+    }
+
+    /// Connects to a shim that may have ended.
+    pub(crate) fn try_connect(address: &str, version: i32) -> io::Result<Client> {
         let path = address
             .strip_prefix("unix://")
             .expect("the address of a unix socket");
-        let socket =
-            UnixStream::connect(path).unwrap_or_else(|error| panic!("connect to {path}: {error}"));
-        socket
-            .set_read_timeout(Some(patience(LIMIT)))
-            .expect("set the time to wait");
-        Client {
-            socket,
+        let client = Client {
+            socket: UnixStream::connect(path)?,
             service: format!("containerd.task.v{version}.Task"),
             last: 0,
             early: HashMap::new(),
-        }
+        };
+        client.limit(patience(LIMIT));
+        Ok(client)
+    }
+
+    /// Sets the time limit for a reply.
+    pub(crate) fn limit(&self, limit: Duration) {
+        self.socket
+            .set_read_timeout(Some(limit))
+            .expect("set the time to wait");
     }
 
     /// Makes a call and waits for its reply.
@@ -112,19 +122,23 @@ impl Client {
     /// Waits for the reply to a call.
     #[track_caller]
     pub(crate) fn receive<C: Call>(&mut self, sent: Sent<C>) -> Result<C::Reply, Status> {
-        let response = self.response(sent.stream);
-        match response.status {
-            Some(status) if status.code != 0 => Err(status),
-            _ => Ok(C::Reply::decode(response.payload.as_slice()).expect("decode a reply")),
-        }
+        result::<C>(self.response(sent.stream))
+    }
+
+    /// Makes a call at a shim that may end.
+    pub(crate) fn try_call<C: Call>(
+        &mut self,
+        request: &C,
+    ) -> io::Result<Result<C::Reply, Status>> {
+        let service = self.service.clone();
+        let stream = self.try_send(&service, C::METHOD, request.encode_to_vec())?;
+        Ok(result::<C>(self.try_response(stream)?))
     }
 
     /// Makes a call that may fail, at a shim that may end. Returns whether the connection is
     /// still open.
     pub(crate) fn is_open_after<C: Call>(&mut self, request: &C) -> bool {
-        let service = self.service.clone();
-        let sent = self.try_send(&service, C::METHOD, request.encode_to_vec());
-        sent.and_then(|stream| self.try_response(stream)).is_ok()
+        self.try_call(request).is_ok()
     }
 
     /// Calls a method that may not exist.
@@ -175,6 +189,13 @@ impl Client {
             let response = Response::decode(frame.payload.as_slice()).expect("decode a response");
             self.early.insert(frame.stream, response);
         }
+    }
+}
+
+fn result<C: Call>(response: Response) -> Result<C::Reply, Status> {
+    match response.status {
+        Some(status) if status.code != 0 => Err(status),
+        _ => Ok(C::Reply::decode(response.payload.as_slice()).expect("decode a reply")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -311,6 +311,11 @@ impl Shim {
     /// Opens another connection, for this version of the service.
     pub(crate) fn connect(&self, version: i32) -> Client {
         Client::connect(&self.address, version)
+    }
+
+    /// Opens another connection, if the shim still listens.
+    pub(crate) fn try_connect(&self) -> io::Result<Client> {
+        Client::try_connect(&self.address, self.version)
     }
 
     /// Replaces the connection by a new one.

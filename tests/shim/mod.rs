@@ -8,6 +8,7 @@ pub(crate) mod confinement;
 pub(crate) mod crossing;
 mod engine;
 mod events;
+pub(crate) mod faults;
 pub(crate) mod invocation;
 pub(crate) mod leaks;
 pub(crate) mod order;

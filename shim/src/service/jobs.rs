@@ -252,8 +252,9 @@ impl Service {
     /// Finds the new init and takes its terminal. Returns the reason if that fails.
     fn claim_init(&mut self, id: &str) -> Option<String> {
         let task = self.tasks.get(id)?;
-        let Some(pid) = task.command.pid("init") else {
-            return Some("the pid file contains no pid".to_owned());
+        let pid = match task.command.pid("init") {
+            Ok(pid) => pid,
+            Err(err) => return Some(teu_errno::chain(&err)),
         };
         self.claim(id, "", pid);
         self.watch(id);
@@ -292,17 +293,22 @@ impl Service {
     }
 
     fn exec_started(&mut self, caller: Caller, id: &str, exec: &str, failure: Option<String>) {
-        let pid = self
-            .task(id)
-            .ok()
-            .and_then(|task| task.command.pid(&exec_name(exec)));
-        let failure = match (failure, pid) {
-            (None, Some(pid)) => {
+        let Ok(task) = self.task(id) else {
+            return;
+        };
+        let pid = match failure {
+            Some(why) => Err(why),
+            None => {
+                let pid = task.command.pid(&exec_name(exec));
+                pid.map_err(|err| teu_errno::chain(&err))
+            }
+        };
+        let failure = match pid {
+            Ok(pid) => {
                 self.claim(id, exec, pid);
                 self.take_terminal(id, exec)
             }
-            (None, None) => Some("the pid file contains no pid".to_owned()),
-            (failure, _) => failure,
+            Err(why) => Some(why),
         };
         let Ok(process) = self.task(id).and_then(|task| task.process(exec)) else {
             return;
