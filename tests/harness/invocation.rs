@@ -175,9 +175,8 @@ impl Invocation {
             clippy::zombie_processes,
             reason = "process::wait reaps it, with all others"
         )]
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start {line}: {error}"));
+        let child =
+            process::spawn(&mut command).unwrap_or_else(|error| panic!("start {line}: {error}"));
         let pid = child.id().try_into().expect("a pid");
         Running {
             line,

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,17 @@ pub(super) fn reap_in_background() {
             NEW_EXIT.notify_all();
         }
     });
+}
+
+/// Starts a program. A process that had the new child's pid before may have left its exit status,
+/// if nobody waited for it: forgets that.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
+    // The child's own status cannot come before this lock is released.
+    let mut exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).expect("a pid");
+    exits.get_or_insert_default().remove(&pid);
+    Ok(child)
 }
 
 /// Waits for a child, or for a descendant whose parent has ended.

@@ -256,7 +256,7 @@ fn run(mut command: Command, stdin: &[u8]) -> Answer {
         clippy::zombie_processes,
         reason = "process::wait reaps it, with all others"
     )]
-    let mut child = command.spawn().expect("start the shim's program");
+    let mut child = process::spawn(&mut command).expect("start the shim's program");
     // The program may end without reading its stdin.
     drop(child.stdin.take().expect("piped").write_all(stdin));
     let (mut stdout, mut stderr) = (Vec::new(), String::new());

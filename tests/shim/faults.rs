@@ -226,6 +226,7 @@ fn each_system_call_may_fail() {
     let mut ends = BTreeMap::<&str, u32>::new();
     for number in 0..chosen {
         let fault = faults[number * faults.len() / chosen];
+        println!("{fault:?}");
         let ended = live_with(&engine, fault);
         if let Some(what) = ended.as_ref().err().and_then(End::is_wrong) {
             wrong.push(format!("{fault:?}: {what}"));
