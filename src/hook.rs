@@ -214,8 +214,8 @@ impl Running {
     /// Writes the state to the hook and reads its output until it ends. Returns `false`
     /// if it takes too long.
     ///
-    /// The hook ends with its process, because a daemon that it left behind may keep
-    /// the pipes open for ever.
+    /// Waits for the end of the hook's process, and not for the end of its output: a daemon
+    /// that the hook started may keep the pipes open for ever.
     fn run_to_end(&mut self, mut state: &[u8], timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {

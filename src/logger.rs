@@ -61,8 +61,8 @@ struct Logger {
     last_step: AtomicU64,
     /// Whether the file is closed, so that messages go to standard error.
     is_left: AtomicBool,
-    /// The seconds by which the local time was ahead of UTC at the last line that was not a
-    /// cloned child's; 0 before.
+    /// The offset of the local time from UTC in seconds, as of the last line that was not
+    /// written by a clone; 0 before the first line.
     utc_offset: AtomicI32,
 }
 

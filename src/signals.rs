@@ -18,9 +18,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Blocks every signal that may be passed on, and opens the descriptor. Must come
-    /// before anything is made that such a signal would leave behind, and before the
-    /// container's first process is made, or its end could be missed. That process
+    /// Blocks every signal that may be passed on, and opens the descriptor. Call it before
+    /// the first step that such a signal could interrupt half-way, and before the container's
+    /// first process is made: otherwise the end of that process could be missed. The process
     /// inherits the mask: see `sys::restore_signals`.
     ///
     /// # Errors

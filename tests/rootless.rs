@@ -11,6 +11,7 @@ use crate::harness::*;
 tests![
     user_runs_the_rootless_bundle,
     user_creates_starts_and_deletes,
+    more_ids_than_ones_own_need_a_tool,
     root_of_a_user_namespace_execs,
     root_of_a_user_namespace_joins_a_pid_namespace,
     root_of_a_user_namespace_makes_a_time_namespace,
@@ -86,6 +87,37 @@ fn user_creates_starts_and_deletes() {
         .output()
         .exits(1)
         .says("container does not exist");
+}
+
+/// newgidmap(1) and newuidmap(1) write maps that the kernel permits only root to write.
+fn more_ids_than_ones_own_need_a_tool() {
+    needs(&[Root, UserNamespaces]);
+    let map = json!([
+        { "containerID": 0, "hostID": USER, "size": 1 },
+        { "containerID": 1, "hostID": 100_000, "size": 9 },
+    ]);
+    let bundle = rootless_bundle("report")
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map);
+    let container = Container::new(bundle);
+    let tools = scratch().join("tools");
+    let run = || {
+        let call = call(["run", "--bundle"]).arg(&container.bundle.directory);
+        call.arg(&container.id)
+            .env("PATH", &tools)
+            .output()
+            .exits(1)
+    };
+    run().says("newgidmap, which may do it, is not in PATH");
+    fs::create_dir(&tools).unwrap();
+    let tool = tools.join("newgidmap");
+    fs::write(
+        &tool,
+        "#!/bin/sh\necho \"no range for $3 $4 $5 $6 $7\" >&2\nexit 1\n",
+    )
+    .unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    run().says("newgidmap: no range for 1234 1 1 100000 9");
 }
 
 /// A user namespace whose root user does not own the pid and time namespaces around it, as when

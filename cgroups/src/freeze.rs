@@ -12,8 +12,8 @@ impl Cgroup {
         self.v1_directory("freezer").is_some() || self.v2.is_some()
     }
 
-    /// Freezes the cgroup until [`Cgroup::thaw`]. Cgroups below that the container froze itself
-    /// do not count.
+    /// Freezes the cgroup until [`Cgroup::thaw`]. A cgroup below it that the container froze
+    /// itself does not make it frozen.
     ///
     /// # Errors
     /// Returns an error if there is no freezer, or if the kernel does not freeze all processes in
@@ -30,8 +30,9 @@ impl Cgroup {
         self.with_freezer(v1::freezer::thaw, v2::freezer::thaw)
     }
 
-    /// Thaws this cgroup and its descendants, so that a pending SIGKILL takes effect. Succeeds if
-    /// none of them is frozen.
+    /// Thaws this cgroup, so that a pending SIGKILL takes effect; on v1 its descendants, too. On
+    /// v2 they stay frozen, because SIGKILL takes effect there anyway. Succeeds if none of them
+    /// is frozen.
     ///
     /// # Errors
     /// Returns an error if the kernel refuses.

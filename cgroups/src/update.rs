@@ -161,7 +161,7 @@ impl Cgroup {
             let Some(set) = cpu_list::parse(set).filter(|set| !set.is_empty()) else {
                 continue;
             };
-            let below = v1::cpuset::below_with_more(directory, file, &set)?;
+            let below = v1::cpuset::descendants_outside(directory, file, &set)?;
             if !below.is_empty() {
                 let own = Cpuset {
                     directory: directory.clone(),

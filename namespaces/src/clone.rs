@@ -544,8 +544,8 @@ fn enter_in_middle(
     }
     // If the caller is root, make this process not dumpable before it joins the user
     // namespace, so that processes there cannot trace it and take root's privileges. Another
-    // caller has no privilege that they lack, and could not write the time offsets of a child
-    // that is not dumpable.
+    // caller has no privilege worth taking, and must stay dumpable: otherwise it could not
+    // write the time offsets of its child.
     if !user.is_empty() && nix::unistd::geteuid().is_root() {
         set_dumpable(false)?;
     }

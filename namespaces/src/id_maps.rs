@@ -58,7 +58,8 @@ fn lines(map: &[IdMap]) -> String {
 
 fn run_tool(tool: &str, pid: Pid, map: &[IdMap], refused: Error) -> Result<()> {
     let Some(program) = tool_path(tool) else {
-        return Err(refused);
+        let doing = format!("{refused} ({tool}, which may do it, is not in PATH)");
+        return Err(Error::new(doing, io::Error::from_raw_os_error(libc::EPERM)));
     };
     let mut command = Command::new(program);
     command.env_clear().arg(pid.to_string());

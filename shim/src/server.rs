@@ -153,8 +153,8 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the server may end now: it is no longer needed, and all events and answers
-    /// are sent; or the time limit is over.
+    /// Whether the server may end now: it was told to end, has no task (see `shut_down` in
+    /// `service/calls.rs`), and all events and answers are sent; or the time limit is over.
     fn may_end(&self) -> bool {
         let mut connections = self.connections.values();
         let end_at = self.end_at.into_iter().chain(self.service.end_at).min();
@@ -245,8 +245,8 @@ impl Server {
                 stream,
             };
             match call {
-                // The server might end, and with it the spawner, before it knew the
-                // container that the call makes.
+                // If the server ended now, so would the spawner, and nobody would know of
+                // the container that the call makes.
                 Ok(_) if self.end_at.is_some() => {
                     let status = Status::unavailable("the shim was told to end");
                     connection.answer(stream, Err(status));

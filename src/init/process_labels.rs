@@ -21,8 +21,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 pub(crate) fn set_apparmor_profile(procfs: impl AsFd, profile: &CStr, stacks: bool) -> Result<()> {
     let verb: &[u8] = if stacks { b"stack " } else { b"exec " };
     let value = [verb, profile.to_bytes()].concat();
-    // The file `exec` above `apparmor` belongs to the first security module, which may
-    // be another.
+    // Not `attr/exec`: the kernel gives that to the first security module, which may be
+    // SELinux.
     write_attribute(&procfs, "apparmor/exec", &value)
         .context("apparmor failed to apply profile")
         .context("unable to apply apparmor profile")

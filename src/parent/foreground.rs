@@ -38,8 +38,8 @@ pub(crate) struct Init<'a> {
 ///
 /// Meanwhile passes each signal of this process on to init, except SIGCHLD, SIGURG and
 /// SIGWINCH (which resizes the terminal), reaps all children that end, copies between
-/// terminals (`relay`), and passes the container's messages to the service manager on
-/// (`notify`), with this process as the main process of the service.
+/// terminals (`relay`), and passes the container's messages on to the service manager
+/// (`notify`), in which it names this process as the service's main process.
 ///
 /// # Errors
 /// The kernel refuses a call that does not usually fail.

@@ -27,8 +27,8 @@ const MOST_SHOWN: usize = 12;
 /// have made or removed. Others are left out, because they may come and go on the machine.
 ///
 /// Mounts and interfaces are those of the worker's own namespaces, and cgroups
-/// count if their path holds the marker. With $TEU_TEST_ALONE set, all count,
-/// and so does every process in a network namespace that was not there before.
+/// count if their path holds the marker. If $TEU_TEST_ALONE is set, all of the
+/// machine count, and so does every process in a network namespace that did not exist before.
 #[derive(Debug)]
 pub(crate) struct HostSnapshot {
     facts: BTreeSet<String>,

@@ -92,12 +92,12 @@ impl Cpuset {
 }
 
 /// Returns the cgroups below `directory` whose sets are not part of `set`, parents before
-/// children. Each comes with its new set: the part of its set that is in `set` or, if that
-/// is empty, all of its parent's new set.
+/// children. Each is returned with its new set: its present set, reduced to `set`. If nothing
+/// would be left, it gets its parent's new set.
 ///
 /// # Errors
 /// Returns an error if a set cannot be read.
-pub(crate) fn below_with_more(
+pub(crate) fn descendants_outside(
     directory: &Directory,
     file: &str,
     set: &BTreeSet<u32>,
@@ -110,7 +110,7 @@ pub(crate) fn below_with_more(
         }
         let kept = &has & set;
         let set = if kept.is_empty() { set.clone() } else { kept };
-        let further = below_with_more(&below, file, &set)?;
+        let further = descendants_outside(&below, file, &set)?;
         found.push(Cpuset {
             directory: below,
             set,

@@ -60,7 +60,8 @@ fn copy(path: &str) -> Result<OwnedFd> {
     Ok(open_tree(CWD, path, flags)?)
 }
 
-/// Builds the overlay on `scratch`. In this namespace, nothing else is needed there.
+/// Builds the overlay on a tmpfs over the directory `scratch`, whose contents nobody needs in
+/// this mount namespace.
 fn build(options: &Options, layers: &[Option<OwnedFd>], scratch: &Path) -> Result<OwnedFd> {
     mount("tmpfs", scratch, "tmpfs", MountFlags::empty(), c"mode=700")
         .with_context(|| format!("mount a tmpfs on {scratch:?}"))?;

@@ -37,7 +37,8 @@ impl Service {
     pub(super) fn claim(&mut self, id: &str, exec: &str, pid: u32) {
         let exit = self.unclaimed.iter().position(|(ended, _)| *ended == pid);
         let exit = exit.map(|place| self.unclaimed.swap_remove(place).1);
-        // If a child of this pid is alive, the noted end was that of an earlier process.
+        // The kernel may have used the pid again: if a child with this pid is alive, the noted
+        // end was that of an earlier process.
         let exit = exit.filter(|_| !is_child(pid));
         if let Ok(process) = self.any_task(id).and_then(|task| task.process(exec)) {
             process.pid = pid;
