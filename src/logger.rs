@@ -61,8 +61,9 @@ struct Logger {
     last_step: AtomicU64,
     /// Whether the file is closed, so that messages go to standard error.
     is_left: AtomicBool,
-    /// The offset of the local time from UTC in seconds, as of the last line that was not
-    /// written by a clone; 0 before the first line.
+    /// The offset of the local time from UTC in seconds, 0 until the first line. Each line that
+    /// the first process writes updates it. A clone only reads it, because /etc/localtime may
+    /// be the container's then.
     utc_offset: AtomicI32,
 }
 

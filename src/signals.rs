@@ -1,6 +1,7 @@
 //! Blocks the signals of this process and reads them from a descriptor (signalfd(2)).
 //! For the parent, which passes them on, and for an init that waits for its start. Not
-//! for the signals of a new program: see `sys::restore_signals`.
+//! for which signals are passed on: see `parent/foreground.rs`. Not for the signals of a new
+//! program: see `sys::restore_signals`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -28,7 +29,8 @@ impl Signals {
     pub(crate) fn block() -> Result<Signals> {
         let mut signals = SigSet::all();
         for signal in [
-            // This process's own faults: blocked, they would kill it without a trace.
+            // A fault of this process: if its signal is blocked, the kernel kills the process
+            // before a handler can report the fault.
             Signal::SIGSEGV,
             Signal::SIGBUS,
             Signal::SIGFPE,
@@ -36,7 +38,7 @@ impl Signals {
             Signal::SIGTRAP,
             Signal::SIGSYS,
             Signal::SIGABRT,
-            // Also this process's own: it comes with EPIPE.
+            // A write of this process raises it, and fails with EPIPE.
             Signal::SIGPIPE,
         ] {
             signals.remove(signal);

@@ -32,10 +32,9 @@ pub struct Entered {
 }
 
 impl Cgroup {
-    /// Opens the v1 directories for a process that moves itself. Returns `None` if there
-    /// are none, if a rootless user's process may have to be left out of one, if systemd
-    /// makes the directories later, or if they cannot be opened. [`Cgroup::enter`] then
-    /// reports the error.
+    /// Opens the v1 directories for a process that moves itself. Returns `None` if there are no
+    /// v1 directories, if the process of a rootless user may have to stay outside some of them,
+    /// if systemd makes them later, or if one cannot be opened: [`Cgroup::enter`] reports that.
     pub fn entrance(&self) -> Option<Entrance> {
         let is_to_be_started = self
             .unit

@@ -1,6 +1,6 @@
 //! Makes the directories of a container's cgroup before its first process: in every
 //! hierarchy, with what a process needs there. Refuses a cgroup that has processes or is
-//! frozen. If systemd makes the cgroup, `unit_cgroup` does that.
+//! frozen. With systemd it makes no directory: [`Cgroup::enter`] starts the unit (`unit_cgroup`).
 
 use crate::controller::Controller;
 use crate::directory::{self, Directory};
@@ -11,8 +11,8 @@ use teu_cgroups_types::{CgroupPlan, Driver, Hierarchy, Limits, Location};
 
 impl Cgroup {
     /// Makes the container's directory in every hierarchy, and prepares it to take processes:
-    /// on v1 with processors and memory nodes, on v2 with controllers. If systemd makes the
-    /// cgroup, [`Cgroup::enter`] does that, over the connection of
+    /// on v1 with processors and memory nodes, on v2 with controllers. With systemd it makes no
+    /// directory: [`Cgroup::enter`] starts the unit, over the connection of
     /// [`locate_with_systemd`](crate::locate_with_systemd) if that is given.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 //! `linux.devices`.
 //!
 //! Not for device rules: a node brings no permission to use the device, so config.json
-//! lists the rule separately (`cgroup.rs`).
+//! lists the rule separately (`cgroup.rs`). Not for whether /dev is filled at all: see
+//! `rootfs.rs` and `mounts.rs` (`is_bind_on_dev`).
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! Decides which of the machine's GPUs a container gets. A request for GPUs comes from
 //! `--gpus`, from NVIDIA's hook in config.json, or, if `--gpu-env` allows it, from
-//! environment variables. Not for finding GPUs: see the crate `teu-gpu`.
+//! environment variables. Not for the words in a request: see the crate `teu-gpu-types`. Not
+//! for finding GPUs: see the crate `teu-gpu`.
 
 use core::str::FromStr;
 

@@ -48,8 +48,8 @@ pub(crate) struct Options {
     pub(crate) status_fd: Option<u32>,
 }
 
-/// Stores the container. The container ends by that and is deleted, unless it is to go
-/// on.
+/// Stores the container in image files. With `--leave-running` or `--pre-dump` the container
+/// continues. Otherwise criu ends its processes, and this function deletes it.
 ///
 /// # Errors
 /// The container does not exist or does not run, an option is wrong, or there is no
@@ -96,7 +96,8 @@ pub(crate) fn checkpoint(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Warns as runc does. It may work, and otherwise CRIU gives the reason.
+/// Warns, as runc does. The command is not refused: it may work, and if not, CRIU gives the
+/// reason.
 pub(super) fn warn_if_rootless(command: &str) -> Result<()> {
     if Host::new().is_rootless()? {
         log::warn!("teu {command} is untested with rootless containers");

@@ -31,7 +31,8 @@ pub(crate) struct Options {
     pub(crate) stats: bool,
 }
 
-/// An event in one line, with runc's names (its types/events.go).
+/// An event in one line, with runc's names (its types/events.go). The statistics are
+/// [`teu_cgroups::Stats`].
 #[derive(Debug, Serialize)]
 struct Event<'a> {
     #[serde(rename = "type")]

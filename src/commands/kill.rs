@@ -53,8 +53,8 @@ fn kill_everyone(state: &ContainerState) -> Result<()> {
     }
 }
 
-/// Kills init, which is the only process that can be found without the container's own
-/// cgroup.
+/// Kills init only: without a cgroup of the container's own, its other processes cannot be
+/// found.
 fn kill_init(state: &ContainerState) -> Result<()> {
     match init_process::open(state)? {
         Some(init) => init_process::signal(state, &init, libc::SIGKILL),

@@ -37,9 +37,9 @@ pub(crate) struct Init<'a> {
 /// or 128 plus the number of the signal that ended init.
 ///
 /// Meanwhile passes each signal of this process on to init, except SIGCHLD, SIGURG and
-/// SIGWINCH (which resizes the terminal), reaps all children that end, copies between
-/// terminals (`relay`), and passes the container's messages on to the service manager
-/// (`notify`), in which it names this process as the service's main process.
+/// SIGWINCH (which resizes the terminal), reaps all children that end, and copies between
+/// terminals (`relay`). Passes the container's messages on to the service manager (`notify`),
+/// and tells the manager that this process is the service's main process.
 ///
 /// # Errors
 /// The kernel refuses a call that does not usually fail.

@@ -27,8 +27,8 @@ const MOST_SHOWN: usize = 12;
 /// have made or removed. Others are left out, because they may come and go on the machine.
 ///
 /// Mounts and interfaces are those of the worker's own namespaces, and cgroups
-/// count if their path holds the marker. If $TEU_TEST_ALONE is set, all of the
-/// machine count, and so does every process in a network namespace that did not exist before.
+/// count if their path holds the marker. If $TEU_TEST_ALONE is set, all mounts,
+/// cgroups and interfaces of the machine count, and new network namespaces with their processes.
 #[derive(Debug)]
 pub(crate) struct HostSnapshot {
     facts: BTreeSet<String>,
@@ -68,7 +68,7 @@ impl HostSnapshot {
         HostSnapshot { facts }
     }
 
-    /// The differences between the host now and then. Waits up to two seconds for resources
+    /// Returns the differences between this snapshot and the host as it is now. Waits up to two seconds for resources
     /// that the kernel frees after a command has returned.
     pub(crate) fn differences(&self) -> Vec<String> {
         let deadline = Instant::now() + patience(Duration::from_secs(2));

@@ -167,9 +167,9 @@ impl Systemd {
     }
 
     /// Asks for the start until there is an answer. The manager may have received a call
-    /// whose answer was lost. If the unit then exists when it is asked again, it may be this
-    /// container's: the process's cgroup tells. Until the process is moved, the start may be
-    /// in progress, or may fail and free the name.
+    /// whose answer was lost. If the repeated call finds that the unit exists, the lost call
+    /// may have made it: then the process is in the unit's cgroup. Until it is there, repeats
+    /// the call, because the first start may be in progress, or may fail and free the name.
     fn start_job<A: Serialize + DynamicType>(
         &mut self,
         unit: &Unit,

@@ -170,7 +170,7 @@ fn pure_a_cgroup_is_made_joined_and_removed() {
 
 #[test]
 fn pure_limits_reach_the_kernel() {
-    if !has_v2_only(&["cpu", "cpuset", "memory", "pids", "io"]) {
+    if !has_v2_only(&["cpu", "cpuset", "memory", "pids", "io", "hugetlb"]) {
         return;
     }
     let cgroup = prepare(&plan(&unique("limits"), Limits::default())).unwrap();
@@ -192,6 +192,10 @@ fn pure_limits_reach_the_kernel() {
             ..Default::default()
         },
         pids: Some(0),
+        hugetlb: vec![HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4 << 20,
+        }],
         block_io: BlockIoLimits {
             weight: Some(500),
             ..Default::default()
@@ -212,6 +216,8 @@ fn pure_limits_reach_the_kernel() {
         ("memory.low", "33554432"),
         ("memory.high", "50331648"),
         ("pids.max", "1"),
+        ("hugetlb.2MB.max", "4194304"),
+        ("hugetlb.2MB.rsvd.max", "4194304"),
     ];
     for (name, value) in expected {
         assert_eq!(read(&cgroup, name), value, "{name}");

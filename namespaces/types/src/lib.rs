@@ -62,8 +62,8 @@ pub struct IdMaps {
     pub uid: Vec<IdMap>,
     /// The map of group ids.
     pub gid: Vec<IdMap>,
-    /// Write "deny" to `setgroups` before `gid_map`. An unprivileged user has to,
-    /// and may map a single gid only.
+    /// Whether to write "deny" to `setgroups` before `gid_map`. The kernel demands this of
+    /// unprivileged users, and lets them map only one group.
     pub deny_setgroups: bool,
 }
 

@@ -35,8 +35,8 @@ pub(super) struct Deferred {
 }
 
 impl Service {
-    /// Starts the logger of a process, and notes the job that makes the process, which
-    /// starts once the logger is ready.
+    /// Starts the logger of a process. Keeps the job that makes the process until the logger
+    /// is ready.
     pub(super) fn begin_logger(
         &mut self,
         id: &str,
