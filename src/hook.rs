@@ -264,7 +264,7 @@ impl Running {
         match write(pipe, state) {
             Ok(count) => *state = &state[count..],
             Err(Errno::AGAIN | Errno::INTR) => {}
-            // The hook does not read the state, as it may.
+            // The hook closed its input without reading the state, which is no error.
             Err(Errno::PIPE) => *state = &[],
             Err(err) => return Err(err).context("write the state to the hook"),
         }

@@ -480,7 +480,7 @@ fn a_number_without_a_driver_is_found() {
     let device = json!({ "path": "/dev/old", "type": "c", "major": NOTHING, "minor": 1 });
     let bundle = Bundle::new().set("/linux/devices", json!([device]));
     let container = Container::running(bundle.probe("sleep"));
-    let words = "no driver has this number, as after it was loaded again";
+    let words = "no driver uses this number; perhaps the driver was loaded again and got another";
     assert_eq!(
         finding(&container),
         format!("device \"/dev/old\" (c {NOTHING}:1): {words}")

@@ -191,8 +191,8 @@ impl<'a> Module<'a> {
     }
 }
 
-/// Returns the bus addresses of GPUs without a driver. A GPU that is passed to a virtual
-/// machine has one.
+/// Returns the bus addresses of GPUs without a kernel driver. A GPU that is passed to a virtual
+/// machine has a driver, such as vfio-pci.
 ///
 /// # Errors
 /// Returns an error if a file below /sys cannot be read.

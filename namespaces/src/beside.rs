@@ -155,8 +155,8 @@ impl Pending {
     /// # Errors
     /// Returns an error if the middle process could not clone the child, or cannot be talked to.
     pub fn start(mut self) -> Result<std::result::Result<Child, WaitStatus>> {
-        // If the middle process has exited, its status tells why. On another error it would
-        // wait for ever: it is killed as `self` is dropped.
+        // If the middle process has exited, its wait status tells why. After another error it
+        // would wait for ever; dropping `self` kills it.
         let has_exited = |err: &io::Error| {
             use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
             [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&err.kind())

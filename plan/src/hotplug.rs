@@ -340,8 +340,8 @@ impl Container<'_> {
         for mount in &mut mounts {
             match &mut mount.kind {
                 MountKind::Bind(bind) => bind.out_of_sight = true,
-                // A mount of another kind has no source to recognize it by when it is to be
-                // removed.
+                // The mounts of a device that is removed are recognized by their source, which
+                // other kinds of mount do not have.
                 _ => bail!(
                     "mount on {:?}: it is no bind, which a container that runs cannot get",
                     mount.destination

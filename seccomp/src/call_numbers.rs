@@ -75,9 +75,9 @@ impl Space {
             space.fill(filter, builder, arch, 0, &calls)?;
             return Ok(space);
         }
-        // The kernel takes every number with bit 30 for a call of x32;
-        // libseccomp takes every number from 0x40000000 on. The ranges are
-        // libseccomp's. Where the two differ, no call exists.
+        // The kernel takes a number for a call of x32 if bit 30 is set, libseccomp if it is
+        // 0x40000000 or more. This follows libseccomp: no call has a number for which the two
+        // differ.
         let foreign = builder.action(Action::KillThread);
         let newer = |builder: &mut Builder, calls: &Calls<'_, '_>, otherwise| match calls.newest {
             Some(_) => builder.action(calls.newer),

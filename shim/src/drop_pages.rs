@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::sys;
 
-/// Drops the pages of the program that are unchanged from its file. The kernel reads a page
-/// again from the page cache when it is needed; more than a MiB never is. If the kernel
+/// Drops the pages of the program that are unchanged from its file. If a page is needed again,
+/// the kernel maps it again from the page cache; more than 1 MiB of them is not. If the kernel
 /// does not report the mappings (proc_pid_smaps(5)), all pages stay.
 pub(crate) fn drop_pages() {
     if let Err(err) = try_to_drop_pages() {
@@ -28,7 +28,7 @@ fn try_to_drop_pages() -> Result<()> {
             }
             // The mapping was written to before it was write-protected.
             ["Anonymous:", size, "kB"] if size != "0" => file = None,
-            // No page that was written to was swapped out, either.
+            // No page that was written to is in swap either: all equal the file.
             ["Swap:", "0", "kB"] => {
                 if let Some((start, end)) = file.take() {
                     let address = |word| usize::from_str_radix(word, 16).context("an address");

@@ -172,8 +172,8 @@ pub(crate) fn make(options: &Options, purpose: Purpose) -> Result<(Container, Pa
 }
 
 /// Makes the state directory and the cgroup of a container. Blocks signals first, so that
-/// none ends this process from here on. Do not block them before, because a signal must
-/// end this process while it waits there.
+/// none ends this process from here on. Not earlier: the reading and deciding before this
+/// function may wait, and a signal must be able to end this process during that wait.
 ///
 /// # Errors
 /// One of them cannot be made. Nothing of the container is left then.

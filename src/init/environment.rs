@@ -33,8 +33,7 @@ pub(crate) fn environment<'a>(
     if *needs_home {
         let home = match home(c"/etc/passwd", plan.credentials.uid, procfs) {
             Ok(home) => home,
-            // A missing file is nothing special in an image, so this is not a warning,
-            // as in runc.
+            // No warning, as in runc: HOME is then "/".
             Err(err) => {
                 log::debug!("HOME is not set in process.env: {}", errno::chain(&err));
                 None

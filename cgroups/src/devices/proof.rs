@@ -96,8 +96,8 @@ fn reference(list: &[DeviceRule], question: Question) -> Option<bool> {
     }
 }
 
-/// Evaluates the model of v1, a default with exceptions by kind and numbers, for bits that
-/// several rules allow. Returns `None` if the model cannot express the list.
+/// Evaluates the list as v1 does: a default, and exceptions to it by kind and numbers. Called if
+/// different rules allow the requested bits. Returns `None` if v1 cannot express the list.
 fn together(list: &[DeviceRule], question: Question) -> Option<bool> {
     let mut allow_is_default = false;
     let mut exceptions: BTreeMap<[Option<u32>; 2], u8> = BTreeMap::new();

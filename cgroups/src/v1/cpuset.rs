@@ -31,9 +31,9 @@ pub(crate) fn steps(cpu: &CpuLimits) -> Steps {
 }
 
 /// Makes the container's cgroup and fills its sets, so that it takes processes: with the
-/// requested sets, or else with those of the parent. The parent's set is never written if
-/// a set is requested, because the remainder may belong to an exclusive sibling. Returns
-/// whether the cgroup existed before.
+/// requested sets, or else with those of the parent. If a set is requested, the
+/// parent's is not copied even for a moment, because a sibling may have a part of it
+/// exclusively. Returns whether the cgroup existed before.
 pub(crate) fn make(
     path: &Path,
     top: &Path,

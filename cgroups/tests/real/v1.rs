@@ -1,6 +1,7 @@
 //! Needs root and cgroup v1, alone or hybrid.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use teu_cgroups::*;
 
@@ -102,18 +103,31 @@ fn a_process_goes_there_by_itself() {
     }
     let mut sleeper = Sleeper::new();
     cgroup.enter(sleeper.pid(), entered).unwrap();
-    assert_eq!(cgroup.processes().unwrap(), Vec::<i32>::new());
+    assert!(has_only(&cgroup, &[]));
 
     let directory = cgroup.saved_paths().get("pids").unwrap().to_owned();
     std::fs::remove_dir(&directory).unwrap();
     let result = std::thread::scope(|scope| scope.spawn(|| entrance.enter()).join().unwrap());
     assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENODEV));
     cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
-    assert_eq!(cgroup.processes().unwrap(), [sleeper.number()]);
+    assert!(has_only(&cgroup, &[sleeper.number()]));
     cgroup.kill_all(SIGKILL).unwrap();
     assert!(sleeper.ends());
     drop(cgroup);
     assert!(!directory.parent().unwrap().exists());
+}
+
+/// Waits until these are the processes of the cgroup. A thread that was joined may not have left
+/// it yet.
+fn has_only(cgroup: &Cgroup, pids: &[i32]) -> bool {
+    let start = Instant::now();
+    while cgroup.processes().unwrap() != pids {
+        if start.elapsed() > Duration::from_secs(5) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 #[test]
