@@ -51,7 +51,7 @@ vm-test: binary
 # The tests that race, a hundred times as often as in `make test`; takes hours.
 races: binary
 	TEU_TEST_ROUNDS=10000 $(CARGO) test --test cli -- \
-		cves:: hundreds_ change_places killed any_order shim::order shim::leaks shim::recovery
+		cves:: hundreds_ change_places killed any_order shim::order shim::leaks shim::recovery shim::faults
 
 # All benchmarks of runtimes and shims, in some minutes, and docs/bench-*.svg. Backtraces
 # would be a part of what is measured.

@@ -156,6 +156,8 @@ fn what_is_open_stays_open() {
     .unwrap();
     let container = Container::running(bundle);
     add(&container, "/dev/kmsg");
+    let modes = "open /etc/kmsg w; open /dev/kmsg w";
+    assert_eq!(opens(&container, modes), ["ok", "ok"]);
     let keep = ["/probe", "keep", "/dev/kmsg", "/dev/shm/removed"];
     let keeps = container.command("exec", NO_FLAGS).args(keep).spawn();
     wait_until("it is open", || keeps.stdout().contains("kept"));

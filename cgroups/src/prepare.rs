@@ -97,8 +97,9 @@ impl Cgroup {
         };
         let may_be_threaded = match &wanted {
             v2::Wanted::These(names) if names.is_empty() => has_others_above,
-            // If all controllers can be enabled, the cgroup is not threaded. Otherwise check, also
-            // directly below the mountpoint: in a cgroup namespace that is an ordinary cgroup.
+            // A cgroup that has all controllers already is not threaded. Otherwise enable them and
+            // check, also directly below the mountpoint: in a cgroup namespace that is an ordinary
+            // cgroup.
             wanted => !v2::enable_controllers(&hierarchy.mountpoint, &path, wanted)?,
         };
         if may_be_threaded {

@@ -33,6 +33,12 @@ impl Error {
         }
     }
 
+    /// Adds a hint to the operation.
+    pub(crate) fn with(mut self, hint: &str) -> Error {
+        self.doing.push_str(hint);
+        self
+    }
+
     /// Returns the kernel's error number, if the kernel refused the operation.
     pub fn errno(&self) -> Option<i32> {
         self.cause.as_ref().and_then(io::Error::raw_os_error)

@@ -153,8 +153,8 @@ impl Server {
         Ok(())
     }
 
-    /// Whether the server may end now: it was told to end, has no task (see `shut_down` in
-    /// `service/calls.rs`), and all events and answers are sent; or the time limit is over.
+    /// Whether the server may end now: it was told to end, by a signal or by Shutdown without a
+    /// task (`service/calls.rs`), and all events and answers are sent; or the time limit is over.
     fn may_end(&self) -> bool {
         let mut connections = self.connections.values();
         let end_at = self.end_at.into_iter().chain(self.service.end_at).min();

@@ -72,8 +72,8 @@ pub(crate) struct Service {
     /// still running.
     unclaimed: Vec<(u32, Exit)>,
     answers: Vec<(Caller, Result<Vec<u8>, Status>)>,
-    /// The latest time at which the server ends. Set when a client calls Shutdown and there
-    /// is no task.
+    /// The latest time at which the server ends. Set when a client calls Shutdown and there is
+    /// no task; cleared when a task is created.
     pub(crate) end_at: Option<Instant>,
 }
 

@@ -267,9 +267,9 @@ fn become_program(
     program: &Program,
 ) -> Result<Infallible> {
     let at_once = parent.wait_for_parent()?;
-    // The parent no longer talks to this process. Keep a single descriptor: after `create` the
-    // fifo, whose other end `start` opens; otherwise the pipe, if the parent watches it to learn
-    // of the execve.
+    // The parent no longer talks to this process. Besides the signalfd, keep one descriptor:
+    // after `create` the fifo, whose other end `start` opens; otherwise the pipe, if the parent
+    // watches it to learn of the execve.
     let fifo = given.exec_fifo.as_ref().map(AsFd::as_fd);
     let end = fifo.or_else(|| watched(plan, parent, given));
     let kept: Vec<_> = end.into_iter().chain([given.signals.as_fd()]).collect();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::patience;
@@ -24,7 +24,17 @@ static NEW_EXIT: Condvar = Condvar::new();
 pub(super) fn reap_in_background() {
     std::thread::spawn(|| {
         loop {
-            let exit = match waitpid(None, None) {
+            // Reap only with the lock held: `spawn` may get the pid as soon as it is free.
+            let ended = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+                Ok(status) => status.pid(),
+                Err(_) => None,
+            };
+            let mut exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
+            let reaped = match ended {
+                Some(pid) => waitpid(pid, Some(WaitPidFlag::WNOHANG)),
+                None => Err(Errno::ECHILD),
+            };
+            let exit = match reaped {
                 Ok(WaitStatus::Exited(pid, code)) => {
                     (pid, ExitStatus::from_raw((code & 0xff) << 8))
                 }
@@ -34,11 +44,11 @@ pub(super) fn reap_in_background() {
                 Ok(_) => continue,
                 // ECHILD or EINTR.
                 Err(_) => {
+                    drop(exits);
                     std::thread::sleep(Duration::from_millis(1));
                     continue;
                 }
             };
-            let mut exits = EXITS.lock().unwrap_or_else(PoisonError::into_inner);
             exits
                 .get_or_insert_default()
                 .insert(exit.0.as_raw(), exit.1);

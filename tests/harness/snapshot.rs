@@ -68,8 +68,8 @@ impl HostSnapshot {
         HostSnapshot { facts }
     }
 
-    /// Returns the differences between this snapshot and the host as it is now. Waits up to two seconds for resources
-    /// that the kernel frees after a command has returned.
+    /// Returns the differences between this snapshot and the host as it is now. Waits up to two
+    /// seconds for resources that the kernel frees after a command has returned.
     pub(crate) fn differences(&self) -> Vec<String> {
         let deadline = Instant::now() + patience(Duration::from_secs(2));
         loop {

@@ -103,31 +103,31 @@ fn a_process_goes_there_by_itself() {
     }
     let mut sleeper = Sleeper::new();
     cgroup.enter(sleeper.pid(), entered).unwrap();
-    assert!(has_only(&cgroup, &[]));
+    assert_eq!(settled(&cgroup, &[]), Vec::<i32>::new());
 
     let directory = cgroup.saved_paths().get("pids").unwrap().to_owned();
     std::fs::remove_dir(&directory).unwrap();
     let result = std::thread::scope(|scope| scope.spawn(|| entrance.enter()).join().unwrap());
     assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENODEV));
     cgroup.enter(sleeper.pid(), Entered::default()).unwrap();
-    assert!(has_only(&cgroup, &[sleeper.number()]));
+    assert_eq!(settled(&cgroup, &[sleeper.number()]), [sleeper.number()]);
     cgroup.kill_all(SIGKILL).unwrap();
     assert!(sleeper.ends());
     drop(cgroup);
     assert!(!directory.parent().unwrap().exists());
 }
 
-/// Waits until these are the processes of the cgroup. A thread that was joined may not have left
-/// it yet.
-fn has_only(cgroup: &Cgroup, pids: &[i32]) -> bool {
+/// Waits until these are the processes of the cgroup, and returns those that are there in the
+/// end. A thread that was joined may not have left it yet.
+fn settled(cgroup: &Cgroup, pids: &[i32]) -> Vec<i32> {
     let start = Instant::now();
-    while cgroup.processes().unwrap() != pids {
-        if start.elapsed() > Duration::from_secs(5) {
-            return false;
+    loop {
+        let found = cgroup.processes().unwrap();
+        if found == pids || start.elapsed() > Duration::from_secs(5) {
+            return found;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    true
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn pure_a_cgroup_is_made_joined_and_removed() {
 
 #[test]
 fn pure_limits_reach_the_kernel() {
-    if !has_v2_only(&["cpu", "cpuset", "memory", "pids", "io", "hugetlb"]) {
+    if !has_v2_only(&["cpu", "cpuset", "memory", "pids", "io"]) {
         return;
     }
     let cgroup = prepare(&plan(&unique("limits"), Limits::default())).unwrap();
@@ -192,10 +192,6 @@ fn pure_limits_reach_the_kernel() {
             ..Default::default()
         },
         pids: Some(0),
-        hugetlb: vec![HugepageLimit {
-            page_size: "2MB".into(),
-            limit: 4 << 20,
-        }],
         block_io: BlockIoLimits {
             weight: Some(500),
             ..Default::default()
@@ -216,8 +212,6 @@ fn pure_limits_reach_the_kernel() {
         ("memory.low", "33554432"),
         ("memory.high", "50331648"),
         ("pids.max", "1"),
-        ("hugetlb.2MB.max", "4194304"),
-        ("hugetlb.2MB.rsvd.max", "4194304"),
     ];
     for (name, value) in expected {
         assert_eq!(read(&cgroup, name), value, "{name}");
@@ -264,6 +258,24 @@ fn pure_limits_reach_the_kernel() {
     cgroup.apply(&limits).unwrap();
     assert_eq!(read(&cgroup, "cpu.weight"), "17");
     assert_eq!(read(&cgroup, "memory.max"), "max");
+}
+
+#[test]
+fn pure_hugetlb_limits_reach_the_kernel() {
+    if !has_v2_only(&["hugetlb"]) {
+        return;
+    }
+    let limits = Limits {
+        hugetlb: vec![HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4 << 20,
+        }],
+        ..Default::default()
+    };
+    let cgroup = prepare(&plan(&unique("hugetlb"), limits.clone())).unwrap();
+    assert!(cgroup.apply(&limits).unwrap().is_empty());
+    assert_eq!(read(&cgroup, "hugetlb.2MB.max"), "4194304");
+    assert_eq!(read(&cgroup, "hugetlb.2MB.rsvd.max"), "4194304");
 }
 
 #[test]

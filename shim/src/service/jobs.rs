@@ -293,8 +293,9 @@ impl Service {
     }
 
     fn exec_started(&mut self, caller: Caller, id: &str, exec: &str, failure: Option<String>) {
-        let Ok(task) = self.task(id) else {
-            return;
+        let task = match self.task(id) {
+            Ok(task) => task,
+            Err(status) => return self.answer(caller, Err(status)),
         };
         let pid = match failure {
             Some(why) => Err(why),

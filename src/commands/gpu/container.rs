@@ -48,7 +48,10 @@ pub(super) fn check(root: &Path, id: &str) -> Result<Report> {
         let what = format!("device {:?} ({})", given.path, describe(given.kind));
         if !has_driver(&drivers, given.kind) {
             report.wrong(
-                format!("{what}: no driver uses this number; perhaps the driver was loaded again and got another"),
+                format!(
+                    "{what}: no driver uses this number; \
+                     perhaps the driver was loaded again and got another"
+                ),
                 given.hint(id),
             );
         }

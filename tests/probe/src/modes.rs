@@ -369,7 +369,7 @@ fn keep(path: &str, until: &Path) -> Result<Done, Failure> {
     while !until.exists() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    kept.write_all(b"written by a test of teu\n")?;
+    kept.write_all(b"<7>a test of teu writes to an open device\n")?;
     Ok(answer(()))
 }
 
