@@ -26,6 +26,7 @@
 //!
 //! Not for deciding what happens: see `commands/create.rs` and `init/mod.rs`.
 
+use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -34,6 +35,18 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use crate::{errno, fd_socket};
+
+/// The parent has ended, or gives this process up. It has a reason of its own, which it tells.
+#[derive(Debug)]
+pub(crate) struct ParentIsGone;
+
+impl fmt::Display for ParentIsGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the parent is gone")
+    }
+}
+
+impl std::error::Error for ParentIsGone {}
 
 /// The tag of [`ToParent::Failed`].
 pub(crate) const FAILED: u8 = b'F';
@@ -274,7 +287,7 @@ impl InitEnd {
     pub(crate) fn check_parent(&self) -> Result<()> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match rustix::net::recv(&self.socket, &mut [0_u8; 1][..], flags) {
-            Ok((_, 0)) | Err(Errno::CONNRESET) => bail!("the parent is gone"),
+            Ok((_, 0)) | Err(Errno::CONNRESET) => Err(ParentIsGone.into()),
             // There is a message, or none yet.
             _ => Ok(()),
         }
@@ -335,7 +348,7 @@ impl InitEnd {
                 (Ok(1..), [b'W']) => return Ok(false),
                 (Ok(1..), [b'C']) => self.entered_cgroup = true,
                 (Ok(1..), [other]) => bail!("message from the parent: {other} instead of its end"),
-                (Ok(0) | Err(Errno::CONNRESET), _) => bail!("the parent is gone"),
+                (Ok(0) | Err(Errno::CONNRESET), _) => return Err(ParentIsGone.into()),
                 (Err(Errno::INTR), _) => {}
                 (Err(err), _) => return Err(err).context("wait for the parent"),
             }
@@ -354,7 +367,7 @@ impl InitEnd {
 
     fn receive_any(&mut self) -> Result<ToInit> {
         let Some((tag, body, fd)) = receive(self.socket.as_fd())? else {
-            bail!("the parent is gone");
+            return Err(ParentIsGone.into());
         };
         Ok(match (tag, fd) {
             (b'C', _) => {

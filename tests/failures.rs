@@ -24,6 +24,7 @@ tests![
     forced_deletion_finds_what_a_broken_state_names,
     forced_deletion_says_what_may_be_left,
     forced_deletion_needs_the_lock_and_the_state,
+    init_says_nothing_of_its_parents_end,
     file_beside_the_pid_file_is_not_touched,
     signals_that_cannot_be_blocked_are_an_error,
     filter_is_made_without_random_numbers,
@@ -297,6 +298,23 @@ fn forced_deletion_needs_the_lock_and_the_state() {
         call.with_program(program).output().exits(1).says(words);
         assert!(container.has_state() && is_alive(container.pid()));
     }
+}
+
+/// The command that ends has a reason of its own. Here it is killed as it releases init, so that
+/// init has the time to see the end of the pipe.
+fn init_says_nothing_of_its_parents_end() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let bundle = Bundle::new().probe("sleep");
+    let container = Container::new(bundle);
+    let tracer = "strace -qq -o /dev/null -e inject=sendmsg:signal=KILL:when=2";
+    let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+    program.push(runtime().into());
+    let call = container.command("create", NO_FLAGS).with_program(program);
+    let running = call.spawn();
+    wait_until("the command is killed", || !is_alive(running.pid));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(running.stderr(), "");
+    container.delete_force().ok();
 }
 
 fn file_beside_the_pid_file_is_not_touched() {

@@ -117,8 +117,12 @@ pub(crate) fn exec(
 
 /// Writes to `watched` that the program will not run, and then writes the reason to the
 /// container's standard error, as one line in runc's words. The order matters because the
-/// second write may end this process (SIGPIPE).
+/// second write may end this process (SIGPIPE). Writes nothing if the parent is gone: it tells
+/// its own reason, which engines expect to be the only line.
 pub(crate) fn fail(watched: Option<BorrowedFd<'_>>, error: &anyhow::Error) {
+    if error.is::<pipe::ParentIsGone>() {
+        return;
+    }
     // A watcher that does not receive the byte sees the end of this process.
     watched.map(|watched| rustix::io::write(watched, &NOT_EXECUTED).ok());
     // Nothing is left to tell if stderr is gone as well.
