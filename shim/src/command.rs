@@ -119,11 +119,12 @@ impl Command {
     /// # Errors
     /// The file cannot be read, or does not contain a pid.
     pub(crate) fn pid(&self, process: &str) -> Result<u32> {
-        let text = regular::read(&self.pid_file(process))?;
+        let path = self.pid_file(process);
+        let text = regular::read(&path)?;
         let pid = String::from_utf8_lossy(&text).trim().parse::<i32>().ok();
         let pid = pid.and_then(|pid| u32::try_from(pid).ok());
         pid.filter(|pid| *pid > 0)
-            .context("the pid file contains no pid")
+            .with_context(|| format!("the pid file {path:?} contains no pid"))
     }
 
     /// Reads the last error in the log.
