@@ -306,7 +306,9 @@ fn init_says_nothing_of_its_parents_end() {
     needs(&[Root, Teu, Tool("strace")]);
     let bundle = Bundle::new().probe("sleep");
     let container = Container::new(bundle);
-    let tracer = "strace -qq -o /dev/null -e inject=sendmsg:signal=KILL:when=2";
+    let log = scratch().join("strace");
+    let inject = "-e inject=sendmsg:signal=KILL:when=2";
+    let tracer = format!("strace -qq -o {} {inject}", log.display());
     let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
     program.push(runtime().into());
     let call = container.command("create", NO_FLAGS).with_program(program);
@@ -314,6 +316,8 @@ fn init_says_nothing_of_its_parents_end() {
     wait_until("the command is killed", || !is_alive(running.pid));
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(running.stderr(), "");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("killed by SIGKILL"), "{log}");
     container.delete_force().ok();
 }
 
