@@ -12,8 +12,8 @@ impl Cgroup {
         self.v1_directory("freezer").is_some() || self.v2.is_some()
     }
 
-    /// Freezes the cgroup until [`Cgroup::thaw`]. A cgroup below it that the container froze
-    /// itself does not make it frozen.
+    /// Freezes the cgroup until [`Cgroup::thaw`]. It is not frozen because the
+    /// container froze a cgroup below it.
     ///
     /// # Errors
     /// Returns an error if there is no freezer, or if the kernel does not freeze all processes in

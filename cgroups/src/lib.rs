@@ -417,8 +417,8 @@ impl Cgroup {
     /// A directory that has processes is tried for about a second.
     ///
     /// If systemd made the cgroup, the unit is stopped first; old versions of systemd leave
-    /// cgroups below it. If systemd cannot be reached but the cgroup does not exist, that
-    /// succeeds: a user's systemd exits when the user logs out.
+    /// cgroups below it. If systemd cannot be reached and the cgroup does not exist, `remove`
+    /// succeeds: a user's systemd exits when the user logs out, and its cgroups go with it.
     ///
     /// # Errors
     /// Returns the first error. It does not stop the removal of other directories.

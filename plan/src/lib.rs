@@ -3,9 +3,9 @@
 //!
 //! [`Plan::new`] is the order of the decisions; each file decides about one thing, and
 //! `seen` says what was seen. The crate cannot look at the machine: it is `no_std` but for
-//! what `prelude` lists, and depends on no crate that makes system calls. `Hotplug` asks
-//! the caller, through the traits of `hotplug`, because it depends on what is at paths that
-//! come of the devices.
+//! what `prelude` lists, and depends on no crate that makes system calls. `Hotplug` depends on
+//! the files at the paths of the devices, so it asks the caller about them, through the traits
+//! of `hotplug`.
 
 #![cfg_attr(not(test), no_std)]
 

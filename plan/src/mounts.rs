@@ -150,8 +150,9 @@ pub struct CgroupV2 {
     /// user namespace without a new cgroup namespace.
     pub fallback: Bind,
     /// Whether an empty read-only directory replaces the mount if the caller does not see
-    /// the cgroup's directory (rootless, outside of the host's cgroup mount). Otherwise the
-    /// container could reach the host's tree (CVE-2023-25809).
+    /// the cgroup's directory, which can be so for a rootless caller whose cgroup mount shows
+    /// a part of the tree only. Otherwise the container could reach the host's tree
+    /// (CVE-2023-25809).
     pub hide_if_missing: bool,
 }
 

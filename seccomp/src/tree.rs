@@ -120,8 +120,8 @@ fn upper(value: u64) -> u32 {
     (value >> 32) as u32
 }
 
-/// Returns a comparison's parts: the operator of its last test, whether that
-/// test has to fail, its class, its mask and its value.
+/// Returns a comparison's parts: the operator of its last test, whether the comparison holds
+/// if that test fails (rather than succeeds), its class, its mask and its value.
 fn parts(comparison: Comparison) -> (Operator, bool, Class, u64, u64) {
     use Operator::{Equal, Greater, GreaterOrEqual, MaskedEqual};
     match comparison {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::sys;
 
-/// Drops the pages of the program that are unchanged from its file. If a page is needed again,
-/// the kernel maps it again from the page cache; more than 1 MiB of them is not. If the kernel
-/// does not report the mappings (proc_pid_smaps(5)), all pages stay.
+/// Drops the pages of the program that are unchanged from its file. The kernel maps a page from
+/// the page cache again when the program needs it. More than 1 MiB of the pages is not needed
+/// again. If the kernel does not report the mappings (proc_pid_smaps(5)), all pages stay.
 pub(crate) fn drop_pages() {
     if let Err(err) = try_to_drop_pages() {
         log::debug!("{}", teu_errno::chain(&err));
@@ -28,7 +28,8 @@ fn try_to_drop_pages() -> Result<()> {
             }
             // The mapping was written to before it was write-protected.
             ["Anonymous:", size, "kB"] if size != "0" => file = None,
-            // No page that was written to is in swap either: all equal the file.
+            // The kernel swaps only pages that were written to. None is in memory or in swap,
+            // so all pages of this mapping equal the file.
             ["Swap:", "0", "kB"] => {
                 if let Some((start, end)) = file.take() {
                     let address = |word| usize::from_str_radix(word, 16).context("an address");

@@ -190,8 +190,9 @@ impl Restoration<'_> {
         Ok(notify)
     }
 
-    /// Makes the directory that is mounted in the container of a service. Returns no
-    /// socket if detached, because the container reported long ago that it is ready.
+    /// Makes the directory with the notify socket, which is mounted in the container if it is a
+    /// service. Returns no socket if detached, because the container reported long ago that it is
+    /// ready.
     fn make_notify_socket(&self) -> Result<Option<NotifySocket>> {
         if !self.plan.notifies {
             return Ok(None);

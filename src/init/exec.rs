@@ -14,7 +14,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::fs::OFlags;
-use rustix::process::{Signal, chroot, fchdir};
+use rustix::process::{chroot, fchdir};
 use teu_cgroups::Entrance;
 use teu_plan::exec::ExecPlan;
 use teu_plan::seccomp::Timing;
@@ -67,7 +67,7 @@ pub(crate) fn prepare(
     log::trace!(target: STEP, "the middle process was cloned and joined the namespaces");
     // Prepare for the parent's death first: in a frozen cgroup this process stops at
     // once.
-    let prepared = end_with_parent(&parent)
+    let prepared = process::end_with_parent(&parent)
         .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
         .and_then(|()| become_process(plan, given, &parent));
@@ -156,19 +156,11 @@ fn become_process(
     Ok((environment, entered))
 }
 
-/// Has the kernel kill this process if its parent ends before the process is ready. From
-/// then on the pipe tells of the parent's end.
-pub(super) fn end_with_parent(parent: &InitEnd) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("prctl(PR_SET_PDEATHSIG)")?;
-    parent.check_parent()
-}
-
 /// Does what only the process itself can do, and what takes the capabilities that were
 /// kept for it. Returns the path of the program and the filter's listener.
 fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<OwnedFd>)> {
     let (process, parent) = (&plan.process, &prepared.parent);
-    end_with_parent(parent)?;
+    process::end_with_parent(parent)?;
     execute::unblock_signals()?;
     process::start_session()?;
     if process.terminal.is_some() {
@@ -189,7 +181,7 @@ fn finish(plan: &ExecPlan, prepared: &Prepared) -> Result<(CString, Option<Owned
     let filter = process.seccomp.as_ref();
     let early = seccomp::load(filter, Timing::BeforeDroppingCapabilities, parent)?;
     capabilities::drop_kept(&process.capabilities)?;
-    rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
+    process::outlive_parent()?;
     // This filter applies to all later system calls: the message below, execve(2), and what
     // comes before it.
     let late = seccomp::load(filter, Timing::LastOfAll, parent)?;

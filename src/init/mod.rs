@@ -90,7 +90,7 @@ pub(crate) fn main(
     joined: teu_namespaces::Result<()>,
 ) -> i32 {
     log::trace!(target: STEP, "init was cloned and made or joined its namespaces");
-    let prepared = exec::end_with_parent(&parent)
+    let prepared = process::end_with_parent(&parent)
         .and_then(|()| enter_cgroup(given.entrance.take(), &parent))
         .and_then(|()| joined.map_err(Into::into))
         .and_then(|()| prepare(plan, &mut parent, &given));
@@ -169,8 +169,8 @@ fn prepare(plan: &Plan, parent: &mut InitEnd, given: &FromParent<'_>) -> Result<
     rootfs.change_directory()?;
     hooks::run_create_container(plan)?;
     rootfs.enter()?;
-    // Log this last of init's own steps now, because its standard error may become the
-    // container's terminal next.
+    // Log the last step already here: after `console::set_up`, standard error may be the
+    // container's terminal.
     log::debug!(target: STEP, "init entered the container's root");
     rootfs.create_directory(Path::new(OsStr::from_bytes(plan.process.cwd.as_bytes())))?;
     if let (Some(terminal), Some(socket)) = (&plan.process.terminal, &given.console_socket) {
@@ -248,7 +248,7 @@ fn become_process(
 
     // Clear the signal: a change of user does so anyway, and the parent may end before
     // the program does.
-    rustix::process::set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")?;
+    process::outlive_parent()?;
     // Load the filter before startContainer hooks: it must cover them too. From here
     // on, all system calls are those of a program or under its control.
     let late = seccomp::load(filter, Timing::LastOfAll, parent)?;
@@ -299,9 +299,9 @@ fn leave_parent(preserved_fds: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     execute::close_all(preserved_fds, kept).context("close descriptors")
 }
 
-/// Returns init's end of the exec fifo (after `create`) or of the pipe, if there are poststart
-/// hooks. `start` or `run` watches the other end: the execve closes this one, and then the
-/// hooks have to run.
+/// Returns the descriptor whose close tells `start` or `run` to run the poststart hooks, or
+/// `None` if there are none: init's end of the exec fifo after `create`, and of the pipe after
+/// `run`. The execve closes it.
 fn watched<'a>(
     plan: &Plan,
     parent: &'a InitEnd,

@@ -11,7 +11,8 @@ use nix::sys::personality::{self, Persona};
 use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Gid, Uid, chdir, getcwd, set_dumpable_behavior, setsid, umask,
+    DumpableBehavior, Gid, Signal, Uid, chdir, getcwd, set_dumpable_behavior,
+    set_parent_process_death_signal, setsid, umask,
 };
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
@@ -19,6 +20,19 @@ use teu_plan::process::{Credentials, ProcessPlan};
 
 use super::capabilities;
 use super::masks::is_null_device;
+use crate::pipe::InitEnd;
+
+/// Has the kernel kill this process if its parent ends before the process is ready. From
+/// then on the pipe tells of the parent's end.
+pub(crate) fn end_with_parent(parent: &InitEnd) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("prctl(PR_SET_PDEATHSIG)")?;
+    parent.check_parent()
+}
+
+/// Undoes [`end_with_parent`]: the program lives on when teu has ended.
+pub(crate) fn outlive_parent() -> Result<()> {
+    set_parent_process_death_signal(None).context("prctl(PR_SET_PDEATHSIG)")
+}
 
 /// Starts a new session, so that the container does not have the caller's controlling
 /// terminal.

@@ -3,9 +3,9 @@
 //!
 //! Every command appends to the file, and writes each event with one write(2), so that commands
 //! in a row and concurrent processes share one picture. The closing bracket of the array is
-//! omitted, as the format allows. The picture shows a command as a process, and the processes
-//! that the command forks into a container as threads of it, because their ids are those of the
-//! container's pid namespace.
+//! omitted, as the format allows. The picture shows each command as a process. It shows init,
+//! and other processes that the command forks into a container, as threads of the command: their
+//! ids belong to the container's pid namespace, so two commands may have the same ones.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -50,6 +50,10 @@ impl ProcessStat {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
     use super::*;
 
     #[test]
@@ -63,5 +67,16 @@ mod tests {
                 start_time: 4711
             }
         );
+    }
+    #[test]
+    fn a_process_that_ended_and_was_not_reaped_is_not_alive() {
+        let mut child = Command::new("true").spawn().expect("start a process");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&child)), ended).expect("wait without reaping");
+        let stat = ProcessStat::read(pid).expect("read").expect("a zombie");
+        assert!(!stat.is_alive(), "{stat:?}");
+        child.wait().expect("reap");
+        assert_eq!(ProcessStat::read(pid).expect("read"), None);
     }
 }

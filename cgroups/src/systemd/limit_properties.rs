@@ -29,8 +29,9 @@ const DEFAULT_PERIOD: u64 = 100_000;
 pub(crate) type Version<'a> = &'a mut dyn FnMut() -> u32;
 
 /// Rounds the quota up to whole percents of a processor, as systemd does, because systemd
-/// writes its own number sooner or later. Always up: a cgroup below may already have the quota
-/// that was requested, and the container's must not be smaller.
+/// writes its own number sooner or later. Never rounds down, because a cgroup below may already
+/// have the quota that was requested, and the kernel refuses a smaller quota in the container's
+/// cgroup above it.
 pub(crate) fn rounded(limits: &Limits) -> Limits {
     let mut limits = limits.clone();
     let cpu = &mut limits.cpu;
