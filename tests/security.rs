@@ -324,8 +324,9 @@ fn restore_runs_from_a_sealed_copy() {
     assert_eq!(exe.trim_end(), SEALED_COPY);
 }
 
-/// The middle process of exec asks the kernel whether it could execute, and is not yet in the
-/// container's pid namespace nor under its filter.
+/// The middle process of exec asks the kernel whether a file could be executed, while it is still
+/// outside of the container's pid namespace and filter. A container that replaces /dev/null by a
+/// directory with a program must not choose the file that is asked about.
 fn exec_asks_by_no_file_of_the_container() {
     needs(&[Root]);
     let limit = json!([{ "type": "RLIMIT_NPROC", "hard": 4096, "soft": 4096 }]);
@@ -342,7 +343,7 @@ fn exec_asks_by_no_file_of_the_container() {
     exec.args(["/probe", "exit", "3"]).output().exits(3);
 }
 
-/// The log would be appended to a file of root's.
+/// If the link of another user were followed, root's log would be appended to a file of root's.
 fn log_follows_no_link_of_others() {
     needs(&[Root, Teu]);
     let directory = |name: &str, mode, owner| {

@@ -32,9 +32,10 @@ pub struct Entered {
 }
 
 impl Cgroup {
-    /// Opens the v1 directories for a process that moves itself. Returns `None` if there are no
-    /// v1 directories, if the process of a rootless user may have to stay outside some of them,
-    /// if systemd makes them later, or if one cannot be opened: [`Cgroup::enter`] reports that.
+    /// Opens the v1 directories for a process that moves itself. Returns `None` if the process
+    /// cannot do so: there are no v1 directories, systemd makes them later, the process of a
+    /// rootless user may have to stay outside some of them, or a directory cannot be opened.
+    /// [`Cgroup::enter`] moves it then, and reports why a directory cannot be opened.
     pub fn entrance(&self) -> Option<Entrance> {
         let is_to_be_started = self
             .unit

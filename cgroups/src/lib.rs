@@ -298,9 +298,10 @@ impl Cgroup {
     }
 
     /// Sets the device rules, if there are any. On v2, the new rules replace the old ones at
-    /// once. On v1, an access that both allow is never denied, unless the default changes: then
-    /// every access is denied or allowed for a moment, and the caller must keep the cgroup's
-    /// processes from opening or making devices. [`Cgroup::update`] freezes the cgroup for that.
+    /// once. On v1, an access that the old and the new rules allow is never denied, with one
+    /// exception: if the default changes, every access is denied or allowed for a moment. The
+    /// caller must then keep the cgroup's processes from opening or making devices.
+    /// [`Cgroup::update`] freezes the cgroup for that.
     ///
     /// Returns the rules that systemd cannot be told. They are in force, but a reload of systemd
     /// may undo them.

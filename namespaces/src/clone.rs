@@ -181,7 +181,8 @@ pub fn spawn<P, C>(
 /// Returns whether the caller may clone without exec. Only looked at in debug builds,
 /// since it takes system calls.
 pub(crate) fn is_single_threaded() -> bool {
-    // A process that cannot look has a /proc of another pid namespace.
+    // If the directory cannot be read, /proc belongs to another pid namespace. Nothing is
+    // known then, so assume a single thread.
     std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
 }
 

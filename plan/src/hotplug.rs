@@ -399,9 +399,9 @@ impl Container<'_> {
     }
 
     /// Returns whether the mount exists already; `all` has all mounts to add. If it does
-    /// not, notes whether its mountpoint has to be made. A mountpoint that is missing in
-    /// another of the new mounts is not noted, because it must not be removed later: it
-    /// belongs to the source of that mount.
+    /// not, notes whether its mountpoint has to be made and later removed. Mounts may be nested:
+    /// if the mountpoint is inside another new mount, it belongs to the source of that mount,
+    /// must not be removed later, and is not noted.
     fn is_there(&self, mount: &mut BroughtMount, all: &[Mount], look: &dyn Look) -> Result<bool> {
         let path = &mount.destination;
         let is_below =

@@ -76,8 +76,8 @@ pub(crate) struct FromParent<'a> {
     /// The exec fifo, for `create`. Init waits for a byte from it before it starts, and
     /// writes to it if the program could not be executed.
     pub(crate) exec_fifo: Option<OwnedFd>,
-    /// The parent's signalfd. A read returns the signals of the process that reads, so init
-    /// sees its own signals with it. The parent blocked these signals before
+    /// The parent's signalfd. A read from a signalfd returns the signals of the process that
+    /// reads, so init reads its own signals from it. The parent blocked these signals before
     /// the clone, so that no signal is lost before init waits for its start.
     pub(crate) signals: &'a Signals,
 }

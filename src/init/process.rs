@@ -124,8 +124,8 @@ fn cwd_error(cwd: &CStr, err: Errno) -> anyhow::Error {
 
 /// Verifies that the working directory lies below the container's root, because a path
 /// through a descriptor that was left open could lead to the host's files
-/// (CVE-2024-21626). Asks the system call, because getcwd(3) of the C library hides the
-/// answer.
+/// (CVE-2024-21626). Makes the system call itself, because getcwd(3) of the C library hides
+/// that the kernel's answer does not begin with "/".
 fn verify_cwd() -> Result<()> {
     const BREAKOUT: &str = "possible container breakout detected";
     match getcwd(Vec::new()) {

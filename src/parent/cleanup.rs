@@ -26,7 +26,7 @@ pub(crate) fn destroy(mut dir: StateDir, state: &ContainerState, force: bool) ->
     let has_others = !state.private_pid_namespace || state.pid == 0;
     if has_others || force && !cgroup.processes()?.is_empty() {
         cgroup.kill_all(libc::SIGKILL)?;
-        // If they take longer, removing the cgroup says so.
+        // If processes are left after that time, the removal of the cgroup fails and says so.
         cgroup.wait_until_empty(KILL_PATIENCE)?;
     }
     if state.mounts_on_host {

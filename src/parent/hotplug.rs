@@ -214,8 +214,8 @@ impl Drop for PutIn<'_> {
 /// The root of init itself may differ, because init may have changed it, for example to
 /// the host's.
 fn root_of(init: &Neighbour) -> Result<OwnedFd> {
-    // The opener sends the root to this process, in the message with which this process
-    // answers init.
+    // The opener is a process in the container's mount namespace. It sends the root to this
+    // process in a message of type `ToInit`, the type by which a parent sends descriptors.
     let (opener_end, end) = pipe::pair()?;
     let opener = |end: ParentEnd, joined: teu_namespaces::Result<()>| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

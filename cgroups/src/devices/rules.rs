@@ -137,7 +137,8 @@ impl Rules {
             }
         }
         self.entries.retain(|entry| !entry.access.is_empty());
-        // Join entries for the same devices. Entries between the two that deny still decide.
+        // Join two entries for the same devices. A denying entry that stands between the two
+        // still takes precedence.
         let mut said = None;
         for (position, entry) in self.entries.iter_mut().enumerate() {
             if entry.allow == new.allow && entry.same_devices(&new) {

@@ -168,8 +168,9 @@ impl Systemd {
 
     /// Asks for the start until there is an answer. The manager may have received a call
     /// whose answer was lost. If the repeated call finds that the unit exists, the lost call
-    /// may have made it: then the process is in the unit's cgroup. Until it is there, repeats
-    /// the call, because the first start may be in progress, or may fail and free the name.
+    /// may have made it. That is so if the process is in the unit's cgroup. Repeats the call until
+    /// the process is there, because the first start may be in progress, or may fail and free the
+    /// unit's name.
     fn start_job<A: Serialize + DynamicType>(
         &mut self,
         unit: &Unit,

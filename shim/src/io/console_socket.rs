@@ -38,7 +38,8 @@ impl ConsoleSocket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .context("make the socket for the terminal")?;
-        // Sets the mode of the file, too, which bind(2) makes: before anybody can connect.
+        // bind(2) gives the file the mode of the socket. Set it before, so that nobody else
+        // can ever connect.
         fchmod(&socket, Mode::RUSR | Mode::WUSR).context("set the mode of the socket")?;
         let address = SocketAddrUnix::new(&path);
         address

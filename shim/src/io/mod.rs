@@ -37,7 +37,7 @@ use uri::Uri;
 pub struct Stdio {
     /// A fifo or a file.
     pub stdin: String,
-    /// A fifo or a file; or the URI of a file or of a program, which is then for stderr, too.
+    /// A fifo, a file, or the URI of a file or a program. A URI is for stderr, too.
     pub stdout: String,
     /// A fifo or a file.
     pub stderr: String,
