@@ -15,17 +15,16 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::time::Timespec;
 use serde::Serialize;
 use teu_gpu::Moment;
 use teu_plan::hooks::Hook;
 
-use crate::{errno, sys};
+use crate::{errno, poll, sys};
 
 /// The most bytes of a hook's output that an error quotes.
 const LONGEST_OUTPUT: usize = 8 * 1024;
@@ -219,14 +218,10 @@ impl Running {
     fn run_to_end(&mut self, mut state: &[u8], timeout: Option<Duration>) -> Result<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
-            let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return Ok(false),
-                left => left
-                    .map(Timespec::try_from)
-                    .transpose()
-                    .context("timeout")?,
-            };
-            if self.wait_for_event(left.as_ref())? {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(false);
+            }
+            if self.wait_for_event(deadline)? {
                 // The pipes contain the output that the hook wrote before it ended.
                 self.stdout.take()?;
                 self.stderr.take()?;
@@ -239,7 +234,7 @@ impl Running {
     }
 
     /// Waits until a pipe is ready, the hook has ended (`true`), or the time is up.
-    fn wait_for_event(&self, timeout: Option<&Timespec>) -> Result<bool> {
+    fn wait_for_event(&self, deadline: Option<Instant>) -> Result<bool> {
         let mut events = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
         events.extend(
             self.stdin
@@ -251,10 +246,8 @@ impl Running {
             .into_iter()
             .filter_map(|output| output.pipe.as_ref());
         events.extend(outputs.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        match poll(&mut events, timeout) {
-            Ok(_) | Err(Errno::INTR) => Ok(!events[0].revents().is_empty()),
-            Err(err) => Err(err).context("wait for the hook"),
-        }
+        poll::wait_until(&mut events, deadline).context("wait for the hook")?;
+        Ok(!events[0].revents().is_empty())
     }
 
     fn feed(&mut self, state: &mut &[u8]) -> Result<()> {

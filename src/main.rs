@@ -22,6 +22,7 @@ mod known_failures;
 mod logger;
 mod parent;
 mod pipe;
+mod poll;
 mod procfs;
 mod shim;
 mod signals;

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags};
-use rustix::time::Timespec;
 use serde::Serialize;
 use teu_cgroups::{Cgroup, OomWatch, Stats};
 use teu_plan::seen::Resctrl;
 
 use super::output::write_unless_closed;
 use crate::host::Host;
-use crate::json;
 use crate::parent::intel_rdt::{self, RdtStats};
 use crate::state::{ContainerState, StateDir, init_process};
+use crate::{json, poll};
 
 /// The arguments of `events`.
 #[derive(Debug, Clone)]
@@ -153,11 +152,6 @@ fn wait_for(init: &OwnedFd, watch: Option<&OomWatch>, wake: Instant) -> Result<b
     if let Some(watch) = watch {
         fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
     }
-    let time = wake.saturating_duration_since(Instant::now());
-    let timeout = Timespec::try_from(time).context("wait for an event")?;
-    match rustix::event::poll(&mut fds, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(err) => return Err(err).context("wait for an event"),
-    }
+    poll::wait_until(&mut fds, Some(wake)).context("wait for an event")?;
     Ok(fds.first().is_some_and(|fd| !fd.revents().is_empty()))
 }

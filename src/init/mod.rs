@@ -46,8 +46,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use teu_cgroups::Entrance;
 use teu_namespaces::Kind;
@@ -55,7 +55,7 @@ use teu_namespaces::Kind;
 use crate::logger::{self, STEP};
 use crate::pipe::{InitEnd, ToParent};
 use crate::signals::Signals;
-use crate::{errno, sys};
+use crate::{errno, poll, sys};
 use mount_attributes::Kernel;
 use procfs::Procfs;
 use rootfs::Rootfs;
@@ -347,7 +347,7 @@ fn wait_for_start(fifo: &OwnedFd, signals: &Signals) -> Result<()> {
             PollFd::new(fifo, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
         ];
-        retry_on_intr(|| poll(&mut events, None)).context("wait for the start")?;
+        poll::wait(&mut events).context("wait for the start")?;
         let is_ready = !events[0].revents().is_empty();
         if let Some(signal) = signals.next()?.filter(|signal| ends_a_process(*signal)) {
             return Err(Interrupted(signal).into());

@@ -9,14 +9,14 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus, set_child_subreaper};
 
 use super::notify::NotifySocket;
 use super::terminal_relay::{Ready, Relay};
 use crate::signals::Signals;
-use crate::{errno, sys};
+use crate::{errno, poll, sys};
 
 /// Makes this process reap the container's orphans (PR_SET_CHILD_SUBREAPER). Only warns
 /// of a failure.
@@ -107,7 +107,7 @@ fn wait_for_event(
         .iter()
         .map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags))
         .collect();
-    retry_on_intr(|| poll(&mut events, None)).context("wait for the container")?;
+    poll::wait(&mut events).context("wait for the container")?;
     let ready: Vec<bool> = events
         .iter()
         .map(|event| !event.revents().is_empty())
@@ -218,7 +218,7 @@ mod tests {
             let signals = Signals::block().expect("block");
             let (pid, pidfd) = shell("exit 3", [stdin(), stdout(), stderr()]);
             let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
-            poll(&mut ended, None).expect("poll");
+            poll::wait(&mut ended).expect("poll");
             let init = Init {
                 pid,
                 pidfd: pidfd.as_fd(),
@@ -390,7 +390,7 @@ mod tests {
             wait_with_terminal("head -c 300000 /dev/zero | tr '\\0' x");
             rustix::stdio::dup2_stdout(stdin()).expect("dup2");
             let mut ended = [PollFd::new(&counter.1, PollFlags::IN)];
-            poll(&mut ended, None).expect("poll");
+            poll::wait(&mut ended).expect("poll");
         });
         assert_eq!(output.trim(), "300000");
     }

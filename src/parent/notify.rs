@@ -11,17 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, read, retry_on_intr};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, read};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     recv, send, socket_with,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::time::Timespec;
 
-use crate::{errno, fd_socket};
+use crate::{errno, fd_socket, poll};
 
 /// The longest message that is looked at.
 const LONGEST_MESSAGE: usize = 4096;
@@ -117,7 +116,7 @@ impl NotifySocket {
                 PollFd::new(&self.container, PollFlags::IN),
                 PollFd::new(&init, PollFlags::IN),
             ];
-            retry_on_intr(|| poll(&mut events, None)).context("wait for the notify socket")?;
+            poll::wait(&mut events).context("wait for the notify socket")?;
             let [message, ended] = events.map(|event| !event.revents().is_empty());
             if message && self.pass_on(pid)? {
                 warn_of(self.barrier());
@@ -193,15 +192,9 @@ impl AsFd for NotifySocket {
 /// Returns whether the other end of the pipe was closed in time.
 fn wait_for_closing(pipe: &OwnedFd) -> Result<bool> {
     let deadline = Instant::now() + BARRIER_PATIENCE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).context("timeout")?;
-        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => break,
-            Err(Errno::INTR) => {}
-            Err(err) => return Err(err).context("wait for the service manager"),
-        }
+    let mut events = [PollFd::new(pipe, PollFlags::IN)];
+    if !poll::wait_until(&mut events, Some(deadline)).context("wait for the service manager")? {
+        return Ok(false);
     }
     match read(pipe, &mut [0; 1]).context("read from the service manager")? {
         0 => Ok(true),

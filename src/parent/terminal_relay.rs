@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, read, write};
 use rustix::stdio::{stdin, stdout};
@@ -14,7 +15,7 @@ use rustix::termios::{
 };
 
 use super::terminal::Terminal;
-use crate::errno;
+use crate::{errno, poll};
 
 /// The bytes that are read or written at once. A writable pipe takes this many bytes
 /// without blocking (pipe(7), `PIPE_BUF`).
@@ -181,12 +182,8 @@ impl Relay {
             return true;
         }
         let mut event = [PollFd::new(&self.master, PollFlags::IN)];
-        let now = rustix::time::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
         // poll(2) is reliable here, because the kernel first moves the output of ended
         // processes to the master.
-        matches!(poll(&mut event, Some(&now)), Ok(0))
+        poll::wait_until(&mut event, Some(Instant::now())) == Ok(false)
     }
 }

@@ -9,11 +9,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::retry_on_intr;
 
 use crate::known_failures::Failure;
+use crate::poll;
 
 /// Makes the fifo, and opens it for a created init. Init reads from it, and writes to
 /// it if the program cannot be executed. It is open for both, so that init never reads
@@ -95,7 +95,7 @@ impl Released {
     pub(crate) fn wait_for_exec(&self) -> Result<bool> {
         // poll(2) always reports an error, and reports it for a fifo without readers.
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
-        retry_on_intr(|| poll(&mut fds, None)).context("wait for the program to start")?;
+        poll::wait(&mut fds).context("wait for the program to start")?;
         let left = rustix::io::ioctl_fionread(&self.0).context("look into the fifo")?;
         Ok(left == 0)
     }

@@ -2,19 +2,18 @@
 //! belong to another process by now. Notes, opens, signals and waits for init.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-use rustix::time::Timespec;
 use teu_cgroups::Cgroup;
 
 use super::ContainerState;
 use crate::known_failures::Failure;
 use crate::procfs::stat::ProcessStat;
-use crate::sys;
+use crate::{poll, sys};
 
 /// The time that killed processes may take to end.
 pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -89,9 +88,9 @@ pub(crate) fn signal(state: &ContainerState, init: &OwnedFd, signal: i32) -> Res
 /// Init takes too long.
 pub(crate) fn wait_for_end(init: &OwnedFd) -> Result<()> {
     let mut events = [PollFd::new(init, PollFlags::IN)];
-    let timeout = Timespec::try_from(KILL_PATIENCE).context("wait for init to end")?;
-    match poll(&mut events, Some(&timeout)).context("wait for init to end")? {
-        0 => Err(Failure::InitStillRunning.into()),
-        _ => Ok(()),
+    let deadline = Instant::now() + KILL_PATIENCE;
+    match poll::wait_until(&mut events, Some(deadline)).context("wait for init to end")? {
+        true => Ok(()),
+        false => Err(Failure::InitStillRunning.into()),
     }
 }
