@@ -12,6 +12,7 @@ use std::process::Command;
 
 use libc::{c_int, c_long, c_ulong};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use rustix::process::{Resource, Rlimit};
 use teu_seccomp::Instruction;
 
 /// Converts the result of a C function.
@@ -21,6 +22,21 @@ fn check(result: c_long) -> io::Result<c_long> {
     } else {
         Ok(result)
     }
+}
+
+/// Returns a limit of this process (getrlimit(2)). The wrapper in rustix ignores errors, such as
+/// that of a system call filter around teu, and then returns an arbitrary limit.
+pub(crate) fn resource_limit(resource: Resource) -> io::Result<Rlimit> {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the call writes the struct that the pointer leads to, and nothing else.
+    check(unsafe { libc::getrlimit(resource as _, limit.as_mut_ptr()) }.into())?;
+    // SAFETY: the call succeeded, so the kernel wrote both fields.
+    let limit = unsafe { limit.assume_init() };
+    let value = |value| (value != libc::RLIM_INFINITY).then_some(value);
+    Ok(Rlimit {
+        current: value(limit.rlim_cur),
+        maximum: value(limit.rlim_max),
+    })
 }
 
 /// Closes every descriptor from `first` on.

@@ -27,6 +27,7 @@ tests![
     process_from_a_file,
     what_a_process_does_not_say_is_the_containers,
     limit_of_processes_is_the_users,
+    full_cgroup_is_told_as_such,
     file_of_the_caller_is_read,
     status_is_that_of_the_program,
     what_cannot_be_run_is_255,
@@ -371,6 +372,21 @@ fn what_a_process_does_not_say_is_the_containers() {
     assert_eq!(
         *effective,
         json!(["CAP_CHOWN", "CAP_KILL", "CAP_AUDIT_WRITE"])
+    );
+}
+
+/// The process that clones the program's has to tell why it could not.
+fn full_cgroup_is_told_as_such() {
+    needs(&[Root, Controller("pids")]);
+    let container = sleeping(Bundle::new().set("/linux/resources/pids/limit", 1));
+    let refused = exec(&container, NO_FLAGS, "/probe exit 0")
+        .output()
+        .exits(255);
+    assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("resource temporarily unavailable"),
+        "{}",
+        refused.stderr
     );
 }
 

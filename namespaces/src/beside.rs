@@ -35,6 +35,7 @@ use nix::unistd::Pid;
 use crate::Kind;
 use crate::clone::{
     Child, clone, clone_into, receive, send, set_dumpable, set_root_ids, socketpair, tell_error,
+    told_error,
 };
 use crate::clone_flags::flag;
 use crate::error::{Error, Result};
@@ -161,8 +162,9 @@ impl Pending {
             use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
             [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&err.kind())
         };
-        let mut message = [b'g', 0, 0, 0, 0];
-        let sent = self.socket.write_all(&message);
+        let mut message = [0; 5];
+        // One byte, as `receive` reads.
+        let sent = self.socket.write_all(b"g");
         let told = match sent.and_then(|()| self.socket.read_exact(&mut message)) {
             Err(err) if !has_exited(&err) => {
                 return Err(Error::new("talk to the middle process", err));
@@ -177,11 +179,7 @@ impl Pending {
         }
         let [word, number @ ..] = message;
         if word != b'p' {
-            let mut text = String::new();
-            return Err(match self.socket.read_to_string(&mut text) {
-                Ok(_) => Error::message(text),
-                Err(err) => Error::new("read the middle process's error", err),
-            });
+            return Err(told_error(&mut self.socket));
         }
         let child = Child::adopt(Pid::from_raw(i32::from_ne_bytes(number)))?;
         Ok(Ok(child))

@@ -487,11 +487,7 @@ fn serve_middle(plan: &NamespacePlan, middle: Pid, socket: &mut UnixStream) -> R
             b'm' => id_maps::write(middle, &plan.id_maps)?,
             b't' => time::write_offsets(middle, &plan.time_offsets)?,
             b'p' => return Ok(Pid::from_raw(number)),
-            _ => {
-                let mut text = String::new();
-                socket.read_to_string(&mut text).unwrap_or_default();
-                return Err(Error::message(text));
-            }
+            _ => return Err(told_error(socket)),
         }
         socket
             .write_all(b"d")
@@ -524,6 +520,17 @@ pub(crate) fn tell_error(socket: &mut UnixStream, error: &Error) -> i32 {
     send(socket, b'e', 0).ok();
     socket.write_all(teu_errno::line(error).as_bytes()).ok();
     1
+}
+
+/// In the parent: reads the error that [`tell_error`] sends after its first message.
+pub(crate) fn told_error(socket: &mut UnixStream) -> Error {
+    let mut text = Vec::new();
+    match socket.read_to_end(&mut text) {
+        // The connection is reset if the middle process exits before it reads all that this
+        // process sent. The text came before.
+        Err(err) if text.is_empty() => Error::new("read the middle process's error", err),
+        Ok(_) | Err(_) => Error::message(String::from_utf8_lossy(&text).into_owned()),
+    }
 }
 
 /// In the middle process: joins the namespaces that the initial user namespace owns,

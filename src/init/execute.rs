@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, accessat, stat};
 use rustix::io::Errno;
+use rustix::process::Resource;
 use teu_plan::mounts::clean;
 
 use crate::{errno, pipe, sys};
@@ -180,8 +181,10 @@ fn close_from_but(first: u32, kept: &[u32]) -> io::Result<()> {
 fn close_each_from(first: u32, kept: &[u32]) -> io::Result<()> {
     /// The most that the kernel lets be open by default (`fs.nr_open`).
     const MOST: u64 = 1 << 20;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let limit = limit.maximum.unwrap_or(MOST).clamp(1 << 16, MOST);
+    // A limit that is unknown closes as many as no limit.
+    let limit = sys::resource_limit(Resource::Nofile).ok();
+    let limit = limit.and_then(|limit| limit.maximum);
+    let limit = limit.unwrap_or(MOST).clamp(1 << 16, MOST);
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     (first..limit)
         .filter(|number| !kept.contains(number))

@@ -6,8 +6,10 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result};
 use nix::fcntl::AtFlags;
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use teu_plan::process::{Resource as PlanResource, ResourceLimit};
+
+use crate::sys;
 
 /// Sets the limits of the process `pid`; 0 is this process.
 pub(crate) fn set(pid: i32, limits: &[ResourceLimit]) -> Result<()> {
@@ -51,15 +53,16 @@ fn resource(limit: &ResourceLimit) -> Resource {
 /// child without the privilege to set them.
 pub(crate) fn raise(limits: &[ResourceLimit]) -> Result<()> {
     for limit in limits {
-        let own = getrlimit(resource(limit));
+        let resource = resource(limit);
+        let doing = || format!("error setting rlimit {}", limit.name);
+        let own = sys::resource_limit(resource).with_context(doing)?;
         // `None` means unlimited.
         let higher = |one: Option<u64>, other| Some(one?.max(other?));
         let higher = Rlimit {
             current: higher(own.current, limit.soft),
             maximum: higher(own.maximum, limit.hard),
         };
-        prlimit(None, resource(limit), higher)
-            .with_context(|| format!("error setting rlimit {}", limit.name))?;
+        prlimit(None, resource, higher).with_context(doing)?;
     }
     Ok(())
 }
@@ -86,8 +89,8 @@ pub(crate) fn within_limit_of_processes(
     let Some(limit) = of_processes(limits) else {
         return become_user();
     };
-    let own = getrlimit(Resource::Nproc);
     let doing = || format!("error setting rlimit {}", limit.name);
+    let own = sys::resource_limit(Resource::Nproc).with_context(doing)?;
     let lower = |one: Option<u64>, other: Option<u64>| match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
