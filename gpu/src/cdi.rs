@@ -25,6 +25,7 @@ pub use version::NEWEST as NEWEST_VERSION;
 use serde::Serialize;
 
 use crate::Edits;
+use crate::error::{Error, Result};
 
 /// The directories of CDI files. The later directory takes precedence.
 pub const DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
@@ -60,6 +61,23 @@ struct Place {
 pub struct Problem {
     pub path: PathBuf,
     pub reason: String,
+}
+
+impl Problem {
+    /// Makes the problem of a file or a directory. The reason does not repeat the path.
+    #[must_use]
+    pub fn new(path: &Path, error: &Error) -> Problem {
+        let reason = match error {
+            Error::System {
+                path: of, cause, ..
+            } if of == path => teu_errno::text(cause),
+            error => teu_errno::line(error),
+        };
+        Problem {
+            path: path.to_owned(),
+            reason,
+        }
+    }
 }
 
 /// A description of a name: its file, and whether it is used.
@@ -138,11 +156,8 @@ impl Cdi {
         cdi
     }
 
-    fn noting<T>(&mut self, path: &Path, result: Result<T, String>) -> Option<T> {
-        let note = |reason| {
-            let path = path.to_owned();
-            self.problems.push(Problem { path, reason });
-        };
+    fn noting<T>(&mut self, path: &Path, result: Result<T>) -> Option<T> {
+        let note = |err| self.problems.push(Problem::new(path, &err));
         result.map_err(note).ok()
     }
 
@@ -212,7 +227,7 @@ impl Cdi {
     ///
     /// # Errors
     /// Some names have no description that is used.
-    pub fn parts(&self, names: &[DeviceName]) -> Result<Vec<Part<'_>>, Unresolved> {
+    pub fn parts(&self, names: &[DeviceName]) -> std::result::Result<Vec<Part<'_>>, Unresolved> {
         let mut parts = Vec::new();
         let mut unresolved = Vec::new();
         let mut begun = Vec::new();
@@ -269,27 +284,26 @@ impl Part<'_> {
     ///
     /// # Errors
     /// A device node of the host is missing, or is another device.
-    pub fn edits(&self) -> Result<Edits, String> {
+    pub fn edits(&self) -> Result<Edits> {
         let edits = self.edits.on_this_machine();
-        edits.map_err(|reason| format!("{}: {reason}", self.of))
+        edits.map_err(|err| err.of(self.of.as_str()))
     }
 }
 
 /// The files of a directory that may be CDI files, in order.
-fn files_in(
-    directory: &Path,
-    others_can_write: &dyn Fn(&Path) -> bool,
-) -> Result<Vec<PathBuf>, String> {
+fn files_in(directory: &Path, others_can_write: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|err| teu_errno::text(&err))?,
+        entries => entries.map_err(|cause| Error::system("read", directory, cause))?,
     };
     if others_can_write(directory) {
-        return Err(OTHERS.to_owned());
+        return Err(Error::refused(OTHERS));
     }
     let mut paths = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|err| teu_errno::text(&err))?.path();
+        let path = entry
+            .map_err(|cause| Error::system("read", directory, cause))?
+            .path();
         let extension = path.extension();
         if extension.is_some_and(|extension| extension == "json" || extension == "yaml")
             && !path.is_dir()
@@ -301,11 +315,11 @@ fn files_in(
     Ok(paths)
 }
 
-fn file_at(path: &Path, others_can_write: &dyn Fn(&Path) -> bool) -> Result<File, String> {
+fn file_at(path: &Path, others_can_write: &dyn Fn(&Path) -> bool) -> Result<File> {
     // Fails for a dangling link, whose target has no permissions to check.
-    fs::metadata(path).map_err(|err| teu_errno::text(&err))?;
+    fs::metadata(path).map_err(|cause| Error::system("look at", path, cause))?;
     if others_can_write(path) {
-        return Err(OTHERS.to_owned());
+        return Err(Error::refused(OTHERS));
     }
     File::read(path)
 }
@@ -390,7 +404,10 @@ mod tests {
     }
 
     /// The environment that the devices set.
-    fn env<const N: usize>(cdi: &Cdi, asked: [&str; N]) -> Result<Vec<String>, String> {
+    fn env<const N: usize>(
+        cdi: &Cdi,
+        asked: [&str; N],
+    ) -> std::result::Result<Vec<String>, String> {
         let names = names(asked);
         let parts = cdi.parts(&names).map_err(|err| err.to_string())?;
         Ok(parts

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::edits::{Access, numbered_node};
+use crate::error::{Error, Result, refused};
 use crate::gpu::{DrmNode, Gpu};
 use crate::roots::{self, Roots};
 use crate::{Edits, Link, Vendor};
@@ -35,7 +36,7 @@ struct Card {
 
 impl Card {
     /// Reads a hexadecimal id of the bus: that of the vendor or that of the device.
-    fn id(&self, name: &str) -> Result<Option<u32>, String> {
+    fn id(&self, name: &str) -> Result<Option<u32>> {
         let text = roots::text_if_there(&self.directory.join(name))?;
         let digits = text.as_deref().map(str::trim);
         let digits = digits.and_then(|text| text.strip_prefix("0x"));
@@ -54,7 +55,7 @@ impl Card {
 ///
 /// # Errors
 /// Returns an error if a file below /sys cannot be read or parsed.
-pub(crate) fn gpus(roots: &Roots, vendor: Vendor) -> Result<Vec<Gpu>, String> {
+pub(crate) fn gpus(roots: &Roots, vendor: Vendor) -> Result<Vec<Gpu>> {
     let mut cards = cards(roots)?;
     let mut gpus = Vec::new();
     // Partitions of a GPU are cards of their own, without a vendor.
@@ -112,13 +113,13 @@ fn gpu(card: Card, vendor: Vendor) -> Gpu {
 ///
 /// # Errors
 /// Returns an error if a file below /sys cannot be read.
-pub(crate) fn nodes_by_bus(roots: &Roots) -> Result<BTreeMap<String, Vec<DrmNode>>, String> {
+pub(crate) fn nodes_by_bus(roots: &Roots) -> Result<BTreeMap<String, Vec<DrmNode>>> {
     let cards = cards(roots)?.into_iter();
     Ok(cards.map(|card| (card.bus, card.nodes)).collect())
 }
 
 /// Returns all cards, sorted by their addresses on the bus.
-fn cards(roots: &Roots) -> Result<Vec<Card>, String> {
+fn cards(roots: &Roots) -> Result<Vec<Card>> {
     let class = roots.sys.join(CLASS);
     let mut cards: BTreeMap<(usize, String), Card> = BTreeMap::new();
     for name in roots::names(&class)? {
@@ -156,7 +157,7 @@ fn cards(roots: &Roots) -> Result<Vec<Card>, String> {
 }
 
 /// Reads the major and minor number of a device from its directory below /sys.
-fn number_at(directory: &Path) -> Result<Option<(u32, u32)>, String> {
+fn number_at(directory: &Path) -> Result<Option<(u32, u32)>> {
     let path = directory.join("dev");
     let Some(text) = roots::text_if_there(&path)? else {
         return Ok(None);
@@ -165,13 +166,13 @@ fn number_at(directory: &Path) -> Result<Option<(u32, u32)>, String> {
         let number = (major.parse().ok()?, minor.parse().ok()?);
         Some(number)
     });
-    let wrong = || format!("{path:?}: {text:?} is not the number of a device");
+    let wrong = || refused!("{path:?}: {text:?} is not the number of a device");
     number.map(Some).ok_or_else(wrong)
 }
 
 /// Returns the GPUs with which AMD's driver computes, in the driver's order: the minor number
 /// of the render node and, if there is one, the unique id.
-fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>, String> {
+fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>> {
     let topology = roots.sys.join(TOPOLOGY);
     let mut found = Vec::new();
     for number in roots::names(&topology)? {
@@ -184,7 +185,7 @@ fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>, String> {
         };
         // A processor without a render node is a CPU.
         if let Some(minor) = value("drm_render_minor") {
-            let minor = u32::try_from(minor).map_err(|_| format!("{path:?}: minor {minor}"))?;
+            let minor = u32::try_from(minor).map_err(|_| refused!("{path:?}: minor {minor}"))?;
             found.push((minor, value("unique_id")));
         }
     }
@@ -195,11 +196,12 @@ fn computing(roots: &Roots) -> Result<Vec<(u32, Option<u64>)>, String> {
 ///
 /// # Errors
 /// Returns an error if the host's node is another device.
-pub(crate) fn common(roots: &Roots, gpus: &[Gpu]) -> Result<Edits, String> {
+pub(crate) fn common(roots: &Roots, gpus: &[Gpu]) -> Result<Edits> {
     let mut edits = Edits::default();
     if gpus.iter().any(|gpu| gpu.kfd) {
         let number = number_at(&roots.sys.join("class/kfd/kfd"))?;
-        let number = number.ok_or("the number of /dev/kfd is not in /sys/class/kfd/kfd")?;
+        let number = number
+            .ok_or_else(|| Error::refused("the number of /dev/kfd is not in /sys/class/kfd/kfd"))?;
         edits.add_node(numbered_node(&roots.dev, "kfd", number, PRIVATE)?);
     }
     Ok(edits)
@@ -209,7 +211,7 @@ pub(crate) fn common(roots: &Roots, gpus: &[Gpu]) -> Result<Edits, String> {
 ///
 /// # Errors
 /// Returns an error if a node of the host is another device.
-pub(crate) fn nodes(roots: &Roots, gpu: &Gpu) -> Result<Edits, String> {
+pub(crate) fn nodes(roots: &Roots, gpu: &Gpu) -> Result<Edits> {
     let mut edits = Edits::default();
     for node in &gpu.drm {
         let name = format!("dri/{}", node.name);

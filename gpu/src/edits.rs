@@ -13,23 +13,20 @@ use rustix::fs::{major, minor};
 use teu_gpu_types::{Edits, Moment, Node};
 
 use crate::cdi::{self, ContainerEdits, DeviceNode};
+use crate::error::{Error, Result, refused};
 
 impl ContainerEdits {
     /// Converts the edits of a CDI file, and completes them from the host's device nodes.
     ///
     /// # Errors
     /// Returns an error if a device of the host does not exist, or is another device.
-    pub fn on_this_machine(&self) -> Result<Edits, String> {
+    pub fn on_this_machine(&self) -> Result<Edits> {
         let node = |node| {
-            described_node(node).map_err(|err| format!("device node {:?}: {err}", node.path))
+            described_node(node).map_err(|err| err.of(format!("device node {:?}", node.path)))
         };
         Ok(Edits {
             env: self.env.clone(),
-            nodes: self
-                .device_nodes
-                .iter()
-                .map(node)
-                .collect::<Result<_, _>>()?,
+            nodes: self.device_nodes.iter().map(node).collect::<Result<_>>()?,
             net_devices: self.net_devices.iter().map(net_device).collect(),
             mounts: self.mounts.iter().map(mount).collect(),
             hooks: self.hooks.iter().filter_map(hook).collect(),
@@ -82,13 +79,14 @@ pub(crate) struct Access {
 }
 
 impl Found {
-    fn at(path: &Path) -> Result<Found, String> {
+    fn at(path: &Path) -> Result<Found> {
         // Do not follow a link.
-        let found = fs::symlink_metadata(path).map_err(|err| teu_errno::text(&err))?;
-        Found::of(&found)
+        let found = fs::symlink_metadata(path);
+        let found = found.map_err(|cause| Error::system("the host's", path, cause))?;
+        Found::of(&found).map_err(|err| err.of(format!("the host's {path:?}")))
     }
 
-    fn of(found: &fs::Metadata) -> Result<Found, String> {
+    fn of(found: &fs::Metadata) -> Result<Found> {
         let file_type = found.file_type();
         let kind = if file_type.is_block_device() {
             LinuxDeviceType::B
@@ -97,7 +95,7 @@ impl Found {
         } else if file_type.is_fifo() {
             LinuxDeviceType::P
         } else {
-            return Err("not a device node".to_owned());
+            return Err(Error::refused("not a device node"));
         };
         Ok(Found {
             kind,
@@ -122,17 +120,17 @@ pub(crate) fn numbered_node(
     name: &str,
     (major, minor): (u32, u32),
     missing: Access,
-) -> Result<Node, String> {
+) -> Result<Node> {
     let host_path = dev.join(name);
     let number = (major.into(), minor.into());
     let access = match fs::symlink_metadata(&host_path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(missing),
-        Err(err) => Err(teu_errno::text(&err)),
+        Err(cause) => Err(Error::system("look at", &host_path, cause)),
         Ok(found) => Found::of(&found).and_then(|found| {
             let found_number = (found.major.into(), found.minor.into());
             match found.kind == LinuxDeviceType::C && found_number == number {
                 true => Ok(found.access),
-                false => Err(format!(
+                false => Err(refused!(
                     "it is {}, not {}",
                     words(found.kind, found_number),
                     words(LinuxDeviceType::C, number)
@@ -140,7 +138,7 @@ pub(crate) fn numbered_node(
             }
         }),
     };
-    let access = access.map_err(|reason| format!("device node {host_path:?}: {reason}"))?;
+    let access = access.map_err(|err| err.of(format!("device node {host_path:?}")))?;
     let mut device = LinuxDevice::default();
     device
         .set_path(Path::new("/dev").join(name))
@@ -160,17 +158,17 @@ pub(crate) fn numbered_node(
 /// Makes the node of a CDI file. Properties that the file does not give are those of the
 /// host's node; properties that it gives must agree with the host's node. The host does not
 /// need the node if the file gives all properties.
-fn described_node(node: &DeviceNode) -> Result<Node, String> {
+fn described_node(node: &DeviceNode) -> Result<Node> {
     let host_path = node.on_host().to_owned();
     if !host_path.is_absolute() {
-        return Err(format!("the host's path {host_path:?} is not absolute"));
+        return Err(refused!("the host's path {host_path:?} is not absolute"));
     }
     let is_fifo = node.kind == "p";
     let says_all = node.says_all();
     let found = match Found::at(&host_path) {
         Ok(found) => Some(found),
         Err(_) if says_all => None,
-        Err(reason) => return Err(format!("the host's {host_path:?}: {reason}")),
+        Err(err) => return Err(err),
     };
     let (mut kind, mut number) = (named(&node.kind), (node.major, node.minor));
     if let Some(found) = &found {
@@ -178,7 +176,7 @@ fn described_node(node: &DeviceNode) -> Result<Node, String> {
         let is_other = kind.is_some_and(|kind| !is_same(kind, found.kind))
             || number.0 != 0 && !is_fifo && number != found_number;
         if is_other {
-            return Err(format!(
+            return Err(refused!(
                 "the host's {host_path:?} is {}, not {}",
                 words(found.kind, found_number),
                 words(kind.unwrap_or(found.kind), number)
@@ -187,7 +185,7 @@ fn described_node(node: &DeviceNode) -> Result<Node, String> {
         kind = kind.or(Some(found.kind));
         number = found_number;
     }
-    let kind = kind.ok_or("it has no type")?;
+    let kind = kind.ok_or_else(|| Error::refused("it has no type"))?;
     if kind == LinuxDeviceType::P {
         number = (0, 0);
     }
@@ -295,16 +293,17 @@ mod tests {
     use cdi::File;
 
     /// The edits of a text, in the notation of YAML.
-    fn edits(text: &str) -> Result<Edits, String> {
+    fn edits(text: &str) -> std::result::Result<Edits, String> {
         let file = File::parse(&format!(
             "cdiVersion: 1.1.0\nkind: v/c\ndevices: [{{name: a, containerEdits: {{{text}}}}}]"
         ));
         file.expect(text).devices[0]
             .container_edits
             .on_this_machine()
+            .map_err(|err| teu_errno::line(&err))
     }
 
-    fn node(text: &str) -> Result<Node, String> {
+    fn node(text: &str) -> std::result::Result<Node, String> {
         edits(&format!("deviceNodes: [{{{text}}}]")).map(|mut edits| edits.nodes.remove(0))
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::cdi::{self, ContainerEdits, Device, DeviceNode, File};
+use crate::error::Result;
 use crate::gpu::Selected;
 use crate::{Capabilities, Edits, LibraryDirs, Node, Provider, Request, Roots, Vendor};
 
@@ -20,7 +21,7 @@ pub fn generate(
     roots: &Roots,
     capabilities: Capabilities,
     dirs: &LibraryDirs,
-) -> Result<Vec<File>, String> {
+) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for vendor in Vendor::ALL {
         let provider = Provider::of(roots, vendor)?;
@@ -38,7 +39,7 @@ fn file(
     vendor: Vendor,
     capabilities: Capabilities,
     dirs: &LibraryDirs,
-) -> Result<File, String> {
+) -> Result<File> {
     let request = Request {
         capabilities: Some(capabilities),
         ..Request::default()

@@ -1,6 +1,7 @@
 //! A GPU with its names, and the selection of GPUs by a request. How GPUs are found is in
 //! `nvidia` and `drm`.
 
+use crate::error::{Error, Result, refused};
 use serde::Serialize;
 use teu_gpu_types::{Vendor, Which};
 
@@ -109,16 +110,18 @@ impl Gpu {
 /// # Errors
 /// Returns an error, with the names that exist, if there are fewer GPUs than requested or if
 /// no GPU has a name.
-pub(crate) fn select<'a>(gpus: &'a [Gpu], which: &Which) -> Result<Vec<Selected<'a>>, String> {
+pub(crate) fn select<'a>(gpus: &'a [Gpu], which: &Which) -> Result<Vec<Selected<'a>>> {
     let usable = gpus.iter().filter(|gpu| gpu.index.is_some());
     match which {
-        Which::All if usable.clone().next().is_none() => Err("there is no GPU".to_owned()),
+        Which::All if usable.clone().next().is_none() => Err(Error::refused("there is no GPU")),
         Which::All => Ok(usable.map(Selected::whole).collect()),
         Which::Count(count) => {
             let there = usable.clone().count();
             match *count <= there {
                 true => Ok(usable.take(*count).map(Selected::whole).collect()),
-                false => Err(format!("{count} GPUs are asked for, and there are {there}")),
+                false => Err(refused!(
+                    "{count} GPUs are asked for, and there are {there}"
+                )),
             }
         }
         Which::Named(names) => {
@@ -136,7 +139,7 @@ pub(crate) fn select<'a>(gpus: &'a [Gpu], which: &Which) -> Result<Vec<Selected<
     }
 }
 
-fn find<'a>(gpus: &'a [Gpu], name: &str) -> Result<Vec<Selected<'a>>, String> {
+fn find<'a>(gpus: &'a [Gpu], name: &str) -> Result<Vec<Selected<'a>>> {
     let is_name = |names: Vec<String>| names.iter().any(|other| other.eq_ignore_ascii_case(name));
     let mut found = Vec::new();
     for gpu in gpus {
@@ -155,8 +158,8 @@ fn find<'a>(gpus: &'a [Gpu], name: &str) -> Result<Vec<Selected<'a>>, String> {
         );
     }
     match &found[..] {
-        [] => Err(unknown(gpus, name)),
-        [one, ..] if one.gpu.index.is_none() => Err(format!(
+        [] => Err(Error::refused(unknown(gpus, name))),
+        [one, ..] if one.gpu.index.is_none() => Err(refused!(
             "GPU {name:?} is one that the driver was told to leave alone (NVreg_ExcludedGpus)"
         )),
         _ => Ok(found),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Mount};
 
+use crate::error::Result;
 use crate::gpu::{Gpu, Selected};
 use crate::nvidia::Module;
 use crate::{Capabilities, Edits, LibraryDirs, Link, Moment, Roots};
@@ -88,11 +89,7 @@ pub fn is_known_hook(moment: Moment, hook: &Hook) -> bool {
 ///
 /// # Errors
 /// Returns an error if the kernel's files about the GPUs cannot be read or parsed.
-pub fn take_known_hooks(
-    edits: &mut Edits,
-    roots: &Roots,
-    dirs: &LibraryDirs,
-) -> Result<(), String> {
+pub fn take_known_hooks(edits: &mut Edits, roots: &Roots, dirs: &LibraryDirs) -> Result<()> {
     let mut shown = None;
     for (moment, hook) in std::mem::take(&mut edits.hooks) {
         match Work::of(moment, &hook) {

@@ -18,7 +18,7 @@
 //! let request = Request::named(Some(Vendor::Nvidia), &["0"]);
 //! let edits = teu_gpu::edits(&roots, &request, &LibraryDirs::debian())?;
 //! println!("{} files of the driver are mounted", edits.files.len());
-//! # Ok::<(), String>(())
+//! # Ok::<(), teu_gpu::Error>(())
 //! ```
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
@@ -30,6 +30,7 @@
 pub mod cdi;
 mod drm;
 mod edits;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod generate;
@@ -41,6 +42,7 @@ mod roots;
 
 use std::path::PathBuf;
 
+pub use error::{Error, Result};
 pub use generate::generate;
 pub use gpu::{DrmNode, Gpu, Instance};
 pub use known_hooks::{is_known_hook, take_known_hooks};
@@ -49,6 +51,7 @@ pub use teu_gpu_types::{
     Capabilities, Content, Cover, Edits, Link, Moment, Node, Request, Vendor, Which,
 };
 
+use error::refused;
 use gpu::{Selected, select};
 use nvidia::{Module, wsl};
 
@@ -91,7 +94,7 @@ enum Provider<'a> {
 
 impl<'a> Provider<'a> {
     /// Finds the provider of a vendor, if the machine has the vendor's GPUs.
-    fn of(roots: &'a Roots, vendor: Vendor) -> Result<Option<Provider<'a>>, String> {
+    fn of(roots: &'a Roots, vendor: Vendor) -> Result<Option<Provider<'a>>> {
         if vendor == Vendor::Nvidia {
             if let Some(module) = Module::find(roots)? {
                 return Ok(Some(Provider::Nvidia(module)));
@@ -105,7 +108,7 @@ impl<'a> Provider<'a> {
 
     /// Finds the provider for a request. A request without a vendor does not select
     /// [`Vendor::Drm`], which may be the console of a server.
-    fn for_request(roots: &'a Roots, request: &Request) -> Result<Provider<'a>, String> {
+    fn for_request(roots: &'a Roots, request: &Request) -> Result<Provider<'a>> {
         let vendors = match request.vendor {
             Some(vendor) => vec![vendor],
             None => vec![Vendor::Nvidia, Vendor::Amd, Vendor::Intel],
@@ -117,12 +120,13 @@ impl<'a> Provider<'a> {
         }
         Err(match request.vendor {
             None => {
-                "there is no GPU of NVIDIA, AMD or Intel, or its driver is not loaded".to_owned()
+                refused!("there is no GPU of NVIDIA, AMD or Intel, or its driver is not loaded")
             }
-            Some(Vendor::Nvidia) => "NVIDIA's driver is not loaded (modprobe nvidia): there is no \
+            Some(Vendor::Nvidia) => refused!(
+                "NVIDIA's driver is not loaded (modprobe nvidia): there is no \
                  /proc/driver/nvidia/version"
-                .to_owned(),
-            Some(vendor) => format!("there is no GPU for the driver {:?}", vendor.word()),
+            ),
+            Some(vendor) => refused!("there is no GPU for the driver {:?}", vendor.word()),
         })
     }
 
@@ -134,7 +138,7 @@ impl<'a> Provider<'a> {
     }
 
     /// Returns the edits that all GPUs have in common.
-    fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
+    fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits> {
         match self {
             Provider::Nvidia(module) => module.common(request, dirs),
             Provider::Wsl(roots, _) => wsl::common(roots, request.capabilities(), dirs),
@@ -143,7 +147,7 @@ impl<'a> Provider<'a> {
     }
 
     /// Returns the edits of one GPU.
-    fn of_gpu(&self, selected: Selected<'_>, asked: Capabilities) -> Result<Edits, String> {
+    fn of_gpu(&self, selected: Selected<'_>, asked: Capabilities) -> Result<Edits> {
         match self {
             Provider::Nvidia(module) => module.of_gpu(selected, asked),
             Provider::Wsl(roots, _) => wsl::node(roots),
@@ -156,7 +160,7 @@ impl<'a> Provider<'a> {
 ///
 /// # Errors
 /// Returns an error if the kernel's files about the GPUs cannot be read or parsed.
-pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
+pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>> {
     let mut gpus = Vec::new();
     for vendor in Vendor::ALL {
         if let Some(provider) = Provider::of(roots, vendor)? {
@@ -170,7 +174,7 @@ pub fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
 ///
 /// # Errors
 /// As [`gpus`].
-pub fn has(roots: &Roots, vendor: Vendor) -> Result<bool, String> {
+pub fn has(roots: &Roots, vendor: Vendor) -> Result<bool> {
     Ok(Provider::of(roots, vendor)?.is_some())
 }
 
@@ -179,7 +183,7 @@ pub fn has(roots: &Roots, vendor: Vendor) -> Result<bool, String> {
 /// # Errors
 /// Returns an error if there are no such GPUs, if a node of the host is another device, or if
 /// files of the driver are missing or have another version than the kernel module.
-pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
+pub fn edits(roots: &Roots, request: &Request, dirs: &LibraryDirs) -> Result<Edits> {
     Finder::new(roots, dirs).edits(request)
 }
 
@@ -207,7 +211,7 @@ impl<'a> Finder<'a> {
     ///
     /// # Errors
     /// As [`edits`].
-    pub fn edits(&mut self, request: &Request) -> Result<Edits, String> {
+    pub fn edits(&mut self, request: &Request) -> Result<Edits> {
         let (_, provider, common) = self.find(request)?;
         let selected = select(provider.gpus(), &request.which)?;
         let mut edits = common.clone();
@@ -225,7 +229,7 @@ impl<'a> Finder<'a> {
     ///
     /// # Errors
     /// As [`edits`].
-    pub fn each(&mut self, request: &Request) -> Result<Vec<(String, Request)>, String> {
+    pub fn each(&mut self, request: &Request) -> Result<Vec<(String, Request)>> {
         let (_, provider, _) = self.find(request)?;
         let selected = select(provider.gpus(), &request.which)?;
         let each = selected.iter().map(|selected| {
@@ -244,7 +248,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    fn find(&mut self, request: &Request) -> Result<&(Request, Provider<'a>, Edits), String> {
+    fn find(&mut self, request: &Request) -> Result<&(Request, Provider<'a>, Edits)> {
         let like = Request {
             which: Which::All,
             ..request.clone()
@@ -274,21 +278,23 @@ pub fn problems(roots: &Roots) -> Vec<String> {
         Ok(addresses) => problems.extend(addresses.iter().map(|address| {
             format!("NVIDIA's GPU at {address} has no driver (hint: modprobe nvidia)")
         })),
-        Err(reason) => problems.push(reason),
+        Err(err) => problems.push(teu_errno::line(&err)),
     }
     for vendor in Vendor::ALL {
         let provider = match Provider::of(roots, vendor) {
             Ok(Some(provider)) => provider,
             Ok(None) => continue,
-            Err(reason) => {
-                problems.push(reason);
+            Err(err) => {
+                problems.push(teu_errno::line(&err));
                 continue;
             }
         };
-        problems.extend(provider.common(&request, &LibraryDirs::other()).err());
+        let common = provider.common(&request, &LibraryDirs::other());
+        problems.extend(common.err().map(|err| teu_errno::line(&err)));
         for gpu in provider.gpus().iter().filter(|gpu| gpu.index.is_some()) {
             let whole = Selected::whole(gpu);
-            problems.extend(provider.of_gpu(whole, request.capabilities()).err());
+            let edits = provider.of_gpu(whole, request.capabilities());
+            problems.extend(edits.err().map(|err| teu_errno::line(&err)));
         }
     }
     problems
@@ -298,6 +304,6 @@ pub fn problems(roots: &Roots) -> Vec<String> {
 ///
 /// # Errors
 /// Returns an error if the module's files in /proc cannot be read or parsed.
-pub fn nvidia_version(roots: &Roots) -> Result<Option<String>, String> {
+pub fn nvidia_version(roots: &Roots) -> Result<Option<String>> {
     Ok(Module::find(roots)?.map(|module| module.version))
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::edits::{Access, numbered_node};
+use crate::error::{Result, refused};
 use crate::gpu::{Gpu, Instance, Selected};
 use crate::roots::{self, Roots};
 use crate::{Capabilities, Content, Cover, Edits, LibraryDirs, Node, Request, Vendor, drm};
@@ -46,12 +47,12 @@ impl<'a> Module<'a> {
     ///
     /// # Errors
     /// Returns an error if the module's files in /proc cannot be read or parsed.
-    pub(crate) fn find(roots: &'a Roots) -> Result<Option<Module<'a>>, String> {
+    pub(crate) fn find(roots: &'a Roots) -> Result<Option<Module<'a>>> {
         let path = roots.proc.join(DRIVER).join("version");
         let Some(text) = roots::text_if_there(&path)? else {
             return Ok(None);
         };
-        let version = version_in(&text).ok_or_else(|| format!("{path:?}: no version in it"))?;
+        let version = version_in(&text).ok_or_else(|| refused!("{path:?}: no version in it"))?;
         Ok(Some(Module {
             version: version.to_owned(),
             majors: majors(&roots::text(&roots.proc.join("devices"))?),
@@ -66,7 +67,7 @@ impl<'a> Module<'a> {
     /// # Errors
     /// Returns an error if a node of the host is another device, or if libraries are missing
     /// or have another version.
-    pub(crate) fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits, String> {
+    pub(crate) fn common(&self, request: &Request, dirs: &LibraryDirs) -> Result<Edits> {
         let asked = request.capabilities();
         let mut edits = Edits {
             env: vec![SEEN.to_owned()],
@@ -85,7 +86,7 @@ impl<'a> Module<'a> {
         }
         for channel in &request.imex_channels {
             if *channel > LAST_CHANNEL {
-                return Err(format!(
+                return Err(refused!(
                     "IMEX channel {channel}: the last is {LAST_CHANNEL}"
                 ));
             }
@@ -101,11 +102,7 @@ impl<'a> Module<'a> {
     ///
     /// # Errors
     /// Returns an error if a node of the host is another device.
-    pub(crate) fn of_gpu(
-        &self,
-        selected: Selected<'_>,
-        asked: Capabilities,
-    ) -> Result<Edits, String> {
+    pub(crate) fn of_gpu(&self, selected: Selected<'_>, asked: Capabilities) -> Result<Edits> {
         let mut edits = Edits::default();
         let gpu = selected.gpu;
         let minor = gpu.minor.unwrap_or_default();
@@ -120,12 +117,12 @@ impl<'a> Module<'a> {
     }
 
     /// Returns the node that gives access to an instance of a GPU.
-    fn capability(&self, path: &Path) -> Result<Node, String> {
+    fn capability(&self, path: &Path) -> Result<Node> {
         let path = self.roots.proc.join(DRIVER).join(path);
         let text = roots::text(&path)?;
         let number = |name| field(&text, name).and_then(|value| value.parse().ok());
         let minor = number("DeviceFileMinor");
-        let minor = minor.ok_or_else(|| format!("{path:?}: no DeviceFileMinor in it"))?;
+        let minor = minor.ok_or_else(|| refused!("{path:?}: no DeviceFileMinor in it"))?;
         let access = Access {
             mode: number("DeviceFileMode").unwrap_or(0o444),
             ..self.access
@@ -135,20 +132,20 @@ impl<'a> Module<'a> {
         numbered_node(&self.roots.dev, &name, (major, minor), access)
     }
 
-    fn node(&self, name: &str, major: u32, minor: u32) -> Result<Node, String> {
+    fn node(&self, name: &str, major: u32, minor: u32) -> Result<Node> {
         numbered_node(&self.roots.dev, name, (major, minor), self.access)
     }
 
     /// Returns the major number of the GPUs' nodes. Before version 550 the driver had another
     /// name.
-    fn gpu_major(&self) -> Result<u32, String> {
+    fn gpu_major(&self) -> Result<u32> {
         let older = self.majors.get("nvidia-frontend");
         older.copied().map_or_else(|| self.major("nvidia"), Ok)
     }
 
-    fn major(&self, driver: &str) -> Result<u32, String> {
+    fn major(&self, driver: &str) -> Result<u32> {
         self.majors.get(driver).copied().ok_or_else(|| {
-            format!("the kernel has no driver {driver:?} (modprobe {driver}?), see /proc/devices")
+            refused!("the kernel has no driver {driver:?} (modprobe {driver}?), see /proc/devices")
         })
     }
 
@@ -161,7 +158,7 @@ impl<'a> Module<'a> {
         &self,
         selected: &[Selected<'_>],
         asked: Capabilities,
-    ) -> Result<Vec<Cover>, String> {
+    ) -> Result<Vec<Cover>> {
         let driver = self.roots.proc.join(DRIVER);
         let mut paths: Vec<PathBuf> = ["params", "version", "registry"].map(Into::into).into();
         for selected in selected {
@@ -196,7 +193,7 @@ impl<'a> Module<'a> {
 ///
 /// # Errors
 /// Returns an error if a file below /sys cannot be read.
-pub(crate) fn without_driver(roots: &Roots) -> Result<Vec<String>, String> {
+pub(crate) fn without_driver(roots: &Roots) -> Result<Vec<String>> {
     /// The class of display controllers, which includes GPUs that only compute.
     const DISPLAY: &str = "0x03";
     let devices = roots.sys.join("bus/pci/devices");
@@ -278,7 +275,7 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// Reads the access to nodes from the parameters of the module.
-fn access(roots: &Roots) -> Result<Access, String> {
+fn access(roots: &Roots) -> Result<Access> {
     let path = roots.proc.join(DRIVER).join("params");
     let text = roots::text_if_there(&path)?.unwrap_or_default();
     let number = |name| field(&text, name).and_then(|value| value.parse().ok());
@@ -289,7 +286,7 @@ fn access(roots: &Roots) -> Result<Access, String> {
     })
 }
 
-fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
+fn gpus(roots: &Roots) -> Result<Vec<Gpu>> {
     let directory = roots.proc.join(DRIVER).join("gpus");
     let mut gpus = Vec::new();
     let mut drm = drm::nodes_by_bus(roots)?;
@@ -298,7 +295,7 @@ fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
         let path = directory.join(&bus).join("information");
         let text = roots::text(&path)?;
         let minor = field(&text, "Device Minor").and_then(|value| value.parse().ok());
-        let minor: u32 = minor.ok_or_else(|| format!("{path:?}: no Device Minor in it"))?;
+        let minor: u32 = minor.ok_or_else(|| refused!("{path:?}: no Device Minor in it"))?;
         // The UUID has question marks until the GPU is used for the first time.
         let uuid = field(&text, "GPU UUID").filter(|uuid| !uuid.contains('?'));
         let is_excluded = field(&text, "GPU Excluded") == Some("Yes");
@@ -321,8 +318,8 @@ fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
 
 /// Returns the instances of a GPU in the order of their numbers, in which NVIDIA's programs
 /// count them.
-fn instances(roots: &Roots, index: usize, minor: u32) -> Result<Vec<Instance>, String> {
-    let numbers = |path: &Path, prefix: &str| -> Result<Vec<u32>, String> {
+fn instances(roots: &Roots, index: usize, minor: u32) -> Result<Vec<Instance>> {
+    let numbers = |path: &Path, prefix: &str| -> Result<Vec<u32>> {
         let names = roots::names(path)?;
         let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
         Ok(numbers.filter_map(|number| number.parse().ok()).collect())

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
+use crate::error::{Error, Result};
+
 /// The maximum size of a file of the kernel.
 const LARGEST_TEXT: u64 = 1 << 20;
 
@@ -46,16 +48,16 @@ impl Roots {
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
-pub(crate) fn text(path: &Path) -> Result<String, String> {
+pub(crate) fn text(path: &Path) -> Result<String> {
     let text = text_if_there(path)?;
-    text.ok_or_else(|| format!("read {path:?}: no such file or directory"))
+    text.ok_or_else(|| Error::system("read", path, Errno::NOENT.into()))
 }
 
 /// Reads the text of a file, or returns `None` if the file does not exist.
 ///
 /// # Errors
 /// Returns an error if the file exists but cannot be read.
-pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, String> {
+pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>> {
     // Large enough for most files, so that few reads are needed.
     let mut bytes = Vec::with_capacity(4096);
     let read = fs::File::open(path).and_then(|file| {
@@ -65,7 +67,7 @@ pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, String> {
     match read {
         Ok(_) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(format!("read {path:?}: {}", teu_errno::text(&err))),
+        Err(err) => Err(Error::system("read", path, err)),
     }
 }
 
@@ -74,8 +76,8 @@ pub(crate) fn text_if_there(path: &Path) -> Result<Option<String>, String> {
 ///
 /// # Errors
 /// Returns an error if the directory cannot be read.
-pub(crate) fn names(path: &Path) -> Result<Vec<String>, String> {
-    let failed = |err: io::Error| format!("read {path:?}: {}", teu_errno::text(&err));
+pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
+    let failed = |err: io::Error| Error::system("read", path, err);
     let entries = match fs::read_dir(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
@@ -108,7 +110,7 @@ impl DriverRoot {
     ///
     /// # Errors
     /// Returns an error if there is no such directory.
-    pub(crate) fn open(path: &Path) -> Result<DriverRoot, String> {
+    pub(crate) fn open(path: &Path) -> Result<DriverRoot> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(io::Error::from)
@@ -116,7 +118,7 @@ impl DriverRoot {
                 let path = path_of(&directory)?;
                 Ok(DriverRoot { directory, path })
             });
-        opened.map_err(|err| format!("root of the driver {path:?}: {}", teu_errno::text(&err)))
+        opened.map_err(|err| Error::system("root of the driver", path, err))
     }
 
     /// Returns the host's path of a path below the root.
@@ -125,17 +127,17 @@ impl DriverRoot {
     }
 
     /// Resolves the path of a file below the root. Returns `None` if there is no such file.
-    pub(crate) fn file(&self, path: &Path) -> Result<Option<PathBuf>, String> {
+    pub(crate) fn file(&self, path: &Path) -> Result<Option<PathBuf>> {
         self.real(path, FileType::RegularFile)
     }
 
     /// Resolves the path of a directory below the root. Returns `None` if there is no such
     /// directory.
-    pub(crate) fn directory(&self, path: &Path) -> Result<Option<PathBuf>, String> {
+    pub(crate) fn directory(&self, path: &Path) -> Result<Option<PathBuf>> {
         self.real(path, FileType::Directory)
     }
 
-    fn real(&self, path: &Path, kind: FileType) -> Result<Option<PathBuf>, String> {
+    fn real(&self, path: &Path, kind: FileType) -> Result<Option<PathBuf>> {
         let Some(file) = self.open_at(path, OFlags::PATH, ResolveFlags::empty())? else {
             return Ok(None);
         };
@@ -143,20 +145,20 @@ impl DriverRoot {
         if FileType::from_raw_mode(is_kind) != kind {
             return Ok(None);
         }
-        let real = path_of(&file).map_err(|err| self.failed(path, &err))?;
+        let real = path_of(&file).map_err(|err| self.failed(path, err))?;
         // The file may have been moved out of the root after it was opened.
         let below = real.strip_prefix(&self.path).ok();
         Ok(below.map(|below| Path::new("/").join(below)))
     }
 
     /// Returns the status of the file at `path`. Returns `None` if the path has a symbolic link.
-    pub(crate) fn without_links(&self, path: &Path) -> Result<Option<Stat>, String> {
+    pub(crate) fn without_links(&self, path: &Path) -> Result<Option<Stat>> {
         let file = self.open_at(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)?;
         file.map(|file| self.stat(path, &file)).transpose()
     }
 
     /// Reads at most `limit` bytes of the file at `path`, if it exists.
-    pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(path) = self.file(path)? else {
             return Ok(None);
         };
@@ -165,7 +167,7 @@ impl DriverRoot {
         };
         let mut bytes = Vec::new();
         let read = fs::File::from(file).take(limit).read_to_end(&mut bytes);
-        read.map_err(|err| self.failed(&path, &err))?;
+        read.map_err(|err| self.failed(&path, err))?;
         Ok(Some(bytes))
     }
 
@@ -175,13 +177,13 @@ impl DriverRoot {
         &self,
         path: &Path,
         is_wanted: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Entry>, String> {
+    ) -> Result<Vec<Entry>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let Some(directory) = self.open_at(path, flags, ResolveFlags::empty())? else {
             return Ok(Vec::new());
         };
-        let read = Dir::new(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let read = read.map_err(|errno| self.failed(path, &errno.into()))?;
+        let read = Dir::new(directory).and_then(Iterator::collect::<rustix::io::Result<Vec<_>>>);
+        let read = read.map_err(|errno| self.failed(path, errno.into()))?;
         let entries = read.iter().filter_map(|entry| {
             let name = entry.file_name().to_str().ok()?;
             is_wanted(name).then(|| Entry {
@@ -199,7 +201,7 @@ impl DriverRoot {
         path: &Path,
         flags: OFlags,
         resolve: ResolveFlags,
-    ) -> Result<Option<OwnedFd>, String> {
+    ) -> Result<Option<OwnedFd>> {
         let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
         let mut attempts = 0;
@@ -210,17 +212,17 @@ impl DriverRoot {
                 // Another process renamed a directory meanwhile (openat2(2)).
                 Err(Errno::AGAIN) if attempts < MOST_ATTEMPTS => {}
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                Err(errno) => return Err(self.failed(path, &errno.into())),
+                Err(errno) => return Err(self.failed(path, errno.into())),
             }
         }
     }
 
-    fn stat(&self, path: &Path, file: &OwnedFd) -> Result<Stat, String> {
-        fstat(file).map_err(|errno| self.failed(path, &errno.into()))
+    fn stat(&self, path: &Path, file: &OwnedFd) -> Result<Stat> {
+        fstat(file).map_err(|errno| self.failed(path, errno.into()))
     }
 
-    fn failed(&self, path: &Path, err: &io::Error) -> String {
-        format!("open {:?}: {}", self.on_host(path), teu_errno::text(err))
+    fn failed(&self, path: &Path, cause: io::Error) -> Error {
+        Error::system("open", self.on_host(path), cause)
     }
 }
 

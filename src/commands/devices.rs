@@ -84,10 +84,7 @@ fn problems(cdi: &Cdi, files: &[PathBuf], state: &Path) -> Vec<Problem> {
     }
     let read = |path: &PathBuf| match File::read(path) {
         Ok(file) => of(path, &file),
-        Err(reason) => vec![Problem {
-            path: path.clone(),
-            reason,
-        }],
+        Err(err) => vec![Problem::new(path, &err)],
     };
     files.iter().flat_map(read).collect()
 }
@@ -128,7 +125,7 @@ fn inspect(cdi: &Cdi, names: &[String], json: bool) -> Result<()> {
     let names = names.iter().map(|name| name.parse());
     let parts = parts_of(cdi, &names.collect::<Result<Vec<_>, _>>()?)?;
     for fault in parts.iter().filter_map(|part| part.edits().err()) {
-        eprintln!("{fault}");
+        eprintln!("{}", teu_errno::line(&fault));
     }
     if json {
         return print_json(&parts);

@@ -6,7 +6,7 @@ mod container;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::Mode;
 use serde::Serialize;
 use teu_gpu::cdi::File;
@@ -122,9 +122,9 @@ impl<'a> ListedGpu<'a> {
 
 /// Prints the GPUs on standard output, and problems with them on standard error.
 fn list(roots: &Roots, json: bool) -> Result<()> {
-    let gpus = teu_gpu::gpus(roots).map_err(Error::msg)?;
+    let gpus = teu_gpu::gpus(roots)?;
     let listed = Listed {
-        nvidia_version: teu_gpu::nvidia_version(roots).map_err(Error::msg)?,
+        nvidia_version: teu_gpu::nvidia_version(roots)?,
         gpus: gpus.iter().map(ListedGpu::new).collect(),
         problems: teu_gpu::problems(roots),
     };
@@ -169,7 +169,7 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 fn cdi(roots: &Roots, options: &Options) -> Result<()> {
     let directories = library_dirs(&roots.driver)?;
     let files = teu_gpu::generate(roots, options.capabilities, &directories);
-    let mut files = files.map_err(Error::msg)?;
+    let mut files = files?;
     files.retain(|file| match options.vendor {
         Some(vendor) => file.kind == vendor.kind(),
         None => file.kind != Vendor::Drm.kind(),
@@ -200,7 +200,7 @@ fn cdi(roots: &Roots, options: &Options) -> Result<()> {
 
 fn text(file: &File, json: bool) -> Result<String> {
     if !json {
-        return file.to_yaml().map_err(Error::msg);
+        return Ok(file.to_yaml()?);
     }
     let text = json::indented(file, "    ").context("write JSON")?;
     Ok(String::from_utf8(text).context("write JSON")? + "\n")

@@ -56,18 +56,17 @@ impl Host {
         let mut gpus = Vec::new();
         for request in &asked.gpus {
             let each = finder.each(&with_capabilities(request));
-            gpus.extend(each.map_err(Error::msg).context("GPUs")?);
+            gpus.extend(each.context("GPUs")?);
         }
         let mut edits_of = |asked: &Asked| -> Result<Edits> {
             let (described, own) = by_files_or_not(&cdi, &asked.names);
             let mut all = described_edits(&cdi, &described, options)?;
             if options.hooks == CdiHooks::Known {
-                let taken = teu_gpu::take_known_hooks(&mut all, &roots, &directories);
-                taken.map_err(Error::msg)?;
+                teu_gpu::take_known_hooks(&mut all, &roots, &directories)?;
             }
             for request in asked.gpus.iter().chain(&own) {
                 let edits = finder.edits(&with_capabilities(request));
-                all.append(edits.map_err(Error::msg).context("GPUs")?);
+                all.append(edits.context("GPUs")?);
             }
             Ok(all)
         };
@@ -105,7 +104,7 @@ impl Host {
             device_nodes: vec![node],
             ..ContainerEdits::default()
         };
-        let edits = edits.on_this_machine().map_err(Error::msg)?;
+        let edits = edits.on_this_machine()?;
         // A fifo has no rule.
         let has_rules = edits.nodes.iter().all(|node| node.rule.is_some());
         ensure!(
@@ -128,7 +127,8 @@ impl Host {
     /// # Errors
     /// The kernel's data about them is not understood.
     pub(crate) fn has_gpus(&self, vendor: Vendor, options: &GpuOptions) -> Result<bool> {
-        teu_gpu::has(&self.roots(options.driver_root.as_deref())?, vendor).map_err(Error::msg)
+        let roots = self.roots(options.driver_root.as_deref())?;
+        Ok(teu_gpu::has(&roots, vendor)?)
     }
 
     /// Returns the directories in which GPUs and the files of their drivers are looked
@@ -159,7 +159,7 @@ fn described_edits(cdi: &Cdi, names: &[DeviceName], options: &DeviceOptions) -> 
 
 /// Returns the edits of a part, if a container may have them.
 fn allowed(part: &Part<'_>, options: &DeviceOptions) -> Result<Edits> {
-    let mut edits = part.edits().map_err(Error::msg)?;
+    let mut edits = part.edits()?;
     if options.hooks == CdiHooks::LeftOut {
         edits.hooks.clear();
     }

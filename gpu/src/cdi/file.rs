@@ -13,6 +13,7 @@ use teu_gpu_types::{check_device, check_kind};
 use super::object::{Check, object};
 use super::plain;
 use crate::Moment;
+use crate::error::{self, refused};
 
 /// The maximum size of a file; a file for eight GPUs has about 100 kB.
 const LARGEST: u64 = 1 << 20;
@@ -119,20 +120,21 @@ impl File {
     ///
     /// # Errors
     /// The file cannot be read or is invalid. The error names the line and the device.
-    pub fn read(path: &Path) -> Result<File, String> {
+    pub fn read(path: &Path) -> error::Result<File> {
         // Reading a fifo or a device might never end.
-        let metadata = fs::metadata(path).map_err(|err| teu_errno::text(&err))?;
+        let failed = |cause| error::Error::system("read", path, cause);
+        let metadata = fs::metadata(path).map_err(failed)?;
         if !metadata.is_file() {
-            return Err("not a file".to_owned());
+            return Err(error::Error::refused("not a file"));
         }
         let mut text = String::new();
         let read = fs::File::open(path).and_then(|file| {
             let mut start = file.take(LARGEST + 1);
             start.read_to_string(&mut text)
         });
-        read.map_err(|err| teu_errno::text(&err))?;
+        read.map_err(failed)?;
         if text.len() as u64 > LARGEST {
-            return Err(format!("larger than {LARGEST} bytes"));
+            return Err(refused!("larger than {LARGEST} bytes"));
         }
         File::parse(&text)
     }
@@ -141,9 +143,9 @@ impl File {
     ///
     /// # Errors
     /// The text is invalid. The error names the line and the device.
-    pub fn parse(text: &str) -> Result<File, String> {
+    pub fn parse(text: &str) -> error::Result<File> {
         if text.trim().is_empty() {
-            return Err("it is empty".to_owned());
+            return Err(error::Error::refused("it is empty"));
         }
         // JSON is parsed in a tenth of YAML's time.
         let json = plain::to_json(text);
@@ -151,13 +153,13 @@ impl File {
             return Ok(file);
         }
         if is_deep(text) {
-            return Err(format!("more than {DEEPEST} brackets are open"));
+            return Err(refused!("more than {DEEPEST} brackets are open"));
         }
         serde_yaml_ng::from_str(text).map_err(|err| {
             let words = err.to_string();
             match device_in_fault(text, &words) {
-                Some(name) => format!("device {name:?}: {words}"),
-                None => words,
+                Some(name) => error::Error::refused(words).of(format!("device {name:?}")),
+                None => error::Error::refused(words),
             }
         })
     }
@@ -166,8 +168,8 @@ impl File {
     ///
     /// # Errors
     /// Those of the serializer; no case is known.
-    pub fn to_yaml(&self) -> Result<String, String> {
-        serde_yaml_ng::to_string(self).map_err(|err| err.to_string())
+    pub fn to_yaml(&self) -> error::Result<String> {
+        serde_yaml_ng::to_string(self).map_err(|err| error::Error::refused(err.to_string()))
     }
 }
 
@@ -396,9 +398,13 @@ impl Check for IntelRdt {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> Result<File, String> {
+        File::parse(text).map_err(|err| teu_errno::line(&err))
+    }
+
     /// A file with a device that has these edits, in a version that knows all of them.
     fn with_edits(edits: &str) -> Result<File, String> {
-        File::parse(&format!(
+        parsed(&format!(
             "cdiVersion: 1.1.0\nkind: vendor.com/class\ndevices:\n- name: dev0\n  \
              containerEdits:\n    {edits}\n"
         ))
@@ -415,7 +421,7 @@ mod tests {
 
     /// A file of this version and kind, with more fields in the top-level object.
     fn versioned(version: &str, kind: &str, device: &str, more: &str) -> Result<File, String> {
-        File::parse(&format!(
+        parsed(&format!(
             "cdiVersion: {version}\nkind: {kind}\ndevices: [{{name: {device}, \
              containerEdits: {{env: [A=b]}}}}]\n{more}"
         ))
@@ -423,7 +429,7 @@ mod tests {
 
     #[test]
     fn json_is_read() {
-        let file = File::parse(
+        let file = parsed(
             "{\n\t\"cdiVersion\": \"0.8.0\",\n\t\"kind\": \"vendor.com\\/class\",\n\t\"devices\": [\n\
              \t\t{\"name\": \"0\", \"containerEdits\": {\"env\": [\"A=b c\"]}}\n\t]\n}\n",
         )
@@ -522,13 +528,13 @@ mod tests {
                     env: [A=b]\n- name: bad\n  containerEdits:\n    deviceNodes:\n    - path: /dev/a\n    \
                     - path: /dev/b\n      permissions: rx\n";
         assert_eq!(
-            File::parse(text).expect_err("refused"),
+            parsed(text).expect_err("refused"),
             "device \"bad\": devices[1].containerEdits.deviceNodes[1]: permissions: \"rx\" has \
              other letters than r, w and m at line 11 column 7"
         );
         let text = text.replace("permissions: rx", "permision: rw");
         assert_eq!(
-            File::parse(&text).expect_err("refused"),
+            parsed(&text).expect_err("refused"),
             "device \"bad\": devices[1].containerEdits.deviceNodes[1]: unknown field `permision` \
              (is `permissions` meant?) at line 12 column 7"
         );
@@ -568,7 +574,7 @@ mod tests {
                 "more than one document",
             ),
         ] {
-            let error = File::parse(text).expect_err(text);
+            let error = parsed(text).expect_err(text);
             assert!(error.contains(reason), "{text:?}: {error}");
         }
     }
@@ -576,7 +582,7 @@ mod tests {
     #[test]
     fn devices_have_names_and_edits() {
         let parse = |devices: &str| {
-            File::parse(&format!(
+            parsed(&format!(
                 "cdiVersion: 1.1.0\nkind: v/c\ndevices: {devices}\n"
             ))
         };
@@ -678,7 +684,7 @@ mod tests {
             let start = format!("the spec version must be at least v{needed}, not {below:?}: ");
             assert!(error.starts_with(&start), "{error}");
         }
-        let error = File::parse(
+        let error = parsed(
             "cdiVersion: 0.5.0\nkind: v/c\ndevices: [{name: a, annotations: {x: y}, \
              containerEdits: {env: [A=b]}}]",
         );
@@ -792,13 +798,13 @@ mod tests {
             bomb += &format!("a{level}: &a{level} [{before}]\n");
         }
         let text = format!("annotations:\n  {}", bomb.replace('\n', "\n  "));
-        let error = File::parse(&text).expect_err("a bomb");
+        let error = parsed(&text).expect_err("a bomb");
         assert!(error.starts_with("annotations.a0: invalid type"), "{error}");
         let deep = format!("annotations: {}", "[".repeat(500_000));
-        let error = File::parse(&deep).expect_err("too deep");
+        let error = parsed(&deep).expect_err("too deep");
         assert_eq!(error, "more than 100 brackets are open");
         let deep = "- ".repeat(200_000);
-        let error = File::parse(&format!("annotations:\n  a: {deep}")).expect_err("too deep");
+        let error = parsed(&format!("annotations:\n  a: {deep}")).expect_err("too deep");
         assert!(!error.is_empty());
     }
 }

@@ -10,6 +10,7 @@ use super::tables::{
     CORE, DATA, DATA_DIRECTORIES, LIBRARIES, LIBRARY_DIRECTORIES, LINKS, PROGRAM_DIRECTORIES,
     PROGRAMS, SOCKETS,
 };
+use crate::error::{Result, refused};
 use crate::ld_cache;
 use crate::roots::{self, DriverRoot, Roots};
 use crate::{Capabilities, Edits, LibraryDirs, Link};
@@ -55,7 +56,7 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// Returns an error if there are no files, or only files of another version.
-    pub(super) fn find(roots: &'a Roots, version: &'a str) -> Result<Files<'a>, String> {
+    pub(super) fn find(roots: &'a Roots, version: &'a str) -> Result<Files<'a>> {
         let mut files = Files {
             roots,
             root: DriverRoot::open(&roots.driver)?,
@@ -83,11 +84,11 @@ impl<'a> Files<'a> {
         }
         match (&files.prefixes[..], others.first()) {
             ([_, ..], _) => Ok(files),
-            ([], Some(other)) => Err(format!(
+            ([], Some(other)) => Err(refused!(
                 "NVIDIA's kernel module is {version} and its libraries are {other}: restart the \
                  machine, or load the module anew (rmmod, modprobe), so that both are the same"
             )),
-            ([], None) => Err(format!(
+            ([], None) => Err(refused!(
                 "NVIDIA's kernel module is {version}, but no library of it is below {:?}: neither \
                  in the usual directories nor in /etc/ld.so.cache; --driver-root says where it is",
                 roots.driver
@@ -97,7 +98,7 @@ impl<'a> Files<'a> {
 
     /// Adds the directories of those paths whose files have the version. Returns the other
     /// versions that were found.
-    fn learn(&mut self, paths: Vec<PathBuf>) -> Result<Vec<String>, String> {
+    fn learn(&mut self, paths: Vec<PathBuf>) -> Result<Vec<String>> {
         let mut others = Vec::new();
         for path in paths {
             let Some(path) = self.root.file(&path)? else {
@@ -122,13 +123,13 @@ impl<'a> Files<'a> {
     }
 
     /// Returns the paths of libraries with these names in the dynamic linker's cache.
-    fn cached(&self, names: &[&String]) -> Result<Vec<PathBuf>, String> {
+    fn cached(&self, names: &[&String]) -> Result<Vec<PathBuf>> {
         let path = Path::new("/etc/ld.so.cache");
         let Some(cache) = self.root.read(path, ld_cache::LARGEST)? else {
             return Ok(Vec::new());
         };
         let entries = ld_cache::entries(&cache)
-            .map_err(|reason| format!("{:?}: {reason}", self.root.on_host(path)))?;
+            .map_err(|reason| refused!("{:?}: {reason}", self.root.on_host(path)))?;
         let of_driver = entries
             .iter()
             .filter(|entry| names.iter().any(|name| *name == entry.name));
@@ -144,7 +145,7 @@ impl<'a> Files<'a> {
         edits: &mut Edits,
         asked: Capabilities,
         dirs: &LibraryDirs,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         for library in self.libraries(asked)? {
             let place = match library.is_32_bit {
                 false => &dirs.native,
@@ -182,7 +183,7 @@ impl<'a> Files<'a> {
         edits.bind(self.root.on_host(path), destination, &FILE);
     }
 
-    fn libraries(&self, asked: Capabilities) -> Result<Vec<Library>, String> {
+    fn libraries(&self, asked: Capabilities) -> Result<Vec<Library>> {
         let mut found: Vec<Library> = Vec::new();
         for directory in &self.directories {
             for directory in [directory.clone(), directory.join("vdpau")] {
@@ -199,7 +200,7 @@ impl<'a> Files<'a> {
         Ok(found)
     }
 
-    fn libraries_in(&self, directory: &Path, asked: Capabilities) -> Result<Vec<Library>, String> {
+    fn libraries_in(&self, directory: &Path, asked: Capabilities) -> Result<Vec<Library>> {
         let mut libraries = Vec::new();
         let mut links = Vec::new();
         let known = |name: &str| {
@@ -254,7 +255,7 @@ impl<'a> Files<'a> {
     }
 
     /// Returns the machine number of a library, or `None` if the file is not a library.
-    fn machine(&self, path: &Path) -> Result<Option<u16>, String> {
+    fn machine(&self, path: &Path) -> Result<Option<u16>> {
         const E_MACHINE: usize = 18;
         let header = self.root.read(path, 20)?.unwrap_or_default();
         let machine = header.get(E_MACHINE..).and_then(|rest| rest.first_chunk());
@@ -272,7 +273,7 @@ impl<'a> Files<'a> {
         beside: &[&str],
         usual: &[&str],
         files: impl Iterator<Item = (&'n str, &'n str)>,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         let prefixes = self.prefixes.iter();
         let beside = prefixes.flat_map(|prefix| beside.iter().map(|name| prefix.join(name)));
         let directories: Vec<PathBuf> = beside.chain(usual.iter().map(PathBuf::from)).collect();
@@ -288,7 +289,7 @@ impl<'a> Files<'a> {
     }
 
     /// Adds the firmware that the driver loads into the GPU.
-    fn add_firmware(&self, edits: &mut Edits) -> Result<(), String> {
+    fn add_firmware(&self, edits: &mut Edits) -> Result<()> {
         let text = |path: PathBuf| roots::text_if_there(&path).map(Option::unwrap_or_default);
         let parameter = self.roots.sys.join("module/firmware_class/parameters/path");
         let parameter = text(parameter)?;
@@ -327,7 +328,7 @@ impl<'a> Files<'a> {
 
     /// Adds the sockets. A socket that does not belong to root, or whose path has a symbolic
     /// link, is left out: any user can put a link into /tmp to have another file bound.
-    fn add_sockets(&self, edits: &mut Edits, asked: Capabilities) -> Result<(), String> {
+    fn add_sockets(&self, edits: &mut Edits, asked: Capabilities) -> Result<()> {
         for (path, _) in SOCKETS.iter().filter(|(_, of)| of.intersects(asked)) {
             let path = Path::new(path);
             let is_safe = |found: Stat| {

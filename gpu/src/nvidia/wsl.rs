@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::files::FILE;
 use super::tables::{LIBRARIES, SEEN};
 use crate::edits::{Access, numbered_node};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::roots::{self, DriverRoot, Roots};
 use crate::{Capabilities, Edits, LibraryDirs, Link, Vendor};
@@ -21,7 +22,7 @@ const ALWAYS: [&str; 3] = ["libdxcore", "libnvdxgdmal", "libnvdxdlkernels"];
 const DRAWING: [&str; 3] = ["libd3d12", "libd3d12core", "libnvwgf2umx"];
 
 /// Returns the number of /dev/dxg, which the kernel chooses.
-fn number(roots: &Roots) -> Result<Option<(u32, u32)>, String> {
+fn number(roots: &Roots) -> Result<Option<(u32, u32)>> {
     /// The major number of drivers with a single device.
     const MISC: u32 = 10;
     let Some(text) = roots::text_if_there(&roots.proc.join("misc"))? else {
@@ -37,7 +38,7 @@ fn number(roots: &Roots) -> Result<Option<(u32, u32)>, String> {
 ///
 /// # Errors
 /// Returns an error if a file of the kernel cannot be read.
-pub(crate) fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
+pub(crate) fn gpus(roots: &Roots) -> Result<Vec<Gpu>> {
     let library = roots.driver.join("usr/lib/wsl/lib/libdxcore.so");
     if number(roots)?.is_none() || fs::metadata(library).is_err() {
         return Ok(Vec::new());
@@ -60,7 +61,7 @@ pub(crate) fn gpus(roots: &Roots) -> Result<Vec<Gpu>, String> {
 ///
 /// # Errors
 /// Returns an error if the host's node is another device.
-pub(crate) fn node(roots: &Roots) -> Result<Edits, String> {
+pub(crate) fn node(roots: &Roots) -> Result<Edits> {
     const FOR_ALL: Access = Access {
         mode: 0o666,
         uid: 0,
@@ -77,11 +78,7 @@ pub(crate) fn node(roots: &Roots) -> Result<Edits, String> {
 ///
 /// # Errors
 /// Returns an error if a file cannot be read.
-pub(crate) fn common(
-    roots: &Roots,
-    asked: Capabilities,
-    dirs: &LibraryDirs,
-) -> Result<Edits, String> {
+pub(crate) fn common(roots: &Roots, asked: Capabilities, dirs: &LibraryDirs) -> Result<Edits> {
     let mut edits = Edits {
         env: vec![SEEN.to_owned()],
         ..Edits::default()

@@ -737,6 +737,7 @@ fn a_driver_container_is_a_root_of_its_own() {
     let request = request("all").expect("a request");
     let mut roots = tree.roots();
     let error = teu_gpu::edits(&roots, &request, &LibraryDirs::debian()).expect_err("no driver");
+    let error = error.to_string();
     assert!(error.contains("no library of it is below"), "{error}");
     roots.driver = tree.path(driver);
     let edits = teu_gpu::edits(&roots, &request, &LibraryDirs::debian()).expect("edits");
@@ -753,6 +754,7 @@ fn a_driver_container_is_a_root_of_its_own() {
     );
     roots.driver = tree.path("nowhere");
     let error = teu_gpu::edits(&roots, &request, &LibraryDirs::debian()).expect_err("no root");
+    let error = error.to_string();
     assert!(error.starts_with("root of the driver "), "{error}");
 }
 
@@ -1119,7 +1121,11 @@ fn generated(tree: &Tree, capabilities: Capabilities) -> Vec<File> {
     // What was written is what is read.
     for file in &files {
         let text = serde_yaml_ng::to_string(file).expect("YAML");
-        assert_eq!(File::parse(&text).as_ref(), Ok(file), "{text}");
+        assert_eq!(
+            &File::parse(&text).expect("what was written"),
+            file,
+            "{text}"
+        );
     }
     files
 }

@@ -206,7 +206,8 @@ impl Tree {
     /// What the words of --gpus bring, as lines.
     pub(crate) fn asked(&self, words: &str) -> Result<Vec<String>, String> {
         let request: Request = words.parse()?;
-        let edits = teu_gpu::edits(&self.roots(), &request, &LibraryDirs::debian())?;
+        let edits = teu_gpu::edits(&self.roots(), &request, &LibraryDirs::debian());
+        let edits = edits.map_err(|err| teu_errno::line(&err))?;
         Ok(self.lines(&edits))
     }
 

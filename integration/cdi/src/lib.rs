@@ -28,11 +28,11 @@ fn both_read_the_same() {
         let (kind, detail) = match (File::read(&path), read_spec(&path, 0)) {
             (Err(_), Err(_)) => continue,
             (Ok(_), Err(err)) => (Kind::OnlyTeuAccepts, format!("{err:#}")),
-            (Err(reason), Ok(_)) => (Kind::OnlyTeuRefuses, reason),
+            (Err(err), Ok(_)) => (Kind::OnlyTeuRefuses, err.to_string()),
             (Ok(ours), Ok(theirs)) => {
                 accepted += 1;
                 let (ours, theirs) = (of_teu(&ours), of_the_other(&theirs));
-                if ours.clone().ok() == theirs.clone().ok() {
+                if ours.as_ref().ok() == theirs.as_ref().ok() {
                     continue;
                 }
                 (Kind::Edits, format!("{ours:?}\n  {theirs:?}"))
@@ -59,7 +59,7 @@ fn both_read_the_same() {
 }
 
 /// Returns what each device brings, with what all bring, or why one cannot be had here.
-fn of_teu(file: &File) -> Result<Vec<Value>, String> {
+fn of_teu(file: &File) -> teu_gpu::Result<Vec<Value>> {
     let devices = file.devices.iter().map(|device| {
         let mut edits = file.container_edits.on_this_machine()?;
         edits.append(device.container_edits.on_this_machine()?);

@@ -118,8 +118,8 @@ fn files(cdi: &Cdi, report: &mut Report) -> Result<()> {
         .map(|entry| entry.name.parse());
     let names: Vec<DeviceName> = names.collect::<Result<_, _>>()?;
     for part in cdi.parts(&names)? {
-        if let Err(reason) = part.edits() {
-            report.wrong(reason, STALE);
+        if let Err(err) = part.edits() {
+            report.wrong(teu_errno::line(&err), STALE);
         } else if let Some(path) = missing_mount(&part) {
             report.wrong(format!("{}: there is no {path:?} to mount", part.of), STALE);
         }
