@@ -128,9 +128,8 @@ fn was_executed_by_descriptor() -> bool {
 
 /// Returns whether this process runs from a view in the form of [`view`]. A view is attached
 /// nowhere, so the path that the kernel reports starts at the view's own root and does not
-/// lead to the running file. A program that
-/// runs from an attached overlay is not sealed, because somebody may write to the overlay's upper
-/// directory; there the reported path leads to the running file.
+/// lead to the running file. If it leads there, the program runs from an attached overlay. That
+/// is no view, because somebody may write to the overlay's upper directory.
 fn is_view() -> io::Result<bool> {
     let flags = FsFlags::ST_RDONLY | FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
     let filesystem = statfs(EXE)?;

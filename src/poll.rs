@@ -6,8 +6,8 @@ use rustix::event::{PollFd, Timespec};
 use rustix::io::Errno;
 
 /// Waits until a descriptor is ready, or until the deadline; without a deadline, for ever.
-/// Returns `false` if none is ready by then; a deadline that has passed only looks. A signal
-/// does not end the wait.
+/// Returns whether a descriptor is ready. If the deadline has passed, returns at once. A
+/// signal does not end the wait.
 ///
 /// # Errors
 /// poll(2) fails.

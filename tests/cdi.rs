@@ -879,6 +879,10 @@ fn what_run_refuses_is_no_valid_file() {
             hook("/bin/true", -1),
             "the hook \"/bin/true\": timeout -1 is not above 0 seconds",
         ),
+        (
+            node("/dev/x", "/dev/null/x", json!({})),
+            "the host's \"/dev/null/x\": not a directory",
+        ),
     ] {
         let path = describe(&edits);
         let of = format!("CDI device \"vendor.com/gpu=0\" in {path:?}: ");

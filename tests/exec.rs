@@ -1,6 +1,7 @@
 //! exec, pause, resume and ps: further processes of a container, and commands on all of its
 //! processes.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
@@ -27,6 +28,7 @@ tests![
     process_from_a_file,
     what_a_process_does_not_say_is_the_containers,
     limit_of_processes_is_the_users,
+    limit_that_cannot_be_read_is_an_error,
     full_cgroup_is_told_as_such,
     file_of_the_caller_is_read,
     status_is_that_of_the_program,
@@ -375,9 +377,22 @@ fn what_a_process_does_not_say_is_the_containers() {
     );
 }
 
+/// A limit that cannot be read is not guessed: the first call of the middle process reads one.
+fn limit_that_cannot_be_read_is_an_error() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let limit = json!([{ "type": "RLIMIT_NPROC", "hard": 4096, "soft": 4096 }]);
+    let container = sleeping(Bundle::new().set("/process/rlimits", limit));
+    let tracer = "strace -f -qq -o /dev/null -e inject=prlimit64:error=ENOSYS:when=1";
+    let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+    program.push(runtime().into());
+    let call = exec(&container, NO_FLAGS, "/probe exit 0").with_program(program);
+    let refused = call.output().exits(255);
+    refused.says("error setting rlimit RLIMIT_NPROC: function not implemented");
+}
+
 /// The process that clones the program's has to tell why it could not.
 fn full_cgroup_is_told_as_such() {
-    needs(&[Root, Controller("pids")]);
+    needs(&[Root, Controller("pids"), Teu]);
     let container = sleeping(Bundle::new().set("/linux/resources/pids/limit", 1));
     let refused = exec(&container, NO_FLAGS, "/probe exit 0")
         .output()

@@ -125,20 +125,21 @@ pub(crate) fn numbered_node(
     let number = (major.into(), minor.into());
     let access = match fs::symlink_metadata(&host_path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(missing),
-        Err(cause) => Err(Error::system("look at", &host_path, cause)),
-        Ok(found) => Found::of(&found).and_then(|found| {
-            let found_number = (found.major.into(), found.minor.into());
-            match found.kind == LinuxDeviceType::C && found_number == number {
-                true => Ok(found.access),
-                false => Err(refused!(
-                    "it is {}, not {}",
-                    words(found.kind, found_number),
-                    words(LinuxDeviceType::C, number)
-                )),
-            }
-        }),
-    };
-    let access = access.map_err(|err| err.of(format!("device node {host_path:?}")))?;
+        Err(cause) => Err(Error::system("device node", &host_path, cause)),
+        Ok(found) => Found::of(&found)
+            .and_then(|found| {
+                let found_number = (found.major.into(), found.minor.into());
+                match found.kind == LinuxDeviceType::C && found_number == number {
+                    true => Ok(found.access),
+                    false => Err(refused!(
+                        "it is {}, not {}",
+                        words(found.kind, found_number),
+                        words(LinuxDeviceType::C, number)
+                    )),
+                }
+            })
+            .map_err(|err| err.of(format!("device node {host_path:?}"))),
+    }?;
     let mut device = LinuxDevice::default();
     device
         .set_path(Path::new("/dev").join(name))

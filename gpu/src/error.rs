@@ -8,13 +8,13 @@ use std::path::PathBuf;
 /// The result of the fallible functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The reason why edits cannot be made.
+/// The reason why GPUs are not found, edits not made, or a file not parsed or written.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Error {
     /// A system call on a file of the host failed.
     System {
-        /// The operation.
+        /// The words before the path: the operation, or what the file is.
         doing: &'static str,
         /// The file.
         path: PathBuf,

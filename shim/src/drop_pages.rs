@@ -28,8 +28,8 @@ fn try_to_drop_pages() -> Result<()> {
             }
             // The mapping was written to before it was write-protected.
             ["Anonymous:", size, "kB"] if size != "0" => file = None,
-            // The kernel swaps only pages that were written to. None is in memory or in swap,
-            // so all pages of this mapping equal the file.
+            // All pages of this mapping equal the file: no page that was written to is in memory
+            // (the line above) or in swap.
             ["Swap:", "0", "kB"] => {
                 if let Some((start, end)) = file.take() {
                     let address = |word| usize::from_str_radix(word, 16).context("an address");

@@ -14,10 +14,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Runtime;
 use crate::caller::Caller;
@@ -114,12 +114,10 @@ pub(crate) fn serve(
 /// Raises the limit of open files for connections and streams. The spawner and the
 /// containers keep the lower limit.
 fn allow_more_files() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).context("raise the limit of open files")
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    limit
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
+        .context("raise the limit of open files")
 }
 
 impl Server {

@@ -21,6 +21,7 @@ use teu_plan::mounts::clean;
 use teu_plan::seen::{AllEdits, FileId};
 
 use super::Host;
+use crate::errno;
 use crate::host::trusted_path;
 
 impl Host {
@@ -177,7 +178,7 @@ pub(crate) fn faults(path: &Path, file: &File, options: &DeviceOptions) -> Vec<P
             of: part.of,
             edits: &edits,
         };
-        let reason = format!("{:#}", allowed(&there, options).err()?);
+        let reason = errno::chain(&allowed(&there, options).err()?);
         Some(Problem {
             path: path.to_owned(),
             reason,

@@ -181,10 +181,11 @@ fn close_from_but(first: u32, kept: &[u32]) -> io::Result<()> {
 fn close_each_from(first: u32, kept: &[u32]) -> io::Result<()> {
     /// The most that the kernel lets be open by default (`fs.nr_open`).
     const MOST: u64 = 1 << 20;
-    // A limit that is unknown closes as many as no limit.
-    let limit = sys::resource_limit(Resource::Nofile).ok();
-    let limit = limit.and_then(|limit| limit.maximum);
-    let limit = limit.unwrap_or(MOST).clamp(1 << 16, MOST);
+    let limit = match sys::resource_limit(Resource::Nofile) {
+        Ok(limit) => limit.maximum.unwrap_or(MOST).clamp(1 << 16, MOST),
+        // If the limit cannot be read, close as many descriptors as without a limit.
+        Err(_) => MOST,
+    };
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     (first..limit)
         .filter(|number| !kept.contains(number))

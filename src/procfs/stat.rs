@@ -68,6 +68,7 @@ mod tests {
             }
         );
     }
+
     #[test]
     fn a_process_that_ended_and_was_not_reaped_is_not_alive() {
         let mut child = Command::new("true").spawn().expect("start a process");

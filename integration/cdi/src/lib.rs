@@ -28,7 +28,7 @@ fn both_read_the_same() {
         let (kind, detail) = match (File::read(&path), read_spec(&path, 0)) {
             (Err(_), Err(_)) => continue,
             (Ok(_), Err(err)) => (Kind::OnlyTeuAccepts, format!("{err:#}")),
-            (Err(err), Ok(_)) => (Kind::OnlyTeuRefuses, err.to_string()),
+            (Err(err), Ok(_)) => (Kind::OnlyTeuRefuses, teu_errno::line(&err)),
             (Ok(ours), Ok(theirs)) => {
                 accepted += 1;
                 let (ours, theirs) = (of_teu(&ours), of_the_other(&theirs));
