@@ -82,12 +82,23 @@ fn while_exchanging(one: &Path, other: &Path, work: impl FnOnce()) {
     assert!(exchanged >= rounds(100), "only {exchanged} exchanges");
 }
 
-/// Fails if so few containers started that the attack was hardly tried on them.
+/// Repeats an attack, as many times as `rounds(full)` says, and up to five times as many until
+/// the container has started in a tenth of the rounds: if fewer start, the attack was hardly
+/// tried on them. `starts` tries once, and returns whether the container started.
 #[track_caller]
-fn assert_enough_started(started: u32, rounds: u32) {
+fn repeat_attack(full: u32, mut starts: impl FnMut() -> bool) {
+    let (rounds, mut started) = (rounds(full), 0);
+    let enough = rounds.div_ceil(10);
+    for round in 0..rounds * 5 {
+        if round >= rounds && started >= enough {
+            return;
+        }
+        started += u32::from(starts());
+    }
     assert!(
-        started >= rounds.div_ceil(10),
-        "only {started} of {rounds} started"
+        started >= enough,
+        "only {started} of {} started",
+        rounds * 5
     );
 }
 
@@ -188,18 +199,17 @@ fn cve_2021_30465_mounts_stay_inside_while_their_way_changes() {
     let bundle = bundle.mount(mount).probe("read /proc/self/mountinfo");
     let container = Container::new(bundle);
     let source = source.to_str().unwrap();
-    let mut started = 0;
     while_exchanging(&way, &link, || {
-        for _ in 0..rounds(100) {
+        repeat_attack(100, || {
             let output = container.run();
-            if output.status.success() {
-                started += 1;
+            let starts = output.status.success();
+            if starts {
                 let table = output.answer().to_string();
                 assert!(table.contains(source), "mounted elsewhere: {table}");
             }
-        }
+            starts
+        });
     });
-    assert_enough_started(started, rounds(100));
     fs::remove_dir(outside.0.join("mount")).unwrap();
     outside.assert_untouched();
 }
@@ -370,10 +380,9 @@ fn cve_2024_45310_nothing_is_made_outside_while_the_way_changes() {
         .set("/process/cwd", "/way/work")
         .probe("list /way");
     let container = Container::new(bundle);
-    let mut started = 0;
     while_exchanging(&way, &link, || {
-        for _ in 0..rounds(100) {
-            started += u32::from(container.run().status.success());
+        repeat_attack(100, || {
+            let starts = container.run().status.success();
             outside.assert_untouched();
             // Remove them under both names, so that they are made again.
             for name in [&way, &link] {
@@ -384,9 +393,9 @@ fn cve_2024_45310_nothing_is_made_outside_while_the_way_changes() {
                     fs::remove_file(name.join("node")).ok();
                 }
             }
-        }
+            starts
+        });
     });
-    assert_enough_started(started, rounds(100));
 }
 
 /// The image has its own /dev, and nothing is mounted there.
@@ -445,15 +454,13 @@ fn cve_2025_31133_null_device_that_changes_masks_all_or_nothing_starts() {
     let mode = Mode::from_raw_mode(0o666);
     mknodat(CWD, &device, FileType::CharacterDevice, mode, makedev(1, 3)).unwrap();
     let container = Container::new(bundle);
-    let mut started = 0;
     while_exchanging(&device, &link, || {
-        for _ in 0..rounds(100) {
+        repeat_attack(100, || {
             let output = container.run();
-            started += u32::from(!output.stdout.is_empty());
             assert_masked(&output);
-        }
+            !output.stdout.is_empty()
+        });
     });
-    assert_enough_started(started, rounds(100));
 }
 
 /// The terminal is mounted on /dev/console, which the image may make a link.
@@ -504,11 +511,10 @@ fn cve_2025_52881_sysctls_reach_the_kernel_while_proc_changes() {
         .probe("sleep");
     let [proc, fake] = ["proc", "fake"].map(|name| bundle.rootfs().join(name));
     let container = Container::new(bundle);
-    let mut started = 0;
     while_exchanging(&proc, &fake, || {
-        for _ in 0..rounds(50) {
-            if container.create().status.success() {
-                started += 1;
+        repeat_attack(50, || {
+            let starts = container.create().status.success();
+            if starts {
                 let pid = container.pid().to_string();
                 let words = [
                     "--uts",
@@ -521,9 +527,9 @@ fn cve_2025_52881_sysctls_reach_the_kernel_while_proc_changes() {
                 assert_eq!(said.stdout, "written\n");
                 container.delete_force().ok();
             }
-        }
+            starts
+        });
     });
-    assert_enough_started(started, rounds(50));
     let file = "sys/kernel/domainname";
     let texts = [proc, fake].map(|directory| fs::read_to_string(directory.join(file)));
     let texts: Vec<_> = texts.into_iter().flatten().collect();
