@@ -120,8 +120,9 @@ fn upper(value: u64) -> u32 {
     (value >> 32) as u32
 }
 
-/// Returns a comparison's parts: the operator of its last test, whether the comparison holds
-/// if that test fails (rather than succeeds), its class, its mask and its value.
+/// Returns the parts of a comparison: the operator of its last test, whether the comparison is
+/// the opposite of that test ("less" is the opposite of "greater or equal"), its class, its mask
+/// and its value.
 fn parts(comparison: Comparison) -> (Operator, bool, Class, u64, u64) {
     use Operator::{Equal, Greater, GreaterOrEqual, MaskedEqual};
     match comparison {
