@@ -12,8 +12,8 @@ impl Cgroup {
         self.v1_directory("freezer").is_some() || self.v2.is_some()
     }
 
-    /// Freezes the cgroup until [`Cgroup::thaw`]. Freezing a cgroup
-    /// below it, as the container may do, does not freeze this one.
+    /// Freezes the cgroup until [`Cgroup::thaw`]. Freezing a cgroup below it, as the container
+    /// may do, does not freeze this one.
     ///
     /// # Errors
     /// Returns an error if there is no freezer, or if the kernel does not freeze all processes in
