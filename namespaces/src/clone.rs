@@ -529,6 +529,7 @@ pub(crate) fn told_error(socket: &mut UnixStream) -> Error {
         // The connection is reset if the middle process exits before it reads all that this
         // process sent. The text came before.
         Err(err) if text.is_empty() => Error::new("read the middle process's error", err),
+        Ok(_) if text.is_empty() => Error::message("the middle process ended without a reason"),
         Ok(_) | Err(_) => Error::message(String::from_utf8_lossy(&text).into_owned()),
     }
 }
