@@ -18,6 +18,7 @@ tests![
     kill_ends_processes_frozen_below,
     deep_cgroups_are_listed_thawed_and_removed,
     paused_container_with_its_hosts_processes_is_deleted,
+    interrupted_wait_for_init_goes_on,
     somebody_elses_process_goes_only_by_force,
     init_that_cannot_be_looked_at_has_not_ended,
     ps_shows_processes_in_cgroups_below,
@@ -251,6 +252,18 @@ fn without_stat_of(container: &Container, call: Invocation) -> Output {
     let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
     program.extend([OsString::from(&stat), runtime().into()]);
     call.with_program(program).output().says(&stat)
+}
+
+/// A signal that arrives while teu waits for a killed init does not end the wait.
+fn interrupted_wait_for_init_goes_on() {
+    needs(&[Root, Teu, Tool("strace")]);
+    let container = Container::running(Bundle::new().probe("sleep"));
+    let tracer = "strace -qq -o /dev/null -e inject=ppoll:error=EINTR:when=1";
+    let mut program: Vec<OsString> = tracer.split(' ').map(Into::into).collect();
+    program.push(runtime().into());
+    let call = container.command("delete", ["--force"]);
+    call.with_program(program).output().ok();
+    assert!(!container.has_state());
 }
 
 fn somebody_elses_process_goes_only_by_force() {
