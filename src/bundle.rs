@@ -63,7 +63,7 @@ impl Bundle {
             log::debug!("{}", errno::chain(&err));
         }
         let path = dir.join("config.json");
-        let part: Part = parse(&read_text(&path)?, &path, |_| {})?;
+        let part: Part = in_file(&path, document::read_only(&read_text(&path)?, "process"))?;
         Ok(part.process)
     }
 
@@ -127,7 +127,10 @@ fn parse<T: DeserializeOwned>(
     let unknown = |place: &Place<'_>, known: &[&'static str]| {
         tell(&UnknownField { file, place, known });
     };
-    document::read(text, &unknown)
-        .map_err(anyhow::Error::msg)
+    in_file(file, document::read(text, &unknown))
+}
+
+fn in_file<T>(file: &Path, read: Result<T, String>) -> Result<T> {
+    read.map_err(anyhow::Error::msg)
         .with_context(|| format!("{file:?}"))
 }

@@ -135,7 +135,7 @@ impl Line<'_> {
         let line = self.sorted.of_clap(word);
         let matches = self.definition.try_get_matches_from_mut(line);
         let args = matches
-            .and_then(|matches| definition::Args::from_arg_matches(&matches))
+            .and_then(|mut matches| definition::Args::from_arg_matches_mut(&mut matches))
             .map_err(|error| self.refusal(word, &error))?;
         let command = args.command.ok_or_else(|| self.unknown_topic(word))?;
         self.global = Some(args.global);
@@ -151,7 +151,7 @@ impl Line<'_> {
         let words = [OsString::from("teu")].into_iter();
         let words = words.chain(self.sorted.globals.iter().cloned());
         let matches = self.definition.try_get_matches_from_mut(words);
-        let globals = matches.and_then(|matches| GlobalArgs::from_arg_matches(&matches));
+        let globals = matches.and_then(|mut all| GlobalArgs::from_arg_matches_mut(&mut all));
         globals.unwrap_or_default()
     }
 

@@ -189,7 +189,7 @@ fn init_carries_out_and_decides_nothing() {
 }
 
 /// Crates without system calls, which the plan and its own crates may use.
-const CRATES_OF_THE_PLAN: [&str; 10] = [
+const CRATES_OF_THE_PLAN: [&str; 9] = [
     "anyhow",
     "bitflags",
     "linux-raw-sys",
@@ -197,7 +197,6 @@ const CRATES_OF_THE_PLAN: [&str; 10] = [
     "oci-spec",
     "serde",
     "serde_json",
-    "serde_path_to_error",
     "strsim",
     "zbus",
 ];

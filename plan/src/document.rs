@@ -16,15 +16,18 @@ mod json;
 mod mend;
 pub mod unknown_fields;
 
+use core::cell::OnceCell;
 use core::fmt::{self, Display};
 
 use oci_spec::runtime::Capability;
-use serde::de::value::{MapDeserializer, SeqDeserializer, StrDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Deserialize, forward_to_deserialize_any};
 use serde_json::{Error, Map, Value};
 
-use json::{Tree, ignore_case};
+use json::{Only, Tree, ignore_case};
 use mend::{TEXTS, mend, refusal, spelled};
 
 use crate::prelude::*;
@@ -41,16 +44,34 @@ pub type TellUnknown<'a> = &'a dyn Fn(&Place<'_>, &[&'static str]);
 /// type.
 pub fn read<T: DeserializeOwned>(text: &[u8], unknown: TellUnknown<'_>) -> Result<T, String> {
     let Tree(value) = serde_json::from_slice(text).map_err(|err| err.to_string())?;
+    read_tree(value, unknown)
+}
+
+/// Parses the field `name` of the object in a JSON text. `T` is a struct with this field
+/// only. The other fields may be of any type.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_only<T: DeserializeOwned>(text: &[u8], name: &'static str) -> Result<T, String> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = Only(name).deserialize(&mut json);
+    let value = value.and_then(|value| json.end().map(|()| value));
+    read_tree(value.map_err(|err| err.to_string())?, &|_, _| {})
+}
+
+fn read_tree<T: DeserializeOwned>(value: Value, unknown: TellUnknown<'_>) -> Result<T, String> {
+    let reading = Reading {
+        unknown,
+        failed_at: OnceCell::new(),
+    };
     let place = Place {
         parent: None,
         name: Name::Field(""),
-        unknown,
+        reading: &reading,
     };
-    serde_path_to_error::deserialize(Node { value, place }).map_err(|err| {
-        match err.path().to_string().as_str() {
-            "." => err.inner().to_string(),
-            place => format!("{place}: {}", err.inner()),
-        }
+    T::deserialize(Node { value, place }).map_err(|err| match reading.failed_at.get() {
+        Some(place) => format!("{place}: {err}"),
+        None => err.to_string(),
     })
 }
 
@@ -69,12 +90,20 @@ pub fn capability(name: &str) -> Option<Capability> {
     name.strip_prefix("CAP_")?.parse().ok()
 }
 
+/// One reading of a document.
+struct Reading<'a> {
+    unknown: TellUnknown<'a>,
+    /// The place of the value that was refused. The crate serde_path_to_error would find
+    /// it, too, but copies each name on the way: a twelfth of the instructions of `run`.
+    failed_at: OnceCell<String>,
+}
+
 /// The place of a value in the document, such as `linux.namespaces[2].path`.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     parent: Option<&'a Place<'a>>,
     name: Name<'a>,
-    unknown: TellUnknown<'a>,
+    reading: &'a Reading<'a>,
 }
 
 #[derive(Clone, Copy)]
@@ -88,7 +117,7 @@ impl<'a> Place<'a> {
         Place {
             parent: Some(self),
             name,
-            unknown: self.unknown,
+            reading: self.reading,
         }
     }
 
@@ -127,6 +156,16 @@ struct Node<'a> {
     place: Place<'a>,
 }
 
+impl Node<'_> {
+    /// Reads a value inside the document. The innermost place is kept if it is refused.
+    fn read<'de, S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
+        let place = self.place;
+        seed.deserialize(self).inspect_err(|_| {
+            place.reading.failed_at.get_or_init(|| place.to_string());
+        })
+    }
+}
+
 fn object(value: Value) -> Result<Map<String, Value>, Error> {
     match value {
         Value::Null => Ok(Map::new()),
@@ -156,7 +195,7 @@ fn fields<'a>(
     let mut fields = Vec::with_capacity(names.len());
     fields.extend(own.map(field));
     for name in object.keys() {
-        (place.unknown)(&place.below(Name::Field(name)), names);
+        (place.reading.unknown)(&place.below(Name::Field(name)), names);
     }
     Ok(fields)
 }
@@ -225,8 +264,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         if !words.contains(&spelled) {
             return Err(Error::custom(refusal(kind, &word)));
         }
-        let spelled: StrDeserializer<'_, Error> = spelled.into_deserializer();
-        visitor.visit_enum(spelled)
+        visitor.visit_enum(StrDeserializer::new(spelled))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -248,7 +286,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
             let place = place.below(Name::Index(index));
             Node { value, place }
         });
-        visitor.visit_seq(SeqDeserializer::new(items))
+        visitor.visit_seq(Items(items))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -259,7 +297,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
             let value = value.take();
             (name.as_str(), Node { value, place })
         });
-        visitor.visit_map(MapDeserializer::new(entries))
+        visitor.visit_map(Entries::new(entries))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -270,7 +308,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
     ) -> Result<V::Value, Error> {
         let Node { value, place } = self;
         let fields = fields(kind, names, object(value)?, &place)?.into_iter();
-        visitor.visit_map(MapDeserializer::new(fields))
+        visitor.visit_map(Entries::new(fields))
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -283,11 +321,52 @@ impl<'de> Deserializer<'de> for Node<'_> {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Error> for Node<'_> {
-    type Deserializer = Self;
+/// The items of a list.
+struct Items<I>(I);
 
-    fn into_deserializer(self) -> Self {
-        self
+impl<'de, 'a, I: Iterator<Item = Node<'a>>> SeqAccess<'de> for Items<I> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        self.0.next().map(|node| node.read(seed)).transpose()
+    }
+}
+
+/// The fields of an object, or the entries of a map.
+struct Entries<'a, I> {
+    rest: I,
+    /// The value of the name that was read last.
+    value: Option<Node<'a>>,
+}
+
+impl<I> Entries<'_, I> {
+    fn new(rest: I) -> Self {
+        Entries { rest, value: None }
+    }
+}
+
+impl<'de, 'a, 'n, I: Iterator<Item = (&'n str, Node<'a>)>> MapAccess<'de> for Entries<'a, I> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        let Some((name, node)) = self.rest.next() else {
+            return Ok(None);
+        };
+        self.value = Some(node);
+        seed.deserialize(StrDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        match self.value.take() {
+            Some(node) => node.read(seed),
+            None => Err(Error::custom("a value without a name")),
+        }
     }
 }
 
@@ -428,6 +507,37 @@ mod tests {
         let linux = spec.linux().as_ref().expect("linux");
         assert!(linux.seccomp().is_some());
         assert_eq!(*linux.masked_paths(), Some(vec!["/a".to_owned()]));
+    }
+
+    #[test]
+    fn a_single_field_is_read_like_the_whole() {
+        #[derive(Debug, Deserialize)]
+        struct Part {
+            process: Option<Process>,
+        }
+        let part = |text: &str| read_only::<Part>(text.as_bytes(), "process");
+        let text = r#"{"mounts":{},"x":[1,{}],"Process":{"cwd":"/a"},"process":{"Args":["b"]}}"#;
+        let process = part(text).expect("part").process.expect("process");
+        assert_eq!(process.cwd(), std::path::Path::new("/a"));
+        assert_eq!(*process.args(), Some(vec!["b".to_owned()]));
+        assert!(part(r#"{"root":7}"#).expect("part").process.is_none());
+        for (text, words) in [
+            (
+                r#"{"process":{"user":{"uid":"root"}}}"#,
+                "process.user.uid: expected a number",
+            ),
+            (
+                r#"{"process":{"cwd":"/a"},"PROCESS":{"cwd":"/b"}}"#,
+                r#"the field "cwd" is there twice and differs"#,
+            ),
+            ("[]", "invalid type: sequence, expected an object"),
+            (r#"{"process":{}} y"#, "trailing characters"),
+            (r#"{"root":{]}"#, "key must be a string"),
+            ("{", "EOF while parsing"),
+        ] {
+            let error = part(text).expect_err(text);
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     /// An empty text is no value for a field of another type.

@@ -264,11 +264,14 @@ impl Inside {
     fn kernel_mount(path: &Path, mounts: &[Mount], readonly: &[RestrictedPath]) -> Option<Inside> {
         let mut outer: Option<(usize, &Mount)> = None;
         for (number, mount) in mounts.iter().enumerate() {
-            let is_inside = outer.is_some_and(|(_, outer)| {
+            let is_inside = |(_, outer): (usize, &Mount)| {
                 mount.destination != outer.destination
                     && is_at_or_below(&mount.destination, &outer.destination)
-            });
-            if is_at_or_below(path, &mount.destination) && mount.is_new() && !is_inside {
+            };
+            if is_at_or_below(path, &mount.destination)
+                && mount.is_new()
+                && !outer.is_some_and(is_inside)
+            {
                 outer = mount.is_of_the_kernel().then_some((number, mount));
             }
         }

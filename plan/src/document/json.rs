@@ -5,7 +5,7 @@
 use core::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 use serde_json::{Error, Map, Value};
 
@@ -122,6 +122,39 @@ impl<'de> Visitor<'de> for TreeVisitor {
         let mut object = Map::new();
         while let Some((name, Tree(value))) = entries.next_entry::<String, Tree>()? {
             add(&mut object, name, value)?;
+        }
+        Ok(object.into())
+    }
+}
+
+/// The tree of an object of which only the field of this name is of interest. The others
+/// are read over.
+pub(super) struct Only(pub(super) &'static str);
+
+impl<'de> DeserializeSeed<'de> for Only {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Only {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = entries.next_key::<String>()? {
+            if name.eq_ignore_ascii_case(self.0) {
+                let Tree(value) = entries.next_value()?;
+                add(&mut object, self.0.to_owned(), value)?;
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
         }
         Ok(object.into())
     }

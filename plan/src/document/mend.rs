@@ -85,7 +85,7 @@ fn drop_without(
         return;
     };
     for name in inside.keys().filter(|name| !is_one(name)) {
-        (place.unknown)(&place.below(Name::Field(name)), fields);
+        (place.reading.unknown)(&place.below(Name::Field(name)), fields);
     }
 }
 
