@@ -85,7 +85,8 @@ fn main() -> ExitCode {
 }
 
 /// Ends a cloned child by exit_group(2) when it panics. Its abort(3), in musl, would signal the
-/// thread id from before the clone, which is another process's. This process itself aborts.
+/// thread id from before the clone, which is another process's. This process itself aborts; in a
+/// debug build it unwinds.
 fn end_clones_after_a_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -102,16 +102,8 @@ fn statistics_are_the_kernels() {
     );
     let unified = CgroupFiles::of(container.pid()).unified();
     if unified.is_some_and(|directory| directory.join("cpu.pressure").exists()) {
-        let pressure = &data["cpu"]["psi"];
-        for kind in ["some", "full"] {
-            assert!(pressure[kind]["total"].as_u64() > Some(0), "{pressure}");
-            for average in ["avg10", "avg60", "avg300"] {
-                assert!(
-                    pressure[kind][average].is_number(),
-                    "{kind} {average}: {pressure}"
-                );
-            }
-        }
+        let waited = data["cpu"]["psi"]["some"]["total"].as_u64();
+        assert!(waited > Some(0), "{}", data["cpu"]);
     }
 }
 

@@ -448,10 +448,17 @@ mod tests {
 
     #[test]
     fn pressure_lines() {
-        let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=123\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=4";
+        let text = "some avg10=1.50 avg60=0.25 avg300=0.75 total=123\n\
+                    full avg10=2.00 avg60=3.00 avg300=4.25 total=4\n";
         let pressure = pressure(text).unwrap();
-        assert_eq!(pressure.some.avg10, 1.5);
-        assert_eq!((pressure.some.total, pressure.full.total), (123, 4));
+        let line = |avg10, avg60, avg300, total| PressureLine {
+            avg10,
+            avg60,
+            avg300,
+            total,
+        };
+        assert_eq!(pressure.some, line(1.5, 0.25, 0.75, 123));
+        assert_eq!(pressure.full, line(2.0, 3.0, 4.25, 4));
         // Before kernel 5.13, cpu.pressure has no line "full".
         assert_eq!(
             super::pressure("some avg10=1.50").unwrap().full,

@@ -48,10 +48,11 @@ pub fn read<T: DeserializeOwned>(text: &[u8], unknown: TellUnknown<'_>) -> Resul
 }
 
 /// Parses the field `name` of the object in a JSON text. `T` is a struct with this field
-/// only. The other fields may be of any type.
+/// only. The other fields are passed over: they may have any value and be there twice.
 ///
 /// # Errors
-/// Those of [`read`].
+/// Returns an error that names the field if the text is not a JSON object or the field has
+/// the wrong type.
 pub fn read_only<T: DeserializeOwned>(text: &[u8], name: &'static str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = Only(name).deserialize(&mut json);
@@ -333,6 +334,10 @@ impl<'de, 'a, I: Iterator<Item = Node<'a>>> SeqAccess<'de> for Items<I> {
     ) -> Result<Option<S::Value>, Error> {
         self.0.next().map(|node| node.read(seed)).transpose()
     }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint().1
+    }
 }
 
 /// The fields of an object, or the entries of a map.
@@ -367,6 +372,10 @@ impl<'de, 'a, 'n, I: Iterator<Item = (&'n str, Node<'a>)>> MapAccess<'de> for En
             Some(node) => node.read(seed),
             None => Err(Error::custom("a value without a name")),
         }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.rest.size_hint().1
     }
 }
 
