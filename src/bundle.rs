@@ -130,6 +130,7 @@ fn parse<T: DeserializeOwned>(
     in_file(file, document::read(text, &unknown))
 }
 
+/// Names the file in the error.
 fn in_file<T>(file: &Path, read: Result<T, String>) -> Result<T> {
     read.map_err(anyhow::Error::msg)
         .with_context(|| format!("{file:?}"))

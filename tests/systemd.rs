@@ -536,6 +536,7 @@ fn devices_by_name_survive_a_reload() {
         assert_properties(&unit, &[("NeedDaemonReload", "no")]);
         systemctl(["daemon-reload"]).ok();
         assert_eq!(cdi::opens(&container, paths), expected);
+        assert_properties(&unit, &[("NeedDaemonReload", "no")]);
     };
     assert_there(cdi::OPENS, &cdi::OPENED);
     update(&["--device-add", &device]);

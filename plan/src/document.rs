@@ -95,7 +95,8 @@ pub fn capability(name: &str) -> Option<Capability> {
 struct Reading<'a> {
     unknown: TellUnknown<'a>,
     /// The place of the value that was refused. The crate serde_path_to_error would find
-    /// it, too, but copies each name on the way: a twelfth of the instructions of `run`.
+    /// it, too, but copies each name on the way: a twelfth of what `run` executes in user
+    /// mode before it clones init.
     failed_at: OnceCell<String>,
 }
 

@@ -127,8 +127,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 }
 
-/// The tree of an object of which only the field of this name is of interest. The others
-/// are read over.
+/// Reads an object into a tree that has only the field of this name, in any case.
 pub(super) struct Only(pub(super) &'static str);
 
 impl<'de> DeserializeSeed<'de> for Only {
