@@ -65,7 +65,7 @@ bench: binary
 
 # Man pages and completions come from the definitions of the command line.
 manual:
-	$(CARGO) run --quiet --example docs -- $(MANUAL)
+	$(CARGO) run --example docs -- $(MANUAL)
 
 # Tarballs, Debian packages and checksums for both architectures, in dist/.
 release:
